@@ -1,4 +1,4 @@
-"""Coverage of confidence intervals: how often they contain the true value, in simulations.
+"""Simulate the coverage of confidence intervals, which is the probability that they contain the true value.
 
 ``python -m benchmarks.coverage`` simulates test splits whose true scores are known, and computes the intervals of
 `harness.measure.quality.intervals` for each of them. It also simulates the windows of a run with autocorrelated noise,
@@ -116,8 +116,9 @@ def proportion(n: int, accuracy: float) -> Case:
 def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case:
     """Return a case with a fixed number of examples in each class, and with the same kind of error for all of them.
 
-    `accuracy` is the probability that an example of a class is predicted correctly. If not, each other class is equally
-    likely. The true scores are those of an infinite test split with the same fractions of classes.
+    `accuracy` is the probability that an example of a class is predicted correctly. Otherwise, each of the other
+    classes is predicted with the same probability. The true scores are those of an infinite test split with the same
+    fractions of classes.
     """
     number, n = len(counts), sum(counts)
     chances = np.array([np.full(number, (1 - share) / (number - 1)) for share in accuracy])
@@ -136,7 +137,7 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case
 
 
 def regression(kind: str, n: int, targets: int = 1) -> Case:
-    """Return a case with errors of the distribution `kind`, which are half of the variance of the targets."""
+    """Return a case with errors of the distribution `kind`, whose variance is half of that of the targets."""
     deviation = math.sqrt(MEAN_SQUARES[kind])
     name = f"{kind} errors" + (f", {targets} targets" if targets > 1 else "")
 
@@ -174,7 +175,7 @@ def cases() -> Iterator[Case]:
 
 
 def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> float:
-    """Return how often the within-run range of `n` windows contains the median of an endless run.
+    """Return the fraction of simulated runs in which the within-run range of `n` windows contains the true median.
 
     The noise of the windows is normally distributed, with the autocorrelation of a first-order autoregressive process.
     """

@@ -48,7 +48,7 @@ class Claim:
     figure: float
     """Published mean, or lower bound of the expected score."""
     standard_error: float | None = None
-    """Standard error of a published mean over splits; None for a bound."""
+    """Standard error of a published mean over splits, or None for a bound."""
     note: str = ""
     seeds: tuple[int, ...] = (0,)
     lower_is_better: bool = False

@@ -61,7 +61,7 @@ class Group:
         return Report(runs=tuple(runs), catalog=discover(), verdicts=verdicts, title="Default runs of the four tasks")
 
     def missing(self) -> list[list[str]]:
-        """Return the arguments of ``harness run`` for the tasks of which a run is missing."""
+        """Return the arguments of ``harness run`` for the tasks with missing runs."""
         present = {(record.spec.task, record.spec.backend, record.spec.seed) for record in self.records()}
         missing = []
         for _, tasks, _, backends, _, seeds, *rest in self.commands:
@@ -146,11 +146,13 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""For each directory of results, the places where its runs are shown, and the command if it is not that of a group."""
+"""Pages that show the runs in each directory of results, and the command that made the runs unless it is that of a
+group.
+"""
 
 
 def verdicts() -> list[ParityVerdict]:
-    """Return the verdicts that the records of the default runs name."""
+    """Return the verdicts to which the records of the default runs refer."""
     named = {mark.verdict for record in GROUPS["defaults"].records() for mark in record.parity}
     return [verdict for key, verdict in load_verdicts(DEFAULTS).items() if key in named]
 

@@ -1,12 +1,12 @@
-"""Error rates of `harness compare`: false differences, and detection of a planted slowdown.
+"""Measure the error rates of `harness compare`: false differences, and detection of an artificial slowdown.
 
 ``python -m benchmarks.same_build`` simulates runs of one build on a machine whose speed drifts or whose noise is
 autocorrelated, assigns them to two sides in several orders, and compares the sides. With ``--results DIR`` or
 ``--runs N``, it uses repeats of one real run instead: those in DIR, or N new ones. Each comparison is repeated with the
 training of one side slowed down. Different comparisons of real runs may share runs.
 
-Orders: ``ABBA`` is the order of `harness run`, ``ABAB`` a simple alternation, ``AABB`` two pairs of one side after the
-other, and ``AAA BBB`` all runs of one side before those of the other.
+Orders: ``ABBA`` is the order of `harness run`, ``ABAB`` alternates the sides, ``AABB`` alternates pairs of runs of one
+side, and ``AAA BBB`` places all runs of one side before those of the other.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ ORDERS = ("ABBA", "ABAB", "AABB", "AAA BBB")
 
 
 def letters(order: str, size: int) -> str:
-    """Return the sides of ``2 * size`` runs in time."""
+    """Return the sides of ``2 * size`` runs in order of time."""
     if order == "AAA BBB":
         return "A" * size + "B" * size
     return "".join(order[index % len(order)] for index in range(2 * size))

@@ -1,4 +1,5 @@
-"""Time and memory of commands on large results directories: ``python -m benchmarks.store [--records 10000,100000]``.
+"""Measure the time and memory of commands on large results directories: ``python -m benchmarks.store [--records
+10000,100000]``.
 
 The runs of the four default tasks in ``results/reference`` are copied with new ids, seeds, tasks and datasets until the
 requested number is reached. Each of the copied tasks has 1,000 runs, and the first of them, ``nlp-0``, is selected.
@@ -153,7 +154,7 @@ def table(count: int, rounds: int, place: Path | None) -> list[list[str]]:
         large.parent.mkdir()
         large.write_bytes(b" " * BYTES)
         use = measure(["show", "large", "--results", str(directory)], cache, status=(1,))
-        rows.append(row("show (a record of 100 MB, which is refused)", "warm", [use]))
+        rows.append(row("show (a record of 100 MB, which is rejected)", "warm", [use]))
     return rows
 
 

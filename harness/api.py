@@ -194,10 +194,10 @@ def run(
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
-        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Of the runs that failed before, only those that failed
-        in one of these ways are executed again. By default, all of them.
+        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Only failed runs whose failure is of one of these kinds
+        are executed again. By default, all failed runs are executed again.
     wait : bool, default=False
-        If another harness process is measuring on the same device, wait for its end.
+        If another harness process is measuring on the same device, wait until it ends.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as defined by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of a beginning or end of a name for which the whole name is suggested."""
+"""Minimum length of a prefix or suffix for which the whole name is suggested."""
 
 
 class HarnessError(Exception):

@@ -121,7 +121,7 @@ def build_table(
 
 
 def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> list[RunMetric]:
-    """Return the scores that have a column of their own, first the built-in ones."""
+    """Return the scores that have a separate column, first the built-in ones."""
     done = [record for record in records if isinstance(record.outcome, Success)]
     declared = dict.fromkeys(
         name for record in done for name, info in success(record).scores.metrics.items() if info.in_tables
@@ -188,7 +188,7 @@ def _flags(
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """Return a string such as ``20 splits`` or ``split 3``; empty if the dataset has no numbered splits."""
+    """Return a string such as ``20 splits`` or ``split 3``, or an empty string without numbered splits."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
@@ -208,8 +208,10 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:
-    """Return the name, the title and the unit of the primary metric, and which direction is better: ``higher``,
-    ``lower`` or, if this is not known, an empty string."""
+    """Return the name, the title, the unit and the better direction of the primary metric.
+
+    The direction is ``higher``, ``lower`` or, if it is not known, an empty string.
+    """
     if not done:
         return "", "", "", ""
     name = success(done[0]).scores.primary
@@ -233,7 +235,7 @@ def _explain(record: RunRecord) -> str:
 
 
 def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:
-    """Return the relative half-width of the ratio of two means over pairs of runs; None if the runs are not paired.
+    """Return the relative half-width of the ratio of two means over pairs of runs, or None if the runs are not paired.
 
     Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
     s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs: the delta method for

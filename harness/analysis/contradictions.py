@@ -1,7 +1,8 @@
-"""Figures of one run or one row that contradict each other, or that are impossible.
+"""Find figures of one run or one row that contradict each other or are impossible.
 
-The rules read the values that the tables show, so they apply to records of any age. A rule that compares two durations
-allows them to differ by `FACTOR`, because they were measured at different times on a machine whose speed varies.
+The rules use the values that the tables show, so they also apply to records of older versions. A rule that compares two
+durations allows them to differ by `FACTOR`, because they were measured at different times on a machine whose speed
+varies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from harness.records import RunRecord
 FACTOR = 2.0
 """Largest ratio between two figures for the same work, such as the two times per batch that follow from throughput and
 from latency."""
-LEAST_S = 1.0
+MIN_TRAINING_S = 1.0
 """Minimum training time, in seconds, for comparing it with the training throughput."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
@@ -62,7 +63,7 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
 
 
 def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
-    """Yield a flag for each cost that is negative, rate or duration of zero, and score outside its recorded bounds."""
+    """Yield a flag for each negative cost, zero rate, zero duration, and score outside its recorded bounds."""
     for name, value in values.items():
         never_zero = name.endswith("_samples_per_s") or name.startswith("latency_")
         if value is not None and (value < 0 or (value == 0 and never_zero)):
@@ -144,7 +145,9 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
 
 
 def _training_time(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if the time to target is not the time that its steps take according to the throughput."""
+    """Yield a contradiction if the time to target differs from the time that its steps take according to the
+    throughput.
+    """
     outcome = success(record)
     step_s = _seconds(values["train_samples_per_s"], batches.train)
     reached_s, reached = values["time_to_target_s"], outcome.time_to_target
@@ -152,7 +155,7 @@ def _training_time(record: RunRecord, values: Values, batches: Batches) -> Itera
         return
     steps = next((epoch.step for epoch in outcome.curves if epoch.epoch == reached.epoch), 0) - 1
     actual_s, expected_s = reached_s - outcome.speed.first_step_s, steps * step_s
-    if steps > 0 and actual_s >= LEAST_S and not 1 / FACTOR <= actual_s / expected_s <= FACTOR:
+    if steps > 0 and actual_s >= MIN_TRAINING_S and not 1 / FACTOR <= actual_s / expected_s <= FACTOR:
         yield RunFlag(
             ("time_to_target_s", "train_samples_per_s"),
             "contradiction with train_samples_per_s",

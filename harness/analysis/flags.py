@@ -1,6 +1,7 @@
 """Flags, which are reasons to doubt a figure of a run or a row.
 
-Some flags are recorded while a run is measured. The others follow from the record, so they also cover older records.
+Some flags are recorded while a run is measured. The others are derived from the record, so they are also set for older
+records.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class RowFlag(NamedTuple):
 
 
 def run_flags(record: RunRecord) -> list[RunFlag]:
-    """Return the flags of a successful run: those in its record, and those that follow from its record."""
+    """Return the flags of a successful run, both those in its record and those that are derived from it."""
     in_one_call = fitted_in_one_call(record)
     flags = []
     for flag in success(record).flags:
@@ -108,7 +109,7 @@ def _incomplete(values: Sequence[Mapping[str, float | None]]) -> Iterator[RowFla
 
 
 def _missed_target(done: Iterable[RunRecord]) -> Iterator[RowFlag]:
-    """Yield a flag if a run did not reach the target. A mean over the other runs would be a biased sample."""
+    """Yield a flag if a run did not reach the target. A mean over only the other runs would be biased."""
     reached = [outcome.time_to_target for outcome in map(success, done) if outcome.time_to_target is not None]
     hits = sum(target.train_s is not None for target in reached)
     if hits < len(reached):

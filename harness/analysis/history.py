@@ -32,12 +32,12 @@ class Figure(Struct, frozen=True, kw_only=True):
 
     metric: str
     unit: str
-    """Unit of `value`; empty for fractions."""
+    """Unit of `value`, or an empty string for fractions."""
     value: float | None
     ci95: float | None
-    """Half-width of the 95% confidence interval for the mean over runs; None for a single run."""
+    """Half-width of the 95% confidence interval for the mean over runs, or None for a single run."""
     since: Comparison | None
-    """Comparison with the previous point; None for the first point."""
+    """Comparison with the previous point, or None for the first point."""
 
 
 class Point(Struct, frozen=True, kw_only=True):

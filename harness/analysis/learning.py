@@ -1,8 +1,8 @@
-"""Flags for models that did not learn, and for training that ended too early or too late.
+"""Flag models that did not learn, and training that ended too early or too late.
 
-A validation curve is judged by the means of blocks of consecutive epochs. A difference between blocks counts only if it
-is larger than noise explains, both that from the limited number of validation examples and that of training, which is
-estimated from the scatter of the scores around the curve.
+A validation curve is judged by the means of blocks of consecutive epochs. A difference between blocks is flagged only
+if it is larger than noise can explain. There are two kinds of noise: the sampling error of the validation examples, and
+the randomness of training, which is estimated from the scatter of the scores around the curve.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from harness.records import MetricInfo, RunRecord, Success
 
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
 """Meaning of the scores in older records, which do not contain it."""
-LEAST_EPOCHS = 5
+MIN_EPOCHS = 5
 """Minimum number of epochs for estimating the scatter of the scores. Without it, only a strong rise is flagged."""
 STRONG = 5.0
-"""Number of standard errors of a difference from which on a rise is strong."""
+"""Minimum difference, in standard errors, for a rise to be called strong."""
 FAR = 1.05
-"""Ratio of the error after training to that of the closed form from which on training is flagged. The difference must
-also be larger than 5% of the standard deviation of the targets."""
+"""Minimum ratio of the error after training to the error of the closed form for which training is flagged.
+
+The difference must also be larger than 5% of the standard deviation of the targets.
+"""
 FALSE_ALARMS = 0.02
 """Probability of each flag for a validation curve that is flat except for noise."""
 
@@ -59,7 +61,7 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
     if best is None:
         return
     error, least = abs(best - reached), abs(best - solution)
-    in_target_unit = best == 0 and worst is None  # unlike a coefficient of determination
+    in_target_unit = best == 0 and worst is None  # not for a coefficient of determination
     spread = sum(data.target_scale) / len(data.target_scale) if in_target_unit else 1.0
     if error > FAR * least and error - least > (FAR - 1) * spread:
         epochs = 2 * record.spec.recipe.epochs
@@ -90,8 +92,8 @@ def _one_class(outcome: Success) -> Iterator[RunFlag]:
 def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequence[float]) -> Iterator[RunFlag]:
     """Yield a flag if the last epochs are better than those before, or clearly worse than the best ones.
 
-    Larger values of `curve` are better; `scores` contains the same values with their own sign. `error` is the standard
-    error of a score over the validation examples.
+    Larger values of `curve` are better; `scores` contains the same values with their original sign. `error` is the
+    standard error of a score over the validation examples.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -102,11 +104,11 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     # The degrees of freedom of the scatter, which is estimated from overlapping second differences, are 18/35 of their
     # number (from the variance of the mean of their squares).
     freedom = max(1.0, (epochs - 2) * 18 / 35)
-    scatter = _scatter(curve) if epochs >= LEAST_EPOCHS else math.nan
+    scatter = _scatter(curve) if epochs >= MIN_EPOCHS else math.nan
 
     def noise(probability: float) -> float:
         """Return the difference of two blocks that noise exceeds with at most this probability."""
-        if epochs < LEAST_EPOCHS:
+        if epochs < MIN_EPOCHS:
             return STRONG * error * math.sqrt(2)
         # Means over several epochs reduce the noise of training, but not that of the validation examples, which are the
         # same in every epoch.
@@ -125,7 +127,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
             f"{_mean(scores[-size:])} ({_blocks(size)}); train longer, such as with recipe.epochs={2 * epochs}",
         )
     elif (
-        epochs >= LEAST_EPOCHS
+        epochs >= MIN_EPOCHS
         and best + size <= epochs - size
         and blocks[best] - last > noise(FALSE_ALARMS / (epochs - size))
     ):

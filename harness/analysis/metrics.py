@@ -34,16 +34,21 @@ class RunMetric:
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
-    """Unit of the values; empty for fractions."""
+    """Unit of the values, or an empty string for fractions."""
     higher_is_better: bool | None
-    """None if the direction is not known; such a metric is shown but never ranked."""
+    """True if higher values are better, or None if the direction is not known.
+
+    A metric without a direction is shown but never ranked.
+    """
     read: Callable[[RunRecord], float | None]
     """Function that returns the value from the record of a successful run, or None if the record does not have it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
-    """Title in summaries, which show only the most important metrics; empty if summaries do not show the metric."""
+    """Title in summaries, which show only the most important metrics, or an empty string if summaries do not show the
+    metric.
+    """
     flag: str = ""
     """Name by which a record's flags refer to the metric."""
     in_table: bool = True
@@ -51,20 +56,20 @@ class RunMetric:
     compared: Literal["by default", "on request"] = "on request"
     """Condition under which ``harness compare`` includes the metric."""
     never_compared: str = ""
-    """Reason why the metric cannot be compared; empty if it can."""
+    """Reason why the metric cannot be compared, or an empty string if it can."""
     relative: bool = True
     """True if changes are relative to the base, False if they are absolute differences."""
     score: str = ""
-    """Name of the score in the record; empty for costs."""
+    """Name of the score in the record, or an empty string for costs."""
     requires: str = ""
-    """Advice for the case that no run has a value; empty if there is none."""
+    """Advice for the case that no run has a value, or an empty string if there is none."""
     in_hours: bool = False
     """True if `read` returns machine hours, which are multiplied by the price of an hour."""
     price_per_hour: float | None = None
-    """Price of an hour for a metric in hours; None if it is not known. The metric then has no value."""
+    """Price of an hour for a metric in hours, or None if it is not known. The metric then has no value."""
 
     def value(self, record: RunRecord) -> float | None:
-        """Return the value for this run; None if the run failed or its record has no finite value."""
+        """Return the value for this run, or None if the run failed or its record has no finite value."""
         if not isinstance(record.outcome, Success) or (self.in_hours and self.price_per_hour is None):
             return None
         value = self.read(record)
@@ -72,7 +77,7 @@ class RunMetric:
 
     @property
     def advice(self) -> str:
-        """Advice for the case that no run has a value, after a semicolon; empty if there is none."""
+        """Advice for the case that no run has a value, preceded by a semicolon, or an empty string if there is none."""
         known = self.in_hours and self.price_per_hour is not None
         return f"; {self.requires}" if self.requires and not known else ""
 
@@ -89,7 +94,7 @@ class RunMetric:
 
 
 def better_value(higher_is_better: bool | None) -> Literal["higher", "lower", ""]:
-    """Return which values of a metric are better, as text; empty if this is not known."""
+    """Return a phrase that states which values of a metric are better, or an empty string if this is not known."""
     return "" if higher_is_better is None else "higher" if higher_is_better else "lower"
 
 
@@ -126,9 +131,10 @@ def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
     The duration of such a step depends on the solver, not on the number of examples alone, so its rate is not compared
-    with that of steps on batches. Older records do not state how the model was trained. It was then fitted in one call
-    if there was one step per epoch although the training split has several batches. If it has only one, models without
-    canonical weights were fitted in one call.
+    with that of steps on batches. Older records do not state how the model was trained. In this case, the model is
+    assumed to have been fitted in one call if there was one step per epoch although the training split has several
+    batches. If the split has only one batch, models without canonical weights are assumed to have been fitted in one
+    call.
     """
     outcome = success(record)
     if outcome.speed.by_steps is not None:
@@ -230,8 +236,10 @@ FIT_THROUGHPUT = RunMetric(
     headline="rate of the fit in one call",
     compared="by default",
 )
-"""Training throughput of runs that were fitted in one call. It is a separate metric because it cannot be compared with
-`TRAIN_THROUGHPUT`, and each run has only one of the two."""
+"""Training throughput of models that were fitted in one call.
+
+It is a separate metric because it cannot be compared with `TRAIN_THROUGHPUT`, and each run has only one of the two.
+"""
 MFU = RunMetric(
     "mfu_percent",
     "MFU",
@@ -362,7 +370,7 @@ def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metri
 
 
 def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> MetricInfo | None:
-    """Return the meaning of a score in a record, with the title from `metrics` if the record does not have it."""
+    """Return the properties of a score in a record, with the title from `metrics` if the record does not contain it."""
     info = success(record).scores.metrics.get(name)
     plugin = info_of(metrics[name], record.provenance.data) if name in metrics else None
     if info is None or info.summary or plugin is None:
@@ -371,7 +379,7 @@ def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> Me
 
 
 def score(name: str, info: MetricInfo | None) -> RunMetric:
-    """Return a `RunMetric` for the test score `name`, whose meaning is `info`; None if it is not known."""
+    """Return a `RunMetric` for the test score `name`, whose meaning is `info`, or None if it is not known."""
     return RunMetric(
         name,
         info.title if info is not None and info.summary else readable(name),

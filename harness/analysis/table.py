@@ -23,7 +23,7 @@ class Column:
     title: str
     """Header without the unit."""
     unit: str
-    """Unit of the values; empty for strings, counts and fractions."""
+    """Unit of the values, or an empty string for strings, counts and fractions."""
     kind: Literal["text", "count", "number"]
     """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
@@ -41,22 +41,22 @@ class Cell:
     """A value in a table. `value` and `ci95` are exact; `shown` and `shown_ci95` are rounded strings."""
 
     value: str | int | float | None
-    """String, count or mean; None if the value is missing."""
+    """String, count or mean, or None if the value is missing."""
     ci95: float | None = None
-    """Half-width of the 95% confidence interval; None if there is no interval."""
+    """Half-width of the 95% confidence interval, or None if there is no interval."""
     flagged: bool = False
     """True if the value may be unreliable. The row's ``flags`` column states the reason."""
 
     @property
     def shown(self) -> str:
-        """`value` as a string, rounded in the same way in all formats; empty if `value` is None."""
+        """`value` as a string, rounded in the same way in all formats, or an empty string if `value` is None."""
         if self.value is None:
             return ""
         return rounded(self.value, self.ci95)[0] if isinstance(self.value, float) else str(self.value)
 
     @property
     def shown_ci95(self) -> str:
-        """`ci95` as a string; empty if there is no interval, or if it has no width (see `rounded`)."""
+        """`ci95` as a string, or an empty string if there is no interval, or if it has no width (see `rounded`)."""
         if not isinstance(self.value, float) or self.ci95 is None:
             return ""
         return rounded(self.value, self.ci95)[1]

@@ -54,8 +54,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
     """Number of test examples."""
     same_class: int | None
-    """Number of examples for which both backends predict the same class at every labeled position; None for
-    regression."""
+    """Number of examples for which both backends predict the same class at every labeled position, or None for
+    regression.
+    """
     agree: bool
     """True if all predicted classes are the same or, for regression, if the outputs differ only by rounding."""
 

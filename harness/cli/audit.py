@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 CONSISTENT = (
     "An audit shows that a record is consistent, not that it is genuine. It repeats only the first training steps,\n"
-    "and predictions only if the weights were saved. Timings cannot be repeated; confirm them with `harness reproduce`."
+    "and predictions only if the weights were saved. Timings cannot be recomputed; use `harness reproduce` to "
+    "measure them again."
 )
 
 
@@ -26,12 +27,13 @@ CONSISTENT = (
 @options.timeout("Maximum duration of the replay in a new process, in seconds.")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
-    """Audit a run. The audit recomputes everything that follows from the spec, the raw samples, the data or the model,
-    and compares it with the record: the key, learning curves, speeds, flags, latencies, scores and intervals. It checks
-    that the timed predictions are the scored predictions, that training changed the weights and the changed weights
-    were scored, that distinct seeds gave distinct runs, and that the step timer agrees with wall-clock time. It then
-    prepares the data and builds the model again in a new process, and checks that data, weights and model match the
-    record and that no state is carried over between batches. The last lines list the fields that no audit can check.
+    """Audit a run. The audit recomputes all values that can be derived from the spec, the raw samples, the data or the
+    model, and compares them with the record. These are the key, learning curves, speeds, flags, latencies, scores and
+    intervals. It checks that the timed predictions are the scored predictions, that training changed the weights and
+    the changed weights were scored, that distinct seeds gave distinct runs, and that the step timer agrees with
+    wall-clock time. It then prepares the data and builds the model again in a new process, and checks that data,
+    weights and model match the record and that no state is carried over between batches. The last lines list the fields
+    that no audit can check.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
     the record, in audit.json. A check that cannot be performed is listed with the reason. The exit status is 1 if a

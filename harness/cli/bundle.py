@@ -62,7 +62,7 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     if any(run.record.spec.source for run in included):
         echo(
             "Warning: the bundle does not contain the data files of the runs, but it contains the targets of the test "
-            "and validation examples, the names of columns and classes, texts of skipped rows, and the paths of the "
+            "and validation examples, the names of columns and classes, the text of skipped rows, and the paths of the "
             "files; check that you may publish these",
             err=True,
         )

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Accept that a bound cannot be checked for some settings or runs, because they have runs on one side only, no "
-    "run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence interval. It must be "
+    help="Do not fail if a bound cannot be checked for some settings or runs because they have runs on one side "
+    "only, no run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence "
+    "interval. It must be "
     "checked for at least one setting.",
 )
 @options.price_per_hour
@@ -65,9 +66,10 @@ def compare(
     these differ.
 
     To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Speed, latency
-    and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A); otherwise, the verdict
-    says so. Quality is compared across seeds or splits if there are at least three, and across the examples of one seed
-    otherwise. The exit status is 1 if a --fail-on bound is violated or cannot be checked, and 0 otherwise.
+    and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A). If they are not, the
+    verdict is followed by a note. Quality is compared across seeds or splits if there are at least three, and across
+    the examples of one seed otherwise. The exit status is 1 if a --fail-on bound is violated or cannot be checked, and
+    0 otherwise.
 
     \b
     Examples:
@@ -205,7 +207,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a line for each metric whose bounds limit only improvements, which is rarely intended."""
+    """Return a line for each metric whose bounds limit only improvements, since this is rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "

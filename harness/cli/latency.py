@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="How queries are sent: one after another, with one sample (single-stream) or eight samples (multi-stream) "
-    "each; at random times (server); or all samples at once (offline).",
+    help="Arrival of the queries: one after another, with one sample (single-stream) or eight samples "
+    "(multi-stream) each; at random times (server); or all samples at once (offline).",
 )
 @click.option(
     "--seconds",
@@ -121,7 +121,7 @@ def render(result: LatencyResult) -> str:
         rows.append(("throughput", f"{result.samples_per_s:.5g} samples/s"))
     if result.mean_ms is not None:
         rows.append(("mean", f"{result.mean_ms:.4g} ms"))
-        if chosen.scenario != "server":  # in which the latency includes the time in the queue
+        if chosen.scenario != "server":  # , where the latency includes the time in the queue
             rate = 1e3 * chosen.samples_per_query / result.mean_ms
             rows.append((f"{chosen.samples_per_query} / mean", f"{rate:.5g} samples/s, excluding time between queries"))
     if measured.target_qps is not None:

@@ -58,6 +58,8 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
             raise click.BadParameter(f"{name!r} is not a non-negative integer")
+        if len(name) > 18:
+            raise click.BadParameter(f"{name[:30]!r} has more than 18 digits")
         numbers.append(int(name))
     return tuple(dict.fromkeys(numbers))
 
@@ -101,8 +103,8 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 def loaded(extra: Iterable[str]) -> Catalog:
     """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded.
 
-    The reasons are also printed to stderr, because a command that succeeds without a plugin may not be what the user
-    wants, such as a run that a tracker should receive.
+    The reasons are also printed to stderr, because a command that succeeds without a plugin may not do what the user
+    wants. For example, a tracker would not receive a run.
     """
     from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing
@@ -262,7 +264,7 @@ def _dataset_overrides(columns: dict[str, Any]) -> tuple[str, ...]:
 def wait(command: F) -> F:
     """Add the option ``--wait``."""
     return click.option(
-        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait for its end."
+        "--wait", is_flag=True, help="If another harness command is measuring on the same device, wait until it ends."
     )(command)
 
 
@@ -280,14 +282,14 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
     return click.option(form, type=kind, metavar=option.metavar or "NAME", help=text)
 
 
+def results_in(help_: str, default: str) -> Callable[[F], F]:
+    """Return the option ``--results`` with this help and default."""
+    return click.option("--results", metavar="DIR", type=click.Path(file_okay=False), help=with_default(help_, default))
+
+
 def results(command: F) -> F:
     """Add the option ``--results`` to a command."""
-    return click.option(
-        "--results",
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help=with_default("Results directory.", "HARNESS_RESULTS, else ./results"),
-    )(command)
+    return results_in("Results directory.", "HARNESS_RESULTS, else ./results")(command)
 
 
 def formats(*known: str) -> Callable[[F], F]:

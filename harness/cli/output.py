@@ -1,4 +1,4 @@
-"""Output of commands. Everything that a command prints passes through `echo`, `echo_data` or `console`.
+"""Output of commands. All output of a command passes through `echo`, `echo_data` or `console`.
 
 Texts may contain names from untrusted files. They are cleaned here, so that they cannot control the terminal.
 """
@@ -24,13 +24,13 @@ _STDOUT = "harness.stdout"
 
 def clean(text: str) -> str:
     """Return text without characters that control a terminal; see `harness.records.printing.clean`."""
-    from harness.records import printing  # not needed for help texts
+    from harness.records import printing  # slow to import, and not needed for help texts
 
     return printing.clean(text)
 
 
 def reserve_stdout() -> None:
-    """Let only `echo` write to stdout until the command ends. What plugins print goes to stderr."""
+    """Reserve stdout for `echo` until the command ends. The output of plugins goes to stderr."""
     context = click.get_current_context()
     if _STDOUT in context.meta:
         return
@@ -44,7 +44,7 @@ def reserve_stdout() -> None:
 
 
 def stdout() -> TextIO:
-    """Return stdout, also if it is reserved."""
+    """Return stdout, even if it is reserved."""
     context = click.get_current_context(silent=True)
     return cast("TextIO", context.meta.get(_STDOUT, sys.stdout)) if context else sys.stdout
 
@@ -58,7 +58,7 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def say(text: str, *, nl: bool = True) -> None:
-    """Print a message to stderr, unless stderr cannot be written within a few seconds."""
+    """Print a message to stderr, and give up if stderr does not accept it within a few seconds."""
     from harness.cli.streams import screen
 
     with contextlib.suppress(OSError, ValueError):
@@ -71,7 +71,10 @@ def show_progress(text: str, stream: TextIO) -> None:
 
 
 def echo_data(text: str, *, nl: bool = True) -> None:
-    """Print data for programs, such as CSV, to stdout: exactly to a pipe or file, and cleaned to a terminal."""
+    """Print data for programs, such as CSV, to stdout.
+
+    The data are written unchanged to a pipe or file, and cleaned for a terminal.
+    """
     out = stdout()
     click.echo(clean(text) if out.isatty() else text, file=out, nl=nl, color=True)  # click would remove escape codes
 
@@ -94,7 +97,7 @@ def console() -> Console:
 
 @contextmanager
 def clean_click_errors() -> Iterator[None]:
-    """Clean the messages of click's exceptions, which quote arguments and which click prints."""
+    """Clean the messages of click's exceptions, because click prints them and they quote arguments."""
     try:
         yield
     except click.ClickException as error:

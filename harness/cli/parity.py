@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     default=50,
     help="Number of training steps in the loss curve. Verdicts with fewer than 50 steps are not saved.",
 )
-@click.option("--strict", is_flag=True, help="Exit with status 1 also if a model is only partly checked.")
+@click.option("--strict", is_flag=True, help="Also exit with status 1 if a model is only partly checked.")
 @options.results
 @options.timeout("Maximum duration of the check of one backend, in seconds.", 1800)
 @options.formats("text", "markdown", "json")
@@ -51,8 +51,8 @@ def parity(
     predictions of a short training run.
 
     Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
-    Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed
-    and 0 if all that was checked agrees, even if a model could only be partly checked, unless --strict is given.
+    Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed,
+    and 0 otherwise. With --strict, it is also 1 if a model could only be partly checked.
 
     \b
     Examples:

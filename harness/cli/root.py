@@ -25,6 +25,7 @@ _COMMANDS = {
     "audit": "harness.cli.audit:audit",
     "report": "harness.cli.report:report",
     "history": "harness.cli.history:history",
+    "results": "harness.cli.results:results",
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",
     "plugin": "harness.cli.plugin:plugin",
@@ -37,7 +38,7 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
 }
-"""Errors whose cause is the named file or the machine, not this program."""
+"""Errors that are caused by the named file or the machine, and not by a bug."""
 
 
 class _LazyGroup(SuggestingGroup):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @options.names(
     "--retry",
-    "Of the runs that failed before, execute only those again that failed in one of these ways: "
+    "Execute failed runs again only if their failure is one of these: "
     "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )

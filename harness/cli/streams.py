@@ -1,9 +1,9 @@
-"""Standard streams that cannot end a command, and threads that cannot keep it alive.
+"""Prevent errors of the standard streams from ending a command, and threads from keeping it alive.
 
 Closed streams are replaced, and errors of the last flush are ignored.
 
-Only what harness prints goes to stdout. Descriptor 1 is another name of stderr in this process, so that text that a
-plugin or a library in C writes to it does not become part of a table or of JSON.
+Only harness writes to stdout. Descriptor 1 refers to stderr in this process, so that text that a plugin or a C library
+writes to it does not become part of a table or of JSON output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import select
 
 THREADS_WAIT_S = 5.0
-"""Time to wait for the threads of plugins at the end, in seconds."""
+"""Time to wait for the threads of plugins before exiting, in seconds."""
 _prepared = False
 
 
@@ -33,7 +33,7 @@ def prepare() -> None:
             os.fstat(fd)
         except OSError:  # Otherwise, the next file that is opened would become a standard stream.
             os.open(os.devnull, os.O_RDWR)
-    # What warnings, logging and tracebacks print may quote names from untrusted files.
+    # The output of warnings, logging and tracebacks may contain names from untrusted files.
     sys.stderr = cast("TextIO", _Clean(sys.stderr or _text(2, line_buffering=True)))
     old = sys.stdout
     real = os.dup(1)
@@ -42,18 +42,21 @@ def prepare() -> None:
 
 
 def finish() -> None:
-    """Flush the streams. What cannot be written is discarded, so that it does not change the exit status."""
+    """Flush the streams.
+
+    Output that cannot be written is discarded, so that the error does not change the exit status.
+    """
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         try:
             if stream is not None:  # a plugin may have removed it
                 stream.flush()
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
-                discard(stream.fileno())
+                discard(stream.fileno())  # type: ignore[union-attr]  # only a stream raises
 
 
 def ignore_signals() -> None:
-    """Ignore further interrupts, unless this function runs in a process that does more than one command."""
+    """Ignore further interrupts, unless this process will run other commands."""
     import signal
 
     if _prepared:
@@ -76,7 +79,7 @@ def end_threads(status: int) -> None:
         if thread.is_alive():
             from harness.plugins.containment import end_process, report
 
-            report(f"the thread {thread.name!r}, which a plugin has started, does not end; it is ended now")
+            report(f"the thread {thread.name!r}, which a plugin has started, did not end in time; ending the process")
             end_process(status)
 
 
@@ -94,12 +97,12 @@ def end_exit_functions(status: int) -> None:
     thread.start()
     thread.join(THREADS_WAIT_S)
     if thread.is_alive():
-        report("a function that was registered with atexit does not return; the process is ended now")
+        report("a function that was registered with atexit did not return in time; ending the process")
         end_process(status)
 
 
 def discard(fd: int) -> None:
-    """Let a descriptor refer to the null device."""
+    """Redirect a descriptor to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
     if null != fd:  # otherwise, the descriptor was closed
         os.dup2(null, fd)
@@ -124,7 +127,7 @@ class _Clean:
 
     def write(self, text: str) -> int:
         if not (text.isascii() and text.isprintable()) and text != "\n":
-            from harness.records.printing import clean  # not needed for help texts
+            from harness.records.printing import clean  # slow to import, and not needed for help texts
 
             return self.uncleaned.write(clean(text))
         return self.uncleaned.write(text)
@@ -138,12 +141,12 @@ class _Clean:
 
 
 _PART = 1000
-"""Number of characters that a pipe accepts at once if it is ready: 4096 bytes (``PIPE_BUF``) in UTF-8."""
+"""Number of characters that a pipe that is ready accepts in one write, which is 4096 bytes (``PIPE_BUF``) in UTF-8."""
 
 
 class _Screen:
     def __init__(self, stream: TextIO, wait_s: float) -> None:
-        import select  # not needed by most commands
+        import select  # imported here because most commands do not need it
 
         self._stream, self._wait_ms = stream, 1000 * wait_s
         self._poll: select.poll | None = None

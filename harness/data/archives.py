@@ -23,7 +23,7 @@ from harness.records.zip_index import index_problem
 
 EXPANSION = 200
 """Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
-LEAST_LIMIT_BYTES = 64 * 2**20
+MIN_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, that is always accepted, however small the archive is."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
@@ -33,7 +33,7 @@ MAX_HEADER_BYTES = 2**24
 MAX_DICTIONARY_BYTES = 2**28
 """Maximum memory for decompressing xz and lzma. ``xz -9`` needs 65 MiB; the format allows 4 GiB."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-"""Compression methods of zip members, all of which need little memory."""
+"""Supported compression methods of zip members, all of which need little memory."""
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
@@ -58,7 +58,7 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
         found: dict[str, str] = {}
         for count, (member, kind, open_member) in enumerate(entries, start=1):
             if count > MAX_MEMBERS:
-                raise DataError(f"archive refused: it has more than {MAX_MEMBERS} members")
+                raise DataError(f"archive rejected: it has more than {MAX_MEMBERS} members")
             if wanted and not any(_matches(member, key) for key in wanted):
                 continue
             target = into.joinpath(*_safe_parts(member))
@@ -67,7 +67,7 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
                 continue
             if kind != "file":
                 raise DataError(
-                    f"archive refused: the member {member!r} is a {kind}; only files and folders are extracted"
+                    f"archive rejected: the member {member!r} is a {kind}; only files and folders are extracted"
                 )
             target.parent.mkdir(parents=True, exist_ok=True)
             with open_member() as source:
@@ -81,7 +81,7 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
 
 
 def _limit(archive: Path) -> int:
-    return max(LEAST_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
+    return max(MIN_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
 
 
 def sha256(path: Path) -> str:
@@ -97,7 +97,7 @@ def _copy(source: IO[bytes], target: Path, limit: int) -> tuple[int, str]:
             written += len(chunk)
             if written > limit:
                 raise DataError(
-                    f"archive refused: it expands to more than {EXPANSION} times its size, and may be a decompression "
+                    f"archive rejected: it expands to more than {EXPANSION} times its size, and may be a decompression "
                     "bomb"
                 )
             digest.update(chunk)
@@ -112,7 +112,7 @@ def _safe_parts(member: str) -> list[str]:
         parts = parts[1:]
     drive = re.match(r"[A-Za-z]:", member)
     if drive or "\\" in member or "\0" in member or any(part in ("", "..") for part in parts):
-        raise DataError(f"archive refused: the path of the member {member!r} may be outside the dataset's folder")
+        raise DataError(f"archive rejected: the path of the member {member!r} may be outside the dataset's folder")
     return [part for part in parts if part != "."]
 
 
@@ -146,9 +146,9 @@ def _as_data_errors(archive: Path) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        raise DataError(f"archive refused: two members are named {Path(error.filename).name!r}") from error
+        raise DataError(f"archive rejected: two members are named {Path(error.filename).name!r}") from error
     except (NotADirectoryError, IsADirectoryError) as error:
-        raise DataError(f"archive refused: {Path(error.filename).name!r} is both a file and a folder") from error
+        raise DataError(f"archive rejected: {Path(error.filename).name!r} is both a file and a folder") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
             raise
@@ -166,7 +166,7 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
     if name.lower().endswith(".zip"):
         with archive.open("rb") as file:
             if problem := index_problem(file, MAX_INDEX_BYTES, MAX_MEMBERS):
-                raise DataError(f"archive refused: {problem}")
+                raise DataError(f"archive rejected: {problem}")
             with zipfile.ZipFile(file) as zipped:
                 yield _zip_entries(zipped)
     elif _TAR.search(name):
@@ -184,7 +184,7 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
 
 
 _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
-"""Bytes of a tar archive that are not content: a header and padding for each member."""
+"""Overhead of a tar archive in bytes, which is a header and padding for each member."""
 
 
 class _Xz(io.RawIOBase):
@@ -266,7 +266,8 @@ def _decompressed(archive: Path) -> IO[bytes]:
 class _Bounded:
     """The contents of a tar archive, with limits on the size of one read and on the position.
 
-    `tarfile` reads a header at once, and its size is declared in the archive. It reads the members in smaller parts.
+    `tarfile` reads a whole header into memory, and the size of the header is declared in the archive. It reads the
+    members in smaller parts.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
@@ -274,7 +275,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_HEADER_BYTES:
-            raise DataError(f"archive refused: a header has {size} bytes, but at most {MAX_HEADER_BYTES} are read")
+            raise DataError(f"archive rejected: a header has {size} bytes, but at most {MAX_HEADER_BYTES} are read")
         data = self._file.read(size)
         self._check(self._file.tell())
         return data
@@ -289,7 +290,7 @@ class _Bounded:
     def _check(self, position: int) -> None:
         if position > self._limit:
             raise DataError(
-                f"archive refused: it expands to more than {EXPANSION} times its size, and may be a decompression bomb"
+                f"archive rejected: it expands to more than {EXPANSION} times its size, and may be a decompression bomb"
             )
 
 
@@ -306,7 +307,7 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
         def open_member(info: zipfile.ZipInfo = info) -> IO[bytes]:
             if info.compress_type not in _COMPRESSIONS:
                 raise DataError(
-                    f"archive refused: the member {info.filename!r} uses compression method {info.compress_type}; "
+                    f"archive rejected: the member {info.filename!r} uses compression method {info.compress_type}; "
                     "only stored, deflated and bzip2 members are extracted"
                 )
             return archive.open(info)

@@ -165,7 +165,7 @@ def _architecture(folder: Path) -> str:
 
 
 def _published(name: str) -> list[str]:
-    """Return the names of the files of a hub checkpoint; empty if the hub cannot be reached."""
+    """Return the names of the files of a hub checkpoint, or an empty list if the hub cannot be reached."""
     if offline():
         return []
     import huggingface_hub

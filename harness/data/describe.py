@@ -37,7 +37,7 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     """``embedded`` (part of an installed package), ``cached`` (fetched and verified) or ``to fetch``."""
     download_bytes: int | None
-    """Total size of the files; None if the size of any file is unknown."""
+    """Total size of the files, or None if the size of any file is unknown."""
     license: str
     homepage: str
     citation: str
@@ -54,7 +54,7 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
     """Default value of each option. Set another value with ``--set dataset.OPTION=VALUE``."""
     path: str | None
-    """Folder of the installed files; None if they are not installed."""
+    """Folder of the installed files, or None if they are not installed."""
     files: tuple[FileInfo, ...]
 
 

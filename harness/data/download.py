@@ -199,7 +199,7 @@ def _get(url: str, target: _Counted) -> None:
             target.check(int(declared))
         received, before, since = 0, 0, time.monotonic()
         while data := _part(response):
-            target.write(data)  # an error of the disk is not an error of the source
+            target.write(data)  # disk errors are not errors of the source
             received += len(data)
             now = time.monotonic()
             if now - start > DEADLINE_S:
@@ -212,11 +212,11 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _part(response: requests.Response) -> bytes:
-    """Return the data that have arrived, at least one byte; empty at the end."""
+    """Return at least one byte of the data that have arrived, or no bytes at the end."""
     try:
         data: bytes = response.raw.read1(_CHUNK, decode_content=True)
         return data
-    except Exception as error:  # urllib3 raises many types of exceptions, and none of them concerns the other sources
+    except Exception as error:  # urllib3 raises many types of exceptions, none of which affects the other sources
         raise _FailedError(_cause(error), retry=True) from None
 
 
@@ -249,11 +249,11 @@ def _response(url: str) -> requests.Response:
         transient = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
         raise _FailedError(_cause(outcome), retry=isinstance(outcome, transient))
     status = outcome.status_code
-    if status != 200:  # such as 206, a part of the file
+    if status != 200:  # such as 206, for a part of the file
         outcome.close()
         raise _FailedError(f"HTTP status {status} {outcome.reason}", retry=status >= 500 or status in (408, 429))
     encoding = outcome.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):  # others may not be decoded
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):  # other encodings may not be decoded
         outcome.close()
         raise _FailedError(f"the response has the encoding {encoding!r}, which was not requested")
     return outcome

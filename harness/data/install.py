@@ -266,7 +266,8 @@ def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
             for unfinished in dataset_dir(dataset).glob(".*.partial"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             cause = (
-                f"no space left; the download is {megabytes(total_bytes(dataset.files))} and takes more when extracted"
+                f"no space left on the disk; the download needs {megabytes(total_bytes(dataset.files))}, "
+                "and more when extracted"
             )
             remedy = "free some space"
         raise DataError(

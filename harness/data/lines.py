@@ -1,4 +1,4 @@
-"""Reading of text files in which the number of a line carries meaning."""
+"""Reading of text files in which line numbers are significant."""
 
 from __future__ import annotations
 

@@ -233,7 +233,9 @@ def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     path = folder / stored.file
     if not path.is_file():  # opening a pipe would wait forever
         raise ValueError(f"{stored.file} is not a regular file")
-    if not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES:  # check it first: loading allocates the array
+    if (
+        not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES
+    ):  # checked before loading, which allocates the array
         raise ValueError(f"{stored.file} has {path.stat().st_size} bytes for an array of {stored.bytes} bytes")
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):

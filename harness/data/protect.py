@@ -16,7 +16,7 @@ from harness.records.arrays import digest, read_only
 
 
 def read_only_split(split: Split) -> Split:
-    """Return the split with read-only views of its arrays. Objects in object arrays are not protected."""
+    """Return the split with read-only views of its arrays. Elements of object arrays are not protected."""
     return Split(
         inputs={name: _protected(array) for name, array in split.inputs.items()},
         targets=_protected(split.targets),
@@ -71,7 +71,7 @@ def _digests(data: PreparedData) -> Iterator[tuple[str, str]]:
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         arrays = {f"{name} input {key!r}": array for key, array in split.inputs.items()}
         for described, array in ({f"{name} targets": split.targets} | arrays).items():
-            if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):  # others are read from files
+            if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):  # other arrays are read from files
                 yield described, digest({"": array})
 
 

@@ -44,13 +44,13 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     dataset: str
     task: str
     path: str | None
-    """Path of the user's data; None for a dataset of a plugin."""
+    """Path of the user's data, or None for a dataset of a plugin."""
     inferred: tuple[str, ...]
     """Names of the options that were inferred."""
     dataset_options: dict[str, Any]
     task_options: dict[str, Any]
     columns: tuple[ColumnInfo, ...]
-    """Columns of the user's table; empty without a table."""
+    """Columns of the user's table, or an empty tuple without a table."""
     sizes: dict[str, dict[str, Spread]]
     """Sizes of the examples by name, such as ``characters``, and split."""
     targets: dict[str, dict[str, Spread]]

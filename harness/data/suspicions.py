@@ -27,8 +27,7 @@ MAJORITY = 0.8
 
 
 def described(data: PreparedData) -> DataInfo:
-    """Return the description of the data with the facts about each split, and with a warning about each suspicious
-    property."""
+    """Return the description of the data, with facts about each split and a warning about each suspicious property."""
     digests = _digests(data)
     warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests)))
     facts = {
@@ -58,7 +57,10 @@ def _class_counts(targets: NDArray[Any], info: DataInfo) -> tuple[int, ...]:
 
 
 def suspicions(data: PreparedData, digests: dict[str, Digests] | None = None) -> list[str]:
-    """Return a sentence about each suspicious property of the prepared data. `digests` are those of its examples."""
+    """Return a sentence about each suspicious property of the prepared data.
+
+    `digests` contains the digests of its examples.
+    """
     splits, digests = _splits(data), digests or _digests(data)
     found = _shared(digests)
     for name, split in splits.items():

@@ -1,4 +1,4 @@
-"""Bounded reading of what a child writes: lines on its channel, and its output, which goes to the log."""
+"""Limits on the data that a child process writes to its channel and to its log."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from harness.records.files import write_new
+
 MAX_LINE_BYTES = 64 * 2**20
 """Maximum length of a line on the channel; longer lines are ignored and counted."""
 LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
-"""Number of bytes at the beginning and at the end of a child's output that its log contains."""
+"""Number of bytes from the beginning and from the end of a child's output that are written to its log."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
-"""Number of events that a child can send at any speed, and the rate at which it can continue. Further events are
-dropped, so that a child that floods its channel does not keep the parent busy."""
+"""Number of events that a child can send at once, and the rate at which it can send more. Further events are
+dropped, so that a child that sends too many events does not slow down the parent."""
 
 
 class Lines:
-    """A splitter that passes on complete lines, except empty lines and lines longer than `MAX_LINE_BYTES`."""
+    """A splitter that forwards complete lines, except empty lines and lines longer than `MAX_LINE_BYTES`."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line
@@ -44,14 +46,14 @@ class Lines:
 
 
 class EventLimit:
-    """A limit on the rate of events: `EVENT_BURST` at once, refilled at `EVENTS_PER_S`."""
+    """A token bucket that limits the rate of events to `EVENT_BURST` at once and `EVENTS_PER_S` on average."""
 
     def __init__(self) -> None:
         self._left, self._at = float(EVENT_BURST), time.monotonic()
         self.dropped = 0
 
     def admits(self) -> bool:
-        """Return whether one more event is within the limit, and count it."""
+        """Count one more event, and return True if it is within the limit."""
         if self._left < 1:
             now = time.monotonic()
             self._left = min(EVENT_BURST, self._left + (now - self._at) * EVENTS_PER_S)
@@ -67,9 +69,9 @@ class Log:
     """The log file of a child. It contains the beginning and the end of the output if the output is longer than
     `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`.
 
-    The beginning is written at once, and the end when the log is closed. A write that fails, for example because the
-    disk is full, is not an error. A file that was removed in the meantime is written again. Raises OSError if the file
-    cannot be created.
+    The beginning is written immediately, and the end when the log is closed. A write that fails, for example because
+    the disk is full, is not an error. A file that was removed in the meantime is written again. Raises OSError if the
+    file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +80,7 @@ class Log:
         self._head_left = LOG_HEAD_BYTES
         self._tail = bytearray()
         self._unwritten = 0
-        """Number of bytes after the beginning; the last of them are in `_tail`."""
+        """Number of bytes that followed the beginning, the last of which are in `_tail`."""
 
     def __enter__(self) -> Log:
         return self
@@ -100,7 +102,7 @@ class Log:
             del self._tail[: max(0, len(self._tail) - LOG_TAIL_BYTES)]
 
     def note(self, text: str) -> None:
-        """Add a line by harness to the log."""
+        """Add a line that harness itself writes to the log."""
         self.feed(f"harness: {text}\n".encode())
 
     def close(self) -> None:
@@ -109,16 +111,16 @@ class Log:
             return
         left_out = self._unwritten - len(self._tail)
         if left_out:
-            self._write(f"\n[... {left_out} bytes are left out here ...]\n".encode())
+            self._write(f"\n[... {left_out} bytes were left out here ...]\n".encode())
         self._write(bytes(self._tail))
         with self._file, contextlib.suppress(OSError):
             if not self._path.exists():
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file.seek(0)
-                self._path.write_bytes(self._file.readall() or b"")
+                write_new(self._path, self._file.readall() or b"")  # not through a link of the child
 
     def last(self, size: int) -> str:
-        """Return the end of the output, also if it could not be written to the file."""
+        """Return the end of the output, even if it could not be written to the file."""
         with contextlib.suppress(OSError, ValueError):
             self._file.seek(max(0, self._file.seek(0, 2) - size))
             return ((self._file.readall() or b"") + self._tail)[-size:].decode(errors="replace")

@@ -7,8 +7,8 @@ and `run_program` runs a short external program.
 
 The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
 Lines that are not valid frames, such as output written by a plugin, are ignored. The child's output is a second pipe,
-which the parent writes to the log. The parent stops reading both when the child ends, also if another process holds
-them open; `harness.execute.channel` limits what it keeps.
+which the parent writes to the log. The parent stops reading both pipes when the child ends, even if another process
+holds them open. `harness.execute.channel` limits the amount of data that is kept.
 
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect this, the child watches the
 *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
@@ -51,11 +51,12 @@ DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
 EXIT_WAIT_S = 20.0
-"""Time between the result of a child and its exit, in seconds, after which its process group is ended. A thread that a
-plugin has started can keep a process alive forever."""
+"""Time that a child may take to exit after sending its result, in seconds.
+
+Its process group is then terminated. A thread that a plugin has started can keep a process alive forever.
+"""
 KILL_WAIT_S = 30.0
-"""Time to wait for the end of a process after SIGKILL, which a process that is blocked in the kernel delays, in
-seconds."""
+"""Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in the kernel ends later."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
 """Upper bound on a pipe's capacity, and on the number of bytes read after a child has ended. These bytes include
@@ -73,7 +74,7 @@ ResultT = TypeVar("ResultT")
 
 _EVENT = b'{"type":"event"'
 _FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
-"""Beginnings of frames, as `harness.execute.child_main` writes them. Other lines are not decoded."""
+"""Prefixes of the frames that `harness.execute.child_main` writes. Other lines are not decoded."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,8 @@ def calls_in_children(
     The children that are still running at the end of the context, for example after KeyboardInterrupt, are killed.
     """
     lifeline, held = _pipe()
-    # Contexts end in reverse order: closing `held` ends the children, and then the threads that wait for them end.
+    # Contexts are closed in reverse order: closing `held` terminates the children, so that the threads that wait for
+    # them end.
     with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
         yield [
             threads.submit(
@@ -243,8 +245,8 @@ def run_process(
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
-    When `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to end; it is then ended as if it had exited
-    with status 0. `notes` returns the lines to add to the log at the end.
+    After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
+    as if it had exited with status 0. `notes` returns the lines to add to the log at the end.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -278,12 +280,16 @@ def run_process(
                 finally:
                     end_group(process)
         finally:
-            _read(printed.fileno(), kept.feed, _MAX_PIPE_BYTES)  # what the group wrote while it was ended
+            _read(
+                printed.fileno(), kept.feed, _MAX_PIPE_BYTES
+            )  # read the output that the group wrote while it was being terminated
             seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
             for note in notes():
                 kept.note(note)
         if heard == "lingers":
-            kept.note(f"the process was ended because it had not ended {EXIT_WAIT_S:g} s after its result")
+            kept.note(
+                f"the process was terminated because it had not exited {EXIT_WAIT_S:g} s after sending its result"
+            )
             status = 0
         return Ended(status, heard == "timeout", seconds, printed_last, lines.too_long)
 
@@ -333,7 +339,7 @@ def _enlarge(pipe: int) -> None:
 
 
 Readers = Mapping[int, Callable[[bytes], None]]
-"""Functions that receive what is read, by file descriptor."""
+"""Functions that receive the data read, by file descriptor."""
 
 
 def _listen(

@@ -19,7 +19,10 @@ FOLDER = "locks"
 WAIT_S = 0.5
 """Interval between attempts while waiting for a device, in seconds."""
 _ALL = "all"
-"""Name of the lock that every process holds: shared if it measures on named GPUs only, exclusively otherwise."""
+"""Name of the lock that every process holds.
+
+The lock is shared if the process measures only on named GPUs, and exclusive otherwise.
+"""
 
 
 @contextmanager
@@ -29,11 +32,11 @@ def measuring_on(
     """Hold the locks of `devices`, which are requested devices of run specs, such as ``auto`` or ``cuda:1``.
 
     Processes that measure on different named GPUs hold their locks at the same time. All other devices share the
-    processor, so each of them excludes every other process. The locks (flock) are files in the cache directory and end
-    with the process. If the cache directory cannot be written, nothing is locked.
+    processor, so a process that measures on one of them excludes every other process. The locks (flock) are files in
+    the cache directory and end with the process. If the cache directory cannot be written, nothing is locked.
 
     If another process holds a lock, `harness.BusyError` is raised, which names the process; with `wait`, the function
-    calls `say` and waits. Yields True if it waited.
+    calls `say` and waits. The context yields True if the function waited.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))
@@ -76,8 +79,8 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
 
 
 def _open(name: str) -> int | None:
-    """Return a descriptor of a device's lock file; None if it cannot be opened."""
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # a cache may be shared between machines
+    """Return a descriptor of a device's lock file, or None if it cannot be opened."""
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # the cache may be shared between machines
     with contextlib.suppress(OSError, RuntimeError):
         folder = Path(cache_dir(), FOLDER)
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ class Probe:
 
     devices: list[DeviceInfo]
     error: str | None = None
-    """Reason why the probe failed; None if it succeeded."""
+    """Reason why the probe failed, or None if it succeeded."""
 
 
 def probe(backend: str, plugin: PluginRef) -> Probe:

@@ -22,7 +22,10 @@ def collect(packages: Iterable[str] = ()) -> Environment:
 
 
 def collect_failed(packages: Iterable[str]) -> Environment:
-    """Return `collect` for a failed run, or only what is known without reading files if too many files are open."""
+    """Return the environment of a failed run.
+
+    If too many files are open, it contains only facts that are known without reading files.
+    """
     try:
         return collect(packages)
     except OSError:
@@ -40,7 +43,7 @@ def collect_failed(packages: Iterable[str]) -> Environment:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that the harness runs from; None for an installed package."""
+    """Return the commit of the checkout that the harness runs from, or None for an installed package."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None

@@ -29,7 +29,7 @@ def estimates(specs: Sequence[RunSpec], runs: Iterable[StoredRun]) -> list[Estim
     """Return an estimate for each spec: the medians over the successful runs that are most similar to it.
 
     These are the runs with the same specification except for the seed and the split or, if there are none, the runs of
-    the same task, dataset, model, backend and protocol. The estimate is None if there are none of these either.
+    the same task, dataset, model, backend and protocol. The estimate is None if there are no similar runs.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success)]
     levels = []

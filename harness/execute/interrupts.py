@@ -1,4 +1,7 @@
-"""Ctrl-C during a plan: a run ends at once, but its record is saved first, however often Ctrl-C is pressed."""
+"""Handle Ctrl-C while a plan is executed.
+
+The current run ends immediately, but its record is always saved, even if Ctrl-C is pressed repeatedly.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """A context in which signals raise KeyboardInterrupt only where it is allowed, and are remembered elsewhere.
+    """A context in which signals raise KeyboardInterrupt only where this is allowed, and are otherwise deferred.
 
-    This applies to SIGINT, and also to SIGTERM and SIGHUP if they use the same handler. In a thread other than the
-    main thread, which receives no signals, and for signals with other handlers, nothing changes. A signal that arrived
-    outside of `allowed` raises KeyboardInterrupt at the end of the context.
+    This applies to SIGINT, and also to SIGTERM and SIGHUP if they use the same handler. Signals with other handlers are
+    not affected. The context has no effect in threads other than the main thread, which do not receive signals. A
+    signal that arrived outside of `allowed` raises KeyboardInterrupt at the end of the context.
     """
 
     def __init__(self) -> None:

@@ -193,7 +193,7 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 def load_and_prepare(
     task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
 ) -> tuple[RawData, PreparedData]:
-    """Return the raw and the prepared data, which are validated and described, without the cache."""
+    """Validate and return the raw and the prepared data, with their descriptions, without using the cache."""
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
@@ -204,7 +204,7 @@ def load_and_prepare(
         check_raw(raw, task.objective)
     data = writable(_by_task(task, read_only_raw(raw), task_options))
     with _naming(dataset, f"the task {task.name!r}"):
-        check(data)  # finds mistakes of the task, but also values of the dataset that are not finite
+        check(data)  # finds errors of the task, and values of the dataset that are not finite
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},
@@ -215,7 +215,10 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Let the task prepare the data. Raises `harness.PluginError`, which names the task, for a mistake in the task."""
+    """Let the task prepare the data.
+
+    Raises `harness.PluginError`, which names the task, if the task's code is wrong.
+    """
     try:
         data = task.prepare(raw, msgspec.convert(options, task.Options))
     except (HarnessError, MemoryError):
@@ -248,7 +251,7 @@ def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
 
 def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
     """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged, and
-    `harness.PluginError`, which names the dataset, for a mistake in the dataset."""
+    `harness.PluginError`, which names the dataset, if the dataset's code is wrong."""
     name = dataset.name
     try:
         data = dataset.load(msgspec.convert(options, dataset.Options))

@@ -1,4 +1,4 @@
-"""Decisions which planned runs have to be executed, and which are already in the results directory."""
+"""Decide which planned runs have to be executed, and which are already in the results directory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from harness.measure import environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
+from harness.records.index import Setting
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 MEMORY_TOLERANCE = 0.05
-"""Relative difference in main memory up to which two machines can be of the same class. The memory that virtual
+"""Maximum relative difference in main memory between machines of the same class. The memory that virtual
 machines report varies by a few percent."""
 
 
@@ -29,10 +30,11 @@ class Decision:
 
     spec: RunSpec
     stored: StoredRun | None
-    """The run that is used instead; None if the run has to be executed."""
+    """The run that is used instead, or None if the run has to be executed."""
     reason: str
-    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``; empty for a run that has
-    never been executed."""
+    """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
+    run that has never been executed.
+    """
 
 
 def decide(
@@ -52,13 +54,15 @@ def decide(
     the weights if `save_weights` is true, and a parity mark if its key is in `compared`. Each stored run replaces at
     most one planned run, so that repeats are counted.
 
-    A failed run does not count as done. If `retry` is given, only runs that failed in one of these ways are executed
-    again, and other failed runs are used as they are.
+    A failed run is not treated as done. If `retry` is given, only runs with these kinds of failures are executed again,
+    and the records of other failed runs are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
     wanted = Counter(spec.key for spec in specs)
-    stored = _by_request(store.load().runs, specs, wanted)
+    similar = {_selected(spec) for spec in specs}
+    loaded = store.load(lambda run: _selected(run.setting) in similar)
+    stored = _by_request(loaded.runs, specs, wanted)
     here = _Here(catalog)
     usable: dict[str, list[tuple[StoredRun, str]]] = {}
     reasons: dict[str, str] = {}
@@ -81,6 +85,10 @@ def decide(
         else:
             decisions.append(Decision(spec, None, reasons.get(spec.key, "")))
     return decisions
+
+
+def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
+    return setting.task, setting.dataset, setting.model, setting.backend, setting.precision
 
 
 def _by_request(
@@ -110,7 +118,7 @@ class _Here:
         self._digests: dict[PluginRef, str] = {}
 
     def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: Collection[str]) -> str | None:
-        """Return why a stored run cannot replace a planned one; None if it can."""
+        """Return the reason why a stored run cannot replace a planned one, or None if it can."""
         record = run.record
         changed = (
             _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
@@ -134,7 +142,7 @@ class _Here:
         return self._versions[spec.backend]
 
     def _with_python(self, record: RunRecord) -> Mapping[str, str]:
-        # A run that ended before it recorded its packages is compared by Python only.
+        # For a run that ended before it recorded its packages, only the version of Python is compared.
         packages = record.environment.packages or self._packages(record.spec)
         return {**packages, "Python": record.environment.python}
 
@@ -151,7 +159,9 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose value differs, with both values if `shown` is true; empty if none differs."""
+    """Return the first name whose value differs, with both values if `shown` is true, or an empty string if none
+    differs.
+    """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
         if old == new and (old or shown):  # code whose digest is unknown may have changed
@@ -164,7 +174,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 
 def _other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return how two machines differ; None if they are of the same class."""
+    """Return the difference between two machines, or None if they are of the same class."""
     old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
     if change := _first_change("", old, new):
         return f"another machine: {change}"
@@ -194,7 +204,7 @@ def _day(started_at: str) -> str:
 
 
 MAX_LINES = 20
-"""Number of runs up to which `describe` returns one line for each run."""
+"""Maximum number of runs for which `describe` returns one line for each run."""
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:

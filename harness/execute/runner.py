@@ -66,8 +66,10 @@ class Listener:
 
 
 class Guarded(Listener):
-    """A listener that passes everything on to another one, until that raises an exception: output that fails, for
-    example because a terminal was closed, must not end a run."""
+    """A listener that forwards events to another listener until that listener raises an exception.
+
+    Output errors, for example because a terminal was closed, must not end a run.
+    """
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class Guarded(Listener):
             return
         try:
             getattr(self._listener, method)(*arguments)
-        except Exception:  # the output may be any stream, and rich raises further exceptions
+        except Exception:  # the output may be any stream, and rich raises many types of exceptions
             self._listener = None
 
 
@@ -113,8 +115,8 @@ def run_all(
     `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
     weights are saved next to the record.
 
-    If interrupted, ends and records the current run before raising KeyboardInterrupt. Exceptions of the listener are
-    ignored, and it is not called again. Raises `harness.RecordError` if the store cannot be written,
+    If interrupted, this function ends and records the current run before raising KeyboardInterrupt. Exceptions of the
+    listener are ignored, and it is not called again. Raises `harness.RecordError` if the store cannot be written,
     `harness.UsageError` if the time limit is not positive, and before anything runs `harness.UnknownNameError` or
     `harness.CombinationError` if the plugins for one of the specs are not installed.
     """
@@ -130,7 +132,7 @@ def run_all(
             listener.run_started(index, len(specs), spec)
             events.notify("harness_run_started", spec=spec)
             with interrupts.allowed():
-                events.drain()  # a hook that is still running would disturb the run
+                events.drain()  # a hook that is still running would disturb the measurement
             record = run_one(
                 spec,
                 catalog,
@@ -204,7 +206,7 @@ def run_one(
                 )
         except KeyboardInterrupt:
             returned = Failure(kind="interrupted", message="stopped by the user")
-        except (OSError, RecordError) as error:  # such as too many open files, or a full disk
+        except (OSError, RecordError) as error:  # for example too many open files, or a full disk
             returned = Failure(kind="error", message=f"the run could not be started: {error}")
         wall_s = time.monotonic() - start
         if isinstance(returned, Failure):

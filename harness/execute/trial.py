@@ -1,4 +1,4 @@
-"""Trial loading of plugins in a child process, because a plugin that crashes would end a command without a message."""
+"""Load plugins in a child process first, because a plugin that crashes would end the command without a message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from harness.records.reading import load_named
 # `harness.execute.child` is imported when a trial is needed, which is rare.
 KNOWN = "plugins-tried.json"
 MAX_KNOWN = 500
-"""Name of the file in the cache with the digests of the code that was loaded without a crash, and their number."""
+"""Name of the file in the cache that lists the digests of code that was loaded without a crash, and their maximum
+number.
+"""
 
 
 class TrialJob(Struct, frozen=True, kw_only=True):
@@ -46,10 +48,10 @@ class Trying(Struct, frozen=True):
 
 
 def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
-    """Return the plugins that end the process that loads them or do not return, with the reasons.
+    """Return the plugins that end the process that loads them or that do not load in time, with the reasons.
 
-    Code that did return before, according to its digest, is not tried again. Exceptions are not a reason; they do no
-    harm when a plugin is loaded.
+    Code that was loaded successfully before, according to its digest, is not tried again. Plugins that raise exceptions
+    are not included, because the parent can handle these exceptions.
     """
     known = _known()
     keys = {ref: _key(ref) for ref in refs if ref not in core()}
@@ -69,7 +71,10 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
 
 
 def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
-    """Load plugins in a child. Return how many were loaded, also in vain, and the problem of the next one, if any."""
+    """Load plugins in a child.
+
+    Return the number of plugins that were tried, and the problem of the next one, if any.
+    """
     from harness.execute.child import call_in_child
 
     last = Trying(0)
@@ -104,7 +109,7 @@ def load_each(job: TrialJob, context: object) -> None:
         problems = [failure.message for failure in load([ref]).failures if failure.ref == ref]
         if problems == [limit_text("load", limit_s())]:
             context.send(Trying(index, problems[0]))
-            os._exit(1)  # The thread that still loads the plugin may do anything, such as hold a lock.
+            os._exit(1)  # The thread that is still loading the plugin may, for example, hold a lock.
 
 
 def _key(ref: PluginRef) -> str:
@@ -122,7 +127,7 @@ def _known() -> list[str]:
 
 
 def _keep(keys: Sequence[str]) -> None:
-    """Write the file with the known digests. It saves time only, so errors are ignored."""
+    """Write the file with the known digests. The file only saves time, so errors are ignored."""
     with suppress(OSError, RuntimeError, HarnessError):
         cache_dir().mkdir(parents=True, exist_ok=True)
         write_whole(cache_dir() / KNOWN, msgspec.json.encode(keys))

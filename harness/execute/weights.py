@@ -97,7 +97,10 @@ def save(path: Path, weights: Mapping[str, Array]) -> None:
 
 
 def load(path: Path) -> dict[str, Array]:
-    """Read the weights that a run saved. Raises `harness.RecordError` if they cannot be read, also for a link."""
+    """Read the weights that a run saved.
+
+    Raises `harness.RecordError` if they cannot be read or if the file is a link.
+    """
     open_stored(path, MAX_BYTES).close()
     try:
         return _read(path, ())

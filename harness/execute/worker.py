@@ -100,7 +100,8 @@ class Scored:
     test_outputs: NDArray[Any]
     validation_outputs: NDArray[Any]
     evaluated_weights_digest: str
-    """Digest of the session's weights after the predictions; empty for a model without canonical weights."""
+    """Digest of the session's weights after the predictions, or an empty string for a model without canonical weights.
+    """
     device_memory: DeviceMemory | None
 
 

@@ -31,8 +31,9 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
-    """UUID of an NVIDIA GPU or MIG device, with or without its prefix; empty if the framework does not report it. The
-    core uses it to find the counters of the GPU."""
+    """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
+    report it. The core uses it to find the counters of the GPU.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +71,11 @@ class RooflineKernels:
     The core calls the kernels repeatedly and measures the elapsed time. A call may return before the device has
     finished.
 
-    A GPU with a power limit computes faster with constants than with numbers that vary. The inputs of both kernels are
-    therefore standard normal, and the same for every backend: ``standard_normal(shape, numpy.float32)`` of
-    ``numpy.random.default_rng(0)``, called once for each matrix, and converted to the dtype of the precision. A kernel
-    must not use its output as its next input, because the numbers would overflow or vanish.
+    A GPU that reaches its power limit computes faster with constants than with random numbers. The inputs of both
+    kernels are therefore drawn from a standard normal distribution and are the same for every backend:
+    ``standard_normal(shape, numpy.float32)`` of ``numpy.random.default_rng(0)``, called once for each matrix, and
+    converted to the dtype of the precision. A kernel must not use its output as its next input, because the numbers
+    would overflow or vanish.
     """
 
     matrix: Callable[[int], Callable[[], Any]]
@@ -203,7 +205,7 @@ class Session(ABC):
         Returns
         -------
         DeviceMemory or None
-            Peak memory in bytes; None if the device is the host or if the framework does not report it.
+            Peak memory in bytes, or None if the device is the host or if the framework does not report it.
         """
         return None
 
@@ -285,7 +287,7 @@ class Backend(ABC):
         Returns
         -------
         int or None
-            Increase in peak memory, in bytes; None if the framework does not report its peak memory.
+            Increase in peak memory, in bytes, or None if the framework does not report its peak memory.
         """
         return None
 
@@ -306,7 +308,7 @@ class Backend(ABC):
         Returns
         -------
         RooflineKernels or None
-            The kernels; None if the backend does not provide them.
+            The kernels, or None if the backend does not provide them.
         """
         return None
 

@@ -96,10 +96,10 @@ class RawData:
     """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression. If the
     targets have different units, separate them by commas, as in ``"m, kg"``."""
     warnings: Sequence[str] = ()
-    """Sentences about everything in the data that was inferred, dropped, merged or changed, or that looks wrong. They
+    """Sentences about anything in the data that was inferred, dropped, merged or changed, or that looks wrong. They
     are printed with each run and stored in its record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns of a table's ``features``, for messages; empty if they have no names."""
+    """Names of the columns of a table's ``features``, for messages, or an empty tuple if they have no names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +120,10 @@ class PreparedData:
     digest: str = ""
     """SHA-256 (hex) over all arrays in all splits. It is computed by the core."""
     augment: Augment | None = None
-    """Function that augments the inputs of a training batch; None for no augmentation. The core sets it to a function
-    that calls `Task.augment`."""
+    """Function that augments the inputs of a training batch, or None for no augmentation.
+
+    The core sets it to a function that calls `Task.augment`.
+    """
 
 
 class Batch(NamedTuple):
@@ -205,8 +207,9 @@ class Dataset(ABC, Generic[OptionsT]):
     metric: ClassVar[str] = ""
     """Metric that publications report for this dataset, named as in ``harness list metrics`` if it is listed there."""
     target: ClassVar[float | None] = None
-    """Target for the validation score in the task's primary metric, used to measure time-to-target; None for no
-    target."""
+    """Target for the validation score in the task's primary metric, used to measure time-to-target, or None for no
+    target.
+    """
     splits: ClassVar[Sequence[int]] = ()
     """Valid values of the option ``split`` if several splits were published. ``--split all`` runs each of them."""
 

@@ -36,7 +36,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     is truncated at two standard deviations; the bound b of ``uniform``, which draws from [-b, b]; or the gain of
     ``orthogonal``."""
     trainable: bool = True
-    """False for running statistics, which are loaded and saved, but not optimized."""
+    """If False, the array is loaded and saved, but not optimized, as for running statistics."""
     decay: bool = False
     """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
     normalization parameters."""
@@ -134,7 +134,7 @@ class Model(ABC, Generic[ConfigT]):
         Returns
         -------
         dict of str to ndarray, or None
-            Weights by canonical name, in canonical shapes; None if the model has no closed-form solution.
+            Weights by canonical name, in canonical shapes, or None if the model has no closed-form solution.
         """
         return None
 
@@ -167,9 +167,9 @@ class Binding:
     variable: Any
     """Parameter, buffer or variable of the framework."""
     axes: tuple[int, ...] = ()
-    """Permutation of the canonical axes; empty for no transposition."""
+    """Permutation of the canonical axes, or an empty tuple for no transposition."""
     shape: tuple[int, ...] = ()
-    """Shape of the variable after the transposition; empty for no reshaping."""
+    """Shape of the variable after the transposition, or an empty tuple for no reshaping."""
 
     def to_own(self, canonical: Array) -> Array:
         """Convert an array from the canonical layout to the layout of the variable.

@@ -15,9 +15,9 @@ class Metric:
     Notes
     -----
     A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It returns a
-    float within `bounds`, or None if the metric is undefined; any other value fails the run. The primary metric of a
-    task must be defined for the test split. The arrays are read-only.
-    Their shapes and dtypes depend on the objective:
+    float within `bounds`, or None if the metric is undefined; any other value makes the run fail. The primary metric of
+    a task must be defined for the test split. The arrays are read-only. Their shapes and dtypes depend on the
+    objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.
@@ -32,14 +32,14 @@ class Metric:
     function: str
     """Location of the function, ``"module:callable"``."""
     higher_is_better: bool
-    """False for errors and losses."""
+    """True if higher values are better; True if higher values are better; False for errors and losses."""
     summary: str
     """One-line description."""
     unit: str = ""
     """Unit of the metric's values: empty for a fraction between 0 and 1, ``target`` for the target's unit, or the name
     of another unit."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum of the values; None if unbounded."""
+    """Minimum and maximum of the values, or None if unbounded."""
     title: str = ""
     """Title of the metric's column in tables, without the unit. The default is `name` with spaces for underscores."""
     in_tables: bool = False
@@ -51,7 +51,7 @@ class Metric:
 
 
 def readable(name: str) -> str:
-    """Return the name of a metric as words."""
+    """Return the name of a metric with spaces for underscores."""
     return name.replace("_", " ") if isinstance(name, str) else ""
 
 

@@ -22,9 +22,9 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     url: str
     """URL of the file, starting with ``http://`` or ``https://``."""
     sha256: str = ""
-    """SHA-256 (hex) of the downloaded file; empty if not declared."""
+    """SHA-256 (hex) of the downloaded file, or an empty string if not declared."""
     bytes: int | None = None
-    """Download size in bytes; None if unknown. An approximate size is sufficient if only `members` are verified."""
+    """Download size in bytes, or None if unknown. An approximate size is sufficient if only `members` are verified."""
     alternates: tuple[str, ...] = ()
     """Alternative URLs of the same file, tried in order after `url`."""
     members: dict[str, str] = {}
@@ -108,7 +108,7 @@ def mirror_path(url: str) -> str:
 
 
 def total_bytes(files: Iterable[RemoteFile]) -> int | None:
-    """Return the total download size in bytes; None if the size of a file is unknown."""
+    """Return the total download size in bytes, or None if the size of a file is unknown."""
     sizes = [file.bytes for file in files]
     return None if None in sizes else sum(size or 0 for size in sizes)
 

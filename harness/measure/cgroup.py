@@ -1,8 +1,8 @@
 """CPU quotas of Linux control groups, versions 1 and 2.
 
-A quota limits the CPU time of a group, but not the set of cores, so that the affinity of a process does not show it.
-The quota of every ancestor applies too. The formats are documented in the kernel's ``admin-guide/cgroup-v2.rst`` and
-``scheduler/sched-bwc.rst``.
+A quota limits the CPU time of a group, but not the set of cores, so it is not visible in the affinity mask of a
+process. The quotas of all ancestors of a group also apply. The formats are documented in the kernel's
+``admin-guide/cgroup-v2.rst`` and ``scheduler/sched-bwc.rst``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 Groups = tuple[Path, ...]
-"""Directories of a process's group and its ancestors that the process can see, innermost first."""
+"""Directories of a process's group and of its visible ancestors, innermost first."""
 
 
 def cpu_groups(root: Path = Path("/")) -> Groups:
@@ -37,7 +37,7 @@ def cpu_groups(root: Path = Path("/")) -> Groups:
 
 
 def cpu_quota(groups: Groups) -> float | None:
-    """Return the smallest quota of the groups, in cores; None if no group has a quota."""
+    """Return the smallest quota of the groups, in cores, or None if no group has a quota."""
     quotas = [quota for quota in map(_quota, groups) if quota is not None]
     return min(quotas, default=None)
 
@@ -99,7 +99,8 @@ def _directories(
             continue
         group = PurePosixPath(path)
         # In a container without a cgroup namespace, the mount shows only the container's group, whose path is `top`.
-        # A path outside of the mount, as in a namespace entered later, is replaced with the top of the mount.
+        # A path outside of the mount, such as in a namespace that was entered later, is replaced with the top of the
+        # mount.
         parts = group.relative_to(top).parts if group.is_relative_to(top) else ()
         if ".." in parts:
             parts = ()
@@ -109,7 +110,7 @@ def _directories(
 
 
 def _quota(group: Path) -> float | None:
-    """Return the quota of one group in cores; None if it has none."""
+    """Return the quota of one group in cores, or None if it has none."""
     with contextlib.suppress(ValueError, ZeroDivisionError):
         if maximum := _text(group / "cpu.max").split():
             return None if maximum[0] == "max" else int(maximum[0]) / int(maximum[1])

@@ -1,4 +1,4 @@
-"""Which of the devices that NVML lists is CUDA device N of this process.
+"""Find the NVML device that corresponds to CUDA device N of this process.
 
 CUDA numbers the devices that ``CUDA_VISIBLE_DEVICES`` allows, in the order of this variable or of
 ``CUDA_DEVICE_ORDER``; NVML numbers all GPUs in PCI bus order. Both report the same UUIDs.
@@ -22,7 +22,7 @@ class Device(NamedTuple):
     """UUID with its prefix, ``GPU-`` or ``MIG-``."""
     handle: Any
     parent: str | None = None
-    """UUID of the GPU that a MIG device is part of; None for a GPU."""
+    """UUID of the GPU that a MIG device is part of, or None for a GPU."""
     instance: tuple[int, int] | None = None
     """IDs of the GPU instance and the compute instance of a MIG device."""
 
@@ -31,7 +31,7 @@ def listed_devices(nvml: Any) -> list[Device]:
     """Return the GPUs that this process may use, in PCI bus order, each followed by its MIG devices."""
     devices: list[Device] = []
     for index in range(_count(nvml)):
-        with contextlib.suppress(nvml.NVMLError):  # such as a GPU that this process may not access
+        with contextlib.suppress(nvml.NVMLError):  # for example a GPU that this process may not access
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             gpu = Device(nvml.nvmlDeviceGetUUID(handle), handle)
             devices += [gpu, *_mig_devices(nvml, gpu)]
@@ -41,9 +41,9 @@ def listed_devices(nvml: Any) -> list[Device]:
 def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device:
     """Return the device that this process uses as CUDA device `index`.
 
-    `uuid` is the UUID that the framework reports, with or without its prefix, or empty. The UUID that the CUDA driver
-    reports and ``CUDA_VISIBLE_DEVICES`` are consulted in this order if the UUID is not known. Raises `OSError` if NVML
-    does not list the device, or if the sources leave several possibilities.
+    `uuid` is the UUID that the framework reports, with or without its prefix, or empty. If it is empty, the UUID that
+    the CUDA driver reports and then ``CUDA_VISIBLE_DEVICES`` are used. Raises `OSError` if NVML does not list the
+    device, or if the device cannot be determined uniquely.
     """
     known = [digits for digits in map(_digits, (uuid, driver_uuid(index))) if digits.strip("0")]
     found = next((device for digits in known for device in devices if _digits(device.uuid) == digits), None)
@@ -63,7 +63,7 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
 
 
 def driver_uuid(index: int) -> str:
-    """Return the UUID that the CUDA driver reports for device `index`; empty if it reports none.
+    """Return the UUID that the CUDA driver reports for device `index`, or an empty string if it reports none.
 
     The driver does not create a CUDA context for this. For a MIG device, the UUID is that of the MIG device
     (cuDeviceGetUuid_v2, CUDA 11.4 and later).

@@ -97,8 +97,10 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 
 
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """Return the first full batches of the split, up to `MAX_BYTES`, because all stay in memory while inference is
-    timed. The split must have at least `batch_size` examples."""
+    """Return the first full batches of the split, up to `MAX_BYTES`.
+
+    All of them stay in memory while inference is timed. The split must have at least `batch_size` examples.
+    """
     batches, size = [], 0
     for inputs, valid in inference_batches(split, batch_size):
         if valid < batch_size:

@@ -151,7 +151,7 @@ class Machine:
         self.gpu_others = max(self.gpu_others, use.others)
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen seconds for the cores that the process may use; None if /proc/stat is unreadable."""
+        """Return busy and stolen seconds for the cores that the process may use, or None without /proc/stat."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0
@@ -200,7 +200,7 @@ class Rapl:
             self.source = f"RAPL: {', '.join(names)}"
 
     def read_j(self) -> float | None:
-        """Return the energy in joules since an arbitrary starting point; None if no counter is readable."""
+        """Return the energy in joules since an arbitrary starting point, or None if no counter is readable."""
         if not self._zones:
             return None
         microjoules = 0

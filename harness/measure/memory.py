@@ -99,14 +99,14 @@ class PhaseMemory:
 
 
 def _peak_of(pid: int) -> int:
-    """Return the peak memory of a process in bytes; 0 if the process has exited."""
+    """Return the peak memory of a process in bytes, or 0 if the process has exited."""
     with contextlib.suppress(OSError):
         return _high_water(Path(f"/proc/{pid}/status")) or 0
     return 0
 
 
 def _high_water(status: Path) -> int | None:
-    """Return ``VmHWM`` in bytes; None if the file does not contain it."""
+    """Return ``VmHWM`` in bytes, or None if the file does not contain it."""
     for line in status.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

@@ -24,13 +24,13 @@ class GpuUse(NamedTuple):
     """Use of a GPU at one moment."""
 
     own_bytes: int | None
-    """GPU memory used by this process in bytes, including the CUDA context; None if unknown."""
+    """GPU memory used by this process in bytes, including the CUDA context, or None if unknown."""
     others: int
     """Number of other processes that use the GPU for computing."""
 
 
 def gpus() -> list[Gpu]:
-    """Return the NVIDIA GPUs of this machine; an empty list if the library or the driver is missing."""
+    """Return the NVIDIA GPUs of this machine, or an empty list if the library or the driver is missing."""
     found: list[Gpu] = []
     with contextlib.suppress(OSError):
         nvml = _library()
@@ -45,7 +45,7 @@ def gpus() -> list[Gpu]:
 
 
 def gpu_processes() -> GpuProcesses:
-    """Return the processes that compute on each GPU; an empty mapping if the library or the driver is missing.
+    """Return the processes that compute on each GPU, or an empty mapping if the library or the driver is missing.
 
     Call this function before a framework creates its CUDA context, and pass the result to `NvmlDevice`.
     """
@@ -59,9 +59,9 @@ def gpu_processes() -> GpuProcesses:
 class NvmlDevice:
     """The GPU that a framework uses as CUDA device `index`.
 
-    `uuid` is the UUID that the framework reports, if it does. `before` contains the processes that computed on the GPUs
+    `uuid` is the UUID that the framework reports, if any. `before` contains the processes that computed on the GPUs
     before the framework created its CUDA context; without it, the current ones are used. Raises `OSError` if the
-    library, the driver or the device is missing, or if it is unknown which GPU the device is.
+    library, the driver or the device is missing, or if the GPU of the device cannot be determined.
     """
 
     def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
@@ -71,7 +71,7 @@ class NvmlDevice:
         self._handle = device.handle
         self._before = (gpu_processes() if before is None else before).get(device.uuid, frozenset())
         self._own: frozenset[int] = frozenset()
-        """IDs of the processes one of which is this process."""
+        """IDs of the processes that may be this process."""
 
     def energy_j(self) -> float | None:
         """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""
@@ -88,11 +88,11 @@ class NvmlDevice:
         return sum(known) if known else None
 
     def use(self) -> GpuUse:
-        """Return the memory used by this process and the number of other processes.
+        """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the process IDs of the host, which this process cannot know. It is then
-        one of the processes that have appeared since its CUDA context was created. If several have appeared by the
-        first call, its memory is unknown until the others have ended, but the number of others is exact.
+        In a container, the driver may report the process IDs of the host, which this process cannot know. This process
+        is then one of the processes that have appeared since its CUDA context was created. If several have appeared by
+        the first call, its memory is unknown until the others have ended, but the number of others is exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -122,9 +122,9 @@ def _library() -> Any:
 
 
 def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
-    """Return the memory in bytes of each process that computes on a device, by process ID; None if unknown.
+    """Return the memory in bytes of each process that computes on a device, by process ID, or None if unknown.
 
-    Drivers report a size that they do not know as not available or as zero.
+    Drivers report an unknown size as not available or as zero.
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
     if listed is None:  # drivers older than R510
@@ -146,7 +146,7 @@ def _own_ids() -> set[int]:
 
 
 def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of an NVML function; None if it raises an NVML error, such as for a missing counter."""
+    """Return the result of an NVML function, or None if it raises an NVML error, such as for a missing counter."""
     try:
         return function(*arguments)
     except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):

@@ -16,7 +16,7 @@ from harness.records.reading import load_named
 
 
 def lookup(record: RunRecord, packages: tuple[str, ...]) -> Roofline | None:
-    """Return the cached roofline that applies to a run; None if it has not been measured or the file is damaged.
+    """Return the cached roofline that applies to a run, or None if it has not been measured or the file is damaged.
 
     The backend, device, precision, thread count, hardware and versions of `packages` must match. The record must
     specify a device.

@@ -28,7 +28,7 @@ class Mean(NamedTuple):
 
     value: float
     ci95: float | None
-    """Half-width of the two-sided 95% Student t interval, t(0.975, n - 1) s / sqrt(n); None if n is 1."""
+    """Half-width of the two-sided 95% Student t interval, t(0.975, n - 1) s / sqrt(n), or None if n is 1."""
     n: int
 
 

@@ -51,13 +51,14 @@ def warmup(rates: Array) -> int:
 
 
 def median_interval(values: Array) -> tuple[float, float] | None:
-    """Return a confidence interval for the median of independent values; None if there are fewer than six values.
+    """Return a confidence interval for the median of independent values, or None if there are fewer than six values.
 
     The confidence level is at least 95% for any distribution. The ends of the interval are the k-th smallest and the
     k-th largest of n values. They enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
     (Conover 1999, Practical Nonparametric Statistics, section 3.2).
 
-    Windows of one run are not independent, so for them, the interval is only a measure of spread: the within-run range.
+    The windows of one run are not independent. For windows, the interval is therefore only a measure of spread, which
+    is called the within-run range.
     """
     n = len(values)
     if n < 6:
@@ -122,13 +123,13 @@ def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[Flag
 
 
 def _relative_half_width(rates: Array) -> float:
-    """Return the half-width of the within-run range as a fraction of the median; infinite if undefined."""
+    """Return the half-width of the within-run range as a fraction of the median, or infinity if it is undefined."""
     interval = median_interval(rates)
     return float("inf") if interval is None else float((interval[1] - interval[0]) / 2 / np.median(rates))
 
 
 def _drift(rates: Array) -> float | None:
-    """Return the drift over the series as a fraction of the median; None if it is not relevant or not significant.
+    """Return the drift over the series as a fraction of the median, or None if it is not relevant or not significant.
 
     The slope is estimated with the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63,
     1379-1389). Its significance is tested with the normal approximation of the Mann-Kendall test (Mann 1945,
@@ -147,7 +148,8 @@ def _drift(rates: Array) -> float | None:
 
 
 def _modes(rates: Array) -> float | None:
-    """Return the distance between two modes as a fraction of the median; None if it is not relevant or not significant.
+    """Return the distance between two modes as a fraction of the median, or None if it is not relevant or not
+    significant.
 
     Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
     split into two groups so that the variance within the groups is minimal.

@@ -63,7 +63,10 @@ def energy(train: MeasuredThroughput, inference: MeasuredThroughput, machine: Ma
 def speed(
     first_step_s: float, train: MeasuredThroughput, inference: MeasuredThroughput, info: ModelInfo, *, by_steps: bool
 ) -> Speed:
-    """Return the speed of a run. If `by_steps` is false, there is no backward pass whose FLOPs could be counted."""
+    """Return the speed of a run.
+
+    If `by_steps` is false, the model has no backward pass whose FLOPs could be counted.
+    """
     return Speed(
         train_samples_per_s=train.samples_per_s,
         inference_samples_per_s=inference.samples_per_s,

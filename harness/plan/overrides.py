@@ -87,7 +87,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
 def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
     """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``. Strings are returned unchanged.
 
-    Raises `harness.UsageError` for a value that JSON does not have, such as NaN.
+    Raises `harness.UsageError` for a value that cannot be represented in JSON, such as NaN.
     """
     if isinstance(values, Mapping):
         return tuple(f"{key}={_json(key, value)}" for key, value in values.items())
@@ -95,7 +95,7 @@ def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
 
 
 def _json(key: str, value: Any) -> str:
-    """Return a value as JSON. Numbers of numpy become plain numbers, and dates strings."""
+    """Return a value as JSON. Numpy numbers are converted to plain numbers, and dates to strings."""
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_converted)
     except (TypeError, ValueError, RecursionError):

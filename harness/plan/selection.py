@@ -28,7 +28,7 @@ class Option(NamedTuple):
     help: str
     """Help text: a sentence that does not mention the default."""
     default: str = ""
-    """Default as shown in the help text; empty if none is shown."""
+    """Default as shown in the help text, or an empty string if none is shown."""
     argument: str = ""
     """Argument of `harness.run` if it differs from `name`."""
     kind: type[str | int | bool] = str
@@ -36,11 +36,11 @@ class Option(NamedTuple):
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values; empty if there is none."""
+    """Keyword that selects all possible values, or an empty string if there is none."""
     choices: tuple[str, ...] = ()
-    """Allowed values; empty if they are not fixed."""
+    """Allowed values, or an empty tuple if they are not fixed."""
     metavar: str | None = None
-    """Placeholder for the value in the help text; None for the default placeholder."""
+    """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
     """True if a suite can set the option once for all its runs."""
 
@@ -106,7 +106,7 @@ class Selection:
             shared=True,
         ),
     )
-    """Random seeds; empty for the protocol's seeds."""
+    """Random seeds, or an empty tuple for the protocol's seeds."""
     threads: int | None = field(
         default=None,
         metadata=_option(
@@ -150,7 +150,7 @@ class Selection:
             metavar="all|N[,N]",
         ),
     )
-    """Numbers of published splits; empty for the split in the dataset options."""
+    """Numbers of published splits, or an empty tuple for the split in the dataset options."""
     compile: bool = field(
         default=False, metadata=_option("compile", "Compile the model with the backend's compiler.", kind=bool)
     )
@@ -184,7 +184,7 @@ class Selection:
             shared=True,
         ),
     )
-    """Number of times to execute each run; None for the protocol's default."""
+    """Number of times to execute each run, or None for the protocol's default."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Selection:
@@ -230,7 +230,7 @@ OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in dat
 
 
 def _checked(option: Option, value: Any) -> str | int | bool:
-    """Return a value as the option's kind. Paths are converted to str, and integers of other libraries to int."""
+    """Convert a value to the type of the option. Paths are converted to str, and integers of other libraries to int."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if option.kind is int and not isinstance(value, bool) and hasattr(value, "__index__"):

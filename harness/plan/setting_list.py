@@ -27,9 +27,9 @@ class Setting(Struct, frozen=True, kw_only=True):
     name: str
     """Name as in ``--set NAME=VALUE``, such as ``recipe.epochs``."""
     default: Any
-    """Default value, as JSON types; `msgspec.NODEFAULT` if the setting has no default."""
+    """Default value, converted to JSON types, or `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str
-    """Description from the docstring of the field; empty if it has none."""
+    """Description from the docstring of the field, or an empty string if it has none."""
 
 
 def settings_of(
@@ -38,8 +38,9 @@ def settings_of(
     """Return the settings by section.
 
     With a task, the defaults are those of its runs with `dataset` and `model`, or with the task's default ones.
-    Otherwise, the sections of all tasks, models, datasets with options and kinds of user files are returned, or of
-    `model` only. Datasets with the same options share a section.
+    Without a task, the sections of all tasks, models, datasets with options and kinds of user files are returned. If
+    only `model` is given, the sections of tasks, datasets and other models are omitted. Datasets with the same options
+    share a section.
 
     Raises `harness.UnknownNameError` for an unknown name.
     """

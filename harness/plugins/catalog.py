@@ -55,7 +55,7 @@ class Catalog:
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
     """Explanations of name conflicts, by (kind, name). Conflicting names are absent from the dictionaries above."""
     recorded: tuple[PluginRef, ...] = ()
-    """Plugins that a stored run used. If a name is not found, the error says how to load those that are missing."""
+    """Plugins that a stored run used. If a name is not found, the error states how to load the missing plugins."""
 
     def for_run(self, plugins: Iterable[PluginRef]) -> Catalog:
         """Return a copy for repeating a stored run that used these plugins."""

@@ -98,7 +98,7 @@ def digest(value: str) -> str:
 
 
 def _source(module_name: str) -> Path | None:
-    """Return a module's source file without importing the module; None if the module has no source file."""
+    """Return a module's source file without importing the module, or None if the module has no source file."""
     try:
         spec = importlib.util.find_spec(module_name)
     except (ImportError, ValueError, AttributeError):

@@ -15,19 +15,19 @@ from harness.errors import PluginError
 from harness.records.printing import note
 
 THREAD = "harness-plugin"
-"""Beginning of the names of the threads that run only plugins' code."""
+"""Prefix of the names of the threads that run only code of plugins."""
 _exit = os._exit
 _whole_process = False
 
 
 class EndedProcessError(PluginError):
-    """Error raised where a plugin's code would have ended the process with `os._exit`."""
+    """Error that is raised instead of ending the process when a plugin's code calls `os._exit`."""
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
     """Let `os._exit` raise `EndedProcessError` in the threads of plugins, or in all threads if `whole_process` is true.
 
-    Forked processes can still end with it.
+    Forked processes can still call it.
     """
     global _whole_process
     _whole_process = _whole_process or whole_process
@@ -46,23 +46,23 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 def end_fork(owner: int) -> None:
     """End this process unless it is the process `owner`.
 
-    A plugin that forks and returns in both processes would otherwise leave a second one, which holds the streams open.
+    If a plugin forks and returns in both processes, the second process would otherwise keep the streams open.
     """
     if os.getpid() != owner:
         _exit(0)
 
 
 def end_process(status: int) -> NoReturn:
-    """End the process with `os._exit`, even if it is refused to plugins."""
+    """End the process with `os._exit`, even if plugins are not allowed to call it."""
     _exit(status)
 
 
 class Surroundings:
-    """State that belongs to all threads of this process, to which `restore` returns.
+    """State that is shared by all threads of this process, and that `restore` restores.
 
     It consists of the current directory, the standard streams, the file mode creation mask, the recursion limit, and
     the entries of `sys.path` and `os.environ`, which a plugin may add to but not remove from. Code in several threads
-    shares one object.
+    uses the same object.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Surroundings:
             self._expected[1] = self._streams[2]
 
     def restore(self) -> list[str]:
-        """Restore everything, and return the changes that were undone, apart from `redirect_stdout`."""
+        """Restore the directory and the streams, except for `redirect_stdout`, and return the undone changes."""
         with self._restoring:
             changes = []
             for fd, copy in list(self._streams.items()):
@@ -117,7 +117,7 @@ class Surroundings:
             return changes
 
     def _reopen_stderr(self) -> bool:
-        """Open `sys.stderr` again if it is closed or missing, and return whether it was."""
+        """Open `sys.stderr` again if it is closed or missing, and return True in this case."""
         current = getattr(sys, "stderr", None)
         if (current is not None and not current.closed) or self._stderr is None:
             return False
@@ -136,9 +136,10 @@ class Surroundings:
 
 @contextmanager
 def contained() -> Iterator[list[str]]:
-    """Run a plugin's code with its output on stderr, also that of libraries in C, and then restore the surroundings.
+    """Run a plugin's code with its output redirected to stderr, and restore the process's directory and streams.
 
-    Yields a list, to which the changes that were undone are added at the end.
+    The output of C libraries is also redirected. The context yields a list, to which the changes that were undone are
+    added at the end.
     """
     changes: list[str] = []
     with contextlib.closing(Surroundings()) as surroundings:
@@ -152,7 +153,7 @@ def contained() -> Iterator[list[str]]:
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the directory was removed, or must not be read
+    except OSError:  # the directory was removed or is not accessible
         return None
     stack.callback(os.close, fd)
     return fd

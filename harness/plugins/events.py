@@ -16,7 +16,7 @@ from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
 MAX_QUEUED = 1000
-"""Number of events that wait for one plugin. Further epochs are dropped."""
+"""Maximum number of events that wait for one plugin. Further epochs are dropped."""
 _DROPPABLE = "harness_epoch_ended"
 _INTERRUPTED_S = 2.0
 """Time limit for the delivery of the last events after Ctrl-C, in seconds."""
@@ -46,7 +46,7 @@ class Events:
         for delivery in self._deliveries:
             delivery.drain(limit)
         closed = [delivery.close() for delivery in self._deliveries]
-        if all(closed):  # A hook that still runs would restore descriptors that were closed.
+        if all(closed):  # A hook that is still running would restore descriptors that were closed.
             self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
@@ -55,7 +55,10 @@ class Events:
             delivery.put(hook, arguments)
 
     def drain(self) -> None:
-        """Wait until the queued events are delivered. After the time limit of a hook, epochs are dropped."""
+        """Wait until the queued events are delivered.
+
+        After the time limit of a hook, the remaining epoch events are dropped.
+        """
         for delivery in self._deliveries:
             delivery.drain()
 
@@ -74,7 +77,7 @@ class _Delivery:
         self._thread: threading.Thread | None = None
         self._current = ""
         self._started = 0.0
-        """Name of the hook that is running, if any, and the time when it was called."""
+        """Name of the hook that is running, if any, and the time at which it was called."""
         self._dropped = 0
         self._closed = False
 
@@ -95,7 +98,10 @@ class _Delivery:
                 self._thread.start()
 
     def drain(self, limit_s: float | None = None) -> None:
-        """Wait until the queue is empty. When the time is up, drop the queued epochs; the other events are few."""
+        """Wait until the queue is empty.
+
+        After the time limit, drop the queued epoch events. The number of other events is small.
+        """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
             end = time.monotonic() + limit_s
@@ -124,7 +130,7 @@ class _Delivery:
             return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
-        """Return whether the current call exceeds its time limit. If so, report it and stop the delivery."""
+        """Return True if the current call exceeds its time limit. In this case, report it and stop the delivery."""
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:
             return False
@@ -145,7 +151,7 @@ class _Delivery:
             reasons = []
             try:
                 getattr(self._plugin.hooks, hook)(**arguments)
-            except BaseException as error:  # an error in a tracker must not end a benchmark
+            except BaseException as error:  # an error in a plugin must not end a benchmark
                 reasons.append(described_with_place(error))
             finally:
                 end_fork(owner)

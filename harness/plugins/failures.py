@@ -14,7 +14,7 @@ from harness.plugins.requirements import DISTRIBUTION, install_command
 from harness.records import PluginRef
 
 FORMER = "harness"
-"""Name under which records of older versions list the distribution `DISTRIBUTION`."""
+"""Former name of the distribution `DISTRIBUTION`, which is used in older records."""
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 """Name of a distribution (PEP 508)."""
 MAX_TEXT = 10_000
@@ -31,7 +31,7 @@ class PluginFailure:
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return how to load each of the wanted plugins that is not loaded in the same version; "" if all are."""
+    """Return instructions for loading the wanted plugins that are not loaded in the same version, or "" if all are."""
     here = {ref.name: ref for ref in loaded}
     reasons = {failure.ref.name: failure.message for failure in failures}
     texts = []
@@ -57,7 +57,7 @@ def _how_to_load(ref: PluginRef) -> str:
         return f"pass --plugin {ref.value}, or list it in HARNESS_PLUGINS"
     if ref.distribution in (DISTRIBUTION, FORMER):
         return f"remove it from HARNESS_DISABLE_PLUGINS, or install it again: {install_command(DISTRIBUTION)}"
-    if not _NAME.fullmatch(ref.distribution):  # the record may come from someone else
+    if not _NAME.fullmatch(ref.distribution):  # records may come from untrusted sources
         return f"install the distribution that contains {ref.value!r}"
     named = f", and pass --plugin {ref.value}" if ref.name == ref.value else ""
     return f"run: {install_command(ref.distribution)}{named}"
@@ -71,7 +71,7 @@ def describe(error: BaseException) -> str:
         return f"an abstract method is not implemented; implement {missing_methods}"
     try:
         text = str(error)
-    except Exception:  # an exception of a plugin may not have a text
+    except Exception:  # an exception of a plugin may have no text
         text = "it has no text"
     return f"{type(error).__name__}: {_shortened(text)}"
 
@@ -91,7 +91,9 @@ def unwritten(error: BaseException) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``; "" if unknown."""
+    """Return the location of an error in a plugin's code, such as ``my_plugin.py, line 4, in load``, or "" if it is
+    unknown.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not _is_library(frame.filename)]
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}" if own else ""

@@ -165,7 +165,7 @@ def harness_reporters() -> Iterable[Reporter]:
 def harness_run_started(spec: RunSpec) -> None:
     """Handle the start of a run, just before its child process is started.
 
-    The run waits for this hook, at most for the time limit of a hook.
+    The run waits for this hook, but not longer than the time limit of a hook.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def harness_run_started(spec: RunSpec) -> None:
 def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
     """Handle the end of a training epoch, after its validation.
 
-    The run continues while this hook is called. If the hook is too slow, epochs are dropped.
+    The run continues while this hook is called. If the hook is too slow, epoch events are dropped.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""A function that returns which of the plugins end a process that loads them, such as
-`harness.execute.trial.crashing`."""
+"""A function that returns the plugins that end the process that loads them, such as `harness.execute.trial.crashing`.
+"""
 
 
 def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:

@@ -84,12 +84,15 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Names that metrics must not have: the columns of the comparison table, the costs, and other names in reports."""
+"""Names that metrics must not have, which are the columns of the comparison table, the costs, and other names in
+reports.
+"""
 
 
 def _check_metric(metric: Metric) -> None:
-    """Raise `harness.PluginError` for a reserved name, and unless a record can store the metric's direction,
-    bounds, unit, title and summary."""
+    """Raise `harness.PluginError` if the name is reserved, or if the metric's direction, bounds, unit, title or summary
+    cannot be stored in a record.
+    """
     if metric.name in RESERVED:
         raise PluginError(f"a metric cannot have the name {metric.name!r}, which is a column of reports; rename it")
     fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
@@ -106,7 +109,10 @@ def _check_metric(metric: Metric) -> None:
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:
-    """Add objects to the catalog. If several objects have the same name, only a conflict is added."""
+    """Add objects to the catalog.
+
+    If several objects have the same name, none of them is added, and the conflict is recorded.
+    """
     claims: dict[tuple[str, Any], list[Offer]] = {}
     for offer in offers:
         value = offer.value

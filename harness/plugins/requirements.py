@@ -17,7 +17,7 @@ DISTRIBUTION = "ml-harness"
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
-    """Return a message that lists missing modules and the commands that install them; None if all are installed.
+    """Return a message that lists missing modules and the commands that install them, or None if all are installed.
 
     `requires` maps module names to install commands or requirements (see `install_command`). The modules are not
     imported.
@@ -33,7 +33,7 @@ def install_command(requirement: str) -> str:
     """Return the command that installs a requirement, such as ``ml-harness[torch]``.
 
     If the distribution is already installed from a local folder or file, or from a repository, the command installs it
-    from there (PEP 610), because an index may not have it. A text with blanks is a command, which is returned
+    from there (PEP 610), because an index may not have it. A text that contains spaces is a command, which is returned
     unchanged.
     """
     parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)
@@ -53,7 +53,7 @@ def install_command(requirement: str) -> str:
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:
-    """Return the contents of ``direct_url.json`` of an installed distribution; empty if it has none."""
+    """Return the contents of the file ``direct_url.json`` of a distribution, or an empty dictionary without it."""
     try:
         text = importlib.metadata.distribution(name).read_text("direct_url.json")
         origin = json.loads(text or "{}")

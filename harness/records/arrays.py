@@ -26,7 +26,7 @@ MAX_ARRAYS = 10_000
 """Maximum number of arrays in a file."""
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
-EXPANSION, LEAST_LIMIT_BYTES = 20, 64 * 2**20
+EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
 """Maximum ratio of the size of the arrays to the size of their file, and size that is always accepted, in bytes.
 harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5."""
 
@@ -64,7 +64,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             size = os.fstat(file.fileno()).st_size
             if sum(member.compress_size for member in members) > size:
                 raise RecordError(f"{path}: cannot be read: its members overlap")
-            limit = min(MAX_ARRAYS_BYTES, max(LEAST_LIMIT_BYTES, EXPANSION * size))
+            limit = min(MAX_ARRAYS_BYTES, max(MIN_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
                 raise RecordError(f"{path}: its arrays have {declared} bytes, but at most {limit} are read")
@@ -84,7 +84,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
-    """Return the content of a member that is stored uncompressed, as numpy stores arrays; None if it is compressed.
+    """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
     This is faster than zipfile, which reads in small chunks. Speed matters because a report may read thousands of
     files. For a damaged member, return None as well, so that zipfile raises its error.
@@ -101,7 +101,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a compressed member, which is at most as long as declared."""
+    """Return the content of a compressed member, and stop reading at the declared length."""
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):
@@ -123,8 +123,9 @@ def _array(content: bytes) -> NDArray[Any]:
     if min(shape, default=0) < 0:
         raise ValueError(f"an array has the shape {shape}")
     if not dtype.itemsize and all(shape):
-        raise ValueError("an array has elements without a size")
-    # The array refers to the content and allocates nothing, so a header that declares more than there is raises.
+        raise ValueError("an array has elements of size zero")
+    # The array refers to the content and allocates no memory, so a header that declares more data than there is raises
+    # an error.
     return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
 
 

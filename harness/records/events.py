@@ -16,7 +16,7 @@ class MetricCalled(Struct, frozen=True, kw_only=True, tag="metric"):
     """The start of a call to a metric function, so that a function that ends the process can be named."""
 
     metric: str
-    """Name of the metric; empty if the function has returned."""
+    """Name of the metric, or an empty string if the function has returned."""
 
 
 class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
@@ -29,11 +29,11 @@ class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
     done_bytes: int
     """Number of bytes received so far."""
     total_bytes: int | None
-    """Size of the file; None if the size of the file is unknown."""
+    """Size of the file, or None if the size of the file is unknown."""
 
 
 class DataPrepared(Struct, frozen=True, kw_only=True, tag="data"):
-    """The end of data preparation, before the model is built."""
+    """Event at the end of data preparation, before the model is built."""
 
     dataset: str
     examples: dict[str, int]

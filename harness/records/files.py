@@ -48,13 +48,16 @@ def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
         _check_replaceable(path, folder)
         os.replace(scratch, path.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
-        with contextlib.suppress(OSError):  # usually because it was moved
+        with contextlib.suppress(OSError):  # usually because the file was moved
             os.unlink(scratch, dir_fd=folder)
         os.close(folder)
 
 
 def _open_folder(folder: Path, linked: bool) -> int:
-    """Open a directory for use as ``dir_fd``. Raises `OSError`, also for a link unless `linked` is true."""
+    """Open a directory for use as ``dir_fd``.
+
+    Raises `OSError` if this fails, or if the directory is a link and `linked` is false.
+    """
     # O_PATH (Linux) does not require the permission to list the directory.
     flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC | (0 if linked else os.O_NOFOLLOW)
     try:
@@ -82,8 +85,8 @@ def _check_replaceable(path: Path, folder: int) -> None:
 def real_path(path: str | os.PathLike[str]) -> Path:
     """Return an absolute path without links, in which ``~`` is replaced by a home directory.
 
-    Unlike `Path.resolve` and `Path.expanduser`, a loop of links or an unknown user is not an error here, but when the
-    path is opened. Raises `harness.UsageError` for a path with a null character.
+    Unlike `Path.resolve` and `Path.expanduser`, a loop of links or an unknown user is not an error here. It is reported
+    when the path is opened. Raises `harness.UsageError` for a path with a null character.
     """
     text = os.fspath(path)
     if "\0" in text:
@@ -92,14 +95,17 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory within a run or a results directory, unless it exists. Raises `OSError`, also for a link."""
+    """Create a directory within a run or a results directory, unless it exists.
+
+    Raises `OSError` for a link, or if the directory cannot be created.
+    """
     path.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
         raise OSError(errno.ELOOP, "this is a symbolic link, which is not followed", str(path))
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that must not exist, such as one in a new directory. Raises `OSError`."""
+    """Write a file that must not exist yet, such as one in a new directory. Raises `OSError`."""
     with path.open("xb") as file:
         file.write(content)
 

@@ -1,9 +1,10 @@
-"""An index of a results directory, from which a command finds out which records it does not need to read.
+"""An index of a results directory, which commands use to determine which records they do not need to read.
 
-The index contains, for each record that was read and validated, the identity of its file and the few values by which
-runs are selected. It is a cache: it never supplies a record or a value of a report. It is a single file, which is
-replaced atomically, in the cache directory of the user, so that nobody else can supply it. An index that is missing,
-damaged or written by another version of this package is ignored and replaced. See ``docs/explanation/reliability.md``.
+For each record that was read and validated, the index contains the identity of its file and the values by which runs
+are selected. It is only a cache: records and the values in reports are never read from it. It is a single file in the
+cache directory of the user, so that no one else can provide it, and it is replaced atomically. An index that is
+missing, damaged or written by another version of this package is ignored and replaced. See
+``docs/explanation/reliability.md``.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from harness.records.reading import read_stored
 from harness.records.record import RunRecord
 
 SMALLEST = 1000
-"""Number of directories from which on an index is used. Reading fewer records takes less than 0.2 s."""
+"""Minimum number of directories for which an index is used. Reading fewer records takes less than 0.2 s."""
 SETTLED_NS = 2 * 10**9
-"""Age from which on a file is indexed, in nanoseconds. A file that is changed twice within the resolution of its
+"""Minimum age of a file that is indexed, in nanoseconds. A file that is changed twice within the resolution of its
 timestamps could otherwise have the same identity before and after the second change."""
 MAX_NAMES = 1000
 """Maximum number of bytes of the values in one row. Records with longer names are not indexed."""
@@ -91,8 +92,8 @@ def identity_of(state: os.stat_result) -> Identity:
 class Index:
     """The index of a results directory.
 
-    `known` returns what it contains, and `add` collects what it will contain after `save`. No method raises an
-    exception because of the index: without one, all records are read.
+    `known` returns an entry, and `add` collects entries that are written by `save`. No method raises an exception if
+    the index cannot be used, since all records are then read.
     """
 
     def __init__(self, results: Path | None, count: int) -> None:
@@ -105,7 +106,7 @@ class Index:
             self._rows = _read(self._path, (count + SMALLEST) * (MAX_NAMES + 200))
 
     def known(self, name: str, path: str) -> Summary | None:
-        """Return the summary of the record in the directory `name`; None if the file `path` must be read."""
+        """Return the summary of the record in the directory `name`, or None if the file `path` must be read."""
         found = self._rows.get(name)
         if found is None:
             return None
@@ -129,7 +130,8 @@ class Index:
             return
         with contextlib.suppress(OSError):
             self._path.parent.parent.mkdir(parents=True, exist_ok=True)
-            make_directory(self._path.parent)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            make_directory(self._path.parent)  # raises OSError for a link
             _sweep(self._path.parent)
             with replacing(self._path) as file:
                 payload = _encode(self._added)
@@ -138,7 +140,7 @@ class Index:
 
 
 def _location(results: Path) -> Path | None:
-    """Return the path of the index of a results directory; None if there is no place for it."""
+    """Return the path of the index of a results directory, or None if there is no cache directory."""
     try:
         name = hashlib.sha256(os.fsencode(os.path.realpath(results))).hexdigest()[:32]
         return cache_dir() / f"indexes-{os.geteuid()}" / name
@@ -147,7 +149,7 @@ def _location(results: Path) -> Path | None:
 
 
 def _read(path: Path, limit: int) -> dict[str, tuple[Identity, Summary]]:
-    """Return the rows of an index by name; empty if it is missing or cannot be used."""
+    """Return the rows of an index by name, or an empty dictionary if it is missing or cannot be used."""
     try:
         for place in (path, path.parent):
             if place.lstat().st_uid != os.geteuid():
@@ -185,7 +187,7 @@ def _digest(payload: bytes | memoryview) -> bytes:
 
 @cache
 def _code() -> bytes:
-    """Return a digest of the code that validates records. A new version of it makes all indexes invalid."""
+    """Return a digest of the code that validates records. If this code changes, all indexes become invalid."""
     digest = hashlib.sha256(msgspec.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py*")):
         digest.update(file.read_bytes())
@@ -202,7 +204,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _is_short(summary: Summary) -> bool:
-    """Return whether the values of a summary fit into a row and are valid text, unlike some names of directories."""
+    """Return True if the values of a summary fit into a row and are valid text, which some directory names are not."""
     values = (summary.name, summary.run_id, summary.started_at, *msgspec.structs.astuple(summary.setting))
     try:
         return sum(len(value.encode()) for value in values) <= MAX_NAMES

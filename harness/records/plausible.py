@@ -1,7 +1,7 @@
 """Validation of the values of a record, beyond their types.
 
 Reports compute with the values of records, which may be damaged or come from untrusted sources. A value that no run can
-have, such as a matrix that is not square, is found here and not in a report.
+have, such as a confusion matrix that is not square, is detected here rather than in a report.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from harness.records import DataInfo, RunRecord, Success
 
-LEAST, MOST = 1e-100, 1e100
+MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
 """Smallest and largest absolute value of a floating-point number other than 0. Squares and ratios of such numbers are
 finite."""
 MAX_OUTPUTS = 10**6
@@ -21,10 +21,12 @@ MAX_OUTPUTS = 10**6
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why no run can have this record; empty if there is none."""
+    """Return the reason why no run can have this record, or an empty string if there is none."""
     for number in _numbers(record):
-        if type(number) is float and number and not LEAST <= abs(number) <= MOST:
+        if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
+        if type(number) is int and abs(number) > MAX_MAGNITUDE:  # it cannot be converted to a float
+            return "a number has more than 100 digits"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:
@@ -33,12 +35,14 @@ def problem(record: RunRecord) -> str:
 
 
 def _numbers(record: RunRecord) -> list[Any]:
-    """Return the numbers with which reports compute. Some elements are None or strings.
+    """Return the numbers that reports use in computations. Some elements are None or strings.
 
     They are listed here because inspecting all values of a record would take half as long as decoding it.
     """
-    numbers: list[Any] = [record.wall_s, *(mark.error for mark in record.parity)]
-    structs: list[msgspec.Struct | None] = [record.roofline]
+    spec = record.spec
+    numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]
+    numbers += [mark.error for mark in record.parity]
+    structs: list[msgspec.Struct | None] = [record.roofline, spec.recipe, spec.protocol]
     data, outcome = record.provenance.data, record.outcome
     if data is not None:
         numbers += [*data.target_mean, *data.target_scale]

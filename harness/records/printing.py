@@ -1,4 +1,4 @@
-"""Output to terminals of text that may come from untrusted sources, such as class labels, file names and logs."""
+"""Printing of text from untrusted sources, such as class labels, file names and logs, to terminals."""
 
 from __future__ import annotations
 

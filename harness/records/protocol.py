@@ -36,7 +36,10 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     latency_budget_s: float = 4.0
     """Time limit for the latency measurement, in seconds."""
     target: float | None = None
-    """Target for the validation score, used to measure time-to-target; None to use the dataset's target, if any."""
+    """Target for the validation score, used to measure time-to-target.
+
+    If None, the dataset's target is used, if any.
+    """
 
     def __post_init__(self) -> None:
         lengths = (self.window_s, self.min_steady_s, self.throughput_budget_s, self.latency_budget_s)

@@ -22,7 +22,8 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve; None if no example in the split, or every example, belongs to the class."""
+    """One-vs-rest area under the ROC curve, or None if no example in the split, or every example, belongs to the class.
+    """
     support: int
     """Number of test examples in the class."""
 
@@ -32,7 +33,7 @@ class TargetScore(Struct, frozen=True, kw_only=True):
 
     label: str
     unit: str
-    """Unit of the target; empty if it is unknown."""
+    """Unit of the target, or an empty string if it is unknown."""
     scores: dict[str, float | None]
     """Values of the built-in metrics of the task on this target alone."""
 
@@ -47,7 +48,7 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     support: int
     """Number of test examples in the slice."""
     score: float | None
-    """Primary metric; None if the metric is undefined for these examples."""
+    """Primary metric, or None if the metric is undefined for these examples."""
 
 
 class MetricInfo(Struct, frozen=True, kw_only=True):
@@ -61,9 +62,9 @@ class MetricInfo(Struct, frozen=True, kw_only=True):
     """Title of the metric's column in tables. In older records, which have no `summary`, it is a one-line description
     of the metric."""
     unit: str = ""
-    """Unit of the scores; empty for fractions."""
+    """Unit of the scores, or an empty string for fractions."""
     bounds: tuple[float | None, float | None] = (None, None)
-    """Minimum and maximum of the scores; None if unbounded."""
+    """Minimum and maximum of the scores, or None if unbounded."""
     summary: str = ""
     """One-line description of the metric."""
     in_tables: bool = False
@@ -76,13 +77,13 @@ class Scores(Struct, frozen=True, kw_only=True):
     primary: str
     """Name of the task's primary metric."""
     test: dict[str, float | None]
-    """Value of each metric on the test split, by name; None if the metric is undefined."""
+    """Value of each metric on the test split, by name, or None if the metric is undefined."""
     validation: dict[str, float | None]
     """Value of each metric on the validation split, by name."""
     reference: dict[str, float | None] | None = None
-    """Test scores of the model's closed-form solution; None if the model has no such solution."""
+    """Test scores of the model's closed-form solution, or None if the model has no such solution."""
     per_class: list[ClassScore] = []
-    """Scores for each class; empty unless the objective is classification."""
+    """Scores for each class, or an empty list unless the objective is classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     per_target: list[TargetScore] = []
@@ -95,7 +96,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Method of `intervals`. Records without this field have percentile bootstrap intervals, which often contain the
     true score less often than 95% of the time; see ``docs/explanation/statistics.md``."""
     metrics: dict[str, MetricInfo] = {}
-    """Meaning of each score, by metric; empty in older records."""
+    """Meaning of each score, by metric, or an empty dictionary in older records."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):
@@ -108,9 +109,10 @@ class Steady(Struct, frozen=True, kw_only=True):
     warmup_windows: int
     """Number of windows before the steady state, which are discarded. The first step is not included in this number."""
     low: float | None
-    """Lower end of the within-run range of the median, in samples per second; None if there are fewer than six windows.
-    The ends are order statistics of the windows. If the windows were independent, the range would be a 95% confidence
-    interval, but consecutive windows usually resemble each other."""
+    """Lower end of the within-run range of the median, in samples per second, or None if there are fewer than six
+    windows. The ends are order statistics of the windows. If the windows were independent, the range would be a 95%
+    confidence interval, but consecutive windows are usually similar.
+    """
     high: float | None
     """Upper end of the same range, in samples per second."""
     ended: Literal["target", "budget"]
@@ -127,7 +129,8 @@ class Speed(Struct, frozen=True, kw_only=True):
     first_step_s: float
     """Duration of the first training step, which includes compilation and allocation."""
     train: Steady | None
-    """Steady state of training; None in records with schema version 1 in which training consisted of a single step."""
+    """Steady state of training, or None in records with schema version 1 in which training consisted of a single step.
+    """
     inference: Steady
     """Steady state of inference."""
     train_flops_per_s: float | None = None
@@ -187,10 +190,11 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_counter: str
     """Counter that the host values were read from, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Summed peak memory of the worker and all processes that it started, in the phase with the largest sum; None if
-    the worker started no processes or if this was not measured."""
+    """Summed peak memory of the worker and all processes that it started, in the phase with the largest sum, or None if
+    the worker started no processes or if this was not measured.
+    """
     device: DeviceMemory | None = None
-    """Peak memory of the accelerator; None for a run on the CPU."""
+    """Peak memory of the accelerator, or None for a run on the CPU."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -210,11 +214,11 @@ class Energy(Struct, frozen=True, kw_only=True):
     """Energy consumed by entire processor packages and the entire GPU, including by other processes that use them."""
 
     cpu: EnergyUse | None = None
-    """Energy of the processor packages; None if it was not measured."""
+    """Energy of the processor packages, or None if it was not measured."""
     cpu_source: str = ""
     """Name of the counter, such as ``RAPL: package-0, dram``, or the reason why there is no value."""
     gpu: EnergyUse | None = None
-    """Energy of the GPU; None if it was not measured."""
+    """Energy of the GPU, or None if it was not measured."""
     gpu_source: str = ""
     """Name of the GPU counter, or the reason why there is no value."""
 
@@ -227,10 +231,11 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     target: float
     """Target for the score."""
     train_s: float | None
-    """Training time up to the end of that epoch in seconds, excluding validation; None if the target was never
-    reached."""
+    """Training time up to the end of that epoch in seconds, excluding validation, or None if the target was never
+    reached.
+    """
     epoch: int | None
-    """Number of that epoch, starting at 1; None if the target was never reached."""
+    """Number of that epoch, starting at 1, or None if the target was never reached."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -247,7 +252,9 @@ class Evidence(Struct, frozen=True, kw_only=True):
     wall_s: float
     """The same time measured with the system's wall clock."""
     arrays_digest: str = ""
-    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``; empty in older records."""
+    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``, or an empty string in older
+    records.
+    """
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -278,9 +285,9 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     flags: list[Flag] = []
     energy: Energy = Energy()
     time_to_target: TimeToTarget | None = None
-    """Time to target; None if neither the dataset nor the user specifies a target."""
+    """Time to target, or None if neither the dataset nor the user specifies a target."""
     evidence: Evidence | None = None
-    """Measurements for ``harness audit``; None in records with schema version 1."""
+    """Measurements for ``harness audit``, or None in records with schema version 1."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
@@ -293,7 +300,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     log_tail: str = ""
     """Last lines of the log."""
     phase: str = ""
-    """Phase in which the run failed; empty if unknown."""
+    """Phase in which the run failed, or an empty string if unknown."""
 
 
 Outcome = Success | Failure
@@ -304,7 +311,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
 
     name: str
     memory_bytes: int
-    """Total memory in bytes; 0 if the driver does not report it."""
+    """Total memory in bytes, or 0 if the driver does not report it."""
     driver: str
 
 
@@ -321,16 +328,17 @@ class Environment(Struct, frozen=True, kw_only=True):
     memory_bytes: int
     """Total main memory in bytes."""
     gpus: list[Gpu]
-    """GPUs of the machine; empty if there are none."""
+    """GPUs of the machine, or an empty list if there are none."""
     packages: dict[str, str]
     """Installed version of each distribution, by name."""
     load_1min: float | None
     """One-minute load average at the start of the run."""
     cpu_quota: float | None = None
-    """CPU quota of the process's control groups, in cores; None if there is none, and in older records."""
+    """CPU quota of the process's control groups, in cores, or None if there is none, and in older records."""
     git_commit: str | None = None
-    """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified; None for an installed
-    package."""
+    """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified, or None for an installed
+    package.
+    """
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -345,9 +353,9 @@ class Provenance(Struct, frozen=True, kw_only=True):
     plugins: list[PluginRef] = []
     """Plugins that the run loaded."""
     data: DataInfo | None = None
-    """Description of the prepared data; None if the run failed before the data was prepared."""
+    """Description of the prepared data, or None if the run failed before the data was prepared."""
     device_name: str | None = None
-    """Description of the device, such as the name of the GPU model; None if the run failed before it was chosen."""
+    """Description of the device, such as the name of the GPU model, or None if the run failed before it was chosen."""
     notes: dict[str, str] = {}
     """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism."""
 
@@ -382,12 +390,14 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     passed: bool
     """True if all stages of the check passed."""
     error: float | None
-    """Largest relative error of the logits; None if the logits could not be compared."""
+    """Largest relative error of the logits, or None if the logits could not be compared."""
     verdict: str
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
-    """Reason why the check covered only a part of the computation; empty if it covered all of it. The default applies
-    to records from before the check compared training steps and dropout."""
+    """Reason why the check covered only a part of the computation, or an empty string if it covered all of it.
+
+    The default applies to records that were written before the check compared training steps and dropout.
+    """
 
     @property
     def state(self) -> str:
@@ -406,7 +416,9 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     key: str
     """SHA-256 (hex) that identifies the run's specification; see `RunSpec.key`."""
     request_key: str = ""
-    """Key of the specification as it was requested, before the worker resolved the device; empty in older records."""
+    """Key of the specification as it was requested, before the worker resolved the device, or an empty string in older
+    records.
+    """
     repeat: int
     """Number of this repeat: 1 for the first run with this specification in the results directory, 2 for the second,
     and so on."""
@@ -420,6 +432,6 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     """Results of a successful run, or the reason for a failure."""
     parity: list[ParityMark] = []
-    """Results of the checks requested with ``harness run --parity``; empty if no check was requested."""
+    """Results of the checks requested with ``harness run --parity``, or an empty list if no check was requested."""
     roofline: Roofline | None = field(default=None, name="peak")
-    """Roofline of the device; None if it had not been measured with ``harness doctor --roofline`` before the run."""
+    """Roofline of the device, or None if it had not been measured with ``harness doctor --roofline`` before the run."""

@@ -47,7 +47,7 @@ _PAIRS = (
 
 
 def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
-    """Return the raw samples of a run by name; empty if they were not saved.
+    """Return the raw samples of a run by name, or an empty dictionary if they were not saved.
 
     Raises `harness.RecordError`, which names the file, if they cannot be read or do not fit the record.
     """
@@ -62,7 +62,7 @@ def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
 
 
 def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
-    """Return the raw samples of a run by name; empty if they were not saved or cannot be used.
+    """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be used.
 
     In the latter case, a warning that names the file is printed to stderr, once for each file.
     """
@@ -76,11 +76,11 @@ def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
 @lru_cache(maxsize=4096)
 def _warn(problem: str) -> None:
     """Print a warning. Results are cached, so that each warning is printed once."""
-    note(f"{problem}; the raw samples of this run are left out")
+    note(f"{problem}; the raw samples of this run are ignored")
 
 
 def _problem(record: RunRecord, arrays: Arrays) -> str:
-    """Return the reason why the arrays do not fit the record; empty if they do."""
+    """Return the reason why the arrays do not fit the record, or an empty string if they do."""
     if not isinstance(record.outcome, Success):
         return ""
     for name, (kinds, dimensions) in _KINDS.items():
@@ -139,7 +139,7 @@ class Windows(NamedTuple):
 
 
 def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
-    """Return the training windows, excluding the first step; None if they were not stored."""
+    """Return the training windows, excluding the first step, or None if they were not stored."""
     import numpy as np
 
     outcome = _outcome(record)
@@ -157,7 +157,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 
 def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
-    """Return the inference windows; None if they were not stored."""
+    """Return the inference windows, or None if they were not stored."""
     if "inference_window_s" not in arrays:
         return None
     outcome = _outcome(record)
@@ -167,7 +167,7 @@ def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 
 def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Return the targets and outputs for the test split; None if they were not stored.
+    """Return the targets and outputs for the test split, or None if they were not stored.
 
     For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``; for token classification,
     ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' unit.

@@ -1,7 +1,7 @@
 """Directories for unfinished runs.
 
-They are locked while in use, removed when their owner has died, and copied to another place if the results directory
-cannot be written.
+The directories are locked while in use, removed when the process that owns them has ended, and copied to another
+directory if the results directory cannot be written.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pathlib import Path
 PREFIX = ".partial-"
 RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 2**10
-"""Size of a file that is deleted to make space for the record if the disk is full."""
+"""Size in bytes of a file that is deleted to make space for the record if the disk is full."""
 RESCUED = "harness-rescued-"
-"""Beginning of the names of directories with runs that could not be saved in the results directory."""
+"""Prefix of the names of directories with runs that could not be saved in the results directory."""
 
 
 @contextmanager
 def scratch(results: Path) -> Iterator[Path]:
     """Create a hidden, locked directory in `results`, and remove it on exit if it still exists. Raises OSError.
 
-    The lock (flock) ends with this process. Without it, `sweep` removes the directory.
+    The lock (flock) is released when this process ends, and `sweep` then removes the directory.
     """
     results.mkdir(parents=True, exist_ok=True)
     path, lock = _create(results)
@@ -42,7 +42,7 @@ def scratch(results: Path) -> Iterator[Path]:
 
 
 def places() -> list[Path]:
-    """Return the directories in which files are saved that cannot be saved in the results directory."""
+    """Return the directories for files that cannot be saved in the results directory."""
     # tempfile.gettempdir() depends on which directories are full at the time of the call.
     found = [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp"), Path("/var/tmp")]
     with contextlib.suppress(RuntimeError):
@@ -51,7 +51,7 @@ def places() -> list[Path]:
 
 
 def spares(scratch: Path) -> list[Path]:
-    """Return the directories in which a run's process saves a file that it cannot save in `scratch`."""
+    """Return the directories for files that a run's process cannot save in `scratch`."""
     return [place / f"harness-spare{scratch.name}" for place in places()]
 
 
@@ -109,7 +109,7 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
 
 
 def sweep(results: Path) -> None:
-    """Remove the scratch directories in `results` whose owner has died, with their spare directories."""
+    """Remove the scratch directories in `results` whose owner has ended, together with their spare directories."""
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -117,7 +117,7 @@ def sweep(results: Path) -> None:
 
 
 def _remove_unlocked(path: Path) -> None:
-    with contextlib.suppress(OSError):  # BlockingIOError: its owner is alive
+    with contextlib.suppress(OSError):  # BlockingIOError if the owner is still running
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,14 +133,14 @@ def _create(results: Path) -> tuple[Path, int]:
         path = Path(tempfile.mkdtemp(dir=results, prefix=PREFIX))
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # swept by another process before it was locked
+        except FileNotFoundError:  # removed by another process before it was locked
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # as above
             os.close(lock)
             continue
-        except OSError:  # This file system has no locks, so `sweep` does not remove the directory either.
+        except OSError:  # This file system does not support locks, so `sweep` does not remove the directory.
             return path, lock
         if path.exists():
             return path, lock
@@ -148,7 +148,7 @@ def _create(results: Path) -> tuple[Path, int]:
 
 
 def _reserve(path: Path) -> None:
-    """Create the file that `RESERVE_BYTES` describes. Raises OSError only if the disk is full."""
+    """Create the file of `RESERVE_BYTES` bytes. Raises OSError only if the disk is full."""
     try:
         with path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
@@ -162,9 +162,11 @@ def _reserve(path: Path) -> None:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Return the regular files in a directory, except the reserve; an empty list if it cannot be read."""
+    """Return the regular files in a directory, except the reserve and links; an empty list if it cannot be read."""
     try:
-        return [file for file in directory.iterdir() if file.is_file() and file.name != RESERVE]
+        return [
+            file for file in directory.iterdir() if file.is_file() and not file.is_symlink() and file.name != RESERVE
+        ]
     except OSError:
         return []
 

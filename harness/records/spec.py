@@ -51,7 +51,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     momentum: float = 0.0
     """Momentum of ``sgd``."""
     nesterov: bool = False
-    """True for Nesterov momentum in ``sgd``."""
+    """If True, ``sgd`` uses Nesterov momentum."""
     beta1: float = 0.9
     """Decay rate of the first moment estimate in ``adam`` and ``adamw``."""
     beta2: float = 0.999
@@ -70,7 +70,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     label_smoothing: float = 0.0
     """Probability mass that the target distribution spreads evenly over all classes (Szegedy et al. 2016)."""
     dropout: float = 0.0
-    """Dropout probability in all dropout layers of the model; 0 for models without dropout layers."""
+    """Dropout probability in all dropout layers of the model, or 0 for models without dropout layers."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -96,7 +96,7 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     digest: str
     """SHA-256 (hex) over the names and digests of the checkpoint's files: weights, configuration and tokenizer."""
     revision: str = ""
-    """Commit hash on the Hugging Face Hub; empty for a folder."""
+    """Commit hash on the Hugging Face Hub, or an empty string for a folder."""
     path: str = ""
     """Path of the folder. The path is not part of the run's key."""
 
@@ -140,7 +140,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
-    """Checkpoint from which training starts; None for initial weights drawn from the seed."""
+    """Checkpoint from which training starts, or None for initial weights drawn from the seed."""
     task_options: dict[str, Any] = {}
     """Options of the task, by name."""
     dataset_options: dict[str, Any] = {}
@@ -148,7 +148,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
     source: DataSource | None = None
-    """Source of a user-provided data file; None for a dataset that a plugin provides."""
+    """Source of a user-provided data file, or None for a dataset that a plugin provides."""
 
     @property
     def key(self) -> str:
@@ -174,7 +174,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def split(self) -> int | None:
-        """Number of the published split (the dataset option ``split``); None if the dataset has no numbered splits."""
+        """Number of the published split (dataset option ``split``), or None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")
 
 
@@ -201,7 +201,7 @@ class PluginRef(Struct, frozen=True, kw_only=True):
     """Distribution that provides the plugin; ``file`` or ``module`` if the plugin is not installed."""
     version: str
     code_digest: str = ""
-    """SHA-256 (hex) of the plugin's Python files at the time of the run; empty in older records."""
+    """SHA-256 (hex) of the plugin's Python files at the time of the run, or an empty string in older records."""
 
 
 class InputSpec(Struct, frozen=True, kw_only=True):
@@ -224,7 +224,7 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     repeated: int = 0
     """Number of examples whose prepared inputs are equal to those of an earlier example of the split."""
     shared: int = 0
-    """Number of examples whose prepared inputs also occur in the training split; 0 for the training split."""
+    """Number of examples whose prepared inputs also occur in the training split. It is 0 for the training split."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
@@ -250,14 +250,16 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     """Warnings about the data from the dataset, the task and the core's own checks."""
     splits: dict[str, SplitInfo] = {}
-    """Facts about the splits ``train``, ``validation`` and ``test``, computed by the core; empty in older records."""
+    """Facts about the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
+    older records.
+    """
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Unit of each regression target, with an empty string for an unknown unit; empty for other objectives.
+        """Unit of each regression target, or an empty tuple for other objectives.
 
-        The entry ``target_unit`` of `details` contains the unit that all targets share, or one unit per target,
-        separated by commas.
+        The unit is an empty string if it is unknown. The entry ``target_unit`` of `details` contains the unit that all
+        targets share, or one unit per target, separated by commas.
         """
         if self.objective != "regression":
             return ()

@@ -134,7 +134,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
 
 def _plausible(record: RunRecord) -> RunRecord:
-    """Return a record whose values a run can have. Raises ValueError for any other record."""
+    """Return the record if a run can have its values. Raises ValueError otherwise."""
     reason = problem(record)
     if reason:
         raise ValueError(reason)
@@ -172,7 +172,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory, and remove what runs that were killed have left in it.
+        """Create the directory, and remove incomplete runs of plans that were killed.
 
         Raises `harness.RecordError` if it cannot be created or is not writable.
         """
@@ -204,7 +204,7 @@ class Store:
         """Assign the repeat number and run ID, write the record, and rename the directory.
 
         A results directory that was removed while the run was in progress is created again. If the record cannot be
-        written, the run is saved elsewhere, and `harness.RecordError` is raised, which names this place.
+        written, the run is saved elsewhere, and the `harness.RecordError` that is raised names this place.
         """
         try:
             return self._commit(scratch, record)
@@ -232,7 +232,7 @@ class Store:
                 try:
                     write_json(scratch / RECORD, named)
                 except RecordError:
-                    (scratch / scratches.RESERVE).unlink(missing_ok=True)  # if the disk is full, this makes space
+                    (scratch / scratches.RESERVE).unlink(missing_ok=True)  # makes space if the disk is full
                     write_json(scratch / RECORD, named)
                 try:
                     (scratch / scratches.RESERVE).unlink(missing_ok=True)
@@ -247,10 +247,11 @@ class Store:
             repeat += 1
 
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
-        """Return the readable runs, each once; all of them or, if `wanted` is given, those for which it returns True.
+        """Return each readable run once. If `wanted` is given, only runs for which it returns True are returned.
 
-        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise. The records of the
-        other runs are not read if the index contains them (see `harness.records.index`) and their files are unchanged.
+        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception. The
+        records of the other runs are not read if the index contains them (see `harness.records.index`) and their files
+        are unchanged.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
@@ -273,7 +274,7 @@ class Store:
                     data, state = read_stored_state(path / RECORD, MAX_JSON_BYTES)
                     run = StoredRun(path, decode_record(data, path / RECORD))
                 except RecordError as error:
-                    # A symbolic link whose target is missing is not an absent record.
+                    # A symbolic link whose target is missing must be reported, unlike a missing record.
                     if not isinstance(error.__cause__, _NO_RECORD) or (path / RECORD).is_symlink():
                         problems.append(str(error))
                     continue
@@ -284,8 +285,8 @@ class Store:
             other = first.setdefault((summary.run_id, summary.started_at), summary)
             if other is not summary and self._are_copies(other.name, name, runs):
                 problems.append(
-                    f"{self.path / name}: a copy of the run in {self.path / other.name}, which counts once; "
-                    "remove the copy"
+                    f"{self.path / name}: a copy of the run in {self.path / other.name}, which is ignored; "
+                    f"remove the copy"
                 )
                 runs.pop(name, None)
             else:
@@ -295,7 +296,7 @@ class Store:
         return Loaded([runs[one.name] for one in summaries if one.name in runs], problems, summaries)
 
     def _are_copies(self, one: str, other: str, loaded: Mapping[str, StoredRun]) -> bool:
-        """Return whether two directories contain equal records; False if either has become unreadable."""
+        """Return True if two directories contain equal records, and False if either has become unreadable."""
         try:
             mine, theirs = (
                 loaded[name].record if name in loaded else read_record(self.path / name / RECORD)
@@ -331,7 +332,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Return the names of the directories that may contain runs, sorted, and whether each is a symbolic link."""
+        """Return the sorted names of the directories that may contain runs, with True for symbolic links."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}
@@ -384,7 +385,7 @@ def no_collection() -> Iterator[None]:
 
 
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry may be a run. A link is a candidate if it leads to a record, so that it is reported."""
+    """Return True if an entry may be a run. This includes links that lead to a record, so that they are reported."""
     return entry.is_dir() and (not entry.is_symlink() or Path(entry.path, RECORD).exists())
 
 

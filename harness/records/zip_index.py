@@ -11,10 +11,11 @@ _CHUNK = 2**20
 
 
 def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
-    """Return why the list of members must not be read, such as "it has more than 10 members"; "" if it may be read.
+    """Return the reason why the list of members must not be read, or "" if it may be read.
 
-    The members are counted, because an archive may declare another number. `zipfile` needs about 500 bytes of memory
-    for each of them, also for a member without a name and content.
+    A reason is a phrase such as "it has more than 10 members". The members are counted, because the number that an
+    archive declares may be wrong. `zipfile` needs about 500 bytes of memory for each member, even if the member has no
+    name and no content.
     """
     size = index_bytes(file)
     if size > max_bytes:
@@ -30,10 +31,10 @@ def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
 
 
 def index_bytes(file: BinaryIO) -> int:
-    """Return the declared size of a zip archive's list of members, in bytes; 0 if it is not an archive.
+    """Return the declared size of a zip archive's list of members, in bytes, or 0 if the file is not an archive.
 
-    An archive that needs the larger fields of ZIP64 has a smaller list, unless it has more than 65,535 members; then
-    the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections 4.3.14 and 4.3.16).
+    If an archive has more than 65,535 members, the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections
+    4.3.14 and 4.3.16).
     """
     file.seek(0, 2)
     end = file.tell()

@@ -27,7 +27,7 @@ _CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
 _FORMULA = re.compile(
     "[\\s\\u00ad\\u200b-\\u200f\\u2060\\ufeff]*[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20\\ufe62\\ufe63\\ufe66\\ufe6b]"
 )
-"""Start of a formula: a sign in one of its forms, after spaces and characters without a shape."""
+"""Start of a formula, which is a sign in any of its forms, optionally preceded by spaces and invisible characters."""
 
 
 def csv_text(table: Table) -> str:
@@ -67,7 +67,10 @@ def json_text(table: Table) -> str:
 
 
 def _line(fields: list[str]) -> str:
-    """Return a line with a field for each string. `csv.writer` does not quote carriage returns, which end lines too."""
+    """Return a line with a field for each string.
+
+    `csv.writer` does not quote carriage returns, which also end lines.
+    """
     quoted = ('"' + field.replace('"', '""') + '"' if re.search('[,"\t\r\n]', field) else field for field in fields)
     return ",".join(quoted) + "\n"
 

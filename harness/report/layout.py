@@ -145,7 +145,9 @@ def legend(shown: list[Block]) -> list[str]:
 
 
 def unranked(rows: Sequence[Row]) -> list[str]:
-    """Return a note on the primary metrics of these rows whose direction is not known; empty if there are none."""
+    """Return a note on the primary metrics of these rows whose direction is not known, or an empty list if there are
+    none.
+    """
     names = {one_line(row.text("metric")) for row in rows if row.text("metric") and not row.text("metric_better")}
     return [unranked_note(sorted(names))] if names else []
 

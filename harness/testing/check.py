@@ -135,7 +135,9 @@ def _not_checked(rule: str, subject: Subject, reason: str) -> Finding:
 
 
 def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
-    """Return the environment variables that the object's backend requires; empty if the object has no backend."""
+    """Return the environment variables that the object's backend requires, or an empty dictionary if the object has no
+    backend.
+    """
     if subject.kind not in ("backend", "network"):
         return {}
     return dict(catalog.backend(subject.name.rpartition("/")[2]).environment)

@@ -27,7 +27,7 @@ def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, repo
     data : RawData
         Raw data to prepare.
     options : Any, default: None
-        Instance of the task's `Options`; None for the default options.
+        Instance of the task's `Options`, or None for the default options.
     reported : iterable of str, default: ()
         Names of `DataInfo.details` that may change, in addition to `Task.reported`.
 

@@ -21,12 +21,13 @@ class Finding(Struct, frozen=True, kw_only=True):
     subject: str
     """Kind and name of the object, such as ``dataset my-reviews``."""
     passed: bool | None
-    """True if the object follows the rule; None if the rule cannot be checked on this machine."""
+    """True if the object follows the rule, or None if the rule cannot be checked on this machine."""
     seen: str = ""
-    """Description of the violation, or the reason why the rule was not checked; empty if the object follows the
-    rule."""
+    """Description of the violation, or the reason why the rule was not checked, or an empty string if the object
+    follows the rule.
+    """
     fix: str = ""
-    """Suggestion for fixing the violation; empty if there is none."""
+    """Suggestion for fixing the violation, or an empty string if there is none."""
 
     def __str__(self) -> str:
         """Return the finding as text, with the suggested fix on a second line."""

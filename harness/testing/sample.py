@@ -46,7 +46,7 @@ def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
     directory : Path
         Empty folder to write the records to.
     catalog : Catalog, default: None
-        Loaded plugins; None to discover the installed plugins.
+        Loaded plugins. If None, the installed plugins are discovered.
 
     Returns
     -------

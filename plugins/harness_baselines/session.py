@@ -75,7 +75,7 @@ class BaselineSession(harness.Session):
             scores = fitted.decision_function(features)
             if scores.ndim == 1:  # with two classes, positive values favor the second
                 scores = np.stack([-scores, scores], axis=1) / 2
-        # A class that is missing from the training split has a score that never exceeds those of other classes.
+        # A class that is missing from the training split is assigned a score that never exceeds those of other classes.
         outputs = np.full((len(scores), self._info.outputs), min(np.log(MIN_PROBABILITY), scores.min()), np.float32)
         outputs[:, fitted.classes_] = scores
         return outputs

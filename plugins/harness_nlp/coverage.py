@@ -1,4 +1,4 @@
-"""Facts about the tokens of each split that show how much of the texts a model can read, and warnings about them."""
+"""Facts about the tokens of each split, such as the fraction of unknown tokens, and warnings about them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def truncated_share(rows: Rows, max_length: int) -> float:
 
 
 def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: NlpOptions) -> tuple[str, ...]:
-    """Return a sentence about each split of which a large part cannot be read, with the option that changes it."""
+    """Return a sentence about each split with many unknown or truncated tokens, with the option that changes this."""
     found = []
     for name, rows in ids.items():
         share = unknown_share(rows, unknown)

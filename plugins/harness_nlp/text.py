@@ -153,7 +153,7 @@ def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int
 
 
 def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False) -> Any:
-    """Return a WordPiece tokenizer; if `published` is true, with the conventions of published BERT tokenizers."""
+    """Return a WordPiece tokenizer. If `published` is true, it follows the conventions of published BERT tokenizers."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     model = models.WordPiece(

@@ -2,8 +2,8 @@
 
 espeak-ng keeps state between utterances (the phase of its oscillators, the random numbers of its breath noise) that
 cannot be reset, and it seeds itself from the clock. Therefore, each call of `synthesize` loads a new copy of the
-library, with its own variables, and sets both seeds: that of espeak-ng and that of the C library, which espeak-ng also
-uses. The same utterances in the same order then give the same samples.
+library, with separate variables, and sets the seeds of espeak-ng and of the C library, which espeak-ng also uses. The
+same utterances in the same order then give the same samples.
 """
 
 from __future__ import annotations

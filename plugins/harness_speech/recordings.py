@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 SILENT = 10 ** (-60 / 20)
 """Peak below which a recording is nearly silent: -60 dBFS, that is, decibels relative to the largest sample value."""
 FULL_SCALE = 0.97
-"""Absolute value from which on samples may be clipped. The largest value of mu-law encoding is 0.98."""
+"""Minimum absolute value of a sample that may be clipped. The largest value of mu-law encoding is 0.98."""
 CLIPPED = 0.001
-"""Fraction of the samples of a recording that repeat its largest or smallest value, above which it is clipped."""
+"""Fraction of the samples of a recording that repeat its largest or smallest value, above which it is considered to be
+clipped.
+"""
 CLIPPED_LIMIT = 0.01
 """Fraction of clipped recordings in a split above which a warning is given."""
 TRUNCATED_LIMIT = 0.2
@@ -63,14 +65,14 @@ def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[n
 
 
 def peak(waveform: NDArray[Any]) -> float:
-    """Return the largest deviation from the mean; 0 without samples."""
+    """Return the largest deviation from the mean, or 0 if there are no samples."""
     import numpy as np
 
     return float(np.abs(waveform - waveform.mean(dtype=np.float64)).max()) if len(waveform) else 0.0
 
 
 def is_clipped(waveform: NDArray[Any]) -> bool:
-    """Return whether the largest or smallest value is at full scale and repeated, as if louder sound had been cut."""
+    """Return True if the largest or smallest value is at full scale and is repeated, which indicates clipping."""
     if len(waveform) < 2:
         return False
     repeated = 0
@@ -93,7 +95,8 @@ def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
 
 
 def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: Sequence[int]) -> Iterator[str]:
-    """Yield a sentence about each split in which recordings lose their content, with the option that changes it.
+    """Yield a sentence about each split in which recordings lose much of their content, with the option that changes
+    this.
 
     `rates_hz` contains the sample rates of all recordings before they are resampled to `rate_hz`.
     """

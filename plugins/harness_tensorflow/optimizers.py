@@ -48,10 +48,10 @@ class Optimizer(tf.Module):
     def apply(self, gradients: Sequence[Any], learning_rate: Any, finite: Any = None) -> None:
         """Update the variables by one step.
 
-        `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If
-        `finite`, a bool scalar, is given and false, the variables, moments and step count keep their values. For this,
-        the update is computed with constants for which it changes nothing, because a conditional would make the host
-        wait for the GPU.
+        `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If the
+        bool scalar `finite` is given and false, the variables, moments and step count keep their values. This is
+        achieved by computing the update with constants for which it has no effect, because a conditional would make the
+        host wait for the GPU.
         """
 
         def unless_skipped(value: Any, neutral: float) -> Any:

@@ -38,8 +38,8 @@ def devices() -> list[harness.DeviceInfo]:
 def _gpus() -> dict[str, Any]:
     """Return the physical GPUs by device name.
 
-    TensorFlow leaves out GPUs that are too slow or not supported. The number at the end of a physical device's name is
-    its number in the CUDA driver, also if other GPUs are left out.
+    TensorFlow ignores GPUs that are too slow or not supported. The number at the end of a physical device's name is its
+    number in the CUDA driver, even if other GPUs are ignored.
     """
     return {f"cuda:{gpu.name.rpartition(':')[2]}": gpu for gpu in tf.config.list_physical_devices("GPU")}
 

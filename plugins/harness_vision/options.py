@@ -15,7 +15,10 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Height and width in pixels, as one number for both or as a pair; 1 to 4096. If None, the size of the training
     images, or 64 x 64 if these differ in size."""
     channels: Literal[1, 3] | None = None
-    """Number of channels: 1 for gray, 3 for color. If None, the number in the training images, or 3 if these differ."""
+    """Number of channels:
+
+    1 for gray, 3 for color. If None, the number of channels of the training images, or 3 if they differ.
+    """
     resize: Literal["cover", "stretch", "none"] = "cover"
     """Scaling before `image_size` is cropped from the center of an image. ``cover``: keep the proportions and cover the
     size. ``stretch``: scale to the size, ignoring proportions. ``none``: do not scale; missing pixels are black."""

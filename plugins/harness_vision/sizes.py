@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from harness_vision.options import VisionOptions
 
 REDUCED = 4.0
-"""Factor by which both sides of an image are at least reduced to count as reduced."""
+"""Minimum factor by which both sides of an image must be reduced for the image to count as reduced."""
 ENLARGED = 2.0
-"""Factor by which both sides of an image are at least enlarged to count as enlarged."""
+"""Minimum factor by which both sides of an image must be enlarged for the image to count as enlarged."""
 CROPPED = 0.25
-"""Fraction of the area above which an image counts as cropped."""
+"""Fraction of the area that must be lost for an image to count as cropped."""
 STRETCHED = 1.5
-"""Factor by which the ratio of the sides changes above which an image counts as stretched."""
+"""Factor by which the ratio of the sides must change for an image to count as stretched."""
 LIMIT = 0.2
 """Fraction of the images of a split above which a warning is given."""
 FAINT = 8
@@ -33,9 +33,9 @@ def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
 
 
 def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], options: VisionOptions) -> Iterator[str]:
-    """Yield a sentence about each way in which many images of a split are changed, with the option that changes it.
+    """Yield a sentence about each kind of change that affects many images of a split, with the option that controls it.
 
-    `sizes` contains the shapes before preparation and `shape` the common one.
+    `sizes` contains the shapes before preparation, and `shape` is the common shape.
     """
     import numpy as np
 
@@ -98,7 +98,7 @@ def channel_warnings(name: str, sizes: NDArray[np.int64], channels: int) -> Iter
 
 
 def blank_warnings(name: str, images: NDArray[np.uint8], pixel_max: float) -> Iterator[str]:
-    """Yield a sentence about prepared images ``[N, H, W, C]`` that are nearly blank, but not exactly."""
+    """Yield a sentence about prepared images ``[N, H, W, C]`` that are nearly, but not entirely, blank."""
     flat = images.reshape(len(images), -1)
     ranges = flat.max(axis=1).astype(int) - flat.min(axis=1)
     count = int(((ranges > 0) & (ranges < FAINT * pixel_max / 255)).sum())

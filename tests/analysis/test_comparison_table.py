@@ -128,7 +128,7 @@ def test_interval_of_a_ratio_is_computed_over_seeds_by_pairs() -> None:
     assert found.ci95 == pytest.approx(53 / 105 * 12.7062 * 0.0089847, rel=1e-4)
 
 
-def test_interval_of_a_ratio_is_zero_if_the_runs_vary_alike() -> None:
+def test_interval_of_a_ratio_is_zero_if_the_runs_vary_in_proportion() -> None:
     found = ratio_of({0: [100.0, 80.0], 1: [90.0, 60.0]}, {0: [50.0, 40.0], 1: [45.0, 30.0]})
     assert (found.value, found.ci95) == (0.5, pytest.approx(0.0, abs=1e-12))
 

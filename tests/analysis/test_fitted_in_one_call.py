@@ -51,7 +51,14 @@ def stepwise(rate: float = 1000.0, **changes: Any) -> RunRecord:
         (None, 1, 3, 64, 9, True),
         (None, 12, 1, 64, 0, False),
         (None, 12, 2, 64, 0, False),
-        (None, 1, 2, 401, 9, False),  # a single batch of 401: only models without weights were fitted in one call
+        (
+            None,
+            1,
+            2,
+            401,
+            9,
+            False,
+        ),  # a single batch of 401 examples: only models without weights were fitted in one call
         (None, 1, 2, 401, 0, True),
         (None, 1, 1, 5000, 9, False),
     ],

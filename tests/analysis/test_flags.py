@@ -1,4 +1,4 @@
-"""Tests of the flags of runs and rows, including those that follow from the record alone."""
+"""Tests of the flags of runs and rows, including those that are derived from the record alone."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_flat_noisy_curves_are_rarely_flagged(epochs: int, noise: float) -> None
 @pytest.mark.parametrize("epochs", [5, 6, 7, 8, 10, 15, 20, 30])
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.99, 1.0])
 def test_flat_accuracies_of_a_finite_split_are_rarely_flagged(epochs: int, level: float) -> None:
-    """Draw the number of correct validation examples, as if each epoch had other examples."""
+    """Draw the number of correct validation examples, as if each epoch had different examples."""
     rng = np.random.default_rng(epochs)
     drawn = rng.binomial(EXAMPLES, level, (200, epochs)) / EXAMPLES
     assert sum(bool(kinds(run(scores))) for scores in drawn.tolist()) <= 0.05 * 200

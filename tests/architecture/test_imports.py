@@ -79,7 +79,7 @@ def _top(module: str) -> str:
 
 
 def cycle(graph: Graph) -> list[str]:
-    """Return the modules of an import cycle; empty if there is none."""
+    """Return the modules of an import cycle, or an empty list if there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

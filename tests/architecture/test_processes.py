@@ -23,7 +23,7 @@ NAMES = re.compile(
 )
 """Functions and classes that start a process, from any module."""
 CALLS = re.compile(r"(os\.system|click\.(edit|launch)|platform\.processor|ctypes\.util\.find_library)")
-"""Functions that start a process, and whose last name alone is used for other purposes."""
+"""Functions that start a process, and whose last name is also used for other purposes."""
 
 
 def process_starts(source: str) -> Iterator[str]:

@@ -173,7 +173,7 @@ def test_site_marks_the_lower_loss_as_the_best(without: Invoke, tmp_path: Path) 
     assert "lower" in run.read_text()
 
 
-def test_site_of_an_unknown_direction_says_that_it_is_not_ranked(stored: Path) -> None:
+def test_site_of_an_unknown_direction_states_that_it_is_not_ranked(stored: Path) -> None:
     from harness.report.layout import unranked
     from harness.report.site.render import page
 
@@ -187,7 +187,7 @@ def test_site_of_an_unknown_direction_says_that_it_is_not_ranked(stored: Path) -
     assert unranked(report(stored).table.rows) == []
 
 
-def test_plot_of_an_unknown_direction_says_that_it_is_not_ranked(stored: Path) -> None:
+def test_plot_of_an_unknown_direction_states_that_it_is_not_ranked(stored: Path) -> None:
     from harness.report.plots.figure import figure
 
     text = figure(report(stored, older=True), "pareto", ".json").decode()
@@ -251,7 +251,7 @@ def test_history_and_show_have_the_metric(without: Invoke, stored: Path) -> None
 HOW = "plugin 'loss' (harness-loss 2.5) is not loaded; run: pip install harness-loss"
 
 
-def test_audit_says_which_plugin_is_missing(without: Invoke) -> None:
+def test_audit_names_the_missing_plugin(without: Invoke) -> None:
     done = without("audit", "toy-linear-toy-numpy-s0", "--format", "json")
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
     for check in ("scores follow from the predictions", "the data match the record"):
@@ -261,7 +261,7 @@ def test_audit_says_which_plugin_is_missing(without: Invoke) -> None:
 
 
 @pytest.mark.parametrize("command", ["latency", "evaluate"])
-def test_measurement_says_which_plugin_is_missing(
+def test_measurement_names_the_missing_plugin(
     without: Invoke, stored: Path, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from toy_plugin import TOY_REF, install_toy
@@ -277,7 +277,7 @@ def test_measurement_says_which_plugin_is_missing(
     assert not (run.path / "latency").exists()
 
 
-def test_reproduce_says_which_plugin_is_missing_before_anything_runs(without: Invoke, tmp_path: Path) -> None:
+def test_reproduce_names_the_missing_plugin_before_anything_runs(without: Invoke, tmp_path: Path) -> None:
     without("bundle", "--output", tmp_path / "all.zip")
     done = without("reproduce", tmp_path / "all.zip", status=2)
     assert "the task 'toy-loss' of the run is not available here: " in done.stderr
@@ -298,7 +298,7 @@ def test_reproduce_says_which_plugin_is_missing_before_anything_runs(without: In
         ("../toy", "toy_loss", "(../toy) is not loaded; install the distribution that contains 'toy_loss'"),
     ],
 )
-def test_error_says_how_to_load_plugins_of_every_origin(distribution: str, value: str, how: str) -> None:
+def test_error_states_how_to_load_plugins_of_every_origin(distribution: str, value: str, how: str) -> None:
     from harness.errors import PluginError
     from harness.records import PluginRef
 
@@ -321,7 +321,7 @@ def test_hint_for_a_built_in_plugin_never_names_a_foreign_distribution(distribut
     assert not re.search(r"pip install harness\b", str(error.value))
 
 
-def test_error_says_that_another_version_of_the_plugin_is_loaded(toy: Any) -> None:
+def test_error_states_that_another_version_of_the_plugin_is_loaded(toy: Any) -> None:
     from toy_plugin import TOY_REF
 
     from harness.errors import PluginError

@@ -20,7 +20,7 @@ def summary(*arguments: object) -> DataSummary:
 
 
 def text(*arguments: object) -> str:
-    """Return the output as text, with single blanks."""
+    """Return the output as text, with whitespace collapsed."""
     return " ".join(harness_cli("data", "info", *arguments).stdout.split())
 
 

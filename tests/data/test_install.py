@@ -237,7 +237,7 @@ def test_installed_full_disk_is_reported_and_freed(
         else:
             patch.setattr(archives, "_copy", full_disk)
         message = refused(remote(server.serve("/first", b"1"), b"1"), file)
-    assert f"cannot write to the cache {cache}: no space left; the download is 0." in message
+    assert f"cannot write to the cache {cache}: no space left on the disk; the download needs 0." in message
     assert message.endswith("free some space or set HARNESS_CACHE to another directory")
     assert list((cache / "datasets" / "far").iterdir()) == [], "the unfinished download must be deleted"
     assert contents(harness.installed(dataset(file))) == {"a": BODY}
@@ -248,7 +248,9 @@ def test_installed_without_enough_space_is_refused_before_the_download(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
-    assert "no space left; the download is 0.1 MB" in refused(remote(server.serve("/a", BODY * 2), BODY * 2))
+    assert "no space left on the disk; the download needs 0.1 MB" in refused(
+        remote(server.serve("/a", BODY * 2), BODY * 2)
+    )
     assert server.asked == []
 
 

@@ -1,4 +1,4 @@
-"""Tests of reading lines whose number carries meaning."""
+"""Tests of reading files in which line numbers are significant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every text that names a distribution of this project names its own, not the unrelated one called ``harness``."""
+"""Texts name the distribution of this project, not the unrelated distribution named ``harness``."""
 
 from __future__ import annotations
 

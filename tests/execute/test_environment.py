@@ -20,7 +20,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_commit_of_a_checkout_says_whether_files_changed(checkout: Path) -> None:
+def test_commit_of_a_checkout_states_whether_files_changed(checkout: Path) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True)
     assert environment.git_commit() == head.stdout.strip()
     assert environment.collect().git_commit == head.stdout.strip()

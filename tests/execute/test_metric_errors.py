@@ -1,4 +1,4 @@
-"""Tests of runs whose metric misbehaves: the run fails, and the failure names the metric."""
+"""Tests of runs whose metric is faulty. The run fails, and the failure names the metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the preparation of data by a dataset or a task that makes mistakes."""
+"""Tests of the preparation of data by faulty datasets and tasks."""
 
 from __future__ import annotations
 

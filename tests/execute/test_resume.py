@@ -1,4 +1,4 @@
-"""Tests of the decisions which planned runs are executed, and of commands that are repeated."""
+"""Tests of the decision which planned runs are executed, and of repeated commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Faults of plugins in the process of the command line: each is contained and named, and none looks like a success."""
+"""Faults of plugins in the command-line process.
+
+Each fault is contained and reported, and none looks like a success.
+"""
 
 from __future__ import annotations
 
@@ -189,7 +192,7 @@ def test_function_at_exit_that_hangs_is_ended(command_line: CommandLine) -> None
     path = write(command_line.folder, "never_exits", INTRUSIVE.format(at_import="", in_hook=code))
     done = command_line.shell(f"$RUN --plugin {path}", timeout_s=50)
     assert done.returncode == 0, done.stderr
-    assert "a function that was registered with atexit does not return" in done.stderr
+    assert "a function that was registered with atexit did not return in time" in done.stderr
 
 
 PRINTING = {
@@ -279,7 +282,7 @@ def test_thread_of_a_plugin_does_not_keep_the_process_alive(command_line: Comman
     path = write(command_line.folder, "stays", INTRUSIVE.format(at_import="", in_hook=hook))
     done = command_line.shell(f"$RUN --plugin {path}")
     assert done.returncode == 0, done.stderr
-    assert "the thread 'forever', which a plugin has started, does not end" in done.stderr
+    assert "the thread 'forever', which a plugin has started, did not end in time" in done.stderr
     assert [type(record.outcome) for record in command_line.stored()] == [Success]
 
 
@@ -318,7 +321,7 @@ def test_slow_listener_does_not_lengthen_the_run(
     assert f"plugin '{path.stem}' is too slow: {dropped} epochs were not passed to it" in capsys.readouterr().err
 
 
-def test_hook_that_floods_its_queue_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hook_that_receives_many_events_has_a_bounded_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.plugins import events as module
     from harness.records import EpochEnded
 

@@ -1,24 +1,27 @@
-"""Faults of a run's process: each has a named outcome, within the time limit, and the next run succeeds."""
+"""Faults of a run's process. Each has a defined outcome within the time limit, and the next run succeeds."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from processes import gone
 
+from harness.errors import RecordError
 from harness.execute import channel, child
 from harness.records import Failure, Success
-from harness.records.store import LOG
+from harness.records.store import LOG, Store
 
 from .conftest import Runs, pids
 
 SUCCESS = "success"
 LIMIT_S = 5
-"""Time limit of endless runs, which must have started by then also on a machine with other work."""
+"""Time limit of endless runs. It must be long enough for a run to start on a busy machine."""
 
 # Backend: expected outcome and a part of the message.
 OUTCOMES = {
@@ -77,7 +80,7 @@ def test_process_that_does_not_end_after_its_result_is_ended(runs: Runs, monkeyp
     assert isinstance(record.outcome, Success)
     assert record.wall_s < 30
     log = (runs.results / record.run_id / LOG).read_text()
-    assert "harness: the process was ended because it had not ended 1 s after its result" in log
+    assert "harness: the process was terminated because it had not exited 1 s after sending its result" in log
 
 
 def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
@@ -85,7 +88,7 @@ def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
     log = (runs.results / record.run_id / LOG).read_text()
     assert log.startswith("first line\n")
     assert log.endswith("last line\n")
-    assert "bytes are left out here" in log
+    assert "bytes were left out here" in log
 
 
 def test_run_after_each_kind_of_end_succeeds(runs: Runs) -> None:
@@ -173,3 +176,26 @@ while time.monotonic() < end:
 os.write(int(sys.argv[1]), b"last")
 os.write(int(sys.argv[1]), b"\\n")
 """
+
+
+PLANTED = ["toy-plant-pipe", "toy-plant-log-link", "toy-plant-dangling-log", "toy-plant-record-link"]
+
+
+@pytest.mark.parametrize("backend", [*PLANTED, "toy-plant-directory-link"])
+def test_links_and_pipes_that_a_worker_plants_are_neither_read_nor_followed(backend: str, runs: Runs) -> None:
+    with contextlib.suppress(RecordError):  # the record may be saved elsewhere
+        runs(backend)
+    places = [runs.results, *(runs.folder / "tmp").iterdir()]
+    (record,) = [run.record for place in places for run in Store(place).load().runs]
+    text = msgspec.json.encode(record).decode()
+    assert "precious" not in text
+    if (runs.folder / "victim").exists():
+        assert (runs.folder / "victim").read_text() == "precious"
+    assert not (runs.folder / "absent").exists()
+    if (runs.folder / "elsewhere").exists():
+        assert {path.name: path.read_text() for path in (runs.folder / "elsewhere").glob("*.json")} == {
+            "record.json": "precious"
+        }
+    for place in places:
+        for path in place.rglob("*"):
+            assert path.is_symlink() or not path.is_file() or "precious" not in path.read_text(errors="replace")

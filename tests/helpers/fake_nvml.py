@@ -28,7 +28,7 @@ class FakeGpu:
     millijoules: int | None = 1_000_000
     violations_ns: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
     mig: list[FakeGpu] | None = None
-    """MIG devices; None for a GPU without MIG."""
+    """MIG devices, or None for a GPU without MIG."""
     instance: tuple[int, int] = (0, 0)
 
 

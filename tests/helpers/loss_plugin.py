@@ -56,7 +56,7 @@ REF = PluginRef(name="loss", value="harness_loss", distribution="harness-loss", 
 
 
 def run(results: Path, plugin: Path, *, seeds: tuple[int, ...]) -> list[RunRecord]:
-    """Train a good and a bad model of the task, with the plugins installed only meanwhile."""
+    """Train a good and a bad model of the task. The plugins are installed only during training."""
     (plugin / "harness_loss.py").write_text(SOURCE)
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)

@@ -22,8 +22,10 @@ class Change(NamedTuple):
 
 
 def changes(record: dict[str, Any]) -> Iterator[Change]:
-    """Yield a copy of the record for every change of every field. Of lists and dictionaries, the
-    first and the last item are changed, and the container as a whole."""
+    """Yield a copy of the record for every change of every field.
+
+    For lists and dictionaries, the first item, the last item and the whole container are changed.
+    """
     for path, place in _places("", (), record):
         value = _at(record, place)
         for kind, changed in _changed(path, value):

@@ -43,7 +43,7 @@ def test_mig_devices_are_listed_after_their_gpu() -> None:
 
 @pytest.mark.parametrize("order", ["FASTEST_FIRST", "PCI_BUS_ID", None])
 @pytest.mark.parametrize("uuid", [SECOND, SECOND.removeprefix("GPU-"), SECOND.upper()])
-def test_uuid_of_the_framework_decides_whatever_the_variables_say(
+def test_uuid_of_the_framework_takes_precedence_over_variables(
     monkeypatch: pytest.MonkeyPatch, uuid: str, order: str | None
 ) -> None:
     if order is None:

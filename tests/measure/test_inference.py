@@ -136,7 +136,7 @@ def test_timed_batches_contain_no_padding(count: int, size: int) -> None:
         result = inference.measure(session, make_split(count), size, protocol)
     timed = session.seen[inference.WARMUP_BATCHES :]
     assert {len(batch) for batch in timed} == {result.batch_size} == {min(count, size)}
-    # The throughput that follows from the windows is the number of examples that were predicted, per second.
+    # The throughput computed from the windows is the number of predicted examples per second.
     windows = result.timed.windows
     examples = sum(map(len, timed[: sum(window.batches for window in windows)]))
     seconds = sum(window.seconds for window in windows)

@@ -234,7 +234,7 @@ def test_other_process_that_ended_before_the_measurement_is_not_flagged(root: Pa
 
 
 def test_own_process_in_a_container_is_not_flagged(root: Path, gpu: FakeGpu) -> None:
-    """In a container, the driver may report the process IDs of the host, also if the context existed before."""
+    """In a container, the driver may report the process IDs of the host, even if the context existed before."""
     before = gpu_processes()
     gpu.processes = [(99_999_999, 123)]
     machine = Machine("cuda:0", gpu_processes=before, root=root)

@@ -62,7 +62,7 @@ def test_host_process_with_the_id_of_this_process_is_another_process(gpu: FakeGp
     assert device.use() == GpuUse(700, 1)
 
 
-def test_processes_that_start_at_the_same_moment_are_counted_and_told_apart_when_one_ends(gpu: FakeGpu) -> None:
+def test_processes_that_start_at_the_same_moment_are_counted_and_distinguished_when_one_ends(gpu: FakeGpu) -> None:
     device = NvmlDevice(0)
     gpu.processes = [(STRANGER, 5), (HOST_ID, 700)]
     assert device.use() == GpuUse(None, 1)

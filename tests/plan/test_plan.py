@@ -101,7 +101,7 @@ def test_order_of_backends_is_balanced(catalog: Catalog, seeds: tuple[int, ...],
 
 
 def test_order_of_repeats_is_reversed(catalog: Catalog) -> None:
-    """All settings are interleaved, not only backends, and also across the runs of a suite."""
+    """All settings are interleaved, including those of the runs of a suite."""
     both = Selection(tasks=("toy-regress",), backends=("toy-numpy",), precisions=("fp32", "bf16"), repeat=4)
     other = Selection(tasks=("toy-classify",), backends=("toy-numpy",), repeat=2)
     specs = expand_all([both, other], catalog)

@@ -12,7 +12,7 @@ from harness.records import Recipe
 
 
 @pytest.mark.plugins("nlp", "vision", "speech", "regression", "torch", "tensorflow", "baselines")
-def test_every_setting_of_the_shipped_plugins_has_a_meaning() -> None:
+def test_every_setting_of_the_built_in_plugins_has_a_description() -> None:
     sections = settings_of(discover())
     assert {"recipe", "protocol", "task nlp", "model lstm", "dataset from table files"} <= sections.keys()
     assert [each.name for settings in sections.values() for each in settings if not each.meaning] == []

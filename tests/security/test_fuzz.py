@@ -1,7 +1,7 @@
-"""Command lines generated from the definitions of the commands: none ends in an unexpected error.
+"""Tests that generated command lines do not end in unexpected errors. They are generated from the command definitions.
 
-Most of them are valid. Values are hostile: names that are too long, controls, other scripts, files of the wrong type,
-deep or damaged files.
+Most of them are valid. The values are hostile, such as names that are too long, control characters, other scripts,
+files of the wrong type, and deeply nested or damaged files.
 """
 
 from __future__ import annotations

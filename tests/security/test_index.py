@@ -1,4 +1,6 @@
-"""The index of a results directory: nobody else can supply it, and nothing in its place harms a command."""
+"""Tests that no one else can provide the index of a results directory, and that any other file in its place is
+harmless.
+"""
 
 from __future__ import annotations
 
@@ -137,6 +139,7 @@ def test_cache_that_cannot_be_used_changes_no_result(broken: str, store: Store, 
 
 def test_index_of_another_user_is_not_used(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.load(lambda run: False)
+    assert location(store).parent.stat().st_mode & 0o777 == 0o700
     assert index_module._read(location(store), 2**20) != {}
     path, user = location(store), os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)

@@ -1,4 +1,4 @@
-"""Every text in a record, also the keys of dictionaries, is only text in every exported format."""
+"""Tests that every text in a record, including dictionary keys, is treated as text in every exported format."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ EVIL = (
     "=1+1</script></style></title><script>zz()</script><!--<svg onload=zz()>'\"`${zz()}[z](javascript:zz())|\\input{zz}"
 )
 KEYS = re.compile(r"spec\.|schema_version|started_at|run_id|key$|^outcome\.type|primary|arrays_digest|repeat|objective")
-"""Fields that are checked against others, so that a record with other values is left out."""
+"""Fields that are checked against others, so that a record with other values is excluded."""
 
 
 def evil_record(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in which every text and key is replaced that can be replaced without making it invalid."""
+    """Return a record in which every text and key is replaced, except where this would make the record invalid."""
     made = copy.deepcopy(record)
     for path, place in list(_places("", (), record)):
         if KEYS.search(path):

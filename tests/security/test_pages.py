@@ -1,4 +1,4 @@
-"""Names from records are text in every page and drawing: they are never markup or scripts."""
+"""Tests that names from records are shown as text in pages and plots, and never become markup or scripts."""
 
 from __future__ import annotations
 

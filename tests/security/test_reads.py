@@ -1,4 +1,7 @@
-"""Reads of a results directory: no links out of it, no pipes, no bombs, and no bad run that blocks the others."""
+"""Tests of reading a results directory.
+
+Links, pipes and bombs are rejected, and a bad run does not block the others.
+"""
 
 from __future__ import annotations
 
@@ -308,9 +311,58 @@ def test_unknown_names_in_a_bundle_stop_before_the_first_run(
 def test_run_that_cannot_be_read_blocks_comparisons_only(stored: Path, invoke: Invoke) -> None:
     damaged = next(run for run in Store(stored).load().runs if run.record.spec.seed == 2)
     (damaged.path / RECORD).write_bytes(b"{")
-    # A comparison must not ignore runs, because its result would then depend on which ones.
+    # A comparison must not ignore runs, because its result would depend on the ignored runs.
     statuses = {("compare", "torch", "tensorflow"): 1, ("bundle", "--output", "b.zip"): 0, ("history", "--all"): 0}
     for command, status in statuses.items():
         result = invoke(*command, "--results", str(stored))
         assert result.exit_code == status, result.output
         assert f"{damaged.path / RECORD}: not a valid record" in result.stderr
+
+
+# ---- files that the user names ---------------------------------------------------------------------------------------
+
+SPECIAL = ["pipe", "device", "directory", "loop", "unknown user", "not UTF-8"]
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("data", "info", "X.csv", "--task", "toy-regress"),
+        ("data", "info", "X.jsonl", "--task", "toy-regress"),
+        ("data", "info", "X.parquet", "--task", "toy-regress"),
+        ("run", "--suite", "X.toml", "--dry-run"),
+        ("run", "--task", "toy-regress", "--dataset", "X.csv", "--dry-run"),
+        ("compare", "X.json", "X.json"),
+        ("reproduce", "X.zip", "--verify"),
+        ("list", "--plugin", "X.py"),
+        ("plugin", "check", "X.py"),
+        ("plugin", "check", "project"),
+        ("bundle", "X.toml", "--output", "out.zip"),
+        ("history", "--results", "X.json"),
+    ],
+    ids=" ".join,
+)
+def test_file_of_a_wrong_kind_is_an_error_of_the_user(
+    line: tuple[str, ...], special: str, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for a pipe or reads a device."""
+    (word,) = [word for word in line if word.startswith("X.") or word == "project"][:1]
+    path = tmp_path / (word if word != "project" else "project/pyproject.toml")
+    path.parent.mkdir(exist_ok=True)
+    if special == "pipe":
+        os.mkfifo(path)
+    elif special == "device":
+        path.symlink_to("/dev/zero")
+    elif special == "directory":
+        path.mkdir()
+    elif special == "loop":
+        path.symlink_to(path)
+    elif special == "not UTF-8":
+        path.write_bytes(b"\xff\xfe\x00\xff")
+    monkeypatch.chdir(tmp_path)
+    replaced = "~nosuchuser/X.csv" if special == "unknown user" and word != "project" else word
+    result = invoke(*(replaced if part == word else part for part in line))
+    assert result.exit_code in (0, 1, 2) if line[0] == "list" or line[0] == "history" else result.exit_code in (1, 2)
+    assert "This is a bug" not in result.output, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)

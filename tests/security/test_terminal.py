@@ -1,4 +1,4 @@
-"""Names, summaries and logs cannot control the terminal, and data for programs stay exact."""
+"""Tests that names, summaries and logs cannot control the terminal, and that data for programs are unchanged."""
 
 from __future__ import annotations
 

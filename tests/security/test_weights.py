@@ -1,4 +1,4 @@
-"""Files with weights: only regular files, of types that numpy supports."""
+"""Tests that weights are read only from regular files and in types that numpy supports."""
 
 from __future__ import annotations
 

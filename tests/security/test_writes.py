@@ -1,4 +1,4 @@
-"""Writes replace regular files only: a link in a directory from a stranger cannot overwrite its target."""
+"""Tests that only regular files are replaced, so that a link in an untrusted directory cannot overwrite its target."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Mode(NamedTuple):
     dtype: Any
     """Compute dtype: float32, bfloat16 or float64."""
     key: Any
-    """`jax.random` key for dropout in this step; None in evaluation mode."""
+    """`jax.random` key for dropout in this step, or None in evaluation mode."""
 
 
 class Layers:

@@ -47,8 +47,11 @@ _CPU = harness.DeviceInfo(name="cpu", description="CPU, compiled by XLA", precis
 
 
 def _gpus() -> dict[str, Any]:
-    """Return the GPUs by device name. `local_hardware_id` is the number of a GPU in the CUDA driver, also if the option
-    ``jax_cuda_visible_devices`` leaves out other GPUs."""
+    """Return the GPUs by device name.
+
+    `local_hardware_id` is the number of a GPU in the CUDA driver, even if the option ``jax_cuda_visible_devices``
+    excludes other GPUs.
+    """
     try:
         return {f"cuda:{gpu.local_hardware_id}": gpu for gpu in jax.devices("cuda")}
     except RuntimeError:  # raised if JAX has no such platform

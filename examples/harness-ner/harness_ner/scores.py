@@ -35,7 +35,7 @@ def tags(targets: Array, outputs: Array, names: Sequence[str]) -> tuple[Tags, Ta
 
 
 def entity_f1(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the F1 score over entities; None if there are neither true nor predicted entities."""
+    """Return the F1 score over entities, or None if there are neither true nor predicted entities."""
     return _score("f1_score", targets, outputs, info)
 
 
@@ -48,7 +48,7 @@ def entity_precision(targets: Array, outputs: Array, info: DataInfo) -> float | 
 
 
 def entity_recall(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the recall over entities; None if there are no true entities."""
+    """Return the recall over entities, or None if there are no true entities."""
     true, _ = tags(targets, outputs, info.label_names)
     return _score("recall_score", targets, outputs, info) if _any(true) else None
 

@@ -164,7 +164,7 @@ class NamedEntities(Task[NerOptions]):
 
 
 class CheckpointSizes(Struct, frozen=True):
-    """Sizes in a checkpoint's ``config.json``; None if it does not contain them."""
+    """Sizes in a checkpoint's ``config.json``, or None if it does not contain them."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None

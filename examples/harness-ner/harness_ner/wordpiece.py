@@ -111,7 +111,7 @@ def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
 
 
 def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False) -> Any:
-    """Return a WordPiece tokenizer; if `published` is true, with the conventions of published BERT tokenizers."""
+    """Return a WordPiece tokenizer. If `published` is true, it follows the conventions of published BERT tokenizers."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     model = models.WordPiece(

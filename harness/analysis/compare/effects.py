@@ -22,7 +22,7 @@ MIN_RUNS = 3
 """Minimum number of runs on each side, or minimum number of pairs, for estimating a spread."""
 
 AUTOCORRELATION = 0.21
-"""Largest increase of the variance of a mean over pairs of runs that is due to autocorrelated noise, as a fraction."""
+"""Largest fraction by which autocorrelated noise can increase the variance of a mean over pairs of runs."""
 
 
 class Effect(NamedTuple):
@@ -52,9 +52,9 @@ def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution
 def of_turns(differences: Sequence[float], confidence: float) -> Effect:
     """Return the mean difference of pairs of consecutive runs in the order A B B A, with an interval.
 
-    This is the interval of `of_pairs` with a larger standard error. If the noise of consecutive runs has the
-    autocorrelation r^k at lag k, the covariances of the pairs increase the variance of their mean by up to the fraction
-    r (1 - r) / (1 + r^2), which is at most 0.21.
+    The interval is computed as in `of_pairs`, but with a larger standard error. If the noise of consecutive runs has
+    the autocorrelation r^k at lag k, the covariances of the pairs increase the variance of their mean by up to the
+    fraction r (1 - r) / (1 + r^2), which is at most 0.21.
     """
     import numpy as np
 
@@ -81,8 +81,8 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
 
     Consecutive runs of one side share the state of the machine at that time, so each side counts as a single
     measurement with the standard deviation of its runs. The interval is that of Welch's t-test for one run on each
-    side; more runs make it hardly narrower. A change of the machine that is much larger than the spread of the runs is
-    not covered. At least `MIN_RUNS` runs are required on each side.
+    side, so additional runs narrow it only slightly. It does not cover a change in the machine's speed that is much
+    larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required on each side.
     """
     import numpy as np
 
@@ -92,7 +92,7 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
 
 
 def _welch(sides: Sequence[Array], variances: Sequence[float], confidence: float) -> Effect:
-    """Return the difference between the means of two sides, whose estimates have these variances."""
+    """Return the difference between the means of two sides, given the variance of each estimate."""
     total = sum(variances)
     value = float(sides[1].mean() - sides[0].mean())
     if not total:
@@ -124,7 +124,7 @@ def of_hits(base: Array, new: Array, confidence: float) -> Effect:
     tail, value = (1 - confidence) / 2, (gained - lost) / n
 
     def distances(count: int) -> tuple[float, float]:
-        """Return the distances of the lower and the upper limit from the fraction."""
+        """Return the distances of the lower and the upper confidence limit from the estimated fraction."""
         low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
         high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
         return count / n - low, high - count / n

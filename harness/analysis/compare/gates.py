@@ -1,8 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
-A bound is checked for every setting that has runs. It holds if the whole confidence interval for the change is not
-beyond it. A bound that cannot be checked, or only for a part of the runs, does not hold; `GateResult.excusable` states
-which reasons may be excused.
+A bound is checked for every setting that has runs. It is violated if the whole confidence interval for the change is
+beyond it. A bound that cannot be checked, or that can be checked only for a part of the runs, also makes the comparison
+fail, unless `GateResult.excusable` is true and the user allows missing results.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class GateResult(Struct, frozen=True, kw_only=True):
 
     gate: Gate
     name: str
-    """Name of the setting; empty if the result applies to the whole comparison."""
+    """Name of the setting, or an empty string if the result applies to the whole comparison."""
     state: Literal["holds", "broken", "not checked"]
     reason: str = ""
-    """Change and interval of a broken bound, or the reason why the bound could not be checked."""
+    """Change and confidence interval if the bound is violated, or the reason why it could not be checked."""
     excusable: bool = False
     """True if the bound could not be checked because data are missing, which ``--allow-missing`` excuses."""
     partly: bool = False
@@ -116,8 +116,8 @@ def check(
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
     """Return the results for which the comparison fails.
 
-    These are all results except ``holds`` and, with `allow_missing`, those that are excusable, provided that the same
-    bound was checked for at least one setting, if only for a part of its runs.
+    These are all results whose state is not ``holds``. With `allow_missing`, excusable results are omitted if the same
+    bound was checked for at least one setting, even if only for a part of its runs.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [
@@ -130,8 +130,9 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     """Return the bound in the unit of the comparison's change.
 
-    The mean of the base, which is considered to be exact, converts between relative and absolute bounds. Return None if
-    this is not possible because the mean is zero or, for a metric that is compared as a ratio, not positive.
+    Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
+    Return None if this is not possible because the mean is zero or, for a metric that is compared as a ratio, not
+    positive.
     """
     if gate.relative == comparison.relative:
         return gate.bound
@@ -162,7 +163,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
     bound = bound_on(gate, comparison)
     if bound is None:
         kind = "relative" if gate.relative else "absolute"
-        return result("not checked", f"the mean of the base is {comparison.base:.4g}, so the {kind} bound has no value")
+        reason = f"the mean of the base is {comparison.base:.4g}, so the {kind} bound cannot be computed"
+        return result("not checked", reason)
     if comparison.relative and bound <= -1:
         return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
     if _is_beyond_limit(metric, comparison, bound, matched):
@@ -186,14 +188,14 @@ def described(comparison: Comparison, bound: float) -> str:
 
 
 def shown(value: float | None, relative: bool) -> str:
-    """Return a change as text, with its sign; a dash if it is missing."""
+    """Return a change as text with its sign, or a dash if it is missing."""
     if value is None:
         return "–"
     return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
 
 
 def _missing(metric: RunMetric, matched: Match) -> str:
-    """Return the number of runs without a value of the metric; empty if all runs have one."""
+    """Return the number of runs without a value of the metric, or an empty string if all runs have one."""
     if metric.never_compared:
         return f"{metric.name} is never compared, because {metric.never_compared}"
     parts = []
@@ -205,7 +207,7 @@ def _missing(metric: RunMetric, matched: Match) -> str:
 
 
 def _absent(matched: Match) -> str:
-    """Return a message if BASE has runs with seeds or splits of which NEW has no run; empty otherwise."""
+    """Return a message if BASE has runs with seeds or splits of which NEW has no run, or an empty string otherwise."""
     draws = [
         dict.fromkeys((run.record.spec.split, run.record.spec.seed) for run in side)
         for side in (matched.base, matched.new)
@@ -219,7 +221,7 @@ def _absent(matched: Match) -> str:
 
 
 def _other_data(matched: Match) -> str:
-    """Return a message if the runs were not made with the same data; empty if they were.
+    """Return a message if the runs were not made with the same data, or an empty string if they were.
 
     The digests also depend on the task's options, which may be the settings that are compared.
     """
@@ -236,14 +238,14 @@ def _other_data(matched: Match) -> str:
 
 
 def _without_ratio(metric: RunMetric, matched: Match) -> str:
-    """Return a message if a value of a metric that is compared as a ratio is not positive, and was thus left out."""
+    """Return a message if values of a metric that is compared as a ratio are not positive, and were excluded."""
     if not metric.relative:
         return ""
     parts = []
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
         values = [value for run in runs if (value := metric.value(run.record)) is not None]
         without = sum(value <= 0 for value in values)
-        if without and (side == "NEW" or without < len(values)):  # `bound_on` explains a base of zero
+        if without and (side == "NEW" or without < len(values)):  # `bound_on` reports a base of zero
             parts.append(f"{metric.name} is not positive in {without} of {len(runs)} runs of {side}")
     return " and ".join(parts)
 

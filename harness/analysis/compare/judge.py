@@ -49,7 +49,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     metric: str
     higher_is_better: bool | None
-    """None if the direction is not known."""
+    """True if higher values are better, or True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
     """Mean over the runs. This is the geometric mean for metrics that are compared as ratios."""
@@ -57,16 +57,16 @@ class Comparison(Struct, frozen=True, kw_only=True):
     change: float | None
     low: float | None
     high: float | None
-    """Ends of the confidence interval for the change; None if there are too few runs."""
+    """Ends of the confidence interval for the change, or None if there are too few runs."""
     detectable: float | None
-    """Smallest change that would be detected with probability 0.95; None if there are too few runs."""
+    """Smallest change that would be detected with probability 0.95, or None if there are too few runs."""
     verdict: ComparisonVerdict
     """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval; ``differs`` if it does
     not include 0, but the direction is not known."""
     evidence: str
     """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
     unit: str = ""
-    """Unit of `base` and `new`; empty for fractions."""
+    """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
     """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. The
     interval is then wider, and its confidence level does not hold if the machine changed between the sides."""
@@ -122,7 +122,10 @@ def _effect(
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
-    """Compare the logarithms of a cost over runs. Returns the effect, the evidence, and whether the order is sound."""
+    """Compare the logarithms of a cost over runs.
+
+    Return the effect, the evidence, and True if the runs were interleaved.
+    """
     base, new = (
         [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
         for side in (matched.base, matched.new)
@@ -205,8 +208,11 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, flo
         lambda base, new, confidence: of_pairs(new - base, confidence),
     ),
 }
-"""Metric -> two functions. The first computes each example's term from targets and outputs. The second computes the
-change and its interval from the terms of both models."""
+"""Metric -> two functions.
+
+The first computes a value for each example from targets and outputs. The second computes the change and its interval
+from the values of both models.
+"""
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
@@ -232,7 +238,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _resolution(matched: Match) -> float:
-    """Return the change in the score caused by one example, as a fraction; 0 if the score does not count examples."""
+    """Return the change in the score caused by one example, or 0 if the score does not count examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0

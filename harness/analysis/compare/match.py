@@ -50,7 +50,7 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
     `text` is the path of a results directory, of the directory of one run, of a baseline file or of a suite file
     (``.toml``), or a prefix or part of run ids in `results`. The planned runs of a suite are looked up in `results`.
     `catalog` is called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a
-    record cannot be read. Other records in a directory that cannot be read are left out with a warning or, if `strict`
+    record cannot be read. Other records in a directory that cannot be read are excluded with a warning or, if `strict`
     is True, raise the same error.
     """
     return find_each([text], results, catalog, strict=strict)[0]
@@ -109,7 +109,7 @@ def _readable(results: Path, strict: bool, wanted: Callable[[Summary], bool] | N
     if loaded.problems and (strict or not loaded.summaries):
         raise RecordError("; ".join(loaded.problems))
     for problem in loaded.problems:
-        note(f"{problem}; this run is left out")
+        note(f"{problem}; this run is excluded")
     return loaded.runs
 
 
@@ -135,7 +135,10 @@ def _device_independent_key(spec: RunSpec) -> str:
 
 
 def _model(run: RunSpec | Setting) -> tuple[str, ...]:
-    """Return settings that are equal for specs with the same key. The name of a user's own data is not one of them."""
+    """Return settings that are equal for specs with the same key.
+
+    They do not include the name of the user's own data.
+    """
     return run.task, run.model, run.backend, run.precision
 
 

@@ -1,8 +1,8 @@
-"""Order in time of the runs of two sides, and pairs of runs between which a drifting machine hardly changed.
+"""Order in time of the runs of two sides, and pairs of runs that were made close to each other in time.
 
-The order follows from the start times, which are those of the system's clock. Runs for which it is doubtful are left
-out of the pairs: those that started at the same time as a run of the other side, that overlapped another run, or that
-ran on a machine whose clock was changed during a run.
+The order is determined from the start times, which are read from the system's clock. Runs whose order is doubtful are
+not paired. These are runs that started at the same time as a run of the other side, that overlapped another run, or
+that ran on a machine whose clock was changed during a run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ duration. The operating system adjusts the clock in small steps."""
 class _Turn(NamedTuple):
     started: datetime
     ended: datetime
-    """Start plus the sum of the phases, which is not later than the end of the run."""
+    """Start time plus the sum of the phases, which is a lower bound on the end time."""
     is_new: bool
     """True for a run of the new side."""
     run: StoredRun
@@ -40,8 +40,8 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
 
     On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
     which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
-    A B B A, every run is in a pair. In the order A B A B, some runs are left out. The time between the runs of a pair
-    is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine.
+    A B B A, every run is in a pair. In the order A B A B, some runs are not in any pair. The time between the runs of a
+    pair is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     stepped: set[tuple[str, ...]] = set()
@@ -62,7 +62,7 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
 
 
 def _turn(run: StoredRun, is_new: bool) -> _Turn | None:
-    """Return a run with its start and end; None if the time of its start cannot be read."""
+    """Return a run with its start and end, or None if the time of its start cannot be read."""
     outcome = run.record.outcome
     try:
         started = datetime.fromisoformat(run.record.started_at)
@@ -84,7 +84,7 @@ def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
     """Return the pairs of one machine. The runs are in the order in which they started."""
     unclear = _at_the_same_time(ordered) | _overlapping(ordered)
     chosen: list[Pair] = []
-    index = surplus = 0  # number of pairs that the base started, minus those that the new side started
+    index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new side ran first
     while index + 1 < len(ordered):
         first, second = ordered[index : index + 2]
         step = -1 if first.is_new else 1
@@ -111,7 +111,7 @@ def _at_the_same_time(ordered: Sequence[_Turn]) -> set[int]:
 def _overlapping(ordered: Sequence[_Turn]) -> set[int]:
     """Return the indices of the runs that started before another run had ended, and of those that had not ended."""
     found: set[int] = set()
-    last = 0  # index of the run that ends last so far
+    last = 0  # index of the run with the latest end so far
     for index, turn in enumerate(ordered[1:], start=1):
         before = ordered[last]
         slack = timedelta(seconds=SLACK_S) + SLACK_FRACTION * (before.ended - before.started)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-NO_SAMPLES = "not checkable without the raw samples (arrays.npz)"
+NO_SAMPLES = "cannot be checked without the raw samples (arrays.npz)"
 
 
 class NotCheckedError(Exception):
@@ -35,9 +35,9 @@ class Result(NamedTuple):
     """Result of a check that was performed."""
 
     problems: Sequence[str]
-    """Descriptions of what does not hold; empty if the check passed."""
+    """Descriptions of the problems, or an empty list if the check passed."""
     detail: str
-    """Observed values, shown if there are no problems."""
+    """Observed values, which are shown if there are no problems."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Subject:
 
     @cached_property
     def arrays(self) -> Arrays | None:
-        """The raw samples; None if the file is missing. Raises `harness.RecordError` if it cannot be read."""
+        """The raw samples, or None if the file is missing. Raises `harness.RecordError` if it cannot be read."""
         path = self.run.path / ARRAYS
         return read_arrays(path) if path.exists() else None
 
@@ -122,13 +122,18 @@ class Check:
     name: str
     """Name of the check, phrased as a statement that should hold."""
     fields: tuple[str, ...]
-    """Fields of the record that the check compares with something else, such as ``outcome.curves[].step``. A field
-    includes the fields below it, and ``[]`` stands for any item of a list or dictionary."""
+    """Fields of the record that the check compares with something else, such as ``outcome.curves[].step``.
+
+    A field includes all fields that it contains, and ``[]`` stands for any item of a list or dictionary.
+    """
     function: Callable[..., Result]
     """Function that performs the check for a `Subject`. A check in a replay has a second argument, a `Replay`."""
 
     def finding(self, *arguments: Any) -> Finding:
-        """Perform the check. A check that raises an exception because the values do not fit together has failed."""
+        """Perform the check.
+
+        If the values are inconsistent and raise an exception in the check, the check has failed.
+        """
         passed: bool | None
         try:
             problems, detail = self.function(*arguments)
@@ -139,7 +144,7 @@ class Check:
         except HarnessError as error:
             passed, detail = None, f"cannot be computed here: {error}"
         except Exception as error:
-            passed, detail = False, f"the values do not fit together: {type(error).__name__}: {error}"
+            passed, detail = False, f"the values are inconsistent: {type(error).__name__}: {error}"
         return Finding(check=self.name, passed=passed, detail=detail, fields=self.fields)
 
     def covers(self, path: str) -> bool:
@@ -148,5 +153,5 @@ class Check:
 
 
 def is_part_of(path: str, name: str) -> bool:
-    """Return whether the field `path` is the field `name` or is below it."""
+    """Return True if the field `path` is the field `name` or is contained in it."""
     return path == name or (path.startswith(name) and path[len(name)] in ".[")

@@ -48,12 +48,12 @@ def _differences(recorded: Any, computed: Any, name: str, tolerance: float) -> I
                 yield from _differences(value, computed[key], f"{name}.{key}", tolerance)
     elif isinstance(recorded, list | tuple) and isinstance(computed, list | tuple):
         if len(recorded) != len(computed):
-            yield f"{name} has {len(recorded)} items in the record, {len(computed)} recomputed"
+            yield f"{name} has {len(recorded)} items in the record, but {len(computed)} after recomputation"
             return
         for number, (one, other) in enumerate(zip(recorded, computed, strict=True)):
             yield from _differences(one, other, f"{name}[{number}]", tolerance)
     elif not _equal(recorded, computed, tolerance):
-        yield f"{name} is {recorded} in the record, {computed} recomputed"
+        yield f"{name} is {recorded} in the record, but the recomputed value is {computed}"
 
 
 def _equal(recorded: Any, computed: Any, tolerance: float) -> bool:

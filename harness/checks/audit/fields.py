@@ -1,4 +1,4 @@
-"""The fields of a record, and those in which an audit cannot notice every change."""
+"""The fields of a record, and the fields in which an audit cannot detect every change."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from harness.checks.audit.check import is_part_of
 from harness.records import RunRecord, Success
 
 UNCHECKABLE: dict[str, str] = {
-    "request_key": "a key that was removed leaves no trace; its value is checked",
-    "started_at": "nothing else records the time of the start",
-    "wall_s": "measured; only known to be at least the sum of the phases",
-    "spec.dataset": "for a user's data file, a name that is not part of the key",
-    "spec.source.path": "where a user's data file was; the key contains the digest of its content",
-    "spec.source.guessed.*": "which options were inferred; the key contains their values",
-    "environment.*": "facts of the machine at the time of the run",
-    "provenance.plugins.*": "another version of a plugin is not a fault of the record; the difference is only noted",
-    "outcome.curves[].validation[]": "predictions are kept only for the last epoch",
-    "outcome.memory.host_peak_by_phase_bytes[]": "measured; only the largest peak is recorded twice",
+    "request_key": "removing the key from the record cannot be detected; its value is checked",
+    "started_at": "no other field depends on the start time",
+    "wall_s": "measured only once; the audit checks that it is at least the sum of the phases",
+    "spec.dataset": "the name of the user's data file, which is not part of the key",
+    "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
+    "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
+    "environment.*": "facts about the machine at the time of the run",
+    "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
+    "outcome.curves[].validation[]": "predictions are stored only for the last epoch",
+    "outcome.memory.host_peak_by_phase_bytes[]": "measured only once; only the largest peak is also in another field",
     "outcome.memory.host_counter": "reported by the operating system",
-    "outcome.memory.tree_peak_bytes": "measured; only known to be at least the host peak",
-    "outcome.memory.device.*": "measured; only the order of allocated and reserved memory is known",
-    "outcome.phases_s[]": "measured; only known to be at least the sum of the windows",
-    "outcome.flags.*": "throttling and other load are read from counters, which are not kept",
-    "outcome.energy.*": "measured; only the ratio of energy and power is known, roughly",
-    "outcome.evidence.timed_error": "predictions from the timed phase are not kept; only the limit is checked",
-    "outcome.evidence.clock_s": "measured; only known to agree with the wall clock within 1%",
-    "outcome.evidence.wall_s": "measured; only known to agree with the step timer within 1%",
-    "parity": "a mark that was removed leaves no trace",
+    "outcome.memory.tree_peak_bytes": "measured only once; the audit checks that it is at least the host peak",
+    "outcome.memory.device.*": "measured only once; the audit compares allocated and reserved memory",
+    "outcome.phases_s[]": "measured only once; the audit checks that it is at least the sum of the windows",
+    "outcome.flags.*": "throttling and other load are derived from counters, which are not stored",
+    "outcome.energy.*": "measured only once; the audit checks the ratio of energy and power with a wide tolerance",
+    "outcome.evidence.timed_error": "predictions from the timed phase are not stored; only the limit is checked",
+    "outcome.evidence.clock_s": "measured only once; the audit checks that it agrees with the wall clock within 1%",
+    "outcome.evidence.wall_s": "measured only once; the audit checks that it agrees with the step timer within 1%",
+    "parity": "removing a verdict from the record cannot be detected",
     "parity[].verdict": "a verdict that is not in the results directory cannot be compared",
-    "peak": "a roofline that was removed leaves no trace",
+    "peak": "removing the roofline from the record cannot be detected",
     "peak.matrix_flops_per_s": "measured by `harness doctor --roofline`",
     "peak.copy_bytes_per_s": "measured by `harness doctor --roofline`",
-    "peak.measured_at": "nothing else records the time of the measurement",
+    "peak.measured_at": "no other field depends on the time of the measurement",
 }
-"""Fields in which an audit does not notice every change, with the reason. ``.*`` includes all fields below a field."""
+"""Fields in which an audit cannot detect every change, with the reason.
+
+``.*`` includes all fields that the field contains.
+"""
 
 
 def is_listed(path: str, entry: str) -> bool:
@@ -53,7 +56,7 @@ def record_fields() -> dict[str, msgspec.inspect.Type]:
 
 
 def _below(path: str, kind: msgspec.inspect.Type) -> Iterator[tuple[str, msgspec.inspect.Type]]:
-    """Yield the path and type of a field and of everything below it."""
+    """Yield the path and type of a field and of all fields that it contains."""
     if isinstance(kind, msgspec.inspect.UnionType):
         options = [one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType)]
         successes = [one for one in options if getattr(one, "cls", None) is Success]

@@ -11,7 +11,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     check: str
     """Name of the check, phrased as a statement that should hold."""
     passed: bool | None
-    """True if the statement holds; None if the check could not be performed."""
+    """True if the statement holds, or None if the check could not be performed."""
     detail: str
     """Observed values, or the reason why the check could not be performed."""
     fields: tuple[str, ...] = ()

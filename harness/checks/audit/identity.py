@@ -33,9 +33,9 @@ EXPECTED = {
     "validation_outputs": ("f", None),
     "validation_targets": (None, None),
 }
-"""Kind of dtype and number of axes of each array. They depend on the task if they are None."""
+"""Kind of dtype and number of axes of each array. None means that they depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays that older records lack. A record with a digest of its arrays has all of them."""
+"""Arrays that older records lack. A record that contains a digest of its arrays must have all of them."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that records of schema version 1 lack."""
 
@@ -45,7 +45,7 @@ def _identity(subject: Subject) -> Result:
     expected = run_id(spec, record.key, record.repeat)
     problems = []
     if record.key != subject.spec_key:
-        problems.append(f"the key is {record.key[:8]} in the record, but the spec has the key {subject.spec_key[:8]}")
+        problems.append(f"the key is {record.key[:8]} in the record, but the spec gives {subject.spec_key[:8]}")
     if record.run_id != expected:
         problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
     if record.request_key and record.request_key not in _requests(spec):
@@ -94,7 +94,7 @@ def _samples(subject: Subject) -> Result:
         return Result((), f"{count}; the record was written before their digest was recorded")
     actual = digest(arrays)
     if actual != recorded:
-        problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but {recorded[:8]} in the record")
+        problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but the record contains {recorded[:8]}")
     return Result(problems, count)
 
 
@@ -123,11 +123,11 @@ def _weights(subject: Subject) -> Result:
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = subject.evidence.evaluated_weights_digest
     if not outcome.model.parameters:
-        if {initial, final, evaluated} - {None, "", digest({})}:  # older records have the digest of no arrays
+        if {initial, final, evaluated} - {None, "", digest({})}:  # older records contain digest({})
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
         raise NotCheckedError("the model has no canonical weights")
     if not (initial and final and evaluated):
-        return Result(["the record lacks a digest of the weights"], "")
+        return Result(["the record contains no digest of the weights"], "")
     shown = f"initial {initial[:8]}, trained {final[:8]}, evaluated {evaluated[:8]}"
     return Result([] if initial != final == evaluated else [shown], shown)
 
@@ -148,8 +148,8 @@ def _plugins(subject: Subject) -> Result:
     if not all(ref.code_digest for ref in recorded):
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")
-    if problems:  # a later version of a plugin is not a fault of the record
-        raise NotCheckedError("other plugins are installed here: " + "; ".join(problems))
+    if problems:  # a later version of a plugin does not make the record wrong
+        raise NotCheckedError("the installed plugins are not those of the run: " + "; ".join(problems))
     return Result((), f"{len(installed)} plugins, with the same code")
 
 

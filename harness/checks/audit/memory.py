@@ -10,10 +10,11 @@ def _memory(subject: Subject) -> Result:
     peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name != "prepare"}
     problems = []
     if list(memory.host_peak_by_phase_bytes) != list(phases_s):
-        problems.append("the phases differ from those with a duration")
+        problems.append("the phases are not those whose durations were recorded")
     if memory.host_peak_bytes != max(peaks.values(), default=0):
         problems.append(
-            f"the host peak is {memory.host_peak_bytes}, but the phases have {max(peaks.values(), default=0)}"
+            f"the host peak is {memory.host_peak_bytes}, but the largest peak of a phase is "
+            f"{max(peaks.values(), default=0)}"
         )
     values = list(memory.host_peak_by_phase_bytes.values())
     if min(values, default=0) <= 0 or max(values, default=0) > subject.record.environment.memory_bytes:
@@ -24,9 +25,9 @@ def _memory(subject: Subject) -> Result:
         allocated, reserved = memory.device.allocator_peak_bytes, memory.device.reserved_peak_bytes
         given = [value for value in (allocated, reserved, memory.device.driver_peak_bytes) if value is not None]
         if min(given, default=0) < 0 or (allocated is not None and reserved is not None and allocated > reserved):
-            problems.append(f"the device's peaks are {memory.device}")
+            problems.append(f"the peaks of the device are inconsistent: {memory.device}")
         if subject.spec.device == "cpu":
-            problems.append("the run used no device, but has memory of one")
+            problems.append("the run used no accelerator, but the record contains accelerator memory")
     return Result(problems, f"host peak {memory.host_peak_bytes / 2**20:.1f} MiB in {len(peaks)} phases")
 
 

@@ -44,7 +44,7 @@ def _scores(subject: Subject) -> Result:
         return Result(["the record has no scores"], "")
     test = arrays["test_targets"], arrays["test_outputs"]
     computed = judge(subject).scores(test, test, None, {})
-    # The other checks of this module, and those in a new process, compare the remaining fields.
+    # The remaining fields are compared by other checks in this module and in a new process.
     expected = msgspec.structs.replace(
         computed,
         validation=recorded.validation,
@@ -59,9 +59,11 @@ def _scores(subject: Subject) -> Result:
 
 
 def _details(subject: Subject) -> Result:
-    """Compare the details of scores that older records lack or computed with another method."""
+    """Compare the details of the scores that older records do not contain or compute with another method."""
     if subject.is_old:
-        raise NotCheckedError("the record was written before these details were recorded or computed in this way")
+        raise NotCheckedError(
+            "the record is from a version that did not record these details or computed them in another way"
+        )
     recorded, arrays = subject.outcome.scores, subject.samples
     test = arrays["test_targets"], arrays["test_outputs"]
     computed = judge(subject).scores(test, test, None, {})
@@ -92,7 +94,7 @@ def _slices(subject: Subject) -> Result:
 
 
 def _classes(subject: Subject) -> Result:
-    """Check that scores by class agree with the confusion matrix; this needs no samples."""
+    """Check that scores by class agree with the confusion matrix, which requires no samples."""
     scores = subject.outcome.scores
     info = subject.record.provenance.data
     problems = []

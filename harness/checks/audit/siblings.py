@@ -55,7 +55,9 @@ def _compared(
 
 
 def _seed_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a phrase naming the weights that two runs with distinct seeds wrongly share; empty if they share none."""
+    """Return a phrase naming the weights that two runs with distinct seeds wrongly share, or an empty string if they
+    share none.
+    """
     mine, theirs = record.provenance, other.provenance
     if mine.initial_weights_digest == theirs.initial_weights_digest and record.spec.pretrained is None:
         return "the initial weights are the same as in"
@@ -68,7 +70,8 @@ def _samples_digest(record: RunRecord) -> str:
 
 
 def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a description of how the starting points of two repeats differ, or that one repeat is a copy of the other.
+    """Return a description of the differences between the starting points of two repeats, or a statement that one
+    repeat is a copy of the other.
 
     The description is empty if there is no problem.
     """

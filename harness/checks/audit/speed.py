@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
-from harness.checks.audit.training import batch_size
+from harness.checks.audit.training import batch_size, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
 from harness.measure.summary import latency
 from harness.records.samples import inference_windows, train_windows
@@ -95,7 +95,7 @@ def _flops(subject: Subject) -> Result:
 
 
 def _protocol(subject: Subject) -> Result:
-    """Check that the measurement stopped when the protocol required it, and that windows are as long as it requires."""
+    """Check that the measurement stopped as the protocol requires, and that the windows have the required length."""
     from harness.measure.steady import is_enough
 
     if subject.migrated_from == 1:
@@ -133,6 +133,28 @@ def _protocol(subject: Subject) -> Result:
     return Result(problems, f"{len(sampled)} windows after the recipe's steps")
 
 
+def _window_lengths(subject: Subject) -> Result:
+    """Compute the number of steps of every training window from the durations of the windows before it."""
+    from harness.measure.steady import Window
+    from harness.measure.training import WindowLength
+
+    first = Window(1, subject.samples["train_window_s"][0].item())
+    windows = [first, *recipe_windows(subject)]
+    if subject.migrated_from != 1:
+        windows += sampled_windows(subject)
+    length, done, per_epoch = WindowLength(subject.spec.protocol.window_s), 0, steps_per_epoch(subject)
+    for number, window in enumerate(windows):
+        expected = min(length.steps, per_epoch - done)
+        if window.batches != expected:
+            problem = (
+                f"training window {number} has {window.batches} steps, but the durations before it give {expected}"
+            )
+            return Result([problem], "")
+        done = (done + window.batches) % per_epoch
+        length.learn(window.batches, window.seconds, first=number == 0)
+    return Result((), f"{len(windows)} windows")
+
+
 def _with_untimed(seconds: float) -> float:
     """Return the longest duration of a loop whose timed parts took `seconds`."""
     return seconds * (1 + UNTIMED_FRACTION) + UNTIMED_S
@@ -159,9 +181,9 @@ def _flags(subject: Subject) -> Result:
 
 
 def _figures(flag: tuple[str, str, str]) -> list[str]:
-    """Return a flag with only the measured percentages of its detail, because the words differ between versions."""
+    """Return a flag with only the measured percentages, because the wording of the details differs between versions."""
     metric, kind, detail = flag
-    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # as older versions called the range
+    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # the name of the range in older versions
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
 
 
@@ -253,7 +275,7 @@ def _phases(subject: Subject) -> Result:
         "sampling": arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0,
     }
     problems = [
-        f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows {seconds:.3f} s"
+        f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows took {seconds:.3f} s"
         for name, seconds in parts.items()
         if phases.get(name, 0.0) < seconds
     ]
@@ -296,6 +318,7 @@ CHECKS = (
     ),
     Check("FLOP/s follow from the throughput", ("outcome.speed.train_flops_per_s",), _flops),
     Check("the measurement followed the protocol", (), _protocol),
+    Check("the lengths of the training windows follow from their durations", (), _window_lengths),
     Check("flags follow from the windows", ("outcome.flags",), _flags),
     Check("percentiles follow from the latencies", ("outcome.latency",), _latency),
     Check(

@@ -16,17 +16,26 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step: a batch, or all examples if the backend trains at once."""
+    """Return the number of examples in a training step: a batch, or all examples if the backend trains at once.
+
+    If the backend is not installed, the record states how it trains. Raises `NotCheckedError` if neither is known.
+    """
     examples, backend = subject.outcome.examples["train"], subject.catalog.backends.get(subject.spec.backend)
-    at_once = backend is not None and not backend.value.trains_by_steps
-    return examples if at_once else min(subject.spec.recipe.batch_size, examples)
+    by_steps = subject.outcome.speed.by_steps if backend is None else backend.value.trains_by_steps
+    if by_steps is None:
+        raise NotCheckedError(
+            f"the record does not state how the backend {subject.spec.backend!r} trains, and it is not installed"
+        )
+    return min(subject.spec.recipe.batch_size, examples) if by_steps else examples
 
 
 def _by_steps(subject: Subject) -> Result:
-    """Check that the record states how its backend trains."""
+    """Check that the record describes the way in which its backend trains."""
     recorded, backend = subject.outcome.speed.by_steps, subject.catalog.backends.get(subject.spec.backend)
     if backend is None or (recorded is None and subject.is_old):
-        raise NotCheckedError("the backend is not installed" if backend is None else "the record does not state it")
+        raise NotCheckedError(
+            "the backend is not installed" if backend is None else "the record does not state how the backend trains"
+        )
     expected = backend.value.trains_by_steps
     problems = (
         [] if recorded == expected else [f"by_steps is {recorded}, but it is {expected} for {subject.spec.backend}"]
@@ -134,7 +143,7 @@ def _target(subject: Subject) -> Result:
 CHECKS = (
     Check("the number of examples agrees with the samples", ("outcome.examples",), _examples),
     Check("the number of losses is epochs times steps", (), _losses),
-    Check("training proceeded as the backend trains", ("outcome.speed.by_steps",), _by_steps),
+    Check("the recorded way of training is the backend's", ("outcome.speed.by_steps",), _by_steps),
     Check(
         "learning curves follow from the losses and the windows",
         ("outcome.curves",),

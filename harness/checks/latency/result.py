@@ -35,7 +35,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     engine: str
     """``loadgen`` followed by its version, or ``harness loop``."""
     valid: bool | None
-    """LoadGen's verdict; None without LoadGen."""
+    """LoadGen's verdict, or None without LoadGen."""
     reasons: list[str]
     """Reasons why the result is not valid."""
     seconds: float
@@ -58,7 +58,7 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
     None if there are too few queries. Empty for ``offline``, which has a single query."""
     mean_ms: float | None
-    """Mean query latency, in milliseconds; None for ``offline``."""
+    """Mean query latency, in milliseconds, or None for ``offline``."""
     weights: Literal["trained", "initial"]
     """Weights that were used: the weights saved by the run, or the initial weights."""
     device: str

@@ -33,11 +33,11 @@ EXAMPLES = 8
 LARGE = 5_000_000
 """Number of scalars above which a model is trained for no more steps than the loss curve has."""
 CLIPPED_STEPS = 20
-"""Number of training steps with a clipping norm that binds in about half of them."""
+"""Number of training steps with a clipping norm that is exceeded in about half of them."""
 SCALED_STEPS = 30
 """Number of training steps at fp16 from weights at which gradients overflow."""
 _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Factors for the matrices, of which the first is used at which gradients overflow at fp16."""
+"""Factors for the matrices. The first one at which gradients overflow at fp16 is used."""
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of the long training."""
 
@@ -107,7 +107,7 @@ class Computations:
         """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
 
         The steps are predicted with `probe` unless it is the same session, as for the reference. Return the trained
-        weights, if there were any steps.
+        weights, if there were any steps and the training did not diverge.
         """
         import numpy as np
 
@@ -128,13 +128,15 @@ class Computations:
         if not replay:
             return []
         self._add(arrays, "curve", replay, steps)
-        return [replay.weights]
+        return [] if replay.lost else [replay.weights]
 
-    def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> Mapping[str, Array]:
-        """Train from the probe weights for many steps on small batches, and return the trained weights.
+    def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> list[Mapping[str, Array]]:
+        """Train from the probe weights for many steps on small batches.
+
+        Return the trained weights, unless the training diverged.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
-        large enough for the steps to be resolved. Every second change is slight, as in a long training.
+        large enough for the steps to be resolved. Every second change is small, as in long training runs.
         """
         import numpy as np
 
@@ -149,7 +151,7 @@ class Computations:
             rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * float(factors[step])
             replay.step(batch, rate)
         self._add(arrays, "long", replay, steps)
-        return replay.weights
+        return [] if replay.lost else [replay.weights]
 
     @property
     def long_steps(self) -> int:
@@ -158,10 +160,10 @@ class Computations:
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
     def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
-        """Train a few steps with a clipping norm that binds in about half of them, if the recipe has one at all.
+        """If the recipe clips gradients, train a few steps with a clipping norm that is exceeded in about half of them.
 
-        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that always binds has hardly
-        any effect.
+        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that is always exceeded has
+        hardly any effect.
         """
         import numpy as np
 
@@ -187,7 +189,7 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train a few steps at fp16 from weights at which gradients overflow.
 
-        The matrices are multiplied by a factor, with which activations and gradients grow. If no factor makes the
+        The matrices are multiplied by a factor, which increases the activations and gradients. If no factor makes the
         gradients overflow, as in a model that normalizes its activations, the training starts from the probe weights.
         """
         import numpy as np
@@ -211,7 +213,9 @@ class Computations:
         self._add(arrays, "scaled", replay, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at late weights, in sessions with a history."""
+        """Compute predictions, gradients and a step at weights from late in training, in sessions that have already
+        been trained.
+        """
         import numpy as np
 
         from harness.checks.parity.scaling import scaled_gradients
@@ -230,7 +234,9 @@ class Computations:
         return arrays | {f"statistics/{name}": after[name] for name in names}
 
     def dropout(self, probe: Session) -> dict[str, Array]:
-        """Predict with dropout, which must have no effect, and compute the statistics of its masks in training."""
+        """Predict with a dropout rate above zero, which must have no effect, and compute the statistics of the dropout
+        masks in training.
+        """
         from harness.checks.parity.masks import RATE, mask_statistics, step_losses
         from harness.checks.parity.scaling import scaled_gradients
 
@@ -271,8 +277,9 @@ class Computations:
     def _add(self, arrays: dict[str, Array], segment: str, replay: Replay, planned: int) -> None:
         import numpy as np
 
-        outputs = replay.predictions(self._test)[:, : self._valid]
-        measured = replay.arrays() | {"logits": outputs, "planned": np.array([planned])}
+        measured = replay.arrays() | {"planned": np.array([planned])}
+        if not replay.lost:
+            measured["logits"] = replay.predictions(self._test)[:, : self._valid]
         arrays.update({f"replay/{segment}/{name}": array for name, array in measured.items()})
 
     def _batches(self, limit: int | None = None) -> Iterator[Batch]:

@@ -23,7 +23,7 @@ ELEMENTS = 8192
 
 
 def rms(array: Array) -> float:
-    """Return the root mean square; 0 for an empty array."""
+    """Return the root mean square, or 0 for an empty array."""
     return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
 
 

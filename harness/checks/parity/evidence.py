@@ -39,8 +39,9 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     """Number of times that the gradients, the step and the training are recomputed from weights with newly perturbed
     last bits."""
     late: str = ""
-    """Archive of another backend's evidence, with the late weights at which to compute; if empty, the late weights are
-    those of this backend's training."""
+    """Archive of another backend's evidence, with the late weights at which to compute; if it is empty, the late
+    weights come from this backend's training.
+    """
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
@@ -107,7 +108,7 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
         arrays.update(run.step(probe, weights))
         reached = run.train(trained, probe, initial, arrays)
         if job.steps and not job.reference:
-            reached += [run.train_long(trained, probe, arrays)]
+            reached += run.train_long(trained, probe, arrays)
             run.train_clipped(probe, arrays)
             run.train_scaled(trained, probe, arrays)
         if late is None:

@@ -15,7 +15,7 @@ class Mark:
 
     state: str
     error: float | None = None
-    """Largest relative error in the logits; None if unknown."""
+    """Largest relative error in the logits, or None if unknown."""
 
     def __str__(self) -> str:
         return f"{self.state} ({self.error:.0e})" if self.error is not None and self.state == "same" else self.state

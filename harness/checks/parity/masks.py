@@ -1,8 +1,8 @@
 """Statistics of dropout over many masks, and their comparison between two backends.
 
 The weights and the batch are fixed, so that the loss and the gradients of a step vary only with the dropout masks. Two
-backends draw different masks, but the distributions must be equal. A few numbers are computed for each mask and
-parameter. Their means over the masks are compared by Welch's t-test.
+backends draw different masks, but the distributions must be equal. A few statistics are computed for each mask and
+parameter, and their means over the masks are compared with Welch's t-test.
 
 Each dropout layer affects the gradients of the parameters around it more than those far away, so a fault in one layer
 of many is visible in the statistics of a few parameters. `Statistic` lists the numbers.
@@ -51,11 +51,11 @@ class Statistic(IntEnum):
 
 
 class Difference(NamedTuple):
-    """The largest difference between two backends."""
+    """The largest difference between the statistics of two backends."""
 
     where: str
     errors: float
-    """Difference of the means, in standard errors; infinite for constant statistics that differ."""
+    """Difference of the means, in standard errors. It is infinite for constant statistics that differ."""
     critical: float
     """Largest difference that passes."""
     tests: int
@@ -141,6 +141,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
             yield f"the mean of the {name}", one[name], other[name]
             yield f"the variance of the {name}", np.abs(one[name] - middle), np.abs(other[name] - middle)
             yield f"the fraction of repeated masks in the {name}", _repeated(one[name]), _repeated(other[name])
+            yield f"the dependence of successive masks in the {name}", _products(one[name]), _products(other[name])
     for key in one:
         if key.startswith("parameter/") and key in other:
             for statistic in Statistic:
@@ -149,10 +150,17 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that is equal to an earlier one, as those of a repeated mask are, and 0 for the others."""
+    """Return 1 for each loss that is equal to an earlier one, which indicates a repeated mask, and 0 for the others."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated
+
+
+def _products(losses: Array) -> Array:
+    """Return the products of successive standardized losses, whose mean is 0 if the masks are independent."""
+    scale = losses.std()
+    standard = (losses - losses.mean()) / scale if scale else np.zeros_like(losses)
+    return np.asarray(standard[1:] * standard[:-1])
 
 
 def welch(a: Array, b: Array) -> tuple[float, float, float]:
@@ -172,7 +180,7 @@ def welch(a: Array, b: Array) -> tuple[float, float, float]:
     if not a.std() and not b.std():
         return 0.0, float(np.copysign(np.inf, difference)), freedom
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # about one sample without variance, as without dropout
+        warnings.simplefilter("ignore", RuntimeWarning)  # a sample has no variance
         test = stats.ttest_ind(a, b, equal_var=False)
     return float(test.pvalue), float(test.statistic), float(test.df)
 

@@ -1,11 +1,14 @@
 """The optimizers of `harness.Recipe` in float64, against which the parity check replays training steps.
 
-The formulas are those in the docstring of `harness.Recipe`. Their sources are: momentum and Nesterov momentum as in
-Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning", in the form that applies the
-learning rate outside the velocity; RMSProp as in Hinton's lecture 6e (2012), with 0.99 and an epsilon outside the
-square root; Adam as in Kingma and Ba 2015, algorithm 1; decoupled weight decay as in Loshchilov and Hutter 2019,
-algorithm 2, with the schedule multiplier included in the learning rate; clipping by the global norm as in Pascanu et
-al. 2013, "On the difficulty of training recurrent neural networks", with PyTorch's 1e-6 in the denominator.
+The formulas are those in the docstring of `harness.Recipe`. They have the following sources:
+
+- Momentum and Nesterov momentum: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
+  learning". The learning rate is applied outside the velocity.
+- RMSProp: Hinton's lecture 6e (2012), with a decay rate of 0.99 and an epsilon outside the square root.
+- Adam: Kingma and Ba 2015, algorithm 1.
+- Decoupled weight decay: Loshchilov and Hutter 2019, algorithm 2. The learning rate includes the schedule multiplier.
+- Clipping by the global norm: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", with
+  PyTorch's 1e-6 in the denominator.
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ class Change(NamedTuple):
 class ReferenceOptimizer:
     """An optimizer that predicts the change of the weights in each step.
 
-    It keeps its own state, but takes the weights before each step from the caller. Errors therefore do not accumulate
-    from step to step, except in the state.
+    It stores its own moments, but receives the weights before each step from the caller. Errors therefore do not
+    accumulate from step to step, except in the state.
     """
 
     def __init__(self, recipe: Recipe, decayed: Collection[str]) -> None:

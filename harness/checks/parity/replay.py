@@ -1,4 +1,4 @@
-"""Replay of training steps: every step of a session is predicted from its weights before the step.
+"""Replay training steps: predict every step of a session from its weights before the step.
 
 Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each of
 its steps, the second receives the first's weights and computes the gradients there. `ReferenceOptimizer` turns them
@@ -31,7 +31,7 @@ _DRAWS = 3
 _NOISE_EVERY = 50
 """Number of steps after which the rounding errors of the gradients are measured again."""
 _LARGE = 1e18
-"""Magnitude of weights and gradients above which float32 arithmetic may overflow in a correct backend, too."""
+"""Magnitude of weights and gradients above which float32 arithmetic may overflow even in a correct backend."""
 
 
 class Replay:
@@ -55,7 +55,7 @@ class Replay:
         self._optimizer = ReferenceOptimizer(recipe, decayed)
         trained.set_weights(start)
         self.weights = _copied(trained.get_weights())
-        """The weights after the last step that was predicted."""
+        """The weights after the last predicted step."""
         self._sample = Sample({name: self.weights[name] for name in self._trainable})
         self._noise: dict[str, float] = {}
         self._rows: list[dict[str, Any]] = []
@@ -63,9 +63,9 @@ class Replay:
         self._lost = False
 
     def step(self, batch: Batch, rate: float) -> float:
-        """Train one step and return its loss. After weights or gradients that are not finite, nothing is predicted.
+        """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        At fp16, gradients may overflow. The loss scale of `probe` is set back with its weights, so the number of times
+        At fp16, gradients may overflow. The loss scale of `probe` is reset with its weights, so the number of times
         that it has to be halved is the number of steps that `trained` may skip for this batch. A step is also predicted
         if its gradients overflow in `probe` only.
         """
@@ -80,11 +80,11 @@ class Replay:
         expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._precision)
         if not finite(gradients):
             self._lost = True
-            if halvings and np.isfinite(expected_loss):  # halving the loss scale again and again did not help
+            if halvings and np.isfinite(expected_loss):  # halving the loss scale repeatedly did not help
                 self._add_undefined(loss, expected_loss)
             return
         ended = not finite(after)
-        if ended and _may_overflow({**before, **gradients}):
+        if not np.isfinite(expected_loss) or (ended and _may_overflow({**before, **gradients})):
             self._lost = True
             return
         if self._skipped < halvings and self._unchanged(after):
@@ -113,8 +113,13 @@ class Replay:
         if not ended:
             self.weights = after
 
+    @property
+    def lost(self) -> bool:
+        """True if weights, gradients or losses became infinite or undefined, so that not all steps were predicted."""
+        return self._lost
+
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
-        """Add a step in which no parameter has a change that can be compared."""
+        """Add a step in which no change can be compared."""
         row = {name: [0.0] * len(self._trainable) for name in ("size", "rounding", "kept")}
         row |= {name: [np.inf] * len(self._trainable) for name in ("actual", "error")}
         self._rows.append({**row, "loss": [loss, expected_loss], "clipping": 1.0})
@@ -124,7 +129,7 @@ class Replay:
         return all(np.array_equal(self.weights[name], after[name]) for name in self._trainable)
 
     def arrays(self) -> dict[str, Array]:
-        """Return what was measured, for S predicted steps and P trainable parameters.
+        """Return the measurements for S predicted steps and P trainable parameters.
 
         - ``loss``, ``[S, 2]``: the loss that the trained session returned, and the one at its weights,
         - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of the predicted change of a parameter, the actual
@@ -133,7 +138,7 @@ class Replay:
         - ``kept``, ``[S, P]``: number of elements in these norms; the change of the others is determined by the
           rounding error of their gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
-        - ``clipping``, ``[S]``: factor by which the gradients are clipped,
+        - ``clipping``, ``[S]``: factor by which the gradients are scaled in clipping,
         - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
@@ -175,7 +180,7 @@ def _nudged(array: Array, rng: np.random.Generator) -> Array:
 
 
 def _magnitude(gradient: Array) -> Array:
-    """Return the scale of each element's rounding error; 0 if the gradient is exactly 0, as for an unused embedding."""
+    """Return the scale of each element's rounding error, or 0 if its gradient is exactly 0 (unused embeddings)."""
     return np.where(gradient == 0, 0.0, rms(gradient) + np.abs(gradient, dtype=np.float64))
 
 

@@ -1,8 +1,8 @@
-"""Gradient scaling at fp16: gradients of sessions whose loss scale has to fall before they are finite.
+"""Gradient scaling at fp16. The loss scale of a session may have to be reduced until its gradients are finite.
 
-At fp16, sessions multiply the loss by a scale. A training step whose gradients overflow leaves the weights and the
-optimizer's state as they are, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but
-those that overflowed remain infinite or undefined.
+At fp16, sessions multiply the loss by a scale. A training step whose gradients overflow does not change the weights and
+the optimizer's state, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but those
+that overflowed remain infinite or undefined.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _HALVINGS = 30
 
 
 class Scaled(NamedTuple):
-    """The gradients of a batch, and what it took to compute them."""
+    """The gradients of a batch, and the number of times that the loss scale was halved to compute them."""
 
     loss: float
     gradients: dict[str, Array]
     halvings: int
-    """Number of times that the loss scale had to be halved; 0 except at fp16."""
+    """Number of times that the loss scale had to be halved, which is 0 except at fp16."""
 
 
 def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Scaled:
-    """Compute gradients; at fp16, halve the session's loss scale until they are finite.
+    """Compute gradients. At fp16, halve the session's loss scale until the gradients are finite.
 
-    The scale is halved by training steps with a learning rate of 0, whose gradients overflow like those returned. The
-    gradients are still not finite if that does not help.
+    The scale is halved by training steps with a learning rate of 0, whose gradients overflow like those returned. If
+    this does not help, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)
     halvings = 0

@@ -7,8 +7,8 @@ Two stages exclude values that are determined by rounding, and report how many v
 - Adam and RMSProp divide a gradient by its own magnitude, so that a step is ``u(g) = g / (|g| + epsilon)``. An element
   is compared if changing g by `NOISE` times its rounding error changes u by at most the tolerance.
 - Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
-  Losses are compared as long as the backend that is closer to the float64 reference differs from it by at most the
-  fraction `HORIZON` of the tolerance.
+  Losses are compared up to the last step at which the more accurate backend differs from the float64 reference by at
+  most the fraction `HORIZON` of the tolerance.
 
 Rounding also determines the derivative of a ReLU whose input is zero up to rounding. The derivative is discontinuous
 there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
@@ -42,7 +42,7 @@ BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
 """Tolerance above which a stage whose result rounding determines is only a partial check, in fp32."""
-FEWEST_STEPS = 10
+MIN_STEPS = 10
 """Number of steps of the loss curve that must be comparable, unless all steps were replayed."""
 
 
@@ -227,7 +227,7 @@ class _Comparison:
             pairs = zip(a.arrays["curve"][:count], b.arrays["curve"][:count], strict=True)
             return ((f"step {step}", relative(x, y)) for step, (x, y) in enumerate(pairs, start=1))
 
-        few = count < min(FEWEST_STEPS, len(self._one.arrays["curve"]))
+        few = count < min(MIN_STEPS, len(self._one.arrays["curve"]))
         stage = self._stage("curve", errors, remark=self._limit(count))
         return (
             msgspec.structs.replace(stage, partly=f"only {count} steps can be compared")
@@ -272,7 +272,7 @@ class _Comparison:
     def _stage(
         self, name: str, errors: Any, least: Mapping[str, Tolerance] | None = None, *, where: str = "", remark: str = ""
     ) -> Stage:
-        """Compare the backends. `least` maps places to their tolerances, if they are not that of the stage."""
+        """Compare the backends. `least` maps places to tolerances that differ from that of the stage."""
         measured = list(errors(self._other, self._one))
         allowed = {place: (least or {}).get(place) or self._allowed(name) for place, _ in measured}
         bars = self._bars(errors, allowed) if name in BACKWARD else {}
@@ -320,7 +320,7 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the reference's largest change when the last bits of the weights are perturbed; 0 if not computed."""
+        """Return the reference's largest change for perturbed last bits of the weights, or 0 if it was not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

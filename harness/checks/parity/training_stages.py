@@ -21,12 +21,17 @@ from harness.checks.parity.verdict import Stage
 Array = NDArray[Any]
 
 EXCLUDED = 0.1
-"""Fraction of the elements that may be excluded in the stage ``optimizer``; with more, the check is partial."""
+"""Largest fraction of elements that may be excluded in the stage ``optimizer``.
+
+If more are excluded, the check is partial.
+"""
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to its change, at which a step counts as compared."""
+"""Largest rounding error of a parameter, relative to its change, for which a step is considered to be compared."""
 _SKIPPED = 2.0
-"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16. One is due
-to rounding if a gradient is about as large as the largest number."""
+"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
+
+A difference of one can be due to rounding if a gradient is about as large as the largest number.
+"""
 SEGMENTS = {
     "curve": "the loss curve",
     "long": "the long training",
@@ -55,6 +60,8 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
         more, fewer = sorted(skipped, key=skipped.__getitem__, reverse=True)
         place = f"{MORE_SKIPPED} ({skipped[more]} and {skipped[fewer]})"
         found[more].append(Replayed(place, float(skipped[more] - skipped[fewer]), _SKIPPED))
+    for backend, place in _diverged(one, other):
+        found[backend].append(Replayed(place, float("inf"), allowed.value))
     worst = {
         backend: max(results, key=lambda each: each.error / each.allowed, default=Replayed("", 0.0, allowed.value))
         for backend, results in found.items()
@@ -73,6 +80,15 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
         remark="; ".join(remarks),
         partly="; ".join(reasons),
     )
+
+
+def _diverged(one: Evidence, other: Evidence) -> Iterator[tuple[str, str]]:
+    """Yield the backend and the name of each training that became undefined in one backend only."""
+    done = {e.backend: {segment: "logits" in arrays for segment, arrays in segments(e)} for e in (one, other)}
+    for backend, peer in ((one.backend, other.backend), (other.backend, one.backend)):
+        for segment, completed in done[backend].items():
+            if not completed and done[peer].get(segment):
+                yield backend, f"{SEGMENTS[segment]}, which only {peer} completed"
 
 
 def _scales(evidence: Evidence) -> bool:
@@ -101,7 +117,8 @@ def replayed(evidence: Evidence) -> Iterator[Replayed]:
         for step, (actual, expected) in enumerate(arrays["loss"], start=1):
             error = relative(np.array([actual]), np.array([expected]))
             yield Replayed(f"loss, step {step} of {SEGMENTS[segment]}", error, loss_allowed)
-        yield Replayed(f"logits after {SEGMENTS[segment]}", relative(*arrays["logits"]), logits_allowed)
+        if "logits" in arrays:
+            yield Replayed(f"logits after {SEGMENTS[segment]}", relative(*arrays["logits"]), logits_allowed)
 
 
 def relative_errors(arrays: dict[str, Array], allowed: float) -> Array:

@@ -41,7 +41,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     remark: str = ""
     """Description of the values that the comparison excluded, with the reason."""
     partly: str = ""
-    """Reason why the stage covers too little for the verdict ``same``; empty if it does not."""
+    """Reason why the stage covers too little for the verdict ``same``, or an empty string if it does not."""
 
 
 class ParityVerdict(Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     schema_version: int = SCHEMA_VERSION
     key: str
-    """SHA-256 of `subject` and `sides`; empty if a backend failed."""
+    """SHA-256 of `subject` and `sides`, or an empty string if a backend failed."""
     subject: str = ""
     """Digest of the computation, returned by the function `subject`."""
     sides: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     backends: tuple[str, str]
     devices: tuple[str, str]
     reference: str | None
-    """Backend that computed the float64 reference on the CPU; None if no backend supports it."""
+    """Backend that computed the float64 reference on the CPU, or None if no backend supports it."""
     steps: int
     """Number of training steps in the loss curve."""
     parameters: int
@@ -73,7 +73,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     explanation: str
     """Explanation of the first stage that failed, or the reason why the check could not be performed."""
     failure: Failure | None = None
-    """Failure of a backend that could not compute its evidence; None if both backends succeeded."""
+    """Failure of a backend that could not compute its evidence, or None if both backends succeeded."""
     packages: dict[str, dict[str, str]] = {}
     """Package versions for each backend."""
     notes: dict[str, dict[str, str]] = {}
@@ -81,7 +81,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     @property
     def partly(self) -> str:
-        """Reasons why the check covers only a part of the computation; empty if it covers all of it."""
+        """Reasons why the check covers only a part of the computation, or an empty string if it covers all of it."""
         return "; ".join(f"{stage.name}: {stage.partly}" for stage in self.stages if stage.partly)
 
     @property
@@ -93,7 +93,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> float | None:
-        """Error in the logits, which is the error shown in tables; None if unknown."""
+        """Error in the logits, which is the error shown in tables, or None if unknown."""
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:

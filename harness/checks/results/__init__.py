@@ -1,1 +1,1 @@
-"""Procedures on whole results directories: merging, pruning and verification."""
+"""Merging, pruning and verification of results directories."""

@@ -26,12 +26,15 @@ from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
 MAX_FILE_BYTES = 64 * 2**30
 """Maximum size of a file that is copied."""
 _RENAMING = "-renaming"
-"""End of the name of a run while its repeat number changes. If the merge is interrupted, the next one completes it."""
+"""Suffix of the name of a run while its repeat number is being changed.
+
+If the merge is interrupted, the next one completes it.
+"""
 
 
 @dataclass
 class Merged:
-    """Counts of what a merge did, and messages about what it could not merge."""
+    """Counts of the changes made by a merge, and messages about files that could not be merged."""
 
     added: int = 0
     """Number of runs that were copied."""
@@ -105,7 +108,10 @@ def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
 
 
 def _renumber(target: Path, runs: Sequence[StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
-    """Give the runs of the target their new numbers. All of them are renamed twice, because the names may overlap."""
+    """Assign the new repeat numbers to the runs of the target.
+
+    All of them are renamed twice, because the names may overlap.
+    """
     moved = []
     for run in runs:
         named = _named(run.record, numbers[_content(run.record)])
@@ -126,7 +132,10 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, merged: Merged) -> None:
-    """Copy a run to the target, with the files of its copies that it lacks. The copy is made in a hidden directory."""
+    """Copy a run to the target, and add the files that only its copies contain.
+
+    The copy is made in a hidden directory.
+    """
     named = _named(run.record, number)
     target, directory = made_in.parent / named.run_id, made_in / named.run_id
     try:
@@ -142,7 +151,8 @@ def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, mer
 
 
 def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[str]:
-    """Copy the files of a run that `directory` lacks, except the record. Return a message for each one left out.
+    """Copy the files of a run that are missing from `directory`, except the record. Return a message for each file that
+    was not copied.
 
     Files in a directory that is not visible yet are written directly, which is faster than an atomic replacement.
     """
@@ -172,7 +182,9 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def _merge_verdicts(other: Path, target: Path) -> int:
-    """Copy the parity verdicts that the target lacks, or that are newer than its own, and return their number."""
+    """Copy the parity verdicts that are missing from the target or are newer than those in the target, and return their
+    number.
+    """
     present, added = load_verdicts(target), 0
     for key, verdict in load_verdicts(other).items():
         if key not in present or _age(present[key]) < _age(verdict):

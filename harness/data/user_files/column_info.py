@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from harness.data.user_files.columns import is_missing
 from harness.data.user_files.notations import PLAIN
-from harness.data.user_files.options import OwnOptions, TableOptions
+from harness.data.user_files.options import TableOptions, UserOptions
 from harness.data.user_files.tables import Table
 
 ColumnType = Literal["number", "text", "true or false", "mixed", "empty"]
@@ -19,16 +19,16 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     roles: tuple[str, ...]
-    """Uses of the column, such as ``target`` or ``categorical feature``; empty if it is ignored."""
+    """Uses of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
     type: ColumnType
-    """Type of the known cells. Text that is a number counts as a number."""
+    """Type of the known cells. Text that can be parsed as a number is treated as a number."""
     missing: int
     """Number of cells without a value."""
     distinct: int
     """Number of different known values."""
 
 
-def of_table(table: Table, options: OwnOptions) -> tuple[ColumnInfo, ...]:
+def of_table(table: Table, options: UserOptions) -> tuple[ColumnInfo, ...]:
     """Return a description of each column. All roles must be filled in in `options`."""
     return tuple(
         ColumnInfo(
@@ -42,7 +42,7 @@ def of_table(table: Table, options: OwnOptions) -> tuple[ColumnInfo, ...]:
     )
 
 
-def _roles(name: str, cells: list[Any], options: OwnOptions) -> list[str]:
+def _roles(name: str, cells: list[Any], options: UserOptions) -> list[str]:
     targets = options.target_column
     roles = ["target"] if name == targets or (isinstance(targets, tuple) and name in targets) else []
     roles += [role for role in ("text", "path", "split", "group") if getattr(options, f"{role}_column", None) == name]
@@ -60,7 +60,7 @@ def _is_category(name: str, cells: list[Any], options: TableOptions) -> bool:
 
 def _is_missing(cell: Any) -> bool:
     value = PLAIN.number(cell)
-    return is_missing(cell) or (value is not None and value != value)  # NaN, or a text that stands for it
+    return is_missing(cell) or (value is not None and value != value)  # NaN, or a word that means a missing value
 
 
 def _type(cells: list[Any]) -> ColumnType:

@@ -46,7 +46,7 @@ class Columns:
     def joined(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return the names that the user listed, with parts of names that contain commas joined again.
 
-        The command line divides lists at commas, so that a column named ``height, m`` arrives as two names.
+        The command line splits lists at commas, so a column named ``height, m`` is received as two names.
         """
         if all(name in self.table.columns for name in names):
             return tuple(names)
@@ -239,7 +239,7 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def shown(cell: Any) -> str:
-    """Return a cell as shown in messages."""
+    """Return a cell in the form that is shown in messages."""
     text = repr(cell)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
@@ -261,6 +261,6 @@ def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return the first few names, as shown in messages."""
+    """Return the first few names in the form that is shown in messages."""
     names = list(names)
     return ", ".join(map(shown, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

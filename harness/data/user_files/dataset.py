@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import is_path
-from harness.data.user_files.options import OPTIONS, OwnOptions
+from harness.data.user_files.options import OPTIONS, UserOptions
 from harness.errors import CombinationError
 from harness.interfaces import Dataset, RawData, Split, Task
 from harness.records import DataSource, Objective, RunSpec
@@ -45,7 +45,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
     return UserDataset(Path(spec.source.path), task.kind, task.objective)
 
 
-class UserDataset(Dataset[OwnOptions]):
+class UserDataset(Dataset[UserOptions]):
     """A dataset read from a user's file or folder, for tasks with one kind of input and one objective.
 
     The inputs depend on the kind:
@@ -79,7 +79,7 @@ class UserDataset(Dataset[OwnOptions]):
         decoder: Mapping[str, str] = {"image": PILLOW, "audio": SOUNDFILE}.get(kind, {})
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
-    def settle(self, options: OwnOptions) -> tuple[OwnOptions, DataSource, RawData | None]:
+    def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
         """Return the options with all columns and the digest filled in, the source of the data, and the data.
 
         Images and recordings are not decoded, so that their data are None. Raises `harness.UsageError` and
@@ -97,7 +97,7 @@ class UserDataset(Dataset[OwnOptions]):
         return examples.options, DataSource(path=str(self.path), guessed=examples.guessed, warnings=warnings), raw
 
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
-        """Return the role and type of each column of the table; empty for a folder without a table.
+        """Return the role and type of each column of the table, or an empty tuple for a folder without a table.
 
         `options` are those that `settle` returned, as plain values.
         """
@@ -108,7 +108,7 @@ class UserDataset(Dataset[OwnOptions]):
         examples = self._read(msgspec.convert(options, OPTIONS[self.kind]))
         return () if examples.table is None else of_table(examples.table, examples.options)
 
-    def load(self, options: OwnOptions) -> RawData:
+    def load(self, options: UserOptions) -> RawData:
         """Return the data. Raises `harness.DataError` for bad rows, or if the content does not match ``sha256``."""
         examples = self._read(options)
         decoded = _decoded(examples, self.kind)
@@ -142,7 +142,7 @@ class UserDataset(Dataset[OwnOptions]):
             feature_names=tuple(examples.feature_names),
         )
 
-    def _read(self, options: OwnOptions) -> Examples:
+    def _read(self, options: UserOptions) -> Examples:
         from harness.data.user_files.read_examples import read
 
         return read(self.path, self.kind, self.objective, options)
@@ -215,7 +215,7 @@ class UserDataset(Dataset[OwnOptions]):
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
 
 
-def _uneven(parts: Mapping[str, NDArray[Any]], options: OwnOptions) -> list[str]:
+def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
     """Return a warning if the sizes of splits by time differ much from the requested ones."""
     sizes = {name: len(rows) for name, rows in parts.items()}
     wanted = {"validation": options.validation_share, "test": options.test_share}
@@ -229,7 +229,7 @@ def _uneven(parts: Mapping[str, NDArray[Any]], options: OwnOptions) -> list[str]
 def _by_name(
     examples: Examples, rows: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]], dict[str, NDArray[np.float64]]]:
-    """Return the numeric features, the categories and the targets of regression, with their names."""
+    """Return the numeric features, the categories and the regression targets, with their names."""
     import numpy as np
 
     targets = (examples.options.target_column or ()) if examples.numbers else ()
@@ -244,7 +244,7 @@ def _by_name(
 
 
 def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
-    """Return warnings about features that number the rows or determine the target."""
+    """Return warnings about features that contain row numbers or determine the target."""
     import numpy as np
 
     from harness.data.user_files.leaks import giveaways, label_giveaways, row_numbers
@@ -257,7 +257,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
 
 
 def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:
-    """Return a number for each row that is equal for copies of one example, int64 ``[N]``; None without copies."""
+    """Return an identifier of the content of each row, int64 ``[N]``, or None if no two rows are equal."""
     import numpy as np
 
     contents = examples.contents()

@@ -46,7 +46,7 @@ PARTS = ("year", "month", "day", "weekday", "hour")
 def parsed(cell: Any, form: str | None, *, digits: bool = False) -> datetime | time | None:
     """Return a date or time of day, or None if the cell is neither. `form` is a format in addition to ISO 8601.
 
-    If `digits` is true, numbers such as 20210304 are dates.
+    If `digits` is true, numbers such as 20210304 are treated as dates.
     """
     if isinstance(cell, datetime | time):
         return cell
@@ -90,7 +90,10 @@ def fitting(cells: Sequence[Any]) -> list[str]:
 
 
 def moment(value: datetime | time | None) -> float | None:
-    """Return the seconds since 1970 of a date. A date without time zone is taken as UTC. None for a time of day."""
+    """Return the seconds since 1970 of a date, or None for a time of day.
+
+    A date without a time zone is assumed to be in UTC.
+    """
     if not isinstance(value, datetime):
         return None
     zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -98,9 +101,9 @@ def moment(value: datetime | time | None) -> float | None:
 
 
 def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
-    """Return the year, month, day, weekday (0 is Monday) and hour of each value; NaN for None.
+    """Return the year, month, day, weekday (0 is Monday) and hour of each value, or NaN for None.
 
-    The hour includes minutes and seconds as a fraction. It is omitted if all hours are 0. Times of day only have an
+    The hour includes minutes and seconds as a fraction. It is omitted if all hours are 0. Times of day have only an
     hour.
     """
     dated = any(isinstance(value, datetime) for value in values)
@@ -124,9 +127,9 @@ def _hour(value: datetime | time) -> float:
 
 
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
-    """Return whether the cells are times in ascending or descending order, with at least three different ones.
+    """Return True if the cells are times in ascending or descending order, with at least three distinct times.
 
-    `numbers` are the cells as numbers, if they are. Up to 5,000 cells, evenly distributed, are compared.
+    `numbers` contains the cells as numbers, if they are numbers. Up to 5,000 cells, evenly distributed, are compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]
@@ -157,7 +160,7 @@ def are_epochs(cells: Sequence[Any]) -> bool:
 
 
 def are_digits(cells: Sequence[Any]) -> bool:
-    """Return whether all cells are numbers such as 20210304, of which at least three are different dates."""
+    """Return True if all cells are numbers such as 20210304, with at least three different dates."""
     if not all(re.fullmatch(r"(19|20)\d{6}(\.0)?", str(cell).strip()) for cell in cells[:20]):
         return False
     found = Counter(str(cell).strip() for cell in cells)

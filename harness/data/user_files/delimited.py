@@ -1,6 +1,6 @@
-"""Rows of CSV and TSV files, with the lines of each row that cannot be read.
+"""Reading of the rows of CSV and TSV files, including the line numbers of rows that cannot be read.
 
-CSV files follow RFC 4180, TSV files IANA's text/tab-separated-values, where quotes have no special meaning.
+CSV files follow RFC 4180. TSV files follow IANA's text/tab-separated-values, in which quotes have no special meaning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""Fraction of the sampled rows with the same number of cells, from which on the header is wrong instead of the rows."""
+"""If at least this fraction of the sampled rows have the same number of cells, but not that of the header, the header
+is considered to be wrong.
+"""
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
 
@@ -39,7 +41,7 @@ class Record(NamedTuple):
     """Index of the line after its last line."""
     cells: list[str]
     problem: str = ""
-    """Reason why the row is bad; empty for a good row."""
+    """Reason why the row is bad, or an empty string for a good row."""
     unclear: bool = False
     """True if the row's end is not known, because its quotes are not balanced."""
 
@@ -60,8 +62,9 @@ def read_delimited(
         bad = next(record for record in records if record.unclear)
         if long is not None:
             raise DataError(
-                f"{source}: the quotes of the row at line {bad.first + 1} are not balanced, and because other cells "
-                f"contain line breaks (line {long.first + 1}), it is not clear where the row ends; fix it: {CLOSED}"
+                f"{source}: the quotes of the row at line {bad.first + 1} are not balanced, and it is not clear "
+                f"where the row ends, because other cells contain line breaks (line {long.first + 1}); "
+                f"fix it: {CLOSED}"
             )
     rows: list[Row] = []
     undecoded: list[str] = []
@@ -91,8 +94,10 @@ def read_delimited(
 
 
 def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> None:
-    """Raise `harness.DataError` if there are rows that are not UTF-8 among others that are, unless bad rows are
-    skipped. Such rows are not offered to be dropped, because the accents in them are correct in another encoding."""
+    """Raise `harness.DataError` if only some rows are valid UTF-8, unless bad rows are skipped.
+
+    The error does not suggest dropping these rows, because they are probably correct in another encoding.
+    """
     if undecoded and problems.policy == "error":
         raise DataError(
             f"{source}: the file is encoded as UTF-8, except for bytes in {len(undecoded):,} "
@@ -209,7 +214,7 @@ class _File:
             position = record.last
 
     def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
-        """Return the row that was read from these lines; None stands for invalid quoting.
+        """Return the row that was read from these lines. `cells` is None if the quoting is invalid.
 
         The returned row ends earlier than `last` if its quoting is invalid.
         """
@@ -235,18 +240,18 @@ class _File:
         elif spans:
             problem = f"the quote opened in this row is not closed before line {last}"
         elif re.search(rf'"[ \t]+({re.escape(self.separator)}|[\r\n]*$)', self.lines[first]):
-            problem = "there are blanks after a quote; remove them"
+            problem = "there are spaces after a quote; remove them"
         else:
             problem = "the quoting is invalid"
         return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
 
     def _without_blanks(self, first: int) -> Record:
-        """Return a row with blanks before a quote, which are ignored."""
+        """Return a row after removing spaces before a quote."""
         end, cells = self._record(first, skipinitialspace=True)
         if cells is None or len(cells) != self.width:
-            problem = "there are blanks before a quote; remove them"
+            problem = "there are spaces before a quote; remove them"
             return Record(first, first + 1, [], problem, unclear=self._is_odd(first))
-        self.notes["rows with blanks before a quote, which were ignored"] += 1
+        self.notes["rows with spaces before a quote, which were ignored"] += 1
         return Record(first, end, cells)
 
     def _is_strict(self, first: int, last: int) -> bool:
@@ -269,7 +274,7 @@ class _File:
         return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
 
     def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
-        """Return the index of the line after the row that starts here, and its cells; None for invalid quoting."""
+        """Return the index of the line after the row that starts here, and its cells, or None for invalid quoting."""
         reader = self._reader(start, **dialect)
         try:
             cells = next(reader)
@@ -304,7 +309,7 @@ class _File:
         self.start = end
 
     def _infer_separator(self) -> str:
-        """Return the separator of the header that divides the rows into as many cells.
+        """Return the separator that divides the header and the rows into the same number of cells.
 
         Raises `harness.DataError` if there are several.
         """
@@ -337,7 +342,7 @@ class _File:
 
 
 def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str]:
-    """Return warnings about unusual rows, and about columns without a name or with names that look alike."""
+    """Return warnings about unusual rows, columns without a name, and column names that look alike."""
     warnings = [f"{what}: {count:,}" for what, count in file.notes.items()]
     good = [record.cells for record in records if not record.problem and len(record.cells) == len(header)]
     if file.extra:

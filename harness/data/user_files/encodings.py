@@ -1,4 +1,4 @@
-"""Decoding of text files. A file that is not UTF-8 is refused with the encoding that it seems to have."""
+"""Decoding of text files. If a file is not encoded in UTF-8, an error names the encoding that it seems to have."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     """Return the text of a file, and warnings about it.
 
     Without an `encoding`, the file is UTF-8. If most of its characters beyond ASCII are valid, the other bytes are
-    decoded with ``surrogateescape``, so that the rows with invalid bytes can be named. Otherwise, the file has another
-    encoding, and `harness.DataError` is raised.
+    decoded with ``surrogateescape``, so that errors can name the rows with invalid bytes. Otherwise, the file is
+    assumed to have another encoding, and `harness.DataError` is raised.
     """
     if encoding is not None:
         text, warnings = _as_declared(source, data, encoding)

@@ -14,7 +14,7 @@ import msgspec
 
 from harness.data.user_files import spelling
 from harness.data.user_files.media import UNREAD, UnreadableError, check_header
-from harness.data.user_files.options import OwnOptions
+from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import Name
 from harness.data.user_files.tables import Table
@@ -29,11 +29,11 @@ class Examples:
     """Sequences with one item per row, including the bad rows listed in `problems`."""
 
     where: list[str]
-    options: OwnOptions
+    options: UserOptions
     """Options with all columns and the content's digest filled in."""
     problems: Problems
     labels: list[str] | None = None
-    """Class labels; None for regression, whose targets are in `numbers`."""
+    """Class labels, or None for regression, whose targets are in `numbers`."""
     numbers: list[list[float]] = field(default_factory=list)
     """Values of each target column."""
     splits: list[str] | None = None
@@ -59,12 +59,12 @@ class Examples:
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
-    """Sentences about what was ignored, merged or changed."""
+    """Sentences about data that were ignored, merged or changed."""
     table: Table | None = None
-    """Table with the rows; None for a folder of class folders."""
+    """Table with the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
-        """Return a value for each row that is equal for copies of one example. None if repeated rows are not copies.
+        """Return an identifier of the content of each row, or None if rows with the same content are not copies.
 
         Texts are compared without letter case and invisible characters and with single blanks, files by their digests,
         and tables by all features.
@@ -85,7 +85,7 @@ class Examples:
     def encodings(self, rows: Sequence[int]) -> dict[str, str]:
         """Return the categories of each categorical column in the training `rows`, by which a task encodes it.
 
-        The most frequent ones are listed, with their numbers of rows.
+        The most frequent categories are listed with their numbers of rows.
         """
         found = {}
         for name, cells in zip(self.category_names, self.categories, strict=True):
@@ -136,7 +136,7 @@ def unreadable(where: str, file: Path, error: UnreadableError) -> str:
     return f"{file}: {error}{hint}"
 
 
-def with_digest(path: Path, options: OwnOptions, digest: str) -> OwnOptions:
+def with_digest(path: Path, options: UserOptions, digest: str) -> UserOptions:
     if options.sha256 not in ("", digest):
         raise DataError(
             f"{path}: the content has changed: its SHA-256 is {digest[:16]}..., expected {options.sha256[:16]}... "

@@ -26,7 +26,8 @@ POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
-"""Number of equal cells, and fraction of the cells, from which on cells of another type are not single errors."""
+"""Cells of another type are isolated errors if there are fewer than `FEW`, or if no value occurs `FEW` times and they
+are at most the fraction `RARE` of the known cells."""
 
 
 def notation_of(
@@ -94,8 +95,11 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
 
 
 def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
-    """Return whether the condition holds for most cells. Further cells are checked only if it holds for some of the
-    first ones and of others that are evenly distributed."""
+    """Return True if the condition holds for most cells.
+
+    All cells are checked only if it holds for some cells of a sample, which consists of the first cells and of others
+    that are evenly distributed.
+    """
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
     return 2 * sum(map(condition, cells)) > len(cells)
@@ -139,7 +143,7 @@ def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool)
             f"dataset.decimal and dataset.thousands{categories}"
         )
     ways = [f"pass {_separators(decimal, thousands)} to read {value}" for decimal, thousands, value in finding.options]
-    several = "; it is not clear what they mean" if len(ways) > 1 else ""
+    several = "; their meaning is not clear" if len(ways) > 1 else ""
     return (
         f"contains numbers with {finding.what} that were not declared ({cells}, such as {finding.example!r}{several}); "
         f"{', or '.join(ways)}{categories}"
@@ -157,7 +161,7 @@ def _setting(option: str, *values: str) -> str:
 
 
 def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
-    """Return warnings about plain numbers that may mean something else."""
+    """Return warnings about plain numbers that may have another meaning."""
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
     warnings = []
     padded = next((text for text in texts if text.endswith("0") and POINT.fullmatch(text)), None)
@@ -199,7 +203,10 @@ def _is_inexact(cell: Any) -> bool:
 
 
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
-    """Return the numbers if all cells are strings with plain finite numbers, in much less time than cell by cell."""
+    """Return the numbers if all cells are strings with plain finite numbers.
+
+    This is much faster than converting each cell.
+    """
     if not notation.is_standard or not all(type(cell) is str for cell in cells) or "_" in "".join(cells):
         return None
     try:
@@ -215,7 +222,7 @@ def numbers(
     """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
-    `harness.DataError` if several cells of a feature column are texts, because they may be a category.
+    `harness.DataError` if several cells of a feature column are texts, because these texts may be categories.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -306,7 +313,7 @@ def categories(
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if there are too many cells of another type for single errors."""
+    """Raise `harness.DataError` if cells of another type are too frequent to be isolated errors."""
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
     if total < FEW or (most < FEW and total <= RARE * known):
@@ -371,6 +378,6 @@ def moments(table: Table, column: str, problems: Problems, form: str | None) -> 
     if len(kinds) > 1:
         raise DataError(
             f"{table.source}: the times in column {column!r} cannot be compared: some are "
-            f"{' and some '.join(sorted(kinds))}; write all of them alike"
+            f"{' and some '.join(sorted(kinds))}; write all of them in the same form"
         )
     return found

@@ -25,7 +25,7 @@ class Tree:
     files: list[str] = field(default_factory=list)
     """Files of the requested kind."""
     others: list[str] = field(default_factory=list)
-    """All other files, except those created by file managers."""
+    """Other files, except those created by file managers."""
     folders: list[str] = field(default_factory=list)
     """Folders, including empty ones."""
     hidden: list[str] = field(default_factory=list)
@@ -39,7 +39,7 @@ class ClassFolders:
     files: list[str]
     labels: list[str]
     splits: list[str] | None
-    """None if the folders do not define splits."""
+    """Split of each file, or None if the folders do not define splits."""
     warnings: list[str]
 
 
@@ -187,8 +187,8 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
     if len({NAMES[top.lower()] for top in named}) > 1:
         others = [top for top in tops if top not in named]
         raise DataError(
-            f"{root}: split folders ({_listed(named)}) are mixed with other folders ({_listed(others)}); keep only "
-            "one of the two kinds"
+            f"{root}: split folders ({_listed(named)}) are mixed with other folders ({_listed(others)}); keep "
+            f"folders of only one of the two kinds"
         )
     inner = {top: {f.split("/")[1] for f in tree.files if f.startswith(f"{top}/") and f.count("/") > 1} for top in tops}
     if len(tops) == 1 and len(inner[tops[0]]) > 1:
@@ -255,7 +255,7 @@ def check_names(root: Path, tops: Sequence[str]) -> None:
 
 
 def _absent(tree: Tree, splits: list[str]) -> list[str]:
-    """Return a warning for each class folder that is empty in one split only."""
+    """Return a warning for each class folder that is empty in some splits."""
     used = {"/".join(file.split("/")[:2]) for file in tree.files}
     inner = [folder for folder in tree.folders if folder.count("/") == 1 and folder.split("/")[0] in splits]
     empty = [folder for folder in inner if folder not in used]

@@ -22,8 +22,7 @@ class _RepeatedKeyError(ValueError):
 def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], list[Row], list[str]]:
     """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
 
-    ``NaN``, which is not JSON but written by Python for a missing number, is read as NaN, and ``Infinity`` as an
-    infinite number.
+    ``NaN`` and ``Infinity`` are accepted although they are not part of JSON, because Python writes them.
     """
     rows: list[Row] = []
     undecoded: list[str] = []
@@ -61,7 +60,7 @@ def parsed(text: str) -> Any:
     except msgspec.DecodeError as error:
         value, message = None, str(error)
     if not message and not (isinstance(value, dict) and text.count(":") > len(value)):
-        return value  # no key can be repeated
+        return value  # a single pair cannot contain a repeated key
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Warnings about features that give away the target or the order of the rows, and about features without content."""
+"""Warnings about features that reveal the target or the order of the rows, and about features without information."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 
 ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed: 0")
-"""Names of columns that number the rows, in lower case."""
+"""Names of columns with row numbers, in lower case."""
 ROWS = 5000
-"""Maximum number of rows from which linear dependence is computed."""
+"""Maximum number of rows that are used to test for linear dependence."""
 COLUMNS = 500
 """Maximum number of columns from which linear dependence is computed."""
 EXACT = 1e-3
@@ -38,7 +38,7 @@ Parts = Mapping[str, NDArray[Any]]
 
 
 def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
-    """Return a warning about each feature ``[N]`` that numbers the rows."""
+    """Return a warning about each feature ``[N]`` that contains row numbers."""
     found = []
     for name, values in features.items():
         usual = name.strip().lower() in ROW_NAMES or name.startswith("Unnamed:")
@@ -51,7 +51,8 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
             if counts or shuffled:
                 why = f"its values are consecutive numbers{' in another order' * shuffled}"
             found.append(
-                f"feature column {name!r} seems to number the rows ({why}), which says nothing about other rows; leave "
+                f"feature column {name!r} seems to contain row numbers ({why}), which are not informative for "
+                f"other rows; leave "
                 "it out with --feature-columns"
             )
     return found
@@ -72,19 +73,22 @@ def giveaways(
         linear = _linear(features, values)
         if len(linear) == 1:
             found.append(
-                f"target {target!r} is a linear function of the feature {linear[0]!r}; is it known in advance?"
+                f"target {target!r} is a linear function of the feature {linear[0]!r}; check that it is known "
+                f"at prediction time"
             )
         elif linear:
             shown = ", ".join(map(repr, linear[:5])) + (f" and {len(linear) - 5} more" if len(linear) > 5 else "")
             found.append(
-                f"target {target!r} is a linear combination of the features {shown}; are all of them known in advance?"
+                f"target {target!r} is a linear combination of the features {shown}; check that all of them are "
+                f"known at prediction time"
             )
         others = [name for name in (*features, *categories) if name not in linear]
         for name in others:
             column = features[name] if name in features else categories[name]
             if is_one_to_one(column, values) or (name in features and is_monotone(column, values)):
                 found.append(
-                    f"target {target!r} is a one-to-one function of the feature {name!r}; is it known in advance?"
+                    f"target {target!r} is a one-to-one function of the feature {name!r}; check that it is "
+                    f"known at prediction time"
                 )
     return found
 
@@ -92,15 +96,16 @@ def giveaways(
 def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> list[str]:
     """Return a warning about each feature ``[N]`` with one value for each label ``[N]``."""
     return [
-        f"the label is a one-to-one function of the feature {name!r}; is it known in advance?"
+        f"the label is a one-to-one function of the feature {name!r}; check that it is known at prediction time"
         for name, column in features.items()
         if len(labels) >= NUMBERED and is_one_to_one(column, labels)
     ]
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
-    """Return the features of which the target is a linear combination: a single one if possible, else as few as the
-    solution needs. Empty if there is no exact combination."""
+    """Return the features of which the target is a linear combination, or an empty list if there is no exact
+    combination. A single feature is preferred; otherwise, the features with non-zero weights are returned.
+    """
     step = len(target) // ROWS + 1
     y = target[::step]
     columns = {name: values[::step] for name, values in features.items() if not np.isnan(values).all()}
@@ -149,7 +154,7 @@ def _last_place(y: Numbers) -> float:
 
 
 def is_one_to_one(column: NDArray[Any], target: NDArray[Any]) -> bool:
-    """Return whether equal cells have equal targets and vice versa, if both repeat: at most half of them differ."""
+    """Return True if equal cells have equal targets and vice versa, and at most half of the values are distinct."""
     keys = [None if cell != cell else cell for cell in column.tolist()]
     values = target.tolist()
     distinct = len(set(keys))
@@ -199,7 +204,7 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
     if constant:
         more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
         found.append(
-            f"constant in the training split, so that nothing can be learned from it: "
+            f"constant in the training split, so the model cannot learn from it: "
             f"{'column' if len(constant) == 1 else 'columns'} {', '.join(map(repr, constant[:5]))}{more}"
         )
     for name, cells in categories.items():
@@ -211,8 +216,8 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
                 shown = ", ".join(values[:3]) + (f" and {len(values) - 3} more" if len(values) > 3 else "")
                 found.append(
                     f"column {name!r}: the categories of {len(unknown):,} {part} "
-                    f"{'row' if len(unknown) == 1 else 'rows'} do not occur in the training split ({shown}); they "
-                    "count as none of its categories"
+                    f"{'row' if len(unknown) == 1 else 'rows'} do not occur in the training split ({shown}); "
+                    f"they are encoded as all zeros"
                 )
     return found
 

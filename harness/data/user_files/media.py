@@ -25,11 +25,11 @@ UNREAD = "-"
 
 
 class UnreadableError(Exception):
-    """Error for an image or audio file that cannot be read. The message is the reason."""
+    """Error for an image or audio file that cannot be read. The message states the reason."""
 
 
 def file_digests(files: Iterable[Path]) -> list[str]:
-    """Return the SHA-256 digest (hex) of each file; ``-`` for a file that cannot be read."""
+    """Return the SHA-256 digest (hex) of each file, or ``-`` for a file that cannot be read."""
     digests = []
     for path in files:
         try:
@@ -69,17 +69,17 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
     """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
 
     8-bit images are returned as uint8. Grayscale images with more bits, which have no fixed range, are returned as
-    float32 in their own unit; `scaled` converts them. The EXIF orientation is applied, and transparent parts become
-    white. If the shorter side is longer than `shorter_side`, the image is scaled down to this length.
+    float32 in their original unit; `scaled` converts them. The EXIF orientation is applied, and transparent parts
+    become white. If the shorter side is longer than `shorter_side`, the image is scaled down to this length.
 
-    `notes` counts what was left out. Raises `UnreadableError` if the file cannot be decoded.
+    `notes` counts the parts of files that were ignored. Raises `UnreadableError` if the file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
 
     notes = Counter() if notes is None else notes
     with _image(path) as opened, _as_unreadable(path):
-        if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":  # in which phones store previews
+        if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":  # phones store previews in them
             notes["more than one frame, of which only the first is used"] += 1
         if opened.format == "PNG" and opened.mode in ("RGB", "RGBA") and _png_bits(path) == 16:
             notes["16 bits per color, of which only the upper 8 are used"] += 1
@@ -128,7 +128,7 @@ def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
 
 
 def is_unscaled(pixels: NDArray[Any]) -> bool:
-    """Return whether `read_image` returned pixels in their own unit."""
+    """Return True if `read_image` returned pixels in their original unit."""
     return pixels.dtype != "uint8"
 
 
@@ -191,7 +191,8 @@ the header store 0, or the largest number of 31 or 32 bits, sometimes rounded.""
 
 @contextmanager
 def _audio(path: Path) -> Iterator[Any]:
-    """Yield a source for soundfile: the path or, for a WAV file written as a stream, a copy with the actual sizes.
+    """Yield a source for soundfile, which is the path or, for a WAV file written as a stream, a copy with correct
+    sizes.
 
     Raises `UnreadableError` for a truncated WAV file, which decoders would read as a shorter recording.
     """
@@ -241,7 +242,7 @@ def _image(path: Path) -> Iterator[Any]:
     if path.suffix.lower() in HEIF:
         _register_heif()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes and damage are reported below
+        warnings.simplefilter("ignore")  # wrong sizes and damaged files are reported below
         with _as_unreadable(path):
             opened = Image.open(path)
         with opened:
@@ -260,7 +261,7 @@ def _register_heif() -> None:
 def _as_unreadable(path: Path) -> Iterator[None]:
     """Convert the exceptions that decoders raise for damaged files to `UnreadableError`.
 
-    Raises it also for a file that is not a regular file, because reading a pipe could wait forever.
+    It is also raised for a file that is not a regular file, because reading a pipe could wait forever.
     """
     try:
         if path.exists() and not path.is_file():

@@ -1,4 +1,4 @@
-"""Numbers in tables, and the notations in which they are written: separators, signs and units."""
+"""Parsing of numbers in tables, which may be written with different separators, signs and units."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ SHAPE = re.compile(
     rf"[{CURRENCIES}])?(?P<trail>[{MINUS}])?\s*(?P<close>\))?"
 )
 LONGEST = 40
-"""Length from which a text is not examined as a number."""
+"""Minimum length of a text that is never parsed as a number."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Notation:
     def number(self, cell: Any) -> float | None:
         """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
         if isinstance(cell, str):
-            if self.is_standard and "_" not in cell:  # most numbers, without further analysis
+            if self.is_standard and "_" not in cell:  # fast path for most numbers
                 try:
                     return float(cell)
                 except ValueError:
@@ -186,7 +186,7 @@ def _word(cell: Any) -> str:
 
 
 def separated(digits: str, decimal: str, thousands: str) -> str | None:
-    """Return a number without sign, such as ``1.250,5``, in plain notation; None if it has other separators.
+    """Return a number without sign, such as ``1.250,5``, in plain notation, or None if it has other separators.
 
     The groups are of three digits, or of two before the last one, as in India.
     """
@@ -219,9 +219,9 @@ class Finding:
     odd: int
     """Number of these cells that are not plain numbers."""
     example: str
-    """The first of these cells."""
+    """First of these cells."""
     notation: Notation | None = None
-    """The notation in which the cells are read; None if the column is refused."""
+    """The notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
     """Description of the notation."""
     options: tuple[tuple[str, str, str], ...] = ()
@@ -231,8 +231,8 @@ class Finding:
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     """Return the notation of the numbers in a column, or None if no text in it is a number in another notation.
 
-    Numbers with the same unit or currency, and negative numbers with another sign, have one meaning. Separators of
-    decimals and thousands are never guessed.
+    A column in which all numbers have the same unit or currency, or in which negative numbers are marked in another
+    way, is unambiguous. Decimal and thousands separators are never guessed.
     """
     texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
     plain = {}
@@ -307,5 +307,5 @@ def with_missing(words: Iterable[str], decimal: str, thousands: str) -> Notation
 
 
 def words_for_missing(cells: Iterable[Any], missing: frozenset[str]) -> Mapping[str, int]:
-    """Return how often each word for a missing value occurs."""
+    """Return the number of occurrences of each word for a missing value."""
     return Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip() and _word(cell) in missing)

@@ -10,11 +10,11 @@ from msgspec import Struct
 from harness.data.user_files.problems import OnBadRow
 
 
-class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row, or one or several numeric columns for regression. None to infer it."""
+    """Column with the label of each row, or one or several numeric columns for regression. If None, it is inferred."""
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
     without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
@@ -24,20 +24,21 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     split."""
     time_column: str | None = None
     """Column with the date, time or number by which the rows are ordered. The last rows form the test split, the rows
-    before them the validation split; rows with the same time stay together. Excludes a split or group column."""
+    before them the validation split; rows with the same time stay together. This option cannot be combined with a split
+    or group column."""
     date_format: str | None = None
     """Format of dates that are not ISO 8601, in the notation of Python's ``strptime``, such as ``%d/%m/%Y``."""
     encoding: str | None = None
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. None for UTF-8."""
     separator: str | None = None
-    """Character between the cells of a CSV file. None to infer it from the header."""
+    """Character between the cells of a CSV file. If None, it is inferred from the header."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
     quartile of a numeric column. They can also be features."""
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
     copies: Literal["together", "independent"] = "together"
-    """Treatment of rows with the same content when splits are drawn: ``together`` keeps them in one split,
+    """Treatment of rows with the same content when splits are drawn. ``together`` keeps them in one split,
     ``independent`` treats them like other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
@@ -50,7 +51,7 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):
-            raise ValueError("time_column excludes split_column and group_column; remove one of them")
+            raise ValueError("time_column cannot be combined with split_column or group_column; remove one of them")
         if self.date_format is not None:
             _check_date_format(self.date_format)
         if self.encoding is not None:
@@ -71,14 +72,14 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
 
 
-class TextOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TextOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for text."""
 
     text_column: str | None = None
-    """Column with the text. None to infer it."""
+    """Column with the text. If None, it is inferred."""
 
 
-class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for tables."""
 
     feature_columns: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     decimal: Literal[".", ","] = "."
     """Decimal separator of numbers that are written as text."""
     thousands: str = ""
-    """Separator between groups of digits, such as ``,`` in 1,250 or a blank in 1 250. Empty if there is none."""
+    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. Empty if there is none."""
     missing_values: tuple[str, ...] = ()
     """Words that mean a missing value in every feature column, in addition to those of numeric columns (``NA``, ``?``
     and others). Letter case is ignored."""
@@ -105,14 +106,19 @@ class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; set decimal too")
 
 
-class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for recordings."""
 
     path_column: str | None = None
-    """Column of the metadata file that contains the file paths, relative to the metadata file. None to infer it."""
+    """Column of the metadata file that contains the file paths, relative to the metadata file.
+
+    If None, it is inferred.
+    """
     class_level: int | None = None
-    """Level of the class folders: 1 for the folders in the given folder, 2 for the folders inside these. None to infer
-    it."""
+    """Level of the class folders:
+
+    1 for the folders in the given folder, 2 for the folders inside these. If None, it is inferred.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,8 +134,10 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     use."""
 
     image_range: tuple[float, float] | None = None
-    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits. None for
-    the range of the training split."""
+    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits.
+
+    If None, the range of the training split is used.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,7 +164,7 @@ def _check_encoding(name: str) -> None:
         raise ValueError(f"encoding {name!r} is unknown; use a name such as windows-1252 or utf-16") from None
 
 
-OPTIONS: dict[str, type[OwnOptions]] = {
+OPTIONS: dict[str, type[UserOptions]] = {
     "text": TextOptions,
     "table": TableOptions,
     "image": ImageOptions,

@@ -25,7 +25,7 @@ class Problems:
         self._found.setdefault(where, what)
 
     def include(self, other: Problems, prefix: str) -> None:
-        """Add the problems of another source. `prefix` is prepended to their positions."""
+        """Add the problems that were found in another file. `prefix` is prepended to their positions."""
         for where, what in other._found.items():
             self.add(prefix + where, what)
 

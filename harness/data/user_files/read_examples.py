@@ -10,7 +10,7 @@ from harness.data.user_files.examples import Examples, check_file, spelled, with
 from harness.data.user_files.folders import check_names, files_by_class
 from harness.data.user_files.location import MEDIA, is_hidden, is_metadata, is_table
 from harness.data.user_files.media import content_digest, file_digests
-from harness.data.user_files.options import OwnOptions
+from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.table_examples import from_table
@@ -18,7 +18,7 @@ from harness.data.user_files.tables import Table, read_table
 from harness.errors import DataError, UsageError
 
 
-def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples:
+def read(path: Path, kind: str, objective: str, options: UserOptions) -> Examples:
     """Return the rows of `path`. Problems with individual rows are collected in the result's `problems`.
 
     Raises `harness.DataError` and `harness.UsageError` for problems with the whole file or folder.
@@ -53,8 +53,10 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
 
 
 def _folder_entries(path: Path) -> list[Path] | None:
-    """Return the sorted entries of a folder; None for a file. Raises `harness.UsageError` if `path` does not exist or
-    cannot be read."""
+    """Return the sorted entries of a folder, or None for a file.
+
+    Raises `harness.UsageError` if `path` does not exist or cannot be read.
+    """
     try:
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
@@ -64,7 +66,7 @@ def _folder_entries(path: Path) -> list[Path] | None:
 
 
 def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
-    """Return the metadata file of each split folder in `root`; empty if no split folder has one.
+    """Return the metadata file of each split folder in `root`, or an empty dictionary if no split folder has one.
 
     Raises `harness.DataError` if a split folder has none or several while others have one.
     """
@@ -85,7 +87,7 @@ def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
     return {name: files[0] for name, files in found.items()}
 
 
-def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: OwnOptions) -> Table:
+def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: UserOptions) -> Table:
     """Return the rows of the metadata files of split folders, with the split of each row."""
     tables = {}
     for name, file in files.items():
@@ -109,7 +111,7 @@ def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: 
     )
 
 
-def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems) -> Examples:
+def _from_folders(path: Path, kind: str, options: UserOptions, problems: Problems) -> Examples:
     for name in ("encoding", "separator", "date_format"):
         if getattr(options, name):
             raise UsageError(

@@ -61,7 +61,7 @@ def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
 
 
 def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if there are names that a person may not tell apart."""
+    """Return a warning if there are names that a person may confuse."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted({name for name in names if name}):
         groups[skeleton(name)].append(name)
@@ -84,7 +84,7 @@ def plural(what: str) -> str:
 def skeleton(name: str) -> str:
     """Return a string that is equal for names that look alike.
 
-    Letter case, invisible characters, the kind and number of blanks, compatibility forms and similar letters of other
+    Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters of other
     alphabets are ignored, and numbers are compared by value.
     """
     text = visible(unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold())
@@ -110,7 +110,7 @@ def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
 
 
 def ascii_or_plain(name: str) -> str:
-    """Return a name in quotes, with escapes if it contains characters that cannot be seen or told apart."""
+    """Return a name in quotes, with escape sequences for characters that are invisible or easily confused."""
     plain = name.isascii() or name == unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES)
     visible = name.isprintable() and not any(unicodedata.category(c) == "Cf" for c in name)
     return repr(name) if plain and visible else ascii(name)

@@ -40,8 +40,8 @@ def split(
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
     `given` lists the split of each row, a member of `SPLITS`. Splits without rows are drawn from the training rows,
-    stratified by `classes` (int64 ``[N]``; None for regression). The rows of each group in `groups` (``[N]``) stay in
-    one split, and so do rows with the same content: rows with equal values in `copies` (``[N]``) are copies.
+    stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups` (``[N]``) are
+    kept in one split, and so are rows with equal values in `copies` (``[N]``), which have the same content.
 
     Raises `harness.DataError` if the rows cannot be split in this way.
     """
@@ -95,7 +95,7 @@ def split_by_time(
             f"3 splits need at least 3 different times, but there {'is' if len(distinct) == 1 else 'are'} "
             f"{len(distinct)}; specify another time column"
         )
-    before = np.concatenate([[0], np.cumsum(counts)])  # rows before each distinct time
+    before = np.concatenate([[0], np.cumsum(counts)])  # number of rows before each distinct time
     wanted = [len(times) * (1 - test_share - validation_share), len(times) * (1 - test_share)]
     second = int(np.clip(np.abs(before - wanted[1]).argmin(), 2, len(distinct) - 1))
     first = int(np.clip(np.abs(before - wanted[0]).argmin(), 1, second - 1))
@@ -112,7 +112,9 @@ def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
 
 
 def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the smallest groups such that rows with the same group or the same content have the same number."""
+    """Return the number of a group for each row, so that rows with the same group or the same content have the same
+    number.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -186,7 +188,7 @@ def _check_enough(
 ) -> None:
     """Raise `harness.DataError` unless each class has at least one example for each split.
 
-    `distinct` is True if `rows` contains only one of each set of copies.
+    `distinct` is True if `rows` contains only one row of each set of copies.
     """
     kind = "distinct examples" if distinct else "examples"
     if classes is None:

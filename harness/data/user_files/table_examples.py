@@ -22,7 +22,7 @@ from harness.data.user_files.folders import Tree, ignored_files, scan
 from harness.data.user_files.location import MEDIA, is_metadata
 from harness.data.user_files.media import content_digest, file_digests
 from harness.data.user_files.notations import PLAIN, Notation, with_missing
-from harness.data.user_files.options import AudioOptions, OwnOptions, TableOptions, TextOptions
+from harness.data.user_files.options import AudioOptions, TableOptions, TextOptions, UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table
@@ -40,11 +40,11 @@ def from_table(
     table: Table,
     kind: str,
     objective: str,
-    options: OwnOptions,
+    options: UserOptions,
     problems: Problems,
     listed_in: Path | None = None,
 ) -> Examples:
-    """Return the rows of a table. `listed_in` is the folder whose files a metadata table is expected to list."""
+    """Return the rows of a table. `listed_in` is the folder whose files the metadata table should list."""
     columns = Columns(table)
     assigned = {
         name: columns.assign(getattr(options, name, None))
@@ -214,7 +214,7 @@ def _holds_paths(cells: Sequence[Any], kind: str) -> bool:
     return bool(known) and 2 * sum(cell.lower().endswith(MEDIA[kind]) for cell in known) > len(known)
 
 
-def _declared(options: OwnOptions) -> Notation:
+def _declared(options: UserOptions) -> Notation:
     """Return the notation of numbers that the options declare."""
     if not isinstance(options, TableOptions):
         return PLAIN
@@ -277,7 +277,7 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
 
 
 def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataError]) -> str:
-    """Return a message about the columns that cannot be features, with an option that selects the other ones."""
+    """Return a message about the columns that cannot be features, with an option that selects the other columns."""
     others = [name for name in features if name not in refused]
     option = f"--feature-columns {shlex.quote(','.join(others))}"
     advice = f"to use only the other columns, pass {option}" if others else "no other column can be a feature"

@@ -33,7 +33,7 @@ MARKS = {
     b"SQLite format 3\0": "a SQLite database",
     b"%PDF-": "a PDF document",
 }
-"""First bytes of files that are not text."""
+"""First bytes of files in binary formats."""
 JSON = (".json", ".jsonl", ".ndjson")
 
 
@@ -48,9 +48,9 @@ class Table:
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
-    """Split folder of each row, for the metadata files of split folders; empty for a single file."""
+    """Split folder of each row, for the metadata files of split folders, or an empty list for a single file."""
     warnings: list[str] = field(default_factory=list)
-    """Sentences about what was ignored or changed."""
+    """Sentences about rows and cells that were ignored or changed."""
 
     def __len__(self) -> int:
         return len(self.where)

@@ -25,7 +25,7 @@ ROUNDING = 1e-6
 def call(
     name: str, function: Function, declared: MetricInfo, targets: Array, outputs: Array, data: DataInfo
 ) -> float | None:
-    """Call a metric function with read-only arrays, and return its value as a float; None if it is undefined.
+    """Call a metric function with read-only arrays, and return its value as a float, or None if it is undefined.
 
     Raises `harness.PluginError` if the function raises an exception or returns anything but a number or None, and
     `harness.BadResultError` if the number is not finite or not within the bounds of the metric.
@@ -57,6 +57,8 @@ def checked(
         number = float(value)
     except OverflowError:
         number = math.inf
+    except Exception as error:  # a subclass of int or float may define its own conversion
+        raise PluginError(f"the value of the metric {name!r} is not a number: {described_with_place(error)}") from error
     if not math.isfinite(number):
         raise BadResultError(f"the metric {name!r} is {number}; a metric without a value must return None")
     low, high = bounds

@@ -6,8 +6,8 @@ They do not cover the variation between training runs, which is measured by usin
 - Scores that are averaged over classes have the same interval for an effective number of examples (Korn and Graubard
   1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
   most the number of examples of equal weight, because a small variance cannot be estimated from few examples.
-- Errors of a regression have an interval from Student's t for the logarithm. Its upper end is computed with one more
-  example that has a larger error, because a test split seldom shows how large rare errors are.
+- Errors of a regression have an interval from Student's t for the logarithm. Its upper end is computed as if there were
+  one more example with a larger error, because a test split seldom contains the largest errors that are possible.
 
 ``python -m benchmarks.coverage`` measures how often the intervals contain the true score.
 """
@@ -28,7 +28,7 @@ Array = NDArray[Any]
 Interval = tuple[float, float]
 
 METHOD = "Korn-Graubard; Student t of the logarithm"
-"""Name of the methods, which is stored in the records."""
+"""Name of the methods, as stored in the records."""
 MIN_SUPPORT = 3
 """Minimum mean number of examples per class for the interval of F1, and of predictions per class for that of precision.
 For macro averages, this is the harmonic mean."""
@@ -47,10 +47,10 @@ def intervals(objective: Objective, targets: Array, outputs: Array) -> dict[str,
     For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
     ``[N, T]`` in the target's unit. Every interval contains the score.
 
-    A metric has no interval if the test examples say too little about it: a macro average if a class has no examples,
-    macro precision if a class is never predicted, F1 and macro precision if there are fewer than `MIN_SUPPORT` examples
-    or predictions per class, and a regression score if there are fewer than `MIN_EXAMPLES` examples or if the errors do
-    not vary.
+    A metric has no interval if there is not enough information about it in the test examples. This applies to a macro
+    average if a class has no examples, to macro precision if a class is never predicted, to F1 and macro precision if
+    there are fewer than `MIN_SUPPORT` examples or predictions per class, and to a regression score if there are fewer
+    than `MIN_EXAMPLES` examples or if the errors do not vary.
     """
     if objective == "classification":
         return _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
@@ -68,7 +68,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> dict[str,
     def averaged(score: float, influence: Array, limit: float) -> Interval:
         """Return the interval of a score. `influence` is its derivative with respect to each example's weight."""
         variance = float((influence**2 * (support / np.maximum(support - 1, 1))[targets]).sum())
-        score = min(score, 1.0)  # rounding errors can make it larger
+        score = min(score, 1.0)  # rounding errors can make the variance larger
         estimated = 0 < score < 1 and variance > 0
         return proportion(score, min(score * (1 - score) / variance, limit) if estimated else limit)
 
@@ -84,7 +84,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> dict[str,
         found["f1_weighted"] = low, min(1.0, high + float(f1_bias @ weights))
     if not support.all():
         return found
-    equal = classes**2 / float((1 / support).sum())  # the number of examples of the same weight (Kish 1965)
+    equal = classes**2 / float((1 / support).sum())  # effective number of examples with equal weights (Kish 1965)
     recall = right / support
     found["recall_macro"] = averaged(float(recall.mean()), (hit - recall[targets]) / support[targets] / classes, equal)
     if equal >= MIN_SUPPORT * classes:
@@ -173,7 +173,7 @@ def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
 
 
 def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Interval | None:
-    """Return the interval of a positive value; None if the examples do not vary.
+    """Return the interval of a positive value, or None if the examples do not vary.
 
     Both arguments contain a value and the influence of each example on it: `seen` for the test examples, and `extended`
     for these and an additional one. The ends are those of Student's t for the logarithm of the value.

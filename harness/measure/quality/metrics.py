@@ -79,7 +79,7 @@ def recall_macro(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
-    """Return the one-vs-rest ROC AUC of each class; None if no example, or every example, belongs to the class."""
+    """Return the one-vs-rest ROC AUC of each class, or None if no example, or every example, belongs to the class."""
     from sklearn.metrics import roc_auc_score
 
     scores = probabilities(outputs)
@@ -92,7 +92,7 @@ def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
 
 
 def roc_auc(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return the mean one-vs-rest ROC AUC over the classes; None if it is undefined for a class."""
+    """Return the mean one-vs-rest ROC AUC over the classes, or None if it is undefined for a class."""
     areas = class_roc_auc(targets, outputs)
     defined = [area for area in areas if area is not None]
     return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None
@@ -109,7 +109,7 @@ def mae(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
-    """Return R², averaged over the target columns; None if a column is constant."""
+    """Return R², averaged over the target columns, or None if a column is constant."""
     residual = ((targets - outputs) ** 2).sum(axis=0)
     total = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
     varies = targets.min(axis=0) < targets.max(

@@ -29,7 +29,7 @@ class Scorer:
     metric functions, except that regression targets and outputs may be standardized.
 
     Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes them nevertheless,
-    which would falsify the other scores and the stored predictions, or if it does not return a number or None.
+    because this would affect other scores and the stored predictions, or if it does not return a number or None.
     `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
 
     `announce` receives the name of a metric before its function is called, and an empty string afterwards.
@@ -145,7 +145,7 @@ class Scorer:
         ]
 
     def _per_target(self, targets: Array, outputs: Array) -> list[TargetScore]:
-        """Return the scores of each target alone. The arrays are in the targets' units.
+        """Return the scores of each target separately. The arrays are in the targets' units.
 
         Only built-in metrics are computed, because a plugin's metric may need all targets at once.
         """

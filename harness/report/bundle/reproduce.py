@@ -99,7 +99,7 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
 def _quality(
     outcome: Success, old: float | None, new: float | None, siblings: Sequence[RunRecord]
 ) -> tuple[Answer, str]:
-    """Return the answer for two scores, and the reason.
+    """Return ``agrees`` or ``differs`` for two scores, and the reason.
 
     The scores agree if the new score is within the recorded confidence interval over test examples. If no interval was
     recorded, the prediction interval for one more seed is used.

@@ -51,7 +51,7 @@ def curves(panel: Panel, points: Points, by: str) -> Chart:
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
     lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_by_model(alt.StrokeDash, points))
-    dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers read the lines
+    dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers read each line
     return _sized(alt.layer(lines, dots))
 
 
@@ -237,7 +237,7 @@ def _color(panel: Panel) -> Any:
 
 
 def _by_model(channel: Any, points: Points) -> Any:
-    """Return the encoding of models in a channel, such as `altair.Shape`; undefined if there is only one model."""
+    """Return the encoding of models in a channel such as `altair.Shape`, or no encoding if there is only one model."""
     return channel("model:N", title=None) if len({point["model"] for point in points}) > 1 else alt.Undefined
 
 

@@ -19,7 +19,10 @@ GRID = tuple(
 
 
 class Curves(NamedTuple):
-    """One-versus-rest curves for each class at `GRID`; NaN for a class without positive or negative examples."""
+    """One-versus-rest curves for each class at `GRID`.
+
+    They are NaN for a class without positive or negative examples.
+    """
 
     tpr: Floats
     """``[C, len(GRID)]``: true positive rate at each false positive rate in the grid, linearly interpolated."""

@@ -23,7 +23,7 @@ from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
-"""Points with the same names. A tuple, because altair copies lists whenever a chart is modified."""
+"""Points with the same names. It is a tuple because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
@@ -45,7 +45,7 @@ class Panel:
     metric_title: str
     unit: str
     better: str
-    """``higher`` or ``lower``; empty if the direction is not known or differs between rows."""
+    """``higher`` or ``lower``, or an empty string if the direction is not known or differs between rows."""
     block: Block
     report: Report
 
@@ -140,8 +140,8 @@ def curves(panel: Panel) -> Points:
 def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time that each row needs to reach it.
 
-    This score is the worst of the runs' best scores. Returns None and no points if fewer than two rows have learning
-    curves, or if it is not known whether higher scores are better.
+    The score is the worst of the best scores of the runs. Returns None and no points if fewer than two rows have
+    learning curves, or if it is not known whether higher scores are better.
     """
     if not panel.better:
         return None, ()
@@ -215,7 +215,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """Return the raw samples of a run by name; empty if they were not saved or cannot be read."""
+    """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be read."""
     return usable(run)
 
 

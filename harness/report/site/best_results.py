@@ -1,4 +1,4 @@
-"""The best result for each dataset, and the results that do not differ from it, as shown on the home page."""
+"""The best result for each dataset, and the results that do not differ significantly from it, for the home page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Result:
 
 
 def best_results(report: Report, addresses: dict[str, str]) -> View | None:
-    """Return a table with the best row of each task and dataset; None if there are no scores.
+    """Return a table with the best row of each task and dataset, or None if there are no scores.
 
     Rows with different primary metrics, or a metric whose direction is not known, are not compared.
     """

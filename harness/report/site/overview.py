@@ -1,10 +1,10 @@
 """The best backend for each metric, with the size and the significance of its lead, as shown on the home page.
 
 A contest contains the rows that differ only in the backend. For each metric, the backend with the best mean is compared
-with every other backend, as in ``harness compare``. It wins if the 95% confidence intervals for all differences exclude
-zero. No backend wins if the metric depends on the state of the machine and the runs were not interleaved. The result is
-significant after Bonferroni correction if this also holds at the confidence level that limits the familywise error rate
-for all comparisons on the page to 1%.
+with every other backend, as in ``harness compare``. It is highlighted if the 95% confidence intervals for all
+differences exclude zero. No backend is highlighted if the metric depends on the state of the machine and the runs were
+not interleaved. The result is significant after Bonferroni correction if this also holds at the confidence level that
+limits the familywise error rate for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BackendLead:
     """The leading backend in one contest for one metric."""
 
     winner: str
-    """Backend that is significantly better than all others; empty if no backend is."""
+    """Backend that is significantly better than all others, or an empty string if no backend is."""
     certainty: str
     """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str

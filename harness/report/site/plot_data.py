@@ -43,7 +43,7 @@ class Figures:
         self.figures[key] = {"data": [name]}
 
     def page(self) -> dict[str, Any]:
-        """Return the plots as data for the template; empty if the page has no plots."""
+        """Return the plots as data for the template, or an empty dictionary if the page has no plots."""
         return {"data": self.data, "figures": self.figures} if self.figures else {}
 
 

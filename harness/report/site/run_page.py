@@ -186,7 +186,9 @@ def _tables(outcome: Success) -> list[View]:
 
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
-    """Return a table of the most frequent misclassifications, given by true and predicted class; empty if none."""
+    """Return a table of the most frequent misclassifications, given by true and predicted class, or an empty list if
+    none.
+    """
     names, confusion = run_points.labels(outcome), outcome.scores.confusion
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
     if not pairs:
@@ -223,7 +225,7 @@ def _parity(mark: Any) -> str:
 
 
 def _audit(path: Path) -> list[Finding] | None:
-    """Return the findings saved by ``harness audit``; None if they are missing or cannot be read."""
+    """Return the findings saved by ``harness audit``, or None if they are missing or cannot be read."""
     try:
         return decode(read_stored(path / AUDIT, MAX_JSON_BYTES), list[Finding], path / AUDIT)
     except RecordError:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _MIN_RUNS, _MAX_PROCESSES = 500, 8
-"""Minimum number of runs for which processes are started, and maximum number of processes."""
+"""Minimum number of runs for which child processes are used, and maximum number of processes."""
 _OBJECTS = 10_000
 """Threshold for the garbage collector. A page creates thousands of objects, nearly all of which are freed by reference
 counting."""
@@ -134,8 +134,8 @@ def _shares(rows: list[PagesOfRow], count: int) -> list[list[PagesOfRow]]:
 def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, Selection]) -> str:
     """Return the command for reproducing a run.
 
-    `known` caches the selections for one row. Most runs in a row differ only in seed and split. Others also differ in
-    the device option or in the paths of data, weights and plugins.
+    `known` caches the selections for one row. Most runs in a row differ only in seed and split. Some also differ in the
+    device option or in the paths of data, weights and plugins.
     """
     spec, plugins = record.spec, record.provenance.plugins
     places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)

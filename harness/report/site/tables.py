@@ -31,13 +31,13 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     t: str
     """Text."""
     v: float | None = None
-    """Sort key; None to sort by the text."""
+    """Sort key. If None, cells are sorted by their text."""
     ci: str = ""
-    """Half-width of the 95% confidence interval as text; empty if there is none."""
+    """Half-width of the 95% confidence interval as text, or an empty string if there is none."""
     c: str = ""
     """CSS classes."""
     h: str = ""
-    """Link target, relative to the page; empty if there is no link."""
+    """Link target, relative to the page, or an empty string if there is no link."""
 
 
 Value = HtmlCell | str | int | float | None
@@ -56,7 +56,9 @@ class View:
     places: str = ".4g"
     """Format specification for floats."""
     files: str = ""
-    """Relative path of the table's CSV and JSON files, without the suffix; empty if the script creates the files."""
+    """Relative path of the table's CSV and JSON files, without the suffix, or an empty string if the script creates the
+    files.
+    """
     controls: bool = False
     """True if rows can be filtered and columns hidden."""
 
@@ -143,7 +145,7 @@ def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
 
 
 def failures(failed: list[StoredRun], addresses: dict[str, str], root: str) -> View | None:
-    """Return a table of at most `PAGE` failed runs; None if no run failed."""
+    """Return a table of at most `PAGE` failed runs, or None if no run failed."""
     rows: list[list[Value]] = []
     for run in failed[:PAGE]:
         assert isinstance(run.record.outcome, Failure)

@@ -121,7 +121,7 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     ),
     Rule(
         "reporter-renders-an-empty-report",
-        "For a report without runs, the reporter returns output or raises a HarnessError that says what is missing.",
+        "For a report without runs, the reporter returns output or raises a HarnessError that states what is missing.",
         "handle a table without rows, or raise harness.UsageError",
         _renders_an_empty_report,
     ),

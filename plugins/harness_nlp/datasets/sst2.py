@@ -24,9 +24,9 @@ class Sst2(Dataset):
 
     The training file contains every phrase of the treebank's parses (37,569 positive of 67,349), for example "a
     gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn
-    independently, 82% of those with at least five words would be part of a training phrase, and the score would say
-    little about unseen text. Therefore, each phrase is grouped with the longest phrase that contains it, and whole
-    groups are drawn, about 10% of the phrases in total.
+    independently, 82% of those with at least five words would be part of a training phrase, and the score would not
+    measure generalization to new text. Therefore, each phrase is grouped with the longest phrase that contains it, and
+    whole groups are drawn, about 10% of the phrases in total.
 
     Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
     literature reports accuracy.

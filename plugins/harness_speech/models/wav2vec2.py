@@ -42,7 +42,7 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     num_conv_pos_embedding_groups: int = 16
     """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False
-    """True for normalization before each block (pre-norm), False for normalization after it."""
+    """If True, each block is preceded by normalization (pre-norm); if False, it is followed by it."""
     classifier_proj_size: int = 256
     """Width of the projection before the classifier."""
     layer_norm_eps: float = 1e-5

@@ -74,7 +74,7 @@ def test_compare_unchanged_metric_is_inconclusive(slower: tuple[Path, Path]) -> 
 
 
 def in_order(tmp_path: Path, order: str, speeds: dict[str, list[float]], **values: float) -> tuple[Path, Path]:
-    """Store runs of A and B, which start one minute apart in the given order."""
+    """Store runs of A and B that start one minute apart in the given order."""
     left = {letter: iter(numbers) for letter, numbers in speeds.items()}
     runs: dict[str, list[RunRecord]] = {"A": [], "B": []}
     for minute, letter in enumerate(order):

@@ -1,4 +1,4 @@
-"""Tests of the gates of ``harness compare``: a bound that is broken or cannot be checked fails the comparison."""
+"""Tests of the gates of ``harness compare``. The comparison fails if a bound is violated or cannot be checked."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def keep(path: Path, records: Sequence[RunRecord]) -> Path:
 def runs(
     quality: float | None = 0.7, speed: float = 1000.0, *, seeds: Sequence[int] = SEEDS, minute: int = 0, **changes: Any
 ) -> list[RunRecord]:
-    """Return successful runs with slightly different figures, which start at `minute`, two minutes apart."""
+    """Return successful runs with slightly different figures.
+
+    The first one starts at `minute`, and the others follow two minutes apart.
+    """
     made = []
     for n, seed in enumerate(seeds):
         score = {"accuracy": None if quality is None else quality + seed / 1e4, "f1_macro": 0.5 + seed / 1e4}
@@ -135,7 +138,7 @@ def test_bound_in_percent_of_zero_cannot_be_checked(tmp_path: Path) -> None:
     for options in ([], ["--allow-missing"]):
         done = invoke(base, new, "--fail-on", "rmse:+5%", *options)
         assert done.exit_code == 1
-        assert "not checked: the mean of the base is 0, so the relative bound has no value" in done.stderr
+        assert "not checked: the mean of the base is 0, so the relative bound cannot be computed" in done.stderr
     assert invoke(base, new, "--fail-on", "rmse:+0.01").exit_code == 1
     assert invoke(base, base, "--fail-on", "rmse:+0.01").exit_code == 0
 
@@ -398,7 +401,7 @@ def test_baseline_that_cannot_be_compared_fails(same: Path, tmp_path: Path, cont
     assert reason in done.stderr
 
 
-def test_baseline_says_which_failed_runs_it_excludes(tmp_path: Path) -> None:
+def test_baseline_lists_the_failed_runs_that_it_excludes(tmp_path: Path) -> None:
     from harness.cli.root import cli
 
     results = keep(tmp_path / "results", [*runs(), failed()])
@@ -453,11 +456,13 @@ def test_runs_too_noisy_for_an_absolute_bound_give_a_warning(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "device_peak_mib"])
-def test_requested_metric_without_values_is_a_usage_error_that_says_so(tmp_path: Path, metric: str) -> None:
+def test_requested_metric_without_values_is_a_usage_error_with_the_reason(tmp_path: Path, metric: str) -> None:
     base, new = (keep(tmp_path / name, runs(None)) for name in ("base", "new"))
     done = invoke(base, new, "--metric", metric)
     assert done.exit_code == 2
-    assert f"the runs cannot be compared by {metric}, because those of BASE or NEW have no value of it" in done.stderr
+    assert (
+        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value for it" in done.stderr
+    )
 
 
 def test_allow_missing_without_a_bound_is_a_usage_error(base: Path, same: Path) -> None:

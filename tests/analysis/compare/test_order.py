@@ -81,7 +81,7 @@ def test_pairs_leave_out_runs_whose_order_is_unknown() -> None:
 
 
 def test_pairs_compare_instants_not_texts() -> None:
-    """Times may be written with another offset from UTC, with or without fractions of a second."""
+    """Times may be written with different offsets from UTC, and with or without fractions of a second."""
     texts = ["2026-01-01T00:00:30Z", "2026-01-01T01:01:00.500+01:00", "2025-12-31T23:02:00-01:00", "2026-01-01T00:03"]
     a, b, c, d = (StoredRun(Path(), record(started_at=text)) for text in texts)
     assert pairs([a, d], [b, c]) == [(a, b), (d, c)]
@@ -99,7 +99,7 @@ def lasting(seconds: float, *, clock_s: float = 5.0, **changes: Any) -> dict[str
 @pytest.mark.parametrize("order", ["ABBA", "ABBAAB", "ABABAB"])
 @pytest.mark.parametrize("overlap_s", [0.5, 3.0])
 def test_pairs_leave_out_runs_that_overlap(order: str, overlap_s: float) -> None:
-    """Runs that overlap disturb each other. Their start times follow the order also if they never alternated."""
+    """Runs that overlap disturb each other. Their start times may alternate although the runs did not."""
     chosen = pairs(*_lasting(order, 60 + overlap_s))
     assert bool(chosen) == (overlap_s < 1)
 
@@ -119,7 +119,7 @@ def test_pairs_are_not_known_if_the_clock_was_changed() -> None:
 
 
 def test_pairs_are_not_further_apart_than_the_limit() -> None:
-    """Runs of one side in the day and of the other at night alternate, but a change of the machine does not cancel."""
+    """Runs of one side by day and of the other by night alternate, but a change of the machine does not cancel out."""
     base, new = sides("ABABABAB", minutes=[0, 600, 1200, 1260, 1270, 1290, 1300, 1379])
     assert len(pairs(base, new)) == 2
     assert pairs(*sides("ABABABAB", minutes=[90 * n for n in range(8)])) == []

@@ -138,7 +138,7 @@ def test_a_checkpoint_without_tokenizer_is_rejected(folder: Path) -> None:
 
 
 def resized(folder: Path, **sizes: int) -> None:
-    """Write a checkpoint whose embeddings have other sizes."""
+    """Write a checkpoint whose embeddings have different sizes."""
     tiny_bert(folder, config=sizes)
     arrays = load_file(folder / "model.safetensors")
     for field, name in Bert.checkpoint_sizes.items():
@@ -169,7 +169,7 @@ def added_tokens(folder: Path, count: int) -> None:
 
 
 def vocabulary_lines(folder: Path, count: int) -> None:
-    """Write a ``vocab.txt`` with `count` more tokens."""
+    """Write a ``vocab.txt`` with `count` additional tokens."""
     (folder / "vocab.txt").write_text("\n".join([*PIECES, *(f"added{number}" for number in range(count))]) + "\n")
 
 

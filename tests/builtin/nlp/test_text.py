@@ -172,7 +172,7 @@ def test_words_of_any_length_have_no_unknown_tokens(script: str, letters: int) -
 
 
 def test_time_for_a_long_word_is_proportional_to_its_length() -> None:
-    """Encode a word for which WordPiece without parts would take about an hour."""
+    """Encode a word that would take about an hour if it were not divided into parts."""
     word = "".join(np.random.default_rng(0).choice(list("acgt"), 50_000))
     vocabulary = text.learn_vocabulary([word[:2_000]], 300, lowercase=True)
     (ids,) = text.encode([word], vocabulary, lowercase=True)

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 def test_number_of_a_cuda_device_is_that_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow leaves out GPUs that are too slow, here the first and the third."""
+    """TensorFlow ignores GPUs that are too slow, here the first and the third."""
     import tensorflow as tf
     from harness_tensorflow import TensorFlowBackend, runtime
 

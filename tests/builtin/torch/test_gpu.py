@@ -85,7 +85,7 @@ def test_steps_and_predictions_do_not_wait_for_the_gpu(
 
 
 def test_nvml_finds_the_device_and_this_process_on_it() -> None:
-    """In a container, the driver may list this process under another ID, or not at all."""
+    """In a container, the driver may list this process under another ID or not list it."""
     import torch
 
     from harness.measure.machine import Machine

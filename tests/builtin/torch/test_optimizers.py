@@ -1,4 +1,4 @@
-"""Fused optimizer kernels and gradient scaling. What a step means is compared with numpy in ``test_networks.py``."""
+"""Fused optimizer kernels and gradient scaling. The steps are compared with numpy in ``test_networks.py``."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Audited(NamedTuple):
             yield check.finding(subject, self.repeated) if check in replay.CHECKS else check.finding(subject)
 
     def checks(self, path: str) -> list[Check]:
-        """Return the checks of the field and of everything below it, without those that measure time."""
+        """Return the checks of the field and of all fields that it contains, except for those that measure time."""
         known = [*from_record.CHECKS, *(replay.CHECKS[:-1] if self.repeated else ())]
         return [check for check in known if check.covers(path) or any(is_part_of(name, path) for name in check.fields)]
 

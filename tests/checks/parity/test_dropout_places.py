@@ -1,4 +1,4 @@
-"""Tests that faulty dropout is found at every single place of a model."""
+"""Tests that faulty dropout is found at each place of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the parity check finds faults in gradient scaling at fp16, which the CPU is made to offer here."""
+"""Tests that the parity check finds faults in gradient scaling at fp16. The tests make the CPU backend offer fp16."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ pytestmark = [
 ]
 
 LATE = ("Stopping", "Stopping200", "StoppingEpoch", "StateLostLate", "FrozenRate")
-"""Faults that show only after some steps."""
+"""Faults that have an effect only after some steps."""
 NEUTRAL = ("recipe.clip_norm=1", "recipe.label_smoothing=0.1")
 """Settings of fields that the recipes of most models leave at their neutral values."""
 STAGES = {
@@ -32,7 +32,7 @@ STAGES = {
     "RepeatedBatch": "late",
     "SummedLoss": "optimizer",
 } | dict.fromkeys(("no_smoothing", "double_smoothing", "SmoothedElsewhere"), "loss")
-"""Stages that find the faults, if it is not ``optimizer``."""
+"""Stages that find the faults, if other than ``optimizer``."""
 
 
 def faults() -> dict[str, str]:
@@ -155,6 +155,16 @@ def test_correct_training_passes_completely(family: str) -> None:
     assert optimizer.remark.startswith("torch: 350 steps")
     assert optimizer.error is not None
     assert 0 < optimizer.error < optimizer.tolerance
+
+
+@pytest.mark.parametrize("rate", ["50", "1e6"])
+def test_training_that_diverges_is_partly_checked(rate: str) -> None:
+    recipe = ("recipe.optimizer=sgd", f"recipe.learning_rate={rate}", "recipe.dropout=0", "recipe.weight_decay=0")
+    one = training_evidence("", "linear", recipe, 50)
+    stages = compare(one, one, training_evidence("", "linear", recipe, 50, "fp64"))
+    assert [stage.name for stage in stages if not stage.passed] == []
+    optimizer = next(stage for stage in stages if stage.name == "optimizer")
+    assert "torch computed finite weights and gradients in only" in optimizer.partly
 
 
 def test_fault_that_starts_late_is_explained_by_its_first_step() -> None:

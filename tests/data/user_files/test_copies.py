@@ -1,4 +1,4 @@
-"""Tests of copies of an example: they stay in one split, or are counted."""
+"""Tests of copies of an example, which are kept in one split or counted in a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns of dates and times: refused, split into parts, or used to split the rows."""
+"""Columns of dates and times, which are rejected, split into parts, or used to split the rows."""
 
 from __future__ import annotations
 

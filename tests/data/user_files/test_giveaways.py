@@ -1,4 +1,4 @@
-"""Features that give away the target or number the rows, and features that the training split cannot teach."""
+"""Features that reveal the target or contain row numbers, and features without information in the training split."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def table(path: Path, **columns: Any) -> Path:
 )
 def test_load_row_numbers_are_reported(tmp_path: Path, name: str, cells: Any) -> None:
     path = table(tmp_path, **{name: cells, "x": NOISE[0], "y": NOISE[1]})
-    assert any(f"feature column {name!r} seems to number the rows" in warning for warning in loaded(path).warnings)
+    assert any(f"feature column {name!r} seems to contain row numbers" in warning for warning in loaded(path).warnings)
     assert not any("number the rows" in warning for warning in loaded(path, feature_columns=("x",)).warnings)
 
 
@@ -118,7 +118,9 @@ ONE_TO_ONE = [
 @pytest.mark.parametrize(("cells", "target"), ONE_TO_ONE)
 def test_load_one_to_one_function_of_the_target_is_reported(tmp_path: Path, cells: Any, target: Any) -> None:
     warnings = loaded(table(tmp_path, c=cells, x=A, y=target)).warnings
-    assert "target 'y' is a one-to-one function of the feature 'c'; is it known in advance?" in warnings
+    assert (
+        "target 'y' is a one-to-one function of the feature 'c'; check that it is known at prediction time" in warnings
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,10 @@ def test_load_other_functions_are_not_reported(tmp_path: Path, cells: Any, targe
 def test_load_one_to_one_function_of_a_label_is_reported(tmp_path: Path) -> None:
     labels = ["abcdefg"[n] for n in ORDINAL]
     data = loaded(table(tmp_path, c=ORDINAL + 1, x=A, y=labels), "classification")
-    assert "the label is a one-to-one function of the feature 'c'; is it known in advance?" in data.warnings
+    assert (
+        "the label is a one-to-one function of the feature 'c'; check that it is known at prediction time"
+        in data.warnings
+    )
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=40), st.permutations(range(6)))
@@ -199,7 +204,7 @@ def test_settle_several_columns_without_a_number_are_all_named(tmp_path: Path) -
 )
 def test_load_constant_columns_are_reported_by_name(tmp_path: Path, cells: list[str], reported: bool) -> None:
     warnings = loaded(table(tmp_path, x=A, flat=cells, y=Y, split=SPLIT)).warnings
-    message = "constant in the training split, so that nothing can be learned from it: column 'flat'"
+    message = "constant in the training split, so the model cannot learn from it: column 'flat'"
     assert (message in warnings) == reported
 
 
@@ -222,8 +227,8 @@ def test_load_categories_outside_training_are_counted(
     warnings = loaded(table(tmp_path, x=A, colour=cells, y=Y, split=SPLIT)).warnings
     found = [warning for warning in warnings if "do not occur in the training split" in warning]
     assert found == [
-        f"column 'colour': the categories of {count} {part} rows do not occur in the training split ({shown}); they "
-        "count as none of its categories"
+        f"column 'colour': the categories of {count} {part} rows do not occur in the training split ({shown}); "
+        f"they are encoded as all zeros"
         for part, (count, shown) in expected.items()
     ]
 

@@ -1,4 +1,4 @@
-"""Words for missing values: they do not decide the kind of a column, and never cost rows without notice."""
+"""Words for missing values, which do not determine the kind of a column and never cause rows to be dropped silently."""
 
 from __future__ import annotations
 

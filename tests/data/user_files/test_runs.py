@@ -203,7 +203,7 @@ def test_run_stores_warnings_about_the_table_in_the_record(here: Path) -> None:
     assert done.exit_code == 0, done.output
     data = record_of(here / "results").provenance.data
     assert data is not None
-    assert any("'id' seems to number the rows" in warning for warning in data.warnings)
+    assert any("'id' seems to contain row numbers" in warning for warning in data.warnings)
     assert any("column 'flat'" in warning for warning in data.warnings)
 
 

@@ -37,7 +37,9 @@ def classified(n: int, number: int, right: float, seed: int) -> tuple[Array, Arr
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
 @settings(max_examples=100, deadline=None)
 def test_every_interval_of_a_classification_contains_its_score(pairs: list[tuple[int, int]]) -> None:
-    """Includes test splits without examples of a class, with one example, and with all predictions in one class."""
+    """The test splits include some without examples of a class, with one example, and with all predictions in one
+    class.
+    """
     targets, predicted = (np.array(labels) for labels in zip(*pairs, strict=True))
     outputs = np.eye(5)[predicted]
     found, actual = intervals("classification", targets, outputs), scores("classification", targets, outputs)
@@ -74,7 +76,7 @@ def test_interval_of_accuracy_is_that_of_clopper_and_pearson(right: int, n: int)
 
 
 def test_interval_of_perfect_predictions_of_77_classes_is_that_of_accuracy() -> None:
-    """Resampling the examples would leave out some classes, and give an interval of 0.91 to 0.99 for a score of 1."""
+    """Resampling the examples would omit some classes, and give an interval of 0.91 to 0.99 for a score of 1."""
     targets = np.arange(77).repeat(5)
     found = intervals("classification", targets, np.eye(77)[targets])
     exact = binomtest(385, 385).proportion_ci(0.95, method="exact")
@@ -112,7 +114,7 @@ def test_interval_of_macro_recall_is_at_least_as_wide_as_that_of_accuracy_for_eq
         ([0, 1, 2], [0, 1, 2], {"f1_macro", "f1_weighted", "precision_macro"}),  # one example of each class
     ],
 )
-def test_scores_about_which_the_examples_say_little_have_no_interval(
+def test_scores_with_too_few_examples_have_no_interval(
     targets: list[int], predicted: list[int], missing: set[str]
 ) -> None:
     found = intervals("classification", np.array(targets), np.eye(3)[np.array(predicted)])

@@ -20,7 +20,7 @@ from harness import Batch, SessionRequest
 
 
 class Written(Counting):
-    """The optimizers of `harness.Recipe`, written out. Subclasses replace one part."""
+    """An explicit implementation of the optimizers of `harness.Recipe`. Subclasses replace one part."""
 
     dampening = 0.0
     rmsprop_decay = 0.99
@@ -106,7 +106,7 @@ class EpsilonUncorrected(Written):
 
 
 class UncorrectedLater(Written):
-    """Leave out the bias correction after the fifth step."""
+    """Omit the bias correction after the fifth step."""
 
     def corrected_for(self) -> float:
         return self.count if self.count <= 5 else 1e9
@@ -269,7 +269,7 @@ class ClippedBySumOfNorms(Written):
 
 
 class ClippedByDecayed(Written):
-    """Leave out the parameters without weight decay in the norm."""
+    """Omit the parameters without weight decay from the norm."""
 
     def norm(self, gradients: list[Any]) -> Any:
         return super().norm([parameter.grad for parameter in self._weights.decayed])
@@ -288,7 +288,7 @@ class RateOfEpoch(Counting):
 
 
 class LateWarmupEnd(Counting):
-    """Use the rate of the step before in the first step in which the rate does not increase."""
+    """Use the rate of the previous step in the first step in which the rate does not increase."""
 
     before = 0.0
     ended = False
@@ -353,13 +353,13 @@ class SummedParts(Accumulating):
 
 
 class UnequalParts(Accumulating):
-    """Give a quarter of the batch the same weight as the rest."""
+    """Weight a quarter of the batch as much as the rest."""
 
     split = 0.25
 
 
 class RepeatedEpoch(Counting):
-    """Train on the first 20 batches again and again."""
+    """Train on the first 20 batches repeatedly."""
 
     batches: list[Batch]
 
@@ -374,7 +374,7 @@ class RepeatedEpoch(Counting):
 
 
 class StaleTenth(Counting):
-    """Apply the gradients of the step before in every tenth step."""
+    """Apply the gradients of the previous step in every tenth step."""
 
     stale: list[Any] | None = None
     training_step = False
@@ -428,6 +428,18 @@ class InfiniteLater(Counting):
         if self.count == 290:
             with torch.no_grad():
                 self._trainable[0].view(-1)[0] = float("nan")
+        return loss
+
+
+class UndefinedGradients(Counting):
+    """Compute gradients that are not finite from the third step on."""
+
+    def _backward(self, batch: Batch) -> Any:
+        loss = super()._backward(batch)
+        if self.count >= 3 or getattr(self, "broken", False):
+            self.broken = True
+            for parameter in self._trainable:
+                parameter.grad = torch.full_like(parameter, float("nan"))
         return loss
 
 
@@ -588,6 +600,34 @@ class PairedMasks(TorchSession):
         return super()._backward(batch)
 
 
+class SlowMasks(TorchSession):
+    """Redraw a quarter of each dropout mask in a step and keep the rest."""
+
+    redrawn = 0.25
+    drawn: list[Any] | None = None
+
+    def _backward(self, batch: Batch) -> Any:
+        drawn, place = self.drawn or [], 0
+        self.drawn = drawn
+
+        def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+            nonlocal place
+            if not training or not p:
+                return x
+            new = torch.rand_like(x)
+            if place < len(drawn) and drawn[place].shape == x.shape:
+                new = torch.where(torch.rand_like(x) < self.redrawn, new, drawn[place])
+            drawn[place : place + 1] = [new]
+            place += 1
+            return x * (new >= p) / (1 - p)
+
+        own, F.dropout = F.dropout, dropout
+        try:
+            return super()._backward(batch)
+        finally:
+            F.dropout = own
+
+
 class DropoutStops(Counting):
     """Apply no dropout after 100 steps."""
 
@@ -603,10 +643,10 @@ class DropoutStops(Counting):
 
 SESSIONS: dict[str, list[type[TorchSession]]] = {
     "optimizer": [
-        UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop, SharedState,
-        HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer, InfiniteLater,
-        StalePredictions, InvertedMomentum, ConstantStatistics, StatisticsInPrediction, BatchStatistics,
-        StuckInEvaluation,
+        UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop,
+        SharedState, HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer,
+        InfiniteLater, UndefinedGradients, StalePredictions, InvertedMomentum, ConstantStatistics,
+        StatisticsInPrediction, BatchStatistics, StuckInEvaluation,
     ],
     "epsilon": [EpsilonInside, EpsilonUncorrected],
     "momentum": [AveragedMomentum],
@@ -618,6 +658,6 @@ SESSIONS: dict[str, list[type[TorchSession]]] = {
     "warmup_fraction": [LateWarmupEnd],
     "batch_size": [SummedParts, UnequalParts, RepeatedEpoch],
     "label_smoothing": [SmoothedShort, UnsmoothedReport],
-    "dropout": [CyclicMasks, LongCyclicMasks, PairedMasks, DropoutStops],
+    "dropout": [CyclicMasks, LongCyclicMasks, PairedMasks, SlowMasks, DropoutStops],
 }  # fmt: skip
 """Sessions by the field of the recipe to which their fault belongs."""

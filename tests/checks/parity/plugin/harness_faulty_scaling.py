@@ -11,7 +11,7 @@ from harness import Batch
 
 
 class Scaling(TorchSession):
-    """Dynamic gradient scaling, written out. Subclasses replace one part."""
+    """An explicit implementation of dynamic gradient scaling. Subclasses replace one part."""
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         for group in self._optimizer.param_groups:

@@ -85,7 +85,7 @@ class Counting(TorchSession):
         return super().train_step(batch, learning_rate)
 
     def no_update(self, batch: Batch) -> Any:
-        """Compute the loss as in a step, but leave the weights as they are."""
+        """Compute the loss as in a step, but do not change the weights."""
         return self._backward(batch)
 
 
@@ -97,7 +97,7 @@ class ConstantRate(Counting):
 
 
 class LateRate(Counting):
-    """Use the learning rate of the step before."""
+    """Use the learning rate of the previous step."""
 
     before = None
 
@@ -274,7 +274,7 @@ class Twice(TorchSession):
 
 
 class StaleGradients(Counting):
-    """Apply the gradients of the step before."""
+    """Apply the gradients of the previous step."""
 
     stale: list[Any] | None = None
 
@@ -342,7 +342,7 @@ class ScaledFirst(Modified):
 
 
 class SummedLoss(Modified):
-    """Do not divide the gradients of the batch by its size, as with a summed loss or an undone gradient scaling."""
+    """Do not divide the gradients of the batch by its size, as with a summed loss or missing gradient unscaling."""
 
     def modify(self) -> None:
         for parameter in self._trainable:
@@ -381,7 +381,7 @@ class AlwaysNormalized(Modified):
 
 
 class SparseSteps(Counting):
-    """Leave weights whose gradient is zero as they are, as sparse optimizers do with unused embeddings."""
+    """Do not change weights whose gradient is zero, as sparse optimizers do with unused embeddings."""
 
     def counted(self, batch: Batch, learning_rate: float) -> Any:
         before = [parameter.detach().clone() for parameter in self._trainable]
@@ -511,7 +511,7 @@ class DecayAfter(Counting):
 
 
 class ClippedByLastNorm(Modified):
-    """Clip the gradients by the norm of the step before."""
+    """Clip the gradients by the norm of the previous step."""
 
     last: Any = None
 
@@ -542,7 +542,7 @@ class DroppedInSteps(TorchSession):
 
 
 class RepeatedBatch(TorchSession):
-    """Train on the first batch again and again."""
+    """Train on the first batch repeatedly."""
 
     first: dict[int, Batch] | None = None
 
@@ -650,7 +650,7 @@ class NoDropoutInSteps(TorchSession):
 
 
 class FaultyPlace(TorchSession):
-    """Apply dropout wrongly at one place: a number that counts the places in the order in which they are computed."""
+    """Apply dropout wrongly at one place, given by its number in the order of computation."""
 
     place = 0
     kind = "none"
