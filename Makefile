@@ -5,6 +5,9 @@ READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
 EXAMPLES := harness-jax harness-ner harness-markdown-badge
 
+# Each test that starts Python would otherwise compile the imported modules again where this variable is set.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo test test-torch test-tensorflow test-examples $(addprefix test-,$(EXAMPLES)) test-slow test-gpu docs lint check bench \
   reference published schema clean
 
@@ -26,10 +29,10 @@ test: $(READY)  ## run the fast tests
 	$(MAKE) --jobs=2 test-torch test-tensorflow
 
 test-torch: $(READY)  ## run the fast tests that import PyTorch
-	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu"
+	$(PYTEST) -q -m "torch and not tensorflow and not slow and not gpu" $$(grep -rl --include='*.py' 'mark\.torch' tests)
 
 test-tensorflow: $(READY)  ## run the fast tests that import TensorFlow
-	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu"
+	$(PYTEST) -q -m "tensorflow and not torch and not slow and not gpu" $$(grep -rl --include='*.py' 'mark\.tensorflow' tests)
 
 # --use-pep517: seqeval is distributed as source with a setup script only, which older versions of pip fail to build.
 test-examples: $(READY)  ## install the packages in examples/ and run their fast tests

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,7 +65,13 @@ LONG = ("integration", "testing", "docs", "checks", "builtin")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put long files first, so that where workers share the files, none is left with a long one at the end."""
     folders = [Path(__file__).with_name(name) for name in LONG]
-    items.sort(key=lambda item: next((n for n, f in enumerate(folders) if f in item.path.parents), len(folders)))
+
+    @cache
+    def place(path: Path) -> int:
+        return next((n for n, folder in enumerate(folders) if folder in path.parents), len(folders))
+
+    items.sort(key=lambda item: place(item.path))
+    gc.freeze()  # What collection has created stays until the end, so later garbage collections need not visit it.
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def build_table(
 
 
 def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> list[RunMetric]:
-    """Return the scores that have a separate column, starting with the built-in ones."""
+    """Return the scores that have a separate column, first the built-in ones."""
     done = [record for record in records if isinstance(record.outcome, Success)]
     declared = dict.fromkeys(
         name for record in done for name, info in success(record).scores.metrics.items() if info.in_tables

@@ -15,10 +15,9 @@ from harness.measure.quality.call import ROUNDING, shown_bounds
 from harness.records import RunRecord
 
 FACTOR = 2.0
-"""Largest accepted ratio between two durations of the same work, such as the time per batch according to the throughput
-and according to the latency.
-"""
-LEAST_S = 1.0
+"""Largest ratio between two figures for the same work, such as the two times per batch that follow from throughput and
+from latency."""
+MIN_TRAINING_S = 1.0
 """Minimum training time, in seconds, for comparing it with the training throughput."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
@@ -156,7 +155,7 @@ def _training_time(record: RunRecord, values: Values, batches: Batches) -> Itera
         return
     steps = next((epoch.step for epoch in outcome.curves if epoch.epoch == reached.epoch), 0) - 1
     actual_s, expected_s = reached_s - outcome.speed.first_step_s, steps * step_s
-    if steps > 0 and actual_s >= LEAST_S and not 1 / FACTOR <= actual_s / expected_s <= FACTOR:
+    if steps > 0 and actual_s >= MIN_TRAINING_S and not 1 / FACTOR <= actual_s / expected_s <= FACTOR:
         yield RunFlag(
             ("time_to_target_s", "train_samples_per_s"),
             "contradiction with train_samples_per_s",

@@ -17,12 +17,9 @@ from harness.measure.quality.metrics import info_of
 from harness.records import MetricInfo, RunRecord, Success
 
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
-"""Properties of the metrics for older records, which do not contain them."""
-LEAST_EPOCHS = 5
-"""Minimum number of epochs for estimating the scatter of the scores.
-
-With fewer epochs, only a strong rise is flagged.
-"""
+"""Meaning of the scores in older records, which do not contain it."""
+MIN_EPOCHS = 5
+"""Minimum number of epochs for estimating the scatter of the scores. Without it, only a strong rise is flagged."""
 STRONG = 5.0
 """Minimum difference, in standard errors, for a rise to be called strong."""
 FAR = 1.05
@@ -107,11 +104,11 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     # The degrees of freedom of the scatter, which is estimated from overlapping second differences, are 18/35 of their
     # number (from the variance of the mean of their squares).
     freedom = max(1.0, (epochs - 2) * 18 / 35)
-    scatter = _scatter(curve) if epochs >= LEAST_EPOCHS else math.nan
+    scatter = _scatter(curve) if epochs >= MIN_EPOCHS else math.nan
 
     def noise(probability: float) -> float:
         """Return the difference of two blocks that noise exceeds with at most this probability."""
-        if epochs < LEAST_EPOCHS:
+        if epochs < MIN_EPOCHS:
             return STRONG * error * math.sqrt(2)
         # Means over several epochs reduce the noise of training, but not that of the validation examples, which are the
         # same in every epoch.
@@ -130,7 +127,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
             f"{_mean(scores[-size:])} ({_blocks(size)}); train longer, such as with recipe.epochs={2 * epochs}",
         )
     elif (
-        epochs >= LEAST_EPOCHS
+        epochs >= MIN_EPOCHS
         and best + size <= epochs - size
         and blocks[best] - last > noise(FALSE_ALARMS / (epochs - size))
     ):

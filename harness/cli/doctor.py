@@ -12,7 +12,6 @@ import msgspec
 from harness.cli import options
 from harness.cli.output import echo, print_json, show
 from harness.records import Environment
-from harness.records.files import real_path
 
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
@@ -153,6 +152,7 @@ def diagnose(results: str | None) -> Diagnosis:
 
     from harness.execute.environment import collect
     from harness.plugins.requirements import DISTRIBUTION
+    from harness.records.files import real_path
     from harness.records.store import results_dir
 
     catalog = options.catalog(with_failures=True)
@@ -171,6 +171,8 @@ def diagnose(results: str | None) -> Diagnosis:
 
 def _problem_with(directory: Path) -> str | None:
     """Return the reason why results cannot be written to `directory`, or None if they can. Nothing is created."""
+    from harness.records.files import real_path
+
     existing = next(path for path in (directory, *real_path(directory).parents) if path.exists())
     if not existing.is_dir():
         return f"{existing} is not a directory; choose another directory with --results DIR"

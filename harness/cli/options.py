@@ -58,6 +58,8 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
             raise click.BadParameter(f"{name!r} is not a non-negative integer")
+        if len(name) > 18:
+            raise click.BadParameter(f"{name[:30]!r} has more than 18 digits")
         numbers.append(int(name))
     return tuple(dict.fromkeys(numbers))
 
@@ -280,14 +282,14 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
     return click.option(form, type=kind, metavar=option.metavar or "NAME", help=text)
 
 
+def results_in(help_: str, default: str) -> Callable[[F], F]:
+    """Return the option ``--results`` with this help and default."""
+    return click.option("--results", metavar="DIR", type=click.Path(file_okay=False), help=with_default(help_, default))
+
+
 def results(command: F) -> F:
     """Add the option ``--results`` to a command."""
-    return click.option(
-        "--results",
-        metavar="DIR",
-        type=click.Path(file_okay=False),
-        help=with_default("Results directory.", "HARNESS_RESULTS, else ./results"),
-    )(command)
+    return results_in("Results directory.", "HARNESS_RESULTS, else ./results")(command)
 
 
 def formats(*known: str) -> Callable[[F], F]:

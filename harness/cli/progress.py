@@ -39,37 +39,55 @@ _DOWNLOAD_S = 10.0
 """Minimum intervals between plain lines about epochs and about downloads, in seconds."""
 
 
-def listener(*, quiet: bool) -> Listener:
-    """Return a live listener if stderr is a terminal, else a plain one; with `quiet`, one that shows nothing."""
+def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
+    """Return the warnings about the user's own data that planned runs use, as lines of output."""
+    sources = {spec.source: spec.dataset for spec in specs if spec.source}
+    lines = [warning_line(dataset, warning) for source, dataset in sources.items() for warning in source.warnings]
+    return list(dict.fromkeys(lines))
+
+
+def listener(*, quiet: bool, warned: Sequence[str] = ()) -> Listener:
+    """Return a live listener if stderr is a terminal, else a plain one; with `quiet`, one that shows nothing.
+
+    `warned` are warnings, as lines of output, that were already shown.
+    """
     if quiet:
         return Listener()
     if sys.stderr is None:
         return Listener()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return Live()
-    return Plain()
+        return Live(warned=warned)
+    return Plain(warned)
 
 
-def carry_out(specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, quiet: bool, **settings: Any) -> Results:
-    """Execute `specs` like `harness.api.carry_out`, with progress on stderr.
+def carry_out(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    *,
+    quiet: bool,
+    warned: Sequence[str] = (),
+    **settings: Any,
+) -> Results:
+    """Execute `specs` like `harness.api.carry_out`, with progress on stderr, but without the warnings in `warned`.
 
     SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
     for name in ("SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.default_int_handler)
-    return api.carry_out(specs, catalog, store, listener=listener(quiet=quiet), **settings)
+    return api.carry_out(specs, catalog, store, listener=listener(quiet=quiet, warned=warned), **settings)
 
 
 class Plain(Listener):
     """A listener that prints a line for each phase, epoch and result. Epochs are shown at most once per second, except
     for the last epoch, which is always shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, warned: Sequence[str] = ()) -> None:
         super().__init__()
         self._screen = screen()
         self._prefix = ""
         self._phases: set[str] = set()
-        self._warned: set[str] = set()
+        self._warned = set(warned)
         self._epoch_shown = self._download_shown = 0.0
 
     def message(self, text: str) -> None:
@@ -107,7 +125,7 @@ class Live(Listener):
     There is no refresh thread, so that this process sleeps between events and does not disturb the measured run.
     """
 
-    def __init__(self, shown_on: Console | None = None) -> None:
+    def __init__(self, shown_on: Console | None = None, warned: Sequence[str] = ()) -> None:
         super().__init__()
         from rich.live import Live
 
@@ -115,7 +133,7 @@ class Live(Listener):
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._index = self._total = 0
         self._spec: RunSpec | None = None
-        self._warned: set[str] = set()
+        self._warned = set(warned)
         self._phase = "starting"
         self._progress: Progress | None = None
         self._epoch: EpochEnded | None = None
@@ -219,10 +237,14 @@ def describe_fetching(event: Fetching) -> str:
 
 def new_warnings(event: DataPrepared, shown: set[str]) -> list[str]:
     """Return the warnings about a dataset that are not in `shown`, as lines of output, and add them to it."""
-    lines = [f"Warning: {event.dataset}: {warning}" for warning in event.warnings]
+    lines = [warning_line(event.dataset, warning) for warning in event.warnings]
     new = [line for line in lines if line not in shown]
     shown.update(new)
     return new
+
+
+def warning_line(dataset: str, warning: str) -> str:
+    return f"Warning: {dataset}: {warning}"
 
 
 def describe_epoch(event: EpochEnded) -> str:

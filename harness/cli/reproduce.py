@@ -35,14 +35,7 @@ REPRODUCED = "reproduced"
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
-@click.option(
-    "--results",
-    type=click.Path(),
-    metavar="DIR",
-    help=options.with_default(
-        "Directory in which the new runs are saved.", "the folder reproduced in $HARNESS_RESULTS or results"
-    ),
-)
+@options.results_in("Directory for the new runs.", "the folder reproduced in HARNESS_RESULTS, else in ./results")
 @options.wait
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet

@@ -25,6 +25,7 @@ _COMMANDS = {
     "audit": "harness.cli.audit:audit",
     "report": "harness.cli.report:report",
     "history": "harness.cli.history:history",
+    "results": "harness.cli.results:results",
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",
     "plugin": "harness.cli.plugin:plugin",

@@ -92,7 +92,7 @@ def run(
     """
     from pathlib import Path
 
-    from harness.cli.progress import carry_out
+    from harness.cli.progress import carry_out, planned_warnings
     from harness.data.checkpoint import locate
     from harness.plan.expand import expand_all
     from harness.plan.suite import load
@@ -104,6 +104,9 @@ def run(
     selections = [selection] if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     specs = expand_all([each.resolved(locate) for each in selections], catalog)
+    warned = [] if quiet else planned_warnings(specs)
+    for line in warned:
+        say(line)
     if dry_run:
         _print_plan(specs, catalog, store, rerun=rerun, retry=retry or None)
         return
@@ -126,6 +129,7 @@ def run(
         catalog,
         store,
         quiet=quiet,
+        warned=warned,
         timeout_s=timeout,
         parity=parity,
         save_weights=save_weights,

@@ -52,7 +52,7 @@ def finish() -> None:
                 stream.flush()
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
-                discard(stream.fileno())
+                discard(stream.fileno())  # type: ignore[union-attr]  # only a stream raises
 
 
 def ignore_signals() -> None:

@@ -22,11 +22,8 @@ from harness.errors import DataError, HarnessError
 from harness.records.zip_index import index_problem
 
 EXPANSION = 200
-"""Maximum ratio of extracted size to archive size.
-
-The ratio of text rarely exceeds 20, and that of a decompression bomb can reach 1000.
-"""
-LEAST_LIMIT_BYTES = 64 * 2**20
+"""Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
+MIN_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, that is always accepted, however small the archive is."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
@@ -84,7 +81,7 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
 
 
 def _limit(archive: Path) -> int:
-    return max(LEAST_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
+    return max(MIN_LIMIT_BYTES, EXPANSION * archive.stat().st_size)
 
 
 def sha256(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -66,7 +67,7 @@ def suspicions(data: PreparedData, digests: dict[str, Digests] | None = None) ->
         found += [*_repeated(name, digests[name], data.info), *_constant(name, split)]
     if data.info.objective == "classification":
         found += _contradictory(digests, {name: split.targets for name, split in splits.items()})
-        found += _majority(data.test.targets, data.info)
+        found += majority(data.test.targets, data.info.label_names)
     return found
 
 
@@ -143,13 +144,13 @@ def _constant(name: str, split: Split) -> list[str]:
     return found
 
 
-def _majority(targets: NDArray[Any], info: DataInfo) -> list[str]:
+def majority(targets: NDArray[Any], label_names: Sequence[str]) -> list[str]:
     """Return a sentence if always predicting one class would score well."""
-    counts = np.bincount(targets, minlength=info.outputs)
+    counts = np.bincount(targets)
     share = counts.max() / len(targets)
     if share <= MAJORITY:
         return []
-    label = info.label_names[int(counts.argmax())] if info.label_names else str(int(counts.argmax()))
+    label = label_names[int(counts.argmax())] if label_names else str(int(counts.argmax()))
     return [
         f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting it scores an "
         f"accuracy of {share:.3f}; compare f1_macro as well"

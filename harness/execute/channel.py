@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from harness.records.files import write_new
+
 MAX_LINE_BYTES = 64 * 2**20
 """Maximum length of a line on the channel; longer lines are ignored and counted."""
 LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
@@ -115,7 +117,7 @@ class Log:
             if not self._path.exists():
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file.seek(0)
-                self._path.write_bytes(self._file.readall() or b"")
+                write_new(self._path, self._file.readall() or b"")  # not through a link of the child
 
     def last(self, size: int) -> str:
         """Return the end of the output, even if it could not be written to the file."""

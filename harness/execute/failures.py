@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import BadResultError, HarnessError, UnsupportedError
+from harness.errors import BadResultError, HarnessError, RecordError, UnsupportedError
 from harness.records import Failure, FailureKind
+from harness.records.reading import MAX_LOG_BYTES, open_stored
 
 if TYPE_CHECKING:
     from harness.interfaces import Backend
@@ -90,8 +91,11 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
 
 
 def tail(log: Path) -> str:
-    """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
+    """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read.
+
+    The child may have replaced the log by a pipe, or by a link to another file; neither is read.
+    """
+    with contextlib.suppress(OSError, RecordError), open_stored(log, MAX_LOG_BYTES) as file:
         file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))
         return last_lines(file.read().decode(errors="replace"))
     return ""

@@ -15,6 +15,7 @@ from harness.measure import environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
+from harness.records.index import Setting
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
@@ -59,7 +60,9 @@ def decide(
     Raises `harness.RecordError` if the results directory cannot be read.
     """
     wanted = Counter(spec.key for spec in specs)
-    stored = _by_request(store.load().runs, specs, wanted)
+    similar = {_selected(spec) for spec in specs}
+    loaded = store.load(lambda run: _selected(run.setting) in similar)
+    stored = _by_request(loaded.runs, specs, wanted)
     here = _Here(catalog)
     usable: dict[str, list[tuple[StoredRun, str]]] = {}
     reasons: dict[str, str] = {}
@@ -82,6 +85,10 @@ def decide(
         else:
             decisions.append(Decision(spec, None, reasons.get(spec.key, "")))
     return decisions
+
+
+def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
+    return setting.task, setting.dataset, setting.model, setting.backend, setting.precision
 
 
 def _by_request(

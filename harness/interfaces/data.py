@@ -172,8 +172,8 @@ class Dataset(ABC, Generic[OptionsT]):
     """Training objective that the targets are intended for."""
     summary: ClassVar[str]
     """One-line description."""
-    license: ClassVar[str]
-    """License of the data, as an SPDX identifier if there is one."""
+    license: ClassVar[str] = ""
+    """License of the data, as an SPDX identifier if there is one. Empty if it is not known."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct of the options that ``--set dataset.<field>=`` changes."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -326,6 +326,25 @@ class Task(ABC, Generic[OptionsT]):
         harness.UsageError
             If the checkpoint cannot be used with these options, such as a tokenizer with more tokens than the
             checkpoint has embeddings.
+        """
+
+    def check_data(self, data: RawData, options: OptionsT) -> None:
+        """Check that raw data can be prepared with the options of a run. By default, do nothing.
+
+        The core calls this method when it plans a run on the user's own table or text file, so that data that cannot be
+        used are reported before anything runs. Check quickly: the method may be called several times.
+
+        Parameters
+        ----------
+        data : RawData
+            Raw splits, as in `prepare`.
+        options : Options
+            Instance of `Options`.
+
+        Raises
+        ------
+        harness.DataError
+            If the data cannot be prepared with these options, such as missing numbers that are not allowed.
         """
 
     def augment(

@@ -21,7 +21,7 @@ from harness.measure.timed import Meter, Timed
 from harness.records import EpochEnded, Progress, RunSpec
 
 
-class _WindowLength:
+class WindowLength:
     """Number of steps in the next window.
 
     The number doubles until a window lasts half of the target time. It is then scaled to reach the target time.
@@ -32,6 +32,7 @@ class _WindowLength:
         self.steps = 1
 
     def learn(self, steps: int, seconds: float, first: bool) -> None:
+        """Set the length of the next window after a window of `steps` steps."""
         if (
             first or steps < self.steps
         ):  # the first step includes compilation, and a window cut short by the end of an epoch is too noisy
@@ -61,7 +62,7 @@ class Training:
         self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
         self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
         self._steps = self._per_epoch * spec.recipe.epochs
-        self._length = _WindowLength(spec.protocol.window_s)
+        self._length = WindowLength(spec.protocol.window_s)
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0

@@ -38,9 +38,14 @@ def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catal
     dataset = find_dataset(dataset_name, task, catalog)
     check_dataset(task, dataset)
     suited = dataset.task_options.get(task.name, {})
+    settings, task_options = (
+        data_settings(dataset, sections["dataset"]),
+        merge(task.Options, "task", suited, sections["task"]),
+    )
+    settings.check(task, task_options)
     return DataPlan(
         task=task,
         dataset=dataset,
-        settings=data_settings(dataset, sections["dataset"]),
-        task_options=plain(merge(task.Options, "task", suited, sections["task"])),
+        settings=settings,
+        task_options=plain(task_options),
     )

@@ -94,6 +94,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                             protocol=protocol.protocol,
                             overrides=overrides,
                             checkpoint=selection.pretrained,
+                            data=data.of(overrides["dataset"]),
                         ),
                         model_name,
                         available,

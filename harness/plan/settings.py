@@ -13,7 +13,7 @@ from msgspec import Struct
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.options import OPTIONS
 from harness.errors import CombinationError, DataError, UsageError
-from harness.interfaces import Backend, Dataset, Model, Task
+from harness.interfaces import Backend, Dataset, Model, RawData, Task
 from harness.plan.checkpoint import model_options
 from harness.plan.overrides import merge
 from harness.records import DataSource, Pretrained, Protocol, Recipe
@@ -25,6 +25,17 @@ class DataSettings:
 
     dataset_options: dict[str, Any]
     source: DataSource | None = None
+    raw: RawData | None = None
+    """The user's own data, if they were read completely; None for other datasets, images and recordings."""
+
+    def check(self, task: Task, task_options: Struct) -> None:
+        """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
+        if self.raw is None:
+            return
+        try:
+            task.check_data(self.raw, task_options)
+        except DataError as error:  # a usage error, because no run has started yet
+            raise UsageError(f"{Path(self.source.path).name if self.source else 'the data'}: {error}") from None
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
@@ -34,10 +45,10 @@ def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSetting
     """
     if isinstance(dataset, UserDataset):
         try:
-            options, source = dataset.settle(merge(dataset.Options, "dataset", overrides))
+            options, source, raw = dataset.settle(merge(dataset.Options, "dataset", overrides))
         except DataError as error:  # a usage error, because no run has started yet
             raise UsageError(str(error)) from None
-        return DataSettings(dataset_options=plain(options), source=source)
+        return DataSettings(dataset_options=plain(options), source=source, raw=raw)
     user_options = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
     foreign = [key for key in overrides if key in user_options and key not in dataset.Options.__struct_fields__]
     if foreign:
@@ -99,6 +110,8 @@ class ComparisonSettings:
     protocol: Protocol
     overrides: Mapping[str, Mapping[str, Any]]
     checkpoint: Pretrained | None
+    data: Sequence[DataSettings] = ()
+    """Settings of the data, one for each selected split."""
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
         """Return the settings with which `backend` trains `model`. Raises `harness.UsageError` for invalid settings."""
@@ -111,6 +124,8 @@ class ComparisonSettings:
         changes, fine_tuning = self.overrides["recipe"], self.checkpoint is not None
         recipe = recipe_for(self.task, self.dataset, model, variant, changes, fine_tuning=fine_tuning)
         task_options = merge(self.task.Options, "task", suited, preparation, self.overrides["task"])
+        for each in self.data:
+            each.check(self.task, task_options)
         if self.checkpoint is not None:
             try:
                 self.task.check_checkpoint(Path(self.checkpoint.path), task_options)

@@ -16,7 +16,7 @@ from harness.records import MetricInfo, PluginRef
 _TASK = ("name", "kind", "produces", "objective", "summary", "default_dataset", "default_model", "metric", "metrics")
 YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_tasks": ("task", Task, _TASK),
-    "harness_datasets": ("dataset", Dataset, ("name", "kind", "objective", "summary", "license")),
+    "harness_datasets": ("dataset", Dataset, ("name", "kind", "objective", "summary")),
     "harness_models": ("model", Model, ("name", "summary", "accepts", "objectives", "Config", "variants")),
     "harness_networks": ("network", NetworkRef, ()),
     "harness_backends": ("backend", Backend, ("name", "summary", "requires", "packages")),

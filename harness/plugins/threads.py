@@ -77,6 +77,7 @@ class PluginThread:
     def _work(self) -> None:
         owner = os.getpid()
         while (function := self._calls.get()) is not None:
+            outcome: tuple[Any, BaseException | None]
             try:
                 outcome = (function(), None)
             except BaseException as error:

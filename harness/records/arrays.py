@@ -26,10 +26,9 @@ MAX_ARRAYS = 10_000
 """Maximum number of arrays in a file."""
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
-EXPANSION, LEAST_LIMIT_BYTES = 20, 64 * 2**20
-"""Maximum ratio of the size of the arrays to the size of their file, and the total size in bytes that is accepted for
-any ratio. harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5.
-"""
+EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
+"""Maximum ratio of the size of the arrays to the size of their file, and size that is always accepted, in bytes.
+harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -65,7 +64,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             size = os.fstat(file.fileno()).st_size
             if sum(member.compress_size for member in members) > size:
                 raise RecordError(f"{path}: cannot be read: its members overlap")
-            limit = min(MAX_ARRAYS_BYTES, max(LEAST_LIMIT_BYTES, EXPANSION * size))
+            limit = min(MAX_ARRAYS_BYTES, max(MIN_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
                 raise RecordError(f"{path}: its arrays have {declared} bytes, but at most {limit} are read")

@@ -130,7 +130,8 @@ class Index:
             return
         with contextlib.suppress(OSError):
             self._path.parent.parent.mkdir(parents=True, exist_ok=True)
-            make_directory(self._path.parent)
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            make_directory(self._path.parent)  # raises OSError for a link
             _sweep(self._path.parent)
             with replacing(self._path) as file:
                 payload = _encode(self._added)

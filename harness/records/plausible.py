@@ -13,7 +13,7 @@ import msgspec
 
 from harness.records import DataInfo, RunRecord, Success
 
-LEAST, MOST = 1e-100, 1e100
+MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
 """Smallest and largest absolute value of a floating-point number other than 0. Squares and ratios of such numbers are
 finite."""
 MAX_OUTPUTS = 10**6
@@ -23,8 +23,10 @@ MAX_OUTPUTS = 10**6
 def problem(record: RunRecord) -> str:
     """Return the reason why no run can have this record, or an empty string if there is none."""
     for number in _numbers(record):
-        if type(number) is float and number and not LEAST <= abs(number) <= MOST:
+        if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
+        if type(number) is int and abs(number) > MAX_MAGNITUDE:  # it cannot be converted to a float
+            return "a number has more than 100 digits"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:
@@ -37,8 +39,10 @@ def _numbers(record: RunRecord) -> list[Any]:
 
     They are listed here because inspecting all values of a record would take half as long as decoding it.
     """
-    numbers: list[Any] = [record.wall_s, *(mark.error for mark in record.parity)]
-    structs: list[msgspec.Struct | None] = [record.roofline]
+    spec = record.spec
+    numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]
+    numbers += [mark.error for mark in record.parity]
+    structs: list[msgspec.Struct | None] = [record.roofline, spec.recipe, spec.protocol]
     data, outcome = record.provenance.data, record.outcome
     if data is not None:
         numbers += [*data.target_mean, *data.target_scale]

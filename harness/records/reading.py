@@ -7,10 +7,11 @@ publish another file, and a named pipe, a device or a huge file cannot stop a co
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,7 +28,7 @@ MAX_LOG_BYTES = 256 * 2**20
 _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def open_stored(path: Path, limit: int) -> BinaryIO:
+def open_stored(path: Path, limit: int) -> io.BufferedReader:
     """Open a file in the directory of a run, or in another directory within a results directory.
 
     Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` for a link, for a file that
@@ -53,7 +54,7 @@ def open_stored(path: Path, limit: int) -> BinaryIO:
     return _checked(file, path, limit)
 
 
-def open_named(path: Path, limit: int) -> BinaryIO:
+def open_named(path: Path, limit: int) -> io.BufferedReader:
     """Open a file that the user named, which may be a link.
 
     Raises `harness.RecordError` for a file that is not a regular file, has more than `limit` bytes or cannot be opened.
@@ -112,7 +113,7 @@ def is_stored(path: Path) -> bool:
     return True
 
 
-def _checked(file: int, path: Path, limit: int) -> BinaryIO:
+def _checked(file: int, path: Path, limit: int) -> io.BufferedReader:
     state, problem = os.fstat(file), ""
     if stat.S_ISDIR(state.st_mode):
         problem = f"cannot be read: {os.strerror(errno.EISDIR)}"
@@ -126,7 +127,7 @@ def _checked(file: int, path: Path, limit: int) -> BinaryIO:
     return os.fdopen(file, "rb")
 
 
-def _read(file: BinaryIO, path: Path, limit: int) -> bytes:
+def _read(file: io.BufferedReader, path: Path, limit: int) -> bytes:
     try:
         with file:
             # Allocating a buffer of `limit` bytes would take longer than reading a record.

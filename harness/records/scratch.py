@@ -162,9 +162,11 @@ def _reserve(path: Path) -> None:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Return the regular files in a directory, except the reserve; an empty list if it cannot be read."""
+    """Return the regular files in a directory, except the reserve and links; an empty list if it cannot be read."""
     try:
-        return [file for file in directory.iterdir() if file.is_file() and file.name != RESERVE]
+        return [
+            file for file in directory.iterdir() if file.is_file() and not file.is_symlink() and file.name != RESERVE
+        ]
     except OSError:
         return []
 

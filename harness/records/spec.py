@@ -108,6 +108,8 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Absolute path."""
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the data that were found before the run started, which are also in `DataInfo.warnings`."""
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,9 @@ from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Suc
 from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
 
+MOST_ROWS = 1000
+"""Maximum number of rows that are shown of a table. Laying out more of them takes seconds."""
+
 
 def render(record: RunRecord, path: Path) -> str:
     """Return the details of a run as text. `path` is the directory that contains its record."""
@@ -36,15 +39,24 @@ def _lines(section: Section) -> str:
 def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align: Sequence[str] | None = None) -> str:
     from tabulate import tabulate
 
-    grid = tabulate(rows, headers=headers, tablefmt="plain", colalign=align, disable_numparse=True)
-    return "\n".join([title, *(f"  {line}".rstrip() for line in grid.splitlines())])
+    shown = rows[:MOST_ROWS]
+    grid = tabulate(shown, headers=headers, tablefmt="plain", colalign=align, disable_numparse=True)
+    return "\n".join([title, *(f"  {line}".rstrip() for line in grid.splitlines()), *_omitted(rows, "rows")])
+
+
+def _omitted(values: Sequence[Any], kind: str) -> list[str]:
+    """Return a line with the number of values beyond `MOST_ROWS`; empty if there are none."""
+    more = len(values) - MOST_ROWS
+    return [f"  ... and {more} more {kind}, which `harness show --format json` prints"] if more > 0 else []
 
 
 def _failure(failure: Failure) -> str:
     where = f" in phase {failure.phase}" if failure.phase else ""
     parts = [f"FAILED{where}: {failure.kind}: {failure.message}"]
     if failure.log_tail:
-        parts.append("\n".join(["last lines of the log", *(f"  | {line}" for line in failure.log_tail.splitlines())]))
+        lines = failure.log_tail.splitlines()
+        shown = [f"  | {line}" for line in lines[-MOST_ROWS:]]
+        parts.append("\n".join(["last lines of the log", *_omitted(lines, "lines"), *shown]))
     return "\n\n".join(parts)
 
 
@@ -80,7 +92,7 @@ def run_section(record: RunRecord) -> Section:
         revision = f"@{spec.pretrained.revision}" if spec.pretrained.revision else ""
         rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
     if spec.source is not None:
-        rows += [("own data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
+        rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [
         (f"{group}.{name}", "none" if value is None else value)
         for group, values in groups.items()

@@ -92,6 +92,11 @@ class SessionCases:
     def batch(self, case: str, size: int = BATCH) -> Batch:
         return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES)
 
+    def _parameters(self, case: str, info: DataInfo | None = None) -> tuple[Parameter, ...]:
+        """Return the parameters of a case's model without importing its network, and with it the framework."""
+        family, config = self.model(case)
+        return tuple(family.parameters(config, info or example(family.accepts[0])[0]))
+
     def request(self, case: str, **changes: Any) -> SessionRequest:
         family, config = self.model(case)
         info = changes.pop("info", None) or example(family.accepts[0])[0]
@@ -101,7 +106,7 @@ class SessionCases:
             "build": resolve(network.build),
             "config": config,
             "info": info,
-            "parameters": tuple(family.parameters(config, info)),
+            "parameters": self._parameters(case, info),
             "recipe": SGD,
             "device": "cpu",
             "precision": "fp32",
@@ -214,14 +219,14 @@ class SessionSuite:
     ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, its tests are skipped."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        model, request = self.cases.model, self.cases.request
+        model, parameters = self.cases.model, self.cases._parameters
         chosen = {
             "any_case": list(self.cases.models),
             "case": list(self.cases.models),
             "token_case": [case for case in self.cases.models if self.cases.kind(case) == "tokens"],
             "dropout_case": [case for case in self.cases.models if model(case)[0].has_dropout],
             "statistics_case": [
-                case for case in self.cases.models if any("running" in p.name for p in request(case).parameters)
+                case for case in self.cases.models if any("running" in p.name for p in parameters(case))
             ],
         }
         for argument in chosen.keys() & set(metafunc.fixturenames):

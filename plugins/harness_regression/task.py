@@ -56,6 +56,15 @@ class RegressionTask(Task[RegressionOptions]):
     )
     Options = RegressionOptions
 
+    def check_data(self, data: RawData, options: RegressionOptions) -> None:
+        """Raise `harness.DataError` for arrays with a wrong dtype or shape, and for values that are not allowed."""
+        gaps_allowed = options.missing == "impute"
+        for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+            features = split.inputs["features"]
+            if features.shape[1:] != (0,) or "categories" not in split.inputs:
+                shape = data.train.inputs["features"].shape[1:]
+                check_columns(f"{name} features", features, shape, gaps=gaps_allowed, columns=data.feature_names)
+
     def prepare(self, data: RawData, options: RegressionOptions) -> PreparedData:
         """Impute, standardize and encode with statistics of the training split.
 
@@ -66,12 +75,7 @@ class RegressionTask(Task[RegressionOptions]):
         """
         import numpy as np
 
-        gaps_allowed = options.missing == "impute"
-        for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
-            features = split.inputs["features"]
-            if features.shape[1:] != (0,) or "categories" not in split.inputs:
-                shape = data.train.inputs["features"].shape[1:]
-                check_columns(f"{name} features", features, shape, gaps=gaps_allowed, columns=data.feature_names)
+        self.check_data(data, options)
         gaps = np.isnan(data.train.inputs["features"])
         fillers = column_means(data.train.inputs["features"], data.feature_names)
         train_features = filled(data.train.inputs["features"], fillers)
@@ -129,7 +133,7 @@ def check_columns(
     if bad.any():
         row, column = np.argwhere(bad)[0].tolist()
         raise DataError(
-            f"{name} have {int(bad.sum())} values that are not finite, the first in row {row}, "
+            f"{name}: {int(bad.sum()):,} missing or infinite numbers, the first in row {row} of the split, "
             f"{_column(column, columns)}; remove these rows or fill in the values"
         )
 

@@ -95,7 +95,7 @@ def test_extract_zip_with_link_or_device_is_refused(mode: int, word: str, tmp_pa
 def test_extract_decompression_bomb_is_refused_within_the_limit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "LEAST_LIMIT_BYTES", 2**20)
+    monkeypatch.setattr(archives, "MIN_LIMIT_BYTES", 2**20)
     monkeypatch.setattr(archives, "EXPANSION", 0)
     zeros = {"a": bytes(700_000), "b": bytes(700_000)}
     body = gzip.compress(bytes(1_400_000)) if name == "a.gz" else FORMATS[name](zeros)
@@ -105,7 +105,7 @@ def test_extract_decompression_bomb_is_refused_within_the_limit(
 
 
 def test_extract_limit_grows_with_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "LEAST_LIMIT_BYTES", 0)
+    monkeypatch.setattr(archives, "MIN_LIMIT_BYTES", 0)
     with pytest.raises(DataError, match="may be a decompression bomb"):
         extract(zip_of({"a": bytes(2_000_000)}), "a.zip", tmp_path / "bomb")
     regular = "".join(f"{number} bottles\n" for number in range(100_000)).encode()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_plugin import SET_FAST
 
 import harness
 from harness.records import Success
@@ -38,7 +39,7 @@ def test_plugin_of_the_readme_runs(tmp_path: Path) -> None:
     entry = block("toml", "sine").replace("project.entry-points.harness", "harness").replace('"', "")
     (info / "entry_points.txt").write_text(entry)
     command = re.search(r"`(harness run --task regression --dataset sine[^`]*)`", README)[1].split()  # type: ignore[index]
-    short = ["--backend", backends[0], "--set", "recipe.epochs=3", "--set", "protocol.throughput_budget_s=0.1"]
+    short = ["--backend", backends[0], "--set", "recipe.epochs=3", *SET_FAST]
     done = subprocess.run(
         [sys.executable, "-m", *command, *short, "--results", str(tmp_path / "results")],
         env={**os.environ, "PYTHONPATH": str(site)},

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
 
 import psutil
@@ -31,7 +33,9 @@ def test_interrupted_plan_saves_its_records(number: signal.Signals, command_line
     assert all(gone(pid) for pid in below)
     first, second = command_line.stored()
     assert isinstance(first.outcome, Success)
-    assert second.outcome == Failure(kind="interrupted", message="stopped by the user", log_tail="hanging")
+    assert second.outcome == Failure(
+        kind="interrupted", message="stopped by the user", log_tail="hanging", phase="train"
+    )
     assert command_line.partial() == []
 
 
@@ -123,6 +127,25 @@ def test_two_plans_in_one_directory_save_all_runs(command_line: CommandLine) -> 
     runs = sorted((record.spec.backend, record.repeat) for record in command_line.stored())
     assert runs == [("toy-killed", 1), ("toy-killed", 2), ("toy-numpy", 1), ("toy-numpy", 2)]
     assert command_line.partial() == []
+
+
+def test_long_message_does_not_wait_for_a_pipe_with_little_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe is ready if it has space for 4096 bytes, but a longer message would block."""
+    from harness.cli.streams import screen
+
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "w", encoding="utf-8")
+    monkeypatch.setattr(sys, "stderr", stream)
+    thread = threading.Thread(target=screen().write, args=(10**6 * "\u20ac",), daemon=True)
+    thread.start()
+    thread.join(20)
+    try:
+        assert not thread.is_alive()
+    finally:
+        os.close(reading)
+        if thread.is_alive():
+            thread.join(20)
+        stream.close()
 
 
 def test_blocked_pipe_does_not_delay_the_time_limit(command_line: CommandLine) -> None:

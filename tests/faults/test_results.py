@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from harness.records import Failure, RunRecord, Success, index
 from harness.records import scratch as scratches
 from harness.records.store import ARRAYS, LOG, RECORD, Store
 
-from .conftest import Runs
+from .conftest import CommandLine, Runs
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
@@ -68,6 +70,63 @@ def test_read_only_results_stop_the_plan_with_the_run_saved(runs: Runs, small_di
     assert isinstance(record.outcome, Success)
     subprocess.run(["umount", "-l", str(runs.results)], check=True)
     assert [record.spec.backend for record in runs.stored()] == ["toy-numpy"]
+
+
+def _obey_permissions() -> None:
+    """Let root obey permissions after the next exec, like other users: drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    (capabilities 1 and 2) from the bounding set (``PR_CAPBSET_DROP``)."""
+    for capability in (1, 2):
+        if os.geteuid() == 0 and ctypes.CDLL(None).prctl(24, capability, 0, 0, 0):
+            os._exit(99)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are specific to Linux")
+def test_results_without_write_permission_stop_the_plan_with_the_run_saved(command_line: CommandLine) -> None:
+    words = command_line.run_words("toy-numpy", "toy-results-unwritable", "toy-numpy")
+    process = command_line.start(*words, preexec_fn=_obey_permissions)
+    _, error = process.communicate(timeout=100)
+    results = command_line.folder / "results"
+    try:
+        assert process.returncode == 1, error
+        assert "Permission denied" in error
+        place = Path(error.partition("the run was saved in ")[2].partition(" instead")[0])
+        (rescued_run,) = Store(place).load().runs
+        assert rescued_run.record.spec.backend == "toy-results-unwritable"
+        assert isinstance(rescued_run.record.outcome, Success)
+        assert (rescued_run.path / ARRAYS).is_file()
+        assert [record.spec.backend for record in command_line.stored()] == ["toy-numpy"]
+    finally:
+        results.chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities are specific to Linux")
+def test_results_that_cannot_be_written_at_first_start_no_run(command_line: CommandLine) -> None:
+    results = command_line.folder / "results"
+    results.mkdir(mode=0o555)
+    process = command_line.start(*command_line.run_words("toy-numpy"), preexec_fn=_obey_permissions)
+    _, error = process.communicate(timeout=100)
+    results.chmod(0o755)
+    assert process.returncode in (1, 2)
+    assert "cannot store results here: Permission denied" in error
+    assert list(results.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_limit_on_file_sizes_loses_no_run_silently(size: int, command_line: CommandLine) -> None:
+    """`RLIMIT_FSIZE` has the same effect as a full disk, without a file system of this test."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size * 1024, size * 1024))
+
+    process = command_line.start(*command_line.run_words("toy-numpy", "toy-fill-disk-outside"), preexec_fn=limit)
+    _, error = process.communicate(timeout=100)
+    assert "Traceback" not in error
+    if size == 1:  # less than a record
+        assert process.returncode == 1
+        assert "File too large" in error
+    else:
+        assert process.returncode == 0, error
+        assert [type(record.outcome) for record in command_line.stored()] == [Success, Success]
 
 
 @needs_root

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 from processes import gone
 
+from harness.errors import RecordError
 from harness.execute import channel, child
 from harness.records import Failure, Success
-from harness.records.store import LOG
+from harness.records.store import LOG, Store
 
 from .conftest import Runs, pids
 
@@ -173,3 +176,26 @@ while time.monotonic() < end:
 os.write(int(sys.argv[1]), b"last")
 os.write(int(sys.argv[1]), b"\\n")
 """
+
+
+PLANTED = ["toy-plant-pipe", "toy-plant-log-link", "toy-plant-dangling-log", "toy-plant-record-link"]
+
+
+@pytest.mark.parametrize("backend", [*PLANTED, "toy-plant-directory-link"])
+def test_links_and_pipes_that_a_worker_plants_are_neither_read_nor_followed(backend: str, runs: Runs) -> None:
+    with contextlib.suppress(RecordError):  # the record may be saved elsewhere
+        runs(backend)
+    places = [runs.results, *(runs.folder / "tmp").iterdir()]
+    (record,) = [run.record for place in places for run in Store(place).load().runs]
+    text = msgspec.json.encode(record).decode()
+    assert "precious" not in text
+    if (runs.folder / "victim").exists():
+        assert (runs.folder / "victim").read_text() == "precious"
+    assert not (runs.folder / "absent").exists()
+    if (runs.folder / "elsewhere").exists():
+        assert {path.name: path.read_text() for path in (runs.folder / "elsewhere").glob("*.json")} == {
+            "record.json": "precious"
+        }
+    for place in places:
+        for path in place.rglob("*"):
+            assert path.is_symlink() or not path.is_file() or "precious" not in path.read_text(errors="replace")

@@ -6,6 +6,8 @@ from functools import cache
 
 from harness.checks.parity.evidence import ParityJob, gather
 from harness.checks.parity.report import Evidence
+from harness.execute.preparation import load_and_prepare
+from harness.interfaces import Dataset, PreparedData, Task
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import load
@@ -43,6 +45,17 @@ def catalog() -> Catalog:
     loaded = load(refs)
     assert loaded.failures == ()
     return loaded
+
+
+_PREPARED: dict[tuple[str, str, str], PreparedData] = {}
+
+
+def prepared_once(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
+    """Return prepared data, which take longer to prepare than a small model to train."""
+    key = (task.name, dataset.name, repr((spec.task_options, spec.dataset_options)))
+    if key not in _PREPARED:
+        _PREPARED[key] = load_and_prepare(task, dataset, spec.dataset_options, spec.task_options)[1]
+    return _PREPARED[key]
 
 
 def spec_of(family: str, overrides: tuple[str, ...] = (), precision: str = "fp32", backend: str = "torch") -> RunSpec:

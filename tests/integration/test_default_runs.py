@@ -16,7 +16,10 @@ from command_line import harness_cli, harness_process
 import harness
 from harness.records import Success
 
-TASKS = [pytest.param(name, marks=pytest.mark.plugins(name)) for name in ("nlp", "vision", "speech", "regression")]
+NAMES = ("nlp", "vision", "speech", "regression")
+TASKS = [pytest.param(name, marks=pytest.mark.plugins(name)) for name in NAMES]
+FAST_TASKS = ("nlp", "regression")
+"""Tasks with short runs in the fast tests. The data and networks of the other tasks have their own fast tests."""
 BACKENDS = [name for name in ("torch", "tensorflow") if importlib.util.find_spec(f"harness_{name}")]
 SHORT = ("recipe.epochs=1", "protocol.throughput_budget_s=0.2", "protocol.latency_budget_s=0.2")
 SMALLER = {
@@ -63,7 +66,13 @@ def one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Ran]:
     return run_task
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(name, marks=[pytest.mark.plugins(name), *([] if name in FAST_TASKS else [pytest.mark.slow])])
+        for name in NAMES
+    ],
+)
 def test_one_epoch_on_every_installed_backend(task: str, one_epoch: Callable[[str], Ran]) -> None:
     done, results = one_epoch(task)
     assert done.stderr == ""

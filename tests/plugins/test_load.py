@@ -210,3 +210,14 @@ def test_every_hook_that_yields_has_a_type() -> None:
 
     plural = {name for name in vars(hookspecs) if name.startswith("harness_") and not name.startswith("harness_run_")}
     assert set(YIELDS) == plural - {"harness_epoch_ended"}
+
+
+def test_load_dataset_without_a_license_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "own-data v2.py"
+    path.write_text(
+        "import harness\nclass D(harness.Dataset):\n    name, kind, objective, summary = 'd', 'table', 'regression', 'x'\n"
+        "    def load(self, options): ...\n@harness.hookimpl\ndef harness_datasets():\n    yield D()\n"
+    )
+    catalog = discover([str(path)])
+    assert catalog.failures == ()
+    assert catalog.dataset("d").license == ""

@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 from sample_records import record
 from toy_plugin import environment_with
 
+from harness.analysis.compare.match import _device_independent_key, _model
+from harness.checks.audit.siblings import is_comparable
+from harness.records import DataSource
 from harness.records import index as index_module
 from harness.records import store as store_module
-from harness.records.index import SETTLED_NS, Setting, Summary
+from harness.records.index import SETTLED_NS, Setting, Summary, summary_of
 from harness.records.store import RECORD, Loaded, Store
 
 TASKS = ("nlp", "nlq", "vision")
@@ -314,6 +317,22 @@ def test_unused_index_is_removed(three: Store) -> None:
     three.load(of_task("nlp"))
     assert not old.exists()
     assert index_of(three).exists()
+
+
+def test_conditions_of_commands_hold_for_all_runs_that_they_may_use() -> None:
+    """The conditions for `audit` and for suites ignore the name of a user's own data, which is not in the keys."""
+    files = [DataSource(path=f"/{name}.csv") for name in "ab"]
+    specs = [record(dataset=str(source.path), source=source).spec for source in files]
+    specs += [record(**{field: "x"}).spec for field in ("task", "dataset", "model", "backend", "device")]
+    specs += [record().spec, record(seed=1).spec, record(precision="bf16").spec]
+    for one in specs:
+        for other in specs:
+            setting = summary_of("run", msgspec.structs.replace(record(), spec=other)).setting
+            if one.group_key == other.group_key:
+                assert is_comparable(setting, one)
+            if _device_independent_key(one) == _device_independent_key(other):
+                assert _model(setting) == _model(one)
+    assert specs[0].group_key == specs[1].group_key
 
 
 def test_summary_has_the_fields_that_commands_select_by() -> None:

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from sample_records import MIB, failure, record, success
 
-from harness.records import Memory, SplitInfo, TargetScore
+from harness.records import ClassScore, Memory, SplitInfo, TargetScore
 from harness.records.store import StoredRun
-from harness.report.run_text import quality, render
+from harness.report.run_text import MOST_ROWS, quality, render
 from harness.report.site.run_page import context
 
 replace = msgspec.structs.replace
@@ -113,3 +113,26 @@ def test_quality_names_the_method_of_old_intervals(method: str, title: str) -> N
     headers, rows = quality(msgspec.structs.replace(outcome, scores=scores))
     assert headers[-1] == title
     assert rows[0][-1] == "0.7 to 0.8"
+
+
+@pytest.mark.parametrize("table", ["classes", "epochs", "settings", "log"])
+def test_long_tables_are_cut_with_a_line_that_says_so(table: str, tmp_path: Path) -> None:
+    outcome = success()
+    count = 3 * MOST_ROWS
+    if table == "classes":
+        score = ClassScore(label="de", precision=0.7, recall=0.8, f1=0.747, roc_auc=0.8, support=40)
+        scores = msgspec.structs.replace(outcome.scores, per_class=[score] * count)
+        made = record(msgspec.structs.replace(outcome, scores=scores))
+    elif table == "epochs":
+        made = record(msgspec.structs.replace(outcome, curves=[outcome.curves[0]] * count))
+    elif table == "settings":
+        notes = {f"setting {number}": "x" for number in range(count)}
+        made = record(outcome)
+        made = msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, notes=notes))
+    else:
+        made = record(msgspec.structs.replace(failure("error", "x"), log_tail="line\n" * count))
+    lines = render(made, tmp_path).splitlines()
+    assert MOST_ROWS <= len(lines) < MOST_ROWS + 200
+    (omitted,) = [line for line in lines if line.startswith("  ... and ")]
+    assert omitted.endswith("which `harness show --format json` prints")
+    assert count - MOST_ROWS <= int(omitted.split()[2]) <= count - MOST_ROWS + 50

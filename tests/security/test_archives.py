@@ -27,6 +27,7 @@ from harness.data.archives import extract
 from harness.errors import DataError, RecordError
 from harness.interfaces import PreparedData, Split
 from harness.interfaces.remote import RemoteFile
+from harness.measure import roofline
 from harness.records import DataInfo, InputSpec
 from harness.records import arrays as stored_arrays
 from harness.records.arrays import read_arrays
@@ -64,7 +65,7 @@ def test_tar_header_bomb_is_refused_without_allocating(form: str, kind: str, tmp
 
 
 def test_members_that_are_not_wanted_are_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "LEAST_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(archives, "MIN_LIMIT_BYTES", 1000)
     monkeypatch.setattr(archives, "_TAR_OVERHEAD_BYTES", 10_000)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar_of({"skipped": bytes(10**7), "wanted": b"x"})))
     (tmp_path / "out").mkdir()
@@ -397,6 +398,73 @@ def test_mirror_without_a_regular_file_falls_back(
         place.symlink_to("/dev/zero")
     monkeypatch.setenv("HARNESS_DATA_MIRROR", str(tmp_path / "mirror"))
     assert download.obtain(RemoteFile(url=url, name="data.txt"), tmp_path / "out", lambda *_: None) == url
+
+
+# ---- files in the cache ---------------------------------------------------------------------------------------------
+
+DAMAGE = [
+    b"",
+    b"\xff",
+    b"{}",
+    b"null",
+    b"[" * 10**5,
+    b'{"backend": "\xff"}',
+    b"\0" * 1000,
+    "pipe",
+    "directory",
+    "zeros",
+]
+
+
+def plant(path: Path, damage: bytes | str) -> None:
+    import os
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    elif damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_damaged_roofline_does_not_end_a_run(
+    damage: bytes | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sample_records import record, success
+
+    monkeypatch.setattr(roofline, "_path", lambda *_: tmp_path / "roofline.json")
+    plant(tmp_path / "roofline.json", damage)
+    assert roofline.lookup(record(success()), ("torch",)) is None
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_damaged_metadata_of_prepared_data_are_prepared_again(
+    damage: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path / "a-b" / prepared_cache.META, damage)
+    assert prepared_cache.load(tmp_path / "a-b") is None
+    assert "are damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=range(len(DAMAGE)))
+def test_damaged_copy_of_the_plotting_library_is_not_used(
+    damage: bytes | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vl_convert
+
+    from harness.report.plots import embedding
+
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda _: "the library")
+    assert embedding.vega() == b"the library"
+    (cached,) = (tmp_path / "site").iterdir()
+    cached.unlink()
+    plant(cached, damage)
+    assert embedding.vega() == b"the library"
 
 
 # ---- the cache of prepared data -------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ def test_cache_that_cannot_be_used_changes_no_result(broken: str, store: Store, 
 
 def test_index_of_another_user_is_not_used(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.load(lambda run: False)
+    assert location(store).parent.stat().st_mode & 0o777 == 0o700
     assert index_module._read(location(store), 2**20) != {}
     path, user = location(store), os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)

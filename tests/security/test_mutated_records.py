@@ -41,6 +41,18 @@ STRINGS = [
 NUMBERS: list[int | float] = [0, -1, 1, 2**53, -(2**63), 2**63 - 1, 0.0, -0.0, 1e-320, 1e308, -1e308, 0.5]
 
 
+@pytest.mark.parametrize("field", [("spec", "seed"), ("spec", "recipe", "epochs"), ("repeat",), ("spec", "threads")])
+def test_integers_that_no_float_can_represent_are_refused(field: tuple[str, ...]) -> None:
+    record = msgspec.json.decode(msgspec.json.encode(comparison()[0]))
+    place = record
+    for name in field[:-1]:
+        place = place[name]
+    place[field[-1]] = 0
+    text = msgspec.json.encode(record).decode().replace(f'"{field[-1]}":0', f'"{field[-1]}":{"9" * 400}', 1)
+    with pytest.raises(RecordError, match="not a valid record"):
+        decode_record(text.encode(), Path("x"))
+
+
 def mutated(value: Any, rng: random.Random, rate: float) -> Any:
     """Return plain JSON data in which some values are replaced by values of the same type."""
     if isinstance(value, dict):

@@ -317,3 +317,52 @@ def test_run_that_cannot_be_read_blocks_comparisons_only(stored: Path, invoke: I
         result = invoke(*command, "--results", str(stored))
         assert result.exit_code == status, result.output
         assert f"{damaged.path / RECORD}: not a valid record" in result.stderr
+
+
+# ---- files that the user names ---------------------------------------------------------------------------------------
+
+SPECIAL = ["pipe", "device", "directory", "loop", "unknown user", "not UTF-8"]
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("data", "info", "X.csv", "--task", "toy-regress"),
+        ("data", "info", "X.jsonl", "--task", "toy-regress"),
+        ("data", "info", "X.parquet", "--task", "toy-regress"),
+        ("run", "--suite", "X.toml", "--dry-run"),
+        ("run", "--task", "toy-regress", "--dataset", "X.csv", "--dry-run"),
+        ("compare", "X.json", "X.json"),
+        ("reproduce", "X.zip", "--verify"),
+        ("list", "--plugin", "X.py"),
+        ("plugin", "check", "X.py"),
+        ("plugin", "check", "project"),
+        ("bundle", "X.toml", "--output", "out.zip"),
+        ("history", "--results", "X.json"),
+    ],
+    ids=" ".join,
+)
+def test_file_of_a_wrong_kind_is_an_error_of_the_user(
+    line: tuple[str, ...], special: str, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for a pipe or reads a device."""
+    (word,) = [word for word in line if word.startswith("X.") or word == "project"][:1]
+    path = tmp_path / (word if word != "project" else "project/pyproject.toml")
+    path.parent.mkdir(exist_ok=True)
+    if special == "pipe":
+        os.mkfifo(path)
+    elif special == "device":
+        path.symlink_to("/dev/zero")
+    elif special == "directory":
+        path.mkdir()
+    elif special == "loop":
+        path.symlink_to(path)
+    elif special == "not UTF-8":
+        path.write_bytes(b"\xff\xfe\x00\xff")
+    monkeypatch.chdir(tmp_path)
+    replaced = "~nosuchuser/X.csv" if special == "unknown user" and word != "project" else word
+    result = invoke(*(replaced if part == word else part for part in line))
+    assert result.exit_code in (0, 1, 2) if line[0] == "list" or line[0] == "history" else result.exit_code in (1, 2)
+    assert "This is a bug" not in result.output, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from toy_plugin import SET_FAST
 
 from harness.cli.root import cli
 from harness.errors import UsageError
@@ -54,7 +55,7 @@ def keeps_every_rule(kind: str, environment: dict[str, str]) -> None:
 
 
 def runs(kind: str, environment: dict[str, str]) -> None:
-    ran = run_python(environment, "harness", *RUNS[kind], "--protocol", "quick", "--threads", "1", "--quiet")
+    ran = run_python(environment, "harness", *RUNS[kind], *SET_FAST, "--threads", "1", "--quiet")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " ok" in ran.stdout
 

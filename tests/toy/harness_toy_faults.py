@@ -240,6 +240,49 @@ def results_become_read_only() -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(_results())], check=True)
 
 
+def results_become_unwritable() -> None:
+    _results().chmod(0o555)
+
+
+def plant_pipe() -> None:
+    """Replace the log by a pipe, and end without output."""
+    Path(sys.argv[2], "log.txt").unlink()
+    os.mkfifo(Path(sys.argv[2], "log.txt"))
+    killed()
+
+
+def _victim() -> Path:
+    victim = _results().with_name("victim")
+    victim.write_text("precious")
+    return victim
+
+
+def plant_log_link() -> None:
+    Path(sys.argv[2], "log.txt").unlink()
+    Path(sys.argv[2], "log.txt").symlink_to(_victim())
+    killed()
+
+
+def plant_dangling_log() -> None:
+    Path(sys.argv[2], "log.txt").unlink()
+    Path(sys.argv[2], "log.txt").symlink_to(_results().with_name("absent"))
+    print("a line")
+
+
+def plant_record_link() -> None:
+    Path(sys.argv[2], "record.json").symlink_to(_victim())
+
+
+def plant_directory_link() -> None:
+    """Replace the directory of the run by a link to another directory."""
+    elsewhere = _results().with_name("elsewhere")
+    elsewhere.mkdir()
+    (elsewhere / "record.json").write_text("precious")
+    scratch = Path(sys.argv[2])
+    scratch.rename(scratch.with_name("moved"))
+    scratch.symlink_to(elsewhere)
+
+
 def fill_disk() -> None:
     """Fill the file system of the results directory, which a test has mounted there."""
     with contextlib.suppress(OSError), Path(sys.argv[2], "filler").open("wb", buffering=0) as file:
@@ -318,6 +361,12 @@ FAULTS = {
     "toy-results-file": results_become_a_file,
     "toy-results-dangling": results_become_a_dangling_link,
     "toy-results-read-only": results_become_read_only,
+    "toy-results-unwritable": results_become_unwritable,
+    "toy-plant-pipe": plant_pipe,
+    "toy-plant-log-link": plant_log_link,
+    "toy-plant-dangling-log": plant_dangling_log,
+    "toy-plant-record-link": plant_record_link,
+    "toy-plant-directory-link": plant_directory_link,
     "toy-fill-disk": fill_disk,
     "toy-fill-disk-outside": fill_disk_from_outside,
     "toy-fill-disk-and-die": fill_disk_and_die,

@@ -8,6 +8,9 @@ from harness.checks.parity.verdict import side_of_record
 from harness.checks.parity.verdict import subject as subject_of
 from harness.measure.roofline import hardware_of
 
+FASTER = 2.0
+"""Maximum ratio of a run's FLOP/s to the roofline, which may have been measured at a lower clock frequency."""
+
 
 def _parity(subject: Subject) -> Result:
     record = subject.record
@@ -53,7 +56,19 @@ def _roofline(subject: Subject) -> Result:
         problems += [f"the version of {name} is missing" for name in sorted(named - set(roofline.versions))]
     if roofline.matrix_flops_per_s <= 0 or roofline.copy_bytes_per_s <= 0:
         problems.append("the rates are not positive")
+    for name, rate in _flop_rates(subject):
+        if rate > FASTER * roofline.matrix_flops_per_s:
+            problems.append(
+                f"{name} at {rate:.3g} FLOP/s, but the roofline is {roofline.matrix_flops_per_s:.3g} FLOP/s"
+            )
     return Result(problems, f"{roofline.matrix_flops_per_s:.3g} FLOP/s on {roofline.hardware}")
+
+
+def _flop_rates(subject: Subject) -> list[tuple[str, float]]:
+    speed, flops = subject.outcome.speed, subject.outcome.model.flops_per_sample
+    inference = None if speed.inference_samples_per_s is None else speed.inference_samples_per_s * flops
+    rates = {"inference": inference, "training": speed.train_flops_per_s}
+    return [(name, rate) for name, rate in rates.items() if rate is not None]
 
 
 CHECKS = (

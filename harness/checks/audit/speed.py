@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
-from harness.checks.audit.training import batch_size
+from harness.checks.audit.training import batch_size, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
 from harness.measure.summary import latency
 from harness.records.samples import inference_windows, train_windows
@@ -131,6 +131,28 @@ def _protocol(subject: Subject) -> Result:
     if longest_s < protocol.latency_budget_s and not (len(latencies) >= protocol.latency_batches and lasted):
         problems.append(f"the latency measurement stopped after {len(latencies)} latencies in {seconds:.2f} s")
     return Result(problems, f"{len(sampled)} windows after the recipe's steps")
+
+
+def _window_lengths(subject: Subject) -> Result:
+    """Compute the number of steps of every training window from the durations of the windows before it."""
+    from harness.measure.steady import Window
+    from harness.measure.training import WindowLength
+
+    first = Window(1, subject.samples["train_window_s"][0].item())
+    windows = [first, *recipe_windows(subject)]
+    if subject.migrated_from != 1:
+        windows += sampled_windows(subject)
+    length, done, per_epoch = WindowLength(subject.spec.protocol.window_s), 0, steps_per_epoch(subject)
+    for number, window in enumerate(windows):
+        expected = min(length.steps, per_epoch - done)
+        if window.batches != expected:
+            problem = (
+                f"training window {number} has {window.batches} steps, but the durations before it give {expected}"
+            )
+            return Result([problem], "")
+        done = (done + window.batches) % per_epoch
+        length.learn(window.batches, window.seconds, first=number == 0)
+    return Result((), f"{len(windows)} windows")
 
 
 def _with_untimed(seconds: float) -> float:
@@ -296,6 +318,7 @@ CHECKS = (
     ),
     Check("FLOP/s follow from the throughput", ("outcome.speed.train_flops_per_s",), _flops),
     Check("the measurement followed the protocol", (), _protocol),
+    Check("the lengths of the training windows follow from their durations", (), _window_lengths),
     Check("flags follow from the windows", ("outcome.flags",), _flags),
     Check("percentiles follow from the latencies", ("outcome.latency",), _latency),
     Check(

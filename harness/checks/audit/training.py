@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step:
+    """Return the number of examples in a training step: a batch, or all examples if the backend trains at once.
 
-    a batch, or all examples if the backend fits the model in one call.
+    If the backend is not installed, the record states how it trains. Raises `NotCheckedError` if neither is known.
     """
     examples, backend = subject.outcome.examples["train"], subject.catalog.backends.get(subject.spec.backend)
-    at_once = backend is not None and not backend.value.trains_by_steps
-    return examples if at_once else min(subject.spec.recipe.batch_size, examples)
+    by_steps = subject.outcome.speed.by_steps if backend is None else backend.value.trains_by_steps
+    if by_steps is None:
+        raise NotCheckedError(
+            f"the record does not state how the backend {subject.spec.backend!r} trains, and it is not installed"
+        )
+    return min(subject.spec.recipe.batch_size, examples) if by_steps else examples
 
 
 def _by_steps(subject: Subject) -> Result:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from harness.checks.latency.result import Measured, Settings
 
-LEAST_QUERIES = 662
+MIN_QUERIES = 662
 """Minimum number of queries for estimating the 99th percentile, and for LoadGen's early stopping at that percentile."""
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
@@ -122,7 +122,7 @@ def _test_settings(lg: Any, settings: Settings, expected_s: float) -> Any:
     test.scenario = getattr(lg.TestScenario, _SCENARIOS[settings.scenario])
     test.mode = lg.TestMode.PerformanceOnly
     test.min_duration_ms = round(1e3 * settings.seconds)
-    test.min_query_count = 1 if settings.scenario == "offline" else LEAST_QUERIES
+    test.min_query_count = 1 if settings.scenario == "offline" else MIN_QUERIES
     expected_ns = 1e9 * expected_s / MARGIN
     test.single_stream_expected_latency_ns = test.multi_stream_expected_latency_ns = max(1, round(expected_ns))
     test.multi_stream_samples_per_query = settings.samples_per_query
@@ -164,7 +164,7 @@ def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
     texts = {
         "result_perf_constraints_met": "more than 1% of the queries took longer than the bound",
         "result_min_duration_met": "the queries ended before the minimum duration",
-        "result_min_queries_met": f"there were fewer than {LEAST_QUERIES} queries",
+        "result_min_queries_met": f"there were fewer than {MIN_QUERIES} queries",
     }
     reasons = [text for key, text in texts.items() if logged.get(key) is False]
     if logged.get("result_invalid_reason"):

@@ -106,8 +106,8 @@ class Computations:
     ) -> list[Mapping[str, Array]]:
         """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
 
-        The steps are predicted with `probe` unless it is the same session, as for the reference. Return a list with the
-        trained weights, which is empty for the reference.
+        The steps are predicted with `probe` unless it is the same session, as for the reference. Return the trained
+        weights, if there were any steps and the training did not diverge.
         """
         import numpy as np
 
@@ -128,10 +128,12 @@ class Computations:
         if not replay:
             return []
         self._add(arrays, "curve", replay, steps)
-        return [replay.weights]
+        return [] if replay.lost else [replay.weights]
 
-    def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> Mapping[str, Array]:
-        """Train from the probe weights for many steps on small batches, and return the trained weights.
+    def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> list[Mapping[str, Array]]:
+        """Train from the probe weights for many steps on small batches.
+
+        Return the trained weights, unless the training diverged.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
         large enough for the steps to be resolved. Every second change is small, as in long training runs.
@@ -149,7 +151,7 @@ class Computations:
             rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * float(factors[step])
             replay.step(batch, rate)
         self._add(arrays, "long", replay, steps)
-        return replay.weights
+        return [] if replay.lost else [replay.weights]
 
     @property
     def long_steps(self) -> int:
@@ -275,8 +277,9 @@ class Computations:
     def _add(self, arrays: dict[str, Array], segment: str, replay: Replay, planned: int) -> None:
         import numpy as np
 
-        outputs = replay.predictions(self._test)[:, : self._valid]
-        measured = replay.arrays() | {"logits": outputs, "planned": np.array([planned])}
+        measured = replay.arrays() | {"planned": np.array([planned])}
+        if not replay.lost:
+            measured["logits"] = replay.predictions(self._test)[:, : self._valid]
         arrays.update({f"replay/{segment}/{name}": array for name, array in measured.items()})
 
     def _batches(self, limit: int | None = None) -> Iterator[Batch]:

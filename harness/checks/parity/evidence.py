@@ -108,7 +108,7 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
         arrays.update(run.step(probe, weights))
         reached = run.train(trained, probe, initial, arrays)
         if job.steps and not job.reference:
-            reached += [run.train_long(trained, probe, arrays)]
+            reached += run.train_long(trained, probe, arrays)
             run.train_clipped(probe, arrays)
             run.train_scaled(trained, probe, arrays)
         if late is None:

@@ -141,6 +141,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
             yield f"the mean of the {name}", one[name], other[name]
             yield f"the variance of the {name}", np.abs(one[name] - middle), np.abs(other[name] - middle)
             yield f"the fraction of repeated masks in the {name}", _repeated(one[name]), _repeated(other[name])
+            yield f"the dependence of successive masks in the {name}", _products(one[name]), _products(other[name])
     for key in one:
         if key.startswith("parameter/") and key in other:
             for statistic in Statistic:
@@ -153,6 +154,13 @@ def _repeated(losses: Array) -> Array:
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated
+
+
+def _products(losses: Array) -> Array:
+    """Return the products of successive standardized losses, whose mean is 0 if the masks are independent."""
+    scale = losses.std()
+    standard = (losses - losses.mean()) / scale if scale else np.zeros_like(losses)
+    return np.asarray(standard[1:] * standard[:-1])
 
 
 def welch(a: Array, b: Array) -> tuple[float, float, float]:

@@ -84,7 +84,7 @@ class Replay:
                 self._add_undefined(loss, expected_loss)
             return
         ended = not finite(after)
-        if ended and _may_overflow({**before, **gradients}):
+        if not np.isfinite(expected_loss) or (ended and _may_overflow({**before, **gradients})):
             self._lost = True
             return
         if self._skipped < halvings and self._unchanged(after):
@@ -112,6 +112,11 @@ class Replay:
         self._lost = ended
         if not ended:
             self.weights = after
+
+    @property
+    def lost(self) -> bool:
+        """True if weights, gradients or losses became infinite or undefined, so that not all steps were predicted."""
+        return self._lost
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
         """Add a step in which no change can be compared."""

@@ -42,7 +42,7 @@ BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
 """Tolerance above which a stage whose result rounding determines is only a partial check, in fp32."""
-FEWEST_STEPS = 10
+MIN_STEPS = 10
 """Number of steps of the loss curve that must be comparable, unless all steps were replayed."""
 
 
@@ -227,7 +227,7 @@ class _Comparison:
             pairs = zip(a.arrays["curve"][:count], b.arrays["curve"][:count], strict=True)
             return ((f"step {step}", relative(x, y)) for step, (x, y) in enumerate(pairs, start=1))
 
-        few = count < min(FEWEST_STEPS, len(self._one.arrays["curve"]))
+        few = count < min(MIN_STEPS, len(self._one.arrays["curve"]))
         stage = self._stage("curve", errors, remark=self._limit(count))
         return (
             msgspec.structs.replace(stage, partly=f"only {count} steps can be compared")

@@ -60,6 +60,8 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
         more, fewer = sorted(skipped, key=skipped.__getitem__, reverse=True)
         place = f"{MORE_SKIPPED} ({skipped[more]} and {skipped[fewer]})"
         found[more].append(Replayed(place, float(skipped[more] - skipped[fewer]), _SKIPPED))
+    for backend, place in _diverged(one, other):
+        found[backend].append(Replayed(place, float("inf"), allowed.value))
     worst = {
         backend: max(results, key=lambda each: each.error / each.allowed, default=Replayed("", 0.0, allowed.value))
         for backend, results in found.items()
@@ -78,6 +80,15 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
         remark="; ".join(remarks),
         partly="; ".join(reasons),
     )
+
+
+def _diverged(one: Evidence, other: Evidence) -> Iterator[tuple[str, str]]:
+    """Yield the backend and the name of each training that became undefined in one backend only."""
+    done = {e.backend: {segment: "logits" in arrays for segment, arrays in segments(e)} for e in (one, other)}
+    for backend, peer in ((one.backend, other.backend), (other.backend, one.backend)):
+        for segment, completed in done[backend].items():
+            if not completed and done[peer].get(segment):
+                yield backend, f"{SEGMENTS[segment]}, which only {peer} completed"
 
 
 def _scales(evidence: Evidence) -> bool:
@@ -106,7 +117,8 @@ def replayed(evidence: Evidence) -> Iterator[Replayed]:
         for step, (actual, expected) in enumerate(arrays["loss"], start=1):
             error = relative(np.array([actual]), np.array([expected]))
             yield Replayed(f"loss, step {step} of {SEGMENTS[segment]}", error, loss_allowed)
-        yield Replayed(f"logits after {SEGMENTS[segment]}", relative(*arrays["logits"]), logits_allowed)
+        if "logits" in arrays:
+            yield Replayed(f"logits after {SEGMENTS[segment]}", relative(*arrays["logits"]), logits_allowed)
 
 
 def relative_errors(arrays: dict[str, Array], allowed: float) -> Array:

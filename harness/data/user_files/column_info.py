@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from harness.data.user_files.columns import is_missing
 from harness.data.user_files.notations import PLAIN
-from harness.data.user_files.options import OwnOptions, TableOptions
+from harness.data.user_files.options import TableOptions, UserOptions
 from harness.data.user_files.tables import Table
 
 ColumnType = Literal["number", "text", "true or false", "mixed", "empty"]
@@ -28,7 +28,7 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
     """Number of different known values."""
 
 
-def of_table(table: Table, options: OwnOptions) -> tuple[ColumnInfo, ...]:
+def of_table(table: Table, options: UserOptions) -> tuple[ColumnInfo, ...]:
     """Return a description of each column. All roles must be filled in in `options`."""
     return tuple(
         ColumnInfo(
@@ -42,7 +42,7 @@ def of_table(table: Table, options: OwnOptions) -> tuple[ColumnInfo, ...]:
     )
 
 
-def _roles(name: str, cells: list[Any], options: OwnOptions) -> list[str]:
+def _roles(name: str, cells: list[Any], options: UserOptions) -> list[str]:
     targets = options.target_column
     roles = ["target"] if name == targets or (isinstance(targets, tuple) and name in targets) else []
     roles += [role for role in ("text", "path", "split", "group") if getattr(options, f"{role}_column", None) == name]

@@ -9,10 +9,12 @@ from typing import Any
 
 from harness.data.user_files.notations import MISSING, PLAIN, Notation, examined, words_for_missing
 from harness.data.user_files.problems import Problems
+from harness.data.user_files.spelling import visible
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table
 from harness.errors import UnknownNameError, UsageError
 
+SURROGATES = re.compile("[\ud800-\udfff]")
 SLICE_LETTERS = 60
 """Number of characters to which strings in a slice column are truncated."""
 
@@ -114,18 +116,38 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether most cells are split names."""
-    return 2 * sum(str(cell).strip().lower() in NAMES for cell in cells) > len(cells)
+    """Return whether there are cells that are split names. Other cells are bad rows."""
+    return any(str(cell).strip().lower() in NAMES for cell in cells)
+
+
+def unused_splits(table: Table, used: str | None) -> list[str]:
+    """Return a warning about each column that seems to define splits but is not the split column."""
+    found = []
+    for name, cells in table.columns.items():
+        if name != used and name.strip().lower() in ("split", "fold", "partition"):
+            found.append(f"column {name!r} was not used to split the rows; pass --split-column if it contains splits")
+            continue
+        if name == used or not {str(cell).strip().lower() for cell in cells[:100]} <= NAMES.keys():
+            continue
+        words = {str(cell).strip().lower() for cell in cells}
+        if len({NAMES.get(word) for word in words}) > 1 and words <= NAMES.keys():
+            found.append(
+                f"column {name!r} contains only the names of splits ({', '.join(sorted(words))}), but it was not used "
+                "to split the rows; pass --split-column if it should be"
+            )
+    return found
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
     """Return the strings in a column. Rows whose cell is empty or not a string are added to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
-        if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
+        if is_missing(cell) or (isinstance(cell, str) and not visible(cell)):
             problems.add(where, f"the text in column {column!r} is empty")
         elif not isinstance(cell, str):
             problems.add(where, f"column {column!r} contains {shown(cell)}, which is not text")
+        elif not cell.isascii() and SURROGATES.search(cell):
+            problems.add(where, f"the text in column {column!r} contains half of a character (a lone surrogate)")
     return [cell if isinstance(cell, str) else "" for cell in cells]
 
 
@@ -170,6 +192,20 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
             problems.add(where, f"column {column!r} contains {shown(cell)}; expected one of {', '.join(NAMES)}")
         found.append(name or "")
     return found
+
+
+def split_warnings(table: Table, column: str) -> list[str]:
+    """Return a warning if a split has several names in the split column."""
+    spelled: dict[str, set[str]] = {}
+    for cell in table.columns[column]:
+        word = str(cell).strip().lower()
+        if word in NAMES:
+            spelled.setdefault(NAMES[word], set()).add(word)
+    return [
+        f"column {column!r}: {' and '.join(map(repr, sorted(words)))} were merged into the {name} split"
+        for name, words in spelled.items()
+        if len(words) > 1
+    ]
 
 
 def slice_values(table: Table, column: str, *, names: bool, notation: Notation = PLAIN) -> list[float] | list[str]:

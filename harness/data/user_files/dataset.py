@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.user_files.location import is_path
-from harness.data.user_files.options import OPTIONS, OwnOptions
+from harness.data.user_files.options import OPTIONS, UserOptions
 from harness.errors import CombinationError
 from harness.interfaces import Dataset, RawData, Split, Task
 from harness.records import DataSource, Objective, RunSpec
@@ -45,7 +45,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
     return UserDataset(Path(spec.source.path), task.kind, task.objective)
 
 
-class UserDataset(Dataset[OwnOptions]):
+class UserDataset(Dataset[UserOptions]):
     """A dataset read from a user's file or folder, for tasks with one kind of input and one objective.
 
     The inputs depend on the kind:
@@ -79,16 +79,22 @@ class UserDataset(Dataset[OwnOptions]):
         decoder: Mapping[str, str] = {"image": PILLOW, "audio": SOUNDFILE}.get(kind, {})
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
-    def settle(self, options: OwnOptions) -> tuple[OwnOptions, DataSource]:
-        """Return the options with all columns and the digest filled in, and the source of the data.
+    def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
+        """Return the options with all columns and the digest filled in, the source of the data, and the data.
 
-        Images and recordings are not decoded. Raises `harness.UsageError` and `harness.DataError` if the options or
-        the data are invalid.
+        Images and recordings are not decoded, so that their data are None. Raises `harness.UsageError` and
+        `harness.DataError` if the options or the data are invalid.
         """
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))
-        self._classes_and_splits(examples)
-        return examples.options, DataSource(path=str(self.path), guessed=examples.guessed)
+        if self.kind in ("text", "table"):
+            raw = self._raw(examples, _decoded(examples, self.kind))
+            warnings = tuple(raw.warnings)
+        else:
+            raw = None
+            self._classes_and_splits(examples)
+            warnings = examples.all_warnings()
+        return examples.options, DataSource(path=str(self.path), guessed=examples.guessed, warnings=warnings), raw
 
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
         """Return the role and type of each column of the table, or an empty tuple for a folder without a table.
@@ -102,13 +108,17 @@ class UserDataset(Dataset[OwnOptions]):
         examples = self._read(msgspec.convert(options, OPTIONS[self.kind]))
         return () if examples.table is None else of_table(examples.table, examples.options)
 
-    def load(self, options: OwnOptions) -> RawData:
+    def load(self, options: UserOptions) -> RawData:
         """Return the data. Raises `harness.DataError` for bad rows, or if the content does not match ``sha256``."""
-        import numpy as np
-
         examples = self._read(options)
         decoded = _decoded(examples, self.kind)
         examples.problems.settle(left=len(examples.good()))
+        return self._raw(examples, decoded)
+
+    def _raw(self, examples: Examples, decoded: Mapping[str, NDArray[Any]]) -> RawData:
+        """Return the data with decoded inputs. The warnings include those about all rows."""
+        import numpy as np
+
         targets, label_names, parts, details = self._classes_and_splits(examples)
         rows = examples.good()
         if self.kind == "table":
@@ -128,11 +138,11 @@ class UserDataset(Dataset[OwnOptions]):
             test=test,
             label_names=label_names,
             details=details,
-            warnings=(*examples.problems.warnings(), *examples.warnings),
+            warnings=examples.all_warnings(),
             feature_names=tuple(examples.feature_names),
         )
 
-    def _read(self, options: OwnOptions) -> Examples:
+    def _read(self, options: UserOptions) -> Examples:
         from harness.data.user_files.read_examples import read
 
         return read(self.path, self.kind, self.objective, options)
@@ -144,8 +154,9 @@ class UserDataset(Dataset[OwnOptions]):
         omitted."""
         import numpy as np
 
+        from harness.data.suspicions import majority
         from harness.data.user_files.columns import class_names
-        from harness.data.user_files.leaks import check_trained, constant_targets, coverage
+        from harness.data.user_files.leaks import check_ranges, check_trained, constant_targets, coverage, extremes
         from harness.data.user_files.splitting import check_classes, split, split_by_time
         from harness.errors import DataError
 
@@ -196,11 +207,15 @@ class UserDataset(Dataset[OwnOptions]):
             )
         features, categories, values = _by_name(examples, rows)
         check_trained(self.name, features, parts["train"])
+        check_ranges(self.name, {**features, **values})
+        examples.warnings += extremes({**features, **values})
         examples.warnings += [*coverage(features, categories, parts), *constant_targets(values, parts)]
+        if classes is not None:
+            examples.warnings += majority(classes[parts["test"]], names)
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
 
 
-def _uneven(parts: Mapping[str, NDArray[Any]], options: OwnOptions) -> list[str]:
+def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
     """Return a warning if the sizes of splits by time differ much from the requested ones."""
     sizes = {name: len(rows) for name, rows in parts.items()}
     wanted = {"validation": options.validation_share, "test": options.test_share}
@@ -252,9 +267,11 @@ def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None
     found = np.array([numbers.setdefault(contents[row], len(numbers)) for row in rows], np.int64)
     if len(numbers) == len(rows) or examples.options.copies == "independent":
         return None
-    warning = f"{len(rows) - len(numbers):,} of {len(rows):,} rows are copies of other rows"
-    if warning not in examples.warnings:
-        examples.warnings.append(warning)
+    count = len(rows) - len(numbers)
+    what = "rows are copies of other rows" if count > 1 else "rows is a copy of another row"
+    files = len(rows) - len({examples.bytes_digests[row] for row in rows}) if examples.bytes_digests else count
+    encoded = f" ({count - files:,} in another format or with other metadata)" if files < count else ""
+    examples.warnings.append(f"{count:,} of {len(rows):,} {what}{encoded}")
     return found
 
 
@@ -272,7 +289,7 @@ def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
             arrays["categories"] = np.array(examples.categories, object).T
         return arrays
     from harness.data.user_files.examples import unreadable
-    from harness.data.user_files.media import UnreadableError, read_audio, read_image
+    from harness.data.user_files.media import UnreadableError, decoded_digest, read_audio, read_image
 
     decoded = np.empty(count, object)
     rates_hz = np.zeros(count, np.int64)
@@ -287,6 +304,10 @@ def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
             where, file = examples.where[row], examples.files[row]
             examples.problems.add(where, unreadable(where, file, error))
     examples.warnings += [f"{count:,} images have {what}" for what, count in notes.items()]
+    good = examples.good()
+    examples.bytes_digests, examples.digests = examples.digests, list(examples.digests)
+    for row in good:
+        examples.digests[row] = decoded_digest(decoded[row], int(rates_hz[row]))
     return {"image": decoded} if kind == "image" else {"waveform": decoded, "sample_rate_hz": rates_hz}
 
 
@@ -295,6 +316,8 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
 
     `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
     """
+    import numpy as np
+
     from harness.data.user_files.media import is_unscaled, scaled, value_range
     from harness.errors import DataError
 
@@ -309,10 +332,33 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
             "set dataset.image_range to the smallest and the largest value, such as [0, 4095]"
         )
     low, high = declared or value_range(images[index] for index in learned)
+    clipped = sum(bool(images[index].min() < low or images[index].max() > high) for index in unscaled)
+    warning = (
+        f"{len(unscaled):,} images with more than 8 bits were scaled from the range {low:g} to {high:g} "
+        f"({'as declared' if declared else 'the range of the training split'})"
+    )
+    if clipped:
+        warning += f"; {clipped:,} of them have values outside of it, which were clipped"
+    if len(unscaled) < len(images):
+        others = len(images) - len(unscaled)
+        what = "other images have 8 bits and were" if others > 1 else "other image has 8 bits and was"
+        warning += f"; {others:,} {what} not scaled"
+    if declared is None:
+        warning += _crowded(np.concatenate([images[index].reshape(-1) for index in learned[:64]]), low, high)
     for index in unscaled:
         images[index] = scaled(images[index], low, high)
-    source = "as declared" if declared else "the range of the training split"
-    examples.warnings.append(
-        f"{len(unscaled):,} images with more than 8 bits were scaled from the range {low:g} to {high:g} ({source})"
-    )
+    examples.warnings.append(warning)
     return {"image_range": f"{low:g} to {high:g}"}
+
+
+def _crowded(values: NDArray[Any], low: float, high: float) -> str:
+    """Return a sentence if a few outliers take up most of the range of values."""
+    import numpy as np
+
+    first, last = (float(end) for end in np.quantile(values, (0.001, 0.999)))
+    if last - first > 0.25 * (high - low):
+        return ""
+    return (
+        f"; 99.8% of the values are between {first:g} and {last:g}, so that little contrast is left: set "
+        "dataset.image_range if the others are outliers"
+    )

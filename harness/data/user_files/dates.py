@@ -22,9 +22,22 @@ OTHER = (
     re.compile(r"\d{1,2}(:[0-5]\d){1,2} ?[ap]\.?m\.?", re.IGNORECASE),
     re.compile(r"\d{4}-W\d\d(-\d)?|\d{8}T\d{4,6}Z?|\d{4}[- ]?Q[1-4]"),
 )
-"""Common notations that are not part of ISO 8601 or that do not specify a day."""
-GUESSES = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d, %Y", "%d-%b-%Y")
-"""Formats that are used only to determine whether the rows are in order of time."""
+"""Common notations that are not ISO 8601, or that do not name a day."""
+GUESSES = (
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d.%m.%Y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%Y/%m/%d",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d-%b-%Y",
+    "%d/%m/%y",
+    "%m/%d/%y",
+    "%d.%m.%y",
+)
+"""Formats in which dates are read only to find out whether the rows are in order."""
 NAMES = ("date", "time", "timestamp", "year", "datetime")
 """Names of columns that contain a time, in lower case."""
 PARTS = ("year", "month", "day", "weekday", "hour")
@@ -123,6 +136,9 @@ def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
     known = [number for number in numbers if number is not None and not math.isnan(number)]
     if len(known) == len(cells):
         return _monotone(known)
+    texts = [cell.strip() for cell in cells if isinstance(cell, str)]
+    if len(texts) == len(cells) and all(re.fullmatch(r"\d{4}[- ]?[QW]\d\d?(-\d)?", text) for text in texts):
+        return _monotone(texts)
     for form in (None, *GUESSES):
         moments = [moment(parsed(cell, form)) for cell in cells]
         found = [value for value in moments if value is not None]
@@ -131,10 +147,16 @@ def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
     return False
 
 
-def _monotone(values: Sequence[float]) -> bool:
+def _monotone(values: Sequence[Any]) -> bool:
     pairs = list(pairwise(values))
     ordered = all(a <= b for a, b in pairs) or all(a >= b for a, b in pairs)
     return ordered and len(set(values)) > 2
+
+
+def are_epochs(cells: Sequence[Any]) -> bool:
+    """Return whether all cells are whole numbers that are seconds or milliseconds since 1970, from 2001 to 2033."""
+    texts = [str(cell).strip().removesuffix(".0") for cell in cells]
+    return len(set(texts)) > 2 and all(re.fullmatch(r"1\d{9}(\d{3})?", text) for text in texts)
 
 
 def are_digits(cells: Sequence[Any]) -> bool:

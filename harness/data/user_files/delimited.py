@@ -77,7 +77,8 @@ def read_delimited(
         if record.problem:
             problems.add(where, record.problem)
         elif len(cells) != len(header):
-            problems.add(where, _ragged(header, cells))
+            span = f"lines {record.first + 1} to {record.last}: " if record.last - record.first > 1 else ""
+            problems.add(where, span + _ragged(header, cells))
         elif cells == header and len(header) > 1:
             problems.add(where, "the row repeats the header")
         elif nul and any("\0" in cell for cell in cells):

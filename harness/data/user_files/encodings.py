@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
+from collections.abc import Sequence
+from itertools import pairwise
 
 from harness.errors import DataError
 
@@ -13,14 +16,47 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks. The marks of UTF-32 come first, because a mark of UTF-16 is a prefix of one of them."""
+"""Byte order marks. Those of UTF-32 come first, because the mark of UTF-16 is a prefix of one of them."""
+MARK = "\ufeff"
 GARBLED = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a2\u00a6]")
 """Characters of UTF-8 that were decoded as Windows-1252, such as those of an e with an acute accent or of a dash."""
-WESTERN = "windows-1252"
-"""Encoding that is suggested for files with single-byte characters.
-
-It agrees with ISO 8859-1 on all printable characters.
-"""
+COMMON = (
+    *(
+        "windows-1252",
+        "windows-1250",
+        "iso-8859-2",
+        "windows-1251",
+        "koi8-r",
+        "iso-8859-5",
+        "windows-1253",
+        "windows-1254",
+    ),
+    *(
+        "windows-1255",
+        "windows-1256",
+        "shift_jis",
+        "euc_jp",
+        "gb18030",
+        "big5",
+        "cp949",
+        "mac-roman",
+        "cp850",
+        "cp866",
+        "mac-cyrillic",
+    ),
+)
+"""Encodings that are suggested, in the order of preference. Windows-1252 agrees with ISO 8859-1 on all printable
+characters, and GB 18030 contains GBK and GB 2312."""
+PLAUSIBLE, WRONG = 0.9, 0.5
+"""Fractions of legible words from which on an encoding is suggested, and below which a declared one is doubted."""
+SHOWN = 8
+"""Number of encodings that a message suggests."""
+SAMPLE_BYTES = 200_000
+WORD = re.compile(r"[^\x00-\x40\x5b-\x60\x7b-\x7f]+")
+PUNCTUATION = re.compile(
+    "[\u00a0\u00a1\u00a3\u00a7\u00ab\u00b0\u00bb\u00bf\u2013\u2014\u2018-\u201e\u2026\u20ac"
+    "\u3000-\u3003\u3008-\u3011\uff01-\uff0f\uff1a-\uff20]"
+)
 
 
 def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[str]]:
@@ -45,7 +81,14 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
             f"{len(garbled):,} sequences of characters, such as {garbled[0]!r}, look like UTF-8 that was read in "
             "another encoding and saved again"
         )
-    return text.removeprefix("\ufeff"), warnings
+    text = text.removeprefix(MARK)
+    if MARK in text:
+        warnings.append(
+            f"{text.count(MARK):,} byte order marks (U+FEFF) inside the file, as in files that were joined, were "
+            "ignored at the start of lines"
+        )
+        text = re.sub("(?m)^\ufeff+", "", text)
+    return text, warnings
 
 
 def is_utf8(text: str) -> bool:
@@ -69,11 +112,75 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
         try:
             plain = data.decode()
         except UnicodeDecodeError:
-            return text, []
+            return text, _doubts(data, encoding)
         shown = re.search(r"\w*[^\W\x00-\x7f]\w*", plain)
         example = f" (there, {shown[0]!r} is a word)" if shown else ""
         return text, [f"the file was read as {encoding} as declared, but it is also valid UTF-8{example}"]
     return text, []
+
+
+def _doubts(data: bytes, encoding: str) -> list[str]:
+    """Return a warning if most words are not legible in the declared encoding, but are in another one."""
+    sample = _sample(data)
+    other = next(iter(candidates(sample)), None)
+    if other is None or _legible(sample.decode(encoding, "replace")) >= WRONG:
+        return []
+    word = _telling_word(sample, [encoding, other])
+    return [
+        f"the file was read as {encoding} as declared, but it looks like {other} (a word is "
+        f"{word.decode(encoding, 'replace')[:30]!r} or {word.decode(other, 'replace')[:30]!r}, respectively)"
+    ]
+
+
+def candidates(sample: bytes) -> list[str]:
+    """Return the common encodings in which nearly all words are legible, best first.
+
+    Encodings that agree on the sample are named once.
+    """
+    found: dict[str, tuple[float, str]] = {}
+    for name in COMMON:
+        try:
+            text = sample.decode(name)
+        except UnicodeDecodeError:
+            continue
+        share = _legible(text)
+        if share >= PLAUSIBLE:
+            found.setdefault(text, (-share, name))
+    return [name for _, name in sorted(found.values(), key=lambda item: item[0])]
+
+
+def _legible(text: str) -> float:
+    """Return the fraction of the words with characters beyond ASCII that look like words of one script."""
+    words = [word for word in set(WORD.findall(text)) if not word.isascii()]
+    return sum(map(_is_word, words)) / len(words) if words else 0.0
+
+
+def _is_word(word: str) -> bool:
+    letters = PUNCTUATION.sub("", word)
+    if not all(unicodedata.category(character)[0] in "LM" for character in letters):
+        return False
+    scripts = {unicodedata.name(character, "").split()[0] for character in letters}
+    if scripts & {"CJK", "HIRAGANA", "KATAKANA", "FULLWIDTH", "KATAKANA-HIRAGANA", "IDEOGRAPHIC"}:
+        return not scripts & {"LATIN", "HALFWIDTH", "CYRILLIC", "GREEK", "HANGUL"}
+    return len(scripts) < 2 and not any(a.islower() and b.isupper() for a, b in pairwise(letters))
+
+
+def _sample(data: bytes) -> bytes:
+    """Return the first lines with bytes beyond ASCII."""
+    lines = (line for line in data.split(b"\n") if not line.isascii())
+    found, size = [], 0
+    for line in lines:
+        found.append(line)
+        size += len(line)
+        if size > SAMPLE_BYTES:
+            break
+    return b"\n".join(found)
+
+
+def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
+    """Return the word that looks different in the most encodings, and the first one of several."""
+    words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
+    return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 
 
 def _as_utf8(source: str, data: bytes) -> str:
@@ -83,6 +190,8 @@ def _as_utf8(source: str, data: bytes) -> str:
     unmarked = _unmarked_utf16(data)
     if unmarked is not None:
         raise DataError(_advice(source, "the file seems to be encoded as UTF-16 (every other byte is 0)", unmarked))
+    if data.isascii() and re.search(rb"\x1b\$[@B]", data):
+        raise DataError(_advice(source, "the file contains escape sequences of ISO 2022", "iso2022_jp"))
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -91,35 +200,41 @@ def _as_utf8(source: str, data: bytes) -> str:
     valid = len(re.findall("[^\x00-\x7f\udc80-\udcff]", text))
     if valid >= invalid:
         return text
-    word = re.search(rb"[\w.-]*[\x80-\xff][\w.\x80-\xff-]*", data)
-    assert word is not None
-    line = len(re.findall(rb"\r\n|\r|\n", data[: word.start()])) + 1
-    problem = f"the file is not encoded as UTF-8: line {line} contains the bytes {_shown(word[0])}"
-    try:
-        data.decode(WESTERN)
-    except UnicodeDecodeError:
+    sample = _sample(data)
+    names = candidates(sample)
+    word = _telling_word(sample, names)
+    line = len(re.findall(rb"\r\n|\r|\n", data[: data.index(word)])) + 1
+    problem = f"the file is not encoded as UTF-8: line {line} contains the bytes {word[:30]!r}"
+    meant: dict[str, str] = {}
+    for name in names:
+        meant.setdefault(word.decode(name, "replace")[:30], name)
+    if not meant:
         raise DataError(
             f"{source}: {problem}; state its encoding with --encoding (dataset.encoding), or save the file as UTF-8"
-        ) from None
-    meant = word[0].decode(WESTERN)
-    raise DataError(_advice(source, problem, WESTERN, f"if they mean {meant[:30]!r}, "))
+        )
+    (first, name), *others = list(meant.items())[:SHOWN]
+    other = "".join(f", {name} if they mean {text!r}" for text, name in others)
+    raise DataError(
+        f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if they mean {first!r}{other}, otherwise "
+        "state its encoding, or save the file as UTF-8"
+    )
 
 
-def _advice(source: str, problem: str, name: str, condition: str = "") -> str:
-    other = ", otherwise state its encoding" if condition else ""
-    advice = f"pass --encoding {name} (dataset.encoding){other}, or save the file as UTF-8"
-    return f"{source}: {problem}; {condition}{advice}"
+def _advice(source: str, problem: str, name: str) -> str:
+    return f"{source}: {problem}; pass --encoding {name} (dataset.encoding), or save the file as UTF-8"
 
 
 def _unmarked_utf16(data: bytes) -> str | None:
-    """Return the variant of UTF-16 if most even or most odd bytes are 0, as in Western text without a mark."""
-    sample = data[:4096]
-    half = max(1, len(sample) // 2)
-    even, odd = sample[::2].count(0) / half, sample[1::2].count(0) / half
-    if odd > 0.5 and even < 0.1:
-        return "utf-16-le"
-    return "utf-16-be" if even > 0.5 and odd < 0.1 else None
+    """Return the variant of UTF-16 of a file without a mark, or None.
 
-
-def _shown(data: bytes) -> str:
-    return repr(data[:30])
+    In such a file, all bytes that are 0 are the same half of characters such as separators and line breaks.
+    """
+    sample = data[: SAMPLE_BYTES // 2 * 2]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    for name, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        if zeros < 2 or others > zeros // 100:
+            continue
+        lines = sample.decode(name, "replace")
+        if "\n" in lines and "\ufffd" not in lines[:-1]:
+            return name
+    return None

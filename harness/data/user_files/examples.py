@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -13,7 +14,7 @@ import msgspec
 
 from harness.data.user_files import spelling
 from harness.data.user_files.media import UNREAD, UnreadableError, check_header
-from harness.data.user_files.options import OwnOptions
+from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import Name
 from harness.data.user_files.tables import Table
@@ -28,7 +29,7 @@ class Examples:
     """Sequences with one item per row, including the bad rows listed in `problems`."""
 
     where: list[str]
-    options: OwnOptions
+    options: UserOptions
     """Options with all columns and the content's digest filled in."""
     problems: Problems
     labels: list[str] | None = None
@@ -42,7 +43,9 @@ class Examples:
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    """Digest of each file's content."""
+    """Digest of each file's content, and of the decoded content once it is known."""
+    bytes_digests: list[str] = field(default_factory=list)
+    """Digest of each file's content if `digests` are those of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN marks a missing value."""
     feature_names: list[str] = field(default_factory=list)
@@ -63,12 +66,13 @@ class Examples:
     def contents(self) -> list[Hashable] | None:
         """Return an identifier of the content of each row, or None if rows with the same content are not copies.
 
-        Texts are compared ignoring case and repeated whitespace, files by their bytes, and tables by all features.
-        If at least half of the rows of a table are equal to others, its features have few distinct values, and equal
-        rows are regarded as different examples.
+        Texts are compared without letter case and invisible characters and with single blanks, files by their digests,
+        and tables by all features.
+        If at least half of the rows of a table repeat others, its features have few distinct values, so that equal rows
+        are different examples.
         """
         if self.texts:
-            return [" ".join(unicodedata.normalize("NFC", text).casefold().split()) for text in self.texts]
+            return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
         if self.digests:
             return [row if digest == UNREAD else digest for row, digest in enumerate(self.digests)]
         features = [
@@ -91,6 +95,10 @@ class Examples:
             found[f"categories of {name}"] = ", ".join([*listed, *more])
         return found
 
+    def all_warnings(self) -> tuple[str, ...]:
+        """Return the warnings, each of them once, with one about the rows that were skipped."""
+        return tuple(dict.fromkeys((*self.problems.warnings(), *self.warnings)))
+
     def good(self) -> list[int]:
         """Return the indices of the rows without problems."""
         if not self.problems:
@@ -101,7 +109,7 @@ class Examples:
 def spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
     """Return the names in composed form, and add warnings about spellings that were merged or that look alike."""
     unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
-    warnings += [*unified[1], *spelling.lookalikes(unified[0], what)]
+    warnings += [*unified[1], *spelling.lookalikes(unified[0], what), *spelling.mixed_truths(unified[0], what)]
     return unified[0]
 
 
@@ -114,10 +122,21 @@ def check_file(where: str, file: Path, kind: str, problems: Problems) -> None:
 
 def unreadable(where: str, file: Path, error: UnreadableError) -> str:
     """Return the message for an unreadable file. It includes the file's path unless `where` is that path."""
-    return str(error) if file.as_posix().endswith(where) else f"{file}: {error}"
+    if file.as_posix().endswith(where):
+        return str(error)
+    hint = ""
+    if not file.exists():
+        name = file.as_posix()
+        if re.search(r"(^|/)[A-Za-z]:[\\/]", name):
+            hint = "; it is an absolute path of Windows: write paths relative to the metadata file"
+        elif re.search(r"(^|/)[a-z]+:/", name):
+            hint = "; it is a URL: download the files, and write their paths"
+        elif "\\" in name:
+            hint = "; it was also looked up with slashes instead of backslashes"
+    return f"{file}: {error}{hint}"
 
 
-def with_digest(path: Path, options: OwnOptions, digest: str) -> OwnOptions:
+def with_digest(path: Path, options: UserOptions, digest: str) -> UserOptions:
     if options.sha256 not in ("", digest):
         raise DataError(
             f"{path}: the content has changed: its SHA-256 is {digest[:16]}..., expected {options.sha256[:16]}... "

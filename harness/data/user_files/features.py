@@ -22,7 +22,9 @@ LARGEST = 1e100
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Lists and objects that are written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Numbers with one point that precedes three digits and may separate thousands, and short whole numbers."""
+"""Numbers with one point before three digits, which may separate thousands, and short whole numbers."""
+QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
+"""Start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
 """Cells of another type are isolated errors if there are fewer than `FEW`, or if no value occurs `FEW` times and they
 are at most the fraction `RARE` of the known cells."""
@@ -48,7 +50,7 @@ def notation_of(
         if finding.notation is not None:
             found, warnings = finding.notation, [_read_as(column, finding)]
         elif finding.odd >= FEW or finding.odd > RARE * len(cells):
-            raise DataError(f"{where} {_refusal(column, finding, target)}")
+            raise DataError(f"{where} {_refusal(column, finding, declared, target=target)}")
     texts = sum(count for cell, count in _counted(cells) if found.number(cell) is None)
     if 2 * texts > len(cells) and not target:
         return None, []
@@ -120,8 +122,8 @@ def _read_as(column: str, finding: Finding) -> str:
     return f"column {column!r}: {finding.odd:,} cells {how} {finding.what}, such as {finding.example!r} as {value:g}"
 
 
-def _refusal(column: str, finding: Finding, target: bool) -> str:
-    """Return the reason why a column of numbers is rejected, with the options that make it readable."""
+def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool) -> str:
+    """Return why a column of numbers is refused, and the options that read it."""
     cells = f"{finding.odd:,} of {finding.count:,} numbers"
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
     if not finding.what.startswith("separators"):
@@ -131,6 +133,14 @@ def _refusal(column: str, finding: Finding, target: bool) -> str:
         return (
             f"contains numbers with different separators ({cells}, such as {finding.example!r}); write all of them "
             f"with the same separators{categories}"
+        )
+    if declared.decimal != "." or declared.thousands:
+        stated = f"a decimal {'comma' if declared.decimal == ',' else 'point'}"
+        stated += f" and the thousands separator {declared.thousands!r}" if declared.thousands else ""
+        return (
+            f"contains numbers with other separators than the declared ones, {stated} ({cells}, such as "
+            f"{finding.example!r}); write the numbers of all columns with the same separators, or correct "
+            f"dataset.decimal and dataset.thousands{categories}"
         )
     ways = [f"pass {_separators(decimal, thousands)} to read {value}" for decimal, thousands, value in finding.options]
     several = "; their meaning is not clear" if len(ways) > 1 else ""
@@ -171,12 +181,25 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
             f"column {column!r}: {len(zeros):,} cells that start with a zero, such as {zeros[0]!r}, were read as "
             f"numbers; if they are codes, pass {_setting('categorical_columns', column)}"
         )
+    large = [cell for cell in cells if _is_inexact(cell)]
+    if large:
+        warnings.append(
+            f"column {column!r}: {len(large):,} integers, such as {str(large[0])[:30]!r}, are too large to be "
+            f"distinguished from their neighbors; if they are identifiers, leave the column out with --feature-columns"
+        )
     if dates.are_digits(cells):
         warnings.append(
             f"column {column!r} was read as numbers, but all of them are dates such as {shown(cells[0])}; pass "
             f"{_setting('date_columns', column)} to use year, month, day and weekday as features"
         )
     return warnings
+
+
+def _is_inexact(cell: Any) -> bool:
+    """Return whether a cell is an integer that double precision does not represent uniquely."""
+    if isinstance(cell, str):
+        return len(cell) > 15 and cell.strip().isdecimal() and int(cell) > 2**53
+    return isinstance(cell, int) and abs(cell) > 2**53
 
 
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
@@ -276,7 +299,17 @@ def categories(
             f"{table.source}: column {column!r} has {distinct} distinct texts in {len(found)} rows, too many for a "
             "categorical feature; select the features with --feature-columns (dataset.feature_columns)"
         )
-    return found, word_warnings([cell for cell in found if cell], column, "categories")
+    known_cells = [cell for cell in found if cell]
+    quantities = [] if declared else [cell for cell in known_cells if QUANTITY.match(cell)]
+    warnings = word_warnings(known_cells, column, "categories")
+    if 2 * len(quantities) > len(known_cells):
+        shown_cells = listed(dict.fromkeys(quantities))
+        warnings.append(
+            f"column {column!r}: cells such as {shown_cells} contain numbers, but were read as {distinct:,} "
+            "categories; convert them to plain numbers if their size or order matters, or pass "
+            f"{_setting('categorical_columns', column)} if they are categories"
+        )
+    return found, warnings
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.data.user_files.location import MEDIA, is_hidden
+from harness.data.user_files.location import MEDIA, REMEDIES, is_hidden
 from harness.data.user_files.splitting import NAMES
 from harness.errors import DataError
 
@@ -27,6 +28,8 @@ class Tree:
     """Other files, except those created by file managers."""
     folders: list[str] = field(default_factory=list)
     """Folders, including empty ones."""
+    hidden: list[str] = field(default_factory=list)
+    """Files of the requested kind that are hidden or in hidden folders."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
             raise DataError(f"{root}: {shallow} is in a split folder, but not in a class folder; {advice}")
     labels = [file.split("/")[level - 1] for file in tree.files]
     splits = [NAMES[file.split("/")[0].lower()] for file in tree.files] if split_names else None
-    warnings = ignored_files(tree.others, kind)
+    warnings = ignored_files(tree, kind)
+    warnings += _nested(tree, level)
     if level == 2 and splits is None:
         warnings.append(f"the top-level folders ({_listed(tops)}) were ignored, because the class level is 2")
     if splits is not None:
@@ -88,8 +92,11 @@ def scan(root: Path, kind: str) -> Tree:
 
     tree = Tree()
     for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
         relative = Path(folder).relative_to(root)
+        for name in filter(is_hidden, folders):
+            tree.hidden += _media(Path(folder) / name, relative / name, kind)
+        tree.hidden += [(relative / name).as_posix() for name in names if is_hidden(name) and _is_media(name, kind)]
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in (*folders, *names):
             if not name.isprintable() and not is_utf8(name):
                 shown = (relative / name).as_posix().encode(errors="backslashreplace").decode()
@@ -104,7 +111,22 @@ def scan(root: Path, kind: str) -> Tree:
                 f"{folder}: folders are nested more than {MAX_DEPTH} levels deep; remove symbolic links that "
                 "form a loop"
             )
-    return Tree(sorted(tree.files), sorted(tree.others), sorted(tree.folders))
+    return Tree(sorted(tree.files), sorted(tree.others), sorted(tree.folders), sorted(tree.hidden))
+
+
+def _media(folder: Path, shown: Path, kind: str) -> list[str]:
+    """Return the files of this kind below a hidden folder, which may be unreadable."""
+    return [
+        (shown / Path(inner).relative_to(folder) / name).as_posix()
+        for inner, _, names in os.walk(folder)
+        for name in names
+        if _is_media(name, kind)
+    ]
+
+
+def _is_media(name: str, kind: str) -> bool:
+    """Return whether a file has a suffix of this kind. Copies of attributes that macOS writes (``._name``) have not."""
+    return Path(name).suffix.lower() in MEDIA[kind] and not name.startswith("._")
 
 
 def is_utf8(name: str) -> bool:
@@ -116,8 +138,28 @@ def is_utf8(name: str) -> bool:
     return True
 
 
-def ignored_files(others: Iterable[str], kind: str) -> list[str]:
-    """Return a warning with the number of files that are ignored because of their suffix, if there are any."""
+def ignored_files(tree: Tree, kind: str, listed: Container[str] = ()) -> list[str]:
+    """Return warnings with the numbers of files that are ignored because of their suffix or because they are hidden.
+
+    `listed` contains files that are ignored for another reason.
+    """
+    others = [name for name in tree.others if name not in listed]
+    return [*_hidden(tree.hidden, kind), *_unsuited(others, kind)]
+
+
+def _hidden(names: Sequence[str], kind: str) -> list[str]:
+    if not names:
+        return []
+    places = sorted({next(part for part in name.split("/") if is_hidden(part)) for name in names})
+    verb = (
+        "file is hidden or in a hidden folder and was"
+        if len(names) == 1
+        else ("files are hidden or in hidden folders and were")
+    )
+    return [f"{len(names):,} {kind} {verb} ignored ({_listed(places)})"]
+
+
+def _unsuited(others: Sequence[str], kind: str) -> list[str]:
     counts = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
     if not counts:
         return []
@@ -125,7 +167,9 @@ def ignored_files(others: Iterable[str], kind: str) -> list[str]:
     shown = _listed([f"{suffix}: {count:,}" for suffix, count in counts.most_common()])
     files, are = ("file is", "was") if total == 1 else ("files are", "were")
     noun = {"image": "images", "audio": "recordings"}[kind]
-    return [f"{total:,} {files} not in a format that can be read as {noun} and {are} ignored ({shown})"]
+    remedies = [REMEDIES[suffix] for suffix in REMEDIES if kind == "audio" and suffix in counts]
+    advice = "".join(f"; {remedy}" for remedy in dict.fromkeys(remedies))
+    return [f"{total:,} {files} not in a format that can be read as {noun} and {are} ignored ({shown}){advice}"]
 
 
 def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int | None) -> tuple[int, bool]:
@@ -134,8 +178,11 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
     if class_level == 1:
         return 1, False
     if class_level == 2:
+        if len(named) == len(tops):
+            check_names(root, tops)
         return 2, len(named) == len(tops)
     if len(named) == len(tops):
+        check_names(root, tops)
         return 2, True
     if len({NAMES[top.lower()] for top in named}) > 1:
         others = [top for top in tops if top not in named]
@@ -148,7 +195,8 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
         raise DataError(f"{root}: all files are in the folder {tops[0]}; pass the path {root / tops[0]}")
     counts = Counter(name for names in inner.values() for name in names)
     repeated = sorted(name for name, count in counts.items() if count > 1)
-    if len(repeated) > 1 and 2 * len(repeated) >= len(counts):
+    alike = len(tops) > 1 and repeated and all(any(map(NAMES.get, _words(top))) for top in tops)
+    if alike or (len(repeated) > 1 and 2 * len(repeated) >= len(counts)):
         raise DataError(
             f"{root}: cannot determine which folders are the classes: the top-level folders ({_listed(tops)}) contain "
             f"folders with the same names ({_listed(repeated)}); if the top-level folders are splits, rename them to "
@@ -156,6 +204,11 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
             "below them are the classes, pass --set dataset.class_level=2"
         )
     return 1, False
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name such as ``training_set`` or ``testset``, in lower case."""
+    return [word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name.lower())]
 
 
 def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str]) -> None:
@@ -176,6 +229,29 @@ def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str
             f"{'folder' if len(unused) == 1 else 'folders'} {_listed(unused)}{_found(inside)}; convert the files, or "
             "move the folder elsewhere"
         )
+
+
+def _nested(tree: Tree, level: int) -> list[str]:
+    """Return a warning if class folders contain folders, whose names have no effect."""
+    inner = Counter(file.split("/")[level] for file in tree.files if file.count("/") > level)
+    if not inner:
+        return []
+    return [
+        f"{inner.total():,} {'file is' if inner.total() == 1 else 'files are'} in folders inside class folders "
+        f"({_listed(sorted(inner))}), whose names were ignored"
+    ]
+
+
+def check_names(root: Path, tops: Sequence[str]) -> None:
+    """Raise `harness.DataError` if two folders stand for the same split, because merging them may not be meant."""
+    meaning: dict[str, str] = {}
+    for top in tops:
+        other = meaning.setdefault(NAMES[top.lower()], top)
+        if other != top:
+            raise DataError(
+                f"{root}: the folders {other} and {top} both mean the {NAMES[top.lower()]} split; merge them or rename "
+                "one of them"
+            )
 
 
 def _absent(tree: Tree, splits: list[str]) -> list[str]:

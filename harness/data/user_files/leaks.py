@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,22 @@ ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed
 ROWS = 5000
 """Maximum number of rows that are used to test for linear dependence."""
 COLUMNS = 500
-"""Maximum number of columns that are used to test for linear dependence."""
-EXACT = 1e-9
-"""Relative residual below which the target is a linear combination of the features."""
-NUMBERED = 10
-"""Minimum number of rows for which consecutive numbers are regarded as row numbers."""
+"""Maximum number of columns from which linear dependence is computed."""
+EXACT = 1e-3
+"""Relative residual below which the target is practically a linear combination of the features (R2 above 0.999999)."""
+ROUNDED = 0.6
+"""Largest residual, in units of the target's last decimal place, of a linear combination that was rounded."""
+DISTINCT = 20
+"""Number of different values from which on a target that was rounded may be a linear combination."""
+FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
+"""Distance from which on a value is far from all others, in units of their range; the number of equal cells from which
+on it may mean a missing value, and the number of distinct values that a column needs for such a conclusion."""
+SMALLEST = 1e-100
+"""Range of numbers, other than 0, below which their squares are 0 in double precision."""
+NUMBERED, SHUFFLED = 10, 20
+"""Numbers of rows from which on consecutive numbers are regarded as row numbers, in order and in any order."""
+ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
+"""Names of columns that identify the rows if their values are different integers."""
 
 Numbers = NDArray[np.float64]
 Parts = Mapping[str, NDArray[Any]]
@@ -32,14 +44,22 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
         usual = name.strip().lower() in ROW_NAMES or name.startswith("Unnamed:")
         steps = np.diff(values)
         counts = len(values) >= NUMBERED and bool(np.all(np.abs(steps) == 1) and np.all(steps == steps[0]))
-        if counts or (usual and len(values) > 1):
-            why = "its values are consecutive numbers" if counts else "because of its name"
+        shuffled = not counts and len(values) >= SHUFFLED and bool(np.all(np.diff(np.sort(values)) == 1))
+        identifies = ID_NAME.search(name.strip()) and _are_different_integers(values)
+        if counts or shuffled or ((usual or identifies) and len(values) > 1):
+            why = "because of its name"
+            if counts or shuffled:
+                why = f"its values are consecutive numbers{' in another order' * shuffled}"
             found.append(
                 f"feature column {name!r} seems to contain row numbers ({why}), which are not informative for "
                 f"other rows; leave "
                 "it out with --feature-columns"
             )
     return found
+
+
+def _are_different_integers(values: Numbers) -> bool:
+    return bool((values == np.floor(values)).all()) and len(np.unique(values)) == len(values)
 
 
 def giveaways(
@@ -91,31 +111,46 @@ def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
     columns = {name: values[::step] for name, values in features.items() if not np.isnan(values).all()}
     for name, values in columns.items():
         known = ~np.isnan(values)
-        if known.sum() > 0.5 * len(y) and _residual(values[known, None], y[known])[0] < EXACT:
+        if known.sum() > 0.5 * len(y) and _fit(values[known, None], y[known])[0]:
             return [name]
-    whole = {name: values for name, values in columns.items() if np.ptp(values) > 0}  # not with NaN
+    known = ~np.any([np.isnan(values) for values in columns.values()], axis=0) if columns else np.zeros(len(y), bool)
+    if known.sum() <= 0.5 * len(y):  # leave out columns with gaps instead of rows
+        columns = {name: values for name, values in columns.items() if not np.isnan(values).any()}
+        known = np.ones(len(y), bool)
+    y = y[known]
+    whole = {name: values[known] for name, values in columns.items() if np.ptp(values[known]) > 0}
     if not 1 < len(whole) <= COLUMNS or len(y) < 2 * (len(whole) + 1):
         return []
     names, matrix = list(whole), np.stack(list(whole.values()), axis=1)
-    residual, weights = _residual(matrix, y)
-    if residual >= EXACT:
-        return []
-    return [name for name, weight in zip(names, weights, strict=True) if abs(weight) > 1e-6]
+    exact, used = _fit(matrix, y)
+    return [name for name, weight in zip(names, used, strict=True) if weight] if exact else []
 
 
-def _residual(matrix: Numbers, y: Numbers) -> tuple[float, Numbers]:
-    """Return the relative residual of a least squares fit with intercept, and the weights of the scaled columns."""
+def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
+    """Return whether `y` is a linear combination of the columns, up to rounding, and which columns it needs."""
+    none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
-        return np.inf, np.zeros(matrix.shape[1])
+        return False, none
     centered = matrix - matrix.mean(axis=0)
     scale = np.abs(centered).max(axis=0)
     rest = y - y.mean()
     size = np.abs(rest).max()
     if size == 0 or not scale.all():
-        return np.inf, np.zeros(matrix.shape[1])
+        return False, none
     scaled, rest = centered / scale, rest / size
     weights = np.linalg.lstsq(scaled, rest, rcond=None)[0]
-    return float(np.linalg.norm(rest - scaled @ weights) / np.linalg.norm(rest)), weights
+    left = rest - scaled @ weights
+    residual = float(np.linalg.norm(left) / np.linalg.norm(rest))
+    exact = residual < EXACT or bool(np.abs(left).max() * size <= ROUNDED * _last_place(y))
+    return exact, np.abs(weights) > max(1e-6, 10 * residual)
+
+
+def _last_place(y: Numbers) -> float:
+    """Return the unit of the last decimal place of rounded numbers; 0 if they are not rounded, or to few values."""
+    if len(np.unique(y)) < DISTINCT:
+        return 0.0
+    places = (10.0**-place for place in range(-3, 7))
+    return next((unit for unit in places if np.abs(y / unit - np.rint(y / unit)).max() < 1e-6), 0.0)
 
 
 def is_one_to_one(column: NDArray[Any], target: NDArray[Any]) -> bool:
@@ -150,6 +185,16 @@ def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[A
         )
 
 
+def check_ranges(source: str, columns: Mapping[str, Numbers]) -> None:
+    """Raise `harness.DataError` if the numbers of a column ``[N]`` are too close to 0 for standardization."""
+    for name, values in columns.items():
+        known = values[~np.isnan(values)]
+        if known.size and 0 < np.abs(known).max() < SMALLEST:
+            raise DataError(
+                f"{source}: all values of column {name!r} are below {SMALLEST:g} in absolute value; use another unit"
+            )
+
+
 def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -> list[str]:
     """Return warnings about features that are constant in the training split, and about categories that it lacks."""
     train = parts["train"]
@@ -179,6 +224,33 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
 
 def _is_constant(values: Numbers) -> bool:
     return bool(((values == values[0]) | np.isnan(values) & np.isnan(values[0])).all())
+
+
+def extremes(columns: Mapping[str, Numbers]) -> list[str]:
+    """Return a warning about each column ``[N]`` with a few values that are far from all others.
+
+    A repeated extreme value, such as -999, often means a missing value.
+    """
+    found = []
+    for name, values in columns.items():
+        distinct, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+        if len(distinct) < FAR_DISTINCT:
+            continue
+        for place, rest in ((0, distinct[1:]), (-1, distinct[:-1])):
+            extent = float(np.ptp(rest))
+            gap = abs(float(distinct[place]) - float(rest[place]))
+            count, value = int(counts[place]), float(distinct[place])
+            if count >= FAR_REPEATED and gap > FAR * extent:
+                found.append(
+                    f"column {name!r}: {count:,} cells are {value:g}, far from all others; if it means a missing "
+                    f"value, pass --set 'dataset.missing_values=[\"{value:g}\"]'"
+                )
+            elif gap > 1000 * FAR * extent:
+                found.append(
+                    f"column {name!r}: the value {value:g} is so far from all others that they become equal after "
+                    "standardization; correct or remove it"
+                )
+    return found
 
 
 def constant_targets(targets: Mapping[str, Numbers], parts: Parts) -> list[str]:

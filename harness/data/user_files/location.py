@@ -17,6 +17,9 @@ MEDIA = {
     "audio": (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"),
 }
 """Lower-case file name suffixes for each kind of raw input."""
+_CONVERT = "convert the recordings, such as with: ffmpeg -i in.m4a out.flac"
+REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka", ".3gp"), _CONVERT)
+"""Advice for suffixes that no required package reads."""
 
 
 def is_path(name: str, known: Container[str]) -> bool:
@@ -30,6 +33,11 @@ def is_path(name: str, known: Container[str]) -> bool:
 def is_table(path: Path) -> bool:
     """Return whether the file has the suffix of a supported table format."""
     return path.suffix.lower() in TABLES
+
+
+def is_metadata(path: Path) -> bool:
+    """Return whether a file is a table that lists the files of a folder."""
+    return path.stem.lower() == "metadata" and is_table(path)
 
 
 def is_hidden(name: str) -> bool:

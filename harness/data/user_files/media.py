@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.user_files.location import HEIF
+from harness.data.user_files.location import HEIF, REMEDIES
 from harness.errors import RecordError
 from harness.records.reading import open_named
 
@@ -57,6 +57,10 @@ def check_header(path: Path, kind: str) -> None:
         import soundfile
 
         with _as_unreadable(path), _audio(path) as source:
+            if path.suffix.lower() in REMEDIES and path.exists():
+                raise UnreadableError(
+                    f"the format {path.suffix.lower()} cannot be read; {REMEDIES[path.suffix.lower()]}"
+                )
             if not soundfile.info(source).frames:
                 raise UnreadableError("the recording has no samples")
 
@@ -92,6 +96,12 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
         elif image.has_transparency_data:
             layer = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+            alpha, extrema = layer.getchannel("A").getextrema(), image.getextrema()
+            if np.min(alpha) < 255 and not np.ptp(extrema, axis=-1).any():
+                raise UnreadableError(
+                    "nothing is visible on a white background, which replaces transparent parts; save it without "
+                    "transparency"
+                )
         else:
             image = image.convert("RGB")
         excess = min(image.size) / shorter_side
@@ -100,6 +110,21 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
+    """Return a digest of the pixels ``[H, W, C]`` of an image, or of the samples of a recording at 16 bits.
+
+    It does not depend on the file format, the metadata, or whether a gray image is stored in color.
+    """
+    import numpy as np
+
+    if content.ndim == 1:
+        content = np.rint(content * 32767).astype(np.int16)
+    elif (content == content[..., :1]).all():
+        content = content[..., :1]
+    text = f"{content.dtype} {content.shape} {rate_hz}".encode()
+    return hashlib.sha256(text + np.ascontiguousarray(content).tobytes()).hexdigest()
 
 
 def is_unscaled(pixels: NDArray[Any]) -> bool:
@@ -152,9 +177,13 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
         waveform = channels.mean(axis=1, dtype=np.float32)
         if not np.isfinite(waveform).all():
             raise UnreadableError("the recording has samples that are not finite")
+        if np.abs(waveform).max() < CANCELED * np.abs(channels).max():
+            raise UnreadableError("its channels cancel each other when they are averaged; save it with one channel")
     return waveform.clip(-1, 1), int(rate_hz)
 
 
+CANCELED = 1e-3
+"""Peak of the average of all channels, relative to the peak of the channels, below which they cancel each other."""
 STREAMED = 0x7FFF0000
 """Smallest size in the header of a WAV file that indicates a file written as a stream. Programs that cannot return to
 the header store 0, or the largest number of 31 or 32 bits, sometimes rounded."""
@@ -189,7 +218,8 @@ def _audio(path: Path) -> Iterator[Any]:
             raise UnreadableError(_truncated(8 + riff_bytes, actual))
         if left < data_bytes < STREAMED:
             raise UnreadableError(_truncated(start + data_bytes, actual))
-        if data_bytes <= left and (data_bytes or known or not left):
+        empty = not data_bytes and (not left or re.fullmatch(rb"[ -~]{4}", file.read(4)) is not None)  # another chunk
+        if data_bytes <= left and (data_bytes or empty):
             yield str(path)
             return
         file.seek(0)

@@ -246,7 +246,7 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     if all(read.number(text) is not None for text in shapes):
         return replace(found, notation=read, what=f"{unit!r}" if unit else "another sign of negative numbers")
     what = "separators of decimals or thousands"
-    return replace(found, what=what, options=_readings(cores, shapes[example]["core"]))
+    return replace(found, what=what, options=_readings(cores, shapes[example]))
 
 
 def _is_unit(name: str) -> bool:
@@ -259,10 +259,10 @@ def _shape(text: str) -> re.Match[str] | None:
     shape = SHAPE.fullmatch(text)
     if shape is None or bool(shape["open"]) != bool(shape["close"]):
         return None
-    return shape if _readings([shape["core"]], shape["core"]) else None
+    return shape if _readings([shape["core"]], shape) else None
 
 
-def _readings(cores: Iterable[str], example: str) -> tuple[tuple[str, str, str], ...]:
+def _readings(cores: Iterable[str], example: re.Match[str]) -> tuple[tuple[str, str, str], ...]:
     """Return the separators with which all these numbers can be read, and the value of the example."""
     cores = list(cores)
     found: list[tuple[str, str, str]] = []
@@ -271,8 +271,9 @@ def _readings(cores: Iterable[str], example: str) -> tuple[tuple[str, str, str],
             if thousands == decimal:
                 continue
             if all(separated(core, decimal, thousands) is not None for core in cores):
-                value = separated(example, decimal, thousands)
-                if value is not None and not any(value == other[2] for other in found):
+                size = separated(example["core"], decimal, thousands)
+                value = f"{'-' * is_negative(example)}{size}{example['power'] or ''}"
+                if size is not None and not any(value == other[2] for other in found):
                     found.append((decimal, thousands, value))
     return tuple(found)
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from harness.data.user_files.problems import OnBadRow
 
 
-class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
@@ -72,14 +72,14 @@ class OwnOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
 
 
-class TextOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TextOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for text."""
 
     text_column: str | None = None
     """Column with the text. If None, it is inferred."""
 
 
-class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for tables."""
 
     feature_columns: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class TableOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; set decimal too")
 
 
-class AudioOptions(OwnOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for recordings."""
 
     path_column: str | None = None
@@ -164,7 +164,7 @@ def _check_encoding(name: str) -> None:
         raise ValueError(f"encoding {name!r} is unknown; use a name such as windows-1252 or utf-16") from None
 
 
-OPTIONS: dict[str, type[OwnOptions]] = {
+OPTIONS: dict[str, type[UserOptions]] = {
     "text": TextOptions,
     "table": TableOptions,
     "image": ImageOptions,

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.data.user_files.examples import Examples, check_file, spelled, with_digest
-from harness.data.user_files.folders import files_by_class
-from harness.data.user_files.location import MEDIA, is_hidden, is_table
+from harness.data.user_files.folders import check_names, files_by_class
+from harness.data.user_files.location import MEDIA, is_hidden, is_metadata, is_table
 from harness.data.user_files.media import content_digest, file_digests
-from harness.data.user_files.options import OwnOptions
+from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.table_examples import from_table
@@ -18,7 +18,7 @@ from harness.data.user_files.tables import Table, read_table
 from harness.errors import DataError, UsageError
 
 
-def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples:
+def read(path: Path, kind: str, objective: str, options: UserOptions) -> Examples:
     """Return the rows of `path`. Problems with individual rows are collected in the result's `problems`.
 
     Raises `harness.DataError` and `harness.UsageError` for problems with the whole file or folder.
@@ -26,7 +26,7 @@ def read(path: Path, kind: str, objective: str, options: OwnOptions) -> Examples
     problems = Problems(path.name, options.on_bad_row)
     entries = _folder_entries(path)
     if entries is not None and kind in MEDIA:
-        metadata = [file for file in entries if file.stem == "metadata" and is_table(file)]
+        metadata = [file for file in entries if is_metadata(file)]
         if len(metadata) > 1:
             names = ", ".join(file.name for file in metadata)
             raise DataError(f"{path}: the folder has several metadata files: {names}; pass the path of one of them")
@@ -71,10 +71,7 @@ def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
     Raises `harness.DataError` if a split folder has none or several while others have one.
     """
     folders = [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
-    found = {
-        folder.name: sorted(file for file in folder.iterdir() if file.stem == "metadata" and is_table(file))
-        for folder in folders
-    }
+    found = {folder.name: sorted(file for file in folder.iterdir() if is_metadata(file)) for folder in folders}
     if not any(found.values()):
         return {}
     for name, files in found.items():
@@ -86,10 +83,11 @@ def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
         if len(files) != 1:
             count = "no" if not files else "more than one"
             raise DataError(f"{root}: the folder {name} has {count} metadata file; each split folder needs one")
+    check_names(root, sorted(found))
     return {name: files[0] for name, files in found.items()}
 
 
-def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: OwnOptions) -> Table:
+def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: UserOptions) -> Table:
     """Return the rows of the metadata files of split folders, with the split of each row."""
     tables = {}
     for name, file in files.items():
@@ -113,7 +111,7 @@ def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: 
     )
 
 
-def _from_folders(path: Path, kind: str, options: OwnOptions, problems: Problems) -> Examples:
+def _from_folders(path: Path, kind: str, options: UserOptions, problems: Problems) -> Examples:
     for name in ("encoding", "separator", "date_format"):
         if getattr(options, name):
             raise UsageError(

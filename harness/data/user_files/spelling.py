@@ -15,6 +15,28 @@ LOOK_ALIKES = str.maketrans(
 )
 """Cyrillic and Greek letters that look like Latin ones (Unicode Technical Standard 39), and typographic quotes and
 dashes."""
+TRUTHS = frozenset(
+    (
+        *("true", "false", "t", "f", "yes", "no", "y", "n", "1", "0", "1.0", "0.0", "on", "off", "wahr", "falsch"),
+        *(
+            "ja",
+            "nein",
+            "oui",
+            "non",
+            "vrai",
+            "faux",
+            "s\u00ed",
+            "si",
+            "verdadero",
+            "falso",
+            "sim",
+            "n\u00e3o",
+            "\u0434\u0430",
+        ),
+        *("\u043d\u0435\u0442", "\u662f", "\u5426"),
+    )
+)
+"""Words for true and false in several languages."""
 
 
 def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
@@ -48,7 +70,15 @@ def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
         return []
     shown = "; ".join(" and ".join(map(ascii_or_plain, group)) for group in similar[:3])
     more = f"; and {len(similar) - 3} more" if len(similar) > 3 else ""
-    return [f"{what}s that look alike are treated as different: {shown}{more}; correct the data if they are the same"]
+    return [
+        f"{plural(what)} that look alike are treated as different: {shown}{more}; correct the data if they are the same"
+    ]
+
+
+def plural(what: str) -> str:
+    """Return the plural of a description such as ``label`` or ``category of column 'x'``."""
+    noun, *rest = what.split(" of ", 1)
+    return " of ".join([f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s", *rest])
 
 
 def skeleton(name: str) -> str:
@@ -57,13 +87,26 @@ def skeleton(name: str) -> str:
     Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters of other
     alphabets are ignored, and numbers are compared by value.
     """
-    text = unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold()
-    visible = [" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc")]
-    text = " ".join("".join(visible).split())
+    text = visible(unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold())
     try:
         return repr(float(text)) if text[:1] in tuple("+-.0123456789") else text
     except ValueError:
         return text
+
+
+def visible(text: str) -> str:
+    """Return a text without invisible characters, and with single blanks instead of any blanks."""
+    if not text.isascii() or not text.isprintable():
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
+    return " ".join(text.split())
+
+
+def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
+    """Return a warning if all names mean true or false, but in more than two words, such as ``true`` and ``1``."""
+    words = sorted({name for name in names if name})
+    if len(words) < 3 or not {word.casefold() for word in words} <= TRUTHS or len({*map(str.casefold, words)}) < 3:
+        return []
+    return [f"{plural(what)} seem to mean only true and false, but are treated as different: {_listed(words)}"]
 
 
 def ascii_or_plain(name: str) -> str:

@@ -193,7 +193,7 @@ def _check_enough(
     kind = "distinct examples" if distinct else "examples"
     if classes is None:
         if len(rows) < splits:
-            what = "distinct rows" if distinct else "rows"
+            what = f"{'distinct ' * distinct}row{'s' * (len(rows) != 1)}"
             raise DataError(f"{len(rows)} {what} cannot be divided into {splits} splits; add rows")
         return
     numbers, counts = np.unique(classes[rows], return_counts=True)

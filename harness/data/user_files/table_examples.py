@@ -7,6 +7,7 @@ import os
 import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from harness.data.user_files import features as values
 from harness.data.user_files.columns import Columns
 from harness.data.user_files.examples import Examples, check_file, spelled, with_digest
 from harness.data.user_files.folders import Tree, ignored_files, scan
-from harness.data.user_files.location import MEDIA, is_table
+from harness.data.user_files.location import MEDIA, is_metadata
 from harness.data.user_files.media import content_digest, file_digests
 from harness.data.user_files.notations import PLAIN, Notation, with_missing
-from harness.data.user_files.options import AudioOptions, OwnOptions, TableOptions, TextOptions
+from harness.data.user_files.options import AudioOptions, TableOptions, TextOptions, UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.splitting import NAMES
 from harness.data.user_files.tables import Table
@@ -39,7 +40,7 @@ def from_table(
     table: Table,
     kind: str,
     objective: str,
-    options: OwnOptions,
+    options: UserOptions,
     problems: Problems,
     listed_in: Path | None = None,
 ) -> Examples:
@@ -75,7 +76,7 @@ def from_table(
         )
     features = tuple(columns.assign(name) or "" for name in chosen)
     if not targets:
-        inferred = columns.infer_by_name("target_column", TARGETS)
+        inferred = columns.infer_by_name("target_column", TARGETS) or columns.infer_by_name("target_column", ("y",))
         targets = (inferred,) if inferred else ()
     notation = _declared(options)
     found = Examples(table.where, options, problems, warnings=list(table.warnings), table=table)
@@ -91,7 +92,15 @@ def from_table(
         assigned["path_column"] = paths
         names = reading.words(table, paths, "path", problems)
         folders = [path / name for name in table.folders] or [path.parent] * len(names)
+        _entries.cache_clear()
         found.files = [resolved(folder, name) for folder, name in zip(folders, names, strict=True)]
+        cases = sum(
+            file.name != Path(name.replace("\\", "/")).name
+            and file.name.casefold() == Path(name.replace("\\", "/")).name.casefold()
+            for name, file in zip(names, found.files, strict=True)
+        )
+        if cases:
+            found.warnings.append(f"{cases:,} paths differ from the names of the files in letter case")
         windows = sum("\\" in name and file.exists() for name, file in zip(names, found.files, strict=True))
         if windows:
             found.warnings.append(f"{windows:,} paths with backslashes were read as paths with slashes")
@@ -115,10 +124,12 @@ def from_table(
         found.splits = [NAMES[name.lower()] for name in table.folders]
     elif assigned["split_column"]:
         found.splits = reading.splits(table, assigned["split_column"], problems)
+        found.warnings += reading.split_warnings(table, assigned["split_column"])
     if time_column is not None:
         found.times = values.moments(table, time_column, problems, options.date_format)
     else:
         found.ordered = _ordered(table)
+    found.warnings += reading.unused_splits(table, assigned["split_column"])
     if assigned["group_column"]:
         found.groups = spelled(
             reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings
@@ -149,14 +160,34 @@ def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
     If the file does not exist, the name is also looked up with slashes in place of backslashes, as Windows writes
-    paths, and in the composed and decomposed forms of Unicode, in which file systems differ.
+    paths, in the composed and decomposed forms of Unicode, in which file systems differ, and without letter case.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
     try:
-        return next((folder / form for form in forms if (folder / form).exists()), plain)
-    except (OSError, ValueError):  # The name is not valid; this is reported when the file is read.
+        found = next((folder / form for form in forms if (folder / form).exists()), None)
+        return found or next((path for form in forms if (path := _without_case(folder, form))), plain)
+    except (OSError, ValueError):  # not a valid name; reported when the file is read
         return plain
+
+
+def _without_case(folder: Path, name: str) -> Path | None:
+    """Return the only file whose path below the folder differs from the name in letter case at most."""
+    found = [folder]
+    for part in Path(name).parts:
+        if part in ("..", "/"):
+            return None
+        found = [path / entry for path in found for entry in _entries(path).get(part.casefold(), ())]
+    return found[0] if len(found) == 1 else None
+
+
+@cache
+def _entries(folder: Path) -> dict[str, list[str]]:
+    """Return the names in a folder by their case-folded form; empty for a file."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names, not paths
+        names.setdefault(name.casefold(), []).append(name)
+    return names
 
 
 def _normal_forms(text: str) -> tuple[str, ...]:
@@ -168,8 +199,8 @@ def _unlisted(root: Path, kind: str, files: Sequence[Path]) -> list[str]:
     tree: Tree = scan(root, kind)
     listed = {os.path.normpath(file) for file in files}
     missing = [name for name in tree.files if os.path.normpath(root / name) not in listed]
-    others = [name for name in tree.others if not (Path(name).stem == "metadata" and is_table(Path(name)))]
-    warnings = ignored_files(others, kind)
+    tables = {name for name in tree.others if is_metadata(Path(name))}
+    warnings = ignored_files(tree, kind, tables)
     if missing:
         warnings.append(
             f"{len(missing):,} {kind} files are not listed in the metadata and were ignored: {missing[0]}"
@@ -183,7 +214,7 @@ def _holds_paths(cells: Sequence[Any], kind: str) -> bool:
     return bool(known) and 2 * sum(cell.lower().endswith(MEDIA[kind]) for cell in known) > len(known)
 
 
-def _declared(options: OwnOptions) -> Notation:
+def _declared(options: UserOptions) -> Notation:
     """Return the notation of numbers that the options declare."""
     if not isinstance(options, TableOptions):
         return PLAIN
@@ -262,7 +293,10 @@ def _ordered(table: Table) -> list[str]:
     found = []
     for name, cells in table.columns.items():
         dated = (
-            name.strip().lower() in dates.NAMES or all(map(dates.looks_dated, cells[:20])) or dates.are_digits(cells)
+            name.strip().lower() in dates.NAMES
+            or all(map(dates.looks_dated, cells[:20]))
+            or dates.are_digits(cells)
+            or (dates.are_epochs(cells[:20]) and dates.are_epochs(cells))
         )
         if dated and dates.is_ordered(cells, [PLAIN.number(cell) for cell in cells]):
             found.append(name)

@@ -57,6 +57,8 @@ def checked(
         number = float(value)
     except OverflowError:
         number = math.inf
+    except Exception as error:  # a subclass of int or float may define its own conversion
+        raise PluginError(f"the value of the metric {name!r} is not a number: {described_with_place(error)}") from error
     if not math.isfinite(number):
         raise BadResultError(f"the metric {name!r} is {number}; a metric without a value must return None")
     low, high = bounds

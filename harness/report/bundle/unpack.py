@@ -24,10 +24,9 @@ from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, BundleEntry
 MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
 """Maximum total size of the extracted files."""
-EXPANSION, LEAST_LIMIT_BYTES = 200, 64 * 2**20
-"""Maximum ratio of the size of the extracted files to the size of the archive, and the size in bytes that is accepted
-for any ratio. Logs and records rarely exceed a ratio of 20.
-"""
+EXPANSION, MIN_LIMIT_BYTES = 200, 64 * 2**20
+"""Maximum ratio of the size of the extracted files to the size of the archive, and size that is always accepted, in
+bytes. Logs and records rarely exceed a ratio of 20."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_INDEX_BYTES = 256 * 2**20
 """Maximum size of the archive's list of files, which `zipfile` reads into memory."""
@@ -99,7 +98,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tu
 
 def _limit(size: int) -> int:
     """Return the maximum total size of the extracted files of an archive with this size."""
-    return max(LEAST_LIMIT_BYTES, EXPANSION * size)
+    return max(MIN_LIMIT_BYTES, EXPANSION * size)
 
 
 def _manifest(encoded: bytes, path: Path) -> BundleManifest:

@@ -133,6 +133,15 @@ def test_a_backend_that_cheats_is_noticed(backend: str, failing: str, tmp_path: 
     assert found[failing] is False
 
 
+def test_range_of_windows_is_not_called_a_confidence_interval(tmp_path: Path) -> None:
+    """Windows of one session depend on each other."""
+    (run,) = trained(tmp_path, backend="toy-remembers")
+    printed = harness_cli("audit", run, results=tmp_path, status=1).stdout
+    (line,) = (line for line in printed.splitlines() if "as fast as fresh batches" in line)
+    assert "within-run range" in printed
+    assert "confidence interval" not in line
+
+
 def test_check_that_cannot_be_made_is_neither_passed_nor_failed(tmp_path: Path) -> None:
     (run,) = trained(tmp_path)
     (run / ARRAYS).unlink()

@@ -17,12 +17,13 @@ from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
 from harness.checks.audit.finding import Finding
 from harness.execute.runner import thread_environment
+from harness.measure.roofline import hardware_of
 from harness.measure.steady import Window, summary, suspicions
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
-from harness.records import Flag, RunRecord, Success
+from harness.records import Flag, Roofline, RunRecord, Success
 from harness.records.arrays import digest, read_arrays
-from harness.records.store import ARRAYS, StoredRun
+from harness.records.store import ARRAYS, Store, StoredRun
 
 Arrays = dict[str, Any]
 
@@ -186,6 +187,28 @@ def test_samples_faster_windows_with_fitting_figures_are_noticed(run: StoredRun,
     assert failed(run, toy_catalog, forged) == {"the measurement followed the protocol"}
 
 
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.1, 2.0])
+def test_samples_scaled_times_are_noticed_by_the_lengths_of_the_windows(
+    factor: float, backend: str, tmp_path: Path
+) -> None:
+    """The number of steps in a window depends on the durations of the windows before it."""
+    demo = Path(__file__).parents[3] / "results" / "reference" / "demo"
+    (recorded,) = (run for run in Store(demo).load().runs if run.record.spec.backend == backend)
+    path = tmp_path / recorded.path.name
+    shutil.copytree(recorded.path, path)
+
+    def tamper(arrays: Arrays) -> None:
+        for name in ("train_window_s", "sampling_window_s", "inference_window_s", "latencies_s"):
+            arrays[name] *= factor
+
+    run = StoredRun(path, recorded.record)
+    forged = StoredRun(path, with_digest(run.record, rewrite(run, tamper)))
+    name = "the lengths of the training windows follow from their durations"
+    (check,) = (check for check in from_record.CHECKS if check.name == name)
+    assert check.finding(Subject(forged, load([]))).passed is (factor == 1.0)
+
+
 @pytest.mark.parametrize(
     ("protocol", "problem"),
     [
@@ -256,6 +279,68 @@ def test_samples_other_losses_or_another_recipe_are_noticed_by_repeated_steps(
     with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
         passed.append(check.finding(Subject(run, toy_catalog), repeated).passed)
     assert passed == [True, False, False]
+
+
+@pytest.mark.parametrize("step", [4, 20, -1])
+def test_samples_other_later_loss_is_noticed_on_the_same_machine(
+    step: int, run: StoredRun, toy_catalog: Catalog
+) -> None:
+    (check,) = (check for check in replay.CHECKS if check.name == "the first training steps give the recorded losses")
+
+    def tamper(arrays: Arrays) -> None:
+        arrays["train_losses"][: replay.MORE_STEPS][step] *= 1.01
+
+    rewrite(run, tamper)
+    findings = []
+    other = msgspec.structs.replace(
+        run.record, environment=msgspec.structs.replace(run.record.environment, cpu="Other CPU")
+    )
+    for record in (run.record, other):
+        with replay.opened(record, toy_catalog.refs_for(record.spec)) as repeated:
+            findings.append(check.finding(Subject(StoredRun(run.path, record), toy_catalog), repeated))
+    assert [finding.passed for finding in findings] == [False, True], findings
+    assert findings[1].detail.startswith("3 losses")
+
+
+def test_samples_losses_that_are_not_reproducible_are_not_a_finding(
+    run: StoredRun, toy_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (check,) = (check for check in replay.CHECKS if check.name == "the first training steps give the recorded losses")
+    exact, rng = replay._losses, np.random.default_rng(0)
+
+    def noisy(*arguments: Any) -> Any:
+        losses = exact(*arguments)
+        losses[replay.STEPS :] *= 1 + 0.01 * rng.standard_normal(len(losses) - replay.STEPS)
+        return losses
+
+    monkeypatch.setattr(replay, "_losses", noisy)
+    with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
+        finding = check.finding(Subject(run, toy_catalog), repeated)
+    assert (finding.passed, "later ones are not reproducible" in finding.detail) == (True, True), finding.detail
+
+
+@pytest.mark.parametrize(("peak", "passed"), [(1.0, False), (1e15, True)])
+def test_record_faster_than_the_roofline_is_noticed(
+    peak: float, passed: bool, run: StoredRun, toy_catalog: Catalog
+) -> None:
+    record = run.record
+    roofline = Roofline(
+        backend=record.spec.backend,
+        device=record.spec.device,
+        precision=record.spec.precision,
+        threads=record.spec.threads,
+        hardware=hardware_of(record.environment, record.spec.device, record.provenance.device_name or ""),
+        versions={
+            name: record.environment.packages[name]
+            for name in toy_catalog.backend(record.spec.backend).packages
+            if name in record.environment.packages
+        },
+        matrix_flops_per_s=peak,
+        copy_bytes_per_s=1e9,
+        measured_at="2026-01-01T00:00:00Z",
+    )
+    forged = msgspec.structs.replace(record, roofline=roofline)
+    assert ("the roofline belongs to the run's device" not in failed(run, toy_catalog, forged)) is passed
 
 
 def test_samples_other_targets_are_noticed_in_the_data(run: StoredRun, toy_catalog: Catalog) -> None:

@@ -22,11 +22,17 @@ def _frameworks() -> None:
             pytest.skip(f"{name} is not installed")
 
 
-def test_tiny_bert_agrees(tmp_path: Path) -> None:
+SIZES = ("hidden_size=32", "num_attention_heads=2", "intermediate_size=64", "num_hidden_layers=1")
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "sizes"),
+    [("regression", "mlp", ()), pytest.param("nlp", "bert", SIZES, marks=pytest.mark.slow)],
+)
+def test_small_model_agrees(task: str, model: str, sizes: tuple[str, ...], tmp_path: Path) -> None:
     """The check requests deterministic kernels, which both backends record."""
-    sizes = ("hidden_size=32", "num_attention_heads=2", "intermediate_size=64", "num_hidden_layers=1")
     overrides = [text for size in sizes for text in ("--set", f"model.{size}")]
-    harness_cli("parity", "--task", "nlp", "--model", "bert", *BOTH, "--deterministic", *overrides, results=tmp_path)
+    harness_cli("parity", "--task", task, "--model", model, *BOTH, "--deterministic", *overrides, results=tmp_path)
     (verdict,) = load(tmp_path).values()
     assert verdict.reference == "torch"
     errors = {stage.name: stage.error for stage in verdict.stages}

@@ -265,6 +265,7 @@ def steps_replayed(steps: int = 3, **changes: Any) -> dict[str, Array]:
         "rounding": 1e-6 * ones,
         "kept": ones * [12, 4],
         "clipping": np.ones(steps),
+        "skipped": np.array([0]),
         "logits": np.ones((2, 8, 4)),
     }
     return {f"replay/curve/{name}": array for name, array in (arrays | changes).items()}
@@ -328,6 +329,14 @@ def test_losses_and_outputs_of_both_sessions_are_compared() -> None:
     assert (stage.passed, stage.where) == (False, "loss, step 2 of the loss curve, b")
     stage = stage_of("optimizer", with_replay("b", logits=np.array([np.ones((8, 4)), 2 * np.ones((8, 4))])))
     assert (stage.passed, stage.where) == (False, "logits after the loss curve, b")
+
+
+def test_training_that_only_one_backend_completes_fails() -> None:
+    other = with_replay("b", planned=np.array([50]))
+    diverged = Evidence(other.report, {k: v for k, v in other.arrays.items() if k != "replay/curve/logits"})
+    stage = stage_of("optimizer", diverged)
+    assert (stage.passed, stage.where) == (False, "the loss curve, which only a completed, b")
+    assert stage_of("optimizer", diverged, diverged).passed
 
 
 def test_short_curve_is_partial_unless_its_steps_were_replayed() -> None:

@@ -56,6 +56,7 @@ PLANTED = (
     Planted("FrozenLater", steps=50),
     Planted("ScaledLayer", recipe("optimizer=sgd")),
     Planted("InfiniteLater", steps=50),
+    Planted("UndefinedGradients"),
     Planted("StalePredictions"),
     Planted("InvertedMomentum", stage="statistics", family="resnet"),
     Planted("ConstantStatistics", stage="statistics", family="resnet"),
@@ -83,6 +84,7 @@ PLANTED = (
     Planted("CyclicMasks", DROPOUT, "dropout"),
     Planted("LongCyclicMasks", DROPOUT, "dropout"),
     Planted("PairedMasks", DROPOUT, "dropout"),
+    Planted("SlowMasks", DROPOUT, "dropout"),
     Planted("DropoutStops", DROPOUT, "dropout"),
 )
 """Each fault with a small model."""

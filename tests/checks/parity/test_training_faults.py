@@ -157,6 +157,16 @@ def test_correct_training_passes_completely(family: str) -> None:
     assert 0 < optimizer.error < optimizer.tolerance
 
 
+@pytest.mark.parametrize("rate", ["50", "1e6"])
+def test_training_that_diverges_is_partly_checked(rate: str) -> None:
+    recipe = ("recipe.optimizer=sgd", f"recipe.learning_rate={rate}", "recipe.dropout=0", "recipe.weight_decay=0")
+    one = training_evidence("", "linear", recipe, 50)
+    stages = compare(one, one, training_evidence("", "linear", recipe, 50, "fp64"))
+    assert [stage.name for stage in stages if not stage.passed] == []
+    optimizer = next(stage for stage in stages if stage.name == "optimizer")
+    assert "torch computed finite weights and gradients in only" in optimizer.partly
+
+
 def test_fault_that_starts_late_is_explained_by_its_first_step() -> None:
     _, names, explanation = failed("Stopping", "linear")
     assert names[0] == "optimizer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,72 @@ def test_class_with_too_few_distinct_examples_is_refused(tmp_path: Path) -> None
     ):
         loaded(path, "text")
     assert len(loaded(path, "text", copies="independent").test) == 4
+
+
+FORMATS: list[tuple[str, dict[str, Any]]] = [
+    ("bmp", {}),
+    ("tiff", {}),
+    ("ppm", {}),
+    ("gif", {}),
+    ("webp", {"lossless": True}),
+    ("png", {"compress_level": 0}),
+    ("png", {"dpi": (300, 300)}),
+    ("tiff", {"compression": "tiff_lzw"}),
+]
+
+
+@pytest.mark.parametrize(("suffix", "settings"), FORMATS)
+def test_copies_of_images_in_other_files_stay_in_one_split(
+    tmp_path: Path, suffix: str, settings: dict[str, Any]
+) -> None:
+    pytest.importorskip("PIL", reason="images are read by Pillow")
+    shape = (5, 6) if suffix == "gif" else (5, 6, 3)
+    for number in range(24):
+        label = "ab"[number % 2]
+        write_image(tmp_path / "p" / label / f"{number}.png", shape, seed=number)
+        write_image(tmp_path / "p" / label / f"copy {number}.{suffix}", shape, seed=number, **settings)
+    data = loaded(tmp_path / "p", "image")
+    parts = [
+        {pixels[..., 0].tobytes() for pixels in split.inputs["image"]}
+        for split in (data.train, data.validation, data.test)
+    ]
+    assert sum(map(len, parts)) == 24
+    assert "24 of 48 rows are copies of other rows (24 in another format or with other metadata)" in data.warnings
+
+
+def test_copies_of_gray_images_in_color_are_found(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
+    for number in range(12):
+        path = write_image(tmp_path / "p" / "ab"[number % 2] / f"{number}.png", (5, 6), seed=number)
+        image.open(path).convert("RGB").save(path.with_suffix(".bmp"))
+    assert "12 of 24 rows are copies" in loaded(tmp_path / "p", "image").warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "settings"), [("flac", {}), ("aiff", {}), ("au", {}), ("wav", {"subtype": "PCM_24"}), ("caf", {})]
+)
+def test_copies_of_recordings_in_other_files_stay_in_one_split(
+    tmp_path: Path, suffix: str, settings: dict[str, Any]
+) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="recordings are read by soundfile")
+    for number in range(20):
+        samples = np.random.default_rng(number).integers(-9000, 9000, 50).astype(np.int16)
+        folder = tmp_path / "s" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"{number}.wav", samples, 8000)
+        soundfile.write(folder / f"copy {number}.{suffix}", samples, 8000, **settings)
+    data = loaded(tmp_path / "s", "audio")
+    parts = [{w.tobytes() for w in split.inputs["waveform"]} for split in (data.train, data.validation, data.test)]
+    assert sum(map(len, parts)) == 20
+    assert "20 of 40 rows are copies of other rows (20 in another format or with other metadata)" in data.warnings
+
+
+@pytest.mark.parametrize("change", ["{}\u200b", "\u00ad{}", "{}\x07", "  {}\u3000", "\ufeff{}", "\u200e{}\u200f"])
+def test_texts_that_differ_in_invisible_characters_stay_in_one_split(tmp_path: Path, change: str) -> None:
+    plain = [f"text number {number}" for number in range(30)]
+    rows = [text for number, text in enumerate(plain) for text in (text, change.format(text))]
+    path = write_csv(tmp_path / "t.csv", {"text": rows, "label": ["ab"[n % 4 // 2] for n in range(60)]})
+    data = loaded(path, "text")
+    assert "30 of 60 rows are copies of other rows" in data.warnings
+    parts = [{re.sub(r"\D", "", t) for t in s.inputs["text"]} for s in (data.train, data.validation, data.test)]
+    assert sum(map(len, parts)) == 30

@@ -257,6 +257,12 @@ ORDERED: list[tuple[str, list[Any]]] = [
     ("year", [2000 + n // 10 for n in range(COUNT)]),
     ("Time", [n * 0.5 for n in range(COUNT)]),
     ("timestamp", [1_600_000_000 - 60 * n for n in range(COUNT)]),
+    ("when", [1_600_000_000 + 60 * n for n in range(COUNT)]),
+    ("when", [1_600_000_000_000 + 6000 * n for n in range(COUNT)]),
+    ("when", [day.strftime("%m/%d/%y") for day in DAYS]),
+    ("when", [day.strftime("%d.%m.%y") for day in DAYS]),
+    ("when", [f"{2001 + n // 4}-Q{n % 4 + 1}" for n in range(COUNT)]),
+    ("when", [f"2001-W{n + 1:02}" for n in range(COUNT)]),
 ]
 
 

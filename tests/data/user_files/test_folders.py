@@ -148,7 +148,12 @@ def test_class_folder_that_is_empty_in_one_split_is_reported(tmp_path: Path) -> 
         (["a/README"], "1 file is not in a format that can be read as images and was ignored (no suffix: 1)"),
         (["notes.md"], "1 file is not in a format that can be read as images and was ignored (.md: 1)"),
         (["a/x.mp4"], "1 file is not in a format that can be read as images and was ignored (.mp4: 1)"),
-        (["a/Thumbs.db", "b/desktop.ini", ".DS_Store", "__MACOSX/a/0.png"], None),
+        (["a/Thumbs.db", "b/desktop.ini", ".DS_Store", "__MACOSX/a/._0.png", ".cache/x.txt"], None),
+        (["__MACOSX/a/0.png"], "1 image file is hidden or in a hidden folder and was ignored (__MACOSX)"),
+        (
+            ["a/.thumbs/0.png", "a/.thumbs/deep/1.JPG", "b/.2.png"],
+            "3 image files are hidden or in hidden folders and were ignored (.2.png, .thumbs)",
+        ),
     ],
 )
 def test_files_of_other_formats_are_counted(tmp_path: Path, others: list[str], warning: str | None) -> None:
@@ -252,3 +257,65 @@ def test_files_that_metadata_do_not_list_are_counted(tmp_path: Path) -> None:
         "1 file is not in a format that can be read as images and was ignored (.txt: 1)",
         "2 image files are not listed in the metadata and were ignored: 12.png, ...",
     ]
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ["train", "training"],
+        ["Train", "train"],
+        ["val", "valid"],
+        ["dev", "validation"],
+        ["test", "eval"],
+        ["TEST", "Test"],
+    ],
+)
+def test_folders_with_two_names_of_one_split_are_refused(tmp_path: Path, tops: list[str]) -> None:
+    others = [] if tops[0].lower() == "train" else ["train"]
+    with pytest.raises(
+        DataError, match=r"the folders \w+ and \w+ both mean the (train|validation|test) split"
+    ) as raised:
+        found(tmp_path / "p", *grid([*tops, *others], ["a", "b"]))
+    assert all(top in str(raised.value) for top in tops)
+
+
+@pytest.mark.parametrize(
+    "tops",
+    [
+        ["training_set", "test_set"],
+        ["trainset", "testset"],
+        ["Train Images", "Test Images"],
+        ["my-train", "my-val"],
+        ["TrainData-train", "TestData-test"],
+        ["train1", "test1"],
+    ],
+)
+def test_folders_named_similarly_to_splits_are_not_taken_as_classes(tmp_path: Path, tops: list[str]) -> None:
+    names = [*grid(tops[:1], ["a", "b"]), *grid(tops[1:], ["a"])]
+    with pytest.raises(DataError, match="cannot determine which folders are the classes"):
+        found(tmp_path / "p", *names)
+    assert set(found(tmp_path / "p", *names, level=2).labels) == {"a", "b"}
+
+
+def test_class_folders_named_similarly_to_splits_without_inner_folders_are_classes(tmp_path: Path) -> None:
+    names = ["train_station/0.png", "train_station/1.png", "test_tube/0.png", "test_tube/1.png"]
+    assert set(found(tmp_path / "p", *names).labels) == {"train_station", "test_tube"}
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["cat/in/0.png", "cat/out/0.png", "dog/0.png"], 2),
+        (["train/x/a/0.png", "train/y/0.png", "test/x/0.png", "test/y/deep/er/0.png"], 2),
+    ],
+)
+def test_folders_inside_class_folders_are_reported(tmp_path: Path, names: list[str], count: int) -> None:
+    (warning,) = found(tmp_path / "p", *names).warnings
+    assert warning.startswith(f"{count} files are in folders inside class folders")
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "AAC", "wma", "webm"])
+def test_recordings_in_formats_that_cannot_be_read_are_counted_with_a_remedy(tmp_path: Path, suffix: str) -> None:
+    root = tree(tmp_path / "s", "a/0.wav", "b/0.wav", f"b/1.{suffix}")
+    (warning,) = files_by_class(root, "audio").warnings
+    assert f"(.{suffix.lower()}: 1); convert the recordings, such as with: ffmpeg" in warning

@@ -67,6 +67,9 @@ LINEAR = [
     ({"a": 2 * Y + 3, "b": B}, ["a"]),
     ({"a": -1e6 * Y}, ["a"]),
     ({"a": A, "b": Y - A}, ["a", "b"]),
+    ({"a": Y + 1e-6 * A}, ["a"]),
+    ({"a": np.round(Y, 3), "b": B}, ["a"]),
+    ({"a": A, "b": np.where(np.arange(COUNT) % 9 == 0, np.nan, Y - A), "d": D}, ["a", "b"]),
     ({"a": A, "b": B, "c": (Y - A - B) / 7 + 1, "d": D}, ["a", "b", "c"]),
     ({"a": A, "b": 1e6 * (Y - A), "d": D}, ["a", "b"]),
     ({"a": A, "b": A * 1.0, "c": Y + A}, ["a", "b", "c"]),
@@ -88,8 +91,8 @@ def test_load_linear_combination_equal_to_the_target_is_reported(
     "features",
     [
         {"a": A, "b": B},
-        {"a": Y + 1e-6 * A},
-        {"a": np.round(Y, 3), "b": B},
+        {"a": Y + 0.01 * A},
+        {"a": np.round(Y, 1), "b": B},
         {f"x{n}": np.random.default_rng(n + 10).normal(size=COUNT) for n in range(COUNT)},
         {"a": np.ones(COUNT)},
         {"a": np.full(COUNT, np.nan)},
@@ -258,17 +261,97 @@ def test_load_constant_target_is_reported(tmp_path: Path, part: str) -> None:
 def test_load_columns_with_unusual_names_can_be_chosen(tmp_path: Path, name: str, listed: tuple[str, ...]) -> None:
     path = table(tmp_path, **{name: A, "x": B, "other": C, "y": Y})
     dataset = UserDataset(path, "table", "regression")
-    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("other", *listed)))
+    settled, *_ = dataset.settle(dataset.Options(target_column="y", feature_columns=("other", *listed)))
     assert settled.feature_columns == ("other", name)  # type: ignore[attr-defined]
-    settled, _ = dataset.settle(dataset.Options(target_column=listed, slice_columns=("other", *listed)))
+    settled, *_ = dataset.settle(dataset.Options(target_column=listed, slice_columns=("other", *listed)))
     assert (settled.target_column, settled.slice_columns) == ((name,), ("other", name))
 
 
 def test_load_columns_that_exist_are_not_joined(tmp_path: Path) -> None:
     path = table(tmp_path, **{"a": A, "b": B, "a,b": C, "y": Y})
     dataset = UserDataset(path, "table", "regression")
-    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("a", "b")))
+    settled, *_ = dataset.settle(dataset.Options(target_column="y", feature_columns=("a", "b")))
     assert settled.feature_columns == ("a", "b")  # type: ignore[attr-defined]
     path = table(tmp_path, **{"a": A, "a,b": C, "c": B, "y": Y})
-    settled, _ = dataset.settle(dataset.Options(target_column="y", feature_columns=("c", "a", "b")))
+    settled, *_ = dataset.settle(dataset.Options(target_column="y", feature_columns=("c", "a", "b")))
     assert settled.feature_columns == ("c", "a,b")  # type: ignore[attr-defined]
+
+
+# ---- identifiers, outliers and columns that define splits -------------------------------------------------------
+
+SHUFFLED = np.random.default_rng(4).permutation(COUNT)
+
+
+@pytest.mark.parametrize("first", [0, 1, 1000])
+def test_load_shuffled_row_numbers_are_reported(tmp_path: Path, first: int) -> None:
+    warnings = loaded(table(tmp_path, a=SHUFFLED + first, y=Y)).warnings
+    assert any("(its values are consecutive numbers in another order)" in text for text in warnings)
+    others = loaded(table(tmp_path, a=SHUFFLED * 3, y=Y)).warnings
+    assert not any("number the rows" in text for text in others)
+
+
+@pytest.mark.parametrize("name", ["customer_id", "Order ID", "userId", "row_no", "house.nr", "UUID", "key", "orderKey"])
+def test_load_different_integers_in_a_column_named_like_an_identifier_are_reported(tmp_path: Path, name: str) -> None:
+    warnings = loaded(table(tmp_path, **{name: SHUFFLED * 3, "y": Y})).warnings
+    assert any(f"column {name!r} seems to number the rows (because of its name)" in text for text in warnings)
+
+
+@pytest.mark.parametrize("name", ["paid", "grid", "liquid", "piano", "monkey", "width"])
+def test_load_other_column_names_are_not_identifiers(tmp_path: Path, name: str) -> None:
+    warnings = loaded(table(tmp_path, **{name: SHUFFLED * 3, "y": Y})).warnings
+    assert not any("number the rows" in text for text in warnings)
+
+
+@pytest.mark.parametrize("value", [-999, -9999, 999, 9999, 99999, -1e6])
+def test_load_repeated_values_far_from_all_others_are_reported(tmp_path: Path, value: float) -> None:
+    cells = np.where(np.arange(COUNT) % 7 == 0, value, np.round(A, 3))
+    path = table(tmp_path, a=cells.tolist(), b=B, y=Y)
+    (warning,) = [text for text in loaded(path).warnings if "far from all others" in text]
+    assert f"cells are {value:g}, far from all others" in warning
+    fixed = loaded(path, missing_values=(f"{value:g}", f"{float(value)}"))
+    assert not any("far from all others" in text for text in fixed.warnings)
+    assert np.isnan(fixed.train.inputs["features"][:, 0]).any()
+
+
+def test_load_single_outlier_that_makes_all_others_equal_is_reported(tmp_path: Path) -> None:
+    warnings = loaded(table(tmp_path, a=[1e30, *A[1:].tolist()], y=Y)).warnings
+    assert any("the value 1e+30 is so far from all others" in text for text in warnings)
+
+
+@pytest.mark.parametrize("column", ["a", "y"])
+def test_settle_numbers_whose_squares_vanish_are_refused(tmp_path: Path, column: str) -> None:
+    columns = {"a": A, "y": Y}
+    columns[column] = columns[column] * 1e-300
+    with pytest.raises(DataError, match=f"all values of column '{column}' are below 1e-100"):
+        loaded(table(tmp_path, **columns))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "expected"),
+    [
+        ("part", ["train", "test"], "contains only the names of splits (test, train)"),
+        ("Set", ["dev", "training"], "contains only the names of splits (dev, training)"),
+        ("fold", ["1", "2", "3"], "column 'fold' was not used to split the rows"),
+        ("split", ["0", "1"], "column 'split' was not used to split the rows"),
+        ("partition", ["a", "b"], "column 'partition' was not used to split the rows"),
+    ],
+)
+def test_load_columns_that_seem_to_define_splits_are_reported(
+    tmp_path: Path, name: str, cells: list[str], expected: str
+) -> None:
+    path = table(tmp_path, a=A, **{name: [cells[n % len(cells)] for n in range(COUNT)]}, y=Y)
+    assert any(expected in text for text in loaded(path).warnings)
+
+
+@pytest.mark.parametrize("other", ["holdout", "extra", "", "0"])
+def test_settle_column_named_split_with_other_names_is_refused(tmp_path: Path, other: str) -> None:
+    path = table(tmp_path, a=A, split=[other if n % 4 else "train" for n in range(COUNT)], y=Y)
+    with pytest.raises(DataError, match=f"column 'split' contains {other!r}; expected one of train"):
+        loaded(path)
+
+
+def test_settle_target_column_named_y_is_inferred(tmp_path: Path) -> None:
+    dataset = UserDataset(table(tmp_path, x=A, y=Y), "table", "regression")
+    options, source, _ = dataset.settle(dataset.Options())
+    assert options.target_column == ("y",)
+    assert "target_column" in source.guessed

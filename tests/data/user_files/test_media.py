@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,137 @@ def test_compressed_recordings_are_read(tmp_path: Path, suffix: str, settings: d
     assert rate_hz == 8000
     assert abs(len(waveform) - 8000) < 2500
     assert waveform.std() > 0.2
+
+
+# ---- details that are lost or misread --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("color", [0, 255, 128])
+@pytest.mark.parametrize("alpha", ["drawing", "empty"])
+def test_images_without_a_visible_part_on_white_are_named(tmp_path: Path, color: int, alpha: str) -> None:
+    pixels = np.zeros((6, 6, 4), np.uint8)
+    pixels[..., :3] = color
+    if alpha == "drawing":
+        pixels[1:4, 1:4, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    if color == 255 or alpha == "empty":
+        with pytest.raises(UnreadableError, match="nothing is visible on a white background"):
+            read_image(tmp_path / "i.png", 256)
+    else:
+        assert set(read_image(tmp_path / "i.png", 256).ravel().tolist()) == {color, 255}
+
+
+def test_images_of_more_bits_report_clipped_values_and_others_of_8_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        pixels = rng.integers(100, 4000, (6, 6)).astype(np.uint16)
+        write_pixels(tmp_path / "p" / "ab"[number % 2] / f"{number}.png", pixels)
+    write_image(tmp_path / "p" / "a" / "byte.png", (6, 6))
+    warnings = " ".join(loaded(tmp_path / "p", image_range=(500, 3000)).warnings)
+    assert "20 images with more than 8 bits were scaled from the range 500 to 3000 (as declared)" in warnings
+    assert "20 of them have values outside of it, which were clipped" in warnings
+    assert "1 other image has 8 bits and was not scaled" in warnings
+
+
+def test_images_with_one_outlier_report_the_range_of_the_other_values(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        pixels = rng.integers(0, 4096, (40, 40)).astype(np.uint16)
+        pixels[0, 0] = 65535 if number % 3 == 0 else 0
+        write_pixels(tmp_path / "p" / "ab"[number % 2] / f"{number}.png", pixels)
+    (warning,) = loaded(tmp_path / "p").warnings
+    assert re.search(r"99\.8% of the values are between [\d.]+ and 40\d\d, so that little contrast is left", warning)
+    assert "set dataset.image_range" in warning
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_recording_whose_channels_cancel_each_other_is_named(tmp_path: Path, channels: int) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="recordings are read by soundfile")
+    tone = np.frombuffer(TONE, "<i2")
+    soundfile.write(tmp_path / "s.wav", np.stack([tone, -tone] * (channels // 2), axis=1), 8000)
+    with pytest.raises(UnreadableError, match="its channels cancel each other"):
+        read_audio(tmp_path / "s.wav")
+    soundfile.write(tmp_path / "s.wav", np.stack([tone, tone // 2] * (channels // 2), axis=1), 8000)
+    assert len(read_audio(tmp_path / "s.wav")[0]) == len(tone)
+
+
+def test_recording_with_a_data_size_of_0_is_read_to_its_end(tmp_path: Path) -> None:
+    pytest.importorskip("soundfile", reason="recordings are read by soundfile")
+    (tmp_path / "s.wav").write_bytes(wav(36 + len(TONE), 0))
+    check_header(tmp_path / "s.wav", "audio")
+    assert len(read_audio(tmp_path / "s.wav")[0]) == len(TONE) // 2
+    (tmp_path / "s.wav").write_bytes(wav(36 + 12, 0, b"LIST\4\0\0\0INFO"))
+    with pytest.raises(UnreadableError, match="no samples"):
+        check_header(tmp_path / "s.wav", "audio")
+
+
+WRITTEN = [
+    ("w/{}.png", None),
+    ("w\\{}.png", "24 paths with backslashes"),
+    (".\\w\\{}.PNG", "24 paths differ from the names of the files in letter case"),
+    ("W/{}.Png", "24 paths differ from the names of the files in letter case"),
+    ("./w/{}.png", None),
+    ("w//{}.png", None),
+    ("w/../w/{}.png", None),
+    (" w/{}.png ", None),
+]
+
+
+@pytest.mark.parametrize(("form", "warning"), WRITTEN)
+@pytest.mark.parametrize("name", ["metadata.csv", "Metadata.CSV"])
+def test_metadata_paths_are_found_in_the_forms_of_other_systems(
+    tmp_path: Path, form: str, warning: str | None, name: str
+) -> None:
+    for number in range(24):
+        write_image(tmp_path / "w" / f"{number}.png", (4, 4), seed=number)
+    rows = [f"{form.format(number)},{'ab'[number % 2]}" for number in range(24)]
+    (tmp_path / name).write_text("\n".join(["file_name,label", *rows, ""]))
+    warnings = loaded(tmp_path).warnings
+    assert any(text.startswith(warning) for text in warnings) if warning else not warnings
+
+
+@pytest.mark.parametrize(
+    ("form", "hint"),
+    [
+        ("C:\\data\\w\\{}.png", "it is an absolute path of Windows"),
+        ("D:/w/{}.png", "it is an absolute path of Windows"),
+        ("https://example.org/{}.png", "it is a URL"),
+        ("v\\{}.png", "also looked up with slashes"),
+    ],
+)
+def test_metadata_paths_that_cannot_be_found_are_explained(tmp_path: Path, form: str, hint: str) -> None:
+    for number in range(4):
+        write_image(tmp_path / "w" / f"{number}.png", (4, 4), seed=number)
+    rows = [f"{form.format(number)},{'ab'[number % 2]}" for number in range(4)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows, ""]))
+    with pytest.raises((DataError, UsageError), match=hint):
+        loaded(tmp_path)
+
+
+def test_metadata_path_that_two_files_fit_without_letter_case_is_not_guessed(tmp_path: Path) -> None:
+    for number, name in enumerate(("x.png", "X.png")):
+        write_image(tmp_path / "w" / name, (4, 4), seed=number)
+    (tmp_path / "metadata.csv").write_text("file_name,label\nw/x.PNG,a\n")
+    with pytest.raises((DataError, UsageError), match="the file does not exist"):
+        loaded(tmp_path)
+
+
+def test_heif_images_are_read_if_the_package_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="HEIF images are read by pillow-heif")
+    heif.register_heif_opener()
+    for number in range(12):
+        pixels = np.full((16, 16, 3), 20 * number, np.uint8)
+        pixels[:8] = 255 - 20 * number
+        (tmp_path / "p" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "p" / "ab"[number % 2] / f"{number}.heic", quality=100)
+    data = loaded(tmp_path / "p")
+    assert sum(map(len, (data.train, data.validation, data.test))) == 12
+    assert data.train.inputs["image"][0].shape == (16, 16, 3)
+
+
+def test_avif_images_are_read(tmp_path: Path) -> None:
+    features = pytest.importorskip("PIL.features", reason="images are read by Pillow")
+    if not features.check("avif"):
+        pytest.skip("this Pillow does not read AVIF")
+    write_image(tmp_path / "i.avif", (16, 16, 3))
+    assert read_image(tmp_path / "i.avif", 256).shape == (16, 16, 3)

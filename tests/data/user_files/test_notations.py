@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,8 @@ def test_load_targets_with_undeclared_separators_are_refused_too(
 def test_load_ambiguous_separators_name_both_readings(tmp_path: Path, cells: list[str]) -> None:
     with pytest.raises(DataError, match="their meaning is not clear") as raised:
         loaded(table(tmp_path, cells))
-    assert "dataset.thousands=,' to read 1250.0" in str(raised.value)
-    assert "dataset.decimal=,' to read 1.250" in str(raised.value)
+    assert re.search(r"dataset\.thousands=,' to read -?1250\.0", str(raised.value))
+    assert re.search(r"dataset\.decimal=,' to read -?1\.250", str(raised.value))
 
 
 READ: list[tuple[list[str], set[float], str]] = [
@@ -253,3 +254,69 @@ def test_settle_invalid_options_are_refused(tmp_path: Path, options: dict[str, s
     dataset = UserDataset(tmp_path / "t.csv", "table", "regression")
     with pytest.raises(HarnessError, match=next(iter(options))):
         merge(dataset.Options, "dataset", options)
+
+
+QUANTITIES = [
+    ["18-24", "25-34", "35-44", "45+"],
+    ["10\u201320", "20\u201330"],
+    ["1/2", "3/4", "1 1/2"],
+    ["26:00:00", "100:00:01"],
+    ["1h 30m", "2h 5m", "45m 1s"],
+    ["PT1H30M", "PT45M", "P3D"],
+    ["0x1F", "0x2A"],
+    ["<5", ">10", "5-10"],
+    ["1.5\u00b10.1", "2.5\u00b10.1"],
+    ["1st", "2nd", "3rd"],
+    ["48\u00b051'N", "51\u00b030'N"],
+    ["1. M\u00e4rz 2021", "2. M\u00e4rz 2021"],
+]
+
+
+@pytest.mark.parametrize("cells", QUANTITIES)
+def test_load_quantities_that_are_not_numbers_are_reported_as_categories(tmp_path: Path, cells: list[str]) -> None:
+    data = loaded(table(tmp_path, cells), copies="independent")
+    (warning,) = [text for text in data.warnings if "contain numbers" in text]
+    assert f"were read as {len(cells)} categories" in warning
+    declared = loaded(table(tmp_path, cells), categorical_columns=("x",))
+    assert not any("contain numbers" in text for text in declared.warnings)
+
+
+@pytest.mark.parametrize("cells", [["red", "green"], ["A1", "B2"], ["PS5", "PC"], ["one", "two"], ["-", "x"]])
+def test_load_categories_without_quantities_are_not_reported(tmp_path: Path, cells: list[str]) -> None:
+    assert not any("contain numbers" in text for text in loaded(table(tmp_path, cells)).warnings)
+
+
+@pytest.mark.parametrize(
+    ("cells", "value"),
+    [(["-6,22e-02", "1,5e3"], "-6.22e-02"), (["(1,5)", "2,5"], "-1.5"), (["-0,5"], "-0.5"), (["2,5E+3"], "2.5E+3")],
+)
+def test_load_undeclared_separators_are_explained_with_the_value_of_the_example(
+    tmp_path: Path, cells: list[str], value: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(f"--set 'dataset.decimal=,' to read {value},")):
+        loaded(table(tmp_path, cells))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "options"),
+    [
+        ("0,5", "0.5", {"decimal": ","}),
+        ("1.250,5", "1,250.5", {"decimal": ",", "thousands": "."}),
+        ("1,250.5", "1.250,5", {"thousands": ","}),
+        ("1 250,5", "1,250.5", {"decimal": ",", "thousands": " "}),
+    ],
+)
+def test_load_columns_with_different_separators_are_refused_with_the_declared_ones(
+    tmp_path: Path, one: str, other: str, options: dict[str, str]
+) -> None:
+    path = write_csv(tmp_path / "t.csv", {"a": [one] * COUNT, "b": [other] * COUNT, "y": [*range(COUNT)]})
+    with pytest.raises(DataError, match=r"column 'b' contains numbers with other separators than the declared ones"):
+        loaded(path, **options)
+
+
+@pytest.mark.parametrize("first", [2**53 + 1, 10**18, 2**64])
+def test_load_integers_beyond_double_precision_are_reported(tmp_path: Path, first: int) -> None:
+    data = loaded(table(tmp_path, [str(first + n) for n in range(COUNT)]))
+    assert any("are too large to be distinguished from their neighbors" in text for text in data.warnings)
+    exact = loaded(table(tmp_path, [str(2**52 + n) for n in range(COUNT)]))
+    assert not any("too large" in text for text in exact.warnings)

@@ -185,7 +185,7 @@ def test_run_with_encoding_and_time_column_records_how_the_data_were_read(here: 
     arguments = ("run", "--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price")
     refused = invoke(*arguments)
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "if they mean 'Köln', pass --encoding windows-1252" in refused.stderr
+    assert "pass --encoding windows-1252 (dataset.encoding) if they mean 'Köln'" in refused.stderr
     assert not (here / "results").exists()
     done = invoke(*arguments, "--encoding", "windows-1252", "--time-column", "year")
     assert done.exit_code == 0, done.output
@@ -205,3 +205,33 @@ def test_run_stores_warnings_about_the_table_in_the_record(here: Path) -> None:
     assert data is not None
     assert any("'id' seems to contain row numbers" in warning for warning in data.warnings)
     assert any("column 'flat'" in warning for warning in data.warnings)
+
+
+def test_run_warnings_about_own_data_are_said_in_planning_and_once(here: Path) -> None:
+    columns = houses()
+    columns["area"] = [-999 if n % 5 == 0 else n * 1.5 for n in range(40)]
+    path = write_csv(here / "t.csv", columns)
+    arguments = ("run", "--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price")
+    expected = "Warning: t.csv: column 'area': 8 cells are -999, far from all others"
+    planned = invoke(*arguments, "--dry-run")
+    assert (planned.exit_code, planned.stderr.count(expected)) == (0, 1), planned.output
+    assert expected not in invoke(*arguments, "--dry-run", "--quiet").output
+    done = invoke(*arguments)
+    assert (done.exit_code, done.stderr.count(expected)) == (0, 1), done.output
+    assert done.stderr.index(expected) < done.stderr.index("[1/1]")
+    record = record_of(here / "results")
+    assert isinstance(record.outcome, Success)
+    assert record.spec.source is not None
+    assert record.provenance.data is not None
+    assert set(record.spec.source.warnings) <= set(record.provenance.data.warnings)
+    summary = invoke("data", "info", str(path), "--task", "regression", "--target-column", "price")
+    assert all(" ".join(warning.split()[:5]) in summary.output for warning in record.spec.source.warnings)
+
+
+def test_run_task_option_that_the_data_do_not_satisfy_is_refused_in_planning(here: Path) -> None:
+    path = write_csv(here / "t.csv", houses())
+    arguments = ("--dataset", str(path), "--target-column", "price", "--set", "task.missing=error")
+    refused = invoke("run", "--task", "regression", *arguments, *MODEL, "--dry-run")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "missing or infinite numbers" in refused.stderr
+    assert "column 'area'" in refused.stderr

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from own_files import write_csv, write_image
 
-from harness import RawData
+from harness import DataError, RawData
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.spelling import composed, lookalikes, skeleton
 
@@ -105,3 +105,43 @@ def test_skeleton_ignores_case_invisible_characters_and_blanks(name: str) -> Non
 def test_reported_labels_show_what_cannot_be_seen() -> None:
     (warning,) = lookalikes(["cat", "cat\u200b"], "label")
     assert r"'cat' and 'cat\u200b'" in warning
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["true", "false", "1"],
+        ["TRUE", "yes", "no"],
+        ["0", "1", "true", "false"],
+        ["ja", "nein", "1"],
+        ["t", "f", "true"],
+        ["wahr", "falsch", "true"],
+        ["oui", "non", "yes"],
+        ["0", "1", "1.0"],
+    ],
+)
+def test_labels_that_mean_true_and_false_in_several_words_are_reported(tmp_path: Path, words: list[str]) -> None:
+    columns = {"text": [f"text {n}" for n in range(60)], "label": [words[n % len(words)] for n in range(60)]}
+    warnings = loaded(write_csv(tmp_path / "t.csv", columns), "text").warnings
+    assert any("labels seem to mean only true and false, but are treated as different" in text for text in warnings)
+
+
+@pytest.mark.parametrize("words", [["true", "false"], ["yes", "no", "maybe"], ["1", "0", "2"], ["on", "off"]])
+def test_other_labels_are_not_taken_for_true_and_false(tmp_path: Path, words: list[str]) -> None:
+    columns = {"text": [f"text {n}" for n in range(60)], "label": [words[n % len(words)] for n in range(60)]}
+    assert loaded(write_csv(tmp_path / "t.csv", columns), "text").warnings == ()
+
+
+@pytest.mark.parametrize("text", ["\u200b\u200b", "\u00ad", "\ufeff", "\u200e \u3000", "\x07", "\u2060"])
+def test_texts_of_invisible_characters_are_empty(tmp_path: Path, text: str) -> None:
+    columns = {"text": [text if n == 3 else f"text {n}" for n in range(30)], "label": ["ab"[n % 2] for n in range(30)]}
+    with pytest.raises(DataError, match=r"row 4 \(line 5\): the text in column 'text' is empty"):
+        loaded(write_csv(tmp_path / "t.csv", columns), "text")
+
+
+def test_text_with_half_of_a_character_is_named(tmp_path: Path) -> None:
+    rows = [f'{{"text": "text {n}", "label": "{"ab"[n % 2]}"}}' for n in range(30)]
+    rows[3] = '{"text": "a \\ud800 b", "label": "a"}'
+    (tmp_path / "t.jsonl").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=r"row 4 \(line 4\): the text in column 'text' contains half of a character"):
+        loaded(tmp_path / "t.jsonl", "text")

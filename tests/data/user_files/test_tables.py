@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,11 @@ BAD_ROWS = [
         b"a,b\n" + b"1,2,\n" * 100 + b"1,2,x\n",
         "row 101 (line 102): expected 2 cells as in the header, found 3",
     ),
-    ("t.csv", b'a,b\n"x\ny",2,3\n"1\n2",2\n', "row 1 (line 2): expected 2 cells as in the header, found 3"),
+    (
+        "t.csv",
+        b'a,b\n"x\ny",2,3\n"1\n2",2\n',
+        "row 1 (line 2): lines 2 to 3: expected 2 cells as in the header, found 3",
+    ),
     ("t.csv", b'a,b\n1,2\nx,"open,2\n', "row 2 (line 3): the quote opened in this row is never closed"),
     ("t.csv", b'a,b\n"x" ,2\n1,2\n', "row 1 (line 2): there are spaces after a quote; remove them"),
     ("t.csv", b"a,b\n1,2\na,b\n", "row 2 (line 3): the row repeats the header"),
@@ -270,7 +275,10 @@ WORDS = st.text("abc ,;'", max_size=6)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=8), st.data(), st.booleans(), st.sampled_from(["\n", "\r\n"])
+    st.lists(st.tuples(WORDS, WORDS).filter(lambda row: row != ("a", "b")), min_size=1, max_size=8),
+    st.data(),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
 )
 def test_read_table_unbalanced_quote_costs_only_its_row(
     tmp_path: Path, rows: list[tuple[str, str]], data: st.DataObject, quoted: bool, end: str
@@ -404,3 +412,70 @@ def test_read_table_two_quotes_too_many_cost_only_their_rows(tmp_path: Path) -> 
     table, problems = read(tmp_path / "t.csv", "skip")
     assert table.columns == {"a": ["1", "3", "5"], "b": ["2", "4", "6"]}
     assert problems.details()["skipped_rows"] == 2
+
+
+SENTENCES = [
+    ("windows-1250", "Za\u017c\u00f3\u0142\u0107 g\u0119\u015bl\u0105 ja\u017a\u0144, \u0141\u00f3d\u017a"),
+    ("iso-8859-2", "P\u0159\u00edli\u0161 \u017elu\u0165ou\u010dk\u00fd k\u016f\u0148 \u00fap\u011bl"),
+    ("windows-1251", "\u041e\u0442\u043b\u0438\u0447\u043d\u044b\u0439 \u0442\u043e\u0432\u0430\u0440"),
+    ("koi8-r", "\u041e\u0442\u043b\u0438\u0447\u043d\u044b\u0439 \u0442\u043e\u0432\u0430\u0440"),
+    ("iso-8859-5", "\u041e\u0442\u043b\u0438\u0447\u043d\u044b\u0439 \u0442\u043e\u0432\u0430\u0440"),
+    ("cp866", "\u041e\u0442\u043b\u0438\u0447\u043d\u044b\u0439 \u0442\u043e\u0432\u0430\u0440"),
+    ("windows-1253", "\u03a0\u03bf\u03bb\u03cd \u03ba\u03b1\u03bb\u03cc \u03c0\u03c1\u03bf\u03ca\u03cc\u03bd"),
+    ("windows-1254", "\u00c7ok te\u015fekk\u00fcr, ya\u011fmur"),
+    ("windows-1255", "\u05de\u05d5\u05e6\u05e8 \u05de\u05e6\u05d5\u05d9\u05df"),
+    ("windows-1256", "\u0645\u0646\u062a\u062c \u0645\u0645\u062a\u0627\u0632"),
+    ("shift_jis", "\u3068\u3066\u3082\u826f\u3044\u5546\u54c1\u3067\u3059\u3002"),
+    ("euc_jp", "\u3068\u3066\u3082\u826f\u3044\u5546\u54c1\u3067\u3059\u3002"),
+    ("gb18030", "\u975e\u5e38\u597d\u7684\u5546\u54c1\uff0c\u670d\u52a1\u5f88\u597d"),
+    ("big5", "\u975e\u5e38\u597d\u7684\u5546\u54c1"),
+    ("cp949", "\uc544\uc8fc \uc88b\uc740 \uc0c1\ud488\uc785\ub2c8\ub2e4"),
+    ("cp850", "Sch\u00f6ne Gr\u00fc\u00dfe aus M\u00fcnchen"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "text"), SENTENCES)
+def test_read_table_encodings_are_suggested_with_the_words_that_they_mean(
+    tmp_path: Path, encoding: str, text: str
+) -> None:
+    (tmp_path / "t.tsv").write_bytes(f"a\n{text}\nplain\n".encode(encoding))
+    with pytest.raises(DataError) as raised:
+        read(tmp_path / "t.tsv", "skip")
+    found = re.search(rf"{encoding}(?: \(dataset\.encoding\))? if they mean '([^']+)'", str(raised.value))
+    assert found is not None, raised.value
+    assert found[1] in text
+
+
+@pytest.mark.parametrize("text", [text for _, text in SENTENCES])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_read_table_utf16_without_a_mark_is_recognized_in_every_script(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(f'a,b\n"{text}",x\n'.encode(encoding))
+    with pytest.raises(DataError, match=rf"seems to be encoded as UTF-16 .*--encoding {encoding}"):
+        read(tmp_path / "t.csv", "skip")
+
+
+def test_read_table_escape_sequences_of_iso_2022_are_recognized(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("a\n\u3068\u3066\u3082\n".encode("iso2022_jp"))
+    with pytest.raises(DataError, match=r"escape sequences of ISO 2022; pass --encoding iso2022_jp"):
+        read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [item for item in SENTENCES if item[0] in ("koi8-r", "shift_jis", "cp866")]
+)
+def test_read_table_declared_encoding_in_which_nothing_is_legible_is_doubted(
+    tmp_path: Path, encoding: str, text: str
+) -> None:
+    (tmp_path / "t.tsv").write_bytes(f"a\n{text}\n".encode(encoding))
+    (warning,) = read_table(tmp_path / "t.tsv", Problems("t", "error"), encoding="latin-1").warnings
+    assert f"was read as latin-1 as declared, but it looks like {encoding}" in warning
+    assert not read_table(tmp_path / "t.tsv", Problems("t", "error"), encoding=encoding).warnings
+
+
+def test_read_table_byte_order_marks_of_joined_files_are_ignored_and_reported(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("\ufeff\ufeffa,b\n1,2\n\ufeff3,4\n", encoding="utf-8")
+    table, _ = read(tmp_path / "t.csv")
+    assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
+    assert table.warnings[0].startswith("2 byte order marks (U+FEFF) inside the file")

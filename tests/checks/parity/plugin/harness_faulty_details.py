@@ -431,6 +431,18 @@ class InfiniteLater(Counting):
         return loss
 
 
+class UndefinedGradients(Counting):
+    """Compute gradients that are not finite from the third step on."""
+
+    def _backward(self, batch: Batch) -> Any:
+        loss = super()._backward(batch)
+        if self.count >= 3 or getattr(self, "broken", False):
+            self.broken = True
+            for parameter in self._trainable:
+                parameter.grad = torch.full_like(parameter, float("nan"))
+        return loss
+
+
 class StalePredictions(Counting):
     """Predict with the weights before the last step."""
 
@@ -588,6 +600,34 @@ class PairedMasks(TorchSession):
         return super()._backward(batch)
 
 
+class SlowMasks(TorchSession):
+    """Redraw a quarter of each dropout mask in a step and keep the rest."""
+
+    redrawn = 0.25
+    drawn: list[Any] | None = None
+
+    def _backward(self, batch: Batch) -> Any:
+        drawn, place = self.drawn or [], 0
+        self.drawn = drawn
+
+        def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+            nonlocal place
+            if not training or not p:
+                return x
+            new = torch.rand_like(x)
+            if place < len(drawn) and drawn[place].shape == x.shape:
+                new = torch.where(torch.rand_like(x) < self.redrawn, new, drawn[place])
+            drawn[place : place + 1] = [new]
+            place += 1
+            return x * (new >= p) / (1 - p)
+
+        own, F.dropout = F.dropout, dropout
+        try:
+            return super()._backward(batch)
+        finally:
+            F.dropout = own
+
+
 class DropoutStops(Counting):
     """Apply no dropout after 100 steps."""
 
@@ -603,10 +643,10 @@ class DropoutStops(Counting):
 
 SESSIONS: dict[str, list[type[TorchSession]]] = {
     "optimizer": [
-        UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop, SharedState,
-        HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer, InfiniteLater,
-        StalePredictions, InvertedMomentum, ConstantStatistics, StatisticsInPrediction, BatchStatistics,
-        StuckInEvaluation,
+        UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop,
+        SharedState, HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer,
+        InfiniteLater, UndefinedGradients, StalePredictions, InvertedMomentum, ConstantStatistics,
+        StatisticsInPrediction, BatchStatistics, StuckInEvaluation,
     ],
     "epsilon": [EpsilonInside, EpsilonUncorrected],
     "momentum": [AveragedMomentum],
@@ -618,6 +658,6 @@ SESSIONS: dict[str, list[type[TorchSession]]] = {
     "warmup_fraction": [LateWarmupEnd],
     "batch_size": [SummedParts, UnequalParts, RepeatedEpoch],
     "label_smoothing": [SmoothedShort, UnsmoothedReport],
-    "dropout": [CyclicMasks, LongCyclicMasks, PairedMasks, DropoutStops],
+    "dropout": [CyclicMasks, LongCyclicMasks, PairedMasks, SlowMasks, DropoutStops],
 }  # fmt: skip
 """Sessions by the field of the recipe to which their fault belongs."""

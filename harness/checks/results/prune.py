@@ -1,0 +1,73 @@
+"""Selection and removal of runs that are not needed any more."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import RecordError
+from harness.records import Failure, RunSpec
+from harness.records.scratch import PREFIX
+from harness.records.store import StoredRun
+
+
+@dataclass(frozen=True)
+class Removable:
+    """A run that can be removed."""
+
+    run: StoredRun
+    reason: str
+
+
+def removable(
+    runs: Iterable[StoredRun],
+    *,
+    failed: bool = False,
+    keep: int | None = None,
+    selected: Callable[[RunSpec], bool] = lambda _: True,
+) -> list[Removable]:
+    """Return the runs that can be removed, with the reasons, ordered by start time.
+
+    These are the failed runs of a specification of which a later run succeeded; with `failed`, all failed runs; and,
+    with `keep`, all but the newest `keep` successful runs of each specification. Only runs whose specification
+    `selected` accepts are returned. Raises ValueError if `keep` is not positive.
+    """
+    if keep is not None and keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}")
+    by_key: dict[str, list[StoredRun]] = defaultdict(list)
+    for run in runs:
+        if selected(run.record.spec):
+            by_key[run.record.request_key or run.record.key].append(run)
+    found = []
+    for repeats in by_key.values():
+        repeats.sort(key=lambda run: run.record.started_at)
+        done = [run for run in repeats if not isinstance(run.record.outcome, Failure)]
+        for run in repeats:
+            if isinstance(run.record.outcome, Failure):
+                later = [other for other in done if other.record.started_at > run.record.started_at]
+                if later:
+                    found.append(Removable(run, f"failed, and {later[0].record.run_id} succeeded later"))
+                elif failed:
+                    found.append(Removable(run, f"failed: {run.record.outcome.kind}"))
+        if keep is not None:
+            found += [Removable(run, f"older than the newest {keep} repeats") for run in done[:-keep]]
+    return sorted(found, key=lambda each: (each.run.record.started_at, each.run.record.run_id))
+
+
+def remove(run: StoredRun) -> None:
+    """Remove the directory of a run. Raises `harness.RecordError`.
+
+    The directory gets a hidden name first, so that an incomplete directory is never taken for a run.
+    """
+    hidden = run.path.with_name(f"{PREFIX}removed-{run.path.name}")
+    try:
+        if run.path.is_symlink():
+            run.path.unlink()
+            return
+        run.path.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise RecordError(f"{Path(error.filename or run.path)}: cannot be removed: {error.strerror}") from None

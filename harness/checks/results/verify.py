@@ -1,0 +1,66 @@
+"""Verification of the files in a results directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.records import Failure
+from harness.records.reading import is_stored
+from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
+
+
+def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
+    """Yield each run with the problems of its files, and first the problems of directories that are not runs.
+
+    A record must be readable and valid, and its key and name must follow from its specification. The raw samples and
+    the saved weights must have the recorded digests. `harness audit` checks a single run more thoroughly.
+
+    Raises `harness.RecordError` if the directory cannot be read.
+    """
+    loaded = Store(results).load()
+    yield None, loaded.problems
+    for run in loaded.runs:
+        yield run, [*_identity(run), *_arrays(run), *_weights(run)]
+
+
+def _identity(run: StoredRun) -> list[str]:
+    record = run.record
+    problems = []
+    if record.key != record.spec.key:
+        problems.append(f"{run.path}: the key in the record is not the key of its specification")
+    if record.run_id != run.path.name:
+        problems.append(f"{run.path}: the record has the id {record.run_id!r}")
+    return problems
+
+
+def _arrays(run: StoredRun) -> list[str]:
+    from harness.records.arrays import digest
+    from harness.records.samples import stored
+
+    record = run.record
+    if isinstance(record.outcome, Failure):
+        return []
+    recorded = record.outcome.evidence.arrays_digest if record.outcome.evidence else ""
+    if not is_stored(run.path / ARRAYS):
+        return [f"{run.path / ARRAYS}: missing"] if recorded else []
+    try:
+        actual = digest(stored(run))
+    except HarnessError as error:
+        return [str(error)]
+    return [f"{run.path / ARRAYS}: the SHA-256 is not the recorded one"] if recorded and actual != recorded else []
+
+
+def _weights(run: StoredRun) -> list[str]:
+    from harness.execute.weights import load
+    from harness.records.arrays import digest
+
+    path, recorded = run.path / WEIGHTS, run.record.provenance.final_weights_digest
+    if not is_stored(path) or recorded is None:
+        return []
+    try:
+        actual = digest(load(path))
+    except HarnessError as error:
+        return [str(error)]
+    return [f"{path}: the SHA-256 is not the recorded one"] if actual != recorded else []

@@ -1,0 +1,119 @@
+"""The commands ``harness results``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness.cli import options
+from harness.cli.output import counted, echo, say
+
+
+@click.group(cls=options.SuggestingGroup, short_help="Merge, prune and verify results directories.")
+def results() -> None:
+    """Merge, prune and verify results directories.
+
+    \b
+    Examples:
+      harness results merge laptop/results server/results --results all
+      harness results prune --keep 3
+      harness results verify
+    """
+
+
+@results.command(short_help="Add the runs of other results directories.")
+@click.argument("others", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
+@options.results
+def merge(others: tuple[Path, ...], results: str | None) -> None:
+    """Add the runs of the results directories DIR to the results directory, with their files and parity verdicts.
+
+    Equal records are the same run, so merging again changes nothing. Repeats of a run are numbered by the times at
+    which they started, which may change the ids of runs; the order of the directories does not matter. The exit status
+    is 1 if something could not be merged.
+
+    \b
+    Examples:
+      harness results merge laptop/results server/results --results all
+    """
+    from harness.checks.results.merge import merge as merge_into
+    from harness.records.store import results_dir
+
+    target = results_dir(results)
+    merged = merge_into(target, others)
+    for old, new in merged.renamed.items():
+        say(f"{old} is now {new}")
+    for problem in merged.problems:
+        say(f"Warning: {problem}")
+    echo(
+        f"{target}: {counted(merged.added, 'run')} added, {merged.present} already present, "
+        f"{counted(merged.verdicts, 'parity verdict')} added"
+    )
+    if merged.problems:
+        raise click.exceptions.Exit(1)
+
+
+@results.command(short_help="Remove failed and superseded runs.")
+@click.option("--failed", is_flag=True, help="Remove all failed runs, not only those that succeeded later.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=options.with_default("Keep only the newest N successful repeats of each run.", "all"),
+)
+@options.filters("task", "dataset", "model", "backend")
+@click.option("--yes", is_flag=True, help="Remove the runs. Without this option, they are only listed.")
+@options.results
+def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
+    """List the runs that are not needed any more, or remove them with --yes.
+
+    These are failed runs whose specification succeeded later and, if requested, all failed runs or old repeats.
+
+    \b
+    Examples:
+      harness results prune
+      harness results prune --keep 3 --task nlp --yes
+    """
+    from harness.checks.results.prune import removable, remove
+    from harness.records.store import Store, results_dir
+
+    store = Store(results_dir(results))
+    loaded = store.load()
+    for problem in loaded.problems:
+        say(f"Warning: {problem}")
+    found = removable(loaded.runs, failed=failed, keep=keep, selected=lambda spec: options.matches(spec, filters))
+    for each in found:
+        echo(f"{each.run.record.run_id}: {each.reason}")
+        if yes:
+            remove(each.run)
+    count = counted(len(found), "run")
+    echo(f"{store.path}: {count} removed" if yes else f"{store.path}: {count} can be removed with --yes")
+
+
+@results.command(short_help="Check that the files of all runs are complete and unchanged.")
+@options.results
+def verify(results: str | None) -> None:
+    """Check the files of all runs: records must be valid, and raw samples and weights must have the recorded digests.
+
+    The exit status is 1 if there is a problem. `harness audit` checks a single run more thoroughly.
+
+    \b
+    Examples:
+      harness results verify --results results/reference/defaults
+    """
+    from harness.checks.results.verify import verify as check
+    from harness.errors import UsageError
+    from harness.records.store import results_dir
+
+    directory = results_dir(results)
+    if not directory.is_dir():
+        raise UsageError(f"{directory}: this results directory does not exist; choose another one with --results DIR")
+    runs = problems = 0
+    for run, found in check(directory):
+        runs += run is not None
+        problems += len(found)
+        for problem in found:
+            echo(problem)
+    echo(f"{directory}: {counted(runs, 'run')} checked, {counted(problems, 'problem')} found")
+    if problems:
+        raise click.exceptions.Exit(1)
