@@ -110,6 +110,7 @@ def call_in_child(
     on_event: Callable[[Any], None] | None = None,
     limit_option: str = "",
     lifeline: io.FileIO | None = None,
+    interpreter: str | None = None,
 ) -> ResultT | Failure:
     """Call a module-level function in a child process and return its result, or a `Failure` if there is no result.
 
@@ -122,7 +123,8 @@ def call_in_child(
     or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM,
     then SIGKILL after a wait). `limit_option` is the command-line option that sets `timeout_s`, if there is one, such
     as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. The child also ends when
-    `lifeline` reaches its end; by default, this pipe is created here. Raises `harness.RecordError` if the job cannot be
+    `lifeline` reaches its end; by default, this pipe is created here. The child is executed by the Python interpreter
+    at the path `interpreter`, by default that of this process. Raises `harness.RecordError` if the job cannot be
     written.
     """
     answer: ResultFrame | FailureFrame | None = None
@@ -166,6 +168,7 @@ def call_in_child(
             notes=notes,
             environment=environment,
             lifeline=lifeline,
+            interpreter=interpreter,
         )
         if isinstance(answer, FailureFrame) and not ended.timed_out:
             return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
@@ -210,8 +213,12 @@ def calls_in_children(
         ]
 
 
-def run_program(command: Sequence[str], *, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run a short external program without input until it ends, and return its exit status and output.
+def run_program(
+    command: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run an external program without input until it ends, and return its exit status and output.
+
+    `environment` contains its environment variables, which are by default those of this process.
 
     Raises OSError if the program cannot be started, and TimeoutError, a subclass, if it is killed after `timeout_s`
     seconds.
@@ -224,6 +231,7 @@ def run_program(command: Sequence[str], *, timeout_s: float) -> subprocess.Compl
             text=True,
             errors="replace",
             timeout=timeout_s,
+            env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -241,6 +249,7 @@ def run_process(
     is_complete: Callable[[], bool] = lambda: False,
     notes: Callable[[], list[str]] = list,
     lifeline: io.FileIO | None = None,
+    interpreter: str | None = None,
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
@@ -260,7 +269,7 @@ def run_process(
         kept = stack.enter_context(Log(log))
         passed = (channel.fileno(), lifeline.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments, *map(str, passed), str(os.getpid())],
+            [interpreter or sys.executable, "-P", "-m", module, *arguments, *map(str, passed), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -80,6 +80,17 @@ class Selection:
             shared=True,
         ),
     )
+    envs: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "env",
+            "Environment in which the run is executed: current, or a name from `harness env list`.",
+            default="current",
+            several=True,
+            shared=True,
+        ),
+    )
+    """Names of environments, or an empty tuple for the environment of the command, which is named ``current``."""
     devices: tuple[str, ...] = field(
         default=("auto",),
         metadata=_option("device", "Device: auto, cpu, cuda or cuda:N.", default="auto", several=True, shared=True),

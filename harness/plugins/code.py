@@ -37,7 +37,7 @@ def import_object(value: str) -> Any:
     the module raises are passed on.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
-    source = Path(value) if is_file(value) else _source(module_name)
+    source = Path(value) if is_file(value) else source_of(module_name)
     _refuse_other_major(source)
     imported = _import_file(Path(value)) if is_file(value) else importlib.import_module(module_name)
     for attribute in filter(None, attributes.split(".")):
@@ -70,16 +70,17 @@ def with_digest(ref: PluginRef) -> PluginRef:
     return msgspec.structs.replace(ref, code_digest=digest(ref.value))
 
 
-def digest(value: str) -> str:
+def digest(value: str, find: Callable[[str], Path | None] | None = None) -> str:
     """Return the SHA-256 (hex) of the paths and contents of a plugin's Python files.
 
     If the plugin is part of a package, the digest covers all files in the top-level package. It is empty if a file
-    cannot be read, for example because the plugin is in a zip file.
+    cannot be read, for example because the plugin is in a zip file. `find` returns the source file of a top-level
+    module or package; by default, it is searched for in this process's import path.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}
     else:
-        source = _source(value.partition(":")[0].partition(".")[0])
+        source = (find or source_of)(value.partition(":")[0].partition(".")[0])
         if source is None:
             return ""
         folder = source.parent
@@ -97,7 +98,7 @@ def digest(value: str) -> str:
     return total.hexdigest()
 
 
-def _source(module_name: str) -> Path | None:
+def source_of(module_name: str) -> Path | None:
     """Return a module's source file without importing the module, or None if the module has no source file."""
     try:
         spec = importlib.util.find_spec(module_name)

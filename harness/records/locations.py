@@ -1,4 +1,4 @@
-"""The cache directory of the user."""
+"""The directories of the user."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from pathlib import Path
 
 def cache_dir() -> Path:
     """Return the cache folder: ``HARNESS_CACHE``, or the platform's default (``~/.cache/harness`` on Linux)."""
-    configured = os.environ.get("HARNESS_CACHE")
-    if configured:
-        return Path(os.path.expanduser(configured)).absolute()  # noqa: PTH111 - it does not raise for an unknown user
+    if configured := _configured("HARNESS_CACHE"):
+        return configured
     import platformdirs
 
     return platformdirs.user_cache_path("harness", appauthor=False)
+
+
+def environments_dir() -> Path:
+    """Return the folder of the named environments: ``HARNESS_ENVS``, or the folder ``environments`` in the platform's
+    data directory (``~/.local/share/harness`` on Linux)."""
+    if configured := _configured("HARNESS_ENVS"):
+        return configured
+    import platformdirs
+
+    return platformdirs.user_data_path("harness", appauthor=False) / "environments"
+
+
+def _configured(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(os.path.expanduser(value)).absolute() if value else None  # noqa: PTH111 - does not raise

@@ -339,6 +339,9 @@ class Environment(Struct, frozen=True, kw_only=True):
     """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified, or None for an installed
     package.
     """
+    lock_digest: str = ""
+    """SHA-256 (hex) of the lock of the named environment, or an empty string for the environment of the command. The
+    lock is saved next to the record as ``environment.lock``."""
 
 
 class Provenance(Struct, frozen=True, kw_only=True):

@@ -133,6 +133,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """True to compile the model with the backend's compiler."""
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
+    env: str = ""
+    """Name of the environment (``harness env``) in which the run is executed, or an empty string for the environment of
+    the command."""
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
@@ -154,8 +157,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The path of a checkpoint is omitted. For runs without a checkpoint, the whole field is omitted, so that the keys
-        of older runs remain unchanged. A user-provided data file is identified by the digest of its content, which is
+        The path of a checkpoint is omitted. For runs without a checkpoint or a named environment, these fields are
+        omitted, so that the keys of older runs remain unchanged. A user-provided data file is identified by the digest of its content, which is
         one of the dataset options, and not by its name or path.
         """
         return key_of(msgspec.to_builtins(self))
@@ -168,9 +171,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """Task, model, backend, published split and seed, for progress messages."""
+        """Task, model, backend, environment, published split and seed, for progress messages."""
+        env = [self.env] if self.env else []
         split = [] if self.split is None else [f"split {self.split}"]
-        return " · ".join([self.task, self.model, self.backend, *split, f"seed {self.seed}"])
+        return " · ".join([self.task, self.model, self.backend, *env, *split, f"seed {self.seed}"])
 
     @property
     def split(self) -> int | None:
@@ -183,6 +187,8 @@ def key_of(values: dict[str, Any]) -> str:
     values = dict(values)
     if values.pop("source", None) is not None:
         values["dataset"] = ""
+    if not values.get("env"):
+        values.pop("env", None)
     if (pretrained := values.pop("pretrained", None)) is not None:
         place, digest = pretrained["path"], pretrained["digest"]
         values["pretrained"] = {**pretrained, "path": ""}
