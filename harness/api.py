@@ -122,6 +122,7 @@ def run(
     *,
     dataset: str | os.PathLike[str] | Iterable[str] = (),
     model: str | Iterable[str] = (),
+    env: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
@@ -159,6 +160,9 @@ def run(
         Names of datasets, or paths to files and directories with your own data. By default, the task's default dataset.
     model : str or iterable of str, optional
         Names of models or model families. By default, the task's default model.
+    env : str or iterable of str, optional
+        Names of environments created with ``harness env create``, in which the runs are executed. ``"current"`` is the
+        environment of this process, which is the default.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     precision : str or iterable of str, default="fp32"
@@ -238,6 +242,7 @@ def run(
             "dataset": dataset,
             "model": model,
             "backend": backend,
+            "env": env,
             "device": device,
             "precision": precision,
             "seed": seed,

@@ -45,8 +45,9 @@ def described(record: RunRecord) -> dict[str, str]:
     environment = record.environment
     drivers = {"driver": environment.gpus[0].driver} if environment.gpus else {}
     commit = {"commit": environment.git_commit[:12]} if environment.git_commit else {}
+    lock = {"environment lock": environment.lock_digest[:8]} if environment.lock_digest else {}
     place = {"os": environment.os, "kernel": environment.kernel, **drivers}
-    return settings_of(record.spec) | machine_of(record) | place | software_of(record) | commit
+    return settings_of(record.spec) | machine_of(record) | place | software_of(record) | lock | commit
 
 
 def differences(firsts: list[RunRecord]) -> list[str]:
@@ -67,12 +68,18 @@ def differences(firsts: list[RunRecord]) -> list[str]:
         for index in indices:
             backend = firsts[index].spec.backend
             same_backend = [software[other] for other in indices if firsts[other].spec.backend == backend]
-            shown = {name: settings[index].get(name, "none") for name in differing}
+            shown = {name: settings[index].get(name, absent(name)) for name in differing}
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
             shown.pop("compile", None)
             compiled = firsts[index].spec.compile  # listed even if all rows have the same value
             texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
     return texts
+
+
+def absent(name: str) -> str:
+    """Return the text for a setting that `settings_of` omits for some specs: ``current`` for the environment of the
+    command, else ``none``."""
+    return "current" if name == "env" else "none"
 
 
 def varying(specs: Sequence[RunSpec]) -> list[str]:
@@ -90,7 +97,7 @@ def settings_of(spec: RunSpec) -> dict[str, str]:
             flat.pop("dataset.split", None)  # the caller lists the row's splits
             if name == "dataset_options" and spec.source is not None:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
-        elif name not in (*IDENTITY, "seed", "source", "pretrained"):
+        elif name not in (*IDENTITY, "seed", "source", "pretrained") and (name != "env" or value):
             flat[name] = _plain(value)
     if spec.pretrained is not None:
         flat["pretrained"] = f"{spec.pretrained.name}@{spec.pretrained.digest[:8]}"

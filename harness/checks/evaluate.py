@@ -14,6 +14,7 @@ from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, saved_weights
 from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
+from harness.plugins.environments import interpreter
 from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
 from harness.records.arrays import read_arrays, write_arrays
 from harness.records.reading import is_stored
@@ -92,6 +93,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
             EvaluationJob(spec=spec, plugins=catalog.refs_for(spec), weights=str(weights.absolute())),
             timeout_s=timeout_s,
             environment=child_environment(spec),
+            interpreter=interpreter(spec.env),
             directory=directory,
             limit_option="--timeout",
         )

@@ -57,7 +57,7 @@ def print_plan(decisions: Sequence[Decision], estimates: Sequence[Estimate | Non
 
 
 def _values(spec: RunSpec, names: Sequence[str]) -> list[str]:
-    from harness.analysis.differences import settings_of
+    from harness.analysis.differences import absent, settings_of
 
     settings = settings_of(spec)
-    return [settings.get(name, "none") for name in names]
+    return [settings.get(name, absent(name)) for name in names]

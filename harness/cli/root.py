@@ -29,6 +29,7 @@ _COMMANDS = {
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",
     "plugin": "harness.cli.plugin:plugin",
+    "env": "harness.cli.env:env",
     "doctor": "harness.cli.doctor:doctor",
     "selftest": "harness.cli.selftest:selftest",
 }

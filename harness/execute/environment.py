@@ -9,8 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from harness.errors import UsageError
 from harness.execute.child import run_program
 from harness.measure import environment
+from harness.plugins import environments as named
 from harness.records import Environment
 
 _GIT_TIMEOUT_S = 20.0
@@ -21,14 +23,18 @@ def collect(packages: Iterable[str] = ()) -> Environment:
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
 
 
-def collect_failed(packages: Iterable[str]) -> Environment:
-    """Return the environment of a failed run.
+def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
+    """Return the environment of a failed run, which was executed in the named environment `env`.
 
     If too many files are open, it contains only facts that are known without reading files.
     """
     try:
-        return collect(packages)
-    except OSError:
+        described = collect(packages)
+        if not env:
+            return described
+        python, versions = named.python_version(env), named.load(env).versions((*environment.CORE_PACKAGES, *packages))
+        return msgspec.structs.replace(described, python=python, packages=versions)
+    except (OSError, UsageError):
         return Environment(
             os=platform.system(),
             kernel=f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -12,6 +12,7 @@ import msgspec
 
 from harness.errors import UnknownNameError
 from harness.measure import environment
+from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
@@ -114,7 +115,7 @@ class _Here:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._environment = environment.collect()
-        self._versions: dict[str, Mapping[str, str]] = {}
+        self._versions: dict[tuple[str, str], Mapping[str, str]] = {}
         self._digests: dict[PluginRef, str] = {}
 
     def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: Collection[str]) -> str | None:
@@ -122,6 +123,7 @@ class _Here:
         record = run.record
         changed = (
             _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
+            or self._other_lock(record, spec)
             or _first_change("", self._with_python(record), self._packages(spec))
             or _other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
         )
@@ -136,10 +138,22 @@ class _Here:
         return None
 
     def _packages(self, spec: RunSpec) -> Mapping[str, str]:
-        if spec.backend not in self._versions:
+        place = spec.backend, spec.env
+        if place not in self._versions:
             names = (*environment.CORE_PACKAGES, *self._catalog.backend(spec.backend).packages)
-            self._versions[spec.backend] = {"Python": self._environment.python, **environment.versions(names)}
-        return self._versions[spec.backend]
+            versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
+            self._versions[place] = {"Python": environments.python_version(spec.env), **versions}
+        return self._versions[place]
+
+    def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
+        """Return a message if the packages of the named environment were changed since the run.
+
+        A change of the packages that the record lists is described by their versions instead.
+        """
+        same = record.environment.lock_digest == environments.lock_digest(spec.env)
+        if same or _first_change("", self._with_python(record), self._packages(spec)):
+            return None
+        return f"the lock of environment {spec.env!r} changed"
 
     def _with_python(self, record: RunRecord) -> Mapping[str, str]:
         # For a run that ended before it recorded its packages, only the version of Python is compared.

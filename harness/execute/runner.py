@@ -17,8 +17,10 @@ from harness.execute.failures import tail
 from harness.execute.interrupts import Interrupts
 from harness.execute.worker import RunJob, carry_out
 from harness.measure.roofline import lookup
+from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
+from harness.plugins.environments import LOCK as ENVIRONMENT_LOCK
 from harness.plugins.events import Events
 from harness.records import (
     EpochEnded,
@@ -27,10 +29,12 @@ from harness.records import (
     MetricCalled,
     ParityMark,
     PhaseStarted,
+    PluginRef,
     Provenance,
     RunRecord,
     RunSpec,
 )
+from harness.records.files import write_new
 from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
 
@@ -121,8 +125,8 @@ def run_all(
     `harness.CombinationError` if the plugins for one of the specs are not installed.
     """
     check_limit(timeout_s)
-    for spec in specs:
-        catalog.refs_for(spec)
+    for env, refs in _plugins_by_environment(specs, catalog).items():
+        environments.check(env, refs)
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
@@ -152,6 +156,13 @@ def run_all(
             if isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted":
                 raise KeyboardInterrupt
     return records
+
+
+def _plugins_by_environment(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, set[PluginRef]]:
+    found: dict[str, set[PluginRef]] = {}
+    for spec in specs:
+        found.setdefault(spec.env, set()).update(catalog.refs_for(spec))
+    return found
 
 
 def check_limit(timeout_s: float) -> None:
@@ -192,7 +203,12 @@ def run_one(
         start = time.monotonic()
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         returned: RunRecord | Failure
+        interpreter, lock_digest = None, ""
         try:
+            if spec.env:
+                environment = environments.load(spec.env)
+                interpreter, lock_digest = environment.interpreter, environment.lock_digest
+                write_new(scratch / ENVIRONMENT_LOCK, environment.lock.encode())
             with interrupts.allowed():
                 returned = call_in_child(
                     carry_out,
@@ -203,10 +219,11 @@ def run_one(
                     event_type=Event | MetricCalled,
                     on_event=on_event,
                     limit_option="--timeout",
+                    interpreter=interpreter,
                 )
         except KeyboardInterrupt:
             returned = Failure(kind="interrupted", message="stopped by the user")
-        except (OSError, RecordError) as error:  # for example too many open files, or a full disk
+        except (OSError, RecordError, UsageError) as error:  # for example too many open files, or a full disk
             returned = Failure(kind="error", message=f"the run could not be started: {error}")
         wall_s = time.monotonic() - start
         if isinstance(returned, Failure):
@@ -223,7 +240,7 @@ def run_one(
                 started_at=started_at,
                 wall_s=wall_s,
                 spec=spec,
-                environment=collect_failed(catalog.backend(spec.backend).packages),
+                environment=collect_failed(catalog.backend(spec.backend).packages, spec.env),
                 provenance=Provenance(plugins=list(plugins)),
                 outcome=returned,
             )
@@ -235,6 +252,7 @@ def run_one(
             wall_s=wall_s,
             request_key=spec.key,
             outcome=outcome,
+            environment=msgspec.structs.replace(returned.environment, lock_digest=lock_digest),
             parity=list(marks),
             roofline=lookup(returned, tuple(catalog.backend(spec.backend).packages)),
         )

@@ -19,8 +19,9 @@ from harness.plan.checkpoint import model_options, read_config
 from harness.plan.overrides import combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
+from harness.plugins import environments
 from harness.plugins.catalog import Catalog
-from harness.plugins.requirements import missing
+from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
 MAX_THREADS = 1024
@@ -47,8 +48,9 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSp
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection, without repeats.
 
-    Backends vary fastest, then the values of overrides. The order of both is reversed from each seed or split to the
-    next (A B B A).
+    Environments vary fastest, then backends and the values of overrides. Their order is reversed from each seed or
+    split to the next (A B B A). If several backends or environments are selected, a backend is executed in the
+    environments that contain its packages.
 
     Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
     the selection's checkpoint has not been located (see `Selection.resolved`).
@@ -71,7 +73,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     variants = [parse_overrides(overrides) for overrides in combinations(selection.overrides)]
     if any("name" in overrides["protocol"] for overrides in variants):
         raise UsageError("protocol.name cannot be overridden; select the protocol with --protocol")
-    available = _available_backends(selection, catalog)
+    envs = ["" if name == environments.CURRENT else name for name in selection.envs] or [""]
+    places = _available_backends(selection, envs, catalog)
+    available = list(places)
     seeds = dict.fromkeys(selection.seeds or protocol.seeds)
     specs = []
     for task_name in selection.tasks:
@@ -84,7 +88,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
             data = _DataOfVariants(selection, dataset)
             for model_name in selection.models or (_default_model(task, selection.pretrained, catalog),):
                 settings = [
-                    (data.of(overrides["dataset"]), backend, training)
+                    (data.of(overrides["dataset"]), backend, env, training)
                     for overrides in variants
                     for backend, training in _training_by_backend(
                         selection,
@@ -100,6 +104,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         available,
                         catalog,
                     ).items()
+                    for env in places[backend]
                 ]
                 specs += [
                     RunSpec(
@@ -111,6 +116,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         precision=precision,
                         compile=selection.compile,
                         deterministic=selection.deterministic,
+                        env=env,
                         seed=seed,
                         threads=threads,
                         recipe=training.recipe,
@@ -124,8 +130,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                     for device in selection.devices
                     for precision in precisions
                     for turn, (number, seed) in enumerate(itertools.product(range(data.splits), seeds))
-                    for splits, backend, training in (reversed(settings) if turn % 2 else settings)
+                    for splits, backend, env, training in (reversed(settings) if turn % 2 else settings)
                 ]
+    _check_environments(envs, specs, catalog)
     return tuple({spec.key: spec for spec in specs}.values())
 
 
@@ -161,7 +168,7 @@ def check_dataset(task: Task, dataset: Dataset) -> None:
             f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) cannot be used with task {task.name!r} "
             f"({task.kind}, {task.objective}); the default dataset is {task.default_dataset!r}"
         )
-    reason = missing(dataset.requires) or out_of_reach(dataset)
+    reason = missing(dataset.requires, "") or out_of_reach(dataset)
     if reason:
         raise UsageError(f"dataset {dataset.name!r} is not available: {reason}")
 
@@ -262,19 +269,32 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
             )
 
 
-def _available_backends(selection: Selection, catalog: Catalog) -> list[str]:
-    """Return the selected backends or, if none is selected, all backends available on this machine."""
+def _available_backends(selection: Selection, envs: Sequence[str], catalog: Catalog) -> dict[str, list[str]]:
+    """Return the selected backends, or all backends if none is selected, with the environments in which they are
+    available."""
+    for env in filter(None, envs):
+        environments.load_usable(env)
+    names = dict.fromkeys(selection.backends or catalog.backends)
+    reasons = {name: {env: missing(catalog.backend(name).requires, env) for env in envs} for name in names}
+    places = {name: [env for env in envs if reasons[name][env] is None] for name in names}
     if selection.backends:
-        for name in selection.backends:
-            reason = missing(catalog.backend(name).requires)
-            if reason:
-                raise UsageError(f"backend {name!r} is not available: {reason}")
-        return list(dict.fromkeys(selection.backends))
-    reasons = {name: missing(provided.value.requires) for name, provided in catalog.backends.items()}
-    usable = [name for name, reason in reasons.items() if reason is None]
-    if not usable:
-        raise UsageError(f"no backend is available{_lines(reasons) or '; none is installed'}")
-    return usable
+        for name in names:
+            if not places[name]:
+                raise UsageError(f"backend {name!r} is not available: {'; '.join(map(str, reasons[name].values()))}")
+    elif not any(places.values()):
+        first = {name: next(iter(by_env.values())) for name, by_env in reasons.items()}
+        raise UsageError(f"no backend is available{_lines(first) or '; none is installed'}")
+    return {name: places[name] for name in names if places[name]}
+
+
+def _check_environments(envs: Sequence[str], specs: Sequence[RunSpec], catalog: Catalog) -> None:
+    """Raise `harness.UsageError` if no run uses one of the environments, or if the code of one differs from that of
+    this process."""
+    for env in envs:
+        refs = {ref for spec in specs if spec.env == env for ref in catalog.refs_for(spec)}
+        if env and not any(spec.env == env for spec in specs):
+            raise CombinationError(f"environment {env!r} contains none of the selected backends; remove it from --env")
+        environments.check(env, refs)
 
 
 def _training(
@@ -326,7 +346,7 @@ def _fallback_training(
 
 def _no_backend_runs(catalog: Catalog, model: Model) -> str:
     reasons = {
-        name: missing(catalog.backend(name).requires)
+        name: missing(catalog.backend(name).requires, "")
         if catalog.network(model.name, name)
         else catalog.conflicts.get(("network", f"{model.name}/{name}"))
         for name in sorted(catalog.backends)

@@ -49,6 +49,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         datasets=(spec.source.path if spec.source else spec.dataset,),
         models=(spec.model,),
         backends=(spec.backend,),
+        envs=(spec.env,) if spec.env else (),
         devices=(spec.device,),
         precisions=(spec.precision,),
         seeds=(spec.seed,),

@@ -39,17 +39,23 @@ def install_command(requirement: str) -> str:
     parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)
     if parts is None:
         return requirement
-    name, extras = parts[1], (parts[2] or "").replace(" ", "")
+    arguments = install_arguments(parts[1], (parts[2] or "").replace(" ", ""))
+    return shlex.join(["pip", "install", *(arguments or [requirement.replace(" ", "")])])
+
+
+def install_arguments(name: str, extras: str = "") -> list[str]:
+    """Return the arguments of ``pip install`` that install a distribution from where it was installed (PEP 610), or an
+    empty list if it was installed from an index or is not installed."""
     origin = _origin(name)
     url = str(origin.get("url", ""))
     if "dir_info" in origin and url.startswith("file:"):
-        editable = "--editable " if origin["dir_info"].get("editable") else ""
-        return f"pip install {editable}{shlex.quote(url2pathname(urlparse(url).path) + extras)}"
+        editable = ["--editable"] if origin["dir_info"].get("editable") else []
+        return [*editable, url2pathname(urlparse(url).path) + extras]
     if url:
         revision = origin.get("vcs_info", {})
         source = f"{revision['vcs']}+{url}@{revision['commit_id']}" if revision else url
-        return f"pip install {shlex.quote(f'{name}{extras} @ {source}')}"
-    return f"pip install {shlex.quote(name + extras)}"
+        return [f"{name}{extras} @ {source}"]
+    return []
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:

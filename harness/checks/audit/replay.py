@@ -26,6 +26,7 @@ from harness.execute.preparation import Preparation, fit_at_once, opened_session
 from harness.execute.runner import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
+from harness.plugins.environments import interpreter
 from harness.records import DataInfo, ModelInfo, PluginRef, RunRecord
 from harness.records.arrays import digest
 from harness.records.store import WEIGHTS, StoredRun
@@ -349,6 +350,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
             ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),
             timeout_s=timeout_s,
             environment=child_environment(spec),
+            interpreter=interpreter(spec.env),
             event_type=Finding,
             on_event=findings.append,
             limit_option="--timeout",

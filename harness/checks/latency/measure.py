@@ -15,6 +15,7 @@ from harness.errors import HarnessError, RecordError, UsageError
 from harness.execute.child import call_in_child
 from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
+from harness.plugins.environments import interpreter
 from harness.records import Failure, Success
 from harness.records.files import make_directory
 from harness.records.reading import is_stored
@@ -94,6 +95,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
             ),
             timeout_s=timeout_s,
             environment=child_environment(spec),
+            interpreter=interpreter(spec.env),
             directory=scratch,
             limit_option="--timeout",
         )

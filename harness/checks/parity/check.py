@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.execute.child import call_in_child
 from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
-from harness.plugins.requirements import missing
+from harness.plugins.environments import interpreter, missing
 from harness.records import Failure, ParityMark, RunSpec
 from harness.records.store import Store
 
@@ -140,6 +140,7 @@ def gather(job: ParityJob, directory: Path, timeout_s: float = TIMEOUT_S) -> Gat
         job,
         timeout_s=timeout_s,
         environment=child_environment(job.spec),
+        interpreter=interpreter(job.spec.env),
         directory=directory,
         limit_option="harness parity --timeout",
     )
@@ -167,7 +168,9 @@ def _reference(
     able += [
         name
         for name, provided in catalog.backends.items()
-        if name not in reports and catalog.network(family, name) and missing(provided.value.requires) is None
+        if name not in reports
+        and catalog.network(family, name)
+        and missing(provided.value.requires, first.spec.env) is None
     ]
     for name in able:
         spec = msgspec.structs.replace(first.spec, backend=name, device="cpu", precision="fp64", compile=False)

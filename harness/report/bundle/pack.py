@@ -14,6 +14,8 @@ from harness.analysis.differences import machine_of
 from harness.checks.parity.verdict import FOLDER
 from harness.errors import RecordError
 from harness.plan.rerun import suite
+from harness.plugins.environments import LOCK as ENVIRONMENT_LOCK
+from harness.plugins.environments import MAX_LOCK_BYTES
 from harness.records import Success
 from harness.records.files import replacing, safe_name
 from harness.records.reading import MAX_ARRAYS_BYTES, MAX_JSON_BYTES, MAX_LOG_BYTES, is_stored, read_stored
@@ -73,7 +75,12 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
         folder = f"{RECORDS}/{safe_name(run.record.run_id)}"
         # Encode the record instead of copying its file, so that it is always saved with the current schema version.
         yield f"{folder}/{RECORD}", msgspec.json.format(msgspec.json.encode(run.record), indent=1)
-        for name, limit in ((ARRAYS, MAX_ARRAYS_BYTES), (LOG, MAX_LOG_BYTES), (AUDIT, MAX_JSON_BYTES)):
+        for name, limit in (
+            (ARRAYS, MAX_ARRAYS_BYTES),
+            (LOG, MAX_LOG_BYTES),
+            (AUDIT, MAX_JSON_BYTES),
+            (ENVIRONMENT_LOCK, MAX_LOCK_BYTES),
+        ):
             if is_stored(run.path / name):
                 yield f"{folder}/{name}", read_stored(run.path / name, limit)
     for verdict in report.verdicts:

@@ -1,0 +1,371 @@
+"""Creation and removal of named environments; `harness.plugins.environments` describes and reads them.
+
+An environment is created in a hidden directory, which is renamed at the end, so that an environment is either complete
+or does not exist.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import filelock
+import msgspec
+from msgspec import Struct
+
+from harness.errors import HarnessError, UsageError
+from harness.execute.child import run_program
+from harness.plugins import environments
+from harness.plugins.environments import (
+    DESCRIPTION,
+    LOCK,
+    EnvironmentFile,
+    Installer,
+    NamedEnvironment,
+    check_name,
+    interpreter_in,
+)
+from harness.plugins.requirements import DISTRIBUTION, install_arguments
+from harness.records.files import write_new
+from harness.records.locations import environments_dir
+from harness.records.store import write_json
+
+INSTALL_LIMIT_S = 3600.0
+"""Time limit of an installation, in seconds. Frameworks are large."""
+_SHORT_LIMIT_S = 300.0
+MAX_LINES = 20
+"""Maximum number of lines of a failed installer's output that are shown."""
+_MINIMUM = (3, 11)
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+"""Environment variables that would make an interpreter or an installer use packages of another environment."""
+_LOCAL_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
+_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+_LOCAL = "not from a package index"
+"""Comment in a lock on a distribution that was installed from a folder, file or URL."""
+
+_PROBE = """
+import importlib.metadata, importlib.util, json, os, platform, sys
+standard = (os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload"))
+path = [p for p in sys.path if p not in standard and os.path.isdir(p)]
+packages, modules, seen = [], {}, set()
+for found in importlib.metadata.distributions():
+    name = found.metadata["Name"]
+    if name is None or name.lower().replace("_", "-").replace(".", "-") in seen:
+        continue
+    seen.add(name.lower().replace("_", "-").replace(".", "-"))
+    packages.append((name, found.version, found.read_text("direct_url.json") or "{}"))
+    for point in found.entry_points:
+        if point.group == "harness":
+            modules[point.value.partition(":")[0].partition(".")[0]] = ""
+for name in ("harness", *modules):
+    try:
+        modules[name] = importlib.util.find_spec(name).origin or ""
+    except (ImportError, AttributeError, ValueError):
+        modules[name] = ""
+print(json.dumps({
+    "python": platform.python_implementation() + " " + platform.python_version(),
+    "version": sys.version_info[:2], "path": path, "packages": packages, "modules": modules,
+}))
+"""
+"""Program that describes the interpreter that executes it. It imports only the standard library, because harness may
+not be installed."""
+
+
+class _Probed(Struct, frozen=True):
+    python: str
+    version: tuple[int, int]
+    path: list[str]
+    packages: list[tuple[str, str, str]]
+    """Name, version and content of ``direct_url.json`` of each distribution."""
+    modules: dict[str, str]
+
+
+class _Report(Struct, frozen=True):
+    """The installation report of pip (``pip install --report``), as far as it is used."""
+
+    install: list[_Installed] = []
+
+
+class _Installed(Struct, frozen=True):
+    metadata: dict[str, object]
+    download_info: _Download
+
+
+class _Download(Struct, frozen=True):
+    archive_info: _Archive | None = None
+
+
+class _Archive(Struct, frozen=True):
+    hashes: dict[str, str] = {}
+
+
+def create(
+    name: str,
+    requirements: Sequence[str],
+    *,
+    interpreter: str = "",
+    installer: Installer = "pip",
+    inherit: bool = False,
+    replace: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> NamedEnvironment:
+    """Create an environment and return it.
+
+    It contains the distributions in `requirements`, the lines of a requirements file, and harness and the plugin
+    distributions of this process, installed from the same sources as here. If `inherit` is true, only `requirements`
+    are installed, and all other packages are imported from the environment of this process. With `replace`, an existing
+    environment is replaced.
+
+    Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
+    installer's output if it fails. In both cases, nothing is changed.
+    """
+    check_name(name)
+    for line in requirements:
+        _check_requirement(line)
+    if installer == "uv" and shutil.which("uv") is None:
+        raise UsageError("uv is not installed; install it, or use --installer pip")
+    if interpreter and shutil.which(interpreter) is None:
+        raise UsageError(f"{interpreter}: this Python interpreter does not exist; pass its path with --python")
+    root = environments_dir()
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root, name):
+        target = root / name
+        if target.exists() or target.is_symlink():
+            if not _is_environment(target):
+                raise UsageError(f"{target} exists, but is not an environment created by harness; choose another name")
+            if not replace:
+                raise UsageError(
+                    f"environment {name!r} already exists; choose another name, or run: harness env remove {name}"
+                )
+        partial = root / f".{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)  # an earlier creation was killed
+        try:
+            partial.mkdir()
+            _build(partial, requirements, interpreter, installer, inherit, say)
+            if target.exists():
+                old = root / f".{name}.old"
+                shutil.rmtree(old, ignore_errors=True)
+                target.rename(old)
+                partial.rename(target)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return environments.load(name)
+
+
+def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] = lambda _: None) -> NamedEnvironment:
+    """Create an environment again from its requirements and `added`, and return it. Raises the errors of `create`."""
+    known = environments.load(name).description
+    return create(
+        name,
+        [*known.requirements, *added],
+        interpreter=known.interpreter,
+        installer=known.installer,
+        inherit=known.inherit,
+        replace=True,
+        say=say,
+    )
+
+
+def remove(name: str) -> None:
+    """Remove an environment. Raises `harness.UsageError` if it does not exist or was not created by harness."""
+    check_name(name)
+    root = environments_dir()
+    if (root / name).exists() and not _is_environment(root / name):
+        raise UsageError(f"{root / name} was not created by harness, and is not removed")
+    environments.load(name)
+    with _locked(root, name):
+        hidden = root / f".{name}.old"
+        shutil.rmtree(hidden, ignore_errors=True)
+        (root / name).rename(hidden)
+        shutil.rmtree(hidden)
+
+
+def pins(lock: str) -> tuple[list[str], list[str]]:
+    """Return the requirements in a lock from which the environment can be created again, and the other lines.
+
+    Only exact versions on a package index are returned, because a lock may come from another person. Harness and the
+    plugins of this process are omitted, since they are installed from the same sources as here.
+    """
+    own = {_normal(name) for name in _own_distributions()}
+    wanted, others = [], []
+    for line in lock.splitlines():
+        requirement, _, comment = map(str.strip, line.partition("#"))
+        if requirement and _normal(requirement.partition("==")[0]) not in own:
+            installable = _PINNED.fullmatch(requirement) and comment != _LOCAL
+            (wanted if installable else others).append(requirement)
+    return wanted, others
+
+
+def _is_environment(directory: Path) -> bool:
+    return not directory.is_symlink() and (directory / DESCRIPTION).is_file() and (directory / "venv").is_dir()
+
+
+@contextlib.contextmanager
+def _locked(root: Path, name: str) -> Iterator[None]:
+    try:
+        with filelock.FileLock(root / f".{name}.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UsageError(f"another command is changing environment {name!r}; wait until it ends") from None
+
+
+def _check_requirement(line: str) -> None:
+    if not line.strip() or "\n" in line or "\r" in line:
+        raise UsageError(f"{line!r} is not a requirement; pass a requirement such as 'numpy==2.1.0'")
+    if _LOCAL_OPTION.match(line.strip()):
+        raise UsageError(
+            f"{line!r} refers to another file, which the environment could not be created from again; list the "
+            "requirements themselves"
+        )
+
+
+def _build(
+    directory: Path,
+    requirements: Sequence[str],
+    interpreter: str,
+    installer: Installer,
+    inherit: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Create the virtual environment, install the packages, and write the lock and the description."""
+    base = shutil.which(interpreter) if interpreter else None
+    python = str(interpreter_in(directory))
+    own_pip = installer == "uv" or importlib.util.find_spec("pip") is not None
+    say("creating the virtual environment")
+    venv = [base or sys.executable, "-m", "venv", *(["--without-pip"] if own_pip else []), str(directory / "venv")]
+    _run(venv, "the virtual environment could not be created", _SHORT_LIMIT_S)
+    first = _probe(python)
+    if first.version < _MINIMUM:
+        raise UsageError(
+            f"{base}: harness needs Python {_MINIMUM[0]}.{_MINIMUM[1]} or newer, but this is {first.python}"
+        )
+    if inherit:
+        if first.version != sys.version_info[:2]:
+            raise UsageError(
+                f"an environment with {first.python} cannot use the packages of this one "
+                f"(Python {sys.version_info[0]}.{sys.version_info[1]}); remove --inherit or --python"
+            )
+        write_new(Path(first.path[-1]) / "harness_inherited.pth", _inherited().encode())
+    own = [] if inherit else _own_arguments()
+    report = directory / "report.json"
+    if requirements or own:
+        write_new(directory / "requirements.txt", "".join(f"{line}\n" for line in requirements).encode())
+        say(f"installing {', '.join(requirements) or 'harness'} with {installer}")
+        listed = [*own, "-r", str(directory / "requirements.txt")]
+        if installer == "uv":
+            command = ["uv", "pip", "install", "--python", python, *listed]
+        else:
+            pip = [sys.executable, "-m", "pip", "--python", python] if own_pip else [python, "-m", "pip"]
+            quiet = ["--disable-pip-version-check", "--no-input", "--report", str(report)]
+            command = [*pip, "install", *quiet, *listed]
+        _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
+    probed = _probe(python)
+    if not probed.modules.get("harness"):
+        raise HarnessError("harness is not installed in the new environment; this environment was not created")
+    write_new(directory / LOCK, _lock(probed, _hashes(report)).encode())
+    path = tuple(_inside(entry, directory) for entry in probed.path)
+    description = EnvironmentFile(
+        requirements=tuple(requirements),
+        installer=installer,
+        inherit=inherit,
+        interpreter=interpreter,
+        python=probed.python,
+        path=path,
+        modules={name: _inside(place, directory) for name, place in probed.modules.items() if place},
+        installed_digest=environments.installed_digest(directory, path),
+    )
+    write_json(directory / DESCRIPTION, description)
+
+
+def _inside(place: str, directory: Path) -> str:
+    path = Path(place)
+    return str(path.relative_to(directory)) if path.is_relative_to(directory) else place
+
+
+def _inherited() -> str:
+    """Return the content of a ``.pth`` file that adds the site directories of this process to the import path."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sites = [entry for entry in sys.path if Path(entry).name == "site-packages" and entry not in given]
+    return "".join(f"import site; site.addsitedir({entry!r})\n" for entry in sites)
+
+
+def _own_distributions() -> list[str]:
+    """Return the distributions that provide harness and the installed plugins."""
+    given = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    found = [DISTRIBUTION]
+    for point in importlib.metadata.entry_points(group="harness"):
+        distribution = point.dist
+        # Children import from the directories in PYTHONPATH, which nothing can be installed from.
+        if distribution is not None and Path(str(distribution.locate_file(""))).absolute() not in given:
+            found.append(distribution.name)
+    return list(dict.fromkeys(found))
+
+
+def _own_arguments() -> list[str]:
+    """Return the arguments of an installer that install harness and the plugins from the same sources as here."""
+    return [
+        word
+        for name in _own_distributions()
+        for word in install_arguments(name) or [f"{name}=={importlib.metadata.version(name)}"]
+    ]
+
+
+def _run(command: Sequence[str], problem: str, limit_s: float) -> str:
+    """Run a program and return its output. Raises `harness.HarnessError` with the last lines of it if it fails."""
+    variables: Mapping[str, str] = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    try:
+        done = run_program(command, timeout_s=limit_s, environment=variables)
+    except OSError as error:
+        raise HarnessError(f"{problem}: {error}") from None
+    if done.returncode != 0:
+        lines = f"{done.stdout}\n{done.stderr}".strip().splitlines()[-MAX_LINES:]
+        raise HarnessError("\n  ".join([f"{problem} (exit status {done.returncode}):", *lines]))
+    return done.stdout
+
+
+def _probe(python: str) -> _Probed:
+    output = _run([python, "-I", "-c", _PROBE], f"the interpreter {python} does not work", _SHORT_LIMIT_S)
+    try:
+        return msgspec.json.decode(output, type=_Probed)
+    except ValueError as error:
+        raise HarnessError(f"the interpreter {python} does not work: it printed {output[:200]!r} ({error})") from None
+
+
+def _hashes(report: Path) -> dict[str, str]:
+    """Return the SHA-256 of each downloaded distribution according to pip's report, by normalized name."""
+    try:
+        installed = msgspec.json.decode(report.read_bytes(), type=_Report).install
+    except (OSError, ValueError):
+        return {}
+    hashes = {}
+    for each in installed:
+        archive = each.download_info.archive_info
+        if archive is not None and "sha256" in archive.hashes:
+            hashes[_normal(str(each.metadata.get("name", "")))] = archive.hashes["sha256"]
+    return hashes
+
+
+def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
+    """Return the lock: Python's version and the exact version of every distribution, in the format of a requirements
+    file. The hashes of downloaded files are comments, because a file for another platform has another hash."""
+    lines = []
+    for name, version, origin in sorted(probed.packages, key=lambda package: _normal(package[0])):
+        digest = hashes.get(_normal(name))
+        comment = _LOCAL if '"url"' in origin else f"sha256:{digest}" if digest else ""
+        lines.append(f"{name}=={version}" + (f"  # {comment}" if comment else ""))
+    return "\n".join([f"# {probed.python}", *lines, ""])
+
+
+def _normal(name: str) -> str:
+    """Return the normalized name of a distribution (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

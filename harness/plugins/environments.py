@@ -1,0 +1,261 @@
+"""Named environments: Python environments in which runs can be executed instead of that of the command.
+
+An environment is a directory that `harness.execute.environments` creates. It contains a virtual environment, the lock,
+and a file that describes both. Everything that is needed to plan a run is read from files, without starting the
+environment's interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import RecordError, UnknownNameError, UsageError
+from harness.plugins import requirements
+from harness.plugins.code import digest, is_file
+from harness.records import PluginRef
+from harness.records.locations import environments_dir
+from harness.records.reading import load_named, read_named
+
+CURRENT = "current"
+"""Name that selects the environment of the command itself."""
+DESCRIPTION = "environment.json"
+LOCK = "environment.lock"
+"""Names of the description and the lock in the directory of an environment. The lock is copied to the directory of each
+run."""
+MAX_LOCK_BYTES = 2**20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+Installer = Literal["pip", "uv"]
+
+
+class EnvironmentFile(Struct, frozen=True, kw_only=True):
+    """The description of an environment, in the file ``environment.json``."""
+
+    requirements: tuple[str, ...]
+    """Requirements with which the environment was created, one per line of a requirements file."""
+    installer: Installer
+    inherit: bool
+    """True if the packages of the environment in which the command was executed are importable as well."""
+    interpreter: str
+    """Interpreter from which the virtual environment was created, or an empty string for that of the command."""
+    python: str
+    """Implementation and version of Python, such as ``CPython 3.11.7``."""
+    path: tuple[str, ...]
+    """Directories from which packages are imported, relative to the environment's directory if they are inside it."""
+    modules: dict[str, str]
+    """Source files of `harness` and the plugins, relative like `path`. Packages installed with ``--editable`` are not
+    in `path`."""
+    installed_digest: str
+    """Value of `installed_digest` when the environment was created."""
+
+
+class NamedEnvironment(Struct, frozen=True, kw_only=True):
+    """An environment on this machine."""
+
+    name: str
+    directory: Path
+    description: EnvironmentFile
+    lock: str
+    """Content of the lock."""
+
+    @property
+    def interpreter(self) -> str:
+        """Path of the Python interpreter."""
+        return str(interpreter_in(self.directory))
+
+    @property
+    def lock_digest(self) -> str:
+        return hashlib.sha256(self.lock.encode()).hexdigest()
+
+    @property
+    def path(self) -> list[str]:
+        """Import path of a child process, without the standard library."""
+        inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+        return [*inherited, *(str(self.directory / entry) for entry in self.description.path)]
+
+    def source_of(self, module: str) -> Path | None:
+        """Return the source file of a top-level module or package, or None if it cannot be imported."""
+        spec = PathFinder.find_spec(module, self.path)
+        if spec is not None and spec.origin and spec.has_location:
+            return Path(spec.origin)
+        known = self.description.modules.get(module)
+        return self.directory / known if known else None
+
+    def can_import(self, module: str) -> bool:
+        """Return whether a module, such as ``a`` or ``a.b``, can be found. Modules are not imported."""
+        first, *others = module.split(".")
+        spec = PathFinder.find_spec(first, self.path)
+        if spec is None:
+            return module in sys.stdlib_module_names or (not others and first in self.description.modules)
+        for depth, _ in enumerate(others, start=2):
+            spec = _submodule(".".join(module.split(".")[:depth]), spec)
+            if spec is None:
+                return False
+        return True
+
+    def versions(self, packages: Iterable[str]) -> dict[str, str]:
+        """Return the versions of installed packages; see `harness.measure.environment.versions`."""
+        found = {}
+        for package in packages:
+            name = "harness" if package == requirements.DISTRIBUTION else package
+            for distribution in importlib.metadata.distributions(name=package, path=self.path):
+                found.setdefault(name, distribution.version)
+        return found
+
+
+def _submodule(name: str, package: ModuleSpec) -> ModuleSpec | None:
+    places = package.submodule_search_locations
+    return PathFinder.find_spec(name, places) if places is not None else None
+
+
+def interpreter_in(directory: Path) -> Path:
+    """Return the path of the interpreter in the directory of an environment."""
+    return directory / "venv" / "bin" / "python"
+
+
+def check_name(name: str) -> None:
+    """Raise `harness.UsageError` if an environment must not have this name."""
+    if name == CURRENT:
+        raise UsageError(
+            f"an environment cannot have the name {CURRENT!r}, which selects the environment of the command"
+        )
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:70]!r} is not a valid name of an environment; use at most 64 letters, digits and . _ -, starting "
+            "with a letter or digit"
+        )
+
+
+def names() -> list[str]:
+    """Return the names of the environments on this machine."""
+    try:
+        entries = sorted(environments_dir().iterdir())
+    except OSError:
+        return []
+    return [entry.name for entry in entries if _NAME.fullmatch(entry.name) and (entry / DESCRIPTION).is_file()]
+
+
+def load(name: str) -> NamedEnvironment:
+    """Return an environment.
+
+    Raises `harness.UsageError` if it does not exist or its description cannot be read.
+    """
+    check_name(name)
+    directory = environments_dir() / name
+    if not (directory / DESCRIPTION).is_file():
+        hint = f"; create it with: harness env create {name} --with 'PACKAGE==VERSION'"
+        raise UnknownNameError("environment", name, [CURRENT, *names()], hint=hint)
+    try:
+        description = load_named(directory / DESCRIPTION, EnvironmentFile)
+        lock = read_named(directory / LOCK, MAX_LOCK_BYTES).decode()
+    except (RecordError, UnicodeDecodeError) as error:
+        raise UsageError(f"environment {name!r} is damaged ({error}); run: {update_command(name)}") from None
+    return NamedEnvironment(name=name, directory=directory, description=description, lock=lock)
+
+
+def load_usable(name: str) -> NamedEnvironment:
+    """Return an environment whose interpreter exists and whose packages are those of the lock.
+
+    Raises `harness.UsageError` otherwise.
+    """
+    environment = load(name)
+    if not os.access(environment.interpreter, os.X_OK):
+        raise UsageError(
+            f"environment {name!r}: the interpreter {environment.interpreter} does not exist any more; run: "
+            f"{update_command(name)}"
+        )
+    if (
+        installed_digest(environment.directory, environment.description.path)
+        != environment.description.installed_digest
+    ):
+        raise UsageError(
+            f"environment {name!r}: packages were installed or removed since it was created, so that its lock is out of "
+            f"date; run: {update_command(name)}"
+        )
+    return environment
+
+
+def update_command(name: str) -> str:
+    """Return the command that creates an environment again from the same requirements."""
+    return shlex.join(["harness", "env", "update", name])
+
+
+def installed_digest(directory: Path, path: Iterable[str]) -> str:
+    """Return a digest of the names and versions of the distributions in the directories of an import path."""
+    total = hashlib.sha256()
+    for entry in path:
+        try:
+            found = sorted(name for name in os.listdir(directory / entry) if name.endswith((".dist-info", ".egg-info")))
+        except OSError:
+            continue
+        total.update("\0".join([entry, *found, ""]).encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
+def missing(requires: Mapping[str, str], name: str) -> str | None:
+    """Return a message about required modules that are missing from an environment, or None if all are installed.
+
+    `requires` is the same as for `harness.plugins.requirements.missing`, which is called if `name` is empty.
+    """
+    if not name:
+        return requirements.missing(requires)
+    environment = load(name)
+    absent = [module for module in requires if not environment.can_import(module)]
+    if not absent:
+        return None
+    return (
+        f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed in environment {name!r}; "
+        f"run: {update_command(name)} --with 'PACKAGE==VERSION'"
+    )
+
+
+def check(name: str, refs: Collection[PluginRef]) -> None:
+    """Raise `harness.UsageError` unless an environment is usable and contains the same code of harness and of the
+    plugins `refs` as this process. If `name` is empty, do nothing."""
+    if not name:
+        return
+    environment = load_usable(name)
+    for title, value in {"harness": "harness", **{f"plugin {ref.name!r}": ref.value for ref in refs}}.items():
+        if is_file(value):  # loaded from the same file
+            continue
+        there = digest(value, environment.source_of)
+        if not there:
+            raise UsageError(
+                f"{title} is not installed in environment {name!r}; install the package {value.partition('.')[0]!r} "
+                f"with: {update_command(name)}"
+            )
+        if there != digest(value):
+            raise UsageError(
+                f"the code of {title} in environment {name!r} differs from that of this command; run: "
+                f"{update_command(name)}"
+            )
+
+
+def interpreter(name: str) -> str | None:
+    """Return the interpreter of an environment, or None if `name` is empty."""
+    return load_usable(name).interpreter if name else None
+
+
+def lock_digest(name: str) -> str:
+    """Return the digest of the lock of an environment, or an empty string if `name` is empty."""
+    return load(name).lock_digest if name else ""
+
+
+def python_version(name: str) -> str:
+    """Return the implementation and version of Python in an environment, or of this process if `name` is empty."""
+    if name:
+        return load(name).description.python
+    return f"{platform.python_implementation()} {platform.python_version()}"
