@@ -35,6 +35,11 @@ REPRODUCED = "reproduced"
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
+@click.option(
+    "--create-envs",
+    is_flag=True,
+    help="Create the named environments of the runs that do not exist here, with the exact versions in their locks.",
+)
 @options.results_in("Directory for the new runs.", "the folder reproduced in HARNESS_RESULTS, else in ./results")
 @options.wait
 @options.timeout("Maximum duration of a run, in seconds.")
@@ -44,6 +49,7 @@ def reproduce(
     bundle: Path,
     verify: bool,
     data: Path | None,
+    create_envs: bool,
     wait: bool,
     results: str | None,
     timeout: float,
@@ -57,7 +63,8 @@ def reproduce(
 
     A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
     executed: the installed plugins repeat the runs from their specs. The new runs are saved in the folder "reproduced"
-    of the results directory, or in the directory --results, so that they are not mixed with the original ones. The exit
+    of the results directory, or in the directory --results, so that they are not mixed with the original ones. Runs of
+    named environments are repeated in environments with the same names; see `harness env`. The exit
     status is 1 if the quality, data or initial weights do not agree.
 
     \b
@@ -80,6 +87,7 @@ def reproduce(
     with tempfile.TemporaryDirectory(prefix="harness-bundle-") as folder:
         manifest, digest = unpack(bundle, Path(folder))
         loaded = Store(Path(folder) / RECORDS).load()
+        locks = _locks(loaded.runs)
     if loaded.problems:
         raise RecordError(f"{bundle}: {loaded.problems[0]}")
     inform = say if format_ == "json" else echo
@@ -101,6 +109,8 @@ def reproduce(
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
         own.metrics_of(record.spec.task)
+    for env in sorted({record.spec.env for record in chosen if record.spec.env}):
+        _provide(env, locks.get(env, ""), bundle, create=create_envs)
     specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]
     store = Store(Path(results) if results else results_dir() / REPRODUCED)
     inform(f"the new runs are saved in {store.path}")
@@ -113,6 +123,52 @@ def reproduce(
     show(outcomes, format_, render)
     if not all(outcome.agrees for outcome in outcomes):
         raise click.exceptions.Exit(1)
+
+
+def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
+    """Return the lock of each named environment of the runs, by name."""
+    from harness.plugins.environments import LOCK, MAX_LOCK_BYTES
+    from harness.records.reading import is_stored, read_stored
+
+    return {
+        run.record.spec.env: read_stored(run.path / LOCK, MAX_LOCK_BYTES).decode(errors="replace")
+        for run in runs
+        if run.record.spec.env and is_stored(run.path / LOCK)
+    }
+
+
+def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
+    """Create the named environment `env` from its lock if it does not exist here and `create` is true.
+
+    Raises `harness.UsageError` if it does not exist and `create` is false, or if the bundle does not contain its lock.
+    """
+    import shlex
+
+    from harness.errors import UsageError
+    from harness.execute import environments as creation
+    from harness.plugins import environments
+
+    environments.check_name(env)  # the name comes from the bundle
+    if env in environments.names():
+        if lock and environments.load(env).lock != lock:
+            say(f"Warning: the packages of environment {env!r} are not those of the bundle; see the differences below")
+        return
+    if not lock:
+        raise UsageError(
+            f"the runs of the bundle used the environment {env!r}, which does not exist here and whose lock is not in "
+            f"the bundle; create it with: harness env create {env} --with 'PACKAGE==VERSION'"
+        )
+    if not create:
+        raise UsageError(
+            f"the runs of the bundle used the environment {env!r}, which does not exist here; create it with: "
+            f"{shlex.join(['harness', 'reproduce', str(bundle), '--create-envs'])}"
+        )
+    pins, others = creation.pins(lock)
+    if others:
+        say(f"Warning: environment {env!r} is created without {', '.join(others)}, not from a package index")
+    made = creation.create(env, pins, say=lambda text: say(f"{env}: {text}"))
+    if made.lock != lock:
+        say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle")
 
 
 def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:

@@ -197,7 +197,8 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
     plugins of this process are omitted, since they are installed from the same sources as here.
     """
     own = {_normal(name) for name in _own_distributions()}
-    wanted, others = [], []
+    wanted: list[str] = []
+    others: list[str] = []
     for line in lock.splitlines():
         requirement, _, comment = map(str.strip, line.partition("#"))
         if requirement and _normal(requirement.partition("==")[0]) not in own:

@@ -19,7 +19,6 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 from harness.errors import RecordError, UnknownNameError, UsageError
@@ -108,7 +107,7 @@ class NamedEnvironment(Struct, frozen=True, kw_only=True):
 
     def versions(self, packages: Iterable[str]) -> dict[str, str]:
         """Return the versions of installed packages; see `harness.measure.environment.versions`."""
-        found = {}
+        found: dict[str, str] = {}
         for package in packages:
             name = "harness" if package == requirements.DISTRIBUTION else package
             for distribution in importlib.metadata.distributions(name=package, path=self.path):
@@ -182,8 +181,8 @@ def load_usable(name: str) -> NamedEnvironment:
         != environment.description.installed_digest
     ):
         raise UsageError(
-            f"environment {name!r}: packages were installed or removed since it was created, so that its lock is out of "
-            f"date; run: {update_command(name)}"
+            f"environment {name!r}: packages were installed or removed after it was created, so that its lock is not "
+            f"valid any more; run: {update_command(name)}"
         )
     return environment
 
@@ -198,9 +197,10 @@ def installed_digest(directory: Path, path: Iterable[str]) -> str:
     total = hashlib.sha256()
     for entry in path:
         try:
-            found = sorted(name for name in os.listdir(directory / entry) if name.endswith((".dist-info", ".egg-info")))
+            names = [found.name for found in (directory / entry).iterdir()]
         except OSError:
             continue
+        found = sorted(name for name in names if name.endswith((".dist-info", ".egg-info")))
         total.update("\0".join([entry, *found, ""]).encode(errors="surrogateescape"))
     return total.hexdigest()
 

@@ -16,8 +16,11 @@ def cache_dir() -> Path:
 
 
 def environments_dir() -> Path:
-    """Return the folder of the named environments: ``HARNESS_ENVS``, or the folder ``environments`` in the platform's
-    data directory (``~/.local/share/harness`` on Linux)."""
+    """Return the folder of the named environments.
+
+    This is ``HARNESS_ENVS``, or the folder ``environments`` in the platform's data directory
+    (``~/.local/share/harness`` on Linux).
+    """
     if configured := _configured("HARNESS_ENVS"):
         return configured
     import platformdirs

@@ -158,8 +158,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
         The path of a checkpoint is omitted. For runs without a checkpoint or a named environment, these fields are
-        omitted, so that the keys of older runs remain unchanged. A user-provided data file is identified by the digest of its content, which is
-        one of the dataset options, and not by its name or path.
+        omitted, so that the keys of older runs remain unchanged. A user-provided data file is identified by the digest
+        of its content, which is one of the dataset options, and not by its name or path.
         """
         return key_of(msgspec.to_builtins(self))
 

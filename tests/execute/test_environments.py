@@ -5,8 +5,10 @@ The environments inherit the packages of this one, so that nothing is downloaded
 
 from __future__ import annotations
 
-import os
-import time
+import dataclasses
+import re
+import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +16,21 @@ import click.testing
 import msgspec
 import pytest
 from command_line import Invoke
-from small_packages import MODULE, PACKAGE, write_plugin, write_wheel
-from toy_plugin import SET_FAST, TOY_REF
+from small_packages import PACKAGE, write_plugin, write_wheel
+from toy_plugin import FAST, SET_FAST, TOY_REF
 
-from harness.errors import HarnessError, UsageError
+import harness
+from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.execute import environments as creation
+from harness.execute.resume import decide
+from harness.plan.expand import expand
+from harness.plan.rerun import arguments, selection
+from harness.plan.selection import Selection
 from harness.plugins import environments, load
-from harness.plugins.environments import DESCRIPTION, LOCK
-from harness.records import Success
-from harness.records.store import RECORD, Store
+from harness.plugins.catalog import Catalog
+from harness.plugins.environments import DESCRIPTION, LOCK, EnvironmentFile
+from harness.records import PluginRef, RunSpec, Success
+from harness.records.store import RECORD, Store, write_json
 
 RUN = ("run", "--task", "toy-classify", "--backend", "tiny", "--threads", "1", *SET_FAST, "--quiet")
 VERSIONS = {"one": "1.0", "two": "2.0"}
@@ -35,6 +43,12 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version in VERSIONS.values():
         write_wheel(folder, version)
     return folder
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> PluginRef:
+    """The plugin with the backend ``tiny``."""
+    return write_plugin(tmp_path_factory.mktemp("plugin"))
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +82,9 @@ def own(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def tiny(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+def tiny(invoke: Invoke, plugin: PluginRef, monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Return a function that runs a command with the toy plugins and the backend that needs the small package."""
-    ref = write_plugin(tmp_path)
-    monkeypatch.setattr("harness.plugins.discover", lambda *_: load([TOY_REF, ref]))
+    monkeypatch.setattr("harness.plugins.discover", lambda *_: load([TOY_REF, plugin]))
     return invoke
 
 
@@ -80,18 +93,264 @@ def succeeded(result: click.testing.Result) -> click.testing.Result:
     return result
 
 
-def test_run_in_two_environments_compares_two_versions_of_a_package(envs: Path, tiny: Invoke) -> None:
-    table = succeeded(tiny(*RUN, "--env", "one,two", "--seed", "0,1")).stdout
-    records = [run.record for run in Store(Path("results")).load().runs]
-    assert [record.spec.env for record in records] == ["one", "two", "two", "one"]
+# ---- runs -------------------------------------------------------------------------------------------------
+
+
+def test_run_in_two_environments_compares_two_versions_of_a_package(
+    envs: Path, tiny: Invoke, plugin: PluginRef
+) -> None:
+    table = succeeded(tiny(*RUN, "--env", "one,two")).stdout
+    store = Store(Path("results"))
+    records = [run.record for run in store.load().runs]
+    assert [record.spec.env for record in records] == ["one", "two"]
     for record in records:
         assert isinstance(record.outcome, Success), record.outcome
         version = VERSIONS[record.spec.env]
         assert record.environment.packages[PACKAGE] == version
         assert record.provenance.notes["tiny"] == version
         assert record.environment.lock_digest == environments.load(record.spec.env).lock_digest
-        lock = (Path("results") / record.run_id / LOCK).read_text()
+        lock = (store.path / record.run_id / LOCK).read_text()
         assert f"{PACKAGE}=={version}  # sha256:" in lock
         assert "numpy==" in lock
     assert "env=one" in table
     assert "env=two" in table
+    again = succeeded(tiny(*RUN[:-1], "--env", "two,one"))
+    assert again.stderr.count("skip:") == 2
+    # The lock of a run changed, for example because a package was added to the environment.
+    write_json(
+        store.path / records[0].run_id / RECORD,
+        msgspec.structs.replace(
+            records[0], environment=msgspec.structs.replace(records[0].environment, lock_digest="0" * 64)
+        ),
+    )
+    specs = planned(load([TOY_REF, plugin]), "one", "two", overrides=FAST)
+    reasons = [decision.reason for decision in decide(specs, load([TOY_REF, plugin]), store)]
+    assert reasons[0] == "the lock of environment 'one' changed"
+    assert reasons[1].startswith("done on")
+
+
+@pytest.mark.slow
+def test_reproduce_creates_the_environment_of_a_bundle(
+    envs: Path, tiny: Invoke, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_ENVS", str(envs))
+    succeeded(tiny(*RUN, "--env", "one"))
+    succeeded(tiny("bundle", "--output", "all.zip"))
+    monkeypatch.setenv("HARNESS_ENVS", str(own))
+    refused = tiny("reproduce", "all.zip")
+    assert refused.exit_code == 2
+    assert "harness reproduce all.zip --create-envs" in refused.stderr
+    created: list[list[str]] = []
+
+    def create(name: str, pins: list[str], **options: object) -> environments.NamedEnvironment:
+        created.append(pins)
+        return CREATE(name, [pin for pin in pins if pin.startswith(PACKAGE)], inherit=True)
+
+    monkeypatch.setattr(creation, "create", create)
+    outcome = succeeded(tiny("reproduce", "all.zip", "--create-envs", "--results", "again"))
+    assert "1 of 1 runs agree" in outcome.stdout
+    (pins,) = created
+    assert f"{PACKAGE}==1.0" in pins
+    assert not [pin for pin in pins if pin.startswith("ml-harness")]
+    (again,) = Store(Path("again")).load().runs
+    assert again.record.environment.packages[PACKAGE] == "1.0"
+
+
+CREATE = creation.create
+
+
+def test_lock_pins_are_exact_versions_on_an_index_only() -> None:
+    lines = ["# CPython 3.11.7", "a==1.0  # sha256:00", "b.c==2!1.0+cpu", "ml-harness==0.1.0"]
+    bad = ["d @ https://example.org/d.whl", "--index-url=https://example.org", "-e .", "e==1.0 --x", "f", "./g==1"]
+    local = ["h==1.0  # not from a package index"]
+    assert creation.pins("\n".join([*lines, *bad, *local])) == (["a==1.0", "b.c==2!1.0+cpu"], [*bad, "h==1.0"])
+
+
+# ---- creation and removal -----------------------------------------------------------------------------------
+
+
+def test_create_with_a_missing_version_shows_the_reason_and_leaves_nothing(own: Path, invoke: Invoke) -> None:
+    result = invoke("env", "create", "three", "--with", f"{PACKAGE}==3.0", "--inherit")
+    assert result.exit_code == 1
+    assert "pip could not install the packages" in result.stderr
+    assert f"No matching distribution found for {PACKAGE}==3.0" in result.stderr
+    assert [path.name for path in own.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_interrupted_creation_leaves_nothing(stage: int, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probed = msgspec.json.encode(
+        {"python": "CPython", "version": sys.version_info[:2], "path": [], "packages": [], "modules": {}}
+    )
+
+    def run(command: list[str], *_: object) -> str:
+        nonlocal stage
+        stage -= 1
+        if stage < 0:
+            raise KeyboardInterrupt
+        return probed.decode()
+
+    monkeypatch.setattr(creation, "_run", run)
+    with pytest.raises(KeyboardInterrupt):
+        creation.create("three", ["a==1"])
+    assert [path.name for path in own.iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", ".hidden", "a b", "x" * 65, "current", "ä", "a\n"])
+def test_invalid_name_is_refused(name: str, own: Path) -> None:
+    for act in (environments.load, creation.remove, lambda name: creation.create(name, ["a==1"])):
+        with pytest.raises(UsageError, match=r"name"):
+            act(name)
+    assert not own.exists()
+
+
+@pytest.mark.parametrize(
+    "line", ["", " ", "a==1\nb==2", "-r other.txt", "--requirement=x", "-c c.txt", "-e .", "--editable ."]
+)
+def test_requirement_that_is_not_self_contained_is_refused(line: str, own: Path) -> None:
+    with pytest.raises(UsageError):
+        creation.create("three", [line])
+    assert not own.exists()
+
+
+def test_foreign_directory_is_neither_replaced_nor_removed(own: Path) -> None:
+    (own / "mine").mkdir(parents=True)
+    (own / "mine" / "thesis.txt").touch()
+    with pytest.raises(UsageError, match="not an environment created by harness"):
+        creation.create("mine", ["a==1"], replace=True)
+    with pytest.raises(UsageError, match="not created by harness"):
+        creation.remove("mine")
+    assert (own / "mine" / "thesis.txt").exists()
+
+
+def test_existing_environment_is_not_replaced(own: Path, wheels: Path) -> None:
+    unpacked(own, "one", wheels)
+    with pytest.raises(UsageError, match="already exists; choose another name, or run: harness env remove one"):
+        creation.create("one", ["a==1"])
+
+
+def test_missing_interpreter_or_installer_is_reported(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="this Python interpreter does not exist"):
+        creation.create("three", [], interpreter="/no/such/python")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="uv is not installed"):
+        creation.create("three", ["a==1"], installer="uv")
+
+
+def test_commands_list_show_and_remove_environments(own: Path, wheels: Path, invoke: Invoke) -> None:
+    assert "no environments" in succeeded(invoke("env", "list")).stdout
+    unpacked(own, "one", wheels)
+    digest = environments.load("one").lock_digest
+    assert re.search(rf"^one +CPython .* {digest[:8]} +{PACKAGE}==1.0$", succeeded(invoke("env", "list")).stdout, re.M)
+    shown = succeeded(invoke("env", "show", "one")).stdout
+    assert digest in shown
+    assert f"{PACKAGE}==1.0" in shown
+    succeeded(invoke("env", "remove", "one"))
+    assert [path.name for path in own.iterdir() if path.is_dir()] == []
+    assert invoke("env", "remove", "one").exit_code == 2
+
+
+# ---- planning, with environments whose interpreter is never started -------------------------------------------
+
+
+def unpacked(root: Path, name: str, wheels: Path, **changes: object) -> Path:
+    """Create an environment without a usable interpreter, which contains a package, and return its directory."""
+    directory = root / name
+    (directory / "venv" / "bin").mkdir(parents=True)
+    (directory / "venv" / "bin" / "python").symlink_to(sys.executable)
+    (directory / "site").mkdir()
+    for wheel in wheels.glob(f"*-{VERSIONS[name]}-*"):
+        zipfile.ZipFile(wheel).extractall(directory / "site")
+    (directory / LOCK).write_text(f"{PACKAGE}=={VERSIONS[name]}\n")
+    fields = {
+        "requirements": (f"{PACKAGE}=={VERSIONS[name]}",),
+        "installer": "pip",
+        "inherit": True,
+        "interpreter": "",
+        "python": environments.python_version(""),
+        "path": ("site",),
+        "modules": {"harness": harness.__file__},
+        "installed_digest": environments.installed_digest(directory, ["site"]),
+    }
+    write_json(directory / DESCRIPTION, EnvironmentFile(**{**fields, **changes}))
+    return directory
+
+
+@pytest.fixture
+def plans(own: Path, wheels: Path, toy: Path, plugin: PluginRef) -> Catalog:
+    """Catalog with the backend ``tiny``, and the environments ``one`` and ``two`` without interpreters."""
+    for name in VERSIONS:
+        unpacked(own, name, wheels)
+    return load([TOY_REF, plugin])
+
+
+def planned(catalog: Catalog, *envs: str, backends: tuple[str, ...] = ("tiny",), **more: object) -> list[RunSpec]:
+    chosen = Selection(tasks=("toy-classify",), backends=backends, envs=envs, threads=1)
+    return list(expand(dataclasses.replace(chosen, **more), catalog))
+
+
+def test_environments_are_interleaved_and_part_of_the_key(plans: Catalog) -> None:
+    specs = planned(plans, "one", "two", seeds=(0, 1, 2))
+    assert [spec.env for spec in specs] == ["one", "two", "two", "one", "one", "two"]
+    assert len({spec.key for spec in specs}) == 6
+    assert len({spec.group_key for spec in specs}) == 2
+    assert planned(plans, "one", "two", backends=("tiny",), seeds=(0,))[1].title.count("two") == 1
+
+
+def test_key_without_environment_is_that_of_older_runs(plans: Catalog) -> None:
+    (spec,) = planned(plans, "current", backends=("toy-numpy",))
+    assert spec.env == ""
+    older = msgspec.to_builtins(spec)
+    del older["env"]
+    assert harness.records.spec.key_of(older) == spec.key
+
+
+def test_backend_runs_in_the_environments_that_have_its_packages(plans: Catalog, own: Path) -> None:
+    specs = planned(plans, "current", "one", backends=("toy-numpy", "tiny"))
+    # The environments of this test contain the small package only, and the current one everything but this package.
+    assert [(spec.backend, spec.env) for spec in specs] == [("toy-numpy", ""), ("tiny", "one")]
+    with pytest.raises(UsageError, match=rf"harness_test_tiny is not installed; run: pip install {PACKAGE}"):
+        planned(plans, "current")
+    with pytest.raises(UsageError, match=r"numpy is not installed in environment 'one'; run: harness env update one"):
+        planned(plans, "one", backends=("toy-numpy",))
+    with pytest.raises(CombinationError, match="environment 'two' contains none of the selected backends"):
+        planned(plans, "current", "two", backends=("toy-numpy",))
+
+
+def test_unknown_environment_is_reported_with_the_known_ones(plans: Catalog) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown environment 'ones'; did you mean 'one'\?.*harness env create"):
+        planned(plans, "ones")
+
+
+def test_changed_packages_and_missing_interpreter_are_reported_before_anything_runs(plans: Catalog, own: Path) -> None:
+    planned(plans, "one")
+    (own / "one" / "site" / "other-1.0.dist-info").mkdir()
+    with pytest.raises(UsageError, match=r"packages were installed or removed .* run: harness env update one"):
+        planned(plans, "one")
+    (own / "two" / "venv" / "bin" / "python").unlink()
+    with pytest.raises(UsageError, match=r"environment 'two': the interpreter .* does not exist any more"):
+        planned(plans, "two")
+    (own / "two" / DESCRIPTION).write_text("{}")
+    with pytest.raises(UsageError, match=r"environment 'two' is damaged .* run: harness env update two"):
+        planned(plans, "two")
+
+
+@pytest.mark.parametrize(("source", "problem"), [("VERSION = 1", "differs from that"), (None, "is not installed in")])
+def test_other_code_of_harness_is_reported_before_anything_runs(
+    source: str | None, problem: str, own: Path, wheels: Path, plans: Catalog
+) -> None:
+    (own / "one" / "harness").mkdir()
+    if source is not None:
+        (own / "one" / "harness" / "__init__.py").write_text(source)
+    file = own / "one" / DESCRIPTION
+    about = msgspec.json.decode(file.read_bytes(), type=EnvironmentFile)
+    write_json(file, msgspec.structs.replace(about, modules={"harness": "harness/__init__.py"} if source else {}))
+    with pytest.raises(UsageError, match=rf"harness (in environment 'one' )?{problem}.*harness env update one"):
+        planned(plans, "one")
+
+
+def test_command_and_suite_of_a_run_name_its_environment(plans: Catalog) -> None:
+    (spec,) = planned(plans, "one")
+    words = arguments(selection(spec, plans))
+    assert words[words.index("--env") + 1] == "one"
+    assert planned(plans, *selection(spec, plans).envs) == [spec]
