@@ -274,6 +274,7 @@ def _build(
     if not probed.modules.get("harness"):
         raise HarnessError("harness is not installed in the new environment; this environment was not created")
     write_new(directory / LOCK, _lock(probed, _hashes(report)).encode())
+    report.unlink(missing_ok=True)
     path = tuple(_inside(entry, directory) for entry in probed.path)
     description = EnvironmentFile(
         requirements=tuple(requirements),

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.plugins import requirements
-from harness.plugins.code import digest, is_file
+from harness.plugins.code import digest, is_file, source_of
 from harness.records import PluginRef
 from harness.records.locations import environments_dir
 from harness.records.reading import load_named, read_named
@@ -229,12 +229,13 @@ def check(name: str, refs: Collection[PluginRef]) -> None:
         return
     environment = load_usable(name)
     for title, value in {"harness": "harness", **{f"plugin {ref.name!r}": ref.value for ref in refs}}.items():
-        if is_file(value):  # loaded from the same file
-            continue
+        module = value.partition(":")[0].partition(".")[0]
+        if is_file(value) or ((source := environment.source_of(module)) and source == source_of(module)):
+            continue  # the same file here and there
         there = digest(value, environment.source_of)
         if not there:
             raise UsageError(
-                f"{title} is not installed in environment {name!r}; install the package {value.partition('.')[0]!r} "
+                f"{title} is not installed in environment {name!r}; install the package {module!r} "
                 f"with: {update_command(name)}"
             )
         if there != digest(value):
