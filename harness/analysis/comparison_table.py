@@ -80,8 +80,8 @@ def build_table(
     `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million samples in the
     same currency. `metrics` are the metrics of plugins, which are needed only for older records.
 
-    Rows are ordered by their first runs. A ratio is relative to the first backend among the rows that differ only in
-    the backend and its packages. If both rows have the same splits, seeds and repeats, the half-width of a ratio is
+    Rows are ordered by their first runs. A ratio is relative to the first row among those that differ only in the
+    backend, its packages and the environment. If both rows have the same splits, seeds and repeats, the half-width of a ratio is
     computed over these pairs of runs. Otherwise, it is computed from the half-widths of both means, which are assumed
     to be independent.
     """

@@ -89,5 +89,8 @@ def _setting(record: RunRecord) -> tuple[str, ...]:
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """Return a key shared by the rows that are compared with each other. It excludes the backend and its packages."""
-    return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())
+    """Return a key shared by the rows that are compared with each other.
+
+    It excludes the backend, its packages and the named environment.
+    """
+    return (msgspec.structs.replace(record.spec, backend="", env="").group_key, *machine_of(record).values())

@@ -61,7 +61,7 @@ def compare(
 
     BASE and NEW are each a results directory, a run's directory, a file written by `harness baseline`, a suite file
     (which selects its runs in the results directory), or a substring of the run ids in the results directory. Runs are
-    matched by their settings. The remaining runs are matched by task, dataset, model, backend, device and precision,
+    matched by their settings, with or without the named environment. The remaining runs are matched by task, dataset, model, backend, device and precision,
     and then by all of these except the backend. If each side has runs with one setting only, they are compared even if
     these differ.
 

@@ -162,7 +162,8 @@ def record_schema() -> str:
 
 def run_id(spec: RunSpec, key: str, repeat: int) -> str:
     """Return the ID of a run, which is also the name of its directory."""
-    return f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{key[:8]}-{repeat}"
+    env = f"-{spec.env}" if spec.env else ""
+    return f"{spec.task}-{spec.model}-{spec.backend}{env}-s{spec.seed}-{key[:8]}-{repeat}"
 
 
 class Store:

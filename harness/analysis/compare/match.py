@@ -145,13 +145,14 @@ def _model(run: RunSpec | Setting) -> tuple[str, ...]:
 def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:
     """Return the matches between two sets of runs, and the names of the settings that have no counterpart.
 
-    Runs with equal settings are matched first. The remaining runs are matched if their task, dataset, model, backend,
+    Runs with equal settings are matched first, and then those whose settings are equal except for the named
+    environment. The remaining runs are matched if their task, dataset, model, backend,
     device and precision are equal and unique on both sides. The next step repeats this matching, ignoring the backend.
     If each side has only one setting, the two are matched even if they differ in everything.
     """
     sides = [_groups(base), _groups(new)]
     matches = []
-    steps = [_settings, _identity, _settings_but_backend, _identity_but_backend]
+    steps = [_settings, _settings_but_env, _identity, _settings_but_backend, _identity_but_backend]
     if all(len(side) == 1 for side in sides):
         steps.append(_anything)
     for alike in steps:
@@ -185,8 +186,12 @@ def _identity(run: StoredRun) -> tuple[str, ...]:
     return tuple(getattr(run.record.spec, name) for name in IDENTITY)
 
 
+def _settings_but_env(run: StoredRun) -> tuple[str, ...]:
+    return (msgspec.structs.replace(run.record.spec, env="").group_key,)
+
+
 def _settings_but_backend(run: StoredRun) -> tuple[str, ...]:
-    return (msgspec.structs.replace(run.record.spec, backend="").group_key,)
+    return (msgspec.structs.replace(run.record.spec, backend="", env="").group_key,)
 
 
 def _identity_but_backend(run: StoredRun) -> tuple[str, ...]:
