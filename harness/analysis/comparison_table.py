@@ -81,9 +81,9 @@ def build_table(
     same currency. `metrics` are the metrics of plugins, which are needed only for older records.
 
     Rows are ordered by their first runs. A ratio is relative to the first row among those that differ only in the
-    backend, its packages and the environment. If both rows have the same splits, seeds and repeats, the half-width of a ratio is
-    computed over these pairs of runs. Otherwise, it is computed from the half-widths of both means, which are assumed
-    to be independent.
+    backend, its packages and the environment. If both rows have the same splits, seeds and repeats, the half-width of a
+    ratio is computed over these pairs of runs. Otherwise, it is computed from the half-widths of both means, which are
+    assumed to be independent.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)

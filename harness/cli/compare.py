@@ -61,9 +61,9 @@ def compare(
 
     BASE and NEW are each a results directory, a run's directory, a file written by `harness baseline`, a suite file
     (which selects its runs in the results directory), or a substring of the run ids in the results directory. Runs are
-    matched by their settings, with or without the named environment. The remaining runs are matched by task, dataset, model, backend, device and precision,
-    and then by all of these except the backend. If each side has runs with one setting only, they are compared even if
-    these differ.
+    matched by their settings, and then without the named environment. The remaining runs are matched by task, dataset,
+    model, backend, device and precision, and then by all of these except the backend. If each side has runs with one
+    setting only, they are compared even if these differ.
 
     To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Speed, latency
     and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A). If they are not, the

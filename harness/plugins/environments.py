@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -27,6 +26,7 @@ from harness.plugins.code import digest, is_file, source_of
 from harness.records import PluginRef
 from harness.records.locations import environments_dir
 from harness.records.reading import load_named, read_named
+from harness.records.spec import ENV_NAME
 
 CURRENT = "current"
 """Name that selects the environment of the command itself."""
@@ -35,7 +35,6 @@ LOCK = "environment.lock"
 """Names of the description and the lock in the directory of an environment. The lock is copied to the directory of each
 run."""
 MAX_LOCK_BYTES = 2**20
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Installer = Literal["pip", "uv"]
 
@@ -131,7 +130,7 @@ def check_name(name: str) -> None:
         raise UsageError(
             f"an environment cannot have the name {CURRENT!r}, which selects the environment of the command"
         )
-    if not _NAME.fullmatch(name):
+    if not ENV_NAME.fullmatch(name):
         raise UsageError(
             f"{name[:70]!r} is not a valid name of an environment; use at most 64 letters, digits and . _ -, starting "
             "with a letter or digit"
@@ -144,7 +143,7 @@ def names() -> list[str]:
         entries = sorted(environments_dir().iterdir())
     except OSError:
         return []
-    return [entry.name for entry in entries if _NAME.fullmatch(entry.name) and (entry / DESCRIPTION).is_file()]
+    return [entry.name for entry in entries if ENV_NAME.fullmatch(entry.name) and (entry / DESCRIPTION).is_file()]
 
 
 def load(name: str) -> NamedEnvironment:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.records import DataInfo, RunRecord, Success
+from harness.records.spec import ENV_NAME
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
 """Smallest and largest absolute value of a floating-point number other than 0. Squares and ratios of such numbers are
@@ -27,6 +28,8 @@ def problem(record: RunRecord) -> str:
             return f"the number {number} is out of range"
         if type(number) is int and abs(number) > MAX_MAGNITUDE:  # it cannot be converted to a float
             return "a number has more than 100 digits"
+    if record.spec.env and not ENV_NAME.fullmatch(record.spec.env):
+        return f"an environment cannot have the name {record.spec.env[:70]!r}"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -110,6 +111,10 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
     """Warnings about the data that were found before the run started, which are also in `DataInfo.warnings`."""
+
+
+ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Pattern of the names of environments."""
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,10 +16,13 @@ import click.testing
 import msgspec
 import pytest
 from command_line import Invoke
+from sample_records import record, success
 from small_packages import PACKAGE, write_plugin, write_wheel
 from toy_plugin import FAST, SET_FAST, TOY_REF
 
 import harness
+from harness.analysis.compare.match import match
+from harness.analysis.grouping import rival_key
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.execute import environments as creation
 from harness.execute.resume import decide
@@ -30,6 +33,7 @@ from harness.plugins import environments, load
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import DESCRIPTION, LOCK, EnvironmentFile
 from harness.records import PluginRef, RunSpec, Success
+from harness.records.plausible import problem
 from harness.records.store import RECORD, Store, write_json
 
 RUN = ("run", "--task", "toy-classify", "--backend", "tiny", "--threads", "1", *SET_FAST, "--quiet")
@@ -102,14 +106,14 @@ def test_run_in_two_environments_compares_two_versions_of_a_package(
     table = succeeded(tiny(*RUN, "--env", "one,two")).stdout
     store = Store(Path("results"))
     records = [run.record for run in store.load().runs]
-    assert [record.spec.env for record in records] == ["one", "two"]
-    for record in records:
-        assert isinstance(record.outcome, Success), record.outcome
-        version = VERSIONS[record.spec.env]
-        assert record.environment.packages[PACKAGE] == version
-        assert record.provenance.notes["tiny"] == version
-        assert record.environment.lock_digest == environments.load(record.spec.env).lock_digest
-        lock = (store.path / record.run_id / LOCK).read_text()
+    assert [each.spec.env for each in records] == ["one", "two"]
+    for each in records:
+        assert isinstance(each.outcome, Success), each.outcome
+        version = VERSIONS[each.spec.env]
+        assert each.environment.packages[PACKAGE] == version
+        assert each.provenance.notes["tiny"] == version
+        assert each.environment.lock_digest == environments.load(each.spec.env).lock_digest
+        lock = (store.path / each.run_id / LOCK).read_text()
         assert f"{PACKAGE}=={version}  # sha256:" in lock
         assert "numpy==" in lock
     assert "env=one" in table
@@ -164,6 +168,27 @@ def test_lock_pins_are_exact_versions_on_an_index_only() -> None:
     bad = ["d @ https://example.org/d.whl", "--index-url=https://example.org", "-e .", "e==1.0 --x", "f", "./g==1"]
     local = ["h==1.0  # not from a package index"]
     assert creation.pins("\n".join([*lines, *bad, *local])) == (["a==1.0", "b.c==2!1.0+cpu"], [*bad, "h==1.0"])
+
+
+def test_runs_in_two_environments_are_compared_with_each_other(tmp_path: Path) -> None:
+    runs = [record(success(), env=env, threads=threads) for threads in (1, 2) for env in ("", "one")]
+    store = Store(tmp_path / "results")
+    store.prepare()
+    for each in runs:
+        with store.scratch() as scratch:
+            store.commit(scratch, each)
+    stored = store.load().runs
+    sides = [[run for run in stored if run.record.spec.env == env] for env in ("", "one")]
+    matches, left = match(*sides)
+    assert sorted((m.base[0].record.spec.threads, m.new[0].record.spec.threads) for m in matches) == [(1, 1), (2, 2)]
+    assert left == []
+    assert len({rival_key(each) for each in runs}) == 2
+    assert all("-one-s0-" in run.record.run_id for run in sides[1])
+
+
+def test_record_with_the_path_of_another_directory_as_environment_is_refused() -> None:
+    assert problem(record(success(), env="one")) == ""
+    assert "cannot have the name" in problem(record(success(), env="../one"))
 
 
 # ---- creation and removal -----------------------------------------------------------------------------------

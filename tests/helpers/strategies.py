@@ -99,6 +99,7 @@ specs = st.builds(
     precision=st.sampled_from(["fp32", "tf32", "bf16", "fp16", "fp64"]),
     compile=st.booleans(),
     deterministic=st.booleans(),
+    env=st.sampled_from(["", "tf220"]),
     seed=st.integers(0, 2**53),
     threads=st.integers(1, 256),
     recipe=recipes,
@@ -271,6 +272,7 @@ environments = st.builds(
     packages=st.dictionaries(words, text, max_size=2),
     load_1min=optional_numbers,
     git_commit=st.none() | text,
+    lock_digest=st.sampled_from(["", "a" * 64]),
 )
 optional_text = st.none() | text
 provenances = st.builds(
