@@ -25,6 +25,7 @@ from harness.analysis.compare.match import match
 from harness.analysis.grouping import rival_key
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.execute import environments as creation
+from harness.execute.environment import collect_failed
 from harness.execute.resume import decide
 from harness.plan.expand import expand
 from harness.plan.rerun import arguments, selection
@@ -221,6 +222,69 @@ def test_interrupted_creation_leaves_nothing(stage: int, own: Path, monkeypatch:
     assert [path.name for path in own.iterdir() if path.is_dir()] == []
 
 
+def built(directory: Path, requirements: list[str], *_: object) -> None:
+    """Stand in for the installation: write the files of an environment."""
+    (directory / "venv").mkdir()
+    (directory / LOCK).write_text("".join(f"{line}\n" for line in requirements))
+    about = EnvironmentFile(
+        requirements=tuple(requirements),
+        installer="pip",
+        inherit=False,
+        interpreter="",
+        python="CPython",
+        path=(),
+        modules={},
+        installed_digest="",
+    )
+    write_json(directory / DESCRIPTION, about)
+
+
+def test_update_replaces_the_environment_and_adds_requirements(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(creation, "_build", built)
+    first = creation.create("three", ["a==1"])
+    (own / ".three.partial").mkdir()  # left over from a creation that was killed
+    second = creation.update("three", ["b==2"])
+    assert second.lock == "a==1\nb==2\n"
+    assert second.lock_digest != first.lock_digest
+    assert [path.name for path in own.iterdir() if path.is_dir()] == ["three"]
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(creation, "_build", fail)
+    with pytest.raises(KeyboardInterrupt):
+        creation.update("three", ["c==3"])
+    assert environments.load("three") == second
+
+
+@pytest.mark.parametrize(
+    ("installer", "expected"),
+    [("pip", ["-m", "pip", "--python", "PYTHON", "install"]), ("uv", ["pip", "install", "--python", "PYTHON"])],
+)
+def test_isolated_environment_installs_harness_from_where_it_is_installed(
+    installer: str, expected: list[str], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    probed = {"python": "CPython 3.11", "version": sys.version_info[:2], "path": [], "packages": [("a", "1", "{}")]}
+
+    def run(command: list[str], *_: object) -> str:
+        commands.append(command)
+        return msgspec.json.encode({**probed, "modules": {"harness": "/h/__init__.py"}}).decode()
+
+    monkeypatch.setattr(creation, "_run", run)
+    monkeypatch.setattr(creation, "install_arguments", lambda name: ["--editable", f"/from/{name}"])
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    made = creation.create("three", ["a==1"], installer=installer)  # type: ignore[arg-type]
+    venv, _, install, _ = commands
+    python = str(own / ".three.partial" / "venv" / "bin" / "python")
+    assert venv[1:3] == ["-m", "venv"]
+    assert install[1 : 1 + len(expected)] == [python if word == "PYTHON" else word for word in expected]
+    assert install[install.index("--editable") + 1] == "/from/ml-harness"
+    assert install[-2:] == ["-r", str(own / ".three.partial" / "requirements.txt")]
+    assert made.lock == "# CPython 3.11\na==1\n"
+    assert (own / "three" / "requirements.txt").read_text() == "a==1\n"
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", ".hidden", "a b", "x" * 65, "current", "ä", "a\n"])
 def test_invalid_name_is_refused(name: str, own: Path) -> None:
     for act in (environments.load, creation.remove, lambda name: creation.create(name, ["a==1"])):
@@ -372,6 +436,11 @@ def test_other_code_of_harness_is_reported_before_anything_runs(
     write_json(file, msgspec.structs.replace(about, modules={"harness": "harness/__init__.py"} if source else {}))
     with pytest.raises(UsageError, match=rf"harness (in environment 'one' )?{problem}.*harness env update one"):
         planned(plans, "one")
+
+
+def test_failed_run_is_recorded_with_the_packages_of_its_environment(plans: Catalog) -> None:
+    assert collect_failed([PACKAGE], "two").packages[PACKAGE] == "2.0"
+    assert PACKAGE not in collect_failed([PACKAGE]).packages
 
 
 def test_command_and_suite_of_a_run_name_its_environment(plans: Catalog) -> None:

@@ -39,6 +39,7 @@ CHANGES: dict[str, Any] = {
     "precision": "bf16",
     "compile": True,
     "deterministic": True,
+    "env": "tf220",
     "seed": 1,
     "threads": 2,
     "recipe": Recipe(epochs=4, learning_rate=0.1),
