@@ -296,6 +296,7 @@ def carry_out(
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
+    started = False
     try:
         check_limit(limit_s)
         store.prepare()
@@ -319,6 +320,7 @@ def carry_out(
             marks = None
             if parity and left():
                 marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+            started = True
             run_all(
                 left(), catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights
             )
@@ -335,7 +337,7 @@ def carry_out(
             metrics=[provided.value for provided in catalog.metrics.values()],
             reused=sum(decision.stored is not None for decision in decisions),
         )
-        if show is not None and results:
+        if show is not None and started and results:
             show(results)
     return results
 
