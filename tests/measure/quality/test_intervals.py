@@ -12,12 +12,22 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
 from harness.measure.quality.builtin import METRICS
-from harness.measure.quality.intervals import intervals, student
+from harness.measure.quality.intervals import MIN_ANSWERS, MIN_PER_CLASS, effective, student
+from harness.measure.quality.intervals import intervals as with_reasons
 from harness.plugins import resolve
 from harness.records import DataInfo
 
 RNG = np.random.default_rng
 Array = np.ndarray[Any, Any]
+
+
+def intervals(objective: str, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
+    """Return the intervals, after checking that every other metric has a reason."""
+    found, missing = with_reasons(objective, targets, outputs)  # type: ignore[arg-type]
+    assert found.keys().isdisjoint(missing)
+    assert found.keys() | missing.keys() == {metric.name for metric in METRICS if metric.objective == objective}
+    assert all(missing.values())
+    return found
 
 
 def scores(objective: str, targets: Array, outputs: Array) -> dict[str, float]:
