@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, median
 from typing import Any
 
 import numpy as np
@@ -174,6 +174,43 @@ def regression(kind: str, n: int, targets: int = 1) -> Case:
     return Case(name, n, {"rmse": deviation, "mae": MEAN_ABSOLUTES[kind], "r2": 0.5}, draw)
 
 
+def area(name: str, counts: tuple[int, int], second: Callable[[np.random.Generator, int], Array], truth: float) -> Case:
+    """Return a case with two classes. The difference of the logits is normally distributed for the first class, and
+    drawn by `second` for the second class. `truth` is the area under the ROC curve.
+    """
+
+    def draw(rng: np.random.Generator) -> Bounds:
+        margins = np.concatenate([rng.standard_normal(counts[0]), second(rng, counts[1])])
+        outputs = np.stack([np.zeros(sum(counts)), margins], axis=1)
+        return intervals("classification", np.repeat((0, 1), counts), outputs)[0]
+
+    return Case("ROC AUC, {}, {}:{}".format(name, *counts), sum(counts), {"roc_auc": truth}, draw)
+
+
+def shifted(counts: tuple[int, int], mean: float, deviation: float = 1.0) -> Case:
+    """Return a case with normally distributed outputs for both classes."""
+    truth = NormalDist().cdf(mean / math.hypot(1.0, deviation))
+    name = f"normal outputs, means 0 and {mean:g}, standard deviations 1 and {deviation:g}"
+    return area(name, counts, lambda rng, n: mean + deviation * rng.standard_normal(n), truth)
+
+
+def misranked(counts: tuple[int, int], fraction: float) -> Case:
+    """Return a case with outputs that separate the classes, except that a fraction of the second class is below all
+    examples of the first.
+    """
+    second: Callable[[np.random.Generator, int], Array] = lambda rng, n: np.where(rng.random(n) < fraction, -99.0, 99.0)
+    return area(f"{fraction:g} of the second class misranked", counts, second, 1 - fraction)
+
+
+def areas() -> Iterator[Case]:
+    """Yield the cases for the area under the ROC curve."""
+    for counts in ((10, 10), (95, 5), (5, 95), (50, 50), (400, 20), (200, 200)):
+        for mean, deviation in ((0.0, 1.0), (0.74, 1.0), (1.8, 1.0), (3.3, 1.0), (2.0, 3.0)):
+            yield shifted(counts, mean, deviation)
+        for fraction in (0.02, 0.1, 0.4):
+            yield misranked(counts, fraction)
+
+
 def _classified(targets: Array, predicted: Array, number: int) -> Bounds:
     return intervals("classification", targets, np.eye(number, dtype=np.float32)[predicted])[0]
 
@@ -197,6 +234,7 @@ def cases() -> Iterator[Case]:
             for shares in SHARES:
                 for mistaken in (False, True) if number > 2 else (False,):
                     yield rare(number, n, fraction, shares, mistaken_for_first=mistaken)
+    yield from areas()
     for n in (20, 50, 200, 1000):
         for kind in ERRORS:
             yield regression(kind, n)

@@ -7,6 +7,8 @@ They do not cover the variation between training runs, which is measured by usin
   1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
   most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
   few examples.
+- The area under the ROC curve of two classes has the interval of a proportion of the examples of the rarer class, which
+  is valid for all distributions of the outputs.
 - Errors of a regression have an interval from Student's t for the logarithm. Its upper end is computed as if there were
   one more example with a larger error, because a test split seldom contains the largest errors that are possible.
 
@@ -22,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.measure.quality.metrics import class_roc_auc
+
 if TYPE_CHECKING:
     from harness.records import Objective
 
@@ -32,8 +36,6 @@ METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 """Name of the methods, as stored in the records."""
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
 """Methods in older records, whose intervals are not recomputed."""
-NO_INTERVAL_OF_AREA = "no method for the area under the ROC curve covers 95% in small test splits"
-"""Reason why the area under the ROC curve has no interval."""
 TAIL = 0.025
 """Probability that a proportion is below, and that it is above, its interval."""
 MIN_PER_CLASS = {"recall_macro": 2, "f1_macro": 5, "f1_weighted": 5, "precision_macro": 2}
@@ -59,7 +61,9 @@ def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dic
     ``[N, T]`` in the target's unit. Every interval contains the score.
     """
     if objective == "classification":
-        return _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
+        found, missing = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
+        areas = _area(targets, outputs)
+        return (found, missing | {"roc_auc": areas}) if isinstance(areas, str) else (found | {"roc_auc": areas}, missing)
     return _regression(targets.astype(np.float64), outputs.astype(np.float64))
 
 
@@ -70,7 +74,7 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
     right = np.bincount(targets, hit, minlength=classes)
     accuracy = proportion(float(hit.mean()), n)
     found = {"accuracy": accuracy, "f1_micro": accuracy}  # equal, because each example has exactly one label
-    missing = {"roc_auc": NO_INTERVAL_OF_AREA, **_too_few(support, answers)}
+    missing = _too_few(support, answers)
 
     def averaged(score: float, influence: Array, limit: float) -> Interval:
         """Return the interval of a score. `influence` is its derivative with respect to each example's weight."""
@@ -105,6 +109,20 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
         bias = float((precision * (1 - precision) * right / support / answers).mean())
         found["precision_macro"] = max(0.0, low - bias), high
     return found, missing
+
+
+def _area(targets: Array, outputs: Array) -> Interval | str:
+    """Return the interval of the area under the ROC curve, or the reason why there is none.
+
+    For two classes with m and n examples, the variance of the area a is at most ``a (1 - a) / min(m, n)`` for all
+    distributions of the outputs (Birnbaum and Klose 1957, Annals of Mathematical Statistics 28, 933-945).
+    """
+    if outputs.shape[1] != 2:
+        return "it is a mean over more than two classes, which depend on each other"
+    least = min(np.bincount(targets, minlength=2).tolist())
+    if not least:
+        return "a class has no examples in the test split"
+    return proportion(class_roc_auc(targets, outputs)[1] or 0.0, least)
 
 
 def _too_few(support: Array, answers: Array) -> dict[str, str]:
