@@ -151,7 +151,7 @@ def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, m
     few = number // 2
     frequent, seldom = (max(1, round(n * part)) for part in ((1 - fraction) / (number - few), fraction / few))
     counts, accuracy = ([a] * (number - few) + [b] * few for a, b in ((frequent, seldom), shares))
-    percent = "{:g}:{:g}".format(100 * (1 - fraction), 100 * fraction)
+    percent = f"{100 * (1 - fraction):g}:{100 * fraction:g}"
     name = f"{number} classes, {percent}, accuracy {shares[0]:g} and {shares[1]:g}"
     return classes(
         name + ", mistaken for the first" if mistaken_for_first else name,
@@ -198,7 +198,10 @@ def misranked(counts: tuple[int, int], fraction: float) -> Case:
     """Return a case with outputs that separate the classes, except that a fraction of the second class is below all
     examples of the first.
     """
-    second: Callable[[np.random.Generator, int], Array] = lambda rng, n: np.where(rng.random(n) < fraction, -99.0, 99.0)
+
+    def second(rng: np.random.Generator, n: int) -> Array:
+        return np.where(rng.random(n) < fraction, -99.0, 99.0)
+
     return area(f"{fraction:g} of the second class misranked", counts, second, 1 - fraction)
 
 

@@ -17,11 +17,11 @@ from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
 from harness.checks.audit.finding import Finding
 from harness.execute.runner import thread_environment
+from harness.measure.quality.intervals import FORMER_METHODS
 from harness.measure.roofline import hardware_of
 from harness.measure.steady import Window, summary, suspicions
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
-from harness.measure.quality.intervals import FORMER_METHODS
 from harness.records import Flag, Roofline, RunRecord, Success
 from harness.records.arrays import digest, read_arrays
 from harness.records.store import ARRAYS, Store, StoredRun
