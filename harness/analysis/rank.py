@@ -39,7 +39,7 @@ from harness.analysis.standings import (
     standings,
 )
 from harness.errors import UnknownNameError, UsageError
-from harness.records import Failure, RunRecord, Success
+from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
 
 if TYPE_CHECKING:

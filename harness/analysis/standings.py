@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-RESAMPLES = 4000
+RESAMPLES = 2000
 MIN_DATASETS = 3
 """Minimum number of datasets for intervals of mean ranks and win rates."""
 MIN_DATASETS_RATIO = 5
@@ -109,27 +109,29 @@ class Standings(Struct, frozen=True, kw_only=True):
     """Difference of two mean ranks from which Nemenyi's test is significant at the level 0.05."""
 
 
-def standings(cases: Sequence[Case], names: Sequence[str], baseline: int) -> Standings:
+def standings(
+    cases: Sequence[Case], names: Sequence[str], baseline: int, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Standings:
     """Return the standings of at least two contenders over at least one case.
 
     The intervals are computed by resampling datasets and, within each case, seeds or splits. Contenders with the same
-    seeds are resampled together. The random numbers are always the same.
+    seeds are resampled together. `seed` is that of the random numbers.
     """
     import numpy as np
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     k = len(names)
     parts: dict[str, list[Case]] = {}
     for case in cases:
         parts.setdefault(case.dataset, []).append(case)
-    ranks, logs = [], []  # arrays [1 + RESAMPLES, k] for each dataset; the first row is observed
+    ranks, logs = [], []  # arrays [1 + resamples, k] for each dataset; the first row is observed
     counts = np.zeros((3, k), dtype=int)
     for part in parts.values():
-        of_cases = [_case(case, baseline, rng) for case in part]
+        of_cases = [_case(case, baseline, resamples, rng) for case in part]
         ranks.append(_centered(np.mean([one[0] for one in of_cases], axis=0)))
         logs.append(_centered(np.mean([one[1] for one in of_cases], axis=0)))
         counts += np.sum([one[2] for one in of_cases], axis=0)
-    rank, log = np.stack(ranks, axis=1), np.stack(logs, axis=1)  # [1 + RESAMPLES, datasets, k]
+    rank, log = np.stack(ranks, axis=1), np.stack(logs, axis=1)  # [1 + resamples, datasets, k]
     n, mean_rank = len(parts), rank[0].mean(axis=0)
     ends = _bounded(rank[1:], 1.0, float(k), rng) if n >= MIN_DATASETS else None
     ratios = [_ratio(log[:, :, i], rng) if i != baseline else (1.0, None, None) for i in range(k)]
@@ -176,32 +178,34 @@ def _exact_mean(numbers: Sequence[float]) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
-def _case(case: Case, baseline: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
+def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
     """Return the ranks and the log ratios in one case, and the numbers of wins, ties and losses.
 
-    Ranks and log ratios are arrays ``[1 + RESAMPLES, k]``, whose first row is observed.
+    Ranks and log ratios are arrays ``[1 + resamples, k]``, whose first row is observed.
     """
     import numpy as np
 
     scaled = case.scaled()
     k = len(scaled)
-    levels = np.empty((1 + RESAMPLES, k))
+    levels = np.empty((1 + resamples, k))
     indices: dict[tuple[Draw, ...], Any] = {}
     for i, numbers in enumerate(scaled):
         draws = tuple(sorted_draws(case.values[i]))
         if draws not in indices:
-            indices[draws] = rng.integers(0, len(draws), (RESAMPLES, len(draws)))
+            indices[draws] = rng.integers(0, len(draws), (resamples, len(draws)))
         levels[0, i] = _exact_mean(numbers)
         levels[1:, i] = np.asarray(numbers)[indices[draws]].mean(axis=1)
     sign = 1.0 if case.higher_is_better else -1.0
-    difference = sign * (levels[:, :, None] - levels[:, None, :])
-    beats = np.where(difference > 0, 1.0, np.where(difference < 0, 0.0, 0.5))  # [1 + RESAMPLES, k, k]
+    tied = np.zeros((k, k), dtype=bool)
     for i, j in case.tied:
-        beats[:, i, j] = beats[:, j, i] = 0.5
-    ranks = k + 0.5 - beats.sum(axis=2)
-    observed = beats[0]
-    own = np.eye(k, dtype=bool)
-    counts = np.array([((observed == value) & ~own).sum(axis=1) for value in (1.0, 0.5, 0.0)])
+        tied[i, j] = tied[j, i] = True
+    ranks, counts = np.full(levels.shape, 1.0), np.zeros((3, k), dtype=int)
+    for j in range(k):  # one opponent at a time, to limit the memory
+        outcome = np.where(tied[j], 0.0, np.sign(sign * (levels - levels[:, [j]])))  # 1 where a contender beats j
+        outcome[:, j] = 1.0
+        ranks += 0.5 * (1 - outcome)
+        for place, value in enumerate((1.0, 0.0, -1.0)):
+            counts[place] += (outcome[0] == value) & (np.arange(k) != j)
     if case.logarithmic:
         logs = sign * (levels - levels[:, [baseline]])
     else:
@@ -212,7 +216,7 @@ def _case(case: Case, baseline: int, rng: np.random.Generator) -> tuple[Array, A
 
 
 def _centered(values: Array) -> Array:
-    """Return values ``[1 + RESAMPLES, k]``, shifted so that the mean of the resampled rows is the observed row.
+    """Return values ``[1 + resamples, k]``, shifted so that the mean of the resampled rows is the observed row.
 
     Resampled means vary more than the observed means, so that close contenders would change places too often, and the
     resampled ranks would be biased towards equal ranks.
@@ -225,7 +229,7 @@ def _centered(values: Array) -> Array:
 def _bounded(values: Array, least: float, most: float, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the ends of the 95% intervals for means over datasets of values between `least` and `most`.
 
-    `values` is ``[RESAMPLES, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
+    `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
     with one additional dataset that has the value `least` for the lower end and `most` for the upper end. For values 0
     and 1, this is the interval of Clopper and Pearson. It is Gaffke's bound (2005; Learned-Miller and Thomas 2019), for
     which no distribution with a lower coverage is known, even for two datasets.
@@ -240,7 +244,7 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
 
 
 def _ratio(logs: Array, rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
-    """Return a geometric mean and the ends of its 95% interval from log ratios ``[1 + RESAMPLES, datasets]``.
+    """Return a geometric mean and the ends of its 95% interval from log ratios ``[1 + resamples, datasets]``.
 
     The interval covers Student's t interval over the datasets and the bootstrap-t interval (Efron and Tibshirani 1993,
     section 12.5), which is better if the distribution is skewed.
@@ -254,7 +258,7 @@ def _ratio(logs: Array, rng: np.random.Generator) -> tuple[float | None, float |
     if n < MIN_DATASETS_RATIO or not np.isfinite(logs).all():
         return _exp(mean), None, None
     error = float(logs[0].std(ddof=1)) / math.sqrt(n)
-    resampled = np.take_along_axis(logs[1:], rng.integers(0, n, (RESAMPLES, n)), axis=1)
+    resampled = np.take_along_axis(logs[1:], rng.integers(0, n, (len(logs) - 1, n)), axis=1)
     errors = resampled.std(axis=1, ddof=1) / math.sqrt(n)
     usable = errors > 1e-9 * max(error, 1e-300)
     reach = float(stdtrit(n - 1, 1 - ALPHA / 2)) * error
