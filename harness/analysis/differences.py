@@ -82,7 +82,7 @@ def varying(specs: Sequence[RunSpec]) -> list[str]:
 
 def settings_of(spec: RunSpec) -> dict[str, str]:
     """Return the settings of a spec, except for the seed, the split and the fields of `IDENTITY`, by name."""
-    sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}options": s for s in ("task", "dataset", "model")}
+    sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}_options": s for s in ("task", "dataset", "model")}
     flat: dict[str, str] = {}
     for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
         if name in sections:

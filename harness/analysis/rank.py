@@ -1,8 +1,7 @@
 """Rankings of backends, models or other settings across datasets.
 
 A *contender* is a value of the ranked fields, such as a backend. Runs belong to one *case* if they differ only in the
-ranked fields, the seed and the split, and in settings that each contender has with one value only, such as a recipe
-that belongs to the model. In each case, all pairs of contenders are compared as by ``harness compare``, with intervals
+ranked fields, the seed and the split, and in settings that were not swept, such as a recipe that belongs to the model. In each case, all pairs of contenders are compared as by ``harness compare``, with intervals
 at the confidence level 95%. A pair ties if the verdict is inconclusive or the runs were not interleaved.
 
 Only cases in which every contender was run are used. Runs that failed are counted in two ways:
@@ -162,7 +161,9 @@ def rank(
         raise UsageError(f"nothing to rank: {only}; rank by another field with --by, or add runs")
     if baseline and baseline not in contenders:
         raise UnknownNameError("contender", baseline, contenders)
-    placed, notes = _newest(placed)
+    placed, notes = _by_swept_settings(placed)
+    placed, older = _newest(placed)
+    notes += older
     cells = _cells(placed)
     contenders, dropped = _ranked(cells, contenders, baseline)
     notes += dropped
@@ -210,7 +211,7 @@ def _placed(runs: Sequence[StoredRun], by: Sequence[str]) -> list[_Placed]:
         case = (*identity, *machine_of(record).values())
         rest = {name: value for name, value in settings.items() if name not in by}
         placed.append(_Placed(run, " · ".join(parts), _dataset(record), case, rest, software_of(record)))
-    return _by_swept_settings(placed)
+    return placed
 
 
 def _interrupted(record: RunRecord) -> bool:
@@ -224,22 +225,35 @@ def _dataset(record: RunRecord) -> tuple[str, ...]:
     return spec.task, spec.dataset, msgspec.json.encode(options, order="sorted").decode()
 
 
-def _by_swept_settings(placed: Sequence[_Placed]) -> list[_Placed]:
-    """Return the runs with each case divided by the settings that vary within the runs of one contender."""
-    swept: dict[tuple[str, ...], dict[str, None]] = {}
-    cells: dict[tuple[Any, ...], list[dict[str, str]]] = {}
+def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
+    """Return the runs with each case divided by the settings that were swept, and a note on other settings that vary.
+
+    A setting was swept if a contender has several values of it with the same seed and split. Settings that vary only
+    with the seed or split, such as those that were tuned for each split, do not divide a case.
+    """
+    runs: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     for one in placed:
-        cells.setdefault((one.dataset, one.case, one.contender), []).append(one.settings)
-    for (dataset, _, _), settings in cells.items():
-        names = dict.fromkeys(name for each in settings for name in each)
-        varying = {name: None for name in names if len({each.get(name) for each in settings}) > 1}
-        swept.setdefault(dataset, {}).update(varying)
-    return [
+        runs.setdefault((one.dataset, one.case, one.contender, one.draw), []).append(one.settings)
+    swept: dict[tuple[str, ...], dict[str, None]] = {one.dataset: {} for one in placed}
+    for (dataset, *_), settings in runs.items():
+        swept[dataset] |= dict.fromkeys(_varying(settings))
+    divided = [
         dataclasses.replace(
             one, case=(*one.case, *(f"{name}={one.settings.get(name, 'none')}" for name in swept[one.dataset]))
         )
         for one in placed
     ]
+    cells: dict[tuple[Any, ...], list[dict[str, str]]] = {}
+    for one in divided:
+        cells.setdefault((one.dataset, one.case, one.contender), []).append(one.settings)
+    mixed = sorted({name for settings in cells.values() for name in _varying(settings)})
+    note = f"runs of different seeds or splits are averaged although they differ in {', '.join(mixed)}"
+    return divided, [note] if mixed else []
+
+
+def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for each in settings for name in each)
+    return [name for name in names if len({each.get(name) for each in settings}) > 1]
 
 
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
