@@ -215,7 +215,8 @@ def test_every_hook_that_yields_has_a_type() -> None:
 def test_load_dataset_without_a_license_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "own-data v2.py"
     path.write_text(
-        "import harness\nclass D(harness.Dataset):\n    name, kind, objective, summary = 'd', 'table', 'regression', 'x'\n"
+        "import harness\nclass D(harness.Dataset):\n"
+        "    name, kind, objective, summary = 'd', 'table', 'regression', 'x'\n"
         "    def load(self, options): ...\n@harness.hookimpl\ndef harness_datasets():\n    yield D()\n"
     )
     catalog = discover([str(path)])
