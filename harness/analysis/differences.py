@@ -88,7 +88,7 @@ def settings_of(spec: RunSpec) -> dict[str, str]:
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
             flat.pop("dataset.split", None)  # the caller lists the row's splits
-            if name == "dataset_options" and spec.source is not None:
+            if spec.source is not None and "dataset.sha256" in flat:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
         elif name not in (*IDENTITY, "seed", "source", "pretrained"):
             flat[name] = _plain(value)

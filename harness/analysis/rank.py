@@ -1,8 +1,9 @@
 """Rankings of backends, models or other settings across datasets.
 
 A *contender* is a value of the ranked fields, such as a backend. Runs belong to one *case* if they differ only in the
-ranked fields, the seed and the split, and in settings that were not swept, such as a recipe that belongs to the model. In each case, all pairs of contenders are compared as by ``harness compare``, with intervals
-at the confidence level 95%. A pair ties if the verdict is inconclusive or the runs were not interleaved.
+ranked fields, the seed and the split, and in settings that were not swept, such as a recipe that belongs to the model.
+In each case, all pairs of contenders are compared as by ``harness compare``, with intervals at the confidence level
+95%. A pair ties if the verdict is inconclusive or the runs were not interleaved.
 
 Only cases in which every contender was run are used. Runs that failed are counted in two ways:
 
@@ -19,7 +20,7 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -38,11 +39,9 @@ from harness.analysis.standings import (
     standings,
 )
 from harness.errors import UnknownNameError, UsageError
+from harness.interfaces import Metric
 from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
-
-if TYPE_CHECKING:
-    from harness.plugins.catalog import Catalog
 
 CONFIDENCE = 0.95
 """Confidence level of each comparison. It is not corrected for the number of comparisons, because no claim is made
@@ -135,7 +134,7 @@ class _Field:
 
 def rank(
     runs: Sequence[StoredRun],
-    catalog: Catalog,
+    plugins: Mapping[str, Metric],
     metric: str = QUALITY.name,
     by: Sequence[str] = ("backend",),
     *,
@@ -146,9 +145,10 @@ def rank(
 ) -> Ranking:
     """Return the ranking of the contenders that the fields `by` distinguish.
 
-    The baseline is by default the contender with results in most cases. If `ties` is ``exact``, the contenders of a
-    case are ranked by their means, and only equal means tie. If `by_example` is True, scores of single seeds are
-    compared over the test examples of the stored predictions.
+    `plugins` are the metrics of plugins by name, which are needed only for scores of older records. The baseline is by
+    default the contender with results in most cases. If `ties` is ``exact``, the contenders of a case are ranked by
+    their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over the test
+    examples of the stored predictions.
 
     Raises `harness.UsageError` if there are fewer than two contenders with common datasets or if the runs cannot be
     ranked by this metric, and `harness.UnknownNameError` if one of the names is unknown.
@@ -167,7 +167,7 @@ def rank(
     cells = _cells(placed)
     contenders, dropped = _ranked(cells, contenders, baseline)
     notes += dropped
-    fields, left_out = _fields(cells, contenders, metric, catalog, price_per_hour)
+    fields, left_out = _fields(cells, contenders, metric, plugins, price_per_hour)
     if not fields:
         reasons = "; ".join(dict.fromkeys(one.reason for one in left_out)) or "no case has runs of all contenders"
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
@@ -314,13 +314,12 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
 
 
 def _fields(
-    cells: _Cells, contenders: Sequence[str], name: str, catalog: Catalog, price_per_hour: float | None
+    cells: _Cells, contenders: Sequence[str], name: str, plugins: Mapping[str, Metric], price_per_hour: float | None
 ) -> tuple[list[_Field], list[LeftOut]]:
     """Return the cases in which all contenders were run, and the other cases of datasets with runs of a contender.
 
     Raises the same errors as `rank` for metrics.
     """
-    plugins = {key: provided.value for key, provided in catalog.metrics.items()}
     fields, left_out = [], []
     known: dict[str, None] = {}
     for dataset, cases in cells.items():

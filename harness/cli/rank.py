@@ -87,11 +87,11 @@ def rank(
     from harness.report import ranking
 
     runs = _runs([Path(directory) for directory in results] or [results_dir(None)], filters)
-    catalog = options.catalog()
+    plugins = {name: provided.value for name, provided in options.catalog().metrics.items()}
     rankings = [
         ranking_of(
             runs,
-            catalog,
+            plugins,
             name,
             by or ("backend",),
             baseline=baseline,

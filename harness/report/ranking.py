@@ -14,7 +14,17 @@ from harness.report.csv_json import line, no_formula
 from harness.report.markdown import escape
 
 HEADERS = ("mean rank", "interval", "win rate", "interval", "won/tied/lost", "ratio", "interval", "p")
-COLUMNS = ("metric", "by", "ties_by", "baseline", "failures", "datasets", "cases", *Standing.__struct_fields__, "failed")
+COLUMNS = (
+    "metric",
+    "by",
+    "ties_by",
+    "baseline",
+    "failures",
+    "datasets",
+    "cases",
+    *Standing.__struct_fields__,
+    "failed",
+)
 """Columns of the CSV file."""
 MAX_LISTED = 10
 """Maximum number of cases that are listed as left out."""
