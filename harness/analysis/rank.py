@@ -330,7 +330,7 @@ def _fields(
             label = " · ".join((*dataset[:2], *_shown(key, cases)))
             present = {contender: runs[contender] for contender in contenders if contender in runs}
             absent = [contender for contender in contenders if contender not in runs]
-            if len(present) < 2:
+            if not present:
                 continue
             metric = metrics.get(name)
             reason = ""

@@ -209,7 +209,7 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
     if case.logarithmic:
         logs = sign * (levels - levels[:, [baseline]])
     else:
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             logs = sign * np.log(levels / levels[:, [baseline]])
         logs[~np.isfinite(logs)] = np.nan
     return ranks, logs, counts
