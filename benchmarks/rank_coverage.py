@@ -41,10 +41,15 @@ LARGE = 40_000
 """Number of datasets from which the true mean ranks are computed."""
 
 
-def draw(rng: np.random.Generator, effect: str, datasets: int, means: Array = MEANS) -> Array:
-    """Return logarithmic performances, float ``[datasets, contenders, SEEDS]``."""
+def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False) -> Array:
+    """Return logarithmic performances, float ``[datasets, contenders, SEEDS]``.
+
+    If `equal` is True, all contenders have the same distribution. Otherwise, they have different means, and the
+    baseline has no effects of datasets.
+    """
     shape = (datasets, len(NAMES))
-    skills = means + 0.2 * EFFECTS[effect](rng, shape) * (np.arange(len(NAMES)) > 0)
+    effects = 0.2 * EFFECTS[effect](rng, shape)
+    skills = effects if equal else MEANS + effects * (np.arange(len(NAMES)) > 0)
     noise = SEED_DEVIATION * rng.standard_normal((*shape, SEEDS))
     return np.asarray(skills[:, :, None] + noise)
 
@@ -112,7 +117,7 @@ def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool
     rng = np.random.default_rng([datasets, 7])
     friedman = nemenyi = 0
     for _ in range(samples):
-        values = draw(rng, effect, datasets, np.zeros(len(NAMES)))
+        values = draw(rng, effect, datasets, equal=True)
         found = standings(cases(values, verdict=verdict), NAMES, 0, resamples=2)
         ranks = [one.mean_rank for one in found.contenders]
         friedman += (found.friedman_p or 0.0) < 0.05
@@ -124,15 +129,16 @@ def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rank_coverage", description=__doc__)
     parser.add_argument("--samples", type=int, default=500, help="simulations of each case [500]")
+    parser.add_argument("--tests-only", action="store_true", help="only the tests, not the intervals")
     options = parser.parse_args()
     settings = [(effect, n, verdict) for effect in EFFECTS for verdict in (False, True) for n in DATASETS]
     rows = []
-    for effect, n, verdict in settings:
+    for effect, n, verdict in [] if options.tests_only else settings:
         print(f"{effect}, {n} datasets", file=sys.stderr)
         rows.append(coverage(effect, n, options.samples, verdict=verdict))
     header = ["effects of datasets", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
     print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
-    print(f"\nStandard error: up to {math.sqrt(0.95 * 0.05 / options.samples):.1%}.\n")
+    print(f"\nStandard error: {math.sqrt(0.95 * 0.05 / options.samples):.1%} if the results were independent.\n")
     settings = [("normal", n, verdict) for verdict in (False, True) for n in DATASETS]
     rows = [false_differences(effect, n, options.samples, verdict=verdict) for effect, n, verdict in settings]
     header = ["effects of datasets", "datasets", "ties by", "Friedman's test", "critical difference"]

@@ -135,7 +135,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         Ranking
-            Mean ranks, win rates and ratios with 95% intervals, with failed runs excluded and with failed runs imputed.
+            Mean ranks, win rates and ratios with 95% intervals, with failed runs excluded and with failed runs imputed,
+            in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
 
         Raises
         ------

@@ -104,7 +104,7 @@ class Standings(Struct, frozen=True, kw_only=True):
     friedman_chi2: float | None
     """Friedman's statistic, or None if there are fewer than two datasets."""
     friedman_p: float | None
-    """p-value of Friedman's test in the form of Iman and Davenport."""
+    """p-value of Friedman's test, by permutation of the ranks within each dataset."""
     critical_difference: float | None
     """Difference of two mean ranks from which Nemenyi's test is significant at the level 0.05."""
 
@@ -158,7 +158,7 @@ def standings(
                 p_holm=corrected[i],
             )
         )
-    chi2, p = friedman([float(value) for value in mean_rank], n)
+    chi2, p = friedman(rank[0])
     return Standings(
         contenders=sorted(found, key=lambda one: one.mean_rank),
         datasets=n,
@@ -275,22 +275,28 @@ def _exp(value: float) -> float | None:
     return math.exp(value) if value < 700 else None
 
 
-def friedman(mean_ranks: Sequence[float], n: int) -> tuple[float | None, float | None]:
-    """Return Friedman's statistic for mean ranks over `n` datasets, and the p-value of its form by Iman and Davenport.
+def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, float | None]:
+    """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
 
-    The formulas are those of Demsar (2006), section 3.2.2. They contain no correction for ties, so the test is
-    conservative if there are many ties. Return None if there are fewer than two datasets.
+    The formula of the statistic is that of Demsar (2006), section 3.2.2, without a correction for ties. The p-value is
+    that of a permutation test, which permutes the ranks within each dataset. Unlike the approximations by a chi-squared
+    or F distribution, it is valid for few datasets and for ties. Return None if there are fewer than two datasets.
     """
-    from scipy.special import fdtrc
+    import numpy as np
 
-    k = len(mean_ranks)
+    n, k = ranks.shape
     if n < 2:
         return None, None
-    spread = math.fsum(rank**2 for rank in mean_ranks) - k * (k + 1) ** 2 / 4
-    chi2 = max(0.0, 12 * n / (k * (k + 1)) * spread)
-    rest = n * (k - 1) - chi2
-    p = float(fdtrc(k - 1, (k - 1) * (n - 1), (n - 1) * chi2 / rest)) if rest > 1e-9 else 0.0
-    return chi2, p
+
+    def statistic(means: Array) -> Array:
+        return np.asarray(12 * n / (k * (k + 1)) * ((means**2).sum(axis=-1) - k * (k + 1) ** 2 / 4))
+
+    observed = max(0.0, float(statistic(ranks.mean(axis=0))))
+    rng, sums = np.random.default_rng(0), np.zeros((permutations, k))
+    for row in ranks:
+        sums += rng.permuted(np.tile(row, (permutations, 1)), axis=1)
+    larger = int((statistic(sums / n) >= observed - 1e-9).sum())
+    return observed, (1 + larger) / (1 + permutations)
 
 
 def critical_difference(k: int, n: int) -> float:

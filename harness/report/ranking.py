@@ -32,6 +32,7 @@ MAX_LISTED = 10
 LEGEND = (
     "mean rank: mean over the datasets; 1 is best. win rate: fraction of comparisons won; a tie is half a win.",
     "ratio: geometric mean over the datasets relative to the baseline; above 1 is better, also if lower values are.",
+    "The intervals of ratios are too narrow if a few datasets of the population have far more extreme ratios.",
     "p: difference of the mean rank from that of the baseline, with Holm's correction. Intervals are at 95%.",
 )
 
