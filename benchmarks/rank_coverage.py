@@ -126,19 +126,23 @@ def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool
     return [effect, datasets, "verdict" if verdict else "equal means", *ends]
 
 
+def print_coverage(samples: int) -> None:
+    rows = []
+    for effect, verdict, n in itertools.product(EFFECTS, (False, True), DATASETS):
+        print(f"{effect}, {n} datasets", file=sys.stderr)
+        rows.append(coverage(effect, n, samples, verdict=verdict))
+    header = ["effects of datasets", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
+    print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
+    print(f"\nStandard error: at most {math.sqrt(0.95 * 0.05 / samples):.1%} for a coverage of 95% or more.\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rank_coverage", description=__doc__)
     parser.add_argument("--samples", type=int, default=500, help="simulations of each case [500]")
     parser.add_argument("--tests-only", action="store_true", help="only the tests, not the intervals")
     options = parser.parse_args()
-    settings = [(effect, n, verdict) for effect in EFFECTS for verdict in (False, True) for n in DATASETS]
-    rows = []
-    for effect, n, verdict in [] if options.tests_only else settings:
-        print(f"{effect}, {n} datasets", file=sys.stderr)
-        rows.append(coverage(effect, n, options.samples, verdict=verdict))
-    header = ["effects of datasets", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
-    print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
-    print(f"\nStandard error: {math.sqrt(0.95 * 0.05 / options.samples):.1%} if the results were independent.\n")
+    if not options.tests_only:
+        print_coverage(options.samples)
     settings = [("normal", n, verdict) for verdict in (False, True) for n in DATASETS]
     rows = [false_differences(effect, n, options.samples, verdict=verdict) for effect, n, verdict in settings]
     header = ["effects of datasets", "datasets", "ties by", "Friedman's test", "critical difference"]
