@@ -15,15 +15,8 @@ from harness.report.markdown import escape
 
 HEADERS = ("mean rank", "interval", "win rate", "interval", "won/tied/lost", "ratio", "interval", "p")
 COLUMNS = (
-    "metric",
-    "by",
-    "ties_by",
-    "baseline",
-    "failures",
-    "datasets",
-    "cases",
+    *("metric", "by", "ties_by", "baseline", "failures", "datasets", "cases", "failed"),
     *Standing.__struct_fields__,
-    "failed",
 )
 """Columns of the CSV file."""
 MAX_LISTED = 10

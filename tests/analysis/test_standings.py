@@ -12,7 +12,7 @@ from scipy.stats import friedmanchisquare
 from harness.analysis.standings import Case, critical_difference, friedman, holm, p_of_difference, standings
 
 NAMES = ("C4.5", "C4.5+m", "C4.5+cf", "C4.5+m+cf")
-# AUC of four variants of C4.5 on 14 datasets (Demsar 2006, table 6). On the data set "voting", C4.5+cf and C4.5+m+cf are
+# AUC of four variants of C4.5 on 14 datasets (Demsar 2006, table 6). On the dataset "voting", C4.5+cf and C4.5+m+cf are
 # both printed as 0.975, but have the ranks 2 and 3.
 AUC = """
 0.763 0.768 0.771 0.798
