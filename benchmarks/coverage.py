@@ -150,7 +150,8 @@ def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, m
     """
     few = number // 2
     frequent, seldom = (max(1, round(n * part)) for part in ((1 - fraction) / (number - few), fraction / few))
-    counts, accuracy = ([a] * (number - few) + [b] * few for a, b in ((frequent, seldom), shares))
+    counts = [frequent] * (number - few) + [seldom] * few
+    accuracy = [shares[0]] * (number - few) + [shares[1]] * few
     percent = f"{100 * (1 - fraction):g}:{100 * fraction:g}"
     name = f"{number} classes, {percent}, accuracy {shares[0]:g} and {shares[1]:g}"
     return classes(
