@@ -30,7 +30,7 @@ Section = tuple[str, View, list[str], list[tuple[str, Any]]]
 def rankings(report: Report) -> list[Section]:
     """Return the rankings that use three datasets or more."""
     plugins = {name: provided.value for name, provided in report.catalog.metrics.items()}
-    found = []
+    found: list[Section] = []
     for by in FIELDS:
         contenders = {getattr(run.record.spec, by) for run in report.runs}
         datasets = {(run.record.spec.task, run.record.spec.dataset) for run in report.runs}
