@@ -173,7 +173,10 @@ def rank(
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
     base = baseline or max(contenders, key=lambda name: sum(bool(field.side(name)) for field in fields))
     failed = {name: sum(len(field.failed(name)) for field in fields) for name in contenders}
-    policies: tuple[Policy, ...] = ("excluded", "imputed")
+    excluded = _placement("excluded", fields, left_out, contenders, base, ties, by_example)
+    imputed = msgspec.structs.replace(excluded, failures="imputed")
+    if any(failed.values()):
+        imputed = _placement("imputed", fields, left_out, contenders, base, ties, by_example)
     return Ranking(
         metric=metric,
         by=list(by),
@@ -181,7 +184,7 @@ def rank(
         baseline=base,
         contenders=contenders,
         failed=failed,
-        placements=[_placement(policy, fields, left_out, contenders, base, ties, by_example) for policy in policies],
+        placements=[excluded, imputed],
         notes=notes,
     )
 

@@ -34,7 +34,6 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @click.option(
     "--baseline",
     metavar="NAME",
-    default="",
     help=options.with_default(
         "Contender to which ratios are relative and whose runs replace failed runs.",
         "the first one with results on most datasets",
@@ -60,7 +59,7 @@ def rank(
     results: tuple[str, ...],
     metric: tuple[str, ...],
     by: tuple[str, ...],
-    baseline: str,
+    baseline: str | None,
     ties: str,
     price_per_hour: float | None,
     format_: str,
@@ -94,7 +93,7 @@ def rank(
             plugins,
             name,
             by or ("backend",),
-            baseline=baseline,
+            baseline=baseline or "",
             ties="exact" if ties == "exact" else "verdict",
             price_per_hour=price_per_hour,
         )

@@ -291,3 +291,25 @@ def test_metric_without_a_direction_is_not_ranked() -> None:
 def test_no_runs() -> None:
     with pytest.raises(UsageError, match="there are no runs"):
         of([])
+
+
+def test_runs_that_failed_before_selecting_a_device_count_as_failed() -> None:
+    records = [one for one in table(CLEAR) if (one.spec.dataset, one.spec.backend) != ("z", "b")]
+    early = msgspec.structs.replace(ENVIRONMENT, packages={})
+    records.append(record(failure(), task="regression", dataset="z", backend="b", device="auto", environment=early))
+    ranking = of(records)
+    assert ranking.failed == {"a": 0, "b": 1}
+    assert [one.reason for one in ranking.placements[0].left_out] == ["failed: b (oom)"]
+
+
+def test_names_with_the_same_cleaned_text_stay_apart() -> None:
+    names = ("a", "a ", "a\n", "\x1b[31ma")
+    ranking = of(table({d: {name: 0.9 - 0.1 * place for place, name in enumerate(names)} for d in "xyz"}))
+    assert list(mean_ranks(ranking.placements[0])) == list(names)
+
+
+def test_extreme_values_do_not_raise() -> None:
+    for value in (0.0, -0.0, 1e300, 1e-300, -1e300):
+        found = of(table({d: {"a": 0.5, "b": value} for d in "vwxyz"}, primary="rmse"), ties="exact").placements[0]
+        msgspec.json.encode(found)
+        assert standing(found, "b").wins + standing(found, "b").losses == 5
