@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -436,6 +437,14 @@ def test_other_code_of_harness_is_reported_before_anything_runs(
     write_json(file, msgspec.structs.replace(about, modules={"harness": "harness/__init__.py"} if source else {}))
     with pytest.raises(UsageError, match=rf"harness (in environment 'one' )?{problem}.*harness env update one"):
         planned(plans, "one")
+
+
+def test_checks_before_a_run_take_little_time(plans: Catalog, plugin: PluginRef) -> None:
+    start = time.process_time()
+    for _ in range(10):
+        environments.check("one", [TOY_REF, plugin])
+        environments.missing({"numpy": "numpy"}, "one")
+    assert (time.process_time() - start) / 10 < 0.1
 
 
 def test_failed_run_is_recorded_with_the_packages_of_its_environment(plans: Catalog) -> None:
