@@ -271,6 +271,7 @@ def carry_out(
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
     wait: bool = False,
+    budget_s: float | None = None,
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
@@ -278,7 +279,8 @@ def carry_out(
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
     Their records are returned in place of new ones. If another process is measuring on the same device,
-    `harness.BusyError` is raised, or this function waits for its end if `wait` is true.
+    `harness.BusyError` is raised, or this function waits for its end if `wait` is true. After `budget_s` seconds, no
+    further run is started, and the number of runs that are left is reported.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -319,9 +321,21 @@ def carry_out(
             marks = None
             if parity and left():
                 marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
-            run_all(
-                left(), catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights
+            records = run_all(
+                left(),
+                catalog,
+                store,
+                timeout_s=limit_s,
+                listener=listener,
+                marks=marks,
+                save_weights=save_weights,
+                budget_s=budget_s,
             )
+            if rest := len(left()) - len(records):
+                listener.message(
+                    f"the time budget is used up; {rest} {'run is' if rest == 1 else 'runs are'} left, and the same "
+                    "command continues with them"
+                )
     finally:
         listener.close()
         executed = iter(listener.records)

@@ -94,6 +94,11 @@ def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values)
 
 
+def override_path(text: str) -> str:
+    """Return the setting that an override changes, such as ``recipe.epochs``."""
+    return text.partition("=")[0].strip()
+
+
 def _json(key: str, value: Any) -> str:
     """Return a value as JSON. Numpy numbers are converted to plain numbers, and dates to strings."""
     try:
