@@ -121,7 +121,8 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
     value.
     """
     values: dict[str, Any] = {}
-    stored = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    # msgspec.structs.fields() evaluates all annotations, which would take most of the time of planning.
+    stored = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     known = [f"{section}.{name}" for name in stored]
     for layer in layers:
         for key, value in layer.items():
