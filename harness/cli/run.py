@@ -152,6 +152,7 @@ def run(
         retry=retry or None,
         wait=wait,
         budget_s=chosen.budget_s,
+        command=click.get_current_context().meta.get("harness.arguments", ()),
         show=show,
     )
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):

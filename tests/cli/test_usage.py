@@ -17,6 +17,7 @@ COMMANDS = (
     "parity",
     "evaluate",
     "latency",
+    "status",
     "list",
     "data",
     "show",

@@ -195,10 +195,10 @@ def test_repeated_command_executes_only_what_is_missing(invoke: Invoke, tmp_path
     assert again.exit_code == 0
     assert "Saved 0 runs" in again.stderr
     assert again.stdout == more.stdout
-    assert len(list((tmp_path / "results").iterdir())) == 2
+    assert len(list((tmp_path / "results").glob("[!.]*"))) == 2
     shutil.rmtree(next((tmp_path / "results").glob("*-s1-*")))
     assert invoke(*command, "--seed", "0,1", "--rerun").exit_code == 0
-    assert len(list((tmp_path / "results").iterdir())) == 3
+    assert len(list((tmp_path / "results").glob("[!.]*"))) == 3
 
 
 def test_repeated_command_runs_failed_runs_again(invoke: Invoke) -> None:
