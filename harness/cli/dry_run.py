@@ -81,7 +81,7 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 
 
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the settings without a column of their own that vary among the runs of a model with a backend.
+    """Return the settings outside `_OWN_COLUMNS` that vary among the runs of a model with a backend.
 
     Other models and tasks have other defaults, which are not what the user varies.
     """
