@@ -78,14 +78,16 @@ def test_record_has_the_meaning_of_every_metric(stored: Path) -> None:
         assert run.record.outcome.scores.metrics == {
             "toy_log_loss": MetricInfo(
                 higher_is_better=False,
-                title="mean negative logarithm of the probability of the true class",
+                title="toy log loss",
                 unit="nat",
                 bounds=(0.0, None),
+                summary="mean negative logarithm of the probability of the true class",
             ),
             "accuracy": MetricInfo(
                 higher_is_better=True,
-                title="fraction of examples whose predicted class is correct",
+                title="accuracy",
                 bounds=(0.0, 1.0),
+                summary="fraction of examples whose predicted class is correct",
             ),
         }
 
@@ -94,7 +96,7 @@ def test_lower_loss_is_the_best(stored: Path) -> None:
     found = report(stored)
     assert winners(found) == {GOOD}
     (panel,) = panels(found)
-    assert (panel.quality, panel.better) == ("toy_log_loss (nat)", "lower")
+    assert (panel.quality, panel.better) == ("toy log loss (nat)", "lower")
     front = pareto(panel, "train_samples_per_s")
     assert {point["model"]: point["front"] for point in front}[GOOD]
     level, _ = time_to_quality(panel)
@@ -152,7 +154,7 @@ def test_report_has_the_metric_and_its_direction(without: Invoke, format_: str) 
         assert {one["extra_info"]["metric_better"] for one in json.loads(shown)["benchmarks"]} == {"lower"}
     elif format_ == "latex":
         lines = [line.split("&") for line in shown.splitlines()]
-        (column,) = {place for line in lines for place, cell in enumerate(line) if "log\\_loss" in cell}
+        (column,) = {place for line in lines for place, cell in enumerate(line) if "log loss" in cell}
         bold = [line[0].strip() for line in lines if len(line) > column and "textbf" in line[column]]
         assert bold == [GOOD]
     else:
@@ -163,7 +165,7 @@ def test_site_marks_the_lower_loss_as_the_best(without: Invoke, tmp_path: Path) 
     without("report", "--format", "html", "--output", tmp_path / "site")
     page = (tmp_path / "site" / "tasks" / "toy-loss.html").read_text()
     (column,) = [
-        place for place, cell in enumerate(page.partition("</thead>")[0].split("<th ")) if "toy_log_loss" in cell
+        place for place, cell in enumerate(page.partition("</thead>")[0].split("<th ")) if "toy log loss" in cell
     ]
     rows = {name: next(row for row in page.split("<tr>") if f">{name}<" in row) for name in (GOOD, BAD)}
     best_ones = [name for name, row in rows.items() if "best" in row.split("<td")[column]]
@@ -182,7 +184,7 @@ def test_site_of_an_unknown_direction_states_that_it_is_not_ranked(stored: Path)
     empty: dict[str, Any] = {name: [] for name in ("problems", "contests", "panels", "failures")}
     summary: dict[str, Any] = {name: [] for name in ("tasks", "backends", "machines", "versions", "commits")}
     summary |= {"runs": 1, "failed": 0, "since": ""}
-    shown = {"title": "x", "site_title": "x", "pages": {}, "summary": summary, "notes": [note], **empty}
+    shown = {"title": "x", "site_title": "x", "pages": {}, "best": None, "summary": summary, "notes": [note], **empty}
     assert "toy_log_loss: not ranked" in page("index.html", "", **shown).decode()
     assert unranked(report(stored).table.rows) == []
 
@@ -191,7 +193,7 @@ def test_plot_of_an_unknown_direction_states_that_it_is_not_ranked(stored: Path)
     from harness.report.plots.figure import figure
 
     text = figure(report(stored, older=True), "pareto", ".json").decode()
-    assert "toy_log_loss, not ranked" in text
+    assert "toy log loss, not ranked" in text
     assert '"reverse": true' not in text
 
 
@@ -199,7 +201,7 @@ def test_plot_of_an_unknown_direction_states_that_it_is_not_ranked(stored: Path)
 def test_plots_have_the_better_values_at_the_top(without: Invoke, tmp_path: Path, plot: str) -> None:
     without("report", "--plot", plot, "--output", tmp_path / "plot.json")
     text = (tmp_path / "plot.json").read_text()
-    assert "toy_log_loss (nat), lower is better" in text
+    assert "toy log loss (nat), lower is better" in text
     assert '"reverse": true' in text
 
 

@@ -49,8 +49,8 @@ def test_plain_writes_lines_to_stderr(capfd: pytest.CaptureFixture[str]) -> None
     assert err.splitlines() == [
         f"{first}train",
         f"{first}validate",
-        f"{first}epoch 1/2  loss 0.25  validation loss 0.5, accuracy 0.75  1.2 s",
-        f"{first}epoch 2/2  loss 0.25  validation loss 0.5, accuracy 0.75  1.2 s",
+        f"{first}epoch 1/2  training loss 0.25  validation loss 0.5, accuracy 0.75  1.2 s",
+        f"{first}epoch 2/2  training loss 0.25  validation loss 0.5, accuracy 0.75  1.2 s",
         f"{first}accuracy 0.75 in 12.5 s",
         f"{second}failed: error: bad [red]name[/red] second line",
     ]

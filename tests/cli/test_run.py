@@ -27,7 +27,7 @@ def test_run_prints_the_table_and_saves_the_records(toy: Path, tmp_path: Path) -
     assert done.stdout.startswith(heading)
     assert done.stdout.count("\ntoy-numpy ") == 1
     assert "[1/2] toy-classify · toy-linear · toy-numpy · seed 0: train\n" in done.stderr
-    assert "[2/2] toy-classify · toy-linear · toy-numpy · seed 1: epoch 3/3  loss" in done.stderr
+    assert "[2/2] toy-classify · toy-linear · toy-numpy · seed 1: epoch 3/3  training loss" in done.stderr
     assert "Saved 2 runs to results/" in done.stderr
     assert outcomes(tmp_path / "results") == ["ok", "ok"]
 

@@ -194,6 +194,7 @@ PLACES = {
     "harness/data/download.py": "a new file in a new directory, opened with mode x",
     "harness/report/bundle/unpack.py": "new files of an extracted bundle, opened with mode x",
     "harness/report/bundle/pack.py": "an archive in a file that the atomic writer opened",
+    "harness/checks/results/merge.py": "new files in a new hidden directory, opened with mode x",
     "harness/execute/channel.py": "the log of a child in its own new directory",
     "harness/plugins/containment.py": "descriptor 2, if a plugin has closed sys.stderr",
     "harness/execute/worker.py": "files in the locked directory of the run, with `harness.records.scratch.save`",
@@ -212,7 +213,8 @@ def _writes(tree: ast.AST) -> list[int]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         modes = [arg.value for arg in (*node.args, *(k.value for k in node.keywords)) if isinstance(arg, ast.Constant)]
         opens = name in ("open", "ZipFile") and any(isinstance(mode, str) and set(mode) & set("wax") for mode in modes)
-        if name in _WRITES or (opens and any(m in ("w", "wb", "x", "xb", "a", "ab", "w+b") for m in modes)):
+        opens = opens or (name == "FileIO" and "w+" in modes)  # other calls open descriptors
+        if name in _WRITES or (opens and any(m in ("w", "wb", "x", "xb", "a", "ab", "w+", "w+b") for m in modes)):
             lines.append(node.lineno)
     return lines
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from harness.data.user_files.notations import MISSING, PLAIN, Notation, examined, words_for_missing
+from harness.data.user_files.notations import ERRORS, MISSING, PLAIN, Notation, examined, words_for_missing
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import visible
 from harness.data.user_files.splitting import NAMES
@@ -250,7 +250,7 @@ def _type_name(kind: type) -> str:
 
 def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
     """Return a warning if cells that are kept as text, labels or groups are words that often mean a missing value."""
-    words = words_for_missing(cells, MISSING)
+    words = words_for_missing(cells, MISSING | ERRORS)
     if not words:
         return []
     count = sum(words.values())

@@ -181,7 +181,7 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
             f"column {column!r}: {len(zeros):,} cells that start with a zero, such as {zeros[0]!r}, were read as "
             f"numbers; if they are codes, pass {_setting('categorical_columns', column)}"
         )
-    large = [cell for cell in cells if _is_inexact(cell)]
+    large = [cell for cell in cells if (not isinstance(cell, str) or len(cell) > 15) and _is_inexact(cell)]
     if large:
         warnings.append(
             f"column {column!r}: {len(large):,} integers, such as {str(large[0])[:30]!r}, are too large to be "
@@ -198,7 +198,7 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
 def _is_inexact(cell: Any) -> bool:
     """Return whether a cell is an integer that double precision does not represent uniquely."""
     if isinstance(cell, str):
-        return len(cell) > 15 and cell.strip().isdecimal() and int(cell) > 2**53
+        return cell.strip().isdecimal() and int(cell) > 2**53
     return isinstance(cell, int) and abs(cell) > 2**53
 
 

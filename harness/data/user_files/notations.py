@@ -10,9 +10,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 MISSING = frozenset(
-    ("", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nat", "null", "none", "-", "--", "?", ".", "\u2013", "\u2014")
+    (
+        *(
+            "",
+            "na",
+            "n/a",
+            "n.a.",
+            "#n/a",
+            "<na>",
+            "nan",
+            "nat",
+            "null",
+            "none",
+            "-",
+            "--",
+            "?",
+            ".",
+            "\u2013",
+            "\u2014",
+        ),
+        *("(null)", "(none)", "(blank)", "\\n"),
+    )
 )
 """Words, in lower case, that mean a missing value in a numeric column."""
+ERRORS = frozenset(("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"))
+"""Errors of spreadsheet programs, in lower case, which are not numbers and probably not meant as categories."""
 BLANKS = " \u00a0\u2009\u202f"
 """Blanks that separate groups of digits: the ordinary, no-break, thin and narrow no-break space."""
 APOSTROPHES = "'\u2019"

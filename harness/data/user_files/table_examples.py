@@ -285,7 +285,12 @@ def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataEr
     if len(texts) == 1:
         return f"{table.source}: {texts[0]}; {advice}"
     reasons = [text.partition("; ")[0] for text in texts]
-    return f"{table.source}: {len(reasons)} columns cannot be features: {'; '.join(reasons)}; {advice}"
+    remedy = texts[0].partition("; ")[2]
+    return (
+        f"{table.source}: {len(reasons)} columns cannot be features: {'; '.join(reasons)}"
+        + (f"; for the first one: {remedy}" if remedy else "")
+        + f"; {advice}"
+    )
 
 
 def _ordered(table: Table) -> list[str]:

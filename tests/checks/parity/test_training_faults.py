@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed"),
 ]
 
-LATE = ("Stopping", "Stopping200", "StoppingEpoch", "StateLostLate", "FrozenRate")
+LATE = ("Stopping", "Stopping200", "StoppingEpoch", "StateLostLate", "FrozenRate", "AmsGrad")
 """Faults that have an effect only after some steps."""
 NEUTRAL = ("recipe.clip_norm=1", "recipe.label_smoothing=0.1")
 """Settings of fields that the recipes of most models leave at their neutral values."""

@@ -15,7 +15,23 @@ from harness import DataError, RawData
 from harness.data.user_files.dataset import UserDataset
 
 COUNT = 60
-WORDS = ["NA", "N/A", "nan", "NaN", "null", "None", "-", "?", "<NA>", "#N/A", "n.a.", "NONE"]
+WORDS = [
+    "NA",
+    "N/A",
+    "nan",
+    "NaN",
+    "null",
+    "None",
+    "-",
+    "?",
+    "<NA>",
+    "#N/A",
+    "n.a.",
+    "NONE",
+    "\\N",
+    "(blank)",
+    "(null)",
+]
 
 
 def loaded(path: Path, kind: str = "table", **options: Any) -> RawData:
@@ -147,3 +163,13 @@ def test_load_nested_values_are_refused(tmp_path: Path, cell: Any) -> None:
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     with pytest.raises(DataError, match=r"column 'c' contains nested values, such as .*--feature-columns"):
         loaded(write_jsonl(tmp_path / "t.jsonl", rows), on_bad_row="skip")
+
+
+@pytest.mark.parametrize("word", ["#DIV/0!", "#REF!", "#VALUE!", "#NAME?", "#NUM!"])
+def test_load_errors_of_spreadsheets_are_reported_in_categories_and_refused_in_numbers(
+    tmp_path: Path, word: str
+) -> None:
+    data = loaded(write_csv(tmp_path / "t.csv", column([word, "red", "blue"])))
+    assert f"column 'c': 20 cells are {word!r}, which is kept as categories" in data.warnings
+    with pytest.raises(DataError, match=r"contains numbers, except for 20 of 60 cells"):
+        loaded(write_csv(tmp_path / "t.csv", column([word, "7", "8.5"])))
