@@ -14,6 +14,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -52,14 +53,14 @@ def write(directory: Path, specs: Sequence[RunSpec], catalog: Catalog) -> None:
     """Write a record for each of `specs`, as if it had been executed here."""
     sample = next(run.record for run in Store(DEFAULTS).load().runs if run.record.spec.task == specs[0].task)
     assert isinstance(sample.outcome, Success)
-    digests = {ref: with_digest(ref) for spec in specs[:: max(len(specs) - 1, 1)] for ref in catalog.refs_for(spec)}
+    digest = cache(with_digest)
     machine = environment.collect()
     packages = {
         name: environment.versions((*environment.CORE_PACKAGES, *catalog.backend(name).packages))
         for name in {spec.backend for spec in specs}
     }
     for record in _records(sample, specs, catalog):
-        refs = [digests[ref] for ref in catalog.refs_for(record.spec)]
+        refs = list(map(digest, catalog.refs_for(record.spec)))
         here = msgspec.structs.replace(machine, packages=packages[record.spec.backend])
         record = msgspec.structs.replace(
             record, environment=here, provenance=msgspec.structs.replace(record.provenance, plugins=refs)
