@@ -14,10 +14,10 @@ from harness.plugins.catalog import Catalog
 
 COMMANDS = (
     "run",
+    "status",
     "parity",
     "evaluate",
     "latency",
-    "status",
     "list",
     "data",
     "show",
