@@ -26,6 +26,7 @@ COMMANDS = (
     "audit",
     "report",
     "history",
+    "results",
     "bundle",
     "reproduce",
     "plugin",

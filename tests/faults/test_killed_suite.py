@@ -54,7 +54,9 @@ def descendants(mark: str) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "kills"), [(1, 3), pytest.param(10, 20, marks=pytest.mark.slow)], ids=["4 runs", "40 runs"]
+    ("seeds", "kills"),
+    [(1, 3), pytest.param(10, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
+    ids=["4 runs", "40 runs"],
 )
 def test_killed_suite_is_completed_by_the_same_command(
     seeds: int, kills: int, toy: Path, tmp_path: Path, catalog: Catalog
@@ -74,7 +76,7 @@ def test_killed_suite_is_completed_by_the_same_command(
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert all(gone(each.pid, 10) for each in descendants(str(tmp_path)))
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1000)
     assert done.returncode == 0, done.stderr
     assert descendants(str(tmp_path)) == []
     store = Store(tmp_path / "results")
