@@ -18,6 +18,7 @@ from harness.analysis.comparison_table import build_table
 from harness.checks import roofline as roofline_module
 from harness.checks.roofline import rate
 from harness.data.cache import cache_dir
+from harness.measure import stats
 from harness.measure.roofline import lookup, save
 from harness.records import Gpu, Roofline
 from harness.report.text import render
