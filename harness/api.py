@@ -332,6 +332,8 @@ def carry_out(
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
     wait: bool = False,
+    budget_s: float | None = None,
+    command: Sequence[str] = (),
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
@@ -339,7 +341,9 @@ def carry_out(
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
     Their records are returned in place of new ones. If another process is measuring on the same device,
-    `harness.BusyError` is raised, or this function waits for its end if `wait` is true.
+    `harness.BusyError` is raised, or this function waits for its end if `wait` is true. After `budget_s` seconds, no
+    further run is started, and the number of runs that are left is reported. ``harness status`` prints `command`, the
+    words of the command after ``harness``, if the plan is interrupted.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -350,6 +354,7 @@ def carry_out(
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.device_lock import measuring_on
+    from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
 
@@ -381,10 +386,24 @@ def carry_out(
             marks = None
             if parity and left():
                 marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
-            started = True
-            run_all(
-                left(), catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights
+            planned, started = left(), True
+            if planned:
+                stack.enter_context(recorded(store, planned, skipped=len(specs) - len(planned), command=command))
+            records = run_all(
+                planned,
+                catalog,
+                store,
+                timeout_s=limit_s,
+                listener=listener,
+                marks=marks,
+                save_weights=save_weights,
+                budget_s=budget_s,
             )
+            if rest := len(planned) - len(records):
+                listener.message(
+                    f"the time budget is used up; {rest} {'run is' if rest == 1 else 'runs are'} left, and the same "
+                    "command continues with them"
+                )
     finally:
         listener.close()
         executed = iter(listener.records)

@@ -10,6 +10,7 @@ import msgspec
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import backend_of
 from harness.interfaces import DeviceInfo
+from harness.plugins.environments import interpreter
 from harness.records import Failure, PluginRef
 
 PROBE_LIMIT_S = 120.0
@@ -32,10 +33,13 @@ class Probe:
     """Reason why the probe failed, or None if it succeeded."""
 
 
-def probe(backend: str, plugin: PluginRef) -> Probe:
-    """Return the devices of `backend`, which `plugin` provides. Failures of the backend are returned, not raised."""
+def probe(backend: str, plugin: PluginRef, env: str = "") -> Probe:
+    """Return the devices that `backend`, which `plugin` provides, finds in the named environment `env`.
+
+    Failures of the backend are returned, not raised.
+    """
     job = ProbeJob(backend=backend, plugin=plugin)
-    answer = call_in_child(find_devices, job, timeout_s=PROBE_LIMIT_S, environment={})
+    answer = call_in_child(find_devices, job, timeout_s=PROBE_LIMIT_S, environment={}, interpreter=interpreter(env))
     if not isinstance(answer, Failure):
         return Probe(answer)
     return Probe([], f"did not respond within {PROBE_LIMIT_S:g} s" if answer.kind == "timeout" else answer.message)

@@ -40,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """Return the path of a copy of the run that the test may change."""
     shutil.copytree(trained, tmp_path / "results")
-    (run,) = (tmp_path / "results").iterdir()
+    (run,) = (tmp_path / "results").glob("[!.]*")
     return run
 
 

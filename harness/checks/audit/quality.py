@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import LIBRARIES, differences
 from harness.checks.audit.identity import has_same_plugins
+from harness.records import MetricInfo
 
 if TYPE_CHECKING:
     from harness.measure.quality.scorer import Scorer
@@ -82,8 +83,18 @@ def _recomputed(subject: Subject, names: Sequence[str], detail: str) -> Result:
     computed = judge(subject).scores(test, test, None, {})
     problems = []
     for name in names:
-        problems += differences(getattr(recorded, name), getattr(computed, name), name, LIBRARIES)
+        ours, theirs = getattr(recorded, name), getattr(computed, name)
+        if name == "metrics" and not any(info.summary for info in ours.values()):
+            # The record is older than the summary. At that time, the title contained the description.
+            ours, theirs = _without_texts(ours), _without_texts(theirs)
+        problems += differences(ours, theirs, name, LIBRARIES)
     return Result(problems, detail)
+
+
+def _without_texts(metrics: Mapping[str, MetricInfo]) -> dict[str, MetricInfo]:
+    return {
+        name: msgspec.structs.replace(info, title="", summary="", in_tables=False) for name, info in metrics.items()
+    }
 
 
 def _validation(subject: Subject) -> Result:
