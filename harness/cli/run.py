@@ -48,6 +48,20 @@ if TYPE_CHECKING:
 @options.wait
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Maximum host memory of a run and the processes that it starts, such as 4GiB; "
+    "a run that uses more is stopped and recorded with the failure oom.",
+)
+@click.option(
+    "--batch-size-backoff",
+    is_flag=True,
+    help="Repeat a run that is out of memory with half the batch size, down to 1.",
+)
+@click.option(
+    "--executor", metavar="NAME", default="local", show_default=True, help="Executor, which decides where runs execute."
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs; do not run anything.")
 def run(
@@ -61,6 +75,9 @@ def run(
     wait: bool,
     results: str | None,
     timeout: float,
+    memory_limit: str | None,
+    batch_size_backoff: bool,
+    executor: str,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -108,7 +125,7 @@ def run(
     for line in warned:
         say(line)
     if dry_run:
-        _print_plan(specs, catalog, store, rerun=rerun, retry=retry or None)
+        _print_plan(specs, catalog, store, rerun=rerun, retry=retry or None, batch_size_backoff=batch_size_backoff)
         return
 
     def show(finished: Results) -> None:
@@ -131,6 +148,9 @@ def run(
         quiet=quiet,
         warned=warned,
         timeout_s=timeout,
+        memory_limit=memory_limit,
+        batch_size_backoff=batch_size_backoff,
+        executor=executor,
         parity=parity,
         save_weights=save_weights,
         rerun=rerun,
@@ -155,12 +175,22 @@ def _check_nothing_selected() -> None:
 
 
 def _print_plan(
-    specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, rerun: bool, retry: tuple[str, ...] | None
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    *,
+    rerun: bool,
+    retry: tuple[str, ...] | None,
+    batch_size_backoff: bool,
 ) -> None:
     from harness.cli.dry_run import print_plan
     from harness.execute.estimate import estimates
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
-    decisions = [Decision(s, None, "") for s in specs] if rerun else decide(specs, catalog, store, retry=kinds)
+    decisions = (
+        [Decision(spec, None, "") for spec in specs]
+        if rerun
+        else decide(specs, catalog, store, retry=kinds, batch_size_backoff=batch_size_backoff)
+    )
     print_plan(decisions, estimates(specs, store.load().runs))
