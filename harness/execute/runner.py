@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -143,8 +143,11 @@ def run_all(
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
-    with Interrupts() as interrupts, Events(catalog) as events:
-        coordinator = RunCoordinator(runs, store, listener, events, interrupts, marks or {})
+    with (
+        Interrupts() as interrupts,
+        Events(catalog) as events,
+        closing(RunCoordinator(runs, store, listener, events, interrupts, marks or {})) as coordinator,
+    ):
         while runs:
             try:
                 with interrupts.allowed():
@@ -153,7 +156,7 @@ def run_all(
             except KeyboardInterrupt:
                 coordinator.abandon(interrupted())
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if coordinator.not_stored is not None:  # such as a full disk
                     raise coordinator.not_stored from None
                 problem = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
@@ -261,11 +264,8 @@ class RunCoordinator(Coordinator):
         if self.not_stored is not None:
             raise self.not_stored
         if self._waiting:
-            first = next(iter(self._waiting.values())).spec.title
-            count = len(self._waiting)
-            raise PluginError(
-                f"it ended without results of {count} run{'s' * (count > 1)}, the first of which is {first}"
-            )
+            first, count = next(iter(self._waiting.values())).spec.title, len(self._waiting)
+            raise PluginError(f"it ended without the results of {count} of its runs, the first of which is {first}")
 
     def abandon(self, failure: Failure) -> None:
         """Record every open attempt as failed. Results that arrive later are dropped."""
@@ -273,6 +273,11 @@ class RunCoordinator(Coordinator):
             self._store_result(self._open.popitem()[1], failure)
         self._waiting.clear()
         self._events.drain()
+
+    def close(self) -> None:
+        """Remove the directories of open attempts."""
+        while self._open:
+            self._open.popitem()[1].files.close()
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Return the runs that were out of memory, with half the batch size. They are not finished from now on."""
