@@ -156,7 +156,7 @@ class Executor(ABC):
       in one place, the results directory of this process, which remote machines never write to.
     - If an attempt is lost, for example because its machine does not answer, the run is started again with
       `Coordinator.start`, possibly elsewhere. Results are stored by attempt: a result of the lost attempt that arrives
-      later is dropped, so each run is stored once. `Coordinator.is_open` tells whether copying the files is still
+      later is dropped, so each run is stored once. `Coordinator.is_open` returns whether copying the files is still
       useful.
     - A run that fails is not repeated: its record, whose outcome is a `harness.Failure`, is its result. Only attempts
       without a record are repeated.

@@ -155,7 +155,7 @@ def test_table_states_that_the_batch_was_reduced(reduced: tuple[Store, list[RunR
         ("2", rows[0].text("flags"))
     ]
     assert "batch_size: reduced from 11" in rows[0].text("flags")
-    assert rows[1].cells["train_ratio"].value == 1  # the base of its own comparison, because the batch sizes differ
+    assert rows[1].cells["train_ratio"].value == 1  # not relative to the run with another batch size
 
 
 def test_record_with_a_size_that_halving_cannot_give_is_refused(reduced: tuple[Store, list[RunRecord]]) -> None:
