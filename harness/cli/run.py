@@ -111,6 +111,7 @@ def run(
 
     from harness.cli.progress import carry_out, planned_warnings
     from harness.data.checkpoint import locate
+    from harness.execute.memory_limit import size_bytes
     from harness.plan.expand import expand_all
     from harness.plan.suite import load
     from harness.records import Failure
@@ -120,6 +121,8 @@ def run(
         _check_nothing_selected()
     selections = [selection] if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
+    catalog.executor(executor)
+    limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all([each.resolved(locate) for each in selections], catalog)
     warned = [] if quiet else planned_warnings(specs)
     for line in warned:
@@ -148,7 +151,7 @@ def run(
         quiet=quiet,
         warned=warned,
         timeout_s=timeout,
-        memory_limit=memory_limit,
+        memory_limit=limit_bytes,
         batch_size_backoff=batch_size_backoff,
         executor=executor,
         parity=parity,

@@ -219,6 +219,7 @@ def test_command_has_the_options(invoke: Invoke, tmp_path: Path) -> None:
     assert "batch_size: reduced from 8" in done.stdout
     again = invoke(*command, *size, "--results", str(tmp_path / "r"))
     assert "with batch size 4" in again.stderr
-    wrong = invoke(*command, "--memory-limit", "much", "--results", str(tmp_path / "other"))
-    assert (wrong.exit_code, "'much' is not an amount of memory" in wrong.stderr) == (2, True)
+    for more in ((), ("--dry-run",)):
+        wrong = invoke(*command, "--memory-limit", "much", "--results", str(tmp_path / "other"), *more)
+        assert (wrong.exit_code, "'much' is not an amount of memory" in wrong.stderr) == (2, True)
     assert not (tmp_path / "other").exists()
