@@ -13,6 +13,7 @@ from harness.records import RunRecord
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.analysis.rank import Ranking
     from harness.analysis.table import Table
     from harness.checks.parity.verdict import ParityVerdict
     from harness.execute.runner import Listener
@@ -108,6 +109,61 @@ class Results(Sequence[RunRecord]):
             of its 95% confidence interval.
         """
         return self.table().frame()
+
+    def rank(
+        self, metric: str = "quality", by: str | Iterable[str] = "backend", *, baseline: str = "", ties: str = "verdict"
+    ) -> Ranking:
+        """Return a ranking of backends, models or other settings across datasets.
+
+        This is the Python form of ``harness rank``, except that scores are compared over seeds or splits only, and not
+        over the test examples of single runs.
+
+        Parameters
+        ----------
+        metric : str, default="quality"
+            Name of the metric. ``"quality"`` is the primary metric of each task.
+        by : str or iterable of str, default="backend"
+            Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
+            ``"recipe.batch_size"``.
+        baseline : str, optional
+            Contender to which ratios are relative and whose runs replace failed runs. By default, the first one with
+            results on most datasets.
+        ties : {"verdict", "exact"}, default="verdict"
+            ``"verdict"``: two contenders tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
+            means tie.
+
+        Returns
+        -------
+        Ranking
+            Mean ranks, win rates and ratios with 95% intervals, with failed runs excluded and with failed runs imputed,
+            in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer than two contenders with common datasets, or a name is unknown.
+
+        Examples
+        --------
+        ::
+
+            harness.load("results/").rank(by="model").placements[0].standings
+        """
+        from harness.analysis.rank import rank
+        from harness.errors import UsageError
+        from harness.records.store import StoredRun
+
+        if ties not in ("verdict", "exact"):
+            raise UsageError(f"unknown value of ties {ties!r}; use 'verdict' or 'exact'")
+        return rank(
+            [StoredRun(Path(record.run_id), record) for record in self.records],
+            {metric.name: metric for metric in self._metrics},
+            metric,
+            (by,) if isinstance(by, str) else tuple(by),
+            baseline=baseline,
+            ties="exact" if ties == "exact" else "verdict",
+            by_example=False,
+        )
 
     def __repr__(self) -> str:
         """Return the comparison table as text, for display in a notebook."""
@@ -321,6 +377,7 @@ def carry_out(
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
+    started = False
     try:
         check_limit(limit_s)
         limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
@@ -355,6 +412,7 @@ def carry_out(
             marks = None
             if parity and left():
                 marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+            started = True
             run_all(
                 left(),
                 catalog,
@@ -380,7 +438,7 @@ def carry_out(
             metrics=[provided.value for provided in catalog.metrics.values()],
             reused=sum(decision.stored is not None for decision in decisions),
         )
-        if show is not None and results:
+        if show is not None and started and results:
             show(results)
     return results
 

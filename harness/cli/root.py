@@ -25,6 +25,7 @@ _COMMANDS = {
     "audit": "harness.cli.audit:audit",
     "report": "harness.cli.report:report",
     "history": "harness.cli.history:history",
+    "rank": "harness.cli.rank:rank",
     "results": "harness.cli.results:results",
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",

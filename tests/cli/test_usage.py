@@ -25,6 +25,8 @@ COMMANDS = (
     "audit",
     "report",
     "history",
+    "rank",
+    "results",
     "bundle",
     "reproduce",
     "plugin",

@@ -167,3 +167,30 @@ def test_blocked_pipe_does_not_delay_the_time_limit(command_line: CommandLine) -
     (record,) = command_line.stored()
     assert isinstance(record.outcome, Failure)
     assert record.outcome.kind == "timeout"
+
+
+# ---- two commands at the same time --------------------------------------------------------------------------
+
+
+def test_second_command_ends_with_a_message(command_line: CommandLine) -> None:
+    first, _ = hanging(command_line)
+    second = command_line.start(*command_line.run_words("toy-numpy", "toy-chatter"))
+    out, error = second.communicate(timeout=60)
+    assert (second.returncode, out) == (1, "")
+    assert f"another harness command (process {first.pid}, " in error
+    assert "--wait" in error
+    assert len(command_line.stored()) == 1
+
+
+def test_second_command_that_waits_continues_after_the_end_of_the_first(command_line: CommandLine) -> None:
+    first, _ = hanging(command_line)
+    second = command_line.start(*command_line.run_words("toy-numpy", "toy-chatter"), "--wait")
+    assert second.stderr is not None
+    while "waiting for another harness command" not in second.stderr.readline():
+        assert second.poll() is None
+    first.kill()
+    _, error = second.communicate(timeout=60)
+    assert second.returncode == 0, error
+    assert "skip: toy-regress · toy-linear · toy-numpy · seed 0: done on" in error
+    assert [record.spec.backend for record in command_line.stored()] == ["toy-numpy", "toy-chatter"]
+    assert command_line.partial() == []
