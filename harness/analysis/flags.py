@@ -18,6 +18,7 @@ from harness.measure import stats
 from harness.records import RunRecord
 
 CHILDREN = "child processes"
+BATCH_SIZE = "batch_size"
 
 
 class RowFlag(NamedTuple):
@@ -41,6 +42,10 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
         flags.append(RunFlag((metric.name,), flag.kind.replace("_", " "), flag.detail))
     flags += contradictions.of_run(record)
     flags += learning.of_run(record)
+    if record.batch_size_reduced_from is not None:
+        size, requested = record.spec.recipe.batch_size, record.batch_size_reduced_from
+        detail = f"the run had batch size {size} instead of {requested}, because it was out of memory with larger ones"
+        flags.append(RunFlag((BATCH_SIZE,), f"reduced from {requested}", detail))
     memory = success(record).memory
     if (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
         flags.append(

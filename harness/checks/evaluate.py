@@ -10,9 +10,9 @@ import msgspec
 
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError, RecordError, UsageError
+from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, saved_weights
-from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
 from harness.records.arrays import read_arrays, write_arrays

@@ -20,7 +20,11 @@ EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
 """Environment variables that contain comma-separated lists: the first lists files or modules to load in addition to the
 installed plugins, and the second lists plugins that must not be loaded."""
 
-CORE = {"core-metrics": "harness.measure.quality.builtin", "core-formats": "harness.report.builtin"}
+CORE = {
+    "core-metrics": "harness.measure.quality.builtin",
+    "core-formats": "harness.report.builtin",
+    "core-executors": "harness.execute.builtin",
+}
 """Core plugins, which are part of every catalog. They are listed here and not declared as entry points, because every
 child process loads them and looking up entry points takes time."""
 

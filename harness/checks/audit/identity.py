@@ -48,6 +48,12 @@ def _identity(subject: Subject) -> Result:
         problems.append(f"the key is {record.key[:8]} in the record, but the spec gives {subject.spec_key[:8]}")
     if record.run_id != expected:
         problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
+    requested = record.batch_size_reduced_from
+    if requested is not None:
+        recipe = msgspec.structs.replace(spec.recipe, batch_size=requested)
+        spec = msgspec.structs.replace(spec, recipe=recipe)
+        if not record.request_key:
+            problems.append("the batch size was reduced, but the requested key is missing")
     if record.request_key and record.request_key not in _requests(spec):
         problems.append(f"the requested key is {record.request_key[:8]}, which is not a key of the spec for any device")
     directory = real_path(subject.run.path).name
@@ -154,7 +160,11 @@ def _plugins(subject: Subject) -> Result:
 
 
 CHECKS = (
-    Check("the key and the run id follow from the spec", ("run_id", "key", "request_key", "repeat", "spec"), _identity),
+    Check(
+        "the key and the run id follow from the spec",
+        ("run_id", "key", "request_key", "batch_size_reduced_from", "repeat", "spec"),
+        _identity,
+    ),
     Check("the raw samples are complete", ("outcome.evidence.arrays_digest",), _samples),
     Check(
         "training changed the weights, and the trained weights were evaluated",

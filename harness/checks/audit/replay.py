@@ -21,9 +21,9 @@ from harness.checks.audit.finding import Finding
 from harness.checks.audit.quality import judge
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
+from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
-from harness.execute.runner import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
 from harness.records import DataInfo, ModelInfo, PluginRef, RunRecord

@@ -14,8 +14,8 @@ from harness.checks.parity.evidence import ParityJob, compute_evidence
 from harness.checks.parity.report import ARRAYS, STEPS, ParityReport
 from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
 from harness.errors import UsageError
+from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child
-from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.requirements import missing
 from harness.records import Failure, ParityMark, RunSpec
