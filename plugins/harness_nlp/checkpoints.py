@@ -22,7 +22,7 @@ class _Sizes(Struct, frozen=True):
 
 
 def sizes(folder: Path) -> _Sizes:
-    """Return the sizes in a checkpoint's ``config.json``, or empty ones without this file.
+    """Return the sizes in a checkpoint's ``config.json``; all sizes are None if this file does not exist.
 
     Raises `harness.UsageError` if the file cannot be read.
     """
@@ -36,8 +36,10 @@ def sizes(folder: Path) -> _Sizes:
 
 
 def check(folder: Path, options: NlpOptions) -> None:
-    """Raise `harness.UsageError` if the tokenizer has more tokens than the checkpoint has embeddings, or if
-    ``options.max_length`` is larger than its number of positions."""
+    """Raise `harness.UsageError` if the checkpoint has too few embeddings for the tokenizer.
+
+    It is also raised if ``options.max_length`` is larger than the number of positions of the checkpoint.
+    """
     from harness_nlp import text
 
     own = sizes(folder)

@@ -67,7 +67,7 @@ class TextClassification(Task[NlpOptions]):
     def prepare(self, data: RawData, options: NlpOptions) -> PreparedData:
         """Tokenize the splits.
 
-        Raises `harness.DataError` for a value that is not a string, or if the training split has no text.
+        Raises `harness.DataError` if a value is not a string, or if all texts in the training split are empty.
         """
         named = {"training": data.train, "validation": data.validation, "test": data.test}
         for name, split in named.items():

@@ -51,7 +51,7 @@ class Diabetes(Dataset[SeededSplit]):
             "weight_decay": 0.0,
             "schedule": "cosine",
         },
-        # With 308 patients, little more than a linear relation can be learned, so strong regularization helps.
+        # With 308 training examples, little more than a linear relation can be learned, so regularization is strong.
         "mlp": {"epochs": 30, "weight_decay": 3.0, "dropout": 0.2},
         "mlp-50": {"epochs": 60, "weight_decay": 0.3, "dropout": 0.3},
     }

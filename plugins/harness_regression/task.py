@@ -57,7 +57,7 @@ class RegressionTask(Task[RegressionOptions]):
     Options = RegressionOptions
 
     def check_data(self, data: RawData, options: RegressionOptions) -> None:
-        """Raise `harness.DataError` for arrays with a wrong dtype or shape, and for values that are not allowed."""
+        """Raise `harness.DataError` if an array has a wrong dtype or shape, or contains an invalid value."""
         gaps_allowed = options.missing == "impute"
         for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
             features = split.inputs["features"]
@@ -70,8 +70,8 @@ class RegressionTask(Task[RegressionOptions]):
 
         ``info.target_mean`` and ``info.target_scale`` revert the standardization of the targets. ``info.details``
         contains the dataset's details, the number of ``constant_features`` and, if numbers are missing in the training
-        split, their fraction ``missing_share``. Raises `harness.DataError` for arrays with a wrong dtype or shape, and
-        for values that are not finite.
+        split, their fraction ``missing_share``. Raises `harness.DataError` if an array has a wrong dtype or shape, or
+        contains a value that is not finite.
         """
         import numpy as np
 
@@ -87,7 +87,7 @@ class RegressionTask(Task[RegressionOptions]):
         def prepared(split: Split) -> Split:
             raw = split.inputs["features"]
             features = standardize(filled(raw, fillers), mean, scale)
-            features[:, constant] = 0  # no weight can be learned, but other splits may have other values
+            features[:, constant] = 0  # other splits may have other values, for which no weight can be learned
             columns = [features, np.isnan(raw[:, gaps.any(axis=0)]).astype(np.float32)]
             if encoder is not None:
                 columns.append(encoder.transform(named(split.inputs["categories"])))
@@ -121,7 +121,7 @@ def check_columns(
 ) -> None:
     """Raise `harness.DataError` unless `values` is a finite float array ``[N, *shape]`` with N at least 1.
 
-    NaN is accepted if `gaps` is true. `columns` are the names of the columns, if they have names.
+    NaN is accepted if `gaps` is true. `columns` contains the names of the columns, if they have names.
     """
     import numpy as np
 
@@ -139,7 +139,10 @@ def check_columns(
 
 
 def column_means(values: NDArray[Any], columns: Sequence[str] = ()) -> NDArray[np.float64]:
-    """Return the mean of the numbers in each column, ``[F]``. Raises `harness.DataError` if a column has none."""
+    """Return the mean of the numbers in each column, ``[F]``.
+
+    Raises `harness.DataError` if a column contains no number.
+    """
     import numpy as np
 
     known = ~np.isnan(values)

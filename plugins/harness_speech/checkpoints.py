@@ -39,14 +39,14 @@ _SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
         "to use it without a mask, set it to false in a copy of the checkpoint",
     ),
 }
-"""Fields of which the task supports only some values: the supported values, and advice for others."""
+"""Fields for which the task supports only some values, with the supported values and advice for other values."""
 
 
 def options_of(folder: Path) -> dict[str, Any]:
     """Return the options of the task that reproduce the waveforms of the checkpoint's feature extractor.
 
-    Without a ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError` with the file and the field
-    if a field cannot be read or requires something that the task does not support.
+    If there is no ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError`, which names the file
+    and the field, if a field cannot be read or has a value that the task does not support.
     """
     path = folder / FILE
     if not path.is_file():

@@ -18,11 +18,11 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Options for the ``speech`` task."""
 
     seconds: float | None = None
-    """Length of the prepared waveforms in seconds, at most 3600. If None, the length that covers 99% of the training
-    examples."""
+    """Length of the prepared waveforms in seconds, at most 3600. If None, use the length that covers 99% of the
+    training examples."""
     sample_rate_hz: int | None = None
-    """Sample rate in Hz to resample waveforms to, at least 1000. If None, the lowest rate of the training examples,
-    capped at 16000."""
+    """Sample rate in Hz to resample waveforms to, at least 1000. If None, use the lowest rate of the training examples,
+    but at most 16000."""
     normalize: bool = field(default=True, name="normalise")
     """True if each waveform is normalized to zero mean and unit variance; otherwise, samples remain in [-1, 1] as
     recorded."""

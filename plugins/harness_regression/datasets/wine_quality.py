@@ -41,7 +41,7 @@ class WineQuality(Dataset[WineQualityOptions]):
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
         "There is no published split. Splits are drawn at random with a seed; wines with equal measurements are in the "
-        "same split. Use --set dataset.wines=red or white for one kind, with eleven features."
+        "same split. Use --set dataset.wines=red or dataset.wines=white to load one kind, with eleven features."
     )
     examples = {"train": 4_677, "validation": 520, "test": 1_300}
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Empty configuration: the data determine both sizes."""
+    """Configuration without fields, because the data determine the numbers of inputs and outputs."""
 
 
 class Linear(Model[LinearConfig]):

@@ -35,14 +35,15 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """True if the convolutions of the feature encoder have a bias."""
     feat_extract_norm: Literal["group", "layer"] = "group"
     """Normalization in the feature encoder. ``group``: instance normalization over time after the first convolution
-    only. ``layer``: layer normalization over channels after every convolution. The epsilon of both is always 1e-5."""
+    only. ``layer``: layer normalization over channels after every convolution. The epsilon of both normalizations is
+    always 1e-5."""
     num_conv_pos_embeddings: int = 128
     """Kernel size of the positional convolution, in frames. Its input is padded by half of the kernel size on both
     sides; if the kernel size is even, the last output frame is dropped."""
     num_conv_pos_embedding_groups: int = 16
     """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False
-    """If True, each block is preceded by normalization (pre-norm); if False, it is followed by it."""
+    """If True, normalization is applied before each block (pre-norm); if False, after each block (post-norm)."""
     classifier_proj_size: int = 256
     """Width of the projection before the classifier."""
     layer_norm_eps: float = 1e-5
