@@ -1,4 +1,4 @@
-"""Simulate the coverage of confidence intervals, which is the probability that they contain the true value.
+"""Simulate the coverage of confidence intervals (the probability that an interval contains the true value).
 
 ``python -m benchmarks.coverage`` simulates test splits whose true scores are known, and computes the intervals of
 `harness.measure.quality.intervals` for each of them. It also simulates the windows of a run with autocorrelated noise,
@@ -32,7 +32,7 @@ ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "t(3)": lambda rng, n: rng.standard_t(3, n),
     "log-normal": lambda rng, n: np.exp(rng.standard_normal(n)) - math.exp(0.5),
 }
-"""Distributions of the errors, which have mean zero."""
+"""Distributions of the errors, with mean zero."""
 MEAN_SQUARES = {"normal": 1.0, "Laplace": 2.0, "t(5)": 5 / 3, "t(3)": 3.0, "log-normal": (math.e - 1) * math.e}
 MEAN_ABSOLUTES = {
     "normal": math.sqrt(2 / math.pi),
@@ -103,7 +103,7 @@ def measure(case: Case, samples: int, seed: int = 0) -> list[Coverage]:
 
 
 def proportion(n: int, accuracy: float) -> Case:
-    """Return a case of `n` examples with two equally likely classes that are predicted with this accuracy."""
+    """Return a case of `n` examples with two equally likely classes that are predicted with the given accuracy."""
 
     def draw(rng: np.random.Generator) -> Bounds:
         targets = rng.integers(0, 2, n)
@@ -114,11 +114,11 @@ def proportion(n: int, accuracy: float) -> Case:
 
 
 def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case:
-    """Return a case with a fixed number of examples in each class, and with the same kind of error for all of them.
+    """Return a case with a fixed number of examples in each class.
 
-    `accuracy` is the probability that an example of a class is predicted correctly. Otherwise, each of the other
-    classes is predicted with the same probability. The true scores are those of an infinite test split with the same
-    fractions of classes.
+    `accuracy` is the probability that an example of a class is predicted correctly. If the prediction is wrong, all
+    other classes are equally likely. The true scores are those of an infinite test split with the same class
+    frequencies.
     """
     number, n = len(counts), sum(counts)
     chances = np.array([np.full(number, (1 - share) / (number - 1)) for share in accuracy])
@@ -137,7 +137,7 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case
 
 
 def regression(kind: str, n: int, targets: int = 1) -> Case:
-    """Return a case with errors of the distribution `kind`, whose variance is half of that of the targets."""
+    """Return a case with errors of the distribution `kind`, whose variance is half of the variance of the targets."""
     deviation = math.sqrt(MEAN_SQUARES[kind])
     name = f"{kind} errors" + (f", {targets} targets" if targets > 1 else "")
 

@@ -1,18 +1,16 @@
-"""Sample sentences of the project for a reader who does not know it: ``python -m benchmarks.sentences``.
+"""Sample sentences of the project for review by a reader who does not know it: ``python -m benchmarks.sentences``.
 
-Sentences come from docstrings, comments of two or more words, error and help texts (string literals that read like
-prose), and the Markdown pages. The sample depends only on the seed and the files, so a review can be repeated. The
-output is a numbered list with the location of each sentence.
+Sentences come from docstrings, error and help texts (string literals that read like prose), and the Markdown pages.
+Comments are excluded, because they are read together with the code. The sample depends only on the seed and the files,
+so a review can be repeated. The output is a numbered list with the location of each sentence.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import io
 import random
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,9 +64,6 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, text) for text in prose("".join(parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
             yield from ((node.lineno, text) for text in prose(node.value))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT and not token.string.startswith(("# noqa", "# type:", "# ruff")):
-            yield from ((token.start[0], text) for text in prose(token.string.lstrip("# ")))
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 The runs of the four default tasks in a results directory are copied with new seeds until the requested number is
 reached; their arrays are hard-linked. For each number of runs, ``harness report --format html`` builds the site in a
 new process, and the time and peak memory of that process are measured. Chromium then opens the home page and the page
-that lists all runs seven times each, with an empty cache, and reports when the tables were ready and when the first
-figure was drawn.
+that lists all runs seven times each, with an empty cache, and reports the time until the tables are ready and the time
+until the first figure is drawn.
 """
 
 from __future__ import annotations

@@ -58,9 +58,10 @@ class Speech(Task[SpeechOptions]):
     Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
     and unit variance unless the options say otherwise, and then zero-padded at the end, as in the feature extractor of
     wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
-    `DataInfo.details` contains ``sample_rate_hz``; ``truncated_share``, the fraction of the training examples that were
-    truncated, and the same for the other splits; and for each split, such as ``padded_share_test``, the fraction of
-    recordings with more padding than sound, and the numbers of nearly ``silent`` and of ``clipped`` recordings.
+    `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
+    were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the other splits). For each split,
+    it also contains the fraction of recordings with more padding than sound, such as ``padded_share_test``, and the
+    numbers of nearly ``silent`` and of ``clipped`` recordings.
     """
 
     name = "speech"

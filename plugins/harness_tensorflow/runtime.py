@@ -87,7 +87,7 @@ def configure(request: harness.SessionRequest) -> None:
 
 
 def has_cudnn() -> bool:
-    """Return True if networks can use cuDNN layers: on a GPU without XLA, which does not support them."""
+    """Return True if networks can use cuDNN layers, which require a GPU and are not supported by XLA."""
     return bool(tf.config.get_visible_devices("GPU")) and not _compiled
 
 

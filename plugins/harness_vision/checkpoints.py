@@ -22,7 +22,7 @@ class _Kind(NamedTuple):
 
     resample: int
     square: bool
-    """True if a size given as one number applies to both sides, False if it applies to the shorter side."""
+    """True if a size given as a single number applies to both sides, False if it applies to the shorter side."""
     center_crop: bool
 
 
@@ -41,7 +41,7 @@ class _Size(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Preprocessor(Struct, frozen=True, kw_only=True):
-    """The fields that affect pixels. None (a null or missing field) means the processor's default."""
+    """The fields that affect pixels. If a field is None (null or missing), the processor's default is used."""
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
@@ -67,9 +67,9 @@ class _Network(Struct, frozen=True):
 def options_of(folder: Path) -> dict[str, Any]:
     """Return the options of the task that reproduce the pixels of the checkpoint's image processor in `transformers`.
 
-    Without a ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
-    `harness.UsageError` with the file and the field if a field cannot be read or requires something that the task does
-    not support.
+    If there is no ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
+    `harness.UsageError`, which names the file and the field, if a field cannot be read or has a value that the task
+    does not support.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels
@@ -121,7 +121,8 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
 def _normalization(path: Path, preprocessor: _Preprocessor, channels: int) -> dict[str, Any]:
     """Return the options that normalize pixels.
 
-    The task scales pixels to [0, 1], so a ``rescale_factor`` other than 1/255 is folded into the mean and std.
+    The task scales pixels to [0, 1], so a ``rescale_factor`` other than 1/255 changes the mean and the standard
+    deviation accordingly.
     """
     unit = 255.0
     if _or_default(preprocessor.do_rescale, True):
@@ -160,7 +161,7 @@ def _or_default(value: Any, default: Any) -> Any:
 def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
     """Return the processor's name, without suffixes, and its defaults.
 
-    If the file names no processor, it is ConvNext's, which `transformers` uses for a ResNet.
+    If the file does not name a processor, ConvNext's processor is assumed, which `transformers` uses for ResNets.
     """
     field = "feature_extractor_type" if preprocessor.image_processor_type is None else "image_processor_type"
     processor = getattr(preprocessor, field)

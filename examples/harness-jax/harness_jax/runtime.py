@@ -25,8 +25,8 @@ def _keep_freed_memory() -> None:
 
     XLA allocates the temporary arrays of a program in one block at every step. A block of more than 32 MiB would be
     returned to the system each time, and allocating its pages again takes a third of a training step (bert-tiny: 80 ms
-    instead of 55 ms). Call this before XLA starts its threads: each thread keeps the arena that it starts with, and
-    only the main arena grows without bound.
+    instead of 55 ms). Call this function before XLA starts its threads: each thread keeps using the arena that it
+    starts with, and only the main arena can grow without limit.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -89,7 +89,7 @@ def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]
 
 
 def _reduced(pixels: int, strides: int) -> int:
-    """Return the side length after strides with the given product; due to the padding, each halving rounds up."""
+    """Return the side length after strides with the given product, rounded up because of the padding."""
     return -(-pixels // strides)
 
 
