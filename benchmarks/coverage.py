@@ -1,8 +1,8 @@
 """Simulate the coverage of confidence intervals (the probability that an interval contains the true value).
 
 ``python -m benchmarks.coverage`` simulates test splits whose true scores are known, and computes the intervals of
-`harness.measure.quality.intervals` for each of them. It also simulates the windows of a run with autocorrelated noise,
-and computes their within-run range. ``--samples N`` sets the number of simulations of each case.
+`harness.measure.quality.intervals` for each of them. The command also simulates the windows of a run with
+autocorrelated noise, and computes their within-run range. ``--samples N`` sets the number of simulations of each case.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
-"""Number of tests of a parity check that are not simulated. These tests compare the losses of training steps, and
+"""Number of tests that a parity check performs and this benchmark does not simulate. These tests compare the losses of
+training steps, and
 repeated and successive masks."""
 
 

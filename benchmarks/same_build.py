@@ -37,7 +37,7 @@ from harness.records import RunRecord
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
-"""Arguments of the real run. It uses one thread, which leaves a core for other processes."""
+"""Arguments of the real run. The run uses one thread, which leaves a core for other processes."""
 TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
 """Directory whose first record is the template of simulated runs."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)

@@ -71,7 +71,7 @@ def build(results: Path, site: Path) -> tuple[float, float]:
 def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
     """Return the median times from the start of navigation to usable tables and to the first figure, in milliseconds.
 
-    The second time is None if the page has no figure.
+    The time to the first figure is None if the page has no figure.
     """
     from playwright.sync_api import sync_playwright
 

@@ -38,7 +38,7 @@ def sizes(folder: Path) -> _Sizes:
 def check(folder: Path, options: NlpOptions) -> None:
     """Raise `harness.UsageError` if the checkpoint has too few embeddings for the tokenizer.
 
-    It is also raised if ``options.max_length`` is larger than the number of positions of the checkpoint.
+    `harness.UsageError` is also raised if ``options.max_length`` is larger than the checkpoint's number of positions.
     """
     from harness_nlp import text
 

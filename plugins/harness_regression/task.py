@@ -19,8 +19,9 @@ class RegressionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Options for the ``regression`` task."""
 
     missing: Literal["impute", "error"] = "impute"
-    """Treatment of missing numbers. ``impute``: replace them with the mean of the column in the training split and, for
-    each column with missing numbers in that split, add an indicator column that is 1 where the number is missing and 0
+    """Treatment of missing numbers. ``impute``: replace missing numbers with the mean of the column in the training
+    split and, for each column with missing numbers in that split, add an indicator column that is 1 where the number is
+    missing and 0
     elsewhere. ``error``: raise an error."""
 
 
@@ -189,7 +190,10 @@ def constant_columns(columns: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def column_statistics(columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and standard deviation of each column; the latter is set to 1 for a constant column."""
+    """Return the mean and standard deviation of each column.
+
+    The standard deviation of a constant column is set to 1.
+    """
     import numpy as np
 
     mean = columns.mean(axis=0, dtype=np.float64)

@@ -48,7 +48,7 @@ def _data_folder() -> Path:
 
 
 def variants() -> tuple[str, ...]:
-    """Return the sorted names of the installed voice variants. Raises `harness.DataError` if there are none."""
+    """Return the sorted names of the installed voice variants. Raises `harness.DataError` if no voice is installed."""
     folder = _data_folder() / "voices" / "!v"
     names = tuple(sorted(path.name for path in folder.glob("*") if path.is_file()))
     if not names:

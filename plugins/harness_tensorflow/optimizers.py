@@ -49,9 +49,9 @@ class Optimizer(tf.Module):
         """Update the variables by one step.
 
         `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If the
-        bool scalar `finite` is given and false, the variables, moments and step count keep their values. In that case,
-        the update is computed with constants for which it has no effect, because a conditional would make the host wait
-        for the GPU.
+        bool scalar `finite` is given and false, the variables, moments and step count keep their values. A skipped
+        update is computed with constants for which it has no effect, because a conditional would make the host wait for
+        the GPU.
         """
 
         def unless_skipped(value: Any, neutral: float) -> Any:

@@ -17,8 +17,8 @@ from harness_tensorflow.optimizers import LossScale, Optimizer
 class TensorFlowSession(harness.Session):
     """Session for a TensorFlow network.
 
-    Each step is one `tf.function`, traced once per batch size and called as a concrete function, which rules out
-    retracing.
+    Each step is one `tf.function`, traced once per batch size and called as a concrete function, so that it is never
+    traced again.
     """
 
     def __init__(self, request: harness.SessionRequest) -> None:

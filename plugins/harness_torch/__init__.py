@@ -3,12 +3,12 @@
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="torch"`` and a ``build`` function that
 returns a `harness.Network`:
 
-- ``module`` is a ``torch.nn.Module`` on the CPU with float32 parameters. It is called as ``module(**inputs)`` with the
-  prepared inputs as keyword arguments. Each input is ``[B, ...]`` with its dtype unchanged (images are ``pixel_values``
-  ``[B, H, W, C]``, channels last). It returns outputs ``[B, info.outputs]``, which are logits or standardized
-  regression targets. For token classification, the outputs are the logits of each position, ``[B, L, info.outputs]``.
-  With the precisions ``bf16`` and ``fp16`` it runs inside ``torch.autocast``. The session provides the loss, the
-  optimizer and the device.
+- ``module`` is a ``torch.nn.Module`` on the CPU with float32 parameters. The module is called as ``module(**inputs)``
+  with the prepared inputs as keyword arguments. Each input is ``[B, ...]`` with its dtype unchanged (images are
+  ``pixel_values`` ``[B, H, W, C]``, channels last). The module returns outputs ``[B, info.outputs]``, which are logits
+  or standardized regression targets. For token classification, the outputs are the logits of each position, ``[B, L,
+  info.outputs]``. With the precisions ``bf16`` and ``fp16``, the module runs inside ``torch.autocast``. The session
+  provides the loss, the optimizer and the device.
 - ``bindings`` contains every parameter of the module that requires a gradient, and its running statistics.
   `harness_torch.networks.bindings` creates them for a module whose parameters have the canonical names.
 - Dropout depends on ``module.training``. A ``forward`` that reads the value of a tensor on the host (``.item()``,

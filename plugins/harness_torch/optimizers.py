@@ -20,7 +20,7 @@ def build_optimizer(
     """Build the optimizer for `recipe`, with weight decay for `decayed` only.
 
     Fused implementations compute the same update in a single pass. `scaled` is True if the optimizer is used with a
-    `torch.amp.GradScaler`. If it is, the optimizer does not wait for the GPU to determine whether a gradient
+    `torch.amp.GradScaler`. With a GradScaler, the optimizer does not wait for the GPU to determine whether a gradient
     overflowed.
     """
     groups: list[dict[str, Any]] = [

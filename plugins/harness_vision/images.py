@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """Return the common shape ``(H, W, C)`` of `images`.
 
-    Size and channels are taken from `options` if given. Otherwise, the size is the common size of the images, or
+    Size and channels are taken from `options` if given. By default, the size is the common size of the images, or
     `usual` x `usual` pixels if they differ in size, and C is 3 if any image has color. Raises `harness.DataError` if an
     array is not an image, or if the images differ in size, ``options.resize`` is ``none``, and no size is given.
     """

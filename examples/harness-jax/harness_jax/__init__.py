@@ -3,8 +3,8 @@
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="jax"`` and a ``build`` function that
 returns a `harness.Network`:
 
-- ``module`` is a pure function, ``module(params, statistics, inputs, mode) -> (outputs, statistics)``. It is traced
-  inside `jax.jit`, once per batch size and mode.
+- ``module`` is a pure function, ``module(params, statistics, inputs, mode) -> (outputs, statistics)``. The function is
+  traced inside `jax.jit`, once per batch size and mode.
 - ``params`` and ``statistics`` are dicts of arrays: the trainable parameters of the model, and its running statistics,
   which are returned unchanged in evaluation mode. The arrays in both dicts are float32 (float64 at precision ``fp64``).
 - ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` with the

@@ -112,7 +112,7 @@ def threads() -> str:
 def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.RooflineKernels:
     """Return matrix products and copies that reuse the donated memory of the previous result.
 
-    Their timings therefore do not include allocation.
+    The timings of these operations therefore do not include memory allocation.
     """
     place = start(device, precision, thread_count)
     last: list[Any] = [None]

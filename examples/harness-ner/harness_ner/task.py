@@ -51,8 +51,8 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class NamedEntities(Task[NerOptions]):
     """Named-entity recognition.
 
-    Words are split into WordPiece tokens. The first token of a word is labeled with the tag of the word; its other
-    tokens are ignored.
+    Words are split into WordPiece tokens. The first token of a word is labeled with the tag of the word; the other
+    tokens of the word are ignored.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
     Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: the dataset's groups and ``tokens``,

@@ -27,9 +27,9 @@ class WineQuality(Dataset[WineQualityOptions]):
     by volume). If both wines are loaded, there is a twelfth feature, 1 for red and 0 for white. Targets: float64
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
-    There is no published split. Here, 20% of the rows are drawn for the test split and 10% of the rest for the
-    validation split, with the seed ``split_seed``. Wines with equal measurements are in the same split (1,177 of the
-    6,497 rows are copies of another). The literature reports the mean absolute error or the RMSE.
+    There is no published split. The test split consists of 20% of the rows and the validation split of 10% of the rest,
+    drawn with the seed ``split_seed``. Wines with equal measurements are in the same split (1,177 of the 6,497 rows are
+    copies of another). The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"

@@ -32,7 +32,7 @@ class Linear(Model[LinearConfig]):
     def parameters(self, config: LinearConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return ``linear.weight`` ``[outputs, F]`` and ``linear.bias`` ``[outputs]``.
 
-        Both are initialized from U(-1/sqrt(F), 1/sqrt(F)), as in ``torch.nn.Linear``.
+        Weight and bias are initialized from U(-1/sqrt(F), 1/sqrt(F)), as in ``torch.nn.Linear``.
         """
         features = _features(info)
         bound = 1 / math.sqrt(features)
