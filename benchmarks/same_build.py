@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.same_build`` simulates runs of one build on a machine whose speed drifts or whose noise is
 autocorrelated, assigns the runs to two groups in several orders, and compares the groups. With ``--results DIR`` or
-``--runs N``, it uses repeats of one real run instead: the repeats in DIR, or N new repeats. Each comparison is repeated
-after reducing the training throughput of one group. Different comparisons of real runs may use the same runs.
+``--runs N``, the command uses repeats of one real run instead: the repeats in DIR, or N new repeats. Each comparison is
+repeated after reducing the training throughput of one group. Different comparisons of real runs may use the same runs.
 
 Orders: ``ABBA`` is the order of `harness run`. ``ABAB`` alternates the groups, ``AABB`` alternates pairs of runs of one
 group, and ``AAA BBB`` places all runs of one group before those of the other.

@@ -63,7 +63,8 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
             parts = [str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values]
             yield from ((node.lineno, text) for text in prose("".join(parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
-            yield from ((node.lineno, text) for text in prose(node.value))
+            if not re.match(r"\s*(import|from) \w", node.value):  # Python code for a child process is not prose
+                yield from ((node.lineno, text) for text in prose(node.value))
 
 
 def main() -> None:

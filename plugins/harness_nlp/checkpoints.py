@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Sizes(Struct, frozen=True):
-    """Sizes in ``config.json``, or None if it does not contain them."""
+    """Sizes in ``config.json``; a size is None if the file does not contain it."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None

@@ -60,8 +60,8 @@ class Speech(Task[SpeechOptions]):
     wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
     `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
     were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the other splits). For each split,
-    it also contains the fraction of recordings with more padding than sound, such as ``padded_share_test``, and the
-    numbers of nearly ``silent`` and of ``clipped`` recordings.
+    `DataInfo.details` also contains the fraction of recordings with more padding than sound, such as
+    ``padded_share_test``, and the numbers of nearly ``silent`` and of ``clipped`` recordings.
     """
 
     name = "speech"

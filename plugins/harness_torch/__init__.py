@@ -10,7 +10,7 @@ returns a `harness.Network`:
   info.outputs]``. With the precisions ``bf16`` and ``fp16``, the module runs inside ``torch.autocast``. The session
   provides the loss, the optimizer and the device.
 - ``bindings`` contains every parameter of the module that requires a gradient, and its running statistics.
-  `harness_torch.networks.bindings` creates them for a module whose parameters have the canonical names.
+  `harness_torch.networks.bindings` creates the bindings for a module whose parameters have the canonical names.
 - Dropout depends on ``module.training``. A ``forward`` that reads the value of a tensor on the host (``.item()``,
   ``if mask.all()``) makes the CPU wait for the GPU at every step and causes graph breaks in ``torch.compile``.
 """

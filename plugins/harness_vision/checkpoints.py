@@ -86,7 +86,9 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
     """Return the options that resize and crop images."""
     name, kind = _kind(path, preprocessor)
     if preprocessor.do_pad:
-        raise _refusal(path, "do_pad", True, "the task does not pad images; scale and crop instead, or set it to false")
+        raise _refusal(
+            path, "do_pad", True, "the task does not pad images; set do_pad to false, or use scaling and cropping"
+        )
     crop = None
     if _or_default(preprocessor.do_center_crop, kind.center_crop):
         crop = _sides(path, "crop_size", preprocessor.crop_size)
@@ -102,12 +104,14 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
         return options | {"resize": "stretch"} | _cropped(path, full, crop or full)
     if name == "ConvNext":
         if crop is not None:
-            raise _refusal(path, "do_center_crop", True, f"{name}'s processor crops by crop_pct; set it to false")
+            raise _refusal(
+                path, "do_center_crop", True, f"{name}'s processor crops by crop_pct; set do_center_crop to false"
+            )
         if shorter >= _WARPED_FROM:
             return options | {"resize": "stretch", "image_size": (shorter, shorter)}
         share = _or_default(preprocessor.crop_pct, 224 / 256)
         if not 0.1 <= share <= 1:
-            raise _refusal(path, "crop_pct", share, "it must be between 0.1 and 1; 0.875 is common")
+            raise _refusal(path, "crop_pct", share, "the value must be between 0.1 and 1, such as 0.875")
         crop, shorter = (shorter, shorter), int(shorter / share)
     if crop is None:
         raise _refusal(
@@ -128,7 +132,7 @@ def _normalization(path: Path, preprocessor: _Preprocessor, channels: int) -> di
     if _or_default(preprocessor.do_rescale, True):
         unit *= _or_default(preprocessor.rescale_factor, 1 / 255)
     if not unit > 0:
-        raise _refusal(path, "rescale_factor", preprocessor.rescale_factor, "it must be positive")
+        raise _refusal(path, "rescale_factor", preprocessor.rescale_factor, "the value must be positive")
     if not _or_default(preprocessor.do_normalize, True):
         return {"mean": (0.0,), "std": (1 / unit,)}
     statistics = {}
@@ -137,7 +141,7 @@ def _normalization(path: Path, preprocessor: _Preprocessor, channels: int) -> di
         numbers = (value,) if isinstance(value, float) else value or ()
         if len(numbers) not in (1, channels) or (field == "image_std" and min(numbers) <= 0):
             wanted = "positive number" if field == "image_std" else "number"
-            raise _refusal(path, field, value, f"give one {wanted}, or one for each of the {channels} channels")
+            raise _refusal(path, field, value, f"specify one {wanted}, or one for each of the {channels} channels")
         statistics[field] = tuple(number / unit for number in numbers)
     return {"mean": statistics["image_mean"], "std": statistics["image_std"]}
 
@@ -171,7 +175,10 @@ def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
     if name not in _KINDS:
         known = ", ".join(f"{name}ImageProcessor" for name in _KINDS)
         raise _refusal(
-            path, field, processor, f"not supported; use one of {known}, or remove the file and set task options"
+            path,
+            field,
+            processor,
+            f"the processor is not supported; use one of {known}, or remove the file and set task options",
         )
     return name, _KINDS[name]
 
@@ -189,19 +196,21 @@ def _sides(path: Path, field: str, size: int | _Size | None) -> tuple[int, int]:
     if isinstance(size, int):
         return _positive(path, field, size), size
     if size is None or size.height is None or size.width is None:
-        raise _refusal(path, field, None if size is None else msgspec.to_builtins(size), "give its height and width")
+        raise _refusal(
+            path, field, None if size is None else msgspec.to_builtins(size), "specify the height and the width"
+        )
     return _positive(path, f"{field}.height", size.height), _positive(path, f"{field}.width", size.width)
 
 
 def _positive(path: Path, field: str, pixels: int) -> int:
     if not 1 <= pixels <= 4096:
-        raise _refusal(path, field, pixels, "it must be between 1 and 4096 pixels")
+        raise _refusal(path, field, pixels, "the value must be between 1 and 4096 pixels")
     return pixels
 
 
 def _cropped(path: Path, full: tuple[int, int], crop: tuple[int, int]) -> dict[str, Any]:
     share = crop[0] / full[0]
     if not 0.1 <= share <= 1 or crop[0] * full[1] != crop[1] * full[0]:
-        advice = f"it must have the proportions of the size {full}, and 0.1 to 1 times its height"
+        advice = f"the crop must have the proportions of the size {full}, and 0.1 to 1 times the height of the size"
         raise _refusal(path, "crop_size", crop, advice)
     return {"image_size": crop, "crop_share": share}

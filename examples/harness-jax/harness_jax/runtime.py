@@ -17,7 +17,8 @@ import harness
 
 _THREADS = "PJRT_NPROC"
 """Environment variable for the size of the thread pools, which XLA's CPU client reads when it starts. JAX does not
-document it (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if it stops working."""
+document this variable (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if the variable has no
+effect."""
 
 
 def _keep_freed_memory() -> None:

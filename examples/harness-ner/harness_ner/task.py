@@ -165,7 +165,7 @@ class NamedEntities(Task[NerOptions]):
 
 
 class CheckpointSizes(Struct, frozen=True):
-    """Sizes in a checkpoint's ``config.json``, or None if it does not contain them."""
+    """Sizes in a checkpoint's ``config.json``; a size is None if the file does not contain it."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None

@@ -48,8 +48,8 @@ class Linear(Model[LinearConfig]):
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
         """Return the ordinary least-squares solution with intercept on the prepared training split.
 
-        The solution is computed in float64. If features are linearly dependent, it is the minimum-norm solution, as in
-        scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed form.
+        The solution is computed in float64. If features are linearly dependent, the result is the minimum-norm
+        solution, as in scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed form.
         """
         if info.objective != "regression":
             return None

@@ -49,7 +49,7 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
       are one-second segments at random positions in the background recordings; each split uses a separate part of these
       recordings. An equal number of unknown words is drawn at random from the recordings of the other 25 words. The
       test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's test archive has the
-      same numbers, but different random draws.
+      same number of examples per class, but different random examples.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
     literature reports accuracy. Preparing all recordings takes 6.8 GB of memory.
