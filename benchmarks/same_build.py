@@ -142,7 +142,7 @@ class Rates:
             self.detectable.append(training.detectable)
 
     def row(self) -> list[str]:
-        promise = f"{self.broken / self.promised:.1%}" if self.promised else "not promised"
+        promise = f"{self.broken / self.promised:.1%}" if self.promised else "not interleaved"
         smallest = f"{median(self.detectable):.1%}" if self.detectable else ""
         return [f"{self.wrong / self.total:.1%}", promise, f"{self.detected / self.total:.1%}", smallest]
 
@@ -213,7 +213,15 @@ def main() -> None:
         else:
             rows = list(of_simulated(options))
     found = f"{options.slowdown:.0%} slower training found"
-    headers = ["noise", "order", "runs per side", "false differences", "despite the promise", found, "detectable"]
+    headers = [
+        "noise",
+        "order",
+        "runs per group",
+        "false differences",
+        "false differences, interleaved",
+        found,
+        "detectable",
+    ]
     align = ["left", "left", *["right"] * 5]
     print(tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True))
 

@@ -30,7 +30,8 @@ def prose(text: str) -> Iterator[str]:
         joined = " ".join(paragraph.split())
         for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
             words = sentence.split()
-            if len(words) >= MIN_WORDS and sum(word.strip("`*.,:;()").isalpha() for word in words) >= len(words) / 2:
+            plain = [word for word in words if word.strip("`*.,:;()").isalpha() and word.strip(".,:;()") != "X"]
+            if len(words) >= MIN_WORDS and len(plain) >= len(words) / 2:
                 yield sentence
 
 
@@ -63,8 +64,8 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
             parts = [str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values]
             yield from ((node.lineno, text) for text in prose("".join(parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
-            if not re.match(r"\s*(import|from) \w", node.value):  # Python code for a child process is not prose
-                yield from ((node.lineno, text) for text in prose(node.value))
+            text = re.sub(r"\A\s*(import|from) \w.*", "", node.value, flags=re.DOTALL)  # code for a child process
+            yield from ((node.lineno, sentence) for sentence in prose(text))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The optimizers of `harness.Recipe`, implemented by `torch.optim`, which defines them in the same way."""
+"""The optimizers of `harness.Recipe`, implemented by `torch.optim`, which uses the same definitions."""
 
 from __future__ import annotations
 

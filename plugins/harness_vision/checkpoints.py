@@ -118,7 +118,7 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
             path, "size.shortest_edge", shorter, "images would differ in size; set do_center_crop and crop_size"
         )
     if crop[0] != crop[1]:
-        raise _refusal(path, "crop_size", crop, "with size.shortest_edge the crop must be a square")
+        raise _refusal(path, "crop_size", crop, "with size.shortest_edge, the crop must be a square")
     return options | {"resize": "cover"} | _cropped(path, (shorter, shorter), crop)
 
 
