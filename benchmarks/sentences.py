@@ -24,8 +24,10 @@ def prose(text: str) -> Iterator[str]:
     """Yield the sentences in `text`, skipping code blocks, tables and headings."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
     text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+ : .*$", "", text, flags=re.MULTILINE)  # numpydoc
+    next_is_literal = False
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):
-        if paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!")):
+        is_literal, next_is_literal = next_is_literal, paragraph.rstrip().endswith("::")
+        if is_literal or paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!", ":::")):
             continue
         joined = " ".join(paragraph.split())
         for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
