@@ -1,10 +1,10 @@
 """Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
-The command makes the runs that are missing from the directories of `GROUPS`: the default runs of every task with both
-frameworks and the baseline, after a parity check, the runs of ``make demo``, and the runs of the model ``lstm``. The
-command then copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the figure
-``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, the command
-does not run anything and only writes the tables, the figure and the overview.
+The command executes the runs that are missing from the directories of `GROUPS`: the default runs of every task with
+both frameworks and the baseline, after a parity check, the runs of ``make demo``, and the runs of the model ``lstm``.
+The command then copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the
+figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, the
+command does not run anything and only writes the tables, the figure and the overview.
 """
 
 from __future__ import annotations

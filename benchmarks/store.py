@@ -5,9 +5,9 @@ The runs of the four default tasks in ``results/reference`` are copied with new 
 requested number is reached. Each copied task has 1,000 runs, and the commands select the first task, ``nlp-0``.
 Each command runs in a new process:
 
-- cold: the index does not exist, and the pages of the records are removed from the page cache of the system;
-- new: the index does not exist;
-- warm: the index exists and the pages are in the cache (median of `--rounds` processes);
+- cold: The index does not exist, and the pages of the records are removed from the page cache of the system.
+- new: The index does not exist, but the pages of the records are in the page cache.
+- warm: The index exists, and the pages are in the page cache (median of `--rounds` processes).
 - changed: 100 records were added after the index was written.
 
 The CPU time includes the start of Python and the time in the kernel. The memory is the peak of the resident set.

@@ -30,12 +30,12 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
     """Pillow filter for scaling."""
     mean: tuple[float, ...] | None = None
-    """Mean to subtract from pixels in [0, 1]: one number per channel, or one for all channels. If None, the mean of
+    """Mean to subtract from pixels in [0, 1]: one number per channel, or one for all channels. If None, use the mean of
     each channel in the training split."""
     std: tuple[float, ...] | None = None
     """Standard deviation to divide by after subtracting `mean`: one number per channel, or one for all channels. This
-    option is required if `mean` is given, and not allowed otherwise. If None, the standard deviation of each channel in
-    the training split."""
+    option is required if `mean` is given, and not allowed otherwise. If None, use the standard deviation of each
+    channel in the training split."""
     crop: int = 0
     """Maximum random shift of training images in each direction, in pixels (0 to 1024). Pixels that are shifted in have
     the value 0, which is the mean. 4 is common for 32x32 images (He et al. 2016)."""

@@ -115,8 +115,8 @@ class BertTagger(Model[BertTaggerConfig]):
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 T H C
 
-        The terms are: query, key, value and output projections; scores and weighted sum; feed-forward; classifier.
-        Embedding lookups, normalization, activations and softmax are not counted.
+        The terms are the query, key, value and output projections, the scores and the weighted sum, the feed-forward
+        layers, and the classifier. Embedding lookups, normalization, activations and softmax are not counted.
         """
         t, h, i = _length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i
