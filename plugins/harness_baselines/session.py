@@ -73,7 +73,7 @@ class BaselineSession(harness.Session):
             scores = np.log(np.maximum(fitted.predict_proba(features), MIN_PROBABILITY))
         else:
             scores = fitted.decision_function(features)
-            if scores.ndim == 1:  # with two classes, decision_function returns a single score, that of the second class
+            if scores.ndim == 1:  # for two classes, there is one score, which is positive for the second class
                 scores = np.stack([-scores, scores], axis=1) / 2
         # A class that is missing from the training split is assigned a score that never exceeds those of other classes.
         outputs = np.full((len(scores), self._info.outputs), min(np.log(MIN_PROBABILITY), scores.min()), np.float32)

@@ -47,7 +47,7 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(tokenizer.normalizer.normalize_str(text))  # Counter counts characters in C, not in a loop
+        counts.update(tokenizer.normalizer.normalize_str(text))  # faster than a loop over the characters
     by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
     # The trainer assigns ids to "##x" in the order of a randomly seeded hash map and breaks ties between pairs by

@@ -55,7 +55,8 @@ def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[n
         recordings=len(lengths),
         longest=max(lengths),
         silent=sum(peak(waveform[:samples]) < SILENT for waveform in resampled),
-        clipped=sum(map(is_clipped, recorded)),  # before resampling, which smooths the constant peaks of clipped sounds
+        # Resampling smooths the constant peaks of clipped recordings, so clipping is detected before it.
+        clipped=sum(map(is_clipped, recorded)),
         truncated=sum(length > samples for length in lengths),
         halved=sum(length > 2 * samples for length in lengths),
         padded=sum(2 * length < samples for length in lengths),

@@ -21,7 +21,7 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     the number of channels.
     """
     resize: Literal["cover", "stretch", "none"] = "cover"
-    """Scaling before `image_size` is cropped from the center of an image. ``cover``: keep the proportions and cover the
+    """Scaling of an image before its center is cropped to `image_size`. ``cover``: keep the proportions and cover the
     size. ``stretch``: scale to the size without keeping the proportions. ``none``: do not scale; missing pixels are
     black."""
     crop_share: float = 1.0

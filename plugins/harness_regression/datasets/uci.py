@@ -88,7 +88,7 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
             raise DataError(f"{folder / name}: {error}") from error
 
     def positions(name: str, end: int) -> Any:
-        index = table(name, float).astype(np.int64)  # the files contain both 87 and 8.7e+01
+        index = table(name, float).astype(np.int64)  # indices are written as 87 or as 8.7e+01
         if index.min() < 0 or index.max() >= end:
             raise DataError(f"{folder / name} has indices from {index.min()} to {index.max()}, but there are {end}")
         return index
