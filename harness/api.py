@@ -1,4 +1,4 @@
-"""The Python interface: `run` and `load`, for notebooks and scripts."""
+"""The Python interface for notebooks and scripts: the functions `run` and `load`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Results(Sequence[RunRecord]):
     """A sequence of run records, in the order in which the runs started, with a comparison table.
 
-    Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. Notebooks show the comparison table.
+    Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. In a notebook, `Results` are
+    displayed as a comparison table.
 
     Parameters
     ----------
@@ -34,9 +35,9 @@ class Results(Sequence[RunRecord]):
     problems : iterable of str, optional
         A message for each record file that could not be read.
     verdicts : iterable of ParityVerdict, optional
-        Results of parity checks, shown in the rows of the table.
+        Results of parity checks, which are shown in the comparison table.
     metrics : iterable of Metric, optional
-        Metrics of plugins, whose units and directions are shown in the table.
+        Metrics provided by plugins. The comparison table shows their units and directions.
 
     Attributes
     ----------
@@ -141,7 +142,7 @@ def run(
     wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> Results:
-    """Train, score and measure models, each run in a separate process, and return the records.
+    """Train, score and measure models, with a separate process for each run, and return the records of the runs.
 
     This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run. A
     failed run does not raise an exception; its record contains a `Failure`.
@@ -277,8 +278,8 @@ def carry_out(
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    Their records are returned in place of new ones. If another process is measuring on the same device,
-    `harness.BusyError` is raised, or this function waits for its end if `wait` is true.
+    The stored records are returned instead. If another process is measuring on the same device, `harness.BusyError` is
+    raised, or this function waits for its end if `wait` is true.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -313,7 +314,7 @@ def carry_out(
             if left():
                 devices = [spec.device for spec in left()]
                 if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
-                    decide_again()  # the other process may have executed the same runs
+                    decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)
             marks = None

@@ -27,7 +27,8 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     devices: list[Device]
     problem: str | None
-    """Reason why the backend is not available, and the command that fixes this, or None if it is available."""
+    """Reason why the backend is not available, with a command that fixes the problem, or None if the backend is
+    available."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +50,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     help="Measure the peak compute and bandwidth of each device, and save them for later runs.",
 )
 @options.names("--backend", "With --roofline: backend to measure.", default="all available backends")
-@options.names("--precision", "With --roofline: precision to measure.", default="all that the device supports")
+@options.names("--precision", "With --roofline: precision to measure.", default="all supported precisions")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),

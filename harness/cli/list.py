@@ -26,8 +26,8 @@ def list_(kind: str | None, task: str | None, dataset: str | None, model: str | 
     """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
 
     Entries that are not available on this machine are also listed, with the reason and the command that installs the
-    missing package. The kind `options` lists the settings that `harness run --set` changes, with their defaults and
-    meanings.
+    missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults and
+    descriptions.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ REPRODUCED = "reproduced"
 """Folder for new runs in the results directory. Commands that read the results directory ignore it."""
 
 
-@click.command(short_help="Repeat a published comparison and report what agrees.")
+@click.command(short_help="Repeat a published comparison, and compare the results with the published ones.")
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.filters("task", "model", "backend")
@@ -31,7 +31,7 @@ REPRODUCED = "reproduced"
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
     help=options.with_default(
-        "File or folder with the user's data, whose content must be that of the runs.",
+        "File or folder with your copy of the data; its content must be identical to that of the original data.",
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
@@ -51,14 +51,14 @@ def reproduce(
     format_: str,
     **filters: tuple[str, ...],
 ) -> None:
-    """Verify a BUNDLE, repeat its runs on this machine, and compare the results. The quality must agree within its
+    """Verify a BUNDLE, repeat its runs on this machine, and compare the results. The quality must match within its
     confidence interval, and the data and the initial weights must be identical. Speed, latency and memory are shown
     side by side.
 
     A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
     executed: the installed plugins repeat the runs from their specs. The new runs are saved in the folder "reproduced"
     of the results directory, or in the directory --results, so that they are not mixed with the original ones. The exit
-    status is 1 if the quality, data or initial weights do not agree.
+    status is 1 if the quality, the data or the initial weights do not match.
 
     \b
     Examples:
@@ -116,7 +116,8 @@ def reproduce(
 
 
 def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:
-    """Return the spec with the path of the user's data on this machine. The content is verified when it is read.
+    """Return the spec with the path of the user's data on this machine. The content of the data is verified when it is
+    read.
 
     Raises `harness.UsageError` if the data are not found.
     """
