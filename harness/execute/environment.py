@@ -24,7 +24,7 @@ def collect(packages: Iterable[str] = ()) -> Environment:
 def collect_failed(packages: Iterable[str]) -> Environment:
     """Return the environment of a failed run.
 
-    If too many files are open, it contains only facts that are known without reading files.
+    If too many files are open, the environment contains only values that can be determined without opening files.
     """
     try:
         return collect(packages)

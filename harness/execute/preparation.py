@@ -101,7 +101,8 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit a session whose backend does not train step by step, so that it can predict. Otherwise, do nothing."""
+    """Fit the model of a session whose backend does not train step by step, because an unfitted model cannot predict.
+    Otherwise, do nothing."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
@@ -204,7 +205,7 @@ def load_and_prepare(
         check_raw(raw, task.objective)
     data = writable(_by_task(task, read_only_raw(raw), task_options))
     with _naming(dataset, f"the task {task.name!r}"):
-        check(data)  # finds errors of the task, and values of the dataset that are not finite
+        check(data)  # Detect errors of the task and non-finite values in the dataset.
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},
@@ -215,9 +216,8 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Let the task prepare the data.
-
-    Raises `harness.PluginError`, which names the task, if the task's code is wrong.
+    """Let the task prepare the data. Raises `harness.PluginError` if the task's code raises an exception or returns a
+    wrong type.
     """
     try:
         data = task.prepare(raw, msgspec.convert(options, task.Options))
@@ -250,8 +250,8 @@ def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
 
 
 def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
-    """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged, and
-    `harness.PluginError`, which names the dataset, if the dataset's code is wrong."""
+    """Load the dataset. Raises `harness.DataError` if the dataset's installed files are damaged, and
+    `harness.PluginError` if the dataset's code raises any other exception."""
     name = dataset.name
     try:
         data = dataset.load(msgspec.convert(options, dataset.Options))
@@ -276,7 +276,8 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, and notes on the spec's checkpoint, if any.
+    """Return the canonical arrays from which training starts, and notes on the arrays that were not read from the
+    spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model.
     """

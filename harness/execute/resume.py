@@ -30,7 +30,7 @@ class Decision:
 
     spec: RunSpec
     stored: StoredRun | None
-    """The run that is used instead, or None if the run has to be executed."""
+    """The stored run to use, or None if the planned run has to be executed."""
     reason: str
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
     run that has never been executed.
@@ -48,14 +48,13 @@ def decide(
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in order.
 
-    A stored run is used instead of a planned one if it succeeded, if its requested specification, the code of its
-    plugins and the versions of Python and of its packages are the same, and if it was executed on the same class of
-    machine: processor, number of cores, CPU quota, main memory and, for runs on a GPU, GPUs and driver. It must contain
-    the weights if `save_weights` is true, and a parity mark if its key is in `compared`. Each stored run replaces at
-    most one planned run, so that repeats are counted.
-
-    A failed run is not treated as done. If `retry` is given, only runs with these kinds of failures are executed again,
-    and the records of other failed runs are used.
+    A stored run is used instead of a planned run if the stored run succeeded, if the requested specification, the code
+    of the plugins and the versions of Python and the packages are equal, and if the class of machine is the same. The
+    class of a machine consists of the processor, the number of cores, the CPU quota, the main memory and, for runs on a
+    GPU, the GPUs and the driver. The stored run must contain the weights if `save_weights` is true, and the result of a
+    parity check if its key is in `compared`. Each stored run replaces at most one planned run, so that repeats are
+    counted. Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed
+    again, and the records of other failed runs are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -77,7 +76,7 @@ def decide(
                 word = "failed" if isinstance(outcome, Failure) else "done"
                 usable[spec.key].append((run, f"{word} on {_day(run.record.started_at)}"))
             else:
-                reasons[spec.key] = changed  # the reason of the newest run
+                reasons[spec.key] = changed  # The last assignment is the reason for the newest run.
     decisions = []
     for spec in specs:
         if usable[spec.key]:
@@ -94,8 +93,8 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
 def _by_request(
     runs: Iterable[StoredRun], specs: Sequence[RunSpec], wanted: Collection[str]
 ) -> dict[str, list[StoredRun]]:
-    """Return the stored runs of each requested key, ordered by start time."""
-    # Records without the requested key have the key of the specification with the resolved device only.
+    """Return a mapping from requested keys to stored runs, ordered by start time."""
+    # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
     for spec in specs:
         for device in {spec.device, "cpu"} if spec.device == "auto" else {spec.device}:
@@ -109,7 +108,7 @@ def _by_request(
 
 
 class _Here:
-    """The environment of this process, with which the environments of stored runs are compared."""
+    """The environment of this process, for comparison with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -159,12 +158,12 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose value differs, with both values if `shown` is true, or an empty string if none
-    differs.
+    """Return the first name whose values differ, followed by both values if `shown` is true, or an empty string if no
+    values differ.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
-        if old == new and (old or shown):  # code whose digest is unknown may have changed
+        if old == new and (old or shown):  # If a digest is unknown, the code may have changed.
             continue
         title = f"{kind} {name}".strip()
         if old is None or new is None:
@@ -174,7 +173,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 
 def _other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return the difference between two machines, or None if they are of the same class."""
+    """Return a description of the difference between two machines, or None if both are of the same class."""
     old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
     if change := _first_change("", old, new):
         return f"another machine: {change}"
@@ -208,8 +207,8 @@ MAX_LINES = 20
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return a line for each run that is skipped or executed again, with the reason, or for each reason if there are
-    many runs."""
+    """Return a line with the reason for each run that is skipped or executed again. If there are many runs, return a
+    line for each reason instead."""
     explained = [decision for decision in decisions if decision.reason]
     if len(explained) <= MAX_LINES:
         return [
