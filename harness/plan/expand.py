@@ -30,8 +30,8 @@ MAX_THREADS = 1024
 def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    Repeats are interleaved: all specs are executed once, then once more in reverse order, and so on (A B B A), so that
-    a steady drift in the machine's speed affects all of them alike. Raises the same errors as `expand`.
+    Repeats are interleaved: all specs are executed once, then once more in reverse order, and so on (A B B A). A steady
+    drift in the machine's speed therefore affects all specs equally. Raises the same errors as `expand`.
     """
     planned = [
         (expand(selection, catalog), selection.repeat or _named_protocol(selection.protocol).repeats)
@@ -47,11 +47,11 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSp
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection, without repeats.
 
-    Backends vary fastest, then the values of overrides. The order of both is reversed from each seed or split to the
-    next (A B B A).
+    Backends vary fastest, followed by the values of overrides. For every second seed or split, the order of backends
+    and overrides is reversed (A B B A).
 
-    Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
-    the selection's checkpoint has not been located (see `Selection.resolved`).
+    Raises `harness.UsageError` if a name is unknown, names cannot be combined or a value is invalid, and `ValueError`
+    if the selection's checkpoint has not been located (see `Selection.resolved`).
     """
     if not selection.tasks:
         raise UsageError(f"no task given; select one of: {', '.join(sorted(catalog.tasks))}")
@@ -129,7 +129,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     return tuple({spec.key: spec for spec in specs}.values())
 
 
-# ---- names and numbers ------------------------------------------------------------------------------------
+# ---- protocols, seeds, datasets and splits ----------------------------------------------------------------
 
 
 def _named_protocol(name: str) -> NamedProtocol:
@@ -155,7 +155,8 @@ def _check_device(name: str) -> None:
 
 
 def check_dataset(task: Task, dataset: Dataset) -> None:
-    """Raise `harness.UsageError` if the task cannot use the dataset, or if it is not available on this machine."""
+    """Raise `harness.UsageError` if the task cannot use the dataset, or if the dataset is not available on this
+    machine."""
     if (dataset.kind, dataset.objective) != (task.kind, task.objective):
         raise CombinationError(
             f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) cannot be used with task {task.name!r} "
@@ -167,7 +168,8 @@ def check_dataset(task: Task, dataset: Dataset) -> None:
 
 
 class _DataOfVariants:
-    """The data settings of each selected split, by overrides. The user's files are read once for equal overrides."""
+    """Cache of the data settings of each selected split, by overrides. The user's files are read once for each set of
+    overrides."""
 
     def __init__(self, selection: Selection, dataset: Dataset) -> None:
         self._selection, self._dataset = selection, dataset
@@ -205,8 +207,8 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first model family that is compatible with the task and can load the checkpoint, else the family named
-    in the checkpoint, else the task's default model.
+    The name is that of the first model family that is compatible with the task and can load the checkpoint. If there is
+    none, the family named in the checkpoint is used if it exists, and the task's default model otherwise.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
@@ -305,10 +307,10 @@ def _training(
 def _fallback_training(
     comparison: ComparisonSettings, backend: str, model: Model, catalog: Catalog, *, alone: bool
 ) -> TrainingSettings:
-    """Return the settings for the backend's own default model, if it does not implement the task's default model.
+    """Return the settings for the default model of a backend that does not implement the task's default model.
 
-    The prepared data are the same. If other backends train the task's default model (`alone` is false), model and
-    recipe overrides apply to that model only and are ignored here, except for the batch size.
+    If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
+    only to that model. They are ignored for the backend's own model, except for the batch size.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)
