@@ -31,7 +31,8 @@ class PluginFailure:
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return instructions for loading the wanted plugins that are not loaded in the same version, or "" if all are."""
+    """Return instructions for loading the plugins in `wanted` that are missing or loaded in another version, or "" if
+    there are none."""
     here = {ref.name: ref for ref in loaded}
     reasons = {failure.ref.name: failure.message for failure in failures}
     texts = []
@@ -57,7 +58,7 @@ def _how_to_load(ref: PluginRef) -> str:
         return f"pass --plugin {ref.value}, or list it in HARNESS_PLUGINS"
     if ref.distribution in (DISTRIBUTION, FORMER):
         return f"remove it from HARNESS_DISABLE_PLUGINS, or install it again: {install_command(DISTRIBUTION)}"
-    if not _NAME.fullmatch(ref.distribution):  # records may come from untrusted sources
+    if not _NAME.fullmatch(ref.distribution):  # Records may come from untrusted sources.
         return f"install the distribution that contains {ref.value!r}"
     named = f", and pass --plugin {ref.value}" if ref.name == ref.value else ""
     return f"run: {install_command(ref.distribution)}{named}"
@@ -71,7 +72,7 @@ def describe(error: BaseException) -> str:
         return f"an abstract method is not implemented; implement {missing_methods}"
     try:
         text = str(error)
-    except Exception:  # an exception of a plugin may have no text
+    except Exception:  # An exception of a plugin may have no text.
         text = "it has no text"
     return f"{type(error).__name__}: {_shortened(text)}"
 
@@ -100,7 +101,7 @@ def place(error: BaseException) -> str:
 
 
 def described_with_place(error: BaseException) -> str:
-    """Return `describe(error)`. Unless the error is a `HarnessError`, append `place(error)`."""
+    """Return `describe(error)`, followed by `place(error)` unless the error is a `HarnessError`."""
     where = "" if isinstance(error, HarnessError) else place(error)
     return f"{describe(error)} ({where})" if where else describe(error)
 

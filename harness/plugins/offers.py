@@ -23,7 +23,7 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_metrics": ("metric", Metric, ()),
     "harness_reporters": ("report format", Reporter, ()),
 }
-"""Noun for the objects that each hook yields, their type, and their required attributes."""
+"""Mapping from each hook to the noun, the type and the required attributes of the objects that the hook yields."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
@@ -84,8 +84,7 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Names that metrics must not have, which are the columns of the comparison table, the costs, and other names in
-reports.
+"""Names that metrics must not have: columns of the comparison table, costs, and other names in reports.
 """
 
 

@@ -65,8 +65,8 @@ class CheckJob(Struct, frozen=True, kw_only=True):
 def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
     """Yield the findings for a plugin and for every object that it provides.
 
-    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, the
-    only finding gives the reason.
+    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, yield
+    one finding with the reason.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)

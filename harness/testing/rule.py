@@ -57,7 +57,7 @@ class Rule(Generic[T]):
     """A requirement on objects of one kind.
 
     `check` is called with the object. It raises `Broken` if the object violates the rule and `NotChecked` if the rule
-    cannot be checked. Any other exception is a failure in the plugin's code, which also breaks the rule.
+    cannot be checked. Any other exception is an error in the plugin's code and also counts as a violation.
     """
 
     name: str

@@ -158,7 +158,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-prepares-what-it-declares",
-        "prepare returns finite arrays with the shapes and dtypes in info, one example for each raw example, in order.",
+        "prepare returns finite arrays with the shapes and dtypes in info, and keeps the number and order of examples.",
         "match DataInfo.inputs and outputs; targets are int64 [N] or [N, L], or float32 [N, outputs]",
         _prepares_what_it_declares,
     ),
@@ -171,7 +171,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-leaks-nothing",
         "Preprocessing is fitted on the training split only.",
-        "fit vocabularies, means and scales on data.train; list details that describe other splits in Task.reported",
+        "fit vocabularies, means and scales on data.train, and list details of other splits in Task.reported",
         _leaks_nothing,
     ),
     Rule(
