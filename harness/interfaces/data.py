@@ -79,8 +79,9 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class RawData:
-    """The training, validation and test splits of a dataset, before preprocessing. The splits are either published or
-    drawn at random with a fixed seed.
+    """The training, validation and test splits of a dataset, before preprocessing.
+
+    The splits are either published or drawn at random with a fixed seed.
     """
 
     train: Split

@@ -53,8 +53,8 @@ def install_command(requirement: str) -> str:
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:
-    """Return the contents of the file ``direct_url.json`` of a distribution, or an empty dictionary if there is no such
-    file."""
+    """Return the contents of the file ``direct_url.json`` of a distribution, or an empty dictionary if the file does
+    not exist."""
     try:
         text = importlib.metadata.distribution(name).read_text("direct_url.json")
         origin = json.loads(text or "{}")

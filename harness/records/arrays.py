@@ -46,9 +46,10 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``arrays.npz`` file, without unpickling objects. Raises a `harness.RecordError` that names the file if
-    the file or its directory is a symbolic link, or if the file is not a regular file, is damaged, or contains arrays
-    that exceed the limits of this module.
+    """Read an ``arrays.npz`` file, without unpickling objects.
+
+    Raises a `harness.RecordError` that names the file if the file or its directory is a symbolic link, or if the file
+    is not a regular file, is damaged, or contains arrays that exceed the limits of this module.
     """
     import zipfile
 

@@ -96,8 +96,10 @@ class Index:
     """
 
     def __init__(self, results: Path | None, count: int) -> None:
-        """Read the index of the directory `results`, which contains `count` directories. If `results` is None, no index
-        is used."""
+        """Read the index of the directory `results`, which contains `count` directories.
+
+        If `results` is None, no index is used.
+        """
         self._opened_ns = time.time_ns()
         self._rows: dict[str, tuple[Identity, Summary]] = {}
         self._added: dict[str, tuple[Identity, Summary]] = {}
@@ -106,8 +108,8 @@ class Index:
             self._rows = _read(self._path, (count + SMALLEST) * (MAX_NAMES + 200))
 
     def known(self, name: str, path: str) -> Summary | None:
-        """Return the summary of the record in the directory `name`, or None if the file `path` must be read because the
-        index has no valid entry."""
+        """Return the summary of the record in the directory `name`, or None if the index has no valid entry for
+        `path`."""
         found = self._rows.get(name)
         if found is None:
             return None

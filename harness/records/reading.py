@@ -74,8 +74,7 @@ def read_stored(path: Path, limit: int) -> bytes:
 
 
 def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """Return the content of a file in a results directory, and the state of the file before it was read; see
-    `open_stored`."""
+    """Return the content of a file in a results directory, and its `stat` before reading; see `open_stored`."""
     file = open_stored(path, limit)
     state = os.fstat(file.fileno())
     return _read(file, path, limit), state
@@ -87,8 +86,9 @@ def read_named(path: Path, limit: int) -> bytes:
 
 
 def load_named(path: Path, kind: type[T]) -> T:
-    """Return the value in a JSON file that the user named, or in a file of the cache. Raises `harness.RecordError` if
-    the file cannot be read or does not contain a value of the type `kind`.
+    """Return the value in a JSON file that the user named, or in a file of the cache.
+
+    Raises `harness.RecordError` if the file cannot be read or does not contain a value of the type `kind`.
     """
     return decode(read_named(path, MAX_JSON_BYTES), kind, path)
 

@@ -39,8 +39,7 @@ class TargetScore(Struct, frozen=True, kw_only=True):
 
 
 class SliceScore(Struct, frozen=True, kw_only=True):
-    """The primary metric on a slice of the test split, which consists of the examples that share one value of a
-    group."""
+    """The primary metric on a slice of the test split: the examples that share one value of a group."""
 
     group: str
     """Name of the group, such as ``speaker`` or ``tokens``."""
@@ -102,8 +101,10 @@ class Scores(Struct, frozen=True, kw_only=True):
 
 
 class Steady(Struct, frozen=True, kw_only=True):
-    """The steady state of a series of timed windows. The throughput is the median over the windows in the steady
-    state."""
+    """The steady state of a series of timed windows.
+
+    The throughput is the median over the windows in the steady state.
+    """
 
     windows: int
     """Number of windows in the steady state."""
@@ -230,8 +231,10 @@ class Energy(Struct, frozen=True, kw_only=True):
 
 
 class TimeToTarget(Struct, frozen=True, kw_only=True):
-    """The first epoch whose validation score reached the target. `Success.curves` contains the validation scores of all
-    epochs."""
+    """The first epoch whose validation score reached the target.
+
+    `Success.curves` contains the validation scores of all epochs.
+    """
 
     metric: str
     """Name of the validation metric."""

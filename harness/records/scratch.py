@@ -56,8 +56,9 @@ def spares(scratch: Path) -> list[Path]:
 
 
 def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
-    """Call ``write(directory / name)``. If the call raises an OSError, repeat it with a spare directory. If all calls
-    fail, raise the first OSError.
+    """Call ``write(directory / name)``.
+
+    If the call raises an OSError, repeat it with a spare directory. If all calls fail, raise the first OSError.
 
     A directory that was removed is created again.
     """
@@ -149,8 +150,10 @@ def _create(results: Path) -> tuple[Path, int]:
 
 
 def _reserve(path: Path) -> None:
-    """Create the reserve file of `RESERVE_BYTES` bytes. Raises OSError if the disk is full; other errors are
-    ignored."""
+    """Create the reserve file of `RESERVE_BYTES` bytes.
+
+    Raises OSError if the disk is full; other errors are ignored.
+    """
     try:
         with path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
@@ -164,8 +167,7 @@ def _reserve(path: Path) -> None:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Return the regular files in a directory, except the reserve file and links, or an empty list if the directory
-    cannot be read."""
+    """Return the regular files in a directory, except the reserve file, or an empty list if it cannot be read."""
     try:
         return [
             file for file in directory.iterdir() if file.is_file() and not file.is_symlink() and file.name != RESERVE

@@ -162,8 +162,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def group_key(self) -> str:
-        """Key without the seed and the published split. Runs that are aggregated in one row of the comparison table
-        share this key."""
+        """Key without the seed and the published split.
+
+        Runs that are aggregated in one row of the comparison table share this key.
+        """
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         return msgspec.structs.replace(self, seed=0, dataset_options=options).key
 

@@ -34,8 +34,8 @@ _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Migrate a record with schema version 1, in which the number of warm-up windows and the duration of inference are
-    fixed."""
+    """Migrate a record with schema version 1, with its fixed number of warm-up windows and fixed duration of
+    inference."""
     protocol = record["spec"]["protocol"]
     warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
     protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}
@@ -108,8 +108,10 @@ def read_record(path: Path) -> RunRecord:
 
 
 def decode_record(data: bytes, path: Path) -> RunRecord:
-    """Decode a JSON record with the current or an older schema version. Raises a `harness.RecordError` that names
-    `path` if the record is not valid."""
+    """Decode a JSON record with the current or an older schema version.
+
+    Raises a `harness.RecordError` that names `path` if the record is not valid.
+    """
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
@@ -145,8 +147,9 @@ def _plausible(record: RunRecord) -> RunRecord:
 
 
 def write_json(path: Path, value: object, *, linked_folder: bool = False) -> None:
-    """Atomically write a value as indented JSON; see `harness.records.files.replacing`. Raises a `harness.RecordError`
-    that names the file if the file cannot be written.
+    """Atomically write a value as indented JSON; see `harness.records.files.replacing`.
+
+    Raises a `harness.RecordError` that names the file if the file cannot be written.
     """
     try:
         with replacing(path, linked_folder=linked_folder) as file:
