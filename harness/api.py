@@ -105,8 +105,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         pandas.DataFrame
-            One row for each row of `table`. Metrics are numbers. The column next to each mean contains the half-width
-            of its 95% confidence interval.
+            One row for each row of `table`. Metrics are floats. Next to the column of each mean is a column with the
+            half-width of the 95% confidence interval.
         """
         return self.table().frame()
 
@@ -279,7 +279,7 @@ def carry_out(
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
     The stored records are returned instead. If another process is measuring on the same device, `harness.BusyError` is
-    raised, or this function waits for its end if `wait` is true.
+    raised or, if `wait` is true, this function waits until the other process ends.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.

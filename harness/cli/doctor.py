@@ -42,7 +42,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     results_problem: str | None
 
 
-@click.command(short_help="Report what can run on this machine and what is missing.")
+@click.command(short_help="Report available backends and devices, and what is missing.")
 @options.plugins
 @click.option(
     "--roofline",
@@ -171,7 +171,7 @@ def diagnose(results: str | None) -> Diagnosis:
 
 
 def _problem_with(directory: Path) -> str | None:
-    """Return the reason why results cannot be written to `directory`, or None if they can. Nothing is created."""
+    """Return the reason why results cannot be written to `directory`, or None if it is writable. Nothing is created."""
     from harness.records.files import real_path
 
     existing = next(path for path in (directory, *real_path(directory).parents) if path.exists())

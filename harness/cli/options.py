@@ -316,7 +316,7 @@ def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
 
 def quiet(command: F) -> F:
     """Add the option ``--quiet`` to a command."""
-    return click.option("--quiet", "-q", is_flag=True, help="Print only results and errors, no progress.")(command)
+    return click.option("--quiet", "-q", is_flag=True, help="Print only results and errors, without progress.")(command)
 
 
 def price_per_hour(command: F) -> F:

@@ -108,7 +108,7 @@ def clean_click_errors() -> Iterator[None]:
 
 
 def show(value: T, format_: str, render: Callable[[T], str]) -> None:
-    """Print `value` as JSON if `format_` is ``json``, else the text that `render` returns for it."""
+    """Print `value` as JSON if `format_` is ``json``, and as the text returned by `render` otherwise."""
     if format_ == "json":
         print_json(value)
     else:

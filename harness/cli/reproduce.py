@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 REPRODUCED = "reproduced"
-"""Folder for new runs in the results directory. Commands that read the results directory ignore it."""
+"""Folder for new runs in the results directory. Commands that read the results directory ignore this folder."""
 
 
 @click.command(short_help="Repeat a published comparison, and compare the results with the published ones.")

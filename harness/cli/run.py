@@ -66,8 +66,8 @@ def run(
 ) -> None:
     """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
 
-    Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
-    Progress is written to stderr, and the table is written to stdout.
+    Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
+    fails. Progress is written to stderr, and the table is written to stdout.
 
     To complete a comparison that was stopped, repeat the command. A run that is already in the results directory is
     skipped if its settings, the code of its plugins, the versions of its packages and the class of machine are

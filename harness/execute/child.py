@@ -47,8 +47,8 @@ from harness.records import Failure
 from harness.records.store import LOG, write_json
 
 DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Environment variables of every child, unless the user sets them. GPUs are numbered as by the driver, so that
-``cuda:N`` is the same GPU in every framework and in NVML."""
+"""Environment variables of every child, unless the user sets them. GPUs are numbered in the order of the driver, so
+that ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
 EXIT_WAIT_S = 20.0
@@ -295,7 +295,8 @@ def run_process(
 
 @contextlib.contextmanager
 def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
-    """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell with the context.
+    """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell on exit from the
+    context.
 
     If there is no shell, nothing is started.
     """

@@ -37,7 +37,8 @@ def measuring_on(
     directory is not writable, nothing is locked.
 
     If another process holds a lock, a `harness.BusyError` that names the process is raised. If `wait` is true, this
-    function calls `say` with a message and waits instead. The context yields True if the function waited.
+    function calls `say` with a message and waits instead. The context manager yields True if it waited for another
+    process.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))
@@ -66,8 +67,8 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
             holder = _holder(file)
             if not wait:
                 raise BusyError(
-                    f"{holder} is measuring on this device, and both measurements would be wrong; wait for its end, "
-                    "or pass --wait"
+                    f"{holder} is measuring on this device, and both measurements would be wrong; wait "
+                    "until it ends, or pass --wait"
                 ) from None
             if not announced:
                 say(f"waiting for {holder}, which is measuring on this device")

@@ -17,7 +17,7 @@ _GIT_TIMEOUT_S = 20.0
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return `harness.measure.environment.collect` with the commit of the harness."""
+    """Return the environment from `harness.measure.environment.collect`, with the commit of harness added."""
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
 
 

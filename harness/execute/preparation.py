@@ -36,7 +36,7 @@ from harness.records import PluginRef, RunSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """Everything that is needed to open a session."""
+    """The plugins, the prepared data and the request for opening a session."""
 
     spec: RunSpec
     """The spec, with the chosen device."""
@@ -51,8 +51,8 @@ class Preparation:
 def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
 
-    Raises `harness.PluginError`, `harness.UnsupportedError`, `harness.DataError` and any exception that a plugin
-    raises.
+    Raises `harness.PluginError` if a plugin is broken, `harness.UnsupportedError` if the device or precision is not
+    supported, and `harness.DataError` if the data cannot be used. Other exceptions of plugins are passed on.
     """
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
@@ -90,7 +90,8 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
 
 @contextmanager
 def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: Any) -> Iterator[Session]:
-    """Open a session, set its weights, and close it at the end. `recipe` replaces fields of the recipe."""
+    """Open a session with the given weights, and close it at the end. The keyword arguments replace fields of the
+    recipe."""
     changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
     session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
     try:
@@ -164,7 +165,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return whether the prepared data are cached or cannot be cached."""
+    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -235,8 +236,8 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
-    """Add the name of the dataset to each `harness.DataError` whose message does not contain it, and convert exceptions
-    that harness does not raise deliberately to a `harness.PluginError` that names the origin of the data."""
+    """Add the name of the dataset to the message of a `harness.DataError` unless the message contains the name. Convert
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that names the origin of the data."""
     try:
         yield
     except DataError as error:

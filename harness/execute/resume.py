@@ -129,9 +129,9 @@ class _Here:
         if not is_stored(run.path / ARRAYS):
             return f"{ARRAYS} is missing"
         if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:
-            return "its weights were not saved"
+            return "the weights were not saved"
         if spec.key in compared and not record.parity:
-            return "it was not checked for parity"
+            return "parity was not checked"
         return None
 
     def _packages(self, spec: RunSpec) -> Mapping[str, str]:
@@ -222,7 +222,7 @@ def describe(decisions: Iterable[Decision]) -> list[str]:
 
 
 def failure_kinds(names: str | Iterable[str] | None) -> tuple[FailureKind, ...] | None:
-    """Return the kinds of failures with these names. Raises `harness.UnknownNameError` for an unknown name."""
+    """Return the kinds of failures with these names. Raises `harness.UnknownNameError` if a name is unknown."""
     if names is None:
         return None
     known = get_args(FailureKind)

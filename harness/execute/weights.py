@@ -51,7 +51,7 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def initial_value(parameter: Parameter, seed: int) -> Array:
-    """Return the initial float32 array of one parameter. Raises `harness.PluginError` for an unknown initializer."""
+    """Return the initial float32 array of one parameter. Raises `harness.PluginError` if the initializer is unknown."""
     shape, scale = parameter.shape, parameter.scale
     match parameter.init:
         case "zeros":
@@ -77,8 +77,8 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
 
 
 def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Return a mapping from parameter names to initial float32 arrays. Raises `harness.PluginError` for duplicate
-    names."""
+    """Return a mapping from parameter names to initial float32 arrays. Raises `harness.PluginError` if a name occurs
+    twice."""
     weights: dict[str, Array] = {}
     for parameter in parameters:
         if parameter.name in weights:

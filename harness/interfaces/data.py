@@ -96,8 +96,8 @@ class RawData:
     """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression. If the
     targets have different units, separate them by commas, as in ``"m, kg"``."""
     warnings: Sequence[str] = ()
-    """Sentences about anything in the data that was inferred, dropped, merged or changed, or that looks wrong. The
-    sentences are printed during each run and stored in the record."""
+    """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
+    printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
     """Names of the columns of a table's ``features``, for messages, or an empty tuple if they have no names."""
 

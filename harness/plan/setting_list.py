@@ -1,4 +1,4 @@
-"""The settings that a run can change with ``--set``, with their defaults and meanings."""
+"""The settings that a run can change with ``--set``, with their defaults and descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Undo what a plugin's code does to the whole process, such as ending it or closing its streams."""
+"""Undo changes that a plugin's code makes to the whole process, such as closing the standard streams, and prevent the
+code from ending the process."""
 
 from __future__ import annotations
 

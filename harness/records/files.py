@@ -25,7 +25,7 @@ contain a marker file are replaced."""
 
 @contextmanager
 def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file next to `path`. When the block ends, flush it to disk and move it to `path`.
+    """Open a temporary file next to `path`. When the block ends, flush the file to disk and move it to `path`.
 
     If the block raises an exception, `path` is left unchanged. Only regular files are replaced, because a directory
     from an untrusted source may contain a link to a file that must not be overwritten. The directory is opened only
@@ -120,7 +120,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
-    """Write files into a new directory, move it to `path`, and return the number of files.
+    """Write files into a new directory, move the directory to `path`, and return the number of files.
 
     An existing directory is replaced if it is empty or was created by this function. Raises `harness.UsageError` if
     `path` is a file, a link or any other directory, and `harness.PluginError` if a file name points outside the

@@ -31,7 +31,7 @@ SETTLED_NS = 2 * 10**9
 """Minimum age of a file in the index, in nanoseconds. A file that is changed twice within the resolution of its
 timestamps can have the same identity before and after the second change."""
 MAX_NAMES = 1000
-"""Maximum number of bytes of the values in one row. Records with longer names are not indexed."""
+"""Maximum number of bytes of the values in one row. Records with longer values are not indexed."""
 KEPT_DAYS = 30
 """Number of days after which an unused index is removed."""
 _DIGEST_BYTES = 32
@@ -108,8 +108,7 @@ class Index:
             self._rows = _read(self._path, (count + SMALLEST) * (MAX_NAMES + 200))
 
     def known(self, name: str, path: str) -> Summary | None:
-        """Return the summary of the record in the directory `name`, or None if the index has no valid entry for
-        `path`."""
+        """Return the summary of the record in the directory `name`, or None if no entry is valid for `path`."""
         found = self._rows.get(name)
         if found is None:
             return None

@@ -1,8 +1,8 @@
 """Storage of records on disk, with one directory per run.
 
 A directory contains ``record.json``, ``arrays.npz``, ``log.txt`` and, if requested, ``weights.safetensors`` and
-``audit.json``. It is written under a hidden name and renamed when it is complete, so that readers never see incomplete
-runs.
+``audit.json``. New directories are written under a hidden name and renamed when they are complete, so that readers
+never see incomplete runs.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Migrate a record with schema version 1, with its fixed number of warm-up windows and fixed duration of
-    inference."""
+    """Migrate a record with schema version 1, in which the number of warm-up windows is fixed."""
     protocol = record["spec"]["protocol"]
     warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
     protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}

@@ -12,7 +12,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 
 
 class LoadedDataset:
-    """A dataset and its data. The data is loaded only once."""
+    """A dataset and its data, which are loaded only once."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset

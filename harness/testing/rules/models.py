@@ -110,7 +110,7 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     Rule(
         "model-variants-are-valid",
         "Every variant is a valid Config and has parameters.",
-        "correct variants; the keys of each entry must be fields of Config",
+        "fix `variants`; the keys of each entry must be fields of Config",
         _variants_are_valid,
     ),
     Rule(

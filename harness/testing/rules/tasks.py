@@ -153,7 +153,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-defaults-exist",
         "default_dataset, default_model and metrics exist and are compatible with the task.",
-        "use names from your plugin or its dependencies; kind, produces and objective must agree",
+        "use names from your plugin or its dependencies; kind, produces and objective must match",
         _defaults_exist,
     ),
     Rule(
