@@ -144,8 +144,8 @@ def run(
 ) -> Results:
     """Train, score and measure models, with a separate process for each run, and return the records of the runs.
 
-    This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run. A
-    failed run does not raise an exception; its record contains a `Failure`.
+    This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
+    combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
 
     Runs that are already in the results directory are not executed again, and their records are returned instead. See
     ``docs/how-to/many-runs.md`` for the conditions.
@@ -278,7 +278,7 @@ def carry_out(
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    The stored records are returned instead. If another process is measuring on the same device, `harness.BusyError` is
+    Instead, the stored records are returned. If another process is measuring on the same device, `harness.BusyError` is
     raised or, if `wait` is true, this function waits until the other process ends.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution

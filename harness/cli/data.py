@@ -78,7 +78,7 @@ def list_(format_: str) -> None:
 @data.command(short_help="Describe a dataset or your own data: splits, classes, columns, warnings.")
 @options.plugins
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--task", metavar="NAME", help="Load the data, prepare them for this task, and describe the result.")
+@click.option("--task", metavar="NAME", help="Load the data, prepare them for a task, and describe the result.")
 @options.own_data
 @options.format_
 def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) -> None:

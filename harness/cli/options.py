@@ -70,7 +70,7 @@ def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str,
 
 
 def plugins(command: F) -> F:
-    """Add the option ``--plugin`` to a command. `catalog` loads these plugins."""
+    """Add the option ``--plugin`` to a command. The function `catalog` loads the selected plugins."""
     return click.option(
         "--plugin",
         multiple=True,
@@ -214,7 +214,7 @@ SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS]
 
 
 def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the options that select runs. The command receives them as a `Selection` in the parameter ``selection``.
+    """Add the options that select runs to a command, which receives a `Selection` in the parameter ``selection``.
 
     `texts` overrides the help texts of options.
     """

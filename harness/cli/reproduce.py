@@ -97,7 +97,7 @@ def reproduce(
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
     catalog = options.catalog()
-    for record in chosen:  # before anything runs
+    for record in chosen:  # Check that all plugins are available before any run starts.
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
         own.metrics_of(record.spec.task)

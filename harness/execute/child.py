@@ -47,8 +47,8 @@ from harness.records import Failure
 from harness.records.store import LOG, write_json
 
 DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Environment variables of every child, unless the user sets them. GPUs are numbered in the order of the driver, so
-that ``cuda:N`` is the same GPU in every framework and in NVML."""
+"""Default environment variables of every child; values that the user sets take precedence. GPUs are numbered in the
+order of the driver, so that ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
 EXIT_WAIT_S = 20.0
@@ -196,7 +196,7 @@ def calls_in_children(
     timeout_s: float,
     environment: Mapping[str, str],
 ) -> Iterator[list[Future[ResultT | Failure]]]:
-    """Start `call_in_child` for every job at the same time and yield one future per job, in order.
+    """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
     The children that are still running at the end of the context, for example after KeyboardInterrupt, are killed.
     """

@@ -58,7 +58,7 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 
 
 def end_with_parent(lifeline: int, parent: int) -> None:
-    """End this process and its group when the parent dies.
+    """Arrange that this process and its process group end when the parent dies.
 
     On Linux, the kernel sends SIGKILL. The signal ends this process even if no Python code can run; the guard of
     `harness.execute.child` ends the rest of the group. On every system, a thread also blocks on reading `lifeline`, to
@@ -77,7 +77,7 @@ def _watch(lifeline: int) -> None:
         os.read(lifeline, 1)
     except OSError:  # raised if a plugin closed the descriptor
         return
-    with contextlib.suppress(ProcessLookupError):  # raised if this process does not lead a group
+    with contextlib.suppress(ProcessLookupError):  # raised if this process is not the leader of a process group
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 

@@ -110,7 +110,7 @@ def kernel_oom_kills() -> int:
     """Return the number of processes that the kernel's out-of-memory killer ended since boot (``oom_kill`` in
     /proc/vmstat).
 
-    Returns 0 on systems without this counter.
+    Return 0 if the system does not have this counter.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():

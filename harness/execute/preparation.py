@@ -102,15 +102,14 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit the model of a session whose backend does not train step by step, because an unfitted model cannot predict.
-    Otherwise, do nothing."""
+    """Fit the session's model if the backend does not train step by step, because an unfitted model cannot predict."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
-    """Load exactly these plugins. Raises `harness.PluginError` if a plugin cannot be loaded."""
+    """Load the plugins in `refs` and no others. Raises `harness.PluginError` if a plugin cannot be loaded."""
     catalog = plugins.load(refs)
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
@@ -158,7 +157,8 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     if data is None:
         data = _prepared(task, dataset, spec)
         if folder and prepared_cache.save(folder, data):
-            del data  # Free the memory before reading the data back, so that this run behaves like a cache hit.
+            # Free the memory before the data are read from the cache, so that this run behaves like a cache hit.
+            del data
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
@@ -171,7 +171,7 @@ def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
 
 
 def cache_data(catalog: Catalog, spec: RunSpec) -> None:
-    """Prepare the data and add them to the cache, so that `prepare_data` only reads them."""
+    """Prepare the data and add them to the cache, from which `prepare_data` reads."""
     from harness.data import prepared_cache
 
     task, dataset, folder = _sources(catalog, spec)

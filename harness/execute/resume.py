@@ -26,7 +26,7 @@ machines report varies by a few percent."""
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision to execute a planned run or to use a stored one instead."""
+    """The decision to execute a planned run or to use a stored run instead."""
 
     spec: RunSpec
     stored: StoredRun | None

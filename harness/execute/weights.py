@@ -1,7 +1,7 @@
 """Canonical weights: numpy arrays with the parameter names that a model lists, identical for every framework.
 
-Initial values are determined by the seed and the parameter's name. They depend neither on the framework nor on the
-order in which a model lists its parameters.
+Initial values are determined by the seed and the parameter's name. Initial values depend neither on the framework nor
+on the order in which a model lists its parameters.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _read_all(folder: Path) -> dict[str, Array]:
 
 
 def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
-    """Read the `wanted` arrays from a file, or all of them if `wanted` is empty."""
+    """Read the arrays in `wanted` from a file, or all arrays if `wanted` is empty."""
     from safetensors import SafetensorError, safe_open
 
     try:

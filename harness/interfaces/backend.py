@@ -240,8 +240,8 @@ class Backend(ABC):
     environment: ClassVar[Mapping[str, str]] = {}
     """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
-    """False if each call to `Session.train_step` fits the model from scratch. In this case, the batch is the whole
-    training split, learning rates and gradients are not used, and the models may have no canonical parameters."""
+    """False if each call to `Session.train_step` fits the model from scratch. If False, the batch is the whole training
+    split, learning rates and gradients are not used, and models may have no canonical parameters."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user names no model and the task's default model
     has no network for this backend, the first compatible variant is used."""
@@ -250,7 +250,7 @@ class Backend(ABC):
     def devices(self) -> Sequence[DeviceInfo]:
         """Return the devices that are available on this machine, best first.
 
-        This method may import the framework. It is called only in worker and probe processes.
+        This method may import the framework. The method is called only in worker and probe processes.
         """
 
     @abstractmethod

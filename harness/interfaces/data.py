@@ -212,7 +212,7 @@ class Dataset(ABC, Generic[OptionsT]):
     target.
     """
     splits: ClassVar[Sequence[int]] = ()
-    """Valid values of the option ``split`` if several splits were published. ``--split all`` runs each of them."""
+    """Valid values of the option ``split`` if several splits were published. ``--split all`` selects all of them."""
 
     @abstractmethod
     def load(self, options: OptionsT) -> RawData:

@@ -63,8 +63,8 @@ class Reporter:
     name: str
     """Name of the format, as in ``--format``."""
     render: str
-    """Location of the rendering function, ``"module:callable"``. Its signature is ``f(table) -> str``, unless `takes`
-    or `output` differs from its default."""
+    """Location of the rendering function, ``"module:callable"``. The function is called as ``f(table)`` and returns a
+    str, unless `takes` or `output` is not the default."""
     summary: str
     """One-line description."""
     takes: Literal["table", "report"] = "table"

@@ -28,7 +28,7 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     alternates: tuple[str, ...] = ()
     """Alternative URLs of the same file, tried in order after `url`."""
     members: dict[str, str] = {}
-    """SHA-256 (hex) of archive members, by member name. Only these members are extracted.
+    """SHA-256 (hex) of archive members, by member name. Only the listed members are extracted.
 
     A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. The value for such a
     key is the SHA-256 of a list of the selected members in the format of ``sha256sum``, with one line ``<sha256>
@@ -51,7 +51,7 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
             mirror_path(url)
         for digest in (self.sha256, *self.members.values()):
             if digest and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-                raise PluginError(f"{self.url}: {digest!r} is not a SHA-256; write 64 hexadecimal digits")
+                raise PluginError(f"{self.url}: {digest!r} is not a SHA-256 digest; write 64 hexadecimal digits")
         name = self.local_name
         if name.startswith(".") or "/" in name or "\0" in name:
             raise PluginError(f"{self.url}: {name!r} is not a valid file name; set RemoteFile(name=...)")

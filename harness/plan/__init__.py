@@ -4,6 +4,6 @@ Planning neither downloads nor writes files, so that invalid requests are report
 checkpoint is therefore located and, if necessary, downloaded before planning, by `Selection.resolved`.
 
 A plan depends on the selection, the installed plugins and this machine. Planning reads the configuration and tokenizer
-files of a located checkpoint, and the user's data files, whose columns, splits and digest are part of the spec. It also
-checks whether datasets are cached or can be downloaded, and how many cores are available.
+files of a located checkpoint, and the user's data files, whose columns, splits and digest are part of the spec.
+Planning also checks whether datasets are cached or can be downloaded, and how many cores are available.
 """

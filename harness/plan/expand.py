@@ -61,7 +61,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     threads = selection.threads or available_cores()
     if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
         raise UsageError(f"threads must be between 1 and {MAX_THREADS}, got {selection.threads}")
-    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # the range that numpy and all frameworks accept
+    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # numpy and all frameworks accept seeds in this range
         raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
@@ -310,7 +310,7 @@ def _fallback_training(
     """Return the settings for the default model of a backend that does not implement the task's default model.
 
     If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
-    only to that model. They are ignored for the backend's own model, except for the batch size.
+    only to that model. For the backend's own model, only the override of the batch size is used.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)

@@ -73,8 +73,8 @@ class Catalog:
         """Return the task with this name.
 
         Raises `harness.PluginError` if several plugins provide a task with this name, or if a plugin in `recorded` is
-        not loaded, and `harness.UnknownNameError` if the name is unknown. The methods for other kinds of objects raise
-        the same errors.
+        not loaded, and `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `network`, `backend`,
+        `metric` and `reporter` raise the same errors.
         """
         return self._get("task", self.tasks, name).value
 
@@ -140,7 +140,7 @@ class Catalog:
         if (kind, name) in self.conflicts:
             return PluginError(self.conflicts[kind, name])
         if missing := not_loaded(self.recorded, [plugin.ref for plugin in self.plugins], self.failures):
-            return PluginError(f"the {kind} {name!r} of the run is not available here: {missing}")
+            return PluginError(f"the {kind} {name!r} of the run is not available: {missing}")
         hint = "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}" for f in self.failures
         )

@@ -157,7 +157,7 @@ class _Delivery:
                 reasons.append(described_with_place(error))
             finally:
                 end_fork(owner)
-                reasons += [f"it {change}; this was undone" for change in self._surroundings.restore()]
+                reasons += [f"it {change}; the change was undone" for change in self._surroundings.restore()]
                 for reason in reasons:
                     self._failed(hook, reason)
                 with self._changed:

@@ -84,7 +84,7 @@ def _shortened(text: str) -> str:
 def unwritten(error: BaseException) -> str:
     """Return the abstract methods that a class does not implement, such as ``the method load of Sine``.
 
-    The names are parsed from the exception that Python raises when such a class is instantiated. For any other
+    The names are parsed from the exception that Python raises when an abstract class is instantiated. For any other
     exception, return "".
     """
     match = _ABSTRACT.match(str(error)) if isinstance(error, TypeError) else None

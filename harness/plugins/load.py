@@ -50,7 +50,8 @@ def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
-    """Load these plugins and the core plugins, except plugins that are disabled or already listed in `failures`.
+    """Load the plugins in `refs` and the core plugins, except plugins that are disabled or already listed in
+    `failures`.
 
     Broken plugins are listed in `Catalog.failures` and do not raise an exception. Raises `harness.UsageError` if
     ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
@@ -68,7 +69,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
             with contextlib.redirect_stdout(sys.stderr), contained() as changes:
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for change in changes:
-                report(f"plugin {ref.name!r} {change} when it was loaded; this was undone")
+                report(f"plugin {ref.name!r} {change} when it was loaded; the change was undone")
             for other in plugins:
                 if other.module is plugin.module:
                     raise PluginError(f"plugin {other.ref.name!r} uses the same module; remove one of them")

@@ -175,5 +175,5 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """Return an unused hidden path in the same directory. A file created at this path has the default mode."""
+    """Return an unused hidden path in the same directory. A file that is created at the path has the default mode."""
     return path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")

@@ -49,7 +49,7 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
                     f"with the {kind} to which it points"
                 ) from None
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
-    except ValueError as error:  # a null character
+    except ValueError as error:  # raised if the path contains a null character
         raise RecordError(f"{str(path)!r}: cannot be read: {error}") from None
     return _checked(file, path, limit)
 
@@ -134,7 +134,7 @@ def _read(file: io.BufferedReader, path: Path, limit: int) -> bytes:
             # than reading a record.
             size = os.fstat(file.fileno()).st_size
             data = file.read(size + 1)
-            if len(data) > size:  # the file has grown
+            if len(data) > size:  # The file has grown since its size was determined.
                 data += file.read(limit + 1 - len(data))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error

@@ -189,8 +189,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and of its device."""
 
     host_peak_bytes: int
-    """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
-    all of them."""
+    """Peak resident memory over all phases except ``prepare``, in which one run prepares the data for all runs."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -432,8 +431,8 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     records.
     """
     repeat: int
-    """Number of this repeat: 1 for the first run with this specification in the results directory, 2 for the second,
-    and so on."""
+    """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
+    on."""
     started_at: str
     """UTC time in ISO 8601 format."""
     wall_s: float

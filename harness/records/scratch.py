@@ -119,7 +119,7 @@ def sweep(results: Path) -> None:
 
 
 def _remove_unlocked(path: Path) -> None:
-    with contextlib.suppress(OSError):  # raises BlockingIOError if the owner is still running
+    with contextlib.suppress(OSError):  # flock raises BlockingIOError if the owner is still running.
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +130,7 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _create(results: Path) -> tuple[Path, int]:
-    """Create a directory and lock it. Return its path and the descriptor that holds the lock."""
+    """Create and lock a directory. Return the path and the descriptor that holds the lock."""
     while True:
         path = Path(tempfile.mkdtemp(dir=results, prefix=PREFIX))
         try:
@@ -142,7 +142,7 @@ def _create(results: Path) -> tuple[Path, int]:
         except BlockingIOError:  # as above
             os.close(lock)
             continue
-        except OSError:  # This file system does not support locks, so `sweep` does not remove the directory.
+        except OSError:  # If the file system does not support locks, `sweep` does not remove the directory.
             return path, lock
         if path.exists():
             return path, lock

@@ -231,7 +231,7 @@ class Store:
         spec, key, repeat = record.spec, record.spec.key, 1
         while True:
             final = self.path / run_id(spec, key, repeat)
-            if not is_stored(final):  # a dangling link counts
+            if not is_stored(final):  # A dangling link also counts as existing.
                 named = _named(record, final.name, repeat)
                 try:
                     write_json(scratch / RECORD, named)
@@ -348,7 +348,7 @@ class Store:
 
 
 def _distinguished(paths: Mapping[str, Path]) -> list[str]:
-    """Return a line for each run, with the run's id and the settings that are not the same for all of these runs."""
+    """Return a line for each run, with the run's id and the settings that differ between the runs."""
     found: dict[str, dict[str, str]] = {}
     for name, path in paths.items():
         try:

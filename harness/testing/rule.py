@@ -56,8 +56,8 @@ def _described(error: Exception, fix: str) -> tuple[str, str]:
 class Rule(Generic[T]):
     """A requirement on objects of one kind.
 
-    `check` is called with the object. It raises `Broken` if the object violates the rule and `NotChecked` if the rule
-    cannot be checked. Any other exception is an error in the plugin's code and also counts as a violation.
+    `check` is called with the object. `check` raises `Broken` if the object violates the rule, and `NotChecked` if the
+    rule cannot be checked. Any other exception is an error in the plugin's code and also counts as a violation.
     """
 
     name: str

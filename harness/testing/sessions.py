@@ -210,8 +210,8 @@ class SessionSuite:
 
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
-    """Case for testing losses, optimizers and seeds. Its model must accept ``features`` and have dropout layers, and
-    its biases must not use weight decay."""
+    """Case for testing losses, optimizers and seeds. The model of this case must accept ``features`` and have dropout
+    layers, and its biases must not use weight decay."""
     slow: ClassVar[Collection[str]] = ()
     """Cases whose tests are marked ``slow``. Tests that neither train nor predict are not marked."""
     positions: ClassVar[BuildNetwork | None] = None
@@ -251,7 +251,7 @@ class SessionSuite:
         outputs = session.fetch(session.predict(inputs))
         assert outputs.shape == (BATCH, CLASSES)
         assert outputs.dtype == np.float32
-        assert np.ptp(outputs, axis=0).min() > 1e-3  # outputs differ between examples
+        assert np.ptp(outputs, axis=0).min() > 1e-3  # The outputs must differ between examples.
         order = np.random.default_rng(0).permutation(BATCH)
         others = session.fetch(session.predict({name: array[order].copy() for name, array in inputs.items()}))
         np.testing.assert_allclose(others, outputs[order], rtol=1e-4, atol=1e-5)

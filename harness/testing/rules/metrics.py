@@ -66,7 +66,7 @@ def _returns_numbers(metric: Metric) -> None:
     for name, targets, outputs in synthetic(metric):
         try:
             checked(metric.name, _value(metric, targets, outputs), (None, None))
-        except (PluginError, BadResultError) as error:  # as in a run
+        except (PluginError, BadResultError) as error:  # In a run, these exceptions are recorded as failures.
             raise Broken(f"for {name} predictions: {error}") from None
 
 

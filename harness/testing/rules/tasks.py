@@ -159,7 +159,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-prepares-what-it-declares",
         "prepare returns finite arrays with the shapes and dtypes in info, and keeps the number and order of examples.",
-        "match DataInfo.inputs and outputs; targets are int64 [N] or [N, L], or float32 [N, outputs]",
+        "return inputs that match DataInfo.inputs, and targets as int64 [N] or [N, L], or float32 [N, outputs]",
         _prepares_what_it_declares,
     ),
     Rule(
