@@ -84,7 +84,7 @@ class UnknownNameError(UsageError):
 
 
 def _closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that `name` most likely stands for, or None if no known name is close.
+    """Return the known name that is most similar to `name`, or None if no known name is close.
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
     characters match, if it is the only known name with the same letters, or if it is the only known name that starts or

@@ -58,8 +58,8 @@ def compare(
     """Compare two sets of runs, metric by metric: report whether NEW is better or worse than BASE, the change with its
     confidence interval, and the smallest change that these runs could have detected.
 
-    BASE and NEW are each a results directory, a run's directory, a file written by `harness baseline`, a suite file, or
-    a substring of the run ids in the results directory. A suite file selects its runs in the results directory. Runs
+    BASE and NEW can each be a results directory, a run's directory, a file written by `harness baseline`, a suite file,
+    or a substring of the run ids in the results directory. A suite file selects its runs in the results directory. Runs
     are first matched by all of their settings, then by task, dataset, model, backend, device and precision, and then by
     these settings without the backend. If BASE and NEW each contain runs of only one configuration, the runs are
     compared even if the two configurations differ.

@@ -1,4 +1,4 @@
-"""Progress of runs on stderr: a live display on a terminal, plain lines elsewhere, or no output with --quiet."""
+"""Progress of runs on stderr: a live display on a terminal, plain lines otherwise, or no output with --quiet."""
 
 from __future__ import annotations
 

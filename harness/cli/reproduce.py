@@ -166,9 +166,9 @@ def render(outcomes: Sequence[Reproduced]) -> str:
         parts.append("\n".join(["differences (bundle -> here)", *lines]))
     wrong = [f"{outcome.run}: {outcome.why}" for outcome in outcomes if outcome.quality != "agrees"]
     if wrong:
-        parts.append("\n".join(["quality does not agree", *(f"  {line}" for line in wrong)]))
+        parts.append("\n".join(["quality does not match", *(f"  {line}" for line in wrong)]))
     agreeing = sum(outcome.agrees for outcome in outcomes)
-    parts.append(f"{agreeing} of {len(outcomes)} runs agree in quality, data and initial weights")
+    parts.append(f"{agreeing} of {len(outcomes)} runs match in quality, data and initial weights")
     return "\n\n".join(parts)
 
 

@@ -67,8 +67,8 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
     """List the runs that are not needed any more, or remove them with --yes.
 
-    A run is not needed if it failed and its specification succeeded later. With the options, all failed runs or old
-    repeats are also listed.
+    A failed run is not needed if a later run with the same specification succeeded. With the options, all failed runs
+    or old repeats are also listed.
 
     \b
     Examples:

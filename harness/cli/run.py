@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 
-@click.command(short_help="Train models and measure speed, then print the comparison.")
+@click.command(short_help="Train models, measure quality and speed, and print a comparison.")
 @options.plugins
 @options.selection()
 @click.option(

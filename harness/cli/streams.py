@@ -142,8 +142,8 @@ class _Clean:
 
 
 _PART = 1000
-"""Number of characters that fit into ``PIPE_BUF`` (4096 bytes) in UTF-8. A pipe that is ready for writing accepts this
-number."""
+"""Maximum number of characters per write. Their UTF-8 encoding has at most 4096 bytes (``PIPE_BUF``), which a pipe that
+is ready for writing accepts without blocking."""
 
 
 class _Screen:

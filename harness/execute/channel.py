@@ -71,8 +71,8 @@ class Log:
     `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`.
 
     The beginning is written immediately, and the end is written when the log is closed. Errors while writing, for
-    example because the disk is full, are ignored. If the log file was removed before the log is closed, the file is
-    written again. Raises OSError if the file cannot be created.
+    example because the disk is full, are ignored. If the log file has been removed, it is created again when the log is
+    closed. Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:

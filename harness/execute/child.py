@@ -14,8 +14,8 @@ child ends, even if another process holds them open. `harness.execute.channel` l
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect the end of its parent, the child
 watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
 (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
-The kernel does not kill the processes that the child started, so a *guard*, a small shell, also waits for the end of
-the lifeline and then kills the child's process group.
+The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits for the end
+of the lifeline and then kills the child's process group.
 """
 
 from __future__ import annotations

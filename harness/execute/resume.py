@@ -76,7 +76,7 @@ def decide(
                 word = "failed" if isinstance(outcome, Failure) else "done"
                 usable[spec.key].append((run, f"{word} on {_day(run.record.started_at)}"))
             else:
-                reasons[spec.key] = changed  # The last assignment is the reason for the newest run.
+                reasons[spec.key] = changed  # Keep the reason for the newest run.
     decisions = []
     for spec in specs:
         if usable[spec.key]:

@@ -41,7 +41,7 @@ class TrialJob(Struct, frozen=True, kw_only=True):
 
 
 class Trying(Struct, frozen=True):
-    """Event that is sent before a plugin is loaded, and again if it does not load in time."""
+    """Event that is sent before a plugin is loaded, and again if the plugin does not load in time."""
 
     index: int
     problem: str = ""
@@ -73,7 +73,7 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
 def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     """Load plugins in a child.
 
-    Return the number of plugins that were tried, and the problem of the next one, if any.
+    Return the number of plugins that were loaded, and the problem of the next plugin, or "" if all plugins were loaded.
     """
     from harness.execute.child import call_in_child
 
@@ -114,7 +114,7 @@ def load_each(job: TrialJob, context: object) -> None:
 
 
 def _key(ref: PluginRef) -> str:
-    """Return a string that identifies a plugin's code and interpreter, or "" if the code cannot be read."""
+    """Return a string that identifies a plugin's code and the Python interpreter, or "" if the code cannot be read."""
     code = digest(ref.value)
     return (
         hashlib.sha256("\0".join((ref.value, code, sys.version, sys.executable)).encode()).hexdigest() if code else ""

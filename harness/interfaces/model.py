@@ -81,9 +81,9 @@ class Model(ABC, Generic[ConfigT]):
     """Mapping from fields of a checkpoint's ``config.json`` that are not in `Config` to their required values."""
 
     checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
-    """Mapping from fields of `Config` to the canonical names of the arrays whose first axis has this length, such as
-    ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The field and the length are compared before any run
-    starts."""
+    """Mapping from fields of `Config` that specify the length of an array's first axis to the canonical name of the
+    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The field and the length are compared
+    before any run starts."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
@@ -189,7 +189,7 @@ class Binding:
         Raises
         ------
         ValueError
-            If `axes` or `shape` does not fit the array.
+            If `axes` or `shape` does not match the array.
         """
         own = canonical.transpose(self.axes) if self.axes else canonical
         return own.reshape(self.shape) if self.shape else own

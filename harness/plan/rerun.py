@@ -43,7 +43,9 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         for section, values in sections.items()
         for name, value in values.items()
         if f"{section}.{name}" not in selected_otherwise
-        and (name not in defaults[section] or encode(defaults[section][name]) != encode(value))  # -0.0 equals 0.0
+        and (
+            name not in defaults[section] or encode(defaults[section][name]) != encode(value)
+        )  # compared as JSON, because -0.0 == 0.0
     }
     return Selection(
         tasks=(spec.task,),

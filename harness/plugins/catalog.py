@@ -59,7 +59,7 @@ class Catalog:
     missing plugins."""
 
     def for_run(self, plugins: Iterable[PluginRef]) -> Catalog:
-        """Return a copy of the catalog for repeating a stored run that used the plugins `recorded`."""
+        """Return a copy of the catalog for repeating a stored run that used the given plugins."""
         return replace(self, recorded=tuple(plugins))
 
     def plugin(self, name: str) -> PluginRef:
@@ -73,8 +73,8 @@ class Catalog:
         """Return the task with this name.
 
         Raises `harness.PluginError` if several plugins provide a task with this name, or if a plugin in `recorded` is
-        not loaded, and `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `network`, `backend`,
-        `metric` and `reporter` raise the same errors.
+        not loaded, and `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `backend`, `metric`,
+        `reporter` and `model` raise the same errors.
         """
         return self._get("task", self.tasks, name).value
 

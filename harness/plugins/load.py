@@ -65,7 +65,7 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
             continue
         thread = PluginThread(limit)
         try:
-            # stdout is reserved for tables and JSON.
+            # Redirect stdout, which is reserved for tables and JSON.
             with contextlib.redirect_stdout(sys.stderr), contained() as changes:
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for change in changes:

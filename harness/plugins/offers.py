@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 class Offer(NamedTuple):
-    """An object that a plugin's hook yielded."""
+    """An object yielded by a plugin's hook."""
 
     plugin: PluginRef
     hook: str

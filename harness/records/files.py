@@ -86,7 +86,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     """Return an absolute path without links, in which ``~`` is replaced by a home directory.
 
     Unlike `Path.resolve` and `Path.expanduser`, this function does not raise an exception for a loop of links or an
-    unknown user. Opening the path then raises one. Raises `harness.UsageError` if the path contains a null character.
+    unknown user; opening the path does. Raises `harness.UsageError` if the path contains a null character.
     """
     text = os.fspath(path)
     if "\0" in text:

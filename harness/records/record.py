@@ -52,9 +52,9 @@ class SliceScore(Struct, frozen=True, kw_only=True):
 
 
 class MetricInfo(Struct, frozen=True, kw_only=True):
-    """Meaning of a score, as declared by the plugin that provides the metric.
+    """Properties of a metric, as declared by the plugin that provides the metric.
 
-    The meaning is stored with the scores, so that a record can be interpreted on a machine without the plugin.
+    The properties are stored with the scores, so that a record can be interpreted on a machine without the plugin.
     """
 
     higher_is_better: bool
@@ -97,7 +97,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Method of `intervals`. Records without this field have percentile bootstrap intervals, which often contain the
     true score less often than 95% of the time; see ``docs/explanation/statistics.md``."""
     metrics: dict[str, MetricInfo] = {}
-    """Meaning of each score, by metric, or an empty dictionary in older records."""
+    """Properties of each metric, by name, or an empty dictionary in older records."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):

@@ -43,7 +43,8 @@ def scratch(results: Path) -> Iterator[Path]:
 
 def places() -> list[Path]:
     """Return the directories for files that cannot be saved in the results directory."""
-    # tempfile.gettempdir() depends on which directories are full at the time of the call.
+    # `tempfile.gettempdir` is not used, because its result depends on which directories are full at the time of the
+    # call.
     found = [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp"), Path("/var/tmp")]
     with contextlib.suppress(RuntimeError):
         found.append(Path.home())
@@ -51,7 +52,7 @@ def places() -> list[Path]:
 
 
 def spares(scratch: Path) -> list[Path]:
-    """Return the directories for files that a run's process cannot save in `scratch`."""
+    """Return the spare directories, in which a run's process saves files that cannot be saved in `scratch`."""
     return [place / f"harness-spare{scratch.name}" for place in places()]
 
 
@@ -177,7 +178,7 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _spared(scratch: Path) -> list[Path]:
-    """Return the files in the spare directories."""
+    """Return the regular files in the spare directories of `scratch`."""
     found = []
     for directory in spares(scratch):
         with contextlib.suppress(OSError):

@@ -252,7 +252,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data from the dataset, the task and the core's own checks."""
+    """Warnings about the data from the dataset, the task and the core."""
     splits: dict[str, SplitInfo] = {}
     """Statistics of the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
     older records.

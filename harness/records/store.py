@@ -253,9 +253,9 @@ class Store:
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
         """Return each readable run once. If `wanted` is given, only runs for which it returns True are returned.
 
-        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception. The
-        records of the other runs are not read if the index contains them (see `harness.records.index`) and their files
-        are unchanged.
+        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception. A record
+        for which `wanted` returns False is not read if the index has a valid entry for it (see
+        `harness.records.index`).
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """

@@ -169,7 +169,7 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
     selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(others[0], backend), devices=("cpu",))
     one, other = expand(selection, catalog)
     verdict = compare(one, other, catalog)
-    seen = f"the results agree with {others[0]}" if verdict.passed else render(verdict)
+    seen = f"the results match those of {others[0]}" if verdict.passed else render(verdict)
     return Finding(
         rule=PARITY, subject=str(subject), passed=verdict.passed, seen=seen, fix="" if verdict.passed else PARITY_FIX
     )
