@@ -171,7 +171,8 @@ def diagnose(results: str | None) -> Diagnosis:
 
 
 def _problem_with(directory: Path) -> str | None:
-    """Return the reason why results cannot be written to `directory`, or None if it is writable. Nothing is created."""
+    """Return the reason why results cannot be written to `directory`, or None if the directory is writable. Nothing is
+    created."""
     from harness.records.files import real_path
 
     existing = next(path for path in (directory, *real_path(directory).parents) if path.exists())

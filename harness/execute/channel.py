@@ -54,7 +54,7 @@ class EventLimit:
         self.dropped = 0
 
     def admits(self) -> bool:
-        """Count one more event, and return True if it is within the limit."""
+        """Count an event, and return True if the event is within the limit."""
         if self._left < 1:
             now = time.monotonic()
             self._left = min(EVENT_BURST, self._left + (now - self._at) * EVENTS_PER_S)

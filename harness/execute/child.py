@@ -1,5 +1,5 @@
-"""Call functions in child processes. Each child has a process group, a log and a channel, and the parent sleeps
-meanwhile.
+"""Call functions in child processes. Each child has a process group, a log and a channel. The parent sleeps while it
+waits for events.
 
 No other module of harness starts a process; `tests/architecture/test_processes.py` enforces this rule. `call_in_child`
 passes a job, a `msgspec.Struct`, to a function and returns the function's result or a `harness.records.Failure`;
@@ -50,7 +50,7 @@ DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 """Default environment variables of every child; values that the user sets take precedence. GPUs are numbered in the
 order of the driver, so that ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
-"""Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
+"""Time between SIGTERM and SIGKILL when a process group is terminated, in seconds."""
 EXIT_WAIT_S = 20.0
 """Time that a child may take to exit after sending its result, in seconds. After this time, the child's process group
 is terminated, because a thread that a plugin has started could keep the process alive forever.
@@ -63,7 +63,7 @@ _MAX_PIPE_BYTES = 2**20
 """Upper bound on the capacity of a pipe, and on the number of bytes read after a child has ended. The bytes include all
 output of the child, and the limit excludes endless output of a process that outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
-"""Capacity of a pipe if the user's limit for pipes prevents a larger one (pipe(7))."""
+"""Minimum capacity of a pipe, which applies if the user's limit for pipes is reached (pipe(7))."""
 BATCH_S = 0.1
 """Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
 keeping the parent busy. A pipe that is at least half full is read again immediately, so that it does not block the
@@ -345,8 +345,8 @@ Readers = Mapping[int, Callable[[bytes], None]]
 def _listen(
     process: subprocess.Popen[bytes], readers: Readers, deadline: float, is_complete: Callable[[], bool]
 ) -> Literal["ended", "timeout", "lingers"]:
-    """Read until the process ends, the deadline passes, or `EXIT_WAIT_S` seconds have passed since the process was
-    complete."""
+    """Read until the process ends, the deadline passes, or the process has not exited `EXIT_WAIT_S` seconds after it
+    was complete."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (

@@ -81,7 +81,7 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
 
 
 def _open(name: str) -> int | None:
-    """Return a descriptor of a device's lock file, or None if it cannot be opened."""
+    """Return a descriptor of a device's lock file, or None if the file cannot be opened."""
     machine = hashlib.sha256(platform.node().encode()).hexdigest()[
         :8
     ]  # The cache directory may be shared between machines.

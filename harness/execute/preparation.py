@@ -290,8 +290,8 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
 
 
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
-    """Read a run's saved weights. Raises `harness.RecordError` if they cannot be read, and `harness.PluginError` if
-    they do not fit the model."""
+    """Read a run's saved weights. Raises `harness.RecordError` if the weights cannot be read, and `harness.PluginError`
+    if the weights do not match the model."""
     from harness.execute.weights import check, load
 
     weights = load(path)

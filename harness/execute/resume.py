@@ -117,7 +117,7 @@ class _Here:
         self._digests: dict[PluginRef, str] = {}
 
     def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: Collection[str]) -> str | None:
-        """Return the reason why a stored run cannot replace a planned one, or None if it can."""
+        """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
         record = run.record
         changed = (
             _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)

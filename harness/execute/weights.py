@@ -99,7 +99,7 @@ def save(path: Path, weights: Mapping[str, Array]) -> None:
 def load(path: Path) -> dict[str, Array]:
     """Read the weights that a run saved.
 
-    Raises `harness.RecordError` if they cannot be read or if the file is a link.
+    Raises `harness.RecordError` if the weights cannot be read or if the file is a link.
     """
     open_stored(path, MAX_BYTES).close()
     try:
@@ -164,7 +164,7 @@ numpy."""
 
 
 def _read_all(folder: Path) -> dict[str, Array]:
-    """Read the arrays of a checkpoint from its weight files. Raises `harness.DataError` if they cannot be read."""
+    """Read the arrays of a checkpoint from its weight files. Raises `harness.DataError` if the files cannot be read."""
     files = weight_files(folder)
     if not files:
         raise DataError(f"the checkpoint {folder} has no weights")

@@ -99,7 +99,8 @@ class RawData:
     """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
     printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns of a table's ``features``, for messages, or an empty tuple if they have no names."""
+    """Names of the columns of a table's ``features``, for use in messages, or an empty tuple if the columns have no
+    names."""
 
 
 @dataclass(frozen=True, kw_only=True)

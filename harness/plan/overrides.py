@@ -95,7 +95,7 @@ def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
 
 
 def _json(key: str, value: Any) -> str:
-    """Return a value as JSON. Numpy numbers are converted to plain numbers, and dates to strings."""
+    """Return a value as JSON. Numpy numbers are converted to Python numbers, and dates are converted to strings."""
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_converted)
     except (TypeError, ValueError, RecursionError):

@@ -26,7 +26,7 @@ class DataSettings:
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     raw: RawData | None = None
-    """The user's own data if they were read completely, or None for other datasets and for images and recordings."""
+    """The user's own data, or None for images and recordings, which are not read completely, and for other datasets."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""

@@ -73,7 +73,7 @@ def describe(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # An exception of a plugin may have no text.
-        text = "it has no text"
+        text = "the exception has no text"
     return f"{type(error).__name__}: {_shortened(text)}"
 
 

@@ -48,7 +48,7 @@ def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
         _check_replaceable(path, folder)
         os.replace(scratch, path.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
-        with contextlib.suppress(OSError):  # The temporary file no longer exists if it was moved.
+        with contextlib.suppress(OSError):  # Usually, the temporary file was moved and no longer exists.
             os.unlink(scratch, dir_fd=folder)
         os.close(folder)
 

@@ -28,8 +28,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum half-width of the within-run range of the median, as a fraction of the median, at which sampling stops.
     The range is a measure of the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit for sampling, in seconds. For training, the limit applies only to the windows after the recipe's
-    steps. For inference, it applies to all windows."""
+    """Time limit for sampling, in seconds. The limit applies to all windows of inference, but for training only to the
+    windows after the recipe's steps."""
     latency_batches: int = 662
     """Number of batches that are timed individually to measure latency (the 99th percentile requires 662). Fewer
     batches are timed if `latency_budget_s` is exceeded."""
@@ -38,7 +38,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: float | None = None
     """Target for the validation score, used to measure time-to-target.
 
-    If None, the dataset's target is used, if any.
+    If None, the dataset's target is used if the dataset specifies one.
     """
 
     def __post_init__(self) -> None:

@@ -90,7 +90,7 @@ def _problem(record: RunRecord, arrays: Arrays) -> str:
     for one, other in _PAIRS:
         if (one in arrays) != (other in arrays):
             missing, present = sorted((one, other), key=lambda name: name in arrays)
-            return f"it contains {present}, but not {missing}"
+            return f"the file contains {present}, but not {missing}"
         if one in arrays and arrays[one].shape[:1] != arrays[other].shape[:1]:
             return f"{one} is {_shown(arrays[one])}, but {other} is {_shown(arrays[other])}"
     if "inference_window_s" in arrays and record.outcome.latency.batch_size < 1:

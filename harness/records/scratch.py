@@ -168,7 +168,10 @@ def _reserve(path: Path) -> None:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Return the regular files in a directory, except the reserve file, or an empty list if it cannot be read."""
+    """Return the regular files in a directory, except the reserve file.
+
+    Return an empty list if the directory cannot be read.
+    """
     try:
         return [
             file for file in directory.iterdir() if file.is_file() and not file.is_symlink() and file.name != RESERVE

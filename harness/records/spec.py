@@ -262,8 +262,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     def units(self) -> tuple[str, ...]:
         """Unit of each regression target, or an empty tuple for other objectives.
 
-        The unit is an empty string if it is unknown. The entry ``target_unit`` of `details` contains the unit that all
-        targets share, or one unit per target, separated by commas.
+        An unknown unit is an empty string. The entry ``target_unit`` of `details` contains the unit that all targets
+        share, or one unit per target, separated by commas.
         """
         if self.objective != "regression":
             return ()

@@ -138,7 +138,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
 
 def _plausible(record: RunRecord) -> RunRecord:
-    """Return the record unchanged. Raises ValueError if no run can have produced its values."""
+    """Return the record unchanged. Raises ValueError if no run can have produced the values of the record."""
     reason = problem(record)
     if reason:
         raise ValueError(reason)
@@ -244,7 +244,7 @@ class Store:
                 except FileExistsError:
                     pass
                 except OSError as error:
-                    if not is_stored(final):  # If another process has taken this number, try the next one.
+                    if not is_stored(final):  # If another process has taken this repeat number, try the next number.
                         raise RecordError(f"{final}: cannot be written: {error.strerror}") from None
                 else:
                     return StoredRun(final, named)

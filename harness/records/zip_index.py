@@ -19,7 +19,7 @@ def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
     """
     size = index_bytes(file)
     if size > max_bytes:
-        return f"its list of members has more than {max_bytes} bytes"
+        return f"the list of members has more than {max_bytes} bytes"
     end = file.seek(0, 2)
     file.seek(max(0, end - size - _END_BYTES))
     count, before = 0, b""

@@ -49,7 +49,7 @@ def _described(error: Exception, fix: str) -> tuple[str, str]:
     """Return a description of an exception raised by the plugin's code, and a suggestion for fixing it."""
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
-    return described_with_place(error), "fix that line, or the values passed to it" if place(error) else fix
+    return described_with_place(error), "fix this line or the values that are passed to it" if place(error) else fix
 
 
 @dataclass(frozen=True)
