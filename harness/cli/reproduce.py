@@ -35,7 +35,7 @@ REPRODUCED = "reproduced"
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
-@options.results_in("Directory for the new runs.", "the folder reproduced in HARNESS_RESULTS, else in ./results")
+@options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS, else in ./results")
 @options.wait
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet

@@ -198,7 +198,8 @@ def calls_in_children(
 ) -> Iterator[list[Future[ResultT | Failure]]]:
     """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
-    The children that are still running at the end of the context, for example after KeyboardInterrupt, are killed.
+    On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are
+    killed.
     """
     lifeline, held = _pipe()
     # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
@@ -296,7 +297,7 @@ def run_process(
 @contextlib.contextmanager
 def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
     """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell on exit from the
-    context.
+    context manager.
 
     If there is no shell, nothing is started.
     """

@@ -52,7 +52,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
 
     Raises `harness.PluginError` if a plugin is broken, `harness.UnsupportedError` if the device or precision is not
-    supported, and `harness.DataError` if the data cannot be used. Other exceptions of plugins are passed on.
+    supported, and `harness.DataError` if the data cannot be used. Other exceptions that plugins raise are not caught.
     """
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)

@@ -207,8 +207,8 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    The name is that of the first model family that is compatible with the task and can load the checkpoint. If there is
-    none, the family named in the checkpoint is used if it exists, and the task's default model otherwise.
+    The first model family that is compatible with the task and can load the checkpoint is used, else the family named
+    in the checkpoint, else the task's default model.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):

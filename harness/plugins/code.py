@@ -35,7 +35,7 @@ def import_object(value: str) -> Any:
     ``my_plugin.py``.
 
     Raises `harness.PluginError` if the plugin was written for another major version of the plugin API. Exceptions that
-    the module raises are passed on.
+    the module raises are not caught.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
     source = Path(value) if is_file(value) else _source(module_name)

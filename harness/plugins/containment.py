@@ -182,7 +182,7 @@ def _is_current(directory: int) -> bool:
 
 
 def report(text: str) -> None:
-    """Print a line about a plugin to stderr, unless stderr is missing."""
+    """Print a message about a plugin to stderr, unless stderr is missing."""
     if getattr(sys, "stderr", None) is not None:
         with contextlib.suppress(OSError, ValueError):
             note(text)

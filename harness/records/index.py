@@ -1,9 +1,9 @@
 """An index of a results directory, which commands use to determine which records they do not need to read.
 
 For each record that was read and validated, the index contains the identity of the file and the values by which runs
-are selected. The index is only a cache: no value in a report is read from it. It is a single file in the user's cache
-directory, to which other users cannot write, and is replaced atomically. An index that is missing, damaged or written
-by another version of this package is ignored and replaced. See ``docs/explanation/reliability.md``.
+are selected. The index is only a cache: no value in a report is read from it. The index is a single file, which is
+replaced atomically. It is in the user's cache directory, to which other users cannot write. An index that is missing,
+damaged or written by another version of this package is ignored and replaced. See ``docs/explanation/reliability.md``.
 """
 
 from __future__ import annotations

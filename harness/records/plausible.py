@@ -14,8 +14,8 @@ import msgspec
 from harness.records import DataInfo, RunRecord, Success
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
-"""Minimum and maximum absolute value of a nonzero floating-point number in a record. Squares and ratios of such numbers
-are finite."""
+"""Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
+in this range are finite."""
 MAX_OUTPUTS = 10**6
 """Maximum number of classes or regression targets."""
 

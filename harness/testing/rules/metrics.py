@@ -135,7 +135,7 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
     Rule(
         "metric-ignores-the-order",
         "The value does not depend on the order of the examples.",
-        "compare targets and outputs only by index",
+        "compare each output only with the target at the same index",
         _ignores_the_order,
     ),
     Rule(
