@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.records.store import StoredRun
 
 
-@click.command(short_help="Compare two sets of runs: better, worse or inconclusive.")
+@click.command(short_help="Compare two sets of runs, with confidence intervals.")
 @options.plugins
 @click.argument("base")
 @click.argument("new")

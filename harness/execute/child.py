@@ -346,8 +346,8 @@ Readers = Mapping[int, Callable[[bytes], None]]
 def _listen(
     process: subprocess.Popen[bytes], readers: Readers, deadline: float, is_complete: Callable[[], bool]
 ) -> Literal["ended", "timeout", "lingers"]:
-    """Read until the process ends, the deadline passes, or the process has not exited `EXIT_WAIT_S` seconds after it
-    was complete."""
+    """Read until the process ends, the deadline passes, or the process is still running `EXIT_WAIT_S` seconds after
+    `is_complete` returned True."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (

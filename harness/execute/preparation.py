@@ -1,6 +1,6 @@
 """Preparation of a session from a spec.
 
-Runs, parity checks, audits, evaluations and latency measurements share this code path.
+Runs, parity checks, audits, evaluations and latency measurements all use this module.
 """
 
 from __future__ import annotations

@@ -48,13 +48,13 @@ def decide(
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in order.
 
-    A stored run is used instead of a planned run if the stored run succeeded, if the requested specification, the code
-    of the plugins and the versions of Python and the packages are equal, and if the class of machine is the same. The
-    class of a machine consists of the processor, the number of cores, the CPU quota, the main memory and, for runs on a
-    GPU, the GPUs and the driver. The stored run must contain the weights if `save_weights` is true, and the result of a
-    parity check if its key is in `compared`. Each stored run replaces at most one planned run, so that repeats are
-    counted. Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed
-    again, and the records of other failed runs are used.
+    A stored run is used instead of a planned run if it succeeded and has the same requested specification, code of
+    plugins, versions of Python and packages, and class of machine. The class of a machine consists of the processor,
+    the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and the driver. The stored run
+    must contain the weights if `save_weights` is true, and the result of a parity check if its key is in `compared`.
+    Each stored run replaces at most one planned run, so that repeats are counted. Failed runs are executed again. If
+    `retry` is given, only runs with these kinds of failures are executed again, and the records of other failed runs
+    are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """

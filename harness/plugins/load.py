@@ -72,7 +72,9 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
                 report(f"plugin {ref.name!r} {change} when it was loaded; the change was undone")
             for other in plugins:
                 if other.module is plugin.module:
-                    raise PluginError(f"plugin {other.ref.name!r} uses the same module; remove one of them")
+                    raise PluginError(
+                        f"plugin {other.ref.name!r} provides the same module; remove one of the two plugins"
+                    )
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # A plugin's code may raise any exception, including SystemExit.

@@ -102,9 +102,7 @@ def _check_metric(metric: Metric) -> None:
         raise PluginError(f"metric {metric.name!r} is not valid: {error}") from None
     low, high = declared.bounds
     if low is not None and high is not None and not low <= high:
-        raise PluginError(
-            f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be the smaller one"
-        )
+        raise PluginError(f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be smaller")
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:

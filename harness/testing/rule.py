@@ -68,7 +68,7 @@ class Rule(Generic[T]):
     check: Callable[[T], None]
 
     def apply(self, subject: str, target: T) -> Finding:
-        """Check the rule for an object, and return a finding in which the object is named `subject`."""
+        """Check the rule for an object, and return a finding for `subject`, the kind and name of the object."""
         try:
             self.check(target)
         except NotChecked as reason:
