@@ -21,7 +21,7 @@ REPRODUCED = "reproduced"
 """Folder for new runs in the results directory. Commands that read the results directory ignore this folder."""
 
 
-@click.command(short_help="Repeat a published comparison, and compare the results with the published ones.")
+@click.command(short_help="Repeat a published comparison and compare the results.")
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.filters("task", "model", "backend")
