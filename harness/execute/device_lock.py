@@ -31,10 +31,9 @@ def measuring_on(
 ) -> Iterator[bool]:
     """Hold the locks of `devices`, which are requested devices of run specs, such as ``auto`` or ``cuda:1``.
 
-    Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on any
-    other device, such as the CPU or ``auto``, excludes every other process, because these devices share the processor.
-    The locks are flock(2) locks on files in the cache directory, and are released when the process ends. If the cache
-    directory is not writable, nothing is locked.
+    Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on the
+    CPU, or on a device that is not named, excludes all other processes. The locks are flock(2) locks on files in the
+    cache directory, and are released when the process ends. If the cache directory is not writable, nothing is locked.
 
     If another process holds a lock, a `harness.BusyError` that names the process is raised. If `wait` is true, this
     function calls `say` with a message and waits instead. The context manager yields True if it waited for another

@@ -149,7 +149,7 @@ class RecipeReference:
         self.second: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
 
     def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array], rate: float) -> dict[str, Array]:
-        """Return the weights after one step from `weights`."""
+        """Return the weights after one optimizer step, starting from `weights`."""
         self.t += 1
         scale = 1.0
         if self.recipe.clip_norm is not None:
