@@ -281,8 +281,9 @@ def run_process(
                 finally:
                     end_group(process)
         finally:
-            # Read the output that the process group wrote during termination.
-            _read(printed.fileno(), kept.feed, _MAX_PIPE_BYTES)
+            # Read the output that the process group wrote since the last read, including during termination.
+            for fd, feed in readers.items():
+                _read(fd, feed, _MAX_PIPE_BYTES)
             seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
             for note in notes():
                 kept.note(note)

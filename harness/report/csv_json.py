@@ -32,16 +32,16 @@ _FORMULA = re.compile(
 
 def csv_text(table: Table) -> str:
     """Return the table as CSV."""
-    lines = [_line([name for column in table.columns for name in _names(column)])]
+    lines = [line([name for column in table.columns for name in _names(column)])]
     for row in table.rows:
         fields = []
         for column in table.columns:
             cell = row.cells[column.name]
             if column.kind == "text":
-                fields.append(_no_formula(cell.shown))
+                fields.append(no_formula(cell.shown))
             else:
                 fields += [cell.shown, cell.shown_ci95][: len(_names(column))]
-        lines.append(_line(fields))
+        lines.append(line(fields))
     return "".join(lines)
 
 
@@ -66,7 +66,7 @@ def json_text(table: Table) -> str:
     return escape_json(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
-def _line(fields: list[str]) -> str:
+def line(fields: list[str]) -> str:
     """Return a line with a field for each string.
 
     `csv.writer` does not quote carriage returns, which also end lines.
@@ -85,7 +85,7 @@ def _values(cell: Cell) -> tuple[str | int | float | None, float | None]:
     return float(cell.shown), float(cell.shown_ci95) if cell.shown_ci95 else None
 
 
-def _no_formula(text: str) -> str:
+def no_formula(text: str) -> str:
     """Return the text without control characters, so that no spreadsheet interprets it as a formula.
 
     Signs are also recognized in their full-width forms, which some spreadsheets accept, and after invisible characters.

@@ -15,6 +15,7 @@ UNCHECKABLE: dict[str, str] = {
     "wall_s": "measured only once; the audit checks that it is at least the sum of the phases",
     "spec.dataset": "the name of the user's data file, which is not part of the key",
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
+    "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "environment.*": "facts about the machine at the time of the run",
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
