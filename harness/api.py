@@ -1,4 +1,4 @@
-"""The Python interface: `run` and `load`, for notebooks and scripts."""
+"""The Python interface for notebooks and scripts: the functions `run` and `load`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Results(Sequence[RunRecord]):
     """A sequence of run records, in the order in which the runs started, with a comparison table.
 
-    Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. Notebooks show the comparison table.
+    Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. In a notebook, `Results` are
+    displayed as a comparison table.
 
     Parameters
     ----------
@@ -35,9 +36,9 @@ class Results(Sequence[RunRecord]):
     problems : iterable of str, optional
         A message for each record file that could not be read.
     verdicts : iterable of ParityVerdict, optional
-        Results of parity checks, shown in the rows of the table.
+        Results of parity checks, which are shown in the comparison table.
     metrics : iterable of Metric, optional
-        Metrics of plugins, whose units and directions are shown in the table.
+        Metrics provided by plugins. The comparison table shows their units and directions.
 
     Attributes
     ----------
@@ -105,8 +106,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         pandas.DataFrame
-            One row for each row of `table`. Metrics are numbers. The column next to each mean contains the half-width
-            of its 95% confidence interval.
+            One row for each row of `table`. Metrics are floats. Next to the column of each mean is a column with the
+            half-width of the 95% confidence interval.
         """
         return self.table().frame()
 
@@ -200,10 +201,10 @@ def run(
     wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> Results:
-    """Train, score and measure models, each run in a separate process, and return the records.
+    """Train, score and measure models, with a separate process for each run, and return the records of the runs.
 
-    This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run. A
-    failed run does not raise an exception; its record contains a `Failure`.
+    This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
+    combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
 
     Runs that are already in the results directory are not executed again, and their records are returned instead. See
     ``docs/how-to/many-runs.md`` for the conditions.
@@ -359,10 +360,10 @@ def carry_out(
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    Their records are returned in place of new ones. If another process is measuring on the same device,
-    `harness.BusyError` is raised, or this function waits for its end if `wait` is true. After `budget_s` seconds, no
-    further run is started, and the number of runs that are left is reported. ``harness status`` prints `command`, the
-    words of the command after ``harness``, if the plan is interrupted.
+    Instead, the stored records are returned. If another process is measuring on the same device, `harness.BusyError` is
+    raised or, if `wait` is true, this function waits until the other process ends. After `budget_s` seconds, no further
+    run is started, and the number of remaining runs is reported. If the plan is interrupted, ``harness status`` prints
+    `command`, which contains the words of the command after ``harness``.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -411,7 +412,7 @@ def carry_out(
             if left():
                 devices = [spec.device for spec in left()]
                 if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
-                    decide_again()  # the other process may have executed the same runs
+                    decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)
             marks = None

@@ -50,7 +50,7 @@ def plugin() -> None:
     help=options.with_default("Directory to create.", "./NAME"),
 )
 def new(name: str, kind: str, output: Path | None) -> None:
-    """Create a small package that can be installed and run, and that passes `harness plugin check`. It contains a
+    """Create a small plugin package that can be installed and passes `harness plugin check`. The package contains a
     module with comments that explain what to change, a test, pyproject.toml and README.md.
 
     \b
@@ -84,7 +84,8 @@ def new(name: str, kind: str, output: Path | None) -> None:
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List plugins: the distribution and module of each, what it provides, and why it could not be loaded.
+    """List each plugin with its distribution, its module and the objects that it provides, or with the reason why it
+    could not be loaded.
 
     \b
     Examples:
@@ -176,7 +177,7 @@ def check(which: str | None, format_: str) -> None:
 
 
 def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
-    """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are none."""
+    """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are no plugins to check."""
     from harness.errors import UnknownNameError, UsageError
     from harness.plugins.find import named
     from harness.plugins.requirements import DISTRIBUTION

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 
-@click.command(short_help="Train models and measure speed, then print the comparison.")
+@click.command(short_help="Train models, measure quality and speed, and print a comparison.")
 @options.plugins
 @options.selection()
 @click.option(
     "--suite",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Run the selections in a TOML file instead of the selection in the options.",
+    help="Run the selections in a suite (TOML file) instead of a selection given by options.",
 )
 @click.option(
     "--parity",
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @options.names(
     "--retry",
-    "Execute failed runs again only if their failure is one of these: "
+    "Execute a failed run again only if its failure is of one of these kinds: "
     "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     "--executor", metavar="NAME", default="local", show_default=True, help="Executor, which decides where runs execute."
 )
 @options.quiet
-@click.option("--dry-run", is_flag=True, help="Print the planned runs; do not run anything.")
+@click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
     selection: Selection,
     suite: str | None,
@@ -89,12 +89,12 @@ def run(
 ) -> None:
     """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
 
-    Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
-    Progress is written to stderr, the table to stdout.
+    Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
+    fails. Progress is written to stderr, and the table is written to stdout.
 
-    The same command can be repeated to complete a comparison that was stopped: a run that is already in the results
-    directory is skipped if its settings, the code of its plugins, the versions of its packages and the class of machine
-    are the same. A failed run is executed again.
+    To complete a comparison that was stopped, repeat the command. A run that is already in the results directory is
+    skipped if its settings, the code of its plugins, the versions of its packages and the class of machine are
+    unchanged. Failed runs are executed again.
 
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
@@ -161,7 +161,7 @@ def run(
         table = render(finished.table(price_per_hour=price_per_hour))
         try:
             echo(table, nl=False)
-        except (OSError, ValueError) as error:  # The exit status reflects the runs, which are saved.
+        except (OSError, ValueError) as error:  # The runs are saved, so the command does not fail.
             if not isinstance(error, BrokenPipeError):
                 say(f"Warning: cannot write the table to stdout: {error}; show it with `harness report`")
         if not quiet:

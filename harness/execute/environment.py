@@ -17,14 +17,14 @@ _GIT_TIMEOUT_S = 20.0
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return `harness.measure.environment.collect` with the commit of the harness."""
+    """Return the environment from `harness.measure.environment.collect`, with the commit of harness added."""
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
 
 
 def collect_failed(packages: Iterable[str]) -> Environment:
     """Return the environment of a failed run.
 
-    If too many files are open, it contains only facts that are known without reading files.
+    If too many files are open, the environment contains only values that can be determined without opening files.
     """
     try:
         return collect(packages)

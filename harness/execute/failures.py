@@ -50,12 +50,12 @@ class Ended:
             return f"ended with status {self.status}"
         try:
             return f"killed by {signal.Signals(-self.status).name}"
-        except ValueError:  # most real-time signals have no name
+        except ValueError:  # Most real-time signals have no name.
             return f"killed by signal {-self.status}"
 
 
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
-    """Return a failure with the kind and the first line of an exception; its traceback is in the log."""
+    """Return a failure with the kind and the first line of an exception. The traceback is in the log."""
     kind: FailureKind = "error"
     text = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedError):
@@ -105,7 +105,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
 def tail(log: Path) -> str:
     """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read.
 
-    The child may have replaced the log by a pipe, or by a link to another file; neither is read.
+    Links and pipes are not read, because the child may have replaced its log with a link or a pipe.
     """
     with contextlib.suppress(OSError, RecordError), open_stored(log, MAX_LOG_BYTES) as file:
         file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))
@@ -122,7 +122,7 @@ def kernel_oom_kills() -> int:
     """Return the number of processes that the kernel's out-of-memory killer ended since boot (``oom_kill`` in
     /proc/vmstat).
 
-    Returns 0 on systems without this counter.
+    Return 0 if the system does not have this counter.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():

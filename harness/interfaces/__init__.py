@@ -1,6 +1,7 @@
 """Classes that plugins implement, one module per kind, and the arrays that plugins exchange.
 
-A plugin's module must import within milliseconds, so import numpy, scikit-learn and the frameworks inside functions.
+Importing a plugin's module must take only milliseconds, so import numpy, scikit-learn and the frameworks inside
+functions.
 """
 
 from harness.interfaces.backend import (

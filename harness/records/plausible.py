@@ -1,7 +1,7 @@
 """Validation of the values of a record, beyond their types.
 
-Reports compute with the values of records, which may be damaged or come from untrusted sources. A value that no run can
-have, such as a confusion matrix that is not square, is detected here rather than in a report.
+Reports compute with the values of records, which may be damaged or come from untrusted sources. Values that no run can
+produce, such as a confusion matrix that is not square, are detected when a record is read.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import msgspec
 from harness.records import DataInfo, RunRecord, Success
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
-"""Smallest and largest absolute value of a floating-point number other than 0. Squares and ratios of such numbers are
-finite."""
+"""Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
+in this range are finite."""
 MAX_OUTPUTS = 10**6
 """Maximum number of classes or regression targets."""
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why no run can have this record, or an empty string if there is none."""
+    """Return the reason why no run can have produced this record, or an empty string if the record is valid."""
     for number in _numbers(record):
         if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
-        if type(number) is int and abs(number) > MAX_MAGNITUDE:  # it cannot be converted to a float
+        if type(number) is int and abs(number) > MAX_MAGNITUDE:  # The integer cannot be converted to a float.
             return "a number has more than 100 digits"
     requested, size = record.batch_size_reduced_from, record.spec.recipe.batch_size
     if requested is not None and (requested <= size or size not in halved(requested)):
@@ -45,7 +45,7 @@ def halved(size: int) -> list[int]:
 def _numbers(record: RunRecord) -> list[Any]:
     """Return the numbers that reports use in computations. Some elements are None or strings.
 
-    They are listed here because inspecting all values of a record would take half as long as decoding it.
+    Only these numbers are checked, because checking all values would take half as long as decoding the record.
     """
     spec = record.spec
     numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]
