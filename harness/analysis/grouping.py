@@ -11,7 +11,7 @@ from harness.records import Failure, RunRecord, Success
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Return the runs in each row. Rows are ordered by their first runs."""
+    """Group runs into the rows of the comparison table. Rows are ordered by their first runs."""
     records = _with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -89,5 +89,6 @@ def _setting(record: RunRecord) -> tuple[str, ...]:
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """Return a key shared by the rows that are compared with each other. It excludes the backend and its packages."""
+    """Return a key that is equal for rows that are compared with each other. It excludes the backend and its
+    packages."""
     return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())

@@ -1,8 +1,8 @@
 """Declarations of run metrics, shared by tables, comparisons, histories, reports and the site.
 
-Every number about a run is an instance of `RunMetric`, which keeps its name, its unit, its direction and the function
-that reads its value in one place. `METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE`
-are scores whose meaning depends on the task. The other scores are declared in the records (`MetricInfo`).
+Each metric is an instance of `RunMetric`, which defines its name, its unit, its direction and the function that reads
+its value from a record. `METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE` are scores
+whose meaning depends on the task. The other scores are declared in the records (`MetricInfo`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunMetric:
-    """A number about a successful run."""
+    """A metric of a successful run."""
 
     name: str
     """Name in options, columns and files. It ends with the unit, except for scores, whose unit depends on the data."""
@@ -62,11 +62,11 @@ class RunMetric:
     score: str = ""
     """Name of the score in the record, or an empty string for costs."""
     requires: str = ""
-    """Advice for the case that no run has a value, or an empty string if there is none."""
+    """Advice that is shown if no run has a value, or an empty string."""
     in_hours: bool = False
     """True if `read` returns machine hours, which are multiplied by the price of an hour."""
     price_per_hour: float | None = None
-    """Price of an hour for a metric in hours, or None if it is not known. The metric then has no value."""
+    """Price of a machine hour, or None if it is unknown. If it is None, a metric with `in_hours` has no value."""
 
     def value(self, record: RunRecord) -> float | None:
         """Return the value for this run, or None if the run failed or its record has no finite value."""
@@ -77,7 +77,7 @@ class RunMetric:
 
     @property
     def advice(self) -> str:
-        """Advice for the case that no run has a value, preceded by a semicolon, or an empty string if there is none."""
+        """Advice that is shown if no run has a value, preceded by a semicolon, or an empty string."""
         known = self.in_hours and self.price_per_hour is not None
         return f"; {self.requires}" if self.requires and not known else ""
 
@@ -130,11 +130,10 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
-    The duration of such a step depends on the solver, not on the number of examples alone, so its rate is not compared
-    with that of steps on batches. Older records do not state how the model was trained. In this case, the model is
-    assumed to have been fitted in one call if there was one step per epoch although the training split has several
-    batches. If the split has only one batch, models without canonical weights are assumed to have been fitted in one
-    call.
+    The duration of such a step depends mainly on the solver, so its rate is not comparable to that of steps on batches.
+    Older records do not state how the model was trained. In this case, the model is assumed to have been fitted in one
+    call if there was one step per epoch although the training split has several batches. If the split has only one
+    batch, models without canonical weights are assumed to have been fitted in one call.
     """
     outcome = success(record)
     if outcome.speed.by_steps is not None:

@@ -19,7 +19,7 @@ class Column:
     """A column in a table."""
 
     name: str
-    """Key in `Row.cells` and in machine-readable formats. It ends with the unit."""
+    """Key in `Row.cells` and in machine-readable formats. The key ends with the unit."""
     title: str
     """Header without the unit."""
     unit: str
@@ -27,8 +27,8 @@ class Column:
     kind: Literal["text", "count", "number"]
     """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Direction of better values; empty if neither direction is better. It is also empty for the quality column, whose
-    direction is stated in each row's ``metric_better``."""
+    """Direction of better values, or an empty string if neither direction is better. The quality column has an empty
+    string here, because each row states its direction in ``metric_better``."""
 
     @property
     def header(self) -> str:
