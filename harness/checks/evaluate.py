@@ -64,9 +64,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
     """Evaluate the run's saved weights under `backend`.
 
-    Raises `harness.UsageError` for a run without saved weights, `harness.PluginError` if a plugin of the run is
-    missing, `harness.RecordError` for damaged files, and `harness.HarnessError` if the backend fails or the data differ
-    from the run's.
+    Raises `harness.UsageError` if the run has no saved weights, `harness.PluginError` if a plugin of the run is
+    missing, `harness.RecordError` if a file is damaged, and `harness.HarnessError` if the backend fails or the data
+    differ from the run's.
     """
     record = stored.record
     weights = stored.path / WEIGHTS

@@ -1,7 +1,7 @@
 """A self-test of the measurements on this machine, which measures known quantities in the same way as runs.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
-accelerator, another child process does the same with the memory of that device.
+accelerator, another child process allocates known amounts of device memory in the same way.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from harness.records import Failure, PluginRef
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
 TOLERANCE_BYTES, TOLERANCE_FRACTION = 2 * MIB, 0.01
-"""Allowed error, in bytes and as a fraction; the larger of the two applies. It accounts for pages that the interpreter
-allocates or frees between two readings."""
+"""Allowed error, in bytes and as a fraction; the larger of the two applies. The tolerance accounts for pages that the
+interpreter allocates or frees between two readings."""
 CLOCK_S, CLOCK_TOLERANCE = 0.5, 1e-3
 """Duration of the clock comparison and allowed difference, both in seconds."""
 TIMEOUT_S = 120.0

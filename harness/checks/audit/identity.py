@@ -57,7 +57,7 @@ def _identity(subject: Subject) -> Result:
 
 
 def _requests(spec: RunSpec) -> set[str]:
-    """Return the keys of all specs that a worker may have resolved to this one."""
+    """Return the keys of all requested specs that a worker may have resolved to this spec."""
     devices = {spec.device, "auto", spec.device.partition(":")[0]}
     return {msgspec.structs.replace(spec, device=device).key for device in devices}
 
@@ -148,7 +148,7 @@ def _plugins(subject: Subject) -> Result:
     if not all(ref.code_digest for ref in recorded):
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")
-    if problems:  # a later version of a plugin does not make the record wrong
+    if problems:  # a record remains valid if a plugin is upgraded
         raise NotCheckedError("the installed plugins are not those of the run: " + "; ".join(problems))
     return Result((), f"{len(installed)} plugins, with the same code")
 

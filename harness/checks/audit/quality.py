@@ -59,7 +59,7 @@ def _scores(subject: Subject) -> Result:
 
 
 def _details(subject: Subject) -> Result:
-    """Compare the details of the scores that older records do not contain or compute with another method."""
+    """Compare the details of the scores, which older records lack or contain as computed with another method."""
     if subject.is_old:
         raise NotCheckedError(
             "the record is from a version that did not record these details or computed them in another way"
@@ -83,7 +83,8 @@ def _validation(subject: Subject) -> Result:
 
 
 def _slices(subject: Subject) -> Result:
-    """Check that each group's slices contain every example once. The scores need the data; see the replay."""
+    """Check that each group's slices contain every example once. The scores of the slices are checked in the replay,
+    which has the data."""
     slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
     problems = []
     for group in dict.fromkeys(one.group for one in slices):

@@ -39,7 +39,8 @@ STEPS = 3
 """Number of training steps that are repeated on any machine."""
 MORE_STEPS, MORE_S = 50, 20.0
 """Number of training steps that are repeated on a machine with the same processor and packages, and maximum duration of
-the steps after the first `STEPS`, in seconds. Rounding errors grow during training, so that other machines differ."""
+the steps after the first `STEPS`, in seconds. On other machines, fewer steps are repeated, because rounding errors grow
+during training."""
 PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
 """Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
 window. Windows with fresh batches and windows with a repeated batch alternate."""
@@ -47,7 +48,7 @@ window. Windows with fresh batches and windows with a repeated batch alternate."
 
 @dataclass(frozen=True)
 class Replay:
-    """The parts of a run that the audit has repeated."""
+    """Results of the parts of a run that an audit repeats."""
 
     prepared: Preparation
     weights: dict[str, Any]
@@ -73,7 +74,7 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 
 
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
-    """Return the description of the data without the facts that older versions did not record."""
+    """Return the description of the data without the fields that older versions did not record."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
     if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
         return info
@@ -128,7 +129,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return a property of the machine or the environment that differs from that of the run; empty if none does."""
+    """Return a property of the machine or the environment that differs from the run's, or an empty string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)
@@ -150,9 +151,9 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     """Train for a few steps from the initial weights and compare the losses, so that changes to the recipe or the data
     are detected.
 
-    Dropout masks are drawn by the framework, and are the same only with the same packages. On a machine like that of
-    the run, more steps are compared. If a loss differs there, the steps are repeated once more, because rounding errors
-    may differ between two trainings on the same machine.
+    With dropout, the package versions must be the same, because the framework draws the dropout masks. On a machine
+    with the same processor and packages, more steps are compared. If a loss differs on such a machine, the steps are
+    repeated once more, because rounding errors may differ between two trainings on the same machine.
     """
     import numpy as np
 
@@ -184,9 +185,10 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
 
 
 def _losses(session: Session, replay: Replay, count: int, steps: int) -> NDArray[Any]:
-    """Return the losses of up to `count` training steps, of a training of `steps` steps.
+    """Return the losses of the first `count` steps of a training run with `steps` steps.
 
-    With dropout, these are steps of the first epoch only, because predictions between the epochs might draw masks.
+    With dropout, only steps of the first epoch are run, because predictions between epochs may advance the random
+    number generator.
     """
     import numpy as np
 
@@ -364,7 +366,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
 
 
 def make_checks(job: ReplayJob, context: ChildContext) -> None:
-    """Send the findings in the order of `CHECKS`, each as soon as it is known."""
+    """Send the findings in the order of `CHECKS`, each as soon as it is available."""
     with opened(job.record, job.plugins) as repeated:
         subject = Subject(StoredRun(Path(job.run), job.record), repeated.prepared.catalog)
         for check in CHECKS:

@@ -1,4 +1,4 @@
-"""Checks of speed: throughputs, flags and latencies follow from the samples, which follow the protocol."""
+"""Checks of speed, which recompute throughputs, flags and latency percentiles from the raw samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FROM_WINDOWS = ("wide", "drift", "bimodal")
 """Kinds of flags that follow from the windows. The others follow from counters of the machine."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
 """Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
-seconds, plus a number of seconds for each window. The loops stop by the clock, which also runs between windows."""
+seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
@@ -156,7 +156,7 @@ def _window_lengths(subject: Subject) -> Result:
 
 
 def _with_untimed(seconds: float) -> float:
-    """Return the longest duration of a loop whose timed parts took `seconds`."""
+    """Return the maximum duration of a loop whose timed parts took `seconds`."""
     return seconds * (1 + UNTIMED_FRACTION) + UNTIMED_S
 
 
@@ -215,7 +215,8 @@ def _timed_predictions(subject: Subject) -> Result:
 def _kept_examples(subject: Subject) -> int:
     """Return the number of examples whose predictions were kept while inference was timed.
 
-    The batches in question are the last one of each window and then those of the latency measurement, up to a limit.
+    Predictions are kept for the last batch of each window and for the batches of the latency measurement, up to a
+    limit.
     """
     import numpy as np
 

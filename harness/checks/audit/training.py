@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step: a batch, or all examples if the backend trains at once.
+    """Return the number of examples in a training step, which are all examples if the model is fitted in one call.
 
-    If the backend is not installed, the record states how it trains. Raises `NotCheckedError` if neither is known.
+    If the backend is not installed, the way of training is read from the record. Raises `NotCheckedError` if the record
+    does not contain it.
     """
     examples, backend = subject.outcome.examples["train"], subject.catalog.backends.get(subject.spec.backend)
     by_steps = subject.outcome.speed.by_steps if backend is None else backend.value.trains_by_steps

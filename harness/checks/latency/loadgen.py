@@ -1,4 +1,4 @@
-"""The four MLPerf Inference scenarios, measured with LoadGen so that the figures follow MLPerf's definitions.
+"""The four MLPerf Inference scenarios, measured with LoadGen so that the results follow MLPerf's definitions.
 
 LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks
 keep settings such as the thread count and the device per thread.
@@ -47,10 +47,10 @@ class _Query(NamedTuple):
 def run(
     answer: Answer, samples: int, settings: Settings, expected_s: float, logs: Path
 ) -> tuple[Measured, list[float]]:
-    """Return the figures and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
+    """Return the results and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
-    `answer` computes the outputs for the samples with the given indices. `expected_s` is the time it takes for one
-    query or, in the ``offline`` scenario, for one sample. Latency is measured from the moment when LoadGen issues the
+    `answer` computes the outputs for the samples with the given indices. `expected_s` is the expected duration of one
+    query or, in the ``offline`` scenario, of one sample. Latency is measured from the moment when LoadGen issues the
     query or, in the ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
@@ -133,7 +133,7 @@ def _test_settings(lg: Any, settings: Settings, expected_s: float) -> Any:
 
 
 def _measured(detail: Path, settings: Settings, seconds: float, queries: int) -> Measured:
-    """Return the figures from LoadGen's detailed log."""
+    """Return the results from LoadGen's detailed log."""
     logged: dict[str, Any] = {}
     errors = []
     for line in detail.read_text(encoding="utf-8").splitlines():
@@ -169,7 +169,9 @@ def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
     reasons = [text for key, text in texts.items() if logged.get(key) is False]
     if logged.get("result_invalid_reason"):
         reasons.append(str(logged["result_invalid_reason"]).strip())
-    return [*reasons, *errors] or ["too few queries for the confidence that early stopping requires in the percentile"]
+    return [*reasons, *errors] or [
+        "there were too few queries to estimate the percentile with the confidence that early stopping requires"
+    ]
 
 
 def _since_arrival(trace: Path) -> list[float]:

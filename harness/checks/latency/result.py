@@ -30,7 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """Figures measured by an engine."""
+    """Results measured by LoadGen or by the simple loop."""
 
     engine: str
     """``loadgen`` followed by its version, or ``harness loop``."""
@@ -53,10 +53,10 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     settings: Settings
     measured: Measured
     samples_per_s: float | None
-    """Throughput for ``offline``. None for the other scenarios, whose duration includes the time between queries."""
+    """Throughput for ``offline``, or None for the other scenarios, whose duration includes the time between queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
-    None if there are too few queries. Empty for ``offline``, which has a single query."""
+    None if there are too few queries. The mapping is empty for ``offline``, which has a single query."""
     mean_ms: float | None
     """Mean query latency, in milliseconds, or None for ``offline``."""
     weights: Literal["trained", "initial"]
@@ -65,7 +65,7 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     started_at: str
     environment: Environment
     flags: list[str]
-    """Machine conditions that may have influenced the figures, such as load from other processes."""
+    """Machine conditions that may have affected the results, such as load from other processes."""
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:

@@ -1,4 +1,5 @@
-"""The parent process of a parity check. It gathers evidence in child processes and compares it."""
+"""The parent process of a parity check. It runs the computations of both backends in child processes and compares the
+results."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ from harness.records.store import Store
 TIMEOUT_S = 1800.0
 """Default time limit for each backend, in seconds."""
 ROUNDINGS = 6
-"""Number of times that the last bits of the weights are redrawn. If float32 rounding decides between two outcomes, each
-draw gives the other outcome with a probability of about 1/2. All six draws miss that outcome with probability 1/64."""
+"""Number of times that the last bits of the weights are perturbed at random. If float32 rounding decides between two
+outcomes, each perturbation gives the other outcome with a probability of about 1/2, so that all six perturbations miss
+this outcome with a probability of about 1/64."""
 
 
 def _silent(text: str) -> None:
@@ -33,7 +35,7 @@ def _silent(text: str) -> None:
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
-    """Return pairs of specs that differ only in their backend, apart from seeds.
+    """Return pairs of specs that differ only in their backend and possibly in their seed.
 
     The first spec of each group is paired with each of the others. Raises `harness.UsageError` if there are no pairs.
     """
@@ -125,7 +127,7 @@ def check(
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """The evidence from one backend, or the failure that prevented its computation."""
+    """The results of one backend, or the failure that prevented their computation."""
 
     directory: Path
     report: ParityReport | None
@@ -133,7 +135,7 @@ class Gathered(msgspec.Struct, frozen=True):
 
 
 def gather(job: ParityJob, directory: Path, timeout_s: float = TIMEOUT_S) -> Gathered:
-    """Compute one backend's evidence in a child process, which saves the arrays in `directory`."""
+    """Run one backend's computations in a child process, which saves the arrays in `directory`."""
     directory.mkdir()
     returned = call_in_child(
         compute_evidence,
@@ -188,7 +190,7 @@ def _verdict(
     steps: int,
     start: float,
 ) -> ParityVerdict:
-    """Compare the evidence from both backends and return the verdict."""
+    """Compare the results of both backends and return the verdict."""
     import numpy as np
 
     from harness.checks.parity.explain import explain

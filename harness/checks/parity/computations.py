@@ -31,19 +31,19 @@ leave only rounding errors."""
 EXAMPLES = 8
 """Number of examples in the small batches."""
 LARGE = 5_000_000
-"""Number of scalars above which a model is trained for no more steps than the loss curve has."""
+"""Number of parameters above which a model is trained only for the steps of the loss curve."""
 CLIPPED_STEPS = 20
 """Number of training steps with a clipping norm that is exceeded in about half of them."""
 SCALED_STEPS = 30
 """Number of training steps at fp16 from weights at which gradients overflow."""
 _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Factors for the matrices. The first one at which gradients overflow at fp16 is used."""
+"""Factors by which matrices are multiplied. The first factor at which gradients overflow at fp16 is used."""
 _SLIGHT = 5e-4
-"""Relative change of the learning rate in every second step of the long training."""
+"""Relative change of the learning rate in every second step of `Computations.train_long`."""
 
 
 class Computations:
-    """The computations that make up the evidence, in sessions that the caller opens."""
+    """The computations of a parity check, in sessions that the caller opens."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Computations:
         loss, gradients, halvings = scaled_gradients(session, first, self._spec.precision)
         arrays = {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
         session.set_weights(weights)
-        if halvings:  # so that the step is not skipped
+        if halvings:  # if the loss scale is too large, the step would be skipped
             scaled_gradients(session, first, self._spec.precision)
         least = STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE
         session.train_step(first, max(recipe.learning_rate, least))
@@ -106,8 +106,8 @@ class Computations:
     ) -> list[Mapping[str, Array]]:
         """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
 
-        The steps are predicted with `probe` unless it is the same session, as for the reference. Return the trained
-        weights, if there were any steps and the training did not diverge.
+        The steps are predicted with the session `probe`, unless it is the trained session itself, as for the reference.
+        Return a list with the trained weights, which is empty if there were no steps or if the training diverged.
         """
         import numpy as np
 
@@ -133,7 +133,7 @@ class Computations:
     def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> list[Mapping[str, Array]]:
         """Train from the probe weights for many steps on small batches.
 
-        Return the trained weights, unless the training diverged.
+        Return a list with the trained weights, which is empty if the training diverged.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
         large enough for the steps to be resolved. Every second change is small, as in long training runs.
@@ -213,7 +213,7 @@ class Computations:
         self._add(arrays, "scaled", replay, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at weights from late in training, in sessions that have already
+        """Compute predictions, gradients and a step at weights from the end of training, in sessions that have already
         been trained.
         """
         import numpy as np

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. It is a few times the rounding error of a float32
 layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
-draws."""
+perturbations."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that computes one backend's evidence."""
+    """The job of a child process that runs one backend's computations."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -39,13 +39,13 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     """Number of times that the gradients, the step and the training are recomputed from weights with newly perturbed
     last bits."""
     late: str = ""
-    """Archive of another backend's evidence, with the late weights at which to compute; if it is empty, the late
-    weights come from this backend's training.
+    """Path of another backend's archive, which contains the late weights to use. If the path is empty, the late weights
+    are those that this backend reached in training.
     """
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
-    """Compute one backend's evidence, and save its arrays as `ARRAYS` in the call's directory."""
+    """Run one backend's computations, and save the arrays as `ARRAYS` in the call's directory."""
     import numpy as np
 
     late = dict(np.load(job.late)) if job.late else None
@@ -55,7 +55,7 @@ def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
 
 
 def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[ParityReport, dict[str, Array]]:
-    """Compute one backend's evidence and return the report and the arrays by name.
+    """Run one backend's computations, and return the report and the arrays by name.
 
     Arrays computed at the probe weights:
 
@@ -74,12 +74,13 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
       (``curve``), of a longer one on small batches (``long``), of one with another clipping norm (``clip``), and, at
       fp16, of one whose gradients overflow (``scaled``).
 
-    Arrays computed at late weights, which one backend reached at the end of its training, and which are numbered from
-    1. They are taken from `late`, the arrays of that backend, if given:
+    Arrays computed at late weights, which one backend reached at the end of its training. They are numbered from 1, and
+    taken from `late`, the arrays of that backend, if given:
 
     - ``late/K/weights/NAME``: the weights, if `late` is not given,
-    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as above,
-    - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after.
+    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as at the probe weights,
+    - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after
+      it.
 
     With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` and those at late weights are also stored under
     ``rounding/K/``, where K counts from 1.
@@ -153,7 +154,7 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
 
 
 def _late_weights(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Return the late weights in another backend's evidence."""
+    """Return the late weights in the arrays of another backend."""
     points: dict[int, dict[str, Array]] = {}
     for key, array in arrays.items():
         if key.startswith("late/") and "/weights/" in key:

@@ -73,7 +73,7 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         if again > stage.tolerance:
             return (
                 f"two predictions of the same batch by {evidence.backend} differ by {again:.1e}: evaluation mode is "
-                "random, for example because dropout is active"
+                "not deterministic, for example because dropout is active"
             )
     rows = rowwise(other.arrays["logits"], one.arrays["logits"])
     off = np.flatnonzero(rows > stage.tolerance)
@@ -144,7 +144,7 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
     if stage.where.startswith(MORE_SKIPPED):
         return (
             f"{stage.where.removesuffix(f', {worse.backend}')}: {worse.backend} skips more steps than the other "
-            "backend because of gradients that overflow. Check the first loss scale, and that it is halved"
+            "backend because of gradients that overflow. Check the initial loss scale, and that it is halved"
         )
     text = (
         f"training steps of {worse.backend} are not those of {one.report.spec.recipe.optimizer} as defined by "
@@ -164,7 +164,7 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
         }
         cause = causes.get(first, "what changes during training") if actual.any() else "why the weights do not change"
         return (
-            f"{text}. In {SEGMENTS[segment]}, {len(steps)} of {len(wrong)} steps differ. At the first, step "
+            f"{text}. In {SEGMENTS[segment]}, {len(steps)} of {len(wrong)} steps differ. In the first of them, step "
             f"{first + 1}, {int(wrong[first].sum())} of {wrong.shape[1]} parameters differ, and their change is "
             f"{ratio:.4g} times the expected one: check {cause}"
         )
@@ -183,8 +183,9 @@ def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
     size = "cannot be compared" if stage.error is None else f"differs by {stage.error:.1f} standard errors"
     return (
         f"dropout has different distributions in {one.backend} and {other.backend}: {stage.where} {size}, while "
-        "training without dropout agrees. Check the rate, the factor 1 / (1 - rate) and the place of each dropout "
-        "layer, and that every example and step has its own mask"
+        "training without dropout agrees. Check the rate, the factor 1 / (1 - rate) and the position of each dropout "
+        "layer"
+        ", and that every example and step has its own mask"
     )
 
 

@@ -4,8 +4,8 @@ The weights and the batch are fixed, so that the loss and the gradients of a ste
 backends draw different masks, but the distributions must be equal. A few statistics are computed for each mask and
 parameter, and their means over the masks are compared with Welch's t-test.
 
-Each dropout layer affects the gradients of the parameters around it more than those far away, so a fault in one layer
-of many is visible in the statistics of a few parameters. `Statistic` lists the numbers.
+Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
+statistics of a few parameters. `Statistic` lists the numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MASKS = 256
 STEP_MASKS = 256
 """Number of masks for which a backend computes the loss of a training step."""
 EXAMPLES = 8
-"""Number of examples in the batch, each of which has its own masks. In a large batch, their effects average out."""
+"""Number of examples in the batch, each of which has its own masks. In a large batch, the effects of the masks would
+average out."""
 FALSE_ALARMS = 1e-4
 """Probability that the comparison of two correct backends fails, divided among its tests (Bonferroni)."""
 _TINY = 1e-300
@@ -41,7 +42,7 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component along the gradient without dropout, relative to the latter: sensitive to missing rescaling."""
+    """Component along the gradient without dropout, as a fraction of this gradient: sensitive to missing rescaling."""
     NORM = 1
     """Logarithm of the 2-norm: sensitive to rescaling and to the rate."""
     DEVIATION = 2
@@ -166,7 +167,7 @@ def _products(losses: Array) -> Array:
 def welch(a: Array, b: Array) -> tuple[float, float, float]:
     """Return the two-sided p-value, the statistic and the degrees of freedom of Welch's t-test for equal means.
 
-    Samples without variance differ if their values do, up to float32 rounding.
+    If the samples have no variance, their values are compared up to float32 rounding.
     """
     import warnings
 

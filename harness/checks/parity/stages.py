@@ -1,4 +1,4 @@
-"""Stage-by-stage comparison of the evidence from two backends and, if available, a float64 reference.
+"""Stage-by-stage comparison of the results of two backends and, if available, a float64 reference.
 
 `harness.checks.parity.distance` defines the errors.
 
@@ -41,13 +41,13 @@ HORIZON = 0.01
 BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
-"""Tolerance above which a stage whose result rounding determines is only a partial check, in fp32."""
+"""Tolerance in fp32 above which a stage is only a partial check, because rounding determines its result."""
 MIN_STEPS = 10
-"""Number of steps of the loss curve that must be comparable, unless all steps were replayed."""
+"""Minimum number of comparable steps of the loss curve, unless all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
-    """Compare `other` with `one`, and both with `reference`, in each stage for which there is evidence."""
+    """Compare `other` with `one`, and both with `reference`, in each stage for which there are results."""
     stages = [_inputs(one, other), _weights(one, other)]
     if not stages[-1].passed:
         return stages  # the other stages require that both backends have the same parameters
@@ -220,7 +220,7 @@ class _Comparison:
         return tolerance(stage, self._one.report.spec.precision, self._scalars)
 
     def curve(self, *, covered: bool) -> Stage:
-        """Compare the losses of the training. `covered` is True if all of its steps were replayed."""
+        """Compare the losses of the training. `covered` is True if all training steps were replayed."""
         count = self._comparable()
 
         def errors(a: Evidence, b: Evidence) -> Errors:
@@ -250,7 +250,7 @@ class _Comparison:
             reason = "perturbing the last bits of the weights changes even the float64 result"
         else:
             reason = "even the backend that is closer to float64 deviates from it"
-        return f"only the first {count} of {steps} steps: after them, rounding errors grow, and {reason}"
+        return f"only the first {count} of {steps} steps: rounding errors grow in later steps, and {reason}"
 
     def _comparable(self) -> int:
         """Return the number of steps, at least 1, before rounding alone changes the loss by more than allowed."""
@@ -272,7 +272,7 @@ class _Comparison:
     def _stage(
         self, name: str, errors: Any, least: Mapping[str, Tolerance] | None = None, *, where: str = "", remark: str = ""
     ) -> Stage:
-        """Compare the backends. `least` maps places to tolerances that differ from that of the stage."""
+        """Compare the backends. `least` maps locations to tolerances that differ from that of the stage."""
         measured = list(errors(self._other, self._one))
         allowed = {place: (least or {}).get(place) or self._allowed(name) for place, _ in measured}
         bars = self._bars(errors, allowed) if name in BACKWARD else {}

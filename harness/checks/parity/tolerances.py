@@ -24,19 +24,19 @@ class Tolerance(NamedTuple):
 _FORWARD = "sqrt(n) u for sums of several thousand terms in another order (Higham and Mary 2019), over a few layers"
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
-    "loss": Tolerance(1e-5, "that of the logits, from which the loss is computed"),
+    "loss": Tolerance(1e-5, "same as for the logits, from which the loss is computed"),
     "gradients": Tolerance(
-        1e-4, "ten times that of the logits: twice the depth, and cancellation in sums over the batch"
+        1e-4, "ten times as large as for the logits: twice the depth, and cancellation in sums over the batch"
     ),
     "step": Tolerance(
-        1e-5, "a tenth of that of the gradients: a step is at most about as large as the parameters; the rest is exact"
+        1e-5, "a tenth of that for the gradients: a step is at most about as large as the parameters; the rest is exact"
     ),
-    "statistics": Tolerance(1e-5, "that of the logits: batch means of activations on the way to the logits"),
+    "statistics": Tolerance(1e-5, "same as for the logits: running statistics are batch means of activations"),
     "optimizer": Tolerance(
-        1e-4, "that of the gradients; frameworks also round beta2 to float32, which changes 1 - 0.999 by 1e-5"
+        1e-4, "same as for the gradients; frameworks also round beta2 to float32, which changes 1 - 0.999 by 1e-5"
     ),
-    "curve": Tolerance(1e-3, "ten times that of the gradients: rounding errors grow from step to step"),
-    "trained": Tolerance(1e-2, "ten times that of the curve: logits change more than their mean loss"),
+    "curve": Tolerance(1e-3, "ten times as large as for the gradients: rounding errors grow from step to step"),
+    "trained": Tolerance(1e-2, "ten times as large as for the loss curve: logits change more than their mean loss"),
 }
 _DEEP = Tolerance(1e-4, f"{_FORWARD}; u = 6e-8; ten times as much for a deep model (over 10 million parameters)")
 _DEEP_PARAMETERS = 10_000_000
@@ -49,8 +49,8 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "bf16": (5e3, "the fp32 tolerance times 5000: u of the matrix products is 2^-8, of the rest 2^-24"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}
-"""Factors for the stage ``optimizer``, which are a tenth of the others: the gradients of both of its sides are computed
-by the same backend."""
+"""Factors for the stage ``optimizer``, which are a tenth of those for the other stages, because the predicted and the
+actual steps use gradients of the same backend."""
 CEILING = 0.3
 """Maximum tolerance for any precision, as a relative error."""
 

@@ -41,7 +41,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     remark: str = ""
     """Description of the values that the comparison excluded, with the reason."""
     partly: str = ""
-    """Reason why the stage covers too little for the verdict ``same``, or an empty string if it does not."""
+    """Reason why the stage is only a partial check, or an empty string for a complete check."""
 
 
 class ParityVerdict(Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     explanation: str
     """Explanation of the first stage that failed, or the reason why the check could not be performed."""
     failure: Failure | None = None
-    """Failure of a backend that could not compute its evidence, or None if both backends succeeded."""
+    """Failure of a backend that could not run its computations, or None if both backends succeeded."""
     packages: dict[str, dict[str, str]] = {}
     """Package versions for each backend."""
     notes: dict[str, dict[str, str]] = {}
@@ -127,7 +127,7 @@ def side(backend: str, device_name: str | None, packages: Mapping[str, str], plu
 
 
 def verdict_key(subject: str, sides: Iterable[str]) -> str:
-    """Return the key of a verdict. It does not depend on the order of the sides."""
+    """Return the key of a verdict. The key does not depend on the order of the sides."""
     return _digest([subject, sorted(sides)])
 
 

@@ -51,10 +51,10 @@ class Merged:
 def merge(target: Path, others: Sequence[Path]) -> Merged:
     """Add the runs and parity verdicts of `others` to the results directory `target`.
 
-    Runs with equal records, apart from their ids, are the same run. Its files, such as an audit or saved weights, are
-    added if they are missing. Repeats of a specification are then numbered by the times at which they started, so that
-    the result depends neither on the order of the directories nor on the number of merges. Files in `others` are only
-    read. Links, pipes and devices are not copied.
+    Runs with equal records, apart from their ids, are the same run. Files of such a run that are missing from `target`,
+    such as an audit or saved weights, are added. Repeats of a specification are then numbered in the order in which
+    they started, so that the result depends neither on the order of the directories nor on the number of merges. Files
+    in `others` are only read. Links, pipes and devices are not copied.
 
     Raises `harness.UsageError` if one of `others` is not a directory, and `harness.RecordError` if a directory cannot
     be read or `target` cannot be written.
@@ -100,7 +100,8 @@ def _content(record: RunRecord) -> str:
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run by its content: its rank among the runs of its specification, by time."""
+    """Return the repeat number of each run, by the digest of its content. Runs of a specification are numbered in the
+    order in which they started."""
     repeats: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for content, run in runs.items():
         repeats[run.record.spec.key].append((run.record.started_at, content))
@@ -110,7 +111,7 @@ def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
 def _renumber(target: Path, runs: Sequence[StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
     """Assign the new repeat numbers to the runs of the target.
 
-    All of them are renamed twice, because the names may overlap.
+    Each of them is renamed twice, because old and new names may overlap.
     """
     moved = []
     for run in runs:
