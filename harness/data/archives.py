@@ -24,7 +24,7 @@ from harness.records.zip_index import index_problem
 EXPANSION = 200
 """Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, that is always accepted, however small the archive is."""
+"""Extracted size, in bytes, that is accepted regardless of the size of the archive."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
 """Maximum size of a zip archive's list of members, which `zipfile` reads into memory."""
@@ -49,9 +49,9 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
     single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the members that it lists are
     written, and their digests must match.
 
-    Raises `harness.DataError` if the archive is damaged, a member is missing or differs, a member's name points outside
-    the folder, a member is neither a file nor a folder, two members have the same name, or the extracted data are
-    implausibly large.
+    Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or differs. An archive is
+    unsafe if a member's name points outside the folder, a member is neither a file nor a folder, two members have the
+    same name, or the extracted data are implausibly large.
     """
     with _as_data_errors(archive), _entries(archive, name) as entries:
         limit = _limit(archive)
@@ -188,7 +188,7 @@ _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
 
 
 class _Xz(io.RawIOBase):
-    """Content of an xz or lzma file, with a limit on memory, which `lzma.open` does not have."""
+    """Content of an xz or lzma file, decompressed with a limit on memory, which `lzma.open` does not have."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -266,8 +266,8 @@ def _decompressed(archive: Path) -> IO[bytes]:
 class _Bounded:
     """The contents of a tar archive, with limits on the size of one read and on the position.
 
-    `tarfile` reads a whole header into memory, and the size of the header is declared in the archive. It reads the
-    members in smaller parts.
+    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. It reads the
+    contents of members in smaller parts.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:

@@ -223,8 +223,8 @@ def _part(response: requests.Response) -> bytes:
 def _response(url: str) -> requests.Response:
     """Send the request and return the response, whose body has not been read.
 
-    This happens in a thread, because a server that sends one byte of a header at a time never exceeds the time limit of
-    the socket. The thread does not keep the process alive.
+    The request is sent in a daemon thread, because a server that sends one byte of a header at a time never exceeds the
+    time limit of the socket.
     """
     outcomes: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
 
@@ -249,7 +249,7 @@ def _response(url: str) -> requests.Response:
         transient = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
         raise _FailedError(_cause(outcome), retry=isinstance(outcome, transient))
     status = outcome.status_code
-    if status != 200:  # such as 206, for a part of the file
+    if status != 200:  # for example 206, which is a response with a part of the file
         outcome.close()
         raise _FailedError(f"HTTP status {status} {outcome.reason}", retry=status >= 500 or status in (408, 429))
     encoding = outcome.headers.get("Content-Encoding", "").strip().lower()
@@ -260,7 +260,7 @@ def _response(url: str) -> requests.Response:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the message of the innermost exception. requests and urllib3 wrap it in others."""
+    """Return the message of the innermost exception, which requests and urllib3 wrap in other exceptions."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

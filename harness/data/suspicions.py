@@ -59,7 +59,7 @@ def _class_counts(targets: NDArray[Any], info: DataInfo) -> tuple[int, ...]:
 def suspicions(data: PreparedData, digests: dict[str, Digests] | None = None) -> list[str]:
     """Return a sentence about each suspicious property of the prepared data.
 
-    `digests` contains the digests of its examples.
+    `digests` contains the digests of the examples in each split.
     """
     splits, digests = _splits(data), digests or _digests(data)
     found = _shared(digests)
@@ -145,7 +145,7 @@ def _constant(name: str, split: Split) -> list[str]:
 
 
 def majority(targets: NDArray[Any], label_names: Sequence[str]) -> list[str]:
-    """Return a sentence if always predicting one class would score well."""
+    """Return a sentence if always predicting the same class would give a high score."""
     counts = np.bincount(targets)
     share = counts.max() / len(targets)
     if share <= MAJORITY:

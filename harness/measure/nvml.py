@@ -90,9 +90,10 @@ class NvmlDevice:
     def use(self) -> GpuUse:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the process IDs of the host, which this process cannot know. This process
-        is then one of the processes that have appeared since its CUDA context was created. If several have appeared by
-        the first call, its memory is unknown until the others have ended, but the number of others is exact.
+        In a container, the driver may report the process IDs of the host, which this process cannot know. In this case,
+        this process is one of the processes that have appeared since its CUDA context was created. If several processes
+        have appeared before the first call, the memory of this process is unknown until the others have ended, but the
+        number of other processes is exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before

@@ -129,7 +129,7 @@ def _relative_half_width(rates: Array) -> float:
 
 
 def _drift(rates: Array) -> float | None:
-    """Return the drift over the series as a fraction of the median, or None if it is not relevant or not significant.
+    """Return the drift over the series as a fraction of the median, or None if it is too small or not significant.
 
     The slope is estimated with the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63,
     1379-1389). Its significance is tested with the normal approximation of the Mann-Kendall test (Mann 1945,
@@ -148,8 +148,7 @@ def _drift(rates: Array) -> float | None:
 
 
 def _modes(rates: Array) -> float | None:
-    """Return the distance between two modes as a fraction of the median, or None if it is not relevant or not
-    significant.
+    """Return the distance between two modes as a fraction of the median, or None if it is too small or not significant.
 
     Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
     split into two groups so that the variance within the groups is minimal.

@@ -45,7 +45,7 @@ def blocks(table: Table) -> list[Block]:
     parts: dict[tuple[str, str, str], list[Row]] = {}
     for row in table.rows:
         task, dataset, device = (row.text(name) for name in ("task", "dataset", "device"))
-        if device == "auto":  # the run failed early: group it with the rows it would be compared with
+        if device == "auto":  # a run that failed early is grouped with the rows to which it would be compared
             device = devices.get((task, dataset), [device])[0]
         parts.setdefault((task, dataset, device), []).append(row)
     return [block(table, tuple(rows)) for rows in parts.values()]
@@ -102,7 +102,8 @@ def _label(row: Row, shared: dict[str, str]) -> str:
 
 
 def _is_informative(column: Column, rows: tuple[Row, ...]) -> bool:
-    """Return True if the column has values. With a single backend, ratios are informative only if they differ."""
+    """Return True if the column has values. If there is only one backend, a column of ratios is informative only if the
+    ratios differ."""
     shown = {row.text(column.name) for row in rows} - {""}
     if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1
@@ -118,7 +119,7 @@ def legend(shown: list[Block]) -> list[str]:
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
     if any(cell.ci95 is not None and not cell.shown_ci95 for cell in cells):
-        lines.append("A mean without ± is from one seed, or agrees to seven digits over all seeds.")
+        lines.append("A mean without ± is from one seed, or the values of all seeds are equal to seven digits.")
     if FIT_THROUGHPUT.name in names:
         lines.append("fit: rate of a fit of the whole training split in one call, which cannot be compared with train.")
     lines += unranked([row for block in shown for row in block.rows])
@@ -129,18 +130,21 @@ def legend(shown: list[Block]) -> list[str]:
             lines.append(f"± of × is over {pairs}, or combines both ± if the runs are not paired.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
-            "parity: result of `harness parity`, same (with the largest relative error of the logits), partly checked, "
-            "or differs."
+            "parity: result of `harness parity`: same (with the largest relative error of the logits), partly "
+            "checked or differs."
         )
     if any(block.flags for block in shown):
-        lines.append("! flagged: there is a reason to doubt the value; see `harness show` for details.")
+        lines.append("! flagged: the value may be unreliable; see `harness show` for details.")
     if MFU.name in names:
         lines.append("MFU: FLOP/s of training relative to the peak measured by `harness doctor --roofline`.")
     latencies = {metric.part: metric.name for metric in in_group("latency")}
     if names & set(latencies.values()):
         *counts, last = (str(MINIMUM_SAMPLES[float(part.removeprefix("p"))]) for part in latencies)
         needed = f"{', '.join(counts)} and {last}"
-        lines.append(f"{', '.join(latencies)}: latency of one batch; they need at least {needed} samples in a run.")
+        lines.append(
+            f"{', '.join(latencies)}: percentiles of the latency of one batch, which require at least "
+            f"{needed} samples in a run."
+        )
     return lines
 
 

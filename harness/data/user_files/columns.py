@@ -20,9 +20,11 @@ SLICE_LETTERS = 60
 
 
 class Columns:
-    """Assignment of columns to roles: the user's choice, else a column with a usual name, else the only candidate.
+    """Assignment of columns to roles.
 
-    `guessed` lists the roles that were inferred. Raises `harness.UnknownNameError` for a column that does not exist.
+    A column that the user specified takes precedence over a column with a usual name for the role, which takes
+    precedence over the only candidate. `guessed` lists the roles that were inferred. Raises `harness.UnknownNameError`
+    if a column does not exist.
     """
 
     def __init__(self, table: Table) -> None:
@@ -31,7 +33,8 @@ class Columns:
         self._assigned: set[str] = set()
 
     def assign(self, name: str | None) -> str | None:
-        """Assign the column that the user specified, if any. Raises `harness.UsageError` if it has another role."""
+        """Assign the column that the user specified, if any. Raises `harness.UsageError` if the column already has
+        another role."""
         if name is None:
             return None
         self.require(name)
@@ -61,7 +64,7 @@ class Columns:
         return tuple(result)
 
     def require(self, name: str) -> None:
-        """Raise `harness.UnknownNameError` if the column does not exist. The column is not assigned."""
+        """Raise `harness.UnknownNameError` if the column does not exist."""
         if name not in self.table.columns:
             raise UnknownNameError("column", name, self.table.columns, hint=f"(in {self.table.source})")
 
@@ -75,8 +78,8 @@ class Columns:
         return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
     def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` if there is none or more than
-        one."""
+        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` unless exactly one column
+        fits."""
         candidates = [name for name in self.unassigned() if fits(self.table.columns[name])]
         if len(candidates) != 1:
             columns = ", ".join(self.table.columns)
@@ -116,7 +119,7 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether there are cells that are split names. Other cells are bad rows."""
+    """Return whether any cell is the name of a split. Rows with other cells are bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
@@ -239,7 +242,7 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def shown(cell: Any) -> str:
-    """Return a cell in the form that is shown in messages."""
+    """Format a cell for a message."""
     text = repr(cell)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
@@ -261,6 +264,6 @@ def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return the first few names in the form that is shown in messages."""
+    """Format the first few names for a message."""
     names = list(names)
     return ", ".join(map(shown, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -25,8 +25,7 @@ SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""If at least this fraction of the sampled rows have the same number of cells, but not that of the header, the header
-is considered to be wrong.
+"""Minimum fraction of the sampled rows that must have the same number of cells to reject a header with another number.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
@@ -36,9 +35,9 @@ class Record(NamedTuple):
     """A row of a file."""
 
     first: int
-    """Index of its first line."""
+    """Index of the row's first line."""
     last: int
-    """Index of the line after its last line."""
+    """Index of the line after the row's last line."""
     cells: list[str]
     problem: str = ""
     """Reason why the row is bad, or an empty string for a good row."""
@@ -94,7 +93,7 @@ def read_delimited(
 
 
 def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> None:
-    """Raise `harness.DataError` if only some rows are valid UTF-8, unless bad rows are skipped.
+    """Raise `harness.DataError` if some rows are not valid UTF-8, unless bad rows are skipped.
 
     The error does not suggest dropping these rows, because they are probably correct in another encoding.
     """
@@ -255,7 +254,7 @@ class _File:
         return Record(first, end, cells)
 
     def _is_strict(self, first: int, last: int) -> bool:
-        """Return whether these lines are a row of RFC 4180, where only quoted cells contain quotes."""
+        """Return whether these lines are a row that follows RFC 4180, in which only quoted cells contain quotes."""
         mark = re.escape(self.separator)
         cell = rf'(?:"(?:[^"]++|"")*+"|[^"{mark}\r\n]*+)'
         return re.fullmatch(rf"{cell}(?:{mark}{cell})*+[\r\n]*", "".join(self.lines[first:last])) is not None

@@ -18,16 +18,16 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 LARGEST = 1e100
-"""Largest accepted absolute value of a number. It keeps the sum of squares for standardization finite."""
+"""Largest accepted absolute value of a number. The limit keeps the sum of squares for standardization finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
-"""Lists and objects that are written as text."""
+"""Pattern of lists and objects that are written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Numbers with one point before three digits, which may separate thousands, and short whole numbers."""
+"""Patterns of numbers whose point may be a thousands separator, and of integers with at most three digits."""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
-"""Cells of another type are isolated errors if there are fewer than `FEW`, or if no value occurs `FEW` times and they
-are at most the fraction `RARE` of the known cells."""
+"""Cells of another type are treated as isolated errors if there are fewer than `FEW` of them, or if no value occurs
+`FEW` times and they make up at most the fraction `RARE` of the known cells."""
 
 
 def notation_of(
@@ -35,8 +35,8 @@ def notation_of(
 ) -> tuple[Notation | None, list[str]]:
     """Return the notation of a column of numbers, or None for a column of categories, and warnings.
 
-    The kind of a column is that of most cells; words for missing values do not count. Raises `harness.DataError` for
-    dates, nested values, and numbers whose notation was not declared.
+    The kind of a column is the kind of most of its cells, ignoring missing values. Raises `harness.DataError` if the
+    column contains dates, nested values, or numbers whose notation was not declared.
     """
     cells = table.columns[column]
     where = f"{table.source}: {'target ' * target}column {column!r}"
@@ -123,7 +123,7 @@ def _read_as(column: str, finding: Finding) -> str:
 
 
 def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool) -> str:
-    """Return why a column of numbers is refused, and the options that read it."""
+    """Return the reason why a column of numbers is rejected, and the options with which it can be read."""
     cells = f"{finding.odd:,} of {finding.count:,} numbers"
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
     if not finding.what.startswith("separators"):
@@ -266,8 +266,8 @@ def categories(
     """Return the category in each row of a column, or None where it is missing, and warnings.
 
     Words such as ``NA`` are categories, unless the user declared that they mean missing values. Unless the column is
-    `declared` categorical, rows with numbers are added to `problems`, and `harness.DataError` is raised if there are
-    several, or if nearly every row contains a different string.
+    `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
+    such rows, or if nearly every row contains a different string.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
@@ -352,9 +352,8 @@ def date_parts(
 
 
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
-    """Return the time of each row, in any unit. Rows without one are added to `problems`.
-
-    Raises `harness.DataError` if the column mixes numbers, and times with and without a time zone.
+    """Return the time of each row, in any unit. Rows without a time are added to `problems`. Raises `harness.DataError`
+    if the column mixes numbers, times with a time zone and times without a time zone.
     """
     found = []
     kinds = set()

@@ -20,7 +20,7 @@ MAX_DEPTH = 32
 
 @dataclass
 class Tree:
-    """Names below a folder, sorted, as paths relative to it with ``/``."""
+    """Sorted names below a folder, as relative paths with the separator ``/``."""
 
     files: list[str] = field(default_factory=list)
     """Files of the requested kind."""
@@ -50,7 +50,7 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
     the folders below them. `class_level` (1 or 2) overrides this rule; at level 2, top-level folders that are not named
     after splits are ignored.
 
-    Raises `harness.DataError` for any other structure, for a class or split without files, and for a tree in which the
+    Raises `harness.DataError` if the folders have any other structure, if a class or split has no files, or if the
     class level cannot be determined.
     """
     tree = scan(root, kind)
@@ -84,7 +84,8 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
 def scan(root: Path, kind: str) -> Tree:
     """Return all files and folders below `root`, except hidden ones.
 
-    Raises `harness.DataError` for a folder that cannot be read, a symbolic link loop, and a name that is not UTF-8.
+    Raises `harness.DataError` if a folder cannot be read, if symbolic links form a loop, or if a name is not encoded in
+    UTF-8.
     """
 
     def refuse(error: OSError) -> None:  # os.walk() would skip the folder and might silently drop a class
@@ -125,7 +126,7 @@ def _media(folder: Path, shown: Path, kind: str) -> list[str]:
 
 
 def _is_media(name: str, kind: str) -> bool:
-    """Return whether a file has a suffix of this kind. Copies of attributes that macOS writes (``._name``) have not."""
+    """Return whether a file has a suffix of this kind and is not a file with attributes from macOS (``._name``)."""
     return Path(name).suffix.lower() in MEDIA[kind] and not name.startswith("._")
 
 
@@ -243,7 +244,8 @@ def _nested(tree: Tree, level: int) -> list[str]:
 
 
 def check_names(root: Path, tops: Sequence[str]) -> None:
-    """Raise `harness.DataError` if two folders stand for the same split, because merging them may not be meant."""
+    """Raise `harness.DataError` if two folders are named after the same split, because merging them may not be
+    intended."""
     meaning: dict[str, str] = {}
     for top in tops:
         other = meaning.setdefault(NAMES[top.lower()], top)

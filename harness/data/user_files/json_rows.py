@@ -85,7 +85,7 @@ def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKeyError:
 
 
 def _array(text: str) -> list[tuple[str, Any]] | None:
-    """Return the position and value of each item if the file is an array. Objects with a repeated key are errors."""
+    """Return the position and value of each item if the file is a JSON array, otherwise None."""
     if not text.lstrip().startswith("["):
         return None
     try:

@@ -31,10 +31,10 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     encoding: str | None = None
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. None for UTF-8."""
     separator: str | None = None
-    """Character between the cells of a CSV file. If None, it is inferred from the header."""
+    """Character between the cells of a CSV file. If None, the separator is inferred from the header."""
     slice_columns: tuple[str, ...] = ()
-    """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
-    quartile of a numeric column. They can also be features."""
+    """Columns that define slices of the test split, which are scored separately. There is one slice for each value or,
+    for a numeric column, for each quartile. These columns can also be features."""
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
     copies: Literal["together", "independent"] = "together"
@@ -47,7 +47,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     test_share: float = 0.2
     """Fraction of all rows that form the test split, if it is drawn."""
     sha256: str = ""
-    """SHA-256 digest of the content. It is part of the run's key, and computed if empty."""
+    """SHA-256 digest of the content. The digest is part of the run's key. If empty, it is computed."""
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):

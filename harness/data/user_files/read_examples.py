@@ -68,7 +68,7 @@ def _folder_entries(path: Path) -> list[Path] | None:
 def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
     """Return the metadata file of each split folder in `root`, or an empty dictionary if no split folder has one.
 
-    Raises `harness.DataError` if a split folder has none or several while others have one.
+    Raises `harness.DataError` if only some split folders have a metadata file, or if a split folder has several.
     """
     folders = [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
     found = {folder.name: sorted(file for file in folder.iterdir() if is_metadata(file)) for folder in folders}

@@ -95,14 +95,15 @@ def skeleton(name: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text without invisible characters, and with single blanks instead of any blanks."""
+    """Remove the invisible characters from a text, and replace each sequence of blanks by a single space."""
     if not text.isascii() or not text.isprintable():
         text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
     return " ".join(text.split())
 
 
 def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if all names mean true or false, but in more than two words, such as ``true`` and ``1``."""
+    """Return a warning if all names mean true or false, but more than two names are used, such as ``true`` and
+    ``1``."""
     words = sorted({name for name in names if name})
     if len(words) < 3 or not {word.casefold() for word in words} <= TRUTHS or len({*map(str.casefold, words)}) < 3:
         return []

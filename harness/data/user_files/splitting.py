@@ -105,7 +105,7 @@ def split_by_time(
 
 
 def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
-    """Return the first occurrence of each distinct row, in ascending order; all rows if `copies` is None."""
+    """Return the first occurrence of each distinct row, in ascending order, or all rows if `copies` is None."""
     if copies is None:
         return rows
     return rows[np.sort(np.unique(copies[rows], return_index=True)[1])]

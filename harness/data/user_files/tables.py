@@ -20,7 +20,7 @@ from harness.errors import DataError, RecordError, UsageError
 from harness.records.reading import open_named, read_named
 
 MAX_TABLE_BYTES = 2**40
-"""Maximum size of a file. It is read into memory."""
+"""Maximum size of a file, which is read into memory."""
 MARKS = {
     b"PK\x03\x04": "a spreadsheet or a ZIP archive",
     b"\x1f\x8b": "compressed with gzip",
@@ -86,7 +86,7 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
         # Drop columns without a name, in which pandas and other programs store the index.
         columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in names if name.strip()}
         table = Table(path.name, columns, [where for where, _ in rows], warnings=[*warnings, *more])
-    if not len(table):  # report bad rows first, because the columns of JSONL come from the rows
+    if not len(table):  # report bad rows first, because the columns of a JSONL file are taken from its rows
         problems.settle(left=0)
     if not table.columns:
         raise DataError(f"{path.name}: the file has no named columns; name each column")

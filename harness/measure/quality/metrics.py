@@ -119,7 +119,7 @@ def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
 
 
 def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
-    """Return the meaning of a metric's values on this data, for records."""
+    """Return the definition of a metric for this data, as stored in records."""
     return MetricInfo(
         higher_is_better=metric.higher_is_better,
         title=metric.title,

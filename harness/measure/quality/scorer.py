@@ -28,8 +28,8 @@ class Scorer:
     Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays are the same as for the
     metric functions, except that regression targets and outputs may be standardized.
 
-    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes them nevertheless,
-    because this would affect other scores and the stored predictions, or if it does not return a number or None.
+    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes the arrays, which
+    would affect other scores and the stored predictions, or if it returns anything but a number or None.
     `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
 
     `announce` receives the name of a metric before its function is called, and an empty string afterwards.

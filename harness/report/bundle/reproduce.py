@@ -117,7 +117,7 @@ def _quality(
     mean = stats.mean([score for score in scores if score is not None])
     if mean.ci95 is None:
         return "not known", "the record has no interval, and the bundle contains no other seed"
-    # Half-width of the prediction interval for one more run, which is wider than the confidence interval for the mean.
+    # Half-width of the prediction interval for one more run. It is wider than the confidence interval for the mean.
     half = mean.ci95 * math.sqrt(len(scores) + 1)
     evidence = f"the 95% prediction interval for another seed was {mean.value - half:.4g} to {mean.value + half:.4g}"
     return ("agrees" if abs(new - mean.value) <= half else "differs"), evidence

@@ -51,7 +51,7 @@ def curves(panel: Panel, points: Points, by: str) -> Chart:
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
     lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_by_model(alt.StrokeDash, points))
-    dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers read each line
+    dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # read by screen readers for each line
     return _sized(alt.layer(lines, dots))
 
 

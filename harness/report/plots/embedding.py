@@ -17,7 +17,8 @@ from harness.records.reading import MAX_JSON_BYTES, read_named
 
 
 def vega() -> bytes:
-    """Return Vega, Vega-Lite and vega-embed, bundled into one script. It is cached because bundling takes seconds."""
+    """Return Vega, Vega-Lite and vega-embed, bundled into one script. The script is cached because bundling takes
+    seconds."""
     cached = cache_dir() / "site" / f"vega-2-by-vl-convert-{version('vl-convert-python')}.js"
     with contextlib.suppress(RecordError):
         bundle, _, digest = read_named(cached, MAX_JSON_BYTES).rpartition(b"\n")

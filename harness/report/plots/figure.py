@@ -71,7 +71,8 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "latency": _latency,
     "memory": _memory,
 }
-"""Plot name -> function that yields a panel's titles and charts. It yields none if the runs do not have the data."""
+"""Plot name -> function that yields a panel's titles and charts. The function yields nothing if the runs do not have
+the data."""
 
 
 def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:

@@ -308,8 +308,8 @@ def test_metadata_paths_are_found_in_the_forms_of_other_systems(
 @pytest.mark.parametrize(
     ("form", "hint"),
     [
-        ("C:\\data\\w\\{}.png", "it is an absolute path of Windows"),
-        ("D:/w/{}.png", "it is an absolute path of Windows"),
+        ("C:\\data\\w\\{}.png", "it is an absolute Windows path"),
+        ("D:/w/{}.png", "it is an absolute Windows path"),
         ("https://example.org/{}.png", "it is a URL"),
         ("v\\{}.png", "also looked up with slashes"),
     ],
