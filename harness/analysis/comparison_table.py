@@ -82,7 +82,7 @@ def build_table(
 
     Rows are ordered by their first runs. A ratio is relative to the first backend among the rows that differ only in
     the backend and its packages. If both rows have the same splits, seeds and repeats, the half-width of a ratio is
-    computed over these pairs of runs. Otherwise, it is computed from the half-widths of both means, which are assumed
+    computed over these pairs of runs. Otherwise, the half-width is computed from those of both means, which are assumed
     to be independent.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
@@ -150,7 +150,7 @@ def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[st
 
 
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Return the mean of each column over the rows in which it has a value."""
+    """Return the mean of each column over the rows that have a value in this column."""
     known = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: stats.average(values) if values else None for name, values in known.items()}
 

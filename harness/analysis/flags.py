@@ -1,6 +1,6 @@
 """Flags, which state why values of a run or a row may be unreliable.
 
-Some flags are recorded while a run is measured. The others are derived from the record, so they are also set for older
+Some flags are recorded while a run is measured. Other flags are derived from the record, so they are also set for older
 records.
 """
 
@@ -46,8 +46,9 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
             RunFlag(
                 (HOST_PEAK.name,),
                 CHILDREN,
-                f"{HOST_PEAK.value(record):.1f} MiB is an upper bound for the worker and the processes that it "
-                f"started; the worker alone used {memory.host_peak_bytes / 2**20:.1f} MiB",
+                f"{HOST_PEAK.value(record):.1f} MiB is an upper bound on the memory of the worker and its child "
+                "processes; the worker alone used"
+                f" {memory.host_peak_bytes / 2**20:.1f} MiB",
             )
         )
     return flags

@@ -22,8 +22,8 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record, setting, software in described:
         if isinstance(record.outcome, Failure):
-            # The record of a run that failed early may be missing packages. If only one row is consistent with it, the
-            # run belongs to that row.
+            # The record of a run that failed early may lack packages. If only one row is consistent with the record,
+            # the run belongs to this row.
             agreeing = [known for known in succeeded[setting] if software.items() <= known.items()]
             software = agreeing[0] if len(agreeing) == 1 else software
         versions = [f"{name} {version}" for name, version in sorted(software.items())]
@@ -89,6 +89,6 @@ def _setting(record: RunRecord) -> tuple[str, ...]:
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """Return a key that is equal for rows that are compared with each other. It excludes the backend and its
+    """Return a key that is equal for rows that are compared with each other. The key excludes the backend and its
     packages."""
     return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())

@@ -30,7 +30,8 @@ class RunMetric:
     """A metric of a successful run."""
 
     name: str
-    """Name in options, columns and files. It ends with the unit, except for scores, whose unit depends on the data."""
+    """Name in options, columns and files. The name ends with the unit, except for scores, whose unit depends on the
+    data."""
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
@@ -112,7 +113,7 @@ def success(record: RunRecord) -> Success:
 def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
     """Return a function that reads the number at `path`, such as ``latency.p50_ms``, from a run's outcome.
 
-    The function multiplies the number by `scale`. It returns None if any attribute on the path is None.
+    The function multiplies the number by `scale`. The function returns None if any attribute on the path is None.
     """
     names = path.split(".")
 
@@ -131,8 +132,8 @@ def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
     The duration of such a step depends mainly on the solver, so its rate is not comparable to that of steps on batches.
-    Older records do not state how the model was trained. In this case, the model is assumed to have been fitted in one
-    call if there was one step per epoch although the training split has several batches. If the split has only one
+    Older records do not state how the model was trained. For these records, the model is assumed to have been fitted in
+    one call if there was one step per epoch although the training split has several batches. If the split has only one
     batch, models without canonical weights are assumed to have been fitted in one call.
     """
     outcome = success(record)
@@ -237,7 +238,8 @@ FIT_THROUGHPUT = RunMetric(
 )
 """Training throughput of models that were fitted in one call.
 
-It is a separate metric because it cannot be compared with `TRAIN_THROUGHPUT`, and each run has only one of the two.
+This metric is separate because it cannot be compared with `TRAIN_THROUGHPUT`. Each run has only one of these two
+metrics.
 """
 MFU = RunMetric(
     "mfu_percent",
@@ -264,7 +266,7 @@ PARAMETERS = RunMetric(
     None,
     _at("model.parameters"),
     in_table=False,
-    never_compared="it is a property of the model",
+    never_compared="the value is a property of the model",
 )
 FORWARD_FLOPS = RunMetric(
     "forward_flop_per_sample",
@@ -273,7 +275,7 @@ FORWARD_FLOPS = RunMetric(
     None,
     _at("model.flops_per_sample"),
     in_table=False,
-    never_compared="it is a property of the model",
+    never_compared="the value is a property of the model",
 )
 HOST_PEAK = RunMetric(
     "host_peak_mib",

@@ -98,8 +98,8 @@ class Table:
         -------
         pandas.DataFrame
             A data frame with the rows and columns of the table. Each ``number`` column is float64, with NaN for missing
-            values. It is followed by a column ``<name>_ci95`` with the half-width of the 95% confidence interval.
-            ``count`` columns are int64, and ``text`` columns are str.
+            values. Each of these columns is followed by a column ``<name>_ci95`` with the half-width of the 95%
+            confidence interval. ``count`` columns are int64, and ``text`` columns are str.
         """
         import pandas as pd
 

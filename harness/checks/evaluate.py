@@ -72,7 +72,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
     weights = stored.path / WEIGHTS
     if isinstance(record.outcome, Success) and not record.outcome.model.parameters:
         raise UsageError(
-            f"run {record.run_id!r} has no weights that another backend could load: its model, {record.spec.model!r}, "
+            f"run {record.run_id!r} has no weights that another backend can load: its model, {record.spec.model!r}, "
             "is not trained step by step"
         )
     if not isinstance(record.outcome, Success) or not is_stored(weights):

@@ -93,7 +93,7 @@ def host_memory() -> Iterator[Check]:
         memory = PhaseMemory()
         memory.enter("before")
         memory.enter("allocated")
-        block = b"\x01" * (size * MIB)  # nonzero, so that every page is written and resident
+        block = b"\x01" * (size * MIB)  # write nonzero values, so that every page is resident
         memory.finish()
         del block
         peaks = memory.by_phase_bytes

@@ -108,7 +108,7 @@ def _copy(source: IO[bytes], target: Path, limit: int) -> tuple[int, str]:
 def _safe_parts(member: str) -> list[str]:
     """Return the parts of a member's name. Raises `harness.DataError` if the name points outside the folder."""
     parts = member.removesuffix("/").split("/")
-    while parts[0] == "." and len(parts) > 1:  # tar writes ./name
+    while parts[0] == "." and len(parts) > 1:  # tar stores names such as ./name
         parts = parts[1:]
     drive = re.match(r"[A-Za-z]:", member)
     if drive or "\\" in member or "\0" in member or any(part in ("", "..") for part in parts):
@@ -153,7 +153,7 @@ def _as_data_errors(archive: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
             raise
         raise DataError(f"the archive is damaged: {error}") from error  # gzip and bz2 raise OSError without errno
-    except (RuntimeError, NotImplementedError) as error:  # raised by zipfile for encryption and rare compressions
+    except (RuntimeError, NotImplementedError) as error:  # zipfile does not support encryption and rare compressions
         raise DataError(f"the archive cannot be extracted: {error}") from error
     except (HarnessError, MemoryError):
         raise
@@ -220,9 +220,9 @@ class _Xz(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while True:
-            if self._decompressor is None or self._decompressor.eof:  # A file may contain several streams.
+            if self._decompressor is None or self._decompressor.eof:  # a file may consist of several streams
                 rest = self._decompressor.unused_data if self._decompressor else self._unread
-                rest = (rest or self._file.read(_CHUNK)).lstrip(b"\0")  # padding between them
+                rest = (rest or self._file.read(_CHUNK)).lstrip(b"\0")  # remove the padding between streams
                 if not rest and self._file.peek(1) == b"":
                     return 0
                 if not rest:
@@ -266,8 +266,8 @@ def _decompressed(archive: Path) -> IO[bytes]:
 class _Bounded:
     """The contents of a tar archive, with limits on the size of one read and on the position.
 
-    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. It reads the
-    contents of members in smaller parts.
+    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. The contents
+    of members are read in smaller parts.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
@@ -296,7 +296,7 @@ class _Bounded:
 
 def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
     for info in archive.infolist():
-        mode = info.external_attr >> 16  # 0 if the archive was not created on Unix
+        mode = info.external_attr >> 16  # the mode is 0 if the archive was not created on Unix
         if info.filename.endswith("/"):  # ZipInfo.is_dir() raises for an empty name
             kind = "directory"
         elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
@@ -326,7 +326,7 @@ def _tar_entries(archive: tarfile.TarFile) -> Iterator[Entry]:
 
         def open_member(info: tarfile.TarInfo = info) -> IO[bytes]:
             file = archive.extractfile(info)
-            assert file is not None  # None only for members that are not regular files
+            assert file is not None  # extractfile() returns None only for special files
             return file
 
         yield info.name, kind, open_member

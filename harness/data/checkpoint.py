@@ -46,7 +46,7 @@ def locate(name: str) -> Pretrained:
     revision = ""
     if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir() raises for names that are too long for a path
         folder = _download(name)
-        revision = folder.name  # in the cache, a snapshot's folder is named after its commit
+        revision = folder.name  # the folder of a cached snapshot is named after its commit
     if not (folder / CONFIG).is_file():
         raise UsageError(
             f"the checkpoint {name!r} has no {CONFIG} in {folder}; use a folder in the Hugging Face layout"

@@ -144,7 +144,8 @@ class _Counted:
         self._done = 0
         self._limit = MAX_UNDECLARED_BYTES if remote.bytes is None else remote.bytes
         if remote.bytes is not None and remote.members and not remote.sha256:
-            self._limit = 10 * remote.bytes + 2**26  # the archive may change and contain other members
+            # An archive without a digest may grow, because only its members are verified.
+            self._limit = 10 * remote.bytes + 2**26
         report(remote.local_name, 0, remote.bytes)
 
     def write(self, data: bytes) -> int:
@@ -199,7 +200,7 @@ def _get(url: str, target: _Counted) -> None:
             target.check(int(declared))
         received, before, since = 0, 0, time.monotonic()
         while data := _part(response):
-            target.write(data)  # disk errors are not errors of the source
+            target.write(data)  # errors of the disk are raised, because no other source can fix them
             received += len(data)
             now = time.monotonic()
             if now - start > DEADLINE_S:
@@ -253,7 +254,8 @@ def _response(url: str) -> requests.Response:
         outcome.close()
         raise _FailedError(f"HTTP status {status} {outcome.reason}", retry=status >= 500 or status in (408, 429))
     encoding = outcome.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):  # other encodings may not be decoded
+    # Requests may not be able to decode other encodings.
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
         outcome.close()
         raise _FailedError(f"the response has the encoding {encoding!r}, which was not requested")
     return outcome

@@ -24,7 +24,7 @@ class StoredRows:
     """
 
     def __init__(self, path: Path) -> None:
-        whole = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header and checks the file size
+        whole = np.load(path, mmap_mode="r", allow_pickle=False)  # this reads the header and checks the file size
         if not whole.flags.c_contiguous or not whole.ndim:
             raise ValueError(f"{path.name} does not contain an array of rows in C order")
         self.path, self.shape, self.dtype = path, whole.shape, whole.dtype

@@ -60,8 +60,8 @@ class NvmlDevice:
     """The GPU that a framework uses as CUDA device `index`.
 
     `uuid` is the UUID that the framework reports, if any. `before` contains the processes that computed on the GPUs
-    before the framework created its CUDA context; without it, the current ones are used. Raises `OSError` if the
-    library, the driver or the device is missing, or if the GPU of the device cannot be determined.
+    before the framework created its CUDA context; if it is not given, the current processes are used. Raises `OSError`
+    if the library, the driver or the device is missing, or if the GPU of the device cannot be determined.
     """
 
     def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
@@ -128,7 +128,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
     Drivers report an unknown size as not available or as zero.
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
-    if listed is None:  # drivers older than R510
+    if listed is None:  # supported by drivers older than R510
         listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses_v2, handle)
     sizes: dict[int, int | None] = {}
     for process in listed or []:

@@ -55,13 +55,14 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
     """Return a block with these rows of the table."""
     shared = {name: rows[0].text(name) for name in _HEADING if len({row.text(name) for row in rows}) == 1}
     if all(row.text("runs") == row.text("seeds") for row in rows):
-        shared["runs"] = ""  # omitted in the usual case of one run per seed
+        shared["runs"] = ""  # omit the column if there is one run per seed
     columns = tuple(
         _titled(column, rows)
         for column in table.columns
         if column.name not in (*shared, *_NEVER_SHOWN) and _is_informative(column, rows)
     )
-    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:  # shown in the quality header
+    # The unit is in the header of the quality column.
+    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:
         columns = tuple(column for column in columns if column.name != "metric_unit")
     flags, failures = (
         tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
@@ -127,7 +128,7 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("× is the ratio to the first backend with the same model and settings.")
         if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
             pairs = "pairs of runs with the same seed and repeat"
-            lines.append(f"± of × is over {pairs}, or combines both ± if the runs are not paired.")
+            lines.append(f"The ± of a ratio × is computed over {pairs} or, for unpaired runs, from both ±.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
             "parity: result of `harness parity`: same (with the largest relative error of the logits), partly "

@@ -116,8 +116,8 @@ def check(
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
     """Return the results that make the comparison fail.
 
-    These are all results whose state is not ``holds``. With `allow_missing`, excusable results are omitted if the same
-    bound was checked for at least one setting, even if only for a part of its runs.
+    The comparison fails for all results whose state is not ``holds``. With `allow_missing`, excusable results are
+    omitted if the same bound was checked for at least one setting, even if only for a part of its runs.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [

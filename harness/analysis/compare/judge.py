@@ -3,8 +3,8 @@
 The familywise error rate of the m comparisons in one command is at most `ALPHA`, because each interval has the
 confidence level 1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes zero.
 
-Speed, latency and energy depend on the state of the machine, which drifts. Their error rate is controlled only if the
-runs of the two sides were interleaved (see `harness.analysis.compare.order.pairs`).
+Speed, latency and energy depend on the state of the machine, which drifts. The error rate for these metrics is
+controlled only if the runs of the two sides were interleaved (see `harness.analysis.compare.order.pairs`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Matching of the runs on one side of a comparison with those on the other."""
+"""Matching of the runs of the two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _device_independent_key(spec: RunSpec) -> str:
 def _model(run: RunSpec | Setting) -> tuple[str, ...]:
     """Return the settings that determine the key of a spec.
 
-    They do not include the name of the user's own data.
+    The settings do not include the name of the user's own data.
     """
     return run.task, run.model, run.backend, run.precision
 

@@ -19,11 +19,11 @@ Pair = tuple[StoredRun, StoredRun]
 """A run of the base and a run of the new side."""
 
 MAX_GAP = timedelta(hours=1)
-"""Maximum time between the end of the first run of a pair and the start of the second. A machine may change between
+"""Maximum time between the end of the first run of a pair and the start of the second run. A machine may change between
 runs that are further apart, for example from day to night."""
 SLACK_S, SLACK_FRACTION = 1.0, 0.01
 """Allowed difference between the system's clock and the timer of the run: a number of seconds plus a fraction of the
-duration. It accounts for small clock adjustments by the operating system."""
+duration. The allowed difference accounts for small clock adjustments by the operating system."""
 
 
 class _Turn(NamedTuple):
@@ -31,7 +31,7 @@ class _Turn(NamedTuple):
     ended: datetime
     """Start time plus the durations of all phases, which is a lower bound on the end time."""
     is_new: bool
-    """True for a run of the new side."""
+    """True if the run belongs to the new side."""
     run: StoredRun
 
 

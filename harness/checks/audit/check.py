@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A successful run and everything that its record is compared with."""
+    """A successful run and the data with which its record is compared."""
 
     run: StoredRun
     catalog: Catalog
@@ -104,7 +104,8 @@ class Subject:
 
     @property
     def spec_key(self) -> str:
-        """Key computed from the spec. For a migrated record, the spec is used as it is in the file."""
+        """Key computed from the spec. For a migrated record, the key is computed from the spec in the file, before the
+        migration."""
         return self.spec.key if self.migrated_from is None else key_of(self._stored["spec"])
 
     @cached_property
@@ -125,7 +126,7 @@ class Check:
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 
-    A field includes all fields that it contains, and ``[]`` stands for any item of a list or dictionary.
+    A path includes all fields within the field, and ``[]`` stands for any item of a list or dictionary.
     """
     function: Callable[..., Result]
     """Function that performs the check for a `Subject`. A check that needs repeated parts of the run also receives a

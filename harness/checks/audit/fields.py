@@ -54,7 +54,7 @@ def is_listed(path: str, entry: str) -> bool:
 def record_fields() -> dict[str, msgspec.inspect.Type]:
     """Return the types of all fields in the record of a successful run, by path, such as ``outcome.curves[].step``.
 
-    A path that ends in ``[]`` is an item of a list or dictionary. Names are those in ``record.json``.
+    A path that ends in ``[]`` is an item of a list or dictionary. The path uses the names in ``record.json``.
     """
     return dict(_below("", msgspec.inspect.type_info(RunRecord)))
 

@@ -33,9 +33,9 @@ EXPECTED = {
     "validation_outputs": ("f", None),
     "validation_targets": (None, None),
 }
-"""Kind of dtype and number of axes of each array. None means that they depend on the task."""
+"""Kind of dtype and number of axes of each array. None stands for values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays that older records lack. A record that contains a digest of its arrays must have all of them."""
+"""Arrays that older records lack. These arrays are required in a record that contains a digest of its arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that records of schema version 1 lack."""
 
@@ -123,7 +123,8 @@ def _weights(subject: Subject) -> Result:
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = subject.evidence.evaluated_weights_digest
     if not outcome.model.parameters:
-        if {initial, final, evaluated} - {None, "", digest({})}:  # older records contain digest({})
+        # Models without weights have digest({}) in older records.
+        if {initial, final, evaluated} - {None, "", digest({})}:
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
         raise NotCheckedError("the model has no canonical weights")
     if not (initial and final and evaluated):
@@ -149,7 +150,7 @@ def _plugins(subject: Subject) -> Result:
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")
     if problems:  # a record remains valid if a plugin is upgraded
-        raise NotCheckedError("the installed plugins are not those of the run: " + "; ".join(problems))
+        raise NotCheckedError("the installed plugins differ from the run's plugins: " + "; ".join(problems))
     return Result((), f"{len(installed)} plugins, with the same code")
 
 

@@ -1,7 +1,7 @@
 """Checks that repeat parts of a run in a child process.
 
-They recompute the run's data, its initial weights, its first training steps and the predictions of its saved weights,
-and test whether the backend caches results.
+The checks recompute the run's data, its initial weights, its first training steps and the predictions of its saved
+weights, and test whether the backend caches results.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
         raise NotCheckedError("the backend does not train in steps")
     elsewhere = _elsewhere(subject, replay)
     if spec.recipe.dropout and elsewhere == "packages":
-        raise NotCheckedError("the run used other packages, which may draw other dropout masks")
+        raise NotCheckedError("the run used other package versions, which may generate other dropout masks")
     allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
     losses = _losses(replay.session, replay, min(STEPS if elsewhere else MORE_STEPS, len(recorded)), len(recorded))
     error = relative(losses[:STEPS], recorded[:STEPS][: len(losses)])
@@ -179,7 +179,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
         again = _losses(session, replay, len(losses), len(recorded))
     if len(again) < len(losses) or relative(again, losses) > allowed / 10:
         return Result(
-            (), f"{STEPS} losses differ by {error:.1e} (allowed {allowed:.0e}); later ones are not reproducible"
+            (), f"{STEPS} losses differ by {error:.1e} (allowed {allowed:.0e}); later losses are not reproducible"
         )
     return Result([f"the loss of step {worst + 1} differs by {errors[worst]:.1e} (allowed {allowed:.0e})"], "")
 
@@ -240,7 +240,7 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
 
 
 def _saved(subject: Subject, replay: Replay) -> Result:
-    """Compare the saved predictions with new ones from the saved weights."""
+    """Compare the stored predictions with new predictions from the saved weights."""
     from harness.checks.parity.distance import relative
     from harness.execute.weights import load
     from harness.measure.inference import predict
@@ -252,7 +252,7 @@ def _saved(subject: Subject, replay: Replay) -> Result:
         raise NotCheckedError(NO_SAMPLES)
     weights = load(path)
     if digest(weights) != subject.record.provenance.final_weights_digest:
-        return Result(["the saved weights are not the trained ones"], "")
+        return Result(["the saved weights differ from the trained weights"], "")
     replay.session.set_weights(weights)
     allowed = tolerance("logits", subject.spec.precision, subject.outcome.model.parameters).value
     problems, details = [], []

@@ -19,7 +19,7 @@ CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
 """Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
 adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
 FROM_WINDOWS = ("wide", "drift", "bimodal")
-"""Kinds of flags that follow from the windows. The others follow from counters of the machine."""
+"""Kinds of flags that follow from the windows. Other kinds of flags depend on counters of the machine."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
 """Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
 seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
@@ -183,7 +183,7 @@ def _flags(subject: Subject) -> Result:
 def _figures(flag: tuple[str, str, str]) -> list[str]:
     """Return a flag with only the measured percentages, because the wording of the details differs between versions."""
     metric, kind, detail = flag
-    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # the name of the range in older versions
+    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # older versions called the range an interval
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
 
 
@@ -281,7 +281,7 @@ def _phases(subject: Subject) -> Result:
         if phases.get(name, 0.0) < seconds
     ]
     if subject.migrated_from is None and ("sampling" in phases) != bool(len(arrays["sampling_window_s"])):
-        problems.append("the phase sampling and its windows do not agree")
+        problems.append("the phase sampling is inconsistent with its windows")
     return Result(problems, ", ".join(f"{name} {phases.get(name, 0.0):.2f} s" for name in parts))
 
 
@@ -299,7 +299,7 @@ def _energy(subject: Subject) -> Result:
                 problems.append(f"{name}.{part} has only one of energy and power")
             if joules is None or watts is None or rate is None:
                 continue
-            # The rate is a median and the energy a sum, so the two agree only roughly.
+            # The rate is a median and the energy is a sum, so power and energy agree only approximately.
             if joules < 0 or watts < 0 or not watts * 0.5 <= joules * rate <= watts * 2 + 1e-9:
                 problems.append(f"{name}.{part}: {joules} J per sample at {rate} samples/s, but {watts} W")
     return Result(problems, "energies and powers agree" if energy.cpu or energy.gpu else "no energy was measured")

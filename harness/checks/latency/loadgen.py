@@ -23,11 +23,11 @@ MIN_QUERIES = 662
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
-"""Ratio of the query rate announced to LoadGen to the measured rate. It is above 1 because LoadGen creates all queries
-in advance."""
+"""Ratio of the query rate announced to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
+queries in advance."""
 OVERHEAD_S = 1e-4
-"""Overhead per query that is assumed when a target rate is chosen, in seconds. It covers LoadGen and the handover
-between threads, and is measured by ``python -m benchmarks.loadgen``."""
+"""Overhead per query that is assumed when a target rate is chosen, in seconds. The overhead of LoadGen and of switching
+threads is measured by ``python -m benchmarks.loadgen``."""
 _SCENARIOS = {
     "single-stream": "SingleStream",
     "multi-stream": "MultiStream",
@@ -65,7 +65,7 @@ def run(
     test = _test_settings(lg, settings, expected_s)
     logging = lg.LogSettings()
     logging.log_output.outdir, logging.log_output.prefix = str(logs), "mlperf_log_"
-    logging.enable_trace = settings.scenario == "server"  # only the trace contains the scheduled arrivals
+    logging.enable_trace = settings.scenario == "server"  # the scheduled arrivals are only in the trace
     sut = lg.ConstructSUT(issue, lambda: None)
     library = lg.ConstructQSL(samples, samples, lambda numbers: None, lambda numbers: None)
 
@@ -107,7 +107,7 @@ def run(
 
 
 def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """Return `first` and any queries already waiting, at most `most` in total. None marks the end of the test."""
+    """Return `first` and the queries in the queue, at most `most` in total. The item None marks the end of the test."""
     waiting: list[_Query | None] = [first]
     while len(waiting) < most and waiting[-1] is not None:
         try:
@@ -144,7 +144,7 @@ def _measured(detail: Path, settings: Settings, seconds: float, queries: int) ->
                 errors.append(str(entry["value"]))
     rate = logged.get("result_samples_per_second")
     total = queries * settings.samples_per_query
-    if rate is not None:  # offline: a single query, for which LoadGen chose the number of samples
+    if rate is not None:  # the ``offline`` scenario has a single query, whose number of samples LoadGen chooses
         total = int(logged["effective_samples_per_query"])
         seconds = total / float(rate)
     valid = logged.get("result_validity") == "VALID"

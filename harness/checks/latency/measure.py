@@ -105,7 +105,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
-            folder.rmdir()  # if it is empty
+            folder.rmdir()  # fails if the folder is not empty
 
 
 def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:

@@ -26,7 +26,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, half of the rate
     that the model reaches with one query at a time is used."""
     latency_bound_ms: float | None = None
-    """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. None for LoadGen's default."""
+    """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
+    used."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -43,7 +44,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     queries: int
     samples: int
     target_qps: float | None = None
-    """For ``server``: the query rate that LoadGen targeted, in queries per second. None for other scenarios."""
+    """For ``server``: the query rate that LoadGen targeted, in queries per second. It is None in other scenarios."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):

@@ -37,7 +37,8 @@ def _silent(text: str) -> None:
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
     """Return pairs of specs that differ only in their backend and possibly in their seed.
 
-    The first spec of each group is paired with each of the others. Raises `harness.UsageError` if there are no pairs.
+    The first spec of each group is paired with each other spec of the group. Raises `harness.UsageError` if there are
+    no pairs.
     """
     groups: dict[str, dict[str, RunSpec]] = {}
     for spec in specs:
@@ -65,7 +66,8 @@ def compared(specs: Sequence[RunSpec]) -> set[str]:
 def marks_for(
     specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, say: Callable[[str], None] = _silent
 ) -> dict[str, list[ParityMark]]:
-    """Check the pairs among `specs`, save the verdicts in `store`, and return each spec's parity marks by spec key.
+    """Check the pairs among `specs`, save the verdicts in `store`, and return the parity results to record for each
+    spec, by spec key.
 
     Raises `harness.UsageError` if `specs` contains no pair to compare.
     """
@@ -92,9 +94,9 @@ def check(
 ) -> ParityVerdict:
     """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
 
-    Each backend computes in a separate process. If the backends differ only after the backward pass, the reference is
-    recomputed with perturbed weights to measure the effect of rounding. If a backend fails, no exception is raised;
-    the check does not pass, and the verdict contains the failure.
+    Each backend runs in a separate process. If the backends differ only after the backward pass, the reference is
+    recomputed with perturbed weights to measure the effect of rounding. If a backend fails, no exception is raised; the
+    check does not pass, and the verdict contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 

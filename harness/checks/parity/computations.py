@@ -26,14 +26,14 @@ DROPOUT = 0.1
 STEP_RATE = 0.1
 """Minimum learning rate for the single step that is compared. With a typical rate, a step changes a parameter by a
 thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
-``a g / sqrt(0.01 g^2)``, is ten times as long. At the full rate, the step would move probe weights from 1 to 0 and
+``a g / sqrt(0.01 g^2)``, is ten times as large. At the full rate, the step would move probe weights from 1 to 0 and
 leave only rounding errors."""
 EXAMPLES = 8
 """Number of examples in the small batches."""
 LARGE = 5_000_000
 """Number of parameters above which a model is trained only for the steps of the loss curve."""
 CLIPPED_STEPS = 20
-"""Number of training steps with a clipping norm that is exceeded in about half of them."""
+"""Number of training steps with a clipping norm that about half of the gradients exceed."""
 SCALED_STEPS = 30
 """Number of training steps at fp16 from weights at which gradients overflow."""
 _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -66,7 +66,7 @@ class Computations:
         weights : mapping of str to ndarray
             The probe weights.
         test : mapping of str to ndarray
-            Inputs of the test batch. Its first `valid` rows are examples, the others are padding.
+            Inputs of the test batch. The first `valid` rows are examples, and the remaining rows are padding.
         valid : int
             Number of examples in the test batch.
         reference : bool
@@ -84,7 +84,8 @@ class Computations:
         return _fetched(session, session.predict(self._test))[: self._valid]
 
     def step(self, session: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute gradients and then one optimizer step. Both start from `weights` with a new optimizer state."""
+        """Compute gradients and then one optimizer step. Both computations start from `weights` with a new optimizer
+        state."""
         import numpy as np
 
         from harness.checks.parity.scaling import scaled_gradients
@@ -136,7 +137,7 @@ class Computations:
         Return a list with the trained weights, which is empty if the training diverged.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
-        large enough for the steps to be resolved. Every second change is small, as in long training runs.
+        large enough that rounding does not hide the steps. Every second change is small, as in long training runs.
         """
         import numpy as np
 
@@ -160,7 +161,8 @@ class Computations:
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
     def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
-        """If the recipe clips gradients, train a few steps with a clipping norm that is exceeded in about half of them.
+        """If the recipe clips gradients, train for a few steps with a clipping norm that about half of the gradients
+        exceed.
 
         Adam's steps are the same at any constant scale of the gradients, so a wrong norm that is always exceeded has
         hardly any effect.
@@ -256,7 +258,7 @@ class Computations:
         return arrays | {f"masks/{name}": array for name, array in masks.items()}
 
     def batches_digest(self) -> str:
-        """Return a digest of the first training batches, which are augmented."""
+        """Return a digest of the first training batches after augmentation."""
 
         from harness.records.arrays import digest
 

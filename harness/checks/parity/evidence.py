@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LAST_BITS = 8
-"""Maximum perturbation of a weight, in units in the last place. It is a few times the rounding error of a float32
-layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
-perturbations."""
+"""Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
+float32 layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of
+the perturbations."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +74,8 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
       (``curve``), of a longer one on small batches (``long``), of one with another clipping norm (``clip``), and, at
       fp16, of one whose gradients overflow (``scaled``).
 
-    Arrays computed at late weights, which one backend reached at the end of its training. They are numbered from 1, and
-    taken from `late`, the arrays of that backend, if given:
+    Arrays computed at late weights, which one backend reached at the end of its training. Late weights are numbered
+    from 1, and taken from `late`, the arrays of that backend, if given:
 
     - ``late/K/weights/NAME``: the weights, if `late` is not given,
     - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as at the probe weights,
@@ -99,7 +99,7 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
 
     arrays: dict[str, Array] = {}
     with contextlib.ExitStack() as stack:
-        # As in a run, the session that is trained is the first in its process.
+        # Open the trained session first, because a run also trains the first session of its process.
         trained = stack.enter_context(opened_session(prepared, weights, dropout=0.0))
         probe = stack.enter_context(opened_session(prepared, weights, dropout=0.0)) if job.steps else trained
         returned = {name: array.copy() for name, array in trained.get_weights().items()}
@@ -175,7 +175,7 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
-    """Return the largest difference for each parameter whose values changed between being set and being read."""
+    """Return the largest difference for each parameter whose returned values differ from the values that were set."""
     import numpy as np
 
     changes = {}

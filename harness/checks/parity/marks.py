@@ -56,7 +56,7 @@ def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
 
 
 def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdict]:
-    """Return the verdicts on the run's computation, for any pair of backends."""
+    """Return the verdicts that apply to the run's computation, for any pair of backends."""
     if record.provenance.data is None:
         return []
     about = subject(record.spec, record.provenance.data)

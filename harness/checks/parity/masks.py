@@ -56,7 +56,8 @@ class Difference(NamedTuple):
 
     where: str
     errors: float
-    """Difference of the means, in standard errors. It is infinite for constant statistics that differ."""
+    """Difference of the means, in standard errors. If both statistics are constant but different, the value is
+    infinite."""
     critical: float
     """Largest difference that passes."""
     tests: int
@@ -181,7 +182,7 @@ def welch(a: Array, b: Array) -> tuple[float, float, float]:
     if not a.std() and not b.std():
         return 0.0, float(np.copysign(np.inf, difference)), freedom
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a sample has no variance
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns if one sample has no variance
         test = stats.ttest_ind(a, b, equal_var=False)
     return float(test.pvalue), float(test.statistic), float(test.df)
 

@@ -1,6 +1,6 @@
 """Float64 implementations of the optimizers of `harness.Recipe`, from which parity checks predict training steps.
 
-The formulas are those in the docstring of `harness.Recipe`. They have the following sources:
+The formulas are those in the docstring of `harness.Recipe`. The sources are as follows:
 
 - Momentum and Nesterov momentum: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
   learning". The learning rate is applied outside the velocity.
@@ -39,7 +39,7 @@ class Change(NamedTuple):
 class ReferenceOptimizer:
     """An optimizer that predicts the change of the weights in each step.
 
-    It stores its own moments, but receives the weights before each step from the caller. Errors therefore do not
+    The optimizer stores the moments, but receives the weights before each step from the caller. Errors therefore do not
     accumulate from step to step, except in the moments.
     """
 

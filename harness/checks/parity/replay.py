@@ -81,7 +81,7 @@ class Replay:
         expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._precision)
         if not finite(gradients):
             self._lost = True
-            if halvings and np.isfinite(expected_loss):  # halving the loss scale repeatedly did not help
+            if halvings and np.isfinite(expected_loss):  # the gradients overflow even at the smallest loss scale
                 self._add_undefined(loss, expected_loss)
             return
         ended = not finite(after)
@@ -159,9 +159,9 @@ def _noise(
 ) -> dict[str, float]:
     """Return the size of the rounding errors of each parameter's gradient, relative to its root mean square.
 
-    They are measured by changing the last bits of the weights. A change may also switch a ReLU, which is not a rounding
-    error, so the perturbation with the smallest effect is used. The median excludes elements that depend on few
-    examples.
+    Rounding errors are measured by changing the last bits of the weights. A change may also switch a ReLU, which is not
+    a rounding error, so the perturbation with the smallest effect is used. The median excludes elements that depend on
+    few examples.
     """
     ratios = dict.fromkeys(gradients, float("inf"))
     for draw in range(_DRAWS):

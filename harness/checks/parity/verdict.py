@@ -115,7 +115,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
         del values[name]
     del values["recipe"]["epochs"]
     described = msgspec.to_builtins(data)
-    for name in ("warnings", "splits"):  # descriptions, which do not affect the computation
+    for name in ("warnings", "splits"):  # these fields do not affect the computation
         del described[name]
     return _digest([values, described])
 

@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 64 * 2**30
 _RENAMING = "-renaming"
 """Suffix of the name of a run while its repeat number is being changed.
 
-If the merge is interrupted, the next one completes it.
+If a merge is interrupted, the next merge completes the renaming.
 """
 
 

@@ -52,8 +52,8 @@ def read_delimited(
 
     Raises `harness.DataError` if the header is invalid or does not fit the rows.
     """
-    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is too small for long documents
-    lines = list(io.StringIO(text, newline=""))  # lines end at \n, \r\n or \r
+    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB per cell is too small for long documents
+    lines = list(io.StringIO(text, newline=""))  # with newline="", lines end at \n, \r\n or \r
     file = _File(source, lines, tabs=source.lower().endswith(".tsv"), separator=separator)
     header, records = file.header(), list(file.records())
     if any(record.unclear for record in records):
@@ -125,7 +125,7 @@ class _File:
         self.notes: Counter[str] = Counter()
         self.start = self._skip_empty(0)
         stated = re.fullmatch(r"\"?sep=(.)\"?\s*", self.lines[self.start]) if self.start < len(lines) else None
-        if stated and self.quotes:  # written by spreadsheet programs
+        if stated and self.quotes:  # some spreadsheet programs declare the separator in this line
             self.start = self._skip_empty(self.start + 1)
             separator = separator or stated[1]
         self._skip_comments()
@@ -194,7 +194,7 @@ class _File:
                 except csv.Error:
                     cells = None
                 last = position + reader.line_num
-                if cells == []:  # an empty line
+                if cells == []:  # skip an empty line
                     first = last
                     continue
                 record = self._checked(first, last, cells)
@@ -300,7 +300,8 @@ class _File:
         if end == self.start or end >= len(self.lines):
             return
         widths = [max(self.lines[line].count(mark) for mark in SEPARATORS) for line in (end - 1, end)]
-        if widths[0] == widths[1] > 0 and re.match(r"#\w", self.lines[end - 1]):  # a header such as "#id,name"
+        # The line is a header such as "#id,name".
+        if widths[0] == widths[1] > 0 and re.match(r"#\w", self.lines[end - 1]):
             end -= 1
         count = sum(bool(self.lines[line].strip()) for line in range(self.start, end))
         if count:

@@ -77,7 +77,7 @@ class Examples:
         features = [
             [None if value != value else value for value in column] if any(map(math.isnan, column)) else column
             for column in self.features
-        ]  # NaN does not equal NaN
+        ]  # replace NaN, which is not equal to itself
         rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
         return rows if 2 * len(set(rows)) > len(rows) else None
 
@@ -120,7 +120,7 @@ def check_file(where: str, file: Path, kind: str, problems: Problems) -> None:
 
 
 def unreadable(where: str, file: Path, error: UnreadableError) -> str:
-    """Return the message for an unreadable file. It includes the file's path unless `where` is that path."""
+    """Return the message for an unreadable file. The message includes the file's path, unless `where` is the path."""
     if file.as_posix().endswith(where):
         return str(error)
     hint = ""

@@ -205,7 +205,7 @@ def _is_inexact(cell: Any) -> bool:
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
     """Return the numbers if all cells are strings with plain finite numbers.
 
-    This is much faster than converting each cell.
+    Converting all cells at once is much faster than converting each cell.
     """
     if not notation.is_standard or not all(type(cell) is str for cell in cells) or "_" in "".join(cells):
         return None

@@ -14,7 +14,7 @@ from harness.data.user_files.splitting import NAMES
 from harness.errors import DataError
 
 SIDE_FILES = frozenset(("desktop.ini", "picasa.ini", "thumbs.db"))
-"""Files that file managers create, in lower case. They are ignored without a warning."""
+"""Files that file managers create, in lower case. These files are ignored without a warning."""
 MAX_DEPTH = 32
 
 

@@ -114,7 +114,7 @@ def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
         if known.sum() > 0.5 * len(y) and _fit(values[known, None], y[known])[0]:
             return [name]
     known = ~np.any([np.isnan(values) for values in columns.values()], axis=0) if columns else np.zeros(len(y), bool)
-    if known.sum() <= 0.5 * len(y):  # leave out columns with gaps instead of rows
+    if known.sum() <= 0.5 * len(y):  # too few complete rows, so drop columns with missing values
         columns = {name: values for name, values in columns.items() if not np.isnan(values).any()}
         known = np.ones(len(y), bool)
     y = y[known]

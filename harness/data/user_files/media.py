@@ -117,7 +117,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
     """Return a digest of the pixels ``[H, W, C]`` of an image, or of the samples of a recording at 16 bits.
 
-    It does not depend on the file format, the metadata, or whether a gray image is stored in color.
+    The digest does not depend on the file format, the metadata, or whether a gray image is stored in color.
     """
     import numpy as np
 
@@ -245,7 +245,7 @@ def _image(path: Path) -> Iterator[Any]:
     if path.suffix.lower() in HEIF:
         _register_heif()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # wrong sizes and damaged files are reported below
+        warnings.simplefilter("ignore")  # problems are reported below
         with _as_unreadable(path):
             opened = Image.open(path)
         with opened:

@@ -117,7 +117,7 @@ class Notation:
     def number(self, cell: Any) -> float | None:
         """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
         if isinstance(cell, str):
-            if self.is_standard and "_" not in cell:  # fast path for most numbers
+            if self.is_standard and "_" not in cell:  # plain numbers, which are most common, are parsed faster
                 try:
                     return float(cell)
                 except ValueError:
@@ -135,7 +135,7 @@ class Notation:
         if cell is None:
             return math.nan
         try:
-            return float(cell)  # decimals from Parquet
+            return float(cell)  # such as decimal.Decimal from Parquet files
         except (TypeError, ValueError):
             return None
 

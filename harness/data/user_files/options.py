@@ -14,7 +14,8 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row, or one or several numeric columns for regression. If None, it is inferred."""
+    """Column with the label of each row, or one or several numeric columns for regression. If None, the column is
+    inferred."""
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
     without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
@@ -29,17 +30,17 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     date_format: str | None = None
     """Format of dates that are not ISO 8601, in the notation of Python's ``strptime``, such as ``%d/%m/%Y``."""
     encoding: str | None = None
-    """Encoding of the file, such as ``windows-1252`` or ``utf-16``. None for UTF-8."""
+    """Encoding of the file, such as ``windows-1252`` or ``utf-16``. If None, UTF-8 is used."""
     separator: str | None = None
     """Character between the cells of a CSV file. If None, the separator is inferred from the header."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately. There is one slice for each value or,
     for a numeric column, for each quartile. These columns can also be features."""
     on_bad_row: OnBadRow = "error"
-    """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
+    """Handling of bad rows: ``error`` raises an error that lists the bad rows; ``skip`` drops the bad rows."""
     copies: Literal["together", "independent"] = "together"
-    """Treatment of rows with the same content when splits are drawn. ``together`` keeps them in one split,
-    ``independent`` treats them like other rows."""
+    """Treatment of rows with the same content when splits are drawn. ``together`` keeps equal rows in one split,
+    ``independent`` treats equal rows like different rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
@@ -91,7 +92,8 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     decimal: Literal[".", ","] = "."
     """Decimal separator of numbers that are written as text."""
     thousands: str = ""
-    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. Empty if there is none."""
+    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. An empty string if there is no
+    separator."""
     missing_values: tuple[str, ...] = ()
     """Words that mean a missing value in every feature column, in addition to those of numeric columns (``NA``, ``?``
     and others). Letter case is ignored."""

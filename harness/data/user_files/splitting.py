@@ -21,8 +21,8 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from lower-case split names, as used in columns and folders, to splits. They are the names that Hugging Face
-Datasets recognizes."""
+"""Mapping from lower-case split names, as used in columns and folders, to splits. These names are also recognized by
+Hugging Face Datasets."""
 
 
 def split(
@@ -168,7 +168,7 @@ def _draw_groups(
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # check_classes() handles classes with fewer examples than folds
+        warnings.simplefilter("ignore")  # small classes are checked by check_classes()
         stratified = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         try:
             candidates = list(stratified.split(rows, classes[rows], groups[rows]))

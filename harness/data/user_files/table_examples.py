@@ -167,7 +167,7 @@ def resolved(folder: Path, name: str) -> Path:
     try:
         found = next((folder / form for form in forms if (folder / form).exists()), None)
         return found or next((path for form in forms if (path := _without_case(folder, form))), plain)
-    except (OSError, ValueError):  # not a valid name; reported when the file is read
+    except (OSError, ValueError):  # an invalid name is reported when the file is read
         return plain
 
 

@@ -125,6 +125,6 @@ def _read_parquet(path: Path) -> Table:
         if name and not name.startswith("__index_level_"):
             try:
                 columns[name] = table[name].to_pylist()
-            except (OverflowError, ValueError) as error:  # raised for dates outside the range of Python's datetime
+            except (OverflowError, ValueError) as error:  # such as dates that Python cannot represent
                 raise DataError(f"{path.name}: column {name!r} cannot be read: {error}; remove the column") from None
     return Table(path.name, columns, [f"row {number}" for number in range(1, table.num_rows + 1)])

@@ -51,7 +51,8 @@ class Scorer:
         return self._values(self._functions, *self._in_target_unit(targets, outputs))
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the loss without label smoothing and the primary metric. Both are computed after every epoch."""
+        """Return the loss without label smoothing and the primary metric. These two values are computed after every
+        epoch."""
         primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
         return {"loss": self._loss(targets, outputs), **primary}
 

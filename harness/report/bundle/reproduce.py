@@ -21,7 +21,8 @@ Answer = Literal["agrees", "differs", "not known", "none"]
 """Result of one check. ``none`` means that the check does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""Weight digests of a model without weights: None or, in old records, the digest of an empty string."""
+"""Weight digests of a model without weights: Models without weights have the digest None or, in old records, the digest
+of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):

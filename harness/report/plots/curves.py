@@ -21,7 +21,7 @@ GRID = tuple(
 class Curves(NamedTuple):
     """One-versus-rest curves for each class at `GRID`.
 
-    They are NaN for a class without positive or negative examples.
+    The curves of a class without positive or negative examples are NaN.
     """
 
     tpr: Floats

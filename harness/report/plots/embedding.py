@@ -27,7 +27,8 @@ def vega() -> bytes:
     import vl_convert
 
     bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the stub lacks the default None
-    with contextlib.suppress(OSError, HarnessError):  # without a writable cache, reports still work but are slower
+    # If the cache is not writable, the script is bundled again next time.
+    with contextlib.suppress(OSError, HarnessError):
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cached, b"%b\n%b" % (bundle, hashlib.sha256(bundle).hexdigest().encode()))
     return bundle

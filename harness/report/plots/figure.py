@@ -85,8 +85,8 @@ def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
 def unchecked() -> Iterator[None]:
     """Disable schema validation while charts are built.
 
-    Altair validates each part of a chart against the Vega-Lite schema. This takes longer than the rest of the report.
-    The outcome depends only on the code, so the tests validate the charts instead.
+    Altair validates each part of a chart against the Vega-Lite schema. Validation takes longer than the rest of the
+    report. The result depends only on the code, so the charts are validated by the tests instead.
     """
     with debug_mode(False):
         yield

@@ -1,4 +1,5 @@
-"""Rendering of all run pages. Each page takes milliseconds, so several processes are used if there are many runs."""
+"""Rendering of all run pages. Rendering a page takes milliseconds, so several processes are used if there are many
+runs."""
 
 from __future__ import annotations
 
@@ -151,7 +152,7 @@ def _rendered(shared: dict[str, Any], rows: list[PagesOfRow]) -> Iterator[tuple[
         for page in row.pages:
             try:
                 content = _html(shared, row, page)
-            except HarnessError:  # names the file
+            except HarnessError:  # the message already names the file
                 raise
             except Exception as error:
                 raise RuntimeError(f"{page.address} cannot be rendered: {error!r}") from error

@@ -1,4 +1,4 @@
-"""The tables on the pages. Their cells are printed by templates and sorted by the page's script."""
+"""The tables on the pages. The cells are printed by templates and sorted by the page's script."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class View:
     """A table on a page."""
 
     name: str
-    """Name used for anchors and downloaded files. It is unique on the page."""
+    """Name used for anchors and downloaded files. The name is unique on the page."""
     caption: str
     columns: tuple[Column, ...]
     rows: Sequence[Sequence[Value]]

@@ -508,4 +508,4 @@ def test_quality_stands_for_the_primary_metric(base: Path, tmp_path: Path) -> No
 
 def test_metric_that_is_never_compared_names_the_reason(base: Path, same: Path) -> None:
     done = invoke(base, same, "--metric", "parameters")
-    assert (done.exit_code, "because it is a property of the model" in done.stderr) == (2, True)
+    assert (done.exit_code, "because the value is a property of the model" in done.stderr) == (2, True)
