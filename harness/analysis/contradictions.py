@@ -115,7 +115,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             yield RunFlag(
                 (lower, upper),
                 f"value above {upper}",
-                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, but it cannot be",
+                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, but cannot be larger",
             )
     mfu = values.get("mfu_percent")
     if mfu is not None and mfu > 100:
@@ -133,7 +133,7 @@ def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
 
 
 def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if later steps took longer than the first one, which includes the one-time costs."""
+    """Yield a contradiction if later steps took longer than the first step, which includes one-time costs."""
     first_s = success(record).speed.first_step_s
     for name in ("train_samples_per_s", "fit_samples_per_s"):
         step_s = _seconds(values[name], batches.train)
@@ -147,7 +147,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
 
 
 def _training_time(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if the time to target differs from the time that its steps take according to the
+    """Yield a contradiction if the time to target differs from the duration of the same number of steps at the measured
     throughput.
     """
     outcome = success(record)

@@ -66,9 +66,9 @@ def histories(
 ) -> list[History]:
     """Return the histories of these runs, ordered by their first runs.
 
-    If `metrics` is empty, those in `DEFAULT_METRICS` that the runs have are shown. `price_per_hour` is the price of the
-    machine, from which the costs per million samples are computed. Raises `harness.UsageError` if a metric has no value
-    in any run, and `harness.UnknownNameError` if a metric does not exist.
+    If `metrics` is empty, the metrics in `DEFAULT_METRICS` are included if the runs have them. `price_per_hour` is the
+    price of the machine, from which the costs per million samples are computed. Raises `harness.UsageError` if a metric
+    has no value in any run, and `harness.UnknownNameError` if a metric does not exist.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
     runs = sorted(runs, key=lambda run: run.record.started_at)

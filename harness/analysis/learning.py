@@ -33,7 +33,7 @@ FALSE_ALARMS = 0.02
 
 
 def of_run(record: RunRecord) -> Iterator[RunFlag]:
-    """Yield the flags of a successful run that concern its training."""
+    """Yield the flags that concern the training of a successful run."""
     outcome = success(record)
     yield from _one_class(outcome)
     yield from _worse_than_closed_form(record)

@@ -89,7 +89,7 @@ class RunMetric:
 
     @property
     def ratio_column(self) -> Column:
-        """Column with the values of the metric relative to those of another run."""
+        """Column with the ratios of the metric's values to the values of another run."""
         name = f"{self.title}_ratio"
         return dataclasses.replace(self.column, name=name, unit="×")
 
@@ -355,7 +355,7 @@ def in_group(group: str) -> tuple[RunMetric, ...]:
 
 
 def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
-    """Return `METRICS`, with the price of an hour of the machine in metrics that depend on it."""
+    """Return `METRICS`, with the price of a machine hour filled in for metrics that depend on it."""
     return tuple(
         dataclasses.replace(metric, price_per_hour=price_per_hour) if metric.in_hours else metric for metric in METRICS
     )
@@ -398,7 +398,7 @@ def available(
 ) -> dict[str, RunMetric]:
     """Return all metrics that successful runs of one task may have, by name. Scores come first.
 
-    `metrics` are those of plugins, which are needed only for scores of older records.
+    `metrics` are the metrics of plugins, which are needed only for scores of older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)
@@ -416,7 +416,7 @@ def available(
 def comparable(
     sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return the metrics with a value on each side, which can be used to compare successful runs of one task.
+    """Return the metrics that have a value on both sides, for comparing successful runs of one task.
 
     Scores come first.
     """

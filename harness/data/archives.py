@@ -46,8 +46,8 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
     """Extract the archive into the empty folder `into` and return a mapping from file paths to SHA-256 digests (hex).
 
     The suffix of `name`, the publisher's file name, determines the format: zip, tar (uncompressed, gz, bz2 or xz) or a
-    single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the members that it lists are
-    written, and their digests must match.
+    single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the listed members are written,
+    and their digests must match.
 
     Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or differs. An archive is
     unsafe if a member's name points outside the folder, a member is neither a file nor a folder, two members have the

@@ -1,4 +1,4 @@
-"""Batches that are identical for every backend. numpy draws their order from (seed, epoch)."""
+"""Batches that are identical for every backend. Their order depends only on the seed and the epoch."""
 
 from __future__ import annotations
 

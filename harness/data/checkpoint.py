@@ -65,11 +65,11 @@ def locate(name: str) -> Pretrained:
 
 
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
-    """Return the files with the weights and the names of the arrays to read from each of them.
+    """Return the files with the weights, and the names of the arrays to read from each file.
 
     If ``model.safetensors`` exists, all of its arrays are read, and the set of names is empty. Otherwise, the files are
-    those listed in the index. If the index does not exist either, the result is empty. Raises `harness.UsageError` if
-    the index cannot be read.
+    listed in the index. If the index does not exist either, the result is empty. Raises `harness.UsageError` if the
+    index cannot be read.
     """
     if (folder / WEIGHTS).is_file():
         return {WEIGHTS: frozenset()}
@@ -112,8 +112,8 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:
         raise UsageError(
-            f"{folder / INDEX} lists {len(files)} files, of which {len(absent)} are missing: {', '.join(absent[:8])}; "
-            "download them, too"
+            f"{folder / INDEX} lists {len(files)} files, of which {len(absent)} are missing: "
+            f"{', '.join(absent[:8])}; download the missing files"
         )
     for file, wanted in files.items():
         path = folder / file

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import requests
 
 TRIES = 3
-"""Number of attempts per source if the server does not respond, drops the connection or reports that it is busy."""
+"""Number of attempts per source if the server does not respond, drops the connection or reports that the server is
+busy."""
 PAUSE_S = 2.0
 """Pause before the second attempt, in seconds; doubled before each further attempt."""
 TIMEOUT_S = 60.0
@@ -137,7 +138,7 @@ def _page_note(received: Path) -> str:
 
 
 class _Counted:
-    """A writable file that reports its size and fails if it grows larger than the remote file can be."""
+    """A writable file that reports its size and raises an error if it becomes larger than the remote file can be."""
 
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report

@@ -187,8 +187,8 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
-    """Download each file into a separate folder, and merge these into `folder`. If a later download fails, the finished
-    ones are kept."""
+    """Download each file into a separate folder, and merge these into `folder`. If a download fails, finished downloads
+    are kept."""
     from harness.data import archives  # import here, because importing the download code takes long
     from harness.data.download import obtain
 

@@ -231,7 +231,7 @@ def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: N
 
 def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     path = folder / stored.file
-    if not path.is_file():  # because opening a pipe would wait forever
+    if not path.is_file():  # reject pipes, because opening a pipe would wait forever
         raise ValueError(f"{stored.file} is not a regular file")
     if (
         not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES

@@ -1,4 +1,4 @@
-"""GPUs of this machine, and counters for one of them, read with the NVIDIA Management Library (NVML).
+"""GPUs of this machine and counters of the GPU that a run uses, read with the NVIDIA Management Library (NVML).
 
 A counter is None if the GPU or driver does not provide it.
 """
@@ -15,7 +15,7 @@ from harness.measure.cuda_devices import find_device, listed_devices
 from harness.records import Gpu
 
 GpuProcesses = Mapping[str, frozenset[int]]
-"""IDs of the processes that compute on each GPU or MIG device, by its UUID."""
+"""IDs of the processes that compute on each GPU or MIG device, by UUID of the device."""
 
 _STATUS = Path("/proc/self/status")
 
@@ -92,8 +92,8 @@ class NvmlDevice:
 
         In a container, the driver may report the process IDs of the host, which this process cannot know. In this case,
         this process is one of the processes that have appeared since its CUDA context was created. If several processes
-        have appeared before the first call, the memory of this process is unknown until the others have ended, but the
-        number of other processes is exact.
+        have appeared before the first call, the memory of this process is unknown until the other processes have ended,
+        but the number of other processes is exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -137,7 +137,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
 
 
 def _own_ids() -> set[int]:
-    """Return the IDs of this process in its PID namespace and, as far as they are visible, in the enclosing ones."""
+    """Return the IDs of this process in its PID namespace and, if they are visible, in the enclosing namespaces."""
     ids = {os.getpid()}
     with contextlib.suppress(OSError, ValueError):
         for line in _STATUS.read_text().splitlines():
@@ -147,7 +147,8 @@ def _own_ids() -> set[int]:
 
 
 def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of an NVML function, or None if it raises an NVML error, such as for a missing counter."""
+    """Return the result of an NVML function, or None if the function raises an NVML error, such as for a missing
+    counter."""
     try:
         return function(*arguments)
     except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):

@@ -43,7 +43,7 @@ def warmup(rates: Array) -> int:
     n = len(rates)
     if n < 4:
         return 0
-    centered = rates - rates[-1]  # subtract the mean to avoid cancellation in the sums of squares
+    centered = rates - rates[-1]  # subtracting any rate avoids cancellation in the sums of squares
     remaining = np.arange(n, 0, -1)
     sums, squares = (np.cumsum(x[::-1])[::-1] for x in (centered, centered**2))
     errors = np.maximum(squares - sums**2 / remaining, 0.0) / remaining**2

@@ -1,7 +1,7 @@
 """Layout of the table for display, with one block for each task, dataset and device.
 
-The heading of a block shows the values shared by all of its rows. Columns that are empty in a block are omitted, and
-failed runs are listed below it.
+The heading of a block shows the values shared by all of its rows. Empty columns of a block are omitted, and failed runs
+are listed below the block.
 """
 
 from __future__ import annotations

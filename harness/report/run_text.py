@@ -16,7 +16,7 @@ MOST_ROWS = 1000
 
 
 def render(record: RunRecord, path: Path) -> str:
-    """Return the details of a run as text. `path` is the directory that contains its record."""
+    """Return the details of a run as text. `path` is the directory that contains the record of the run."""
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
     if record.provenance.data is not None:

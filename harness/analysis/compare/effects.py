@@ -39,8 +39,8 @@ class Effect(NamedTuple):
 def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution: float = 0.0) -> Effect:
     """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
-    At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. For scores
-    that change in discrete steps, it avoids an interval of width zero if a few differences happen to be equal.
+    At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. This bound
+    avoids intervals of width zero for scores that change in discrete steps, for which a few differences may be equal.
     """
     import numpy as np
 
@@ -80,9 +80,10 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
     """Return the difference between two means if the runs of the two sides were not interleaved.
 
     Consecutive runs of one side share the state of the machine at that time, so each side counts as a single
-    measurement with the standard deviation of its runs. The interval is that of Welch's t-test for one run on each
-    side, so additional runs narrow it only slightly. The interval does not account for a change in the machine's speed
-    that is much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required on each side.
+    measurement with the standard deviation of its runs. The interval is computed with Welch's t-test for one run on
+    each side, so additional runs hardly narrow the interval. The interval does not account for a change in the
+    machine's speed that is much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required
+    on each side.
     """
     import numpy as np
 

@@ -42,11 +42,11 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Name of the setting, or an empty string if the result applies to the whole comparison."""
     state: Literal["holds", "broken", "not checked"]
     reason: str = ""
-    """Change and confidence interval if the bound is violated, or the reason why it could not be checked."""
+    """Change and confidence interval if the bound is violated, or the reason why the bound could not be checked."""
     excusable: bool = False
     """True if the bound could not be checked because results are missing, which ``--allow-missing`` permits."""
     partly: bool = False
-    """True if the bound holds for the runs that have the required data, but other runs lack them."""
+    """True if the bound holds for the runs that have the required data, but some runs lack the data."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -117,7 +117,7 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
     """Return the results that make the comparison fail.
 
     The comparison fails for all results whose state is not ``holds``. With `allow_missing`, excusable results are
-    omitted if the same bound was checked for at least one setting, even if only for a part of its runs.
+    omitted if the same bound was checked for at least one setting, even if some runs of this setting lack the data.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [

@@ -309,7 +309,10 @@ def compare_all(
             raise UnknownNameError("metric", name, names)
         raise UsageError(
             f"the runs cannot be compared by {name}, because "
-            + (possible[name].never_compared or f"the runs of BASE or NEW have no value for it{possible[name].advice}")
+            + (
+                possible[name].never_compared
+                or f"the runs of BASE or NEW have no value of this metric{possible[name].advice}"
+            )
         )
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []

@@ -70,7 +70,7 @@ class Computations:
         valid : int
             Number of examples in the test batch.
         reference : bool
-            True for the float64 reference.
+            True if the backend computes the float64 reference.
         """
         self._prepared, self._steps, self._reference = prepared, steps, reference
         self._weights, self._test, self._valid = weights, test, valid
@@ -107,8 +107,9 @@ class Computations:
     ) -> list[Mapping[str, Array]]:
         """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
 
-        The steps are predicted with the session `probe`, unless it is the trained session itself, as for the reference.
-        Return a list with the trained weights, which is empty if there were no steps or if the training diverged.
+        The steps are predicted with the session `probe`. If it is the trained session, as for the reference, no steps
+        are predicted. Return a list with the trained weights, which is empty if there were no steps or if the training
+        diverged.
         """
         import numpy as np
 

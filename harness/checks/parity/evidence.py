@@ -34,7 +34,7 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Number of training steps of the loss curve."""
     reference: bool = False
-    """True for the float64 reference, which is needed only for the stages that compare results."""
+    """True if the backend computes the float64 reference, which is used only by stages that compare results."""
     roundings: int = 0
     """Number of times that the gradients, the step and the training are recomputed from weights with newly perturbed
     last bits."""

@@ -58,8 +58,8 @@ def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _inputs(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"{one.backend} and {other.backend} did not receive the same {stage.where}: the dataset, its preparation or "
-        "the model's list of parameters depends on more than its options and the seed"
+        f"{one.backend} and {other.backend} received different {stage.where}: the dataset, its preparation or "
+        "the model's list of parameters does not depend only on the options and the seed"
     )
 
 
@@ -83,8 +83,8 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         if _exchanged(one.arrays["logits"][off], other.arrays["logits"][off]):
             return f"{text}: examples {_list(off)} are exchanged in {other.backend}; the other {agree} agree"
         return (
-            f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check how these differ from the "
-            "others, for example in their padding and attention mask, and whether examples were exchanged"
+            f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check how these examples "
+            "differ from the rest, for example in their padding and attention mask, and whether examples were exchanged"
         )
     text += ": the forward pass differs (an epsilon, padding, activation, attention mask, or a transposed weight)"
     if stage.error is not None and _LOW_PRECISION[0] <= stage.error <= _LOW_PRECISION[1]:
@@ -183,7 +183,8 @@ def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
     size = "cannot be compared" if stage.error is None else f"differs by {stage.error:.1f} standard errors"
     return (
         f"dropout has different distributions in {one.backend} and {other.backend}: {stage.where} {size}, while "
-        "training without dropout agrees. Check the rate, the factor 1 / (1 - rate) and the position of each dropout "
+        "training without dropout gives equal results."
+        " Check the rate, the factor 1 / (1 - rate) and the position of each dropout "
         "layer"
         ", and that every example and step has its own mask"
     )
@@ -192,8 +193,8 @@ def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
 def _late(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"{stage.where} {_differs(stage)} at weights that {one.backend} reached in training, while results at the "
-        "first weights agree: state that persists in a session differs, such as gradients that are not reset or "
-        "running statistics, or a part of the network that the first weights do not use"
+        "initial weights agree. Check state that persists in a session, such as running statistics or gradients that "
+        "are not reset, and parts of the network that are unused at the initial weights"
     )
 
 

@@ -27,8 +27,8 @@ UNCHECKED = Mark("unchecked")
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
     """Return the parity of each of `rivals`, which are runs that differ only in their backend.
 
-    For each run after the first, this is the result of its check against the first run. For the first run, it combines
-    the results of the others. A single run is assigned the combined result of its checks against any backend.
+    The parity of each run after the first is the result of its check against the first run. The parity of the first run
+    combines these results. If there is only one run, its parity combines its checks against any backend.
     """
     verdicts = list(verdicts)
     base = rivals[0]
@@ -70,8 +70,8 @@ def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
 def _combined(parts: list[Mark]) -> Mark:
     """Combine the results of several parity checks.
 
-    The combined state is the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that occurs. If it is
-    ``same``, the combined error is the largest of the errors.
+    The combined state is the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that occurs. If the
+    combined state is ``same``, the combined error is the largest error.
     """
     for state in ("differs", "unchecked", "partly checked"):
         if any(mark.state == state for mark in parts):

@@ -31,7 +31,7 @@ MASKS = 256
 STEP_MASKS = 256
 """Number of masks for which a backend computes the loss of a training step."""
 EXAMPLES = 8
-"""Number of examples in the batch, each of which has its own masks. In a large batch, the effects of the masks would
+"""Number of examples in the batch. Each example has its own masks. In a large batch, the effects of the masks would
 average out."""
 FALSE_ALARMS = 1e-4
 """Probability that the comparison of two correct backends fails, divided among its tests (Bonferroni)."""
@@ -152,7 +152,8 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that is equal to an earlier one, which indicates a repeated mask, and 0 for the others."""
+    """Return 1 for each loss that is equal to an earlier loss, which indicates a repeated mask, and 0 for all other
+    losses."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated

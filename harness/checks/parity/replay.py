@@ -2,8 +2,8 @@
 
 Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each
 step, the second session receives the weights of the first session and computes the gradients. `ReferenceOptimizer`
-turns them into a predicted step, which is compared with the actual one. Since each prediction starts from the actual
-weights, rounding errors do not accumulate, except in the optimizer's state.
+computes a predicted step from the gradients, which is compared with the actual step. Since each prediction starts from
+the actual weights, rounding errors do not accumulate, except in the optimizer's state.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        At fp16, gradients may overflow. The loss scale of `probe` is reset with its weights, so the number of times
-        that it has to be halved is the number of steps that `trained` may skip for this batch. A step is also predicted
-        if the gradients overflow in `probe` but not in `trained`.
+        At fp16, gradients may overflow. Setting the weights of `probe` resets its loss scale. The number of times that
+        the scale must then be halved is the number of steps that `trained` may skip for this batch. A step is also
+        predicted if the gradients overflow in `probe` but not in `trained`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
         if not self._lost:
@@ -136,8 +136,8 @@ class Replay:
         - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of the predicted change of a parameter, the actual
           change, and their difference,
         - ``rounding``, ``[S, P]``: bound on the rounding error of the parameter,
-        - ``kept``, ``[S, P]``: number of elements in these norms; the change of the others is determined by the
-          rounding error of their gradient,
+        - ``kept``, ``[S, P]``: number of elements in these norms, which exclude elements whose change is determined by
+          the rounding error of the gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
         - ``clipping``, ``[S]``: factor by which the gradients are scaled in clipping,
         - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed.
@@ -157,7 +157,7 @@ class Replay:
 def _noise(
     probe: Session, weights: Mapping[str, Array], batch: Batch, gradients: Mapping[str, Array], precision: Precision
 ) -> dict[str, float]:
-    """Return the size of the rounding errors of each parameter's gradient, relative to its root mean square.
+    """Return the size of the rounding errors of each parameter's gradient, relative to the gradient's root mean square.
 
     Rounding errors are measured by changing the last bits of the weights. A change may also switch a ReLU, which is not
     a rounding error, so the perturbation with the smallest effect is used. The median excludes elements that depend on

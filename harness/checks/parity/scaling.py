@@ -1,8 +1,8 @@
 """Gradient scaling at fp16. Reduction of a session's loss scale until the gradients are finite.
 
 At fp16, sessions multiply the loss by a scale. A training step whose gradients overflow does not change the weights and
-the optimizer's state, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but those
-that overflowed remain infinite or undefined.
+the optimizer's state, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but
+gradients that overflowed remain infinite or NaN.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Two stages exclude values that are determined by rounding, and report how many values they exclude:
 
 - Adam and RMSProp divide a gradient by its own magnitude, so that a step is ``u(g) = g / (|g| + epsilon)``. An element
-  is compared if changing g by `NOISE` times its rounding error changes u by at most the tolerance.
+  is compared if changing g by `NOISE` times the rounding error of g changes u by at most the tolerance.
 - Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
   Losses are compared up to the last step at which the more accurate backend differs from the float64 reference by at
   most the fraction `HORIZON` of the tolerance.
@@ -14,8 +14,8 @@ Rounding also determines the derivative of a ReLU whose input is zero up to roun
 there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
 backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
 last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in its results estimates the effect of
-rounding. If twice this change, capped at `CEILING`, is larger than the tolerance, it replaces the tolerance. Losses are
-compared up to the step at which twice the change exceeds the tolerance.
+rounding. If twice this change is larger than the tolerance, it is used as the tolerance, up to the limit `CEILING`.
+Losses are compared up to the step at which twice the change exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class _Comparison:
             recipe = self._one.report.spec.recipe
             remark = (
                 f"{excluded / total:.2%} of the scalars are excluded: the rounding error of their gradient determines "
-                f"their step, because {recipe.optimizer} divides the gradient by its own size"
+                f"their step, because {recipe.optimizer} divides the gradient by its magnitude"
             )
         return self._stage("step", errors, remark=remark)
 
@@ -310,7 +310,7 @@ class _Comparison:
     def _bars(self, errors: Any, allowed: Mapping[str, Tolerance]) -> dict[str, float]:
         """Return the tolerance at each location, derived from the effect of rounding on the reference.
 
-        Tolerances are at least those of `allowed`.
+        The tolerances are never smaller than `allowed`.
         """
         bars: dict[str, float] = {}
         for perturbed in self._roundings:
@@ -320,7 +320,8 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the reference's largest change for perturbed last bits of the weights, or 0 if it was not computed."""
+        """Return the largest change in the reference when the last bits of the weights are perturbed, or 0 if it was
+        not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

@@ -1,4 +1,4 @@
-"""The stages that check training: the optimizer against its definition, and the distribution of dropout masks.
+"""Stages that check the training steps, which depend on the optimizer and on dropout masks.
 
 The stage ``optimizer`` compares every replayed step of each backend with the definition of the optimizer in
 `harness.Recipe`. The stage ``dropout`` compares the distributions of losses and gradients over dropout masks.

@@ -24,8 +24,8 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are norm-wise relative, except that those of the stage ``dropout`` are in standard errors. Errors that are
-    not finite are None.
+    Errors are norm-wise relative. In the stage ``dropout``, errors are in units of standard errors. Errors that are not
+    finite are None.
     """
 
     name: str
@@ -59,7 +59,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     wall_s: float
     """Duration of the check, in seconds."""
     spec: RunSpec
-    """Run specification that was checked, with the first of `backends`."""
+    """Run specification that was checked, with the first backend in `backends`."""
     backends: tuple[str, str]
     devices: tuple[str, str]
     reference: str | None
@@ -81,7 +81,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     @property
     def partly(self) -> str:
-        """Reasons why the check covers only a part of the computation, or an empty string if it covers all of it."""
+        """Reasons why the check covers only a part of the computation, or an empty string if the check is complete."""
         return "; ".join(f"{stage.name}: {stage.partly}" for stage in self.stages if stage.partly)
 
     @property
@@ -97,7 +97,8 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
-        """Return the parity mark for a run's record. The run's backend was compared with `backend`."""
+        """Return the result of the check, as stored in a run's record. The run's backend was compared with
+        `backend`."""
         return ParityMark(backend=backend, passed=self.passed, partly=self.partly, error=self.error, verdict=self.key)
 
 

@@ -94,7 +94,7 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
 
 def _content(record: RunRecord) -> str:
-    """Return a digest of everything in a record except its id and its repeat number."""
+    """Return a digest of a record without the run id and the repeat number."""
     plain = msgspec.structs.replace(record, run_id="", repeat=0)
     return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
@@ -111,7 +111,7 @@ def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
 def _renumber(target: Path, runs: Sequence[StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
     """Assign the new repeat numbers to the runs of the target.
 
-    Each of them is renamed twice, because old and new names may overlap.
+    Each run is renamed twice, because old and new names may overlap.
     """
     moved = []
     for run in runs:
@@ -133,7 +133,7 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, merged: Merged) -> None:
-    """Copy a run to the target, and add the files that only its copies contain.
+    """Copy a run to the target, and add files that are only in other copies of the run.
 
     The copy is made in a hidden directory.
     """

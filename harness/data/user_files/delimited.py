@@ -42,7 +42,7 @@ class Record(NamedTuple):
     problem: str = ""
     """Reason why the row is bad, or an empty string for a good row."""
     unclear: bool = False
-    """True if the row's end is not known, because its quotes are not balanced."""
+    """True if the end of the row is not known, because the quotes are not balanced."""
 
 
 def read_delimited(
@@ -215,7 +215,7 @@ class _File:
     def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
         """Return the row that was read from these lines. `cells` is None if the quoting is invalid.
 
-        The returned row ends earlier than `last` if its quoting is invalid.
+        If the quoting is invalid, the returned row ends before `last`.
         """
         spans = last - first > 1
         if cells is not None and not spans and '"' not in self.lines[first]:
@@ -273,7 +273,8 @@ class _File:
         return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
 
     def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
-        """Return the index of the line after the row that starts here, and its cells, or None for invalid quoting."""
+        """Return the index of the line after the row that starts here and the cells of the row, or None if the quoting
+        is invalid."""
         reader = self._reader(start, **dialect)
         try:
             cells = next(reader)
@@ -293,7 +294,8 @@ class _File:
         return line
 
     def _skip_comments(self) -> None:
-        """Skip lines before the header that start with ``#``, unless the last of them has as many cells as the rows."""
+        """Skip lines before the header that start with ``#``. If the last of these lines has as many cells as the rows,
+        it is the header."""
         end = self.start
         while end < len(self.lines) and self.lines[end].startswith("#"):
             end = self._skip_empty(end + 1)

@@ -130,7 +130,7 @@ def _doubts(data: bytes, encoding: str) -> list[str]:
         return []
     word = _telling_word(sample, [encoding, other])
     return [
-        f"the file was read as {encoding} as declared, but it looks like {other} (a word is "
+        f"the file was read as {encoding} as declared, but looks like {other} (a word is "
         f"{word.decode(encoding, 'replace')[:30]!r} or {word.decode(other, 'replace')[:30]!r}, respectively)"
     ]
 
@@ -219,7 +219,8 @@ def _as_utf8(source: str, data: bytes) -> str:
     other = "".join(f", {name} if they mean {text!r}" for text, name in others)
     raise DataError(
         f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if they mean {first!r}{other}, otherwise "
-        "state its encoding, or save the file as UTF-8"
+        "state the encoding of the file,"
+        " or save the file as UTF-8"
     )
 
 

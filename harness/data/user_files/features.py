@@ -97,8 +97,8 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
 def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
     """Return True if the condition holds for most cells.
 
-    All cells are checked only if it holds for some cells of a sample, which consists of the first cells and of others
-    that are evenly distributed.
+    All cells are checked only if the condition holds for some cells of a sample, which consists of the first cells and
+    of evenly spaced cells.
     """
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
@@ -263,7 +263,7 @@ def numbers(
 def categories(
     table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, declared: bool
 ) -> tuple[list[str | None], list[str]]:
-    """Return the category in each row of a column, or None where it is missing, and warnings.
+    """Return the category in each row of a column, with None for missing values, and warnings.
 
     Words such as ``NA`` are categories, unless the user declared that they mean missing values. Unless the column is
     `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several

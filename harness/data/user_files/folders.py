@@ -251,7 +251,8 @@ def check_names(root: Path, tops: Sequence[str]) -> None:
         other = meaning.setdefault(NAMES[top.lower()], top)
         if other != top:
             raise DataError(
-                f"{root}: the folders {other} and {top} both mean the {NAMES[top.lower()]} split; merge them or rename "
+                f"{root}: the folders {other} and {top} are both named after the {NAMES[top.lower()]} split; merge "
+                "them or rename "
                 "one of them"
             )
 

@@ -20,7 +20,7 @@ COLUMNS = 500
 EXACT = 1e-3
 """Relative residual below which the target is practically a linear combination of the features (R2 above 0.999999)."""
 ROUNDED = 0.6
-"""Largest residual, in units of the target's last decimal place, of a linear combination that was rounded."""
+"""Maximum residual of a rounded linear combination, in units of the target's last decimal place."""
 DISTINCT = 20
 """Minimum number of distinct values for testing whether a rounded target is a linear combination."""
 FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
@@ -51,7 +51,7 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
             if counts or shuffled:
                 why = f"its values are consecutive numbers{' in another order' * shuffled}"
             found.append(
-                f"feature column {name!r} seems to contain row numbers ({why}), which are not informative for "
+                f"feature column {name!r} seems to contain row numbers ({why}), which say nothing about "
                 f"other rows; leave "
                 "it out with --feature-columns"
             )
@@ -127,7 +127,8 @@ def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
 
 
 def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
-    """Return whether `y` is a linear combination of the columns, up to rounding, and which columns it needs."""
+    """Return whether `y` is a linear combination of the columns up to rounding, and a mask of the columns with non-zero
+    weights."""
     none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
         return False, none
@@ -197,7 +198,8 @@ def check_ranges(source: str, columns: Mapping[str, Numbers]) -> None:
 
 
 def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -> list[str]:
-    """Return warnings about features that are constant in the training split, and about categories that it lacks."""
+    """Return warnings about features that are constant in the training split, and about categories that occur only in
+    other splits."""
     train = parts["train"]
     constant = [name for name, values in features.items() if _is_constant(values[train])]
     constant += [name for name, cells in categories.items() if len({cells[row] for row in train}) == 1]
@@ -248,8 +250,9 @@ def extremes(columns: Mapping[str, Numbers]) -> list[str]:
                 )
             elif gap > 1000 * FAR * extent:
                 found.append(
-                    f"column {name!r}: the value {value:g} is so far from all others that they become equal after "
-                    "standardization; correct or remove it"
+                    f"column {name!r}: the value {value:g} is so far from all other values that these become equal "
+                    "after standardization;"
+                    " correct or remove it"
                 )
     return found
 

@@ -101,8 +101,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
             alpha, extrema = layer.getchannel("A").getextrema(), image.getextrema()
             if np.min(alpha) < 255 and not np.ptp(extrema, axis=-1).any():
                 raise UnreadableError(
-                    "nothing is visible on a white background, which replaces transparent parts; save it without "
-                    "transparency"
+                    "nothing is visible on a white background, which replaces transparent parts; save the image "
+                    "without transparency"
                 )
         else:
             image = image.convert("RGB")
@@ -180,7 +180,7 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
         if not np.isfinite(waveform).all():
             raise UnreadableError("the recording has samples that are not finite")
         if np.abs(waveform).max() < CANCELED * np.abs(channels).max():
-            raise UnreadableError("its channels cancel each other when they are averaged; save it with one channel")
+            raise UnreadableError("its channels cancel each other when averaged; save the recording with one channel")
     return waveform.clip(-1, 1), int(rate_hz)
 
 

@@ -230,7 +230,8 @@ class Finding:
 
 
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
-    """Return the notation of the numbers in a column, or None if no text in it is a number in another notation.
+    """Return the notation of the numbers in a column, or None if no cell is a number in another notation than the
+    declared one.
 
     A column in which all numbers have the same unit or currency, or in which negative numbers are marked in another
     way, is unambiguous. Decimal and thousands separators are never guessed.

@@ -24,9 +24,9 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
     split."""
     time_column: str | None = None
-    """Column with the date, time or number by which the rows are ordered. The last rows form the test split, the rows
-    before them the validation split; rows with the same time stay together. This option cannot be combined with a split
-    or group column."""
+    """Column with the date, time or number by which the rows are ordered. The last rows form the test split, and the
+    rows before the test split form the validation split. Rows with the same time are kept in the same split. This
+    option cannot be combined with a split or group column."""
     date_format: str | None = None
     """Format of dates that are not ISO 8601, in the notation of Python's ``strptime``, such as ``%d/%m/%Y``."""
     encoding: str | None = None
@@ -48,7 +48,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     test_share: float = 0.2
     """Fraction of all rows that form the test split, if it is drawn."""
     sha256: str = ""
-    """SHA-256 digest of the content. The digest is part of the run's key. If empty, it is computed."""
+    """SHA-256 digest of the content. The digest is part of the run's key. An empty digest is computed."""
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):
@@ -77,7 +77,7 @@ class TextOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     """Options for text."""
 
     text_column: str | None = None
-    """Column with the text. If None, it is inferred."""
+    """Column with the text. If None, the option is inferred."""
 
 
 class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,8 +95,8 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. An empty string if there is no
     separator."""
     missing_values: tuple[str, ...] = ()
-    """Words that mean a missing value in every feature column, in addition to those of numeric columns (``NA``, ``?``
-    and others). Letter case is ignored."""
+    """Words that mean a missing value in every feature column. In numeric columns, ``NA``, ``?`` and similar words
+    always mean a missing value. Letter case is ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,12 +114,12 @@ class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     path_column: str | None = None
     """Column of the metadata file that contains the file paths, relative to the metadata file.
 
-    If None, it is inferred.
+    If None, the option is inferred.
     """
     class_level: int | None = None
     """Level of the class folders:
 
-    1 for the folders in the given folder, 2 for the folders inside these. If None, it is inferred.
+    1 for the folders in the given folder, 2 for the folders inside these. If None, the option is inferred.
     """
 
     def __post_init__(self) -> None:
@@ -156,7 +156,7 @@ def _check_date_format(text: str) -> None:
     except ValueError:
         raise ValueError(f"date_format {text!r} is not a format of strptime, such as %d/%m/%Y") from None
     if (parsed.year, parsed.month) != (2021, 11):
-        raise ValueError(f"date_format {text!r} has no year or no month; it is a format such as %d/%m/%Y")
+        raise ValueError(f"date_format {text!r} has no year or no month; use a format such as %d/%m/%Y")
 
 
 def _check_encoding(name: str) -> None:

@@ -1,5 +1,5 @@
-"""Assignment of rows to training, validation and test splits. Splits are given, or drawn deterministically from a
-seed."""
+"""Assignment of rows to training, validation and test splits. Splits are specified by the user, or drawn
+deterministically from a seed."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
 def _draw(
     rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
 ) -> tuple[Index, Index]:
-    """Return the rows to keep and the drawn rows, which make up about the fraction `share` of `rows`.
+    """Draw about the fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are kept. If `groups` is given,
     whole groups are drawn.

@@ -99,7 +99,9 @@ class Scorer:
         for name in names:
             values[name] = self._value(name, targets, outputs)
             if digest({"targets": targets, "outputs": outputs}) != before:
-                raise PluginError(f"the metric {name!r} changed its targets or outputs; copy them before changing them")
+                raise PluginError(
+                    f"the metric {name!r} changed its targets or outputs; copy the arrays before changing them"
+                )
             if msgspec.json.encode(self._info) != info:
                 raise PluginError(
                     f"the metric {name!r} changed the description of the data, which is stored in records"

@@ -45,7 +45,7 @@ def embedded_json(value: Any) -> str:
 def cleaned(value: Any) -> Any:
     """Return plain data with all strings cleaned of characters that are not allowed in XML 1.0, such as controls.
 
-    `vl_convert` ends the process if a text to draw contains such a character.
+    Such a character in a plot would make `vl_convert` terminate the process.
     """
     if isinstance(value, str):
         return clean(value).replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")

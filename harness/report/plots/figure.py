@@ -95,8 +95,8 @@ def unchecked() -> Iterator[None]:
 def figure(report: Report, name: str, suffix: str) -> bytes:
     """Return the contents of a file with this suffix that contains one plot for all panels of a report.
 
-    Raises `harness.UnknownNameError` for an unknown plot, and `harness.UsageError` if the suffix is unknown or the runs
-    do not have the data for the plot.
+    Raises `harness.UnknownNameError` if the plot is unknown, and `harness.UsageError` if the suffix is unknown or the
+    runs do not have the data for the plot.
     """
     if name not in PLOTS:
         raise UnknownNameError("plot", name, PLOTS)

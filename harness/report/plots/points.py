@@ -138,7 +138,7 @@ def curves(panel: Panel) -> Points:
 
 
 def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
-    """Return a validation score that all runs reach, and the training time that each row needs to reach it.
+    """Return a validation score that all runs reach, and the training time of each row until this score is reached.
 
     The score is the worst of the best scores of the runs. Returns None and no points if fewer than two rows have
     learning curves, or if it is not known whether higher scores are better.

@@ -237,7 +237,7 @@ def _arrays(run: StoredRun) -> tuple[dict[str, Any], str]:
         arrays = stored(run)
     except RecordError as error:
         return {}, str(error)
-    missing = "The raw samples of this run were not saved, so the plots that need them are missing."
+    missing = "The raw samples of this run were not saved, so the plots that require raw samples are missing."
     return arrays, "" if arrays else missing
 
 

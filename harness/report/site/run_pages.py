@@ -44,7 +44,8 @@ class Page(Struct, frozen=True):
 
     address: str
     run: str
-    """Directory of the run. Reading the record again is much cheaper than sending it to another process."""
+    """Directory of the run. Reading the record in a child process is much faster than sending the record to this
+    process."""
     command: str
 
 

@@ -461,7 +461,8 @@ def test_requested_metric_without_values_is_a_usage_error_with_the_reason(tmp_pa
     done = invoke(base, new, "--metric", metric)
     assert done.exit_code == 2
     assert (
-        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value for it" in done.stderr
+        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value of this metric"
+        in done.stderr
     )
 
 
