@@ -239,8 +239,8 @@ def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMet
     """Return the relative half-width of the ratio of two means over pairs of runs, or None if the runs are not paired.
 
     Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
-    s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs: the delta method for
-    the ratio of two means (Cochran 1977, Sampling Techniques, section 6.4).
+    s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs. This is the delta
+    method for the ratio of two means (Cochran 1977, Sampling Techniques, section 6.4).
     """
     ours, theirs = (_by_run(records, metric) for records in (group, base))
     if ours.keys() != theirs.keys() or len(ours) < 2:

@@ -61,7 +61,8 @@ def _dataset_key(record: RunRecord) -> str:
 def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, filling in the device of runs that failed before selecting one.
 
-    Such a run is assigned the device of the other runs with its setting, if all of them ran on the same device.
+    A run without a selected device is assigned the device of the other runs with the same setting, if these ran on one
+    device.
     """
     if all(record.spec.device != "auto" for record in records):
         return list(records)

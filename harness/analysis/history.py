@@ -64,7 +64,7 @@ class History(Struct, frozen=True, kw_only=True):
 def histories(
     runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = (), *, price_per_hour: float | None = None
 ) -> list[History]:
-    """Return the histories of these runs, ordered by their first runs.
+    """Return the histories of these runs, ordered by the start of the first run.
 
     If `metrics` is empty, the metrics in `DEFAULT_METRICS` are included if the runs have them. `price_per_hour` is the
     price of the machine, from which the costs per million samples are computed. Raises `harness.UsageError` if a metric

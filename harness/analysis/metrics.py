@@ -131,10 +131,10 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
-    The duration of such a step depends mainly on the solver, so its rate is not comparable to that of steps on batches.
-    Older records do not state how the model was trained. For these records, the model is assumed to have been fitted in
-    one call if there was one step per epoch although the training split has several batches. If the split has only one
-    batch, models without canonical weights are assumed to have been fitted in one call.
+    The rates of these steps are not comparable to rates of steps on batches, because their duration depends mainly on
+    the solver. Older records do not state how the model was trained. For these records, the model is assumed to have
+    been fitted in one call if there was one step per epoch although the training split has several batches. If the
+    split has only one batch, models without canonical weights are assumed to have been fitted in one call.
     """
     outcome = success(record)
     if outcome.speed.by_steps is not None:
@@ -432,7 +432,7 @@ def comparable(
 
 
 def unranked_note(names: Iterable[str]) -> str:
-    """Return a note on metrics whose direction is not known, for reports."""
+    """Return a note for reports about metrics whose direction is not known."""
     return (
         f"{', '.join(names)}: not ranked, because it is not known whether higher values are better; the records do not "
         "state it and no loaded plugin provides the metric, or the records disagree."

@@ -41,7 +41,7 @@ class Cell:
     """A value in a table. `value` and `ci95` are exact; `shown` and `shown_ci95` are rounded strings."""
 
     value: str | int | float | None
-    """String, count or mean, or None if the value is missing."""
+    """A string, a count or a mean, or None if the value is missing."""
     ci95: float | None = None
     """Half-width of the 95% confidence interval, or None if there is no interval."""
     flagged: bool = False

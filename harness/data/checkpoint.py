@@ -40,7 +40,7 @@ def locate(name: str) -> Pretrained:
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
     used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in
-    another format or type; the message names the files and what to do.
+    another format or type. The message names the files and states what to do.
     """
     folder = Path(name)
     revision = ""

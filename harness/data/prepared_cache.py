@@ -1,10 +1,10 @@
 """On-disk cache of prepared splits, so that runs can reuse data that an earlier run prepared.
 
 An entry is a folder that contains ``.npy`` files and a ``meta.json``. The name of the folder consists of two digests.
-The first covers the raw data and the names and options of the dataset and the task; the second covers the code and
-packages that prepared the data. Entries are created atomically. Checksums of the arrays and of ``meta.json`` are
-verified when a process first uses an entry, and damaged entries are replaced. Data embedded in a package are not
-cached, because they have no declared digest.
+The first digest identifies the raw data and the names and options of the dataset and the task. The second digest
+identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays and of
+``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in a
+package are not cached, because they have no declared digest.
 """
 
 from __future__ import annotations

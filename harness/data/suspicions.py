@@ -92,7 +92,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
         if shared:
             found.append(
                 f"{shared:,} of {len(digests[name]):,} {name} examples also occur in the training split after "
-                "preparation, so that the score rewards memorizing them"
+                "preparation, so that a model can score well by memorizing these examples"
             )
     return found
 
@@ -125,7 +125,8 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 
 
 def _constant(name: str, split: Split) -> list[str]:
-    """Return a sentence about each input with examples whose values are all equal, such as silence or a blank image.
+    """Return a sentence about each input for which some examples have only equal values, such as silence or a blank
+    image.
 
     Only inputs with at least 16 numbers per example are checked, because few numbers may be equal by chance. Integer
     token ids are checked by the task, which knows their meaning.
@@ -152,6 +153,7 @@ def majority(targets: NDArray[Any], label_names: Sequence[str]) -> list[str]:
         return []
     label = label_names[int(counts.argmax())] if label_names else str(int(counts.argmax()))
     return [
-        f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting it scores an "
-        f"accuracy of {share:.3f}; compare f1_macro as well"
+        f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting this class gives "
+        "an accuracy of"
+        f" {share:.3f}; compare f1_macro as well"
     ]

@@ -90,8 +90,8 @@ class NvmlDevice:
     def use(self) -> GpuUse:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the process IDs of the host, which this process cannot know. In this case,
-        this process is one of the processes that have appeared since its CUDA context was created. If several processes
+        In a container, the driver may report the process IDs of the host, which this process cannot know. This process
+        is then found among the processes that have appeared since the CUDA context was created. If several processes
         have appeared before the first call, the memory of this process is unknown until the other processes have ended,
         but the number of other processes is exact.
         """

@@ -38,7 +38,7 @@ def warmup(rates: Array) -> int:
     """Return the number of warm-up windows before the steady state, which is at most half of all windows.
 
     According to the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error
-    of the mean over the remaining windows, which is their sum of squared deviations divided by (n - d)^2.
+    of the mean over the remaining windows. This is the sum of squared deviations divided by (n - d)^2.
     """
     n = len(rates)
     if n < 4:

@@ -113,7 +113,7 @@ def _student(value: float, standard_error: float, freedom: float, confidence: fl
 def of_hits(base: Array, new: Array, confidence: float) -> Effect:
     """Return the difference between two accuracies over the same examples, with a paired confidence interval.
 
-    `base` and `new`, float ``[N]``, are 1 for the examples that each model predicted correctly and 0 for the others.
+    `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly, and 0 for other examples.
     The interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted
     correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). The interval is extended to zero if
     McNemar's exact test is not significant (McNemar 1947, Psychometrika 12, 153-157). The result applies to these two

@@ -58,7 +58,7 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
 def find_each(
     texts: Sequence[str], results: Path, catalog: Callable[[], Catalog], *, strict: bool = False
 ) -> list[list[StoredRun]]:
-    """Return the runs that each text refers to; see `find`. The directory `results` is read once for all run ids."""
+    """Return the runs that each text refers to, as in `find`. The directory `results` is read once for all run ids."""
 
     @cache
     def with_names() -> list[StoredRun]:

@@ -99,7 +99,7 @@ def _samples(subject: Subject) -> Result:
 
 
 def _lengths(arrays: Any) -> list[str]:
-    """Return a description of each pair of arrays whose lengths differ although they describe the same items."""
+    """Return a description of each pair of arrays that must have the same length but do not."""
     pairs = (
         ("train_window_steps", "train_window_s"),
         ("sampling_window_steps", "sampling_window_s"),
@@ -134,7 +134,7 @@ def _weights(subject: Subject) -> Result:
 
 
 def has_same_plugins(subject: Subject) -> bool:
-    """Return whether the run's plugins are installed here with the same code."""
+    """Check that the run's plugins are installed with the same code."""
     refs = subject.record.provenance.plugins
     return all(ref.code_digest for ref in refs) and refs == [
         with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)

@@ -62,7 +62,7 @@ def _details(subject: Subject) -> Result:
     """Compare the details of the scores, which older records lack or contain as computed with another method."""
     if subject.is_old:
         raise NotCheckedError(
-            "the record is from a version that did not record these details or computed them in another way"
+            "the record was written by a version that did not record these details or computed the details differently"
         )
     recorded, arrays = subject.outcome.scores, subject.samples
     test = arrays["test_targets"], arrays["test_outputs"]
@@ -90,7 +90,7 @@ def _slices(subject: Subject) -> Result:
     for group in dict.fromkeys(one.group for one in slices):
         members = [one for one in slices if one.group == group]
         if sum(one.support for one in members) != examples or len({one.value for one in members}) != len(members):
-            problems.append(f"the slices by {group} do not contain each of {examples} examples once")
+            problems.append(f"the slices by {group} do not contain each of {examples} examples exactly once")
     return Result(problems, f"{len(slices)} slices")
 
 

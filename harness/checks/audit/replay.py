@@ -342,7 +342,8 @@ class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
-    """Return a finding for each of `CHECKS`. If the child could not perform a check, its finding gives the reason."""
+    """Return a finding for each check in `CHECKS`. If the child process could not perform a check, the finding contains
+    the reason."""
     findings: list[Finding] = []
     try:
         spec = run.record.spec

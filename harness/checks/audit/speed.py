@@ -286,7 +286,7 @@ def _phases(subject: Subject) -> Result:
 
 
 def _energy(subject: Subject) -> Result:
-    """Check that energies and powers agree with the durations of the steady states."""
+    """Check that energy and power are consistent with the duration of each steady state."""
     speed, energy, problems = subject.outcome.speed, subject.outcome.energy, []
     for name, use in (("cpu", energy.cpu), ("gpu", energy.gpu)):
         if use is None:

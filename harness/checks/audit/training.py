@@ -25,7 +25,8 @@ def batch_size(subject: Subject) -> int:
     by_steps = subject.outcome.speed.by_steps if backend is None else backend.value.trains_by_steps
     if by_steps is None:
         raise NotCheckedError(
-            f"the record does not state how the backend {subject.spec.backend!r} trains, and the backend is not installed"
+            f"the record does not state how the backend {subject.spec.backend!r} "
+            "trains, and this backend is not installed"
         )
     return min(subject.spec.recipe.batch_size, examples) if by_steps else examples
 

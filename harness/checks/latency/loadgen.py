@@ -144,7 +144,7 @@ def _measured(detail: Path, settings: Settings, seconds: float, queries: int) ->
                 errors.append(str(entry["value"]))
     rate = logged.get("result_samples_per_second")
     total = queries * settings.samples_per_query
-    if rate is not None:  # the ``offline`` scenario has a single query, whose number of samples LoadGen chooses
+    if rate is not None:  # in the ``offline`` scenario, LoadGen chooses the size of the single query
         total = int(logged["effective_samples_per_query"])
         seconds = total / float(rate)
     valid = logged.get("result_validity") == "VALID"

@@ -1,5 +1,5 @@
-"""The parent process of a parity check. It runs the computations of both backends in child processes and compares the
-results."""
+"""The parent process of a parity check. The parent process runs the computations of both backends in child processes
+and compares the results."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 DROPOUT = 0.1
 """Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
 STEP_RATE = 0.1
-"""Minimum learning rate for the single step that is compared. With a typical rate, a step changes a parameter by a
-thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
+"""Minimum learning rate for the single step that is compared. At a typical rate, a step changes a parameter by about
+0.1%, so rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
 ``a g / sqrt(0.01 g^2)``, is ten times as large. At the full rate, the step would move probe weights from 1 to 0 and
 leave only rounding errors."""
 EXAMPLES = 8

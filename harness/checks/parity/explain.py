@@ -111,7 +111,7 @@ def _loss(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"training losses {_differ(stage)} while logits in evaluation mode agree. Check what training mode does "
         "differently (batch statistics, dropout that a rate of 0 does not disable), the loss (label smoothing), and "
-        "the batch (an example with the target of another)"
+        "the batch (an example with the target of another example)"
     )
 
 
@@ -134,8 +134,8 @@ def _step(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"the running statistics `{stage.where}` {_differ(stage)} after one step while the gradients agree: their "
-        "momentum differs, or one backend uses the biased variance of the batch and the other the unbiased variance"
+        f"the running statistics `{stage.where}` {_differ(stage)} after one step while the gradients agree: check "
+        "the momentum, and whether both backends use the unbiased variance of the batch"
     )
 
 
@@ -203,8 +203,8 @@ def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps) while a single step agrees: "
         f"state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, running "
-        "statistics, learning rate), or the training amplifies rounding errors, in which case both backends are about "
-        "equally far from float64"
+        "statistics, learning rate), or the training amplifies rounding errors. In the latter case, both backends "
+        "are about equally far from float64"
     )
 
 

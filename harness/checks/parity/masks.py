@@ -42,13 +42,13 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component along the gradient without dropout, as a fraction of this gradient: sensitive to missing rescaling."""
+    """Component along the gradient without dropout, as a fraction of this gradient. It detects missing rescaling."""
     NORM = 1
-    """Logarithm of the 2-norm: sensitive to rescaling and to the rate."""
+    """Logarithm of the 2-norm. It detects a wrong rescaling or dropout rate."""
     DEVIATION = 2
     """Logarithm of the distance from the gradient without dropout, that is, of the standard deviation."""
     SPREAD = 3
-    """Logarithm of the ratio of the 1-norm to the 2-norm: sensitive to the fraction of zeros."""
+    """Logarithm of the ratio of the 1-norm to the 2-norm. It detects a wrong fraction of zeros."""
 
 
 class Difference(NamedTuple):
@@ -136,7 +136,7 @@ def compare_masks(one: Mapping[str, Array], other: Mapping[str, Array]) -> Diffe
 
 
 def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[tuple[str, Array, Array]]:
-    """Yield a description and both samples of each statistic."""
+    """Yield the description of each statistic and its samples from both backends."""
     for name in ("loss", "step loss"):
         if name in one and name in other:
             middle = np.median(np.concatenate([one[name], other[name]]))
@@ -160,7 +160,8 @@ def _repeated(losses: Array) -> Array:
 
 
 def _products(losses: Array) -> Array:
-    """Return the products of successive standardized losses, whose mean is 0 if the masks are independent."""
+    """Return the products of successive standardized losses. The mean of the products is 0 if the masks are
+    independent."""
     scale = losses.std()
     standard = (losses - losses.mean()) / scale if scale else np.zeros_like(losses)
     return np.asarray(standard[1:] * standard[:-1])

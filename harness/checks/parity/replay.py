@@ -116,7 +116,7 @@ class Replay:
 
     @property
     def lost(self) -> bool:
-        """True if weights, gradients or losses became infinite or undefined, so that not all steps were predicted."""
+        """True if weights, gradients or losses became infinite or NaN, so that not all steps were predicted."""
         return self._lost
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:

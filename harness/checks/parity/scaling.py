@@ -1,7 +1,7 @@
 """Gradient scaling at fp16. Reduction of a session's loss scale until the gradients are finite.
 
-At fp16, sessions multiply the loss by a scale. A training step whose gradients overflow does not change the weights and
-the optimizer's state, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but
+At fp16, sessions multiply the loss by a scale. If the gradients overflow, a training step leaves the weights and the
+optimizer's state unchanged, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but
 gradients that overflowed remain infinite or NaN.
 """
 

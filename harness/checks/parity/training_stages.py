@@ -23,7 +23,7 @@ Array = NDArray[Any]
 EXCLUDED = 0.1
 """Largest fraction of elements that may be excluded in the stage ``optimizer``.
 
-If more are excluded, the check is partial.
+If a larger fraction is excluded, the check is only partial.
 """
 _RESOLVED = 0.1
 """Largest rounding error of a parameter, relative to its change, for which a step counts as compared."""

@@ -108,15 +108,15 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
-    The digest covers the description of the data, and the spec without the backend, the seed, the number of epochs, the
-    measurement protocol, and the options and location of the data.
+    The digest includes the description of the data and the spec, but not the backend, the seed, the number of epochs,
+    the measurement protocol, and the options and location of the data.
     """
     values = msgspec.to_builtins(spec)
     for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
     del values["recipe"]["epochs"]
     described = msgspec.to_builtins(data)
-    for name in ("warnings", "splits"):  # these fields do not affect the computation
+    for name in ("warnings", "splits"):  # exclude fields that do not affect the computation
         del described[name]
     return _digest([values, described])
 

@@ -54,7 +54,7 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
     Runs with equal records, apart from their ids, are the same run. Files of such a run that are missing from `target`,
     such as an audit or saved weights, are added. Repeats of a specification are then numbered in the order in which
     they started, so that the result depends neither on the order of the directories nor on the number of merges. Files
-    in `others` are only read. Links, pipes and devices are not copied.
+    in `others` are not changed. Links, pipes and devices are not copied.
 
     Raises `harness.UsageError` if one of `others` is not a directory, and `harness.RecordError` if a directory cannot
     be read or `target` cannot be written.

@@ -71,7 +71,8 @@ class Columns:
     def infer_by_name(
         self, role: str, names: Sequence[str], fits: Callable[[list[Any]], bool] = lambda cells: True
     ) -> str | None:
-        """Assign the column whose name is in `names` (ignoring case) and whose cells fit, if there is exactly one."""
+        """Assign the column whose name is in `names`, ignoring letter case, and whose cells fit, if there is exactly
+        one such column."""
         candidates = [
             name for name in self.unassigned() if name.strip().lower() in names and fits(self.table.columns[name])
         ]

@@ -53,8 +53,8 @@ class UserDataset(Dataset[UserOptions]):
     - text: ``text``, an object array of str with shape [N].
     - image: ``image``, an object array of uint8 arrays [H, W, C] (C = 1 or 3), which may differ in size.
     - audio: ``waveform``, an object array of float32 arrays [samples] in [-1, 1], and ``sample_rate_hz``, int64 [N].
-    - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates; and
-      ``categories``, an object array of str or None with shape [N, C], if there are categorical columns.
+    - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates. If there are
+      categorical columns, also ``categories``, an object array of str or None with shape [N, C].
 
     Targets are int64 [N], indices of the sorted class names, or float64 [N, T] for regression. Groups are the group
     column and the slice columns, if given.
@@ -340,7 +340,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
         f"({'as declared' if declared else 'the range of the training split'})"
     )
     if clipped:
-        warning += f"; {clipped:,} of them have values outside of it, which were clipped"
+        warning += f"; {clipped:,} of them have values outside of this range, which were clipped"
     if len(unscaled) < len(images):
         others = len(images) - len(unscaled)
         what = "other images have 8 bits and were" if others > 1 else "other image has 8 bits and was"
@@ -362,5 +362,5 @@ def _crowded(values: NDArray[Any], low: float, high: float) -> str:
         return ""
     return (
         f"; 99.8% of the values are between {first:g} and {last:g}, so that little contrast is left: set "
-        "dataset.image_range if the others are outliers"
+        "dataset.image_range if the other values are outliers"
     )

@@ -20,12 +20,12 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 Row = tuple[str, dict[str, Any]]
-"""Position of a row, and its cells by column."""
+"""Position of a row, and the cells of the row by column."""
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""Minimum fraction of the sampled rows that must have the same number of cells to reject a header with another number.
+"""Minimum fraction of the sampled rows with the same number of cells for rejecting a header with a different number.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")

@@ -138,7 +138,7 @@ def _doubts(data: bytes, encoding: str) -> list[str]:
 def candidates(sample: bytes) -> list[str]:
     """Return the common encodings in which nearly all words are legible, best first.
 
-    Encodings that agree on the sample are named once.
+    Of encodings that decode the sample to the same text, only the first is returned.
     """
     found: dict[str, tuple[float, str]] = {}
     for name in COMMON:

@@ -138,7 +138,7 @@ def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool)
         stated = f"a decimal {'comma' if declared.decimal == ',' else 'point'}"
         stated += f" and the thousands separator {declared.thousands!r}" if declared.thousands else ""
         return (
-            f"contains numbers with other separators than the declared ones, {stated} ({cells}, such as "
+            f"contains numbers with separators other than those declared, {stated} ({cells}, such as "
             f"{finding.example!r}); write the numbers of all columns with the same separators, or correct "
             f"dataset.decimal and dataset.thousands{categories}"
         )
@@ -322,7 +322,7 @@ def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advic
     more = f" and {len(rare) - 3} more" if len(rare) > 3 else ""
     raise DataError(
         f"{table.source}: column {column!r} contains {usual}, except for {total:,} of {known:,} cells: {values}{more}; "
-        f"they are not treated as bad rows, because they may be categories: pass {advice}"
+        f"these cells are not treated as bad rows, because they may be categories: pass {advice}"
         f"{_setting('categorical_columns', column)} if the column contains categories, or correct the cells"
     )
 

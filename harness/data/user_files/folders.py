@@ -233,7 +233,7 @@ def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str
 
 
 def _nested(tree: Tree, level: int) -> list[str]:
-    """Return a warning if class folders contain folders, whose names have no effect."""
+    """Return a warning if class folders contain folders, because the names of these folders have no effect."""
     inner = Counter(file.split("/")[level] for file in tree.files if file.count("/") > level)
     if not inner:
         return []

@@ -24,8 +24,8 @@ ROUNDED = 0.6
 DISTINCT = 20
 """Minimum number of distinct values for testing whether a rounded target is a linear combination."""
 FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
-"""Minimum distance of an outlier from all other values, in units of their range; minimum number of equal outliers that
-may stand for a missing value; and minimum number of distinct values in a column for these tests."""
+"""Minimum distance of an outlier from all other values, in units of the range of these values. Minimum number of equal
+outliers that may stand for a missing value. Minimum number of distinct values in a column for these tests."""
 SMALLEST = 1e-100
 """Minimum of the largest absolute value in a column. The squares of much smaller numbers are 0 in double precision."""
 NUMBERED, SHUFFLED = 10, 20
@@ -245,8 +245,9 @@ def extremes(columns: Mapping[str, Numbers]) -> list[str]:
             count, value = int(counts[place]), float(distinct[place])
             if count >= FAR_REPEATED and gap > FAR * extent:
                 found.append(
-                    f"column {name!r}: {count:,} cells are {value:g}, far from all others; if it means a missing "
-                    f"value, pass --set 'dataset.missing_values=[\"{value:g}\"]'"
+                    f"column {name!r}: {count:,} cells are {value:g}, far from all other values; if this value means "
+                    "a missing value, pass"
+                    f" --set 'dataset.missing_values=[\"{value:g}\"]'"
                 )
             elif gap > 1000 * FAR * extent:
                 found.append(

@@ -233,8 +233,8 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     """Return the notation of the numbers in a column, or None if no cell is a number in another notation than the
     declared one.
 
-    A column in which all numbers have the same unit or currency, or in which negative numbers are marked in another
-    way, is unambiguous. Decimal and thousands separators are never guessed.
+    A column in which all numbers have the same unit or currency, or another notation of negative numbers, is
+    unambiguous. Decimal and thousands separators are never guessed.
     """
     texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
     plain = {}

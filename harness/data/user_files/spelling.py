@@ -42,8 +42,8 @@ TRUTHS = frozenset(
 def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
     """Return the names in Unicode Normalization Form C, and a warning if this merged different spellings.
 
-    Canonically equivalent strings are the same text (Unicode Standard Annex 15). File systems and keyboards differ in
-    the form that they use.
+    Canonically equivalent strings are the same text (Unicode Standard Annex 15). File systems and keyboards use
+    different normalization forms.
     """
     result: list[Name] = []
     spellings: dict[str, set[str]] = defaultdict(set)

@@ -26,7 +26,7 @@ of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One cost, for the run in the bundle (``then``) and for the new run (``now``)."""
+    """A cost of the run in the bundle (``then``) and of the new run (``now``)."""
 
     metric: str
     title: str

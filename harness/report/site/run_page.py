@@ -201,7 +201,7 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:
-    """Return names and values as HTML. The HTML is built here because a template would be slower."""
+    """Return names and values as HTML. The HTML is not built by a template, because this would be slower."""
     parts = []
     for title, rows in shown:
         if rows:

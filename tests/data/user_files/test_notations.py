@@ -310,7 +310,7 @@ def test_load_columns_with_different_separators_are_refused_with_the_declared_on
     tmp_path: Path, one: str, other: str, options: dict[str, str]
 ) -> None:
     path = write_csv(tmp_path / "t.csv", {"a": [one] * COUNT, "b": [other] * COUNT, "y": [*range(COUNT)]})
-    with pytest.raises(DataError, match=r"column 'b' contains numbers with other separators than the declared ones"):
+    with pytest.raises(DataError, match=r"column 'b' contains numbers with separators other than those declared"):
         loaded(path, **options)
 
 
