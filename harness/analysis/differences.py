@@ -52,9 +52,8 @@ def described(record: RunRecord) -> dict[str, str]:
 def differences(firsts: list[RunRecord]) -> list[str]:
     """Return a description for each row, with the settings in which it differs from similar rows.
 
-    The settings and machines of rows with the same task, dataset, model, device and precision are compared. If such
-    rows also have the same backend, their package versions are compared too. `firsts` contains one record from each
-    row.
+    The settings and machines of rows with the same task, dataset, model, device and precision are compared. For rows
+    with the same backend, package versions are compared too. `firsts` contains one record from each row.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):

@@ -68,8 +68,8 @@ def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     """Return the files with the weights, and the names of the arrays to read from each file.
 
     If ``model.safetensors`` exists, all of its arrays are read, and the set of names is empty. Otherwise, the files are
-    listed in the index. If the index does not exist either, the result is empty. Raises `harness.UsageError` if the
-    index cannot be read.
+    listed in the index. If there is no index, the result is empty. Raises `harness.UsageError` if the index cannot be
+    read.
     """
     if (folder / WEIGHTS).is_file():
         return {WEIGHTS: frozenset()}

@@ -31,7 +31,7 @@ def read_only_raw(data: RawData) -> RawData:
 
 
 def writable(data: PreparedData) -> PreparedData:
-    """Return prepared data in which arrays that a task took over from `read_only_raw` are writable again.
+    """Return the prepared data with writable arrays, even if the task passed on arrays from `read_only_raw`.
 
     Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
     """

@@ -309,7 +309,7 @@ def _no_cache(subject: Subject, replay: Replay) -> Result:
 
 
 def _digests(actual: str, recorded: str) -> str:
-    return f"the SHA-256 is {actual[:8]} here and {recorded[:8]} in the record"
+    return f"the recomputed SHA-256 is {actual[:8]}, but the record contains {recorded[:8]}"
 
 
 CHECKS: tuple[Check, ...] = (

@@ -42,13 +42,13 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component along the gradient without dropout, as a fraction of this gradient. It detects missing rescaling."""
+    """Component along the gradient without dropout, as a fraction of this gradient, which detects missing rescaling."""
     NORM = 1
-    """Logarithm of the 2-norm. It detects a wrong rescaling or dropout rate."""
+    """Logarithm of the 2-norm, which detects a wrong rescaling or dropout rate."""
     DEVIATION = 2
     """Logarithm of the distance from the gradient without dropout, that is, of the standard deviation."""
     SPREAD = 3
-    """Logarithm of the ratio of the 1-norm to the 2-norm. It detects a wrong fraction of zeros."""
+    """Logarithm of the ratio of the 1-norm to the 2-norm, which detects a wrong fraction of zeros."""
 
 
 class Difference(NamedTuple):

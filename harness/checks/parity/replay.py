@@ -2,8 +2,8 @@
 
 Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each
 step, the second session receives the weights of the first session and computes the gradients. `ReferenceOptimizer`
-computes a predicted step from the gradients, which is compared with the actual step. Since each prediction starts from
-the actual weights, rounding errors do not accumulate, except in the optimizer's state.
+predicts a step from the gradients, and the predicted step is compared with the actual step. Since each prediction
+starts from the actual weights, rounding errors do not accumulate, except in the optimizer's state.
 """
 
 from __future__ import annotations

@@ -21,22 +21,26 @@ class Tolerance(NamedTuple):
     source: str
 
 
-_FORWARD = "sqrt(n) u for sums of several thousand terms in another order (Higham and Mary 2019), over a few layers"
+_FORWARD = "sqrt(n) u, the error of sums of several thousand terms in another order (Higham and Mary 2019), over a "
+"few layers"
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
     "loss": Tolerance(1e-5, "same as for the logits, from which the loss is computed"),
     "gradients": Tolerance(
-        1e-4, "ten times as large as for the logits: twice the depth, and cancellation in sums over the batch"
+        1e-4,
+        "ten times as large as for the logits, because the backward pass is deeper and sums over the batch may cancel",
     ),
     "step": Tolerance(
-        1e-5, "a tenth of that for the gradients: a step is at most about as large as the parameters; the rest is exact"
+        1e-5, "a tenth of that for the gradients, because a step is at most about as large as the parameters"
     ),
-    "statistics": Tolerance(1e-5, "same as for the logits: running statistics are batch means of activations"),
+    "statistics": Tolerance(1e-5, "same as for the logits, because running statistics are batch means of activations"),
     "optimizer": Tolerance(
         1e-4, "same as for the gradients; frameworks also round beta2 to float32, which changes 1 - 0.999 by 1e-5"
     ),
-    "curve": Tolerance(1e-3, "ten times as large as for the gradients: rounding errors grow from step to step"),
-    "trained": Tolerance(1e-2, "ten times as large as for the loss curve: logits change more than their mean loss"),
+    "curve": Tolerance(1e-3, "ten times as large as for the gradients, because rounding errors grow from step to step"),
+    "trained": Tolerance(
+        1e-2, "ten times as large as for the loss curve, because logits change more than their mean loss"
+    ),
 }
 _DEEP = Tolerance(1e-4, f"{_FORWARD}; u = 6e-8; ten times as much for a deep model (over 10 million parameters)")
 _DEEP_PARAMETERS = 10_000_000
@@ -66,5 +70,5 @@ def tolerance(stage: str, precision: Precision, parameters: int) -> Tolerance:
     factor, reason = _SCALE[precision]
     if stage == "optimizer" and precision in _REPLAY:
         factor = _REPLAY[precision]
-        reason = f"the fp32 tolerance times {factor:.0f}: both gradients are computed by the same backend"
+        reason = f"the fp32 tolerance times {factor:.0f}: predicted and actual steps use gradients of the same backend"
     return Tolerance(min(fp32.value * factor, max(CEILING, fp32.value)), reason or fp32.source)

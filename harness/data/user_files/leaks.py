@@ -51,7 +51,7 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
             if counts or shuffled:
                 why = f"its values are consecutive numbers{' in another order' * shuffled}"
             found.append(
-                f"feature column {name!r} seems to contain row numbers ({why}), which say nothing about "
+                f"feature column {name!r} seems to contain row numbers ({why}), which are not informative for "
                 f"other rows; leave "
                 "it out with --feature-columns"
             )

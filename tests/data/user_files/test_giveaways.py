@@ -293,7 +293,7 @@ def test_load_shuffled_row_numbers_are_reported(tmp_path: Path, first: int) -> N
 @pytest.mark.parametrize("name", ["customer_id", "Order ID", "userId", "row_no", "house.nr", "UUID", "key", "orderKey"])
 def test_load_different_integers_in_a_column_named_like_an_identifier_are_reported(tmp_path: Path, name: str) -> None:
     warnings = loaded(table(tmp_path, **{name: SHUFFLED * 3, "y": Y})).warnings
-    assert any(f"column {name!r} seems to number the rows (because of its name)" in text for text in warnings)
+    assert any(f"column {name!r} seems to contain row numbers (because of its name)" in text for text in warnings)
 
 
 @pytest.mark.parametrize("name", ["paid", "grid", "liquid", "piano", "monkey", "width"])
