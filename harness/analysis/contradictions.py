@@ -18,7 +18,7 @@ FACTOR = 2.0
 """Maximum ratio between two durations for the same work, such as the durations of a batch derived from the throughput
 and from the latency."""
 MIN_TRAINING_S = 1.0
-"""Minimum training time, in seconds, for comparing it with the training throughput."""
+"""Minimum training time, in seconds, for a comparison with the training throughput."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
     ("latency_p50_ms", "latency_p99_ms"),

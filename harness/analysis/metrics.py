@@ -334,7 +334,7 @@ QUALITY = RunMetric(
     read=lambda record: success(record).scores.test.get(success(record).scores.primary),
     **_SCORES,
 )
-"""Primary metric of the run's task. `available` fills in its title, unit and direction."""
+"""Primary metric of the run's task. The title, unit and direction are filled in by `available`."""
 REFERENCE = RunMetric(
     "reference",
     "closed form",

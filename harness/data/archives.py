@@ -22,7 +22,8 @@ from harness.errors import DataError, HarnessError
 from harness.records.zip_index import index_problem
 
 EXPANSION = 200
-"""Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
+"""Maximum ratio of extracted size to archive size. The ratio of text rarely exceeds 20, while that of a decompression
+bomb reaches 1000."""
 MIN_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, that is accepted regardless of the size of the archive."""
 MAX_MEMBERS = 1_000_000

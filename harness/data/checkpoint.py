@@ -199,8 +199,9 @@ def _download(name: str) -> Path:
             )
         )
     except LocalEntryNotFoundError:
-        reason = "HARNESS_OFFLINE is set and the checkpoint is not in the cache" if offline() else "the hub cannot "
-        "be reached"
+        reason = "the hub cannot be reached"
+        if offline():
+            reason = "HARNESS_OFFLINE is set and the checkpoint is not in the cache"
         raise UsageError(
             f"the checkpoint {name!r} is not available: {reason}; download it with another tool and pass its folder"
         ) from None

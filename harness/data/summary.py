@@ -52,7 +52,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnInfo, ...]
     """Columns of the user's table, or an empty tuple without a table."""
     sizes: dict[str, dict[str, Spread]]
-    """Sizes of the examples, by the name of the size, such as ``characters``, and by split."""
+    """Sizes of the examples in each split, such as the number of ``characters``, by name and split."""
     targets: dict[str, dict[str, Spread]]
     """For regression, the values of each target by split."""
     info: DataInfo

@@ -21,7 +21,7 @@ _STATUS = Path("/proc/self/status")
 
 
 class GpuUse(NamedTuple):
-    """Use of a GPU at one moment."""
+    """Usage of a GPU at one point in time."""
 
     own_bytes: int | None
     """GPU memory used by this process in bytes, including the CUDA context, or None if unknown."""
@@ -128,7 +128,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
     Drivers report an unknown size as not available or as zero.
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
-    if listed is None:  # supported by drivers older than R510
+    if listed is None:  # drivers older than R510 support only this version
         listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses_v2, handle)
     sizes: dict[int, int | None] = {}
     for process in listed or []:

@@ -68,7 +68,7 @@ def json_text(table: Table) -> str:
 
 
 def _line(fields: list[str]) -> str:
-    """Return a line with a field for each string.
+    """Return a line of a CSV file, with one field for each string.
 
     `csv.writer` does not quote carriage returns, which also end lines.
     """

@@ -68,8 +68,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
-    """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. In
-    this case, the interval is wider, and its confidence level does not hold if the state of the machine changed between
+    """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. If it
+    is False, the interval is wider, and its confidence level does not hold if the state of the machine changed between
     the runs of the two sides."""
 
 
@@ -209,7 +209,7 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, flo
         lambda base, new, confidence: of_pairs(new - base, confidence),
     ),
 }
-"""Functions by metric.
+"""Pairs of functions, by metric.
 
 The first function computes a value for each example from targets and outputs. The second function computes the change
 and its confidence interval from the values of both models.

@@ -129,7 +129,7 @@ class Check:
     A path includes all fields within the field, and ``[]`` stands for any item of a list or dictionary.
     """
     function: Callable[..., Result]
-    """Function that performs the check for a `Subject`. A check that needs repeated parts of the run also receives a
+    """Function that performs the check on a `Subject`. A check that needs repeated parts of the run also receives a
     `Replay`."""
 
     def finding(self, *arguments: Any) -> Finding:

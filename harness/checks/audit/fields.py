@@ -10,7 +10,7 @@ from harness.checks.audit.check import is_part_of
 from harness.records import RunRecord, Success
 
 UNCHECKABLE: dict[str, str] = {
-    "request_key": "removing the key from the record cannot be detected; its value is checked",
+    "request_key": "removing the key from the record cannot be detected; only the value is checked",
     "started_at": "no other field depends on the start time",
     "wall_s": "the duration is measured only once; it must be at least the sum of the phase durations",
     "spec.dataset": "the name of the user's data file, which is not part of the key",

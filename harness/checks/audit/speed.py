@@ -333,5 +333,5 @@ CHECKS = (
         _clock,
     ),
     Check("phases lasted at least as long as their windows", ("outcome.phases_s",), _phases),
-    Check("energy agrees with power", ("outcome.energy.cpu", "outcome.energy.gpu"), _energy),
+    Check("energy and power are consistent", ("outcome.energy.cpu", "outcome.energy.gpu"), _energy),
 )

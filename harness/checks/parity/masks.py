@@ -46,7 +46,7 @@ class Statistic(IntEnum):
     NORM = 1
     """Logarithm of the 2-norm, which detects a wrong rescaling or dropout rate."""
     DEVIATION = 2
-    """Logarithm of the distance from the gradient without dropout, that is, of the standard deviation."""
+    """Logarithm of the distance from the gradient without dropout, which measures the spread over masks."""
     SPREAD = 3
     """Logarithm of the ratio of the 1-norm to the 2-norm, which detects a wrong fraction of zeros."""
 

@@ -36,7 +36,7 @@ _LARGE = 1e18
 
 
 class Replay:
-    """Training of a session, each step of which is predicted with the help of a second session."""
+    """Training of a session, in which each step is predicted with a second session."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Replay:
         parameters: Sequence[Parameter],
         precision: Precision,
     ) -> None:
-        """Set the weights of `trained` to `start`. `recipe` is the one with which the sessions were opened."""
+        """Set the weights of `trained` to `start`. `recipe` is the recipe with which the sessions were opened."""
         self._trained, self._probe = trained, probe
         self._recipe, self._precision = recipe, precision
         self._roundoff = _roundoff(precision)

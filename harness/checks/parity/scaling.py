@@ -34,8 +34,8 @@ class Scaled(NamedTuple):
 def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Scaled:
     """Compute gradients. At fp16, halve the session's loss scale until the gradients are finite.
 
-    The scale is halved by training steps with a learning rate of 0, in which the gradients overflow as well. If the
-    gradients overflow even at the smallest scale, the returned gradients are not finite.
+    The scale is halved by training steps with a learning rate of 0 and gradients that overflow. If the gradients
+    overflow even at the smallest scale, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)
     halvings = 0

@@ -21,8 +21,7 @@ class Tolerance(NamedTuple):
     source: str
 
 
-_FORWARD = "sqrt(n) u, the error of sums of several thousand terms in another order (Higham and Mary 2019), over a "
-"few layers"
+_FORWARD = "sqrt(n) u for sums of several thousand terms in a different order (Higham and Mary 2019), over a few layers"
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
     "loss": Tolerance(1e-5, "same as for the logits, from which the loss is computed"),
@@ -46,11 +45,11 @@ _DEEP = Tolerance(1e-4, f"{_FORWARD}; u = 6e-8; ten times as much for a deep mod
 _DEEP_PARAMETERS = 10_000_000
 
 _SCALE: dict[Precision, tuple[float, str]] = {
-    "fp64": (1e-6, "the fp32 tolerance times 1e-6: u is 1e-16 instead of 6e-8, with a safety margin"),
+    "fp64": (1e-6, "the fp32 tolerance times 1e-6, because u is 1e-16 instead of 6e-8, with a safety margin"),
     "fp32": (1.0, ""),
-    "tf32": (1e3, "the fp32 tolerance times 1000: u of the matrix products is 2^-11, of the rest 2^-24"),
-    "fp16": (1e3, "the fp32 tolerance times 1000: u of the matrix products is 2^-11, of the rest 2^-24"),
-    "bf16": (5e3, "the fp32 tolerance times 5000: u of the matrix products is 2^-8, of the rest 2^-24"),
+    "tf32": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
+    "fp16": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
+    "bf16": (5e3, "the fp32 tolerance times 5000, because u is 2^-8 in matrix products and 2^-24 elsewhere"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}
 """Factors for the stage ``optimizer``, which are a tenth of those for the other stages, because the predicted and the
@@ -60,7 +59,7 @@ CEILING = 0.3
 
 
 def tolerance(stage: str, precision: Precision, parameters: int) -> Tolerance:
-    """Return the tolerance for a stage, for a model with this number of scalar parameters.
+    """Return the tolerance for a stage and a model with the given number of scalar parameters.
 
     The tolerance for ``inputs`` and ``weights`` is 0, because they must be exact.
     """

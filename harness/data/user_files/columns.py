@@ -79,7 +79,7 @@ class Columns:
         return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
     def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` unless exactly one column
+        """Assign the only column without a role whose cells fit. Raises `harness.UsageError` unless exactly one column
         fits."""
         candidates = [name for name in self.unassigned() if fits(self.table.columns[name])]
         if len(candidates) != 1:
@@ -91,11 +91,11 @@ class Columns:
         return self._infer(role, candidates[0])
 
     def unassigned(self) -> list[str]:
-        """Return the columns that have no role yet."""
+        """Return the columns without a role."""
         return [name for name in self.table.columns if name not in self._assigned]
 
     def infer_rest(self, role: str) -> list[str]:
-        """Assign all columns that have no role yet."""
+        """Assign all columns without a role."""
         names = self.unassigned()
         self._assigned.update(names)
         self.guessed.append(role)
@@ -158,8 +158,8 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
 def words(table: Table, column: str, what: str, problems: Problems) -> list[str]:
     """Return the labels, paths or groups in a column as strings.
 
-    Cells from JSONL and Parquet files are typed. All cells in a column must have its most frequent type: string,
-    integer or boolean. Rows with a missing value or another type are added to `problems`.
+    Cells from JSONL and Parquet files are typed. All cells in a column must have the same type: string, integer or
+    boolean. Rows with a missing value or another type are added to `problems`.
     """
     cells = [
         int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in table.columns[column]

@@ -44,8 +44,8 @@ PARTS = ("year", "month", "day", "weekday", "hour")
 
 
 def parsed(cell: Any, form: str | None, *, digits: bool = False) -> datetime | time | None:
-    """Return a date or time of day, or None if the cell is neither. `form` is a ``strptime`` format that is accepted in
-    addition to ISO 8601.
+    """Return the date or time of day in a cell, or None if the cell contains neither. `form` is a ``strptime`` format
+    that is accepted in addition to ISO 8601.
 
     If `digits` is true, numbers such as 20210304 are treated as dates.
     """
@@ -130,7 +130,7 @@ def _hour(value: datetime | time) -> float:
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
     """Return True if the cells are times in ascending or descending order, with at least three distinct times.
 
-    `numbers` contains the cells as numbers, if they are numbers. Up to 5,000 cells, evenly distributed, are compared.
+    `numbers` contains the cells as numbers, if they are numbers. At most 5,000 evenly spaced cells are compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]

@@ -21,7 +21,7 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 MAX_CATEGORIES = 12
-"""Maximum number of categories of a column that the description of the data lists."""
+"""Maximum number of categories of each column in the description of the data."""
 
 
 @dataclass
@@ -106,7 +106,8 @@ class Examples:
 
 
 def spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
-    """Return the names in composed form, and add warnings about spellings that were merged or that look alike."""
+    """Return the names in Unicode Normalization Form C, and add warnings about spellings that were merged or that look
+    alike."""
     unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
     warnings += [*unified[1], *spelling.lookalikes(unified[0], what), *spelling.mixed_truths(unified[0], what)]
     return unified[0]

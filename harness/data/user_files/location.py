@@ -41,5 +41,5 @@ def is_metadata(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether to skip a file or folder, such as one created by a file manager or notebook."""
+    """Return whether to skip a file or folder, such as the files that file managers and notebooks create."""
     return name.startswith((".", "__MACOSX"))

@@ -48,7 +48,8 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     test_share: float = 0.2
     """Fraction of all rows that form the test split, if it is drawn."""
     sha256: str = ""
-    """SHA-256 digest of the content. The digest is part of the run's key. An empty digest is computed."""
+    """SHA-256 digest of the content. The digest is part of the run's key. If it is an empty string, the digest is
+    computed."""
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):
@@ -77,7 +78,7 @@ class TextOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     """Options for text."""
 
     text_column: str | None = None
-    """Column with the text. If None, the option is inferred."""
+    """Column with the text. If None, the column is inferred."""
 
 
 class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,12 +115,12 @@ class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     path_column: str | None = None
     """Column of the metadata file that contains the file paths, relative to the metadata file.
 
-    If None, the option is inferred.
+    If None, the column is inferred.
     """
     class_level: int | None = None
     """Level of the class folders:
 
-    1 for the folders in the given folder, 2 for the folders inside these. If None, the option is inferred.
+    1 for the folders in the given folder, 2 for the folders inside these. If None, the level is inferred.
     """
 
     def __post_init__(self) -> None:

@@ -48,7 +48,7 @@ class Table:
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
-    """Split folder of each row, for the metadata files of split folders, or an empty list for a single file."""
+    """Split folder of each row if the rows are from metadata files of split folders, otherwise an empty list."""
     warnings: list[str] = field(default_factory=list)
     """Sentences about rows and cells that were ignored or changed."""
 

@@ -25,8 +25,8 @@ class Scorer:
     """Scorer for model outputs on data described by `info`.
 
     For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``.
-    Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays are the same as for the
-    metric functions, except that regression targets and outputs may be standardized.
+    Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays have the types that
+    metric functions take, except that regression targets and outputs may be standardized.
 
     Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes the arrays, which
     would affect other scores and the stored predictions, or if it returns anything but a number or None.

@@ -23,7 +23,7 @@ from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
-"""Points with the same names. The type is a tuple because altair copies lists whenever a chart is modified."""
+"""Points that have the same fields. The type is a tuple because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
