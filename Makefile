@@ -75,8 +75,9 @@ published: $(READY)  ## execute the missing runs that reproduce published result
 	$(BIN)/python -m benchmarks.published run
 	$(BIN)/python -m benchmarks.published table
 
-schema: $(READY)  ## write docs/reference/record.schema.json
+schema: $(READY)  ## write the JSON Schemas in docs/reference
 	$(BIN)/python -c 'from harness.records.store import record_schema; print(record_schema())' > docs/reference/record.schema.json
+	$(BIN)/python -c 'from harness.plan.suite import schema; print(schema())' > docs/reference/suite.schema.json
 
 clean:  ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, median
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from harness.measure.steady import median_interval
 Array = NDArray[Any]
 Bounds = dict[str, tuple[float, float]]
 METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
+SHARES = ((1.0, 1.0), (0.9, 0.9), (0.6, 0.6), (0.3, 0.3), (0.98, 0.6), (0.999, 0.9), (0.999, 0.5), (0.6, 0.98))
+"""Accuracies of frequent and of rare classes."""
 ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "normal": lambda rng, n: rng.standard_normal(n),
     "Laplace": lambda rng, n: rng.laplace(size=n),
@@ -113,15 +115,20 @@ def proportion(n: int, accuracy: float) -> Case:
     return Case(f"accuracy {accuracy:g}", n, {"accuracy": accuracy}, draw)
 
 
-def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case:
+def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mistaken_for_first: bool = False) -> Case:
     """Return a case with a fixed number of examples in each class, and with the same kind of error for all of them.
 
     `accuracy` is the probability that an example of a class is predicted correctly. Otherwise, each of the other
-    classes is predicted with the same probability. The true scores are those of an infinite test split with the same
-    fractions of classes.
+    classes is predicted with the same probability or, if `mistaken_for_first` is True, the first class is predicted
+    (for the first class, the last). The true scores are those of an infinite test split with the same fractions of
+    classes.
     """
     number, n = len(counts), sum(counts)
-    chances = np.array([np.full(number, (1 - share) / (number - 1)) for share in accuracy])
+    wrong = 1 - np.array(accuracy)
+    chances = np.repeat(wrong[:, None] / (number - 1), number, axis=1)
+    if mistaken_for_first:
+        chances[:] = 0.0
+        chances[:, 0], chances[0, -1] = wrong, wrong[0]
     np.fill_diagonal(chances, accuracy)
     limits, targets = chances.cumsum(axis=1), np.repeat(np.arange(number), counts)
     joint = chances * np.array(counts)[:, None] / n
@@ -136,6 +143,25 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float]) -> Case
     return Case(name, n, dict(zip(METRICS, map(float, values), strict=True)), draw)
 
 
+def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, mistaken_for_first: bool) -> Case:
+    """Return a case with about `n` examples, of which a fraction belongs to the rarer half of the classes.
+
+    `shares` are the accuracies of the frequent and the rare classes.
+    """
+    few = number // 2
+    frequent, seldom = (max(1, round(n * part)) for part in ((1 - fraction) / (number - few), fraction / few))
+    counts = [frequent] * (number - few) + [seldom] * few
+    accuracy = [shares[0]] * (number - few) + [shares[1]] * few
+    percent = f"{100 * (1 - fraction):g}:{100 * fraction:g}"
+    name = f"{number} classes, {percent}, accuracy {shares[0]:g} and {shares[1]:g}"
+    return classes(
+        name + ", mistaken for the first" if mistaken_for_first else name,
+        counts,
+        accuracy,
+        mistaken_for_first=mistaken_for_first,
+    )
+
+
 def regression(kind: str, n: int, targets: int = 1) -> Case:
     """Return a case with errors of the distribution `kind`, whose variance is half of that of the targets."""
     deviation = math.sqrt(MEAN_SQUARES[kind])
@@ -144,13 +170,53 @@ def regression(kind: str, n: int, targets: int = 1) -> Case:
     def draw(rng: np.random.Generator) -> Bounds:
         errors = np.stack([ERRORS[kind](rng, n) for _ in range(targets)], axis=1)
         outputs = deviation * rng.standard_normal((n, targets))
-        return intervals("regression", outputs + errors, outputs)
+        return intervals("regression", outputs + errors, outputs)[0]
 
     return Case(name, n, {"rmse": deviation, "mae": MEAN_ABSOLUTES[kind], "r2": 0.5}, draw)
 
 
+def area(name: str, counts: tuple[int, int], second: Callable[[np.random.Generator, int], Array], truth: float) -> Case:
+    """Return a case with two classes. The difference of the logits is normally distributed for the first class, and
+    drawn by `second` for the second class. `truth` is the area under the ROC curve.
+    """
+
+    def draw(rng: np.random.Generator) -> Bounds:
+        margins = np.concatenate([rng.standard_normal(counts[0]), second(rng, counts[1])])
+        outputs = np.stack([np.zeros(sum(counts)), margins], axis=1)
+        return intervals("classification", np.repeat((0, 1), counts), outputs)[0]
+
+    return Case("ROC AUC, {}, {}:{}".format(name, *counts), sum(counts), {"roc_auc": truth}, draw)
+
+
+def shifted(counts: tuple[int, int], mean: float, deviation: float = 1.0) -> Case:
+    """Return a case with normally distributed outputs for both classes."""
+    truth = NormalDist().cdf(mean / math.hypot(1.0, deviation))
+    name = f"normal outputs, means 0 and {mean:g}, standard deviations 1 and {deviation:g}"
+    return area(name, counts, lambda rng, n: mean + deviation * rng.standard_normal(n), truth)
+
+
+def misranked(counts: tuple[int, int], fraction: float) -> Case:
+    """Return a case with outputs that separate the classes, except that a fraction of the second class is below all
+    examples of the first.
+    """
+
+    def second(rng: np.random.Generator, n: int) -> Array:
+        return np.where(rng.random(n) < fraction, -99.0, 99.0)
+
+    return area(f"{fraction:g} of the second class misranked", counts, second, 1 - fraction)
+
+
+def areas() -> Iterator[Case]:
+    """Yield the cases for the area under the ROC curve."""
+    for counts in ((10, 10), (95, 5), (5, 95), (50, 50), (400, 20), (200, 200)):
+        for mean, deviation in ((0.0, 1.0), (0.74, 1.0), (1.8, 1.0), (3.3, 1.0), (2.0, 3.0)):
+            yield shifted(counts, mean, deviation)
+        for fraction in (0.02, 0.1, 0.4):
+            yield misranked(counts, fraction)
+
+
 def _classified(targets: Array, predicted: Array, number: int) -> Bounds:
-    return intervals("classification", targets, np.eye(number, dtype=np.float32)[predicted])
+    return intervals("classification", targets, np.eye(number, dtype=np.float32)[predicted])[0]
 
 
 def cases() -> Iterator[Case]:
@@ -167,6 +233,12 @@ def cases() -> Iterator[Case]:
         for shares in ((0.99, 0.7), (0.95, 0.9), (0.999, 0.5)):
             name = "classes {}:{}, accuracy {:g} and {:g}".format(*counts, *shares)
             yield classes(name, counts, shares)
+    for number in (2, 3, 10, 77):
+        for fraction, n in ((f, n) for f in (0.5, 0.05, 0.01) for n in (20, 100, 500, 5000) if n >= number):
+            for shares in SHARES:
+                for mistaken in (False, True) if number > 2 else (False,):
+                    yield rare(number, n, fraction, shares, mistaken_for_first=mistaken)
+    yield from areas()
     for n in (20, 50, 200, 1000):
         for kind in ERRORS:
             yield regression(kind, n)

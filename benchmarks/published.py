@@ -19,6 +19,7 @@ import msgspec
 from tabulate import tabulate
 
 from harness import RunRecord, RunSpec, Success
+from harness.analysis.formatting import rounded
 from harness.cli.progress import carry_out
 from harness.data.checkpoint import locate
 from harness.measure import stats
@@ -200,27 +201,26 @@ def _row(claim: Claim, backend: str, records: Sequence[RunRecord]) -> list[str]:
     values = [value for outcome in outcomes if (value := outcome.scores.test[metric]) is not None]
     mean = stats.mean(values)
     if claim.standard_error is None:
-        spread = f" ± {_standard_error(values):.4f}" if len(values) > 1 else ""
-        figure, here = f"at least {claim.figure:g}", f"{mean.value:.4f}{spread}"
+        figure = f"at least {claim.figure:g}"
     else:
-        figure = f"{claim.figure:.2f} ± {claim.standard_error:.2f}"
-        here = f"{mean.value:.3f} ± {_standard_error(values):.3f}"
+        # A published standard error of 0.00 is smaller than half of its last digit.
+        figure = f"{claim.figure:.2f} ± {f'{claim.standard_error:.2f}' if claim.standard_error else '<0.005'}"
     return [
         claim.dataset,
         f"{claim.model}, {claim.note}" if claim.note else claim.model,
         backend,
         metric,
         figure,
-        here,
+        " ± ".join(filter(None, rounded(mean.value, _standard_error(values)))),
         str(len(records)),
         "yes" if claim.reached(mean.value) else "no",
     ]
 
 
-def _standard_error(values: Sequence[float]) -> float:
+def _standard_error(values: Sequence[float]) -> float | None:
     from statistics import stdev
 
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def main() -> int:

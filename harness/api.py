@@ -13,6 +13,7 @@ from harness.records import RunRecord
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.analysis.rank import Ranking
     from harness.analysis.table import Table
     from harness.checks.parity.verdict import ParityVerdict
     from harness.execute.runner import Listener
@@ -108,6 +109,61 @@ class Results(Sequence[RunRecord]):
             of its 95% confidence interval.
         """
         return self.table().frame()
+
+    def rank(
+        self, metric: str = "quality", by: str | Iterable[str] = "backend", *, baseline: str = "", ties: str = "verdict"
+    ) -> Ranking:
+        """Return a ranking of backends, models or other settings across datasets.
+
+        This is the Python form of ``harness rank``, except that scores are compared over seeds or splits only, and not
+        over the test examples of single runs.
+
+        Parameters
+        ----------
+        metric : str, default="quality"
+            Name of the metric. ``"quality"`` is the primary metric of each task.
+        by : str or iterable of str, default="backend"
+            Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
+            ``"recipe.batch_size"``.
+        baseline : str, optional
+            Contender to which ratios are relative and whose runs replace failed runs. By default, the first one with
+            results on most datasets.
+        ties : {"verdict", "exact"}, default="verdict"
+            ``"verdict"``: two contenders tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
+            means tie.
+
+        Returns
+        -------
+        Ranking
+            Mean ranks, win rates and ratios with 95% intervals, with failed runs excluded and with failed runs imputed,
+            in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer than two contenders with common datasets, or a name is unknown.
+
+        Examples
+        --------
+        ::
+
+            harness.load("results/").rank(by="model").placements[0].standings
+        """
+        from harness.analysis.rank import rank
+        from harness.errors import UsageError
+        from harness.records.store import StoredRun
+
+        if ties not in ("verdict", "exact"):
+            raise UsageError(f"unknown value of ties {ties!r}; use 'verdict' or 'exact'")
+        return rank(
+            [StoredRun(Path(record.run_id), record) for record in self.records],
+            {metric.name: metric for metric in self._metrics},
+            metric,
+            (by,) if isinstance(by, str) else tuple(by),
+            baseline=baseline,
+            ties="exact" if ties == "exact" else "verdict",
+            by_example=False,
+        )
 
     def __repr__(self) -> str:
         """Return the comparison table as text, for display in a notebook."""
@@ -271,6 +327,8 @@ def carry_out(
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
     wait: bool = False,
+    budget_s: float | None = None,
+    command: Sequence[str] = (),
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
 ) -> Results:
@@ -278,7 +336,9 @@ def carry_out(
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
     Their records are returned in place of new ones. If another process is measuring on the same device,
-    `harness.BusyError` is raised, or this function waits for its end if `wait` is true.
+    `harness.BusyError` is raised, or this function waits for its end if `wait` is true. After `budget_s` seconds, no
+    further run is started, and the number of runs that are left is reported. ``harness status`` prints `command`, the
+    words of the command after ``harness``, if the plan is interrupted.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -289,6 +349,7 @@ def carry_out(
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.device_lock import measuring_on
+    from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
 
@@ -296,6 +357,7 @@ def carry_out(
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
+    started = False
     try:
         check_limit(limit_s)
         store.prepare()
@@ -319,9 +381,24 @@ def carry_out(
             marks = None
             if parity and left():
                 marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
-            run_all(
-                left(), catalog, store, timeout_s=limit_s, listener=listener, marks=marks, save_weights=save_weights
+            planned, started = left(), True
+            if planned:
+                stack.enter_context(recorded(store, planned, skipped=len(specs) - len(planned), command=command))
+            records = run_all(
+                planned,
+                catalog,
+                store,
+                timeout_s=limit_s,
+                listener=listener,
+                marks=marks,
+                save_weights=save_weights,
+                budget_s=budget_s,
             )
+            if rest := len(planned) - len(records):
+                listener.message(
+                    f"the time budget is used up; {rest} {'run is' if rest == 1 else 'runs are'} left, and the same "
+                    "command continues with them"
+                )
     finally:
         listener.close()
         executed = iter(listener.records)
@@ -335,7 +412,7 @@ def carry_out(
             metrics=[provided.value for provided in catalog.metrics.values()],
             reused=sum(decision.stored is not None for decision in decisions),
         )
-        if show is not None and results:
+        if show is not None and started and results:
             show(results)
     return results
 

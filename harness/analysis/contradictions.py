@@ -66,6 +66,8 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
 def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
     """Yield a flag for each negative cost, zero rate, zero duration, and score outside its recorded bounds."""
     for name, value in values.items():
+        if not BY_NAME[name].in_table:  # a flag refers to a column
+            continue
         never_zero = name.endswith("_samples_per_s") or name.startswith("latency_")
         if value is not None and (value < 0 or (value == 0 and never_zero)):
             kind = "negative value" if value < 0 else "value of zero"

@@ -81,13 +81,13 @@ def varying(specs: Sequence[RunSpec]) -> list[str]:
 
 def settings_of(spec: RunSpec) -> dict[str, str]:
     """Return the settings of a spec, except for the seed, the split and the fields of `IDENTITY`, by name."""
-    sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}options": s for s in ("task", "dataset", "model")}
+    sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}_options": s for s in ("task", "dataset", "model")}
     flat: dict[str, str] = {}
     for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
             flat.pop("dataset.split", None)  # splits are listed separately
-            if name == "dataset_options" and spec.source is not None:
+            if spec.source is not None and "dataset.sha256" in flat:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
         elif name not in (*IDENTITY, "seed", "source", "pretrained"):
             flat[name] = _plain(value)

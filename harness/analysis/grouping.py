@@ -12,7 +12,7 @@ from harness.records import Failure, RunRecord, Success
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Group runs into the rows of the comparison table. Rows are ordered by their first runs."""
-    records = _with_known_devices(without_split_digests(records))
+    records = with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for record, setting, software in described:
@@ -58,7 +58,7 @@ def _dataset_key(record: RunRecord) -> str:
     return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
 
 
-def _with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
+def with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, filling in the device of runs that failed before selecting one.
 
     A run without a selected device is assigned the device of the other runs with the same setting, if these ran on one

@@ -84,7 +84,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
     catalog.metrics_of(spec.task)
     family = catalog.model(spec.model)[0].name
     if catalog.network(family, backend) is None:
-        raise UsageError(f"no plugin provides model {family!r} for backend {backend!r}")
+        raise UsageError(f"no plugin provides model {family!r} for backend {backend!r}{catalog.hint}")
     with tempfile.TemporaryDirectory(prefix="harness-evaluate-") as name:
         directory = Path(name)
         evaluated = call_in_child(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.cli.output import counted, echo
@@ -13,25 +13,34 @@ if TYPE_CHECKING:
     from harness.records import RunSpec
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
+_EXECUTED = ("run", "redo")
+"""States of runs that would be executed."""
+_UNAVAILABLE = "unavailable"
 _OWN_COLUMNS = ("recipe.epochs", "recipe.batch_size", *_NAMES, "seed")
 
 
-def print_plan(decisions: Sequence[Decision], estimates: Sequence[Estimate | None]) -> None:
+def print_plan(
+    decisions: Sequence[Decision],
+    estimates: Sequence[Estimate | None],
+    unavailable: Mapping[str, str],
+    budget_s: float | None,
+) -> None:
     """Print the planned runs in their order, with the settings that vary, their state, and the expected cost of those
-    that would be executed."""
+    that would be executed. `unavailable` contains the reasons why runs cannot be executed here, by their keys."""
     from tabulate import tabulate
 
-    from harness.analysis.differences import varying
     from harness.cli.progress import clock
+    from harness.execute.availability import describe_reasons
 
     specs = [decision.spec for decision in decisions]
-    other = [name for name in varying(specs) if name not in _OWN_COLUMNS]
+    other = _varying(specs)
     split = ["split"] if any(spec.split is not None for spec in specs) else []
     headers = [*_NAMES, *split, "seed", "epochs", "batch", *other, "key", "time", "state"]
     rows = []
-    for decision, estimate in zip(decisions, estimates, strict=True):
+    states = [_state(decision, unavailable) for decision in decisions]
+    for decision, estimate, state in zip(decisions, estimates, states, strict=True):
         spec = decision.spec
-        time = clock(estimate.seconds) if estimate and decision.stored is None else ""
+        time = clock(estimate.seconds) if estimate and state in _EXECUTED else ""
         rows.append(
             [
                 *(getattr(spec, name) for name in (*_NAMES, *split, "seed")),
@@ -40,20 +49,49 @@ def print_plan(decisions: Sequence[Decision], estimates: Sequence[Estimate | Non
                 *_values(spec, other),
                 spec.key[:8],
                 time,
-                "skip" if decision.stored else "redo" if decision.reason else "run",
+                state,
             ]
         )
     # Show these columns as text, even if a value looks like a number, such as the key 084e0232.
     texts = [headers.index(name) for name in ("dataset", *other, "key", "time")]
     echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=texts))
-    skipped = sum(decision.stored is not None for decision in decisions)
+    left_out = [decision.spec.key for decision, state in zip(decisions, states, strict=True) if state == _UNAVAILABLE]
+    if left_out:
+        lines = describe_reasons({key: unavailable[key] for key in left_out})
+        echo("\n  ".join(["\nThese runs cannot be executed on this machine:", *lines]))
+    skipped = states.count("skip")
     done = f", {skipped} of them already done" if skipped else ""
-    echo(f"\n{counted(len(specs), 'run')} planned{done}; none was started")
-    left = [each for each, decision in zip(estimates, decisions, strict=True) if decision.stored is None]
+    missing = f", {len(left_out)} not available here" if left_out else ""
+    echo(f"\n{counted(len(specs), 'run')} planned{done}{missing}; none was started")
+    left = [each for each, state in zip(estimates, states, strict=True) if state in _EXECUTED]
     if known := [estimate for estimate in left if estimate]:
         seconds, size = sum(e.seconds for e in known), sum(e.disk_bytes for e in known)
         rest = f", without {counted(len(left) - len(known), 'run')} of unknown duration" * (len(known) < len(left))
         echo(f"about {clock(seconds)} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
+        if budget_s is not None and seconds > budget_s:
+            echo(f"the time budget of {clock(budget_s)} ends before all runs are done; repeat the command to continue")
+
+
+def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
+    if decision.stored:
+        return "skip"
+    if decision.spec.key in unavailable:
+        return _UNAVAILABLE
+    return "redo" if decision.reason else "run"
+
+
+def _varying(specs: Sequence[RunSpec]) -> list[str]:
+    """Return the settings outside `_OWN_COLUMNS` that vary among the runs of a model with a backend.
+
+    Other models and tasks have other defaults, which are not what the user varies.
+    """
+    from harness.analysis.differences import varying
+
+    groups: dict[tuple[str, ...], list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault((spec.task, spec.dataset, spec.model, spec.backend), []).append(spec)
+    names = dict.fromkeys(name for group in groups.values() for name in varying(group))
+    return [name for name in names if name not in _OWN_COLUMNS]
 
 
 def _values(spec: RunSpec, names: Sequence[str]) -> list[str]:

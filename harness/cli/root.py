@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 
 _COMMANDS = {
     "run": "harness.cli.run:run",
+    "status": "harness.cli.status:status",
     "parity": "harness.cli.parity:parity",
     "evaluate": "harness.cli.evaluate:evaluate",
     "latency": "harness.cli.latency:latency",
@@ -25,6 +26,7 @@ _COMMANDS = {
     "audit": "harness.cli.audit:audit",
     "report": "harness.cli.report:report",
     "history": "harness.cli.history:history",
+    "rank": "harness.cli.rank:rank",
     "results": "harness.cli.results:results",
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",
@@ -34,6 +36,8 @@ _COMMANDS = {
 }
 
 
+ARGUMENTS = "harness.arguments"
+"""Key of the context's meta data with the words of the command."""
 _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
@@ -54,9 +58,12 @@ class _LazyGroup(SuggestingGroup):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **kwargs: Any) -> click.Context:
+        words = tuple(args)
         with clean_click_errors():
-            return super().make_context(*args, **kwargs)
+            context = super().make_context(info_name, args, *more, **kwargs)
+        context.meta[ARGUMENTS] = words
+        return context
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -48,6 +48,11 @@ if TYPE_CHECKING:
 @options.wait
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
+@click.option(
+    "--skip-unavailable",
+    is_flag=True,
+    help="Execute the other runs if the backend, the dataset or the device of some runs is not available.",
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs; do not run anything.")
 def run(
@@ -61,6 +66,7 @@ def run(
     wait: bool,
     results: str | None,
     timeout: float,
+    skip_unavailable: bool,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -73,7 +79,7 @@ def run(
     directory is skipped if its settings, the code of its plugins, the versions of its packages and the class of machine
     are the same. A failed run is executed again.
 
-    The exit status is 0 if all runs succeeded, 1 if a run failed,
+    The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
 
     Options described as "Own data" apply only if --dataset is a path to a file or directory.
@@ -88,27 +94,36 @@ def run(
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
+      harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
     """
     from pathlib import Path
 
     from harness.cli.progress import carry_out, planned_warnings
     from harness.data.checkpoint import locate
+    from harness.execute.availability import unavailable
     from harness.plan.expand import expand_all
-    from harness.plan.suite import load
+    from harness.plan.suite import Suite, load
     from harness.records import Failure
     from harness.records.store import Store, results_dir
 
     if suite is not None:
         _check_nothing_selected()
-    selections = [selection] if suite is None else load(Path(suite))
+    chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
-    specs = expand_all([each.resolved(locate) for each in selections], catalog)
+    specs = expand_all(
+        [each.resolved(locate) for each in chosen.selections],
+        catalog,
+        unavailable=dry_run or skip_unavailable or bool(suite),
+    )
+    reasons = unavailable(specs, catalog) if dry_run or skip_unavailable or suite else {}
+    if reasons and not dry_run:
+        specs = _available(specs, reasons, skip=skip_unavailable)
     warned = [] if quiet else planned_warnings(specs)
     for line in warned:
         say(line)
     if dry_run:
-        _print_plan(specs, catalog, store, rerun=rerun, retry=retry or None)
+        _print_plan(specs, catalog, store, reasons, rerun=rerun, retry=retry or None, budget_s=chosen.budget_s)
         return
 
     def show(finished: Results) -> None:
@@ -136,6 +151,8 @@ def run(
         rerun=rerun,
         retry=retry or None,
         wait=wait,
+        budget_s=chosen.budget_s,
+        command=click.get_current_context().meta.get("harness.arguments", ()),
         show=show,
     )
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
@@ -154,8 +171,35 @@ def _check_nothing_selected() -> None:
         raise click.UsageError(f"--suite selects the runs; remove {', '.join(given)}")
 
 
+def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
+    """Return the specs without those in `reasons`, and print the reasons.
+
+    Raises `harness.UsageError` with the reasons if `skip` is false, or if no spec is left.
+    """
+    from harness.errors import UsageError
+    from harness.execute.availability import describe_reasons
+
+    lines = describe_reasons(reasons)
+    left = tuple(spec for spec in specs if spec.key not in reasons)
+    if not (skip and left):
+        advice = "install what is missing, or pass --skip-unavailable to execute the others" if left else ""
+        raise UsageError(
+            "\n  ".join(["some runs cannot be executed on this machine:", *lines, *filter(None, [advice])])
+        )
+    for line in lines:
+        say(f"unavailable: {line}")
+    return left
+
+
 def _print_plan(
-    specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, rerun: bool, retry: tuple[str, ...] | None
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    reasons: Mapping[str, str],
+    *,
+    rerun: bool,
+    retry: tuple[str, ...] | None,
+    budget_s: float | None,
 ) -> None:
     from harness.cli.dry_run import print_plan
     from harness.execute.estimate import estimates
@@ -163,4 +207,4 @@ def _print_plan(
 
     kinds = failure_kinds(retry)
     decisions = [Decision(s, None, "") for s in specs] if rerun else decide(specs, catalog, store, retry=kinds)
-    print_plan(decisions, estimates(specs, store.load().runs))
+    print_plan(decisions, estimates(specs, store.load().runs), reasons, budget_s)

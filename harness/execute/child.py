@@ -280,9 +280,9 @@ def run_process(
                 finally:
                     end_group(process)
         finally:
-            _read(
-                printed.fileno(), kept.feed, _MAX_PIPE_BYTES
-            )  # read the output that the group wrote while it was being terminated
+            # Read what the group wrote since the last reading, including while it was being terminated.
+            for fd, feed in readers.items():
+                _read(fd, feed, _MAX_PIPE_BYTES)
             seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
             for note in notes():
                 kept.note(note)

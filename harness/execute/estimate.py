@@ -33,17 +33,17 @@ def estimates(specs: Sequence[RunSpec], runs: Iterable[StoredRun]) -> list[Estim
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success)]
     levels = []
-    for similar in (_setting, _kind):
+    for similar in (setting_of, kind_of):
         groups: dict[str, list[StoredRun]] = defaultdict(list)
         for run in done:
             groups[similar(run.record.spec)].append(run)
         levels.append((similar, groups))
     known: dict[str, Estimate | None] = {}
     for spec in specs:
-        if (setting := _setting(spec)) not in known:
+        if (setting := setting_of(spec)) not in known:
             found = next((groups[key] for similar, groups in levels if (key := similar(spec)) in groups), None)
             known[setting] = _estimate(found) if found else None
-    return [known[_setting(spec)] for spec in specs]
+    return [known[setting_of(spec)] for spec in specs]
 
 
 def _estimate(runs: Sequence[StoredRun]) -> Estimate:
@@ -61,9 +61,11 @@ def _size(directory: Path) -> int:
         return 0
 
 
-def _setting(spec: RunSpec) -> str:
+def setting_of(spec: RunSpec) -> str:
+    """Return an identifier of the specification without the seed, the split and the device."""
     return msgspec.structs.replace(spec, device="auto").group_key
 
 
-def _kind(spec: RunSpec) -> str:
+def kind_of(spec: RunSpec) -> str:
+    """Return an identifier of the task, dataset, model, backend and protocol."""
     return "\0".join((spec.task, spec.dataset, spec.model, spec.backend, spec.protocol.name))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,17 +127,22 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
     Raises `harness.UnsupportedError` if the device is missing or does not support the precision.
     """
-    devices = {device.name: device for device in backend.devices()}
-    wanted = {"auto": next(iter(devices), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
-    if wanted not in devices:
+    return device_for(backend.devices(), spec)
+
+
+def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
+    """Return one of the devices of the spec's backend; see `choose_device`."""
+    known = {device.name: device for device in devices}
+    wanted = {"auto": next(iter(known), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
+    if wanted not in known:
         raise UnsupportedError(
-            f"backend {backend.name!r} finds no device {spec.device!r} on this machine; "
-            f"available devices: {', '.join(devices) or 'none'}"
+            f"backend {spec.backend!r} finds no device {spec.device!r} on this machine; "
+            f"available devices: {', '.join(known) or 'none'}"
         )
-    device = devices[wanted]
+    device = known[wanted]
     if spec.precision not in device.precisions:
         raise UnsupportedError(
-            f"backend {backend.name!r} cannot compute in {spec.precision} on {wanted} "
+            f"backend {spec.backend!r} cannot compute in {spec.precision} on {wanted} "
             f"({device.description}); supported precisions: {', '.join(device.precisions)}"
         )
     return device

@@ -109,8 +109,11 @@ def run_all(
     listener: Listener | None = None,
     marks: Mapping[str, list[ParityMark]] | None = None,
     save_weights: bool = False,
+    budget_s: float | None = None,
 ) -> list[RunRecord]:
     """Execute `specs` in order and save every record in `store`.
+
+    After `budget_s` seconds, no further run is started. The first run is always executed.
 
     `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
     weights are saved next to the record.
@@ -126,9 +129,12 @@ def run_all(
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
-    records = []
+    records: list[RunRecord] = []
+    start = time.monotonic()
     with Interrupts() as interrupts, Events(catalog) as events:
         for index, spec in enumerate(specs, start=1):
+            if records and budget_s is not None and time.monotonic() - start >= budget_s:
+                break
             listener.run_started(index, len(specs), spec)
             events.notify("harness_run_started", spec=spec)
             with interrupts.allowed():

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from harness.data.cache import out_of_reach
-from harness.data.user_files.dataset import find_dataset
-from harness.errors import CombinationError, UnknownNameError, UsageError
+from harness.data.user_files.dataset import UserDataset, find_dataset
+from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
 from harness.interfaces import Dataset, Model, Task
 from harness.measure.cgroup import available_cores
 from harness.plan.checkpoint import model_options, read_config
-from harness.plan.overrides import combinations, parse_overrides
+from harness.plan.overrides import as_overrides, combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
 from harness.plugins.catalog import Catalog
@@ -27,31 +27,69 @@ MAX_THREADS = 1024
 """Maximum number of threads. Libraries fail to start larger thread pools."""
 
 
-def expand_all(selections: Iterable[Selection], catalog: Catalog) -> tuple[RunSpec, ...]:
+def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    Repeats are interleaved: all specs are executed once, then once more in reverse order, and so on (A B B A), so that
-    a steady drift in the machine's speed affects all of them alike. Raises the same errors as `expand`.
+    A spec that several selections contain is executed once, or as often as the largest of their numbers of repeats.
+
+    Runs with the same task and dataset are interleaved, also if they are in several selections: all specs with the
+    first seed and split, then those with the next one in reverse order, and so on (A B B A). Repeats are interleaved in
+    the same way: all specs are executed once, then once more in reverse order. A steady drift in the machine's speed
+    thus affects all of them alike.
+
+    Raises the same errors as `expand`. The message names the place of the selection in a suite.
     """
-    planned = [
-        (expand(selection, catalog), selection.repeat or _named_protocol(selection.protocol).repeats)
-        for selection in selections
-    ]
+    repeats: dict[str, int] = {}
+    specs: dict[str, RunSpec] = {}
+    for selection in selections:
+        try:
+            planned = _expanded(selection, catalog, unavailable=unavailable)
+        except HarnessError as error:
+            if selection.located is not None:
+                error.args = (f"{selection.located(error)}: {error}",)
+            raise
+        count = selection.repeat or _named_protocol(selection.protocol).repeats
+        for key, spec in planned.items():
+            specs.setdefault(key, spec)
+            repeats[key] = max(count, repeats.get(key, 0))
+    order = _interleaved(specs)
     rounds = [
-        [spec for specs, repeats in planned if repeats > number for spec in specs]
-        for number in range(max((repeats for _, repeats in planned), default=0))
+        [specs[key] for key in order if repeats[key] > number] for number in range(max(repeats.values(), default=0))
     ]
-    return tuple(spec for number, specs in enumerate(rounds) for spec in (reversed(specs) if number % 2 else specs))
+    return tuple(spec for number, turn in enumerate(rounds) for spec in (reversed(turn) if number % 2 else turn))
+
+
+def _interleaved(specs: Mapping[str, RunSpec]) -> list[str]:
+    """Return the keys of `specs` in execution order, without repeats; see `expand_all`."""
+    groups: dict[tuple[str, str], dict[tuple[int | None, int], list[str]]] = {}
+    for key, spec in specs.items():
+        turns = groups.setdefault((spec.task, spec.dataset), {})
+        turns.setdefault((spec.split, spec.seed), []).append(key)
+    return [
+        key
+        for turns in groups.values()
+        for number, keys in enumerate(turns.values())
+        for key in (reversed(keys) if number % 2 else keys)
+    ]
 
 
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
-    """Return the specs of a selection, without repeats.
+    """Return the specs of a selection in execution order, without repeats.
 
-    Backends vary fastest, then the values of overrides. The order of both is reversed from each seed or split to the
-    next (A B B A).
+    Backends vary fastest, then the values of overrides, the precisions, the devices and the models. Their order is
+    reversed from each seed or split to the next (A B B A).
 
     Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
     the selection's checkpoint has not been located (see `Selection.resolved`).
+    """
+    specs = _expanded(selection, catalog)
+    return tuple(specs[key] for key in _interleaved(specs))
+
+
+def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = False) -> dict[str, RunSpec]:
+    """Return the specs of a selection by their keys.
+
+    With `unavailable`, they include runs whose backend or dataset is not available on this machine.
     """
     if not selection.tasks:
         raise UsageError(f"no task given; select one of: {', '.join(sorted(catalog.tasks))}")
@@ -71,20 +109,22 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     variants = [parse_overrides(overrides) for overrides in combinations(selection.overrides)]
     if any("name" in overrides["protocol"] for overrides in variants):
         raise UsageError("protocol.name cannot be overridden; select the protocol with --protocol")
-    available = _available_backends(selection, catalog)
+    available = _backends(selection, catalog, unavailable=unavailable)
     seeds = dict.fromkeys(selection.seeds or protocol.seeds)
-    specs = []
+    specs: dict[str, RunSpec] = {}
     for task_name in selection.tasks:
         task = catalog.task(task_name)
         for metric in task.metrics:
             catalog.metric(metric)
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
-            check_dataset(task, dataset)
+            check_suits(task, dataset)
+            if not unavailable or isinstance(dataset, UserDataset):
+                check_available(dataset)
             data = _DataOfVariants(selection, dataset)
             for model_name in selection.models or (_default_model(task, selection.pretrained, catalog),):
                 settings = [
-                    (data.of(overrides["dataset"]), backend, training)
+                    (overrides, data.of(overrides["dataset"]), backend, training)
                     for overrides in variants
                     for backend, training in _training_by_backend(
                         selection,
@@ -101,32 +141,54 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
                         catalog,
                     ).items()
                 ]
-                specs += [
-                    RunSpec(
-                        task=task_name,
-                        dataset=dataset.name,
-                        model=training.model,
-                        backend=backend,
-                        device=device,
-                        precision=precision,
-                        compile=selection.compile,
-                        deterministic=selection.deterministic,
-                        seed=seed,
-                        threads=threads,
-                        recipe=training.recipe,
-                        protocol=training.protocol,
-                        pretrained=training.pretrained,
-                        task_options=training.task_options,
-                        dataset_options=splits[number].dataset_options,
-                        model_options=training.model_options,
-                        source=splits[number].source,
-                    )
-                    for device in selection.devices
-                    for precision in precisions
-                    for turn, (number, seed) in enumerate(itertools.product(range(data.splits), seeds))
-                    for splits, backend, training in (reversed(settings) if turn % 2 else settings)
-                ]
-    return tuple({spec.key: spec for spec in specs}.values())
+                for device, precision, number, seed in itertools.product(
+                    selection.devices, precisions, range(data.splits), seeds
+                ):
+                    for overrides, splits, backend, training in settings:
+                        spec = RunSpec(
+                            task=task_name,
+                            dataset=dataset.name,
+                            model=training.model,
+                            backend=backend,
+                            device=device,
+                            precision=precision,
+                            compile=selection.compile,
+                            deterministic=selection.deterministic,
+                            seed=seed,
+                            threads=threads,
+                            recipe=training.recipe,
+                            protocol=training.protocol,
+                            pretrained=training.pretrained,
+                            task_options=training.task_options,
+                            dataset_options=splits[number].dataset_options,
+                            model_options=training.model_options,
+                            source=splits[number].source,
+                        )
+                        if not _is_excluded(spec, selection.exclude, dataset_name, model_name, overrides, catalog):
+                            specs[spec.key] = spec
+    return specs
+
+
+def _is_excluded(
+    spec: RunSpec,
+    rules: Iterable[Mapping[str, Any]],
+    dataset: str,
+    model: str,
+    overrides: Mapping[str, Mapping[str, Any]],
+    catalog: Catalog,
+) -> bool:
+    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names in the selection."""
+
+    def matches(key: str, value: Any) -> bool:
+        section, dot, name = key.partition(".")
+        if dot:
+            return name in overrides[section] and as_overrides({"": overrides[section][name]}) == as_overrides(
+                {"": value}
+            )
+        names = {"dataset": (dataset, spec.dataset), "model": (model, spec.model, catalog.variants.get(spec.model))}
+        return value in names.get(key, (getattr(spec, key),))
+
+    return any(all(matches(key, value) for key, value in rule.items()) for rule in rules)
 
 
 # ---- names and numbers ------------------------------------------------------------------------------------
@@ -156,14 +218,35 @@ def _check_device(name: str) -> None:
 
 def check_dataset(task: Task, dataset: Dataset) -> None:
     """Raise `harness.UsageError` if the task cannot use the dataset, or if it is not available on this machine."""
+    check_suits(task, dataset)
+    check_available(dataset)
+
+
+def check_suits(task: Task, dataset: Dataset) -> None:
+    """Raise `harness.CombinationError` if the task cannot use the dataset."""
     if (dataset.kind, dataset.objective) != (task.kind, task.objective):
         raise CombinationError(
             f"dataset {dataset.name!r} ({dataset.kind}, {dataset.objective}) cannot be used with task {task.name!r} "
             f"({task.kind}, {task.objective}); the default dataset is {task.default_dataset!r}"
         )
+
+
+def check_available(dataset: Dataset) -> None:
+    """Raise `harness.UsageError` if the dataset is not available on this machine."""
+    if reason := dataset_problem(dataset):
+        raise UsageError(reason)
+
+
+def dataset_problem(dataset: Dataset) -> str | None:
+    """Return the reason why the dataset is not available on this machine, or None if it is."""
     reason = missing(dataset.requires) or out_of_reach(dataset)
-    if reason:
-        raise UsageError(f"dataset {dataset.name!r} is not available: {reason}")
+    return reason and f"dataset {dataset.name!r} is not available: {reason}"
+
+
+def backend_problem(name: str, catalog: Catalog) -> str | None:
+    """Return the reason why the backend is not available on this machine, or None if it is."""
+    reason = missing(catalog.backend(name).requires)
+    return reason and f"backend {name!r} is not available: {reason}"
 
 
 class _DataOfVariants:
@@ -262,13 +345,16 @@ def _check_variant(checkpoint: Pretrained, model: Model, name: str) -> None:
             )
 
 
-def _available_backends(selection: Selection, catalog: Catalog) -> list[str]:
-    """Return the selected backends or, if none is selected, all backends available on this machine."""
+def _backends(selection: Selection, catalog: Catalog, *, unavailable: bool) -> list[str]:
+    """Return the selected backends or, if none is selected, all backends available on this machine.
+
+    Raises `harness.UsageError` if a selected backend is not available, unless `unavailable` is true.
+    """
     if selection.backends:
         for name in selection.backends:
-            reason = missing(catalog.backend(name).requires)
-            if reason:
-                raise UsageError(f"backend {name!r} is not available: {reason}")
+            reason = backend_problem(name, catalog)
+            if reason and not unavailable:
+                raise UsageError(reason)
         return list(dict.fromkeys(selection.backends))
     reasons = {name: missing(provided.value.requires) for name, provided in catalog.backends.items()}
     usable = [name for name, reason in reasons.items() if reason is None]

@@ -94,6 +94,11 @@ def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values)
 
 
+def override_path(text: str) -> str:
+    """Return the setting that an override changes, such as ``recipe.epochs``."""
+    return text.partition("=")[0].strip()
+
+
 def _json(key: str, value: Any) -> str:
     """Return a value as JSON. Numpy numbers are converted to plain numbers, and dates to strings."""
     try:
@@ -116,7 +121,8 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
     value.
     """
     values: dict[str, Any] = {}
-    stored = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    # msgspec.structs.fields() evaluates all annotations, which would take most of the time of planning.
+    stored = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     known = [f"{section}.{name}" for name in stored]
     for layer in layers:
         for key, value in layer.items():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.records import Pretrained
@@ -185,6 +185,10 @@ class Selection:
         ),
     )
     """Number of times to execute each run, or None for the protocol's default."""
+    exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    """Combinations that are not run: option names and settings such as ``recipe.batch_size``, with their values."""
+    located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
+    """Function that returns the file and line to which an error about this selection refers, or None."""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Selection:
@@ -225,8 +229,11 @@ class Selection:
         return dataclasses.replace(self, pretrained=locate(self.pretrained))
 
 
-OPTIONS: dict[str, Option] = {each.name: each.metadata["option"] for each in dataclasses.fields(Selection)}
-"""The option for each field of `Selection`, in the order used in help texts and in generated commands and suites."""
+OPTIONS: dict[str, Option] = {
+    each.name: each.metadata["option"] for each in dataclasses.fields(Selection) if "option" in each.metadata
+}
+"""The option for each field of `Selection` that has one, in the order used in help texts and in generated commands and
+suites."""
 
 
 def _checked(option: Option, value: Any) -> str | int | bool:

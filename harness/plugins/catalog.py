@@ -139,7 +139,13 @@ class Catalog:
             return PluginError(self.conflicts[kind, name])
         if missing := not_loaded(self.recorded, [plugin.ref for plugin in self.plugins], self.failures):
             return PluginError(f"the {kind} {name!r} of the run is not available here: {missing}")
-        hint = "".join(
-            f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}" for f in self.failures
+        return UnknownNameError(kind, name, known, hint=self.hint)
+
+    @property
+    def hint(self) -> str:
+        """Lines that name the plugins that are not loaded, for errors about missing objects."""
+        return "".join(
+            f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
+            + (f"; {f.solution}" if f.solution else "")
+            for f in self.failures
         )
-        return UnknownNameError(kind, name, known, hint=hint)

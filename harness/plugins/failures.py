@@ -28,18 +28,21 @@ class PluginFailure:
 
     ref: PluginRef
     message: str
+    solution: str = ""
+    """Instruction for loading the plugin, or an empty string if the message contains one or if none is known."""
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
     """Return instructions for loading the wanted plugins that are not loaded in the same version, or "" if all are."""
     here = {ref.name: ref for ref in loaded}
-    reasons = {failure.ref.name: failure.message for failure in failures}
+    failed = {failure.ref.name: failure for failure in failures}
     texts = []
     for ref in wanted:
         origin = _origin(ref)
         if ref.name not in here:
-            why = f" ({reasons[ref.name]})" if ref.name in reasons else ""
-            texts.append(f"plugin {ref.name!r} ({origin}) is not loaded{why}; {_how_to_load(ref)}")
+            failure = failed.get(ref.name)
+            why, solution = (f" ({failure.message})", failure.solution) if failure else ("", "")
+            texts.append(f"plugin {ref.name!r} ({origin}) is not loaded{why}; {solution or _how_to_load(ref)}")
         elif (here[ref.name].distribution, here[ref.name].version) != (ref.distribution, ref.version):
             texts.append(f"plugin {ref.name!r} is from {_origin(here[ref.name])}, but was from {origin} in the run")
     return "; ".join(texts)

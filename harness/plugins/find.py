@@ -41,7 +41,9 @@ def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure
         by_name[ref.name].append(ref)
     for name, claimants in by_name.items():
         if name in left_out:
-            failures += [PluginFailure(ref, f"disabled by {DISABLED}") for ref in claimants]
+            failures += [
+                PluginFailure(ref, f"disabled by {DISABLED}", f"remove it from {DISABLED}") for ref in claimants
+            ]
         elif len(claimants) > 1:
             who = " and ".join(f"{ref.distribution} ({ref.value})" for ref in claimants)
             reason = f"several plugins are named {name!r}: {who}; uninstall all but one"

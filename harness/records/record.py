@@ -92,6 +92,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
     """95% confidence intervals over the test examples, by metric. Some metrics have no interval."""
+    no_interval: dict[str, str] = {}
+    """Reason why a metric in `test` has no interval, by metric, or an empty dictionary in older records."""
     interval_method: str = "percentile bootstrap"
     """Method of `intervals`. Records without this field have percentile bootstrap intervals, which often contain the
     true score less often than 95% of the time; see ``docs/explanation/statistics.md``."""

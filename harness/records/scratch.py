@@ -116,6 +116,23 @@ def sweep(results: Path) -> None:
                 _remove_unlocked(Path(entry.path))
 
 
+def in_use(results: Path) -> int:
+    """Return the number of scratch directories in `results` whose owner is running."""
+    count = 0
+    with contextlib.suppress(OSError), os.scandir(results) as entries:
+        for entry in entries:
+            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    lock = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        count += 1
+                    finally:
+                        os.close(lock)
+    return count
+
+
 def _remove_unlocked(path: Path) -> None:
     with contextlib.suppress(OSError):  # BlockingIOError if the owner is still running
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -33,16 +33,16 @@ characters."""
 
 def csv_text(table: Table) -> str:
     """Return the table as CSV."""
-    lines = [_line([name for column in table.columns for name in _names(column)])]
+    lines = [line([name for column in table.columns for name in _names(column)])]
     for row in table.rows:
         fields = []
         for column in table.columns:
             cell = row.cells[column.name]
             if column.kind == "text":
-                fields.append(_no_formula(cell.shown))
+                fields.append(no_formula(cell.shown))
             else:
                 fields += [cell.shown, cell.shown_ci95][: len(_names(column))]
-        lines.append(_line(fields))
+        lines.append(line(fields))
     return "".join(lines)
 
 
@@ -67,7 +67,7 @@ def json_text(table: Table) -> str:
     return escape_json(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
-def _line(fields: list[str]) -> str:
+def line(fields: list[str]) -> str:
     """Return a line of a CSV file, with one field for each string.
 
     `csv.writer` does not quote carriage returns, which also end lines.
@@ -86,7 +86,7 @@ def _values(cell: Cell) -> tuple[str | int | float | None, float | None]:
     return float(cell.shown), float(cell.shown_ci95) if cell.shown_ci95 else None
 
 
-def _no_formula(text: str) -> str:
+def no_formula(text: str) -> str:
     """Replace control characters, and prefix text that a spreadsheet would interpret as a formula with an apostrophe.
 
     The first character of a formula is also recognized in its full-width form, which some spreadsheets accept, and

@@ -148,6 +148,14 @@ def interval_title(scores: Scores) -> str:
     return "95% bootstrap interval" if scores.interval_method == "percentile bootstrap" else "95% interval"
 
 
+def without_interval(scores: Scores) -> list[str]:
+    """Return a sentence for each reason why metrics have no interval, with the names of these metrics."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in scores.no_interval.items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"No interval for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+
+
 def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     """Return the headers and rows of the table of scores for each class."""
     columns = ("precision", "recall", "f1", "roc_auc", "support")
@@ -175,7 +183,7 @@ def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
 def _quality(outcome: Success) -> list[str]:
     """Return the tables of scores as text. Tables without rows are omitted."""
     headers, rows = quality(outcome)
-    parts = [_grid("quality (* primary metric)", rows, headers)]
+    parts = ["\n".join([_grid("quality (* primary metric)", rows, headers), *without_interval(outcome.scores)])]
     headers, rows = per_class(outcome)
     shown = [[label, *map(_score, scores), support] for label, *scores, support in rows]
     parts += [_grid("per class, test split", shown, headers, ["left", *["right"] * 5])] if rows else []

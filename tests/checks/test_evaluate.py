@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,9 +12,14 @@ import pytest
 from command_line import harness_cli, harness_process
 from toy_plugin import SET_FAST, install_toy
 
-from harness.errors import RecordError
+from harness.checks.evaluate import evaluate
+from harness.errors import RecordError, UsageError
 from harness.execute.weights import load, save
-from harness.records.store import WEIGHTS
+from harness.plugins import load as load_plugins
+from harness.plugins.catalog import Catalog
+from harness.plugins.failures import PluginFailure
+from harness.records import PluginRef
+from harness.records.store import WEIGHTS, Store
 
 pytestmark = pytest.mark.usefixtures("toy", "faulty")
 EVALUATE = ("--backend", "peer-wide")
@@ -34,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """Return the path of a copy of the run that the test may change."""
     shutil.copytree(trained, tmp_path / "results")
-    (run,) = (tmp_path / "results").iterdir()
+    (run,) = (tmp_path / "results").glob("[!.]*")
     return run
 
 
@@ -77,3 +83,34 @@ def test_run_without_weights_names_the_option(run: Path) -> None:
 def test_failing_backend_is_an_error(run: Path) -> None:
     done = harness_cli("evaluate", run.name, "--backend", "peer-broken", results=run.parent, status=1)
     assert "peer-broken could not evaluate the run: no wheels" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("plugin", "problem"),
+    [
+        ("toy-peers", "unknown backend 'peer-wide'"),  # the backend to evaluate with
+        ("toy", "the task 'toy-classify' of the run is not available here"),
+        ("core-metrics", "unknown metric 'accuracy'"),
+    ],
+)
+def test_disabled_plugin_is_named_with_the_way_to_load_it(
+    run: Path, plugin: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DISABLE_PLUGINS", plugin)
+    done = harness_cli("evaluate", run.name, *EVALUATE, results=run.parent, status=2)
+    assert done.stderr.startswith(f"Error: {problem}")
+    assert f"plugin {plugin!r}" in done.stderr
+    assert "remove it from HARNESS_DISABLE_PLUGINS" in done.stderr
+
+
+def test_absent_network_names_the_plugins_that_are_not_loaded(
+    run: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_plugins([plugin.ref for plugin in catalog.plugins if plugin.ref.name != "toy-faults"])
+    networks = {pair: network for pair, network in loaded.networks.items() if pair[1] != "toy-numpy"}
+    failure = PluginFailure(PluginRef(name="more", value="more", distribution="file", version=""), "it is broken")
+    partial = dataclasses.replace(loaded, networks=networks, failures=(failure,))
+    (stored,) = Store(run.parent).load().runs
+    with pytest.raises(UsageError, match="no plugin provides model") as error:
+        evaluate(stored, "toy-numpy", partial, device="auto", timeout_s=10)
+    assert "plugin 'more' (file) is not loaded: it is broken" in str(error.value)

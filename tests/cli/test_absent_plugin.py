@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from command_line import Invoke
 
+from harness.analysis.compare import baseline
 from harness.analysis.history import histories
 from harness.plugins import load
 from harness.records import MetricInfo, RunRecord, Success
@@ -277,6 +278,15 @@ def test_measurement_names_the_missing_plugin(
     assert HOW in done.stderr
     run = Store(stored).find("toy-linear-toy-numpy-s0")
     assert not (run.path / "latency").exists()
+
+
+def test_baseline_is_saved_without_the_plugin(without: Invoke, stored: Path, tmp_path: Path) -> None:
+    done = without("baseline", GOOD, tmp_path / "saved.json")
+    assert done.stdout.startswith("Saved 3 runs to ")
+    saved = [run.record for run in baseline.load(tmp_path / "saved.json")]
+    assert sorted(one.run_id for one in saved) == sorted(
+        run.record.run_id for run in Store(stored).load().runs if GOOD in run.path.name
+    )
 
 
 def test_reproduce_names_the_missing_plugin_before_anything_runs(without: Invoke, tmp_path: Path) -> None:

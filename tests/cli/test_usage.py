@@ -14,6 +14,7 @@ from harness.plugins.catalog import Catalog
 
 COMMANDS = (
     "run",
+    "status",
     "parity",
     "evaluate",
     "latency",
@@ -25,6 +26,8 @@ COMMANDS = (
     "audit",
     "report",
     "history",
+    "rank",
+    "results",
     "bundle",
     "reproduce",
     "plugin",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+
+from harness.report.ranking import COLUMNS as RANKING_COLUMNS
 
 
 def test_page_has_every_column_and_metric() -> None:
@@ -16,3 +20,9 @@ def test_every_description_is_used() -> None:
     names = {column.name for column in columns.COLUMNS} | {metric.name for metric in columns.SCORES}
     names |= {metric.name for metric in columns.METRICS if not metric.never_compared}
     assert columns.DESCRIPTIONS.keys() == names
+
+
+def test_page_has_the_columns_of_rankings() -> None:
+    page = pytest.importorskip("benchmarks.columns").PAGE.read_text(encoding="utf-8")
+    section = page.partition("## Rankings")[2]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(RANKING_COLUMNS)

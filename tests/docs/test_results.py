@@ -10,6 +10,7 @@ from command_line import harness_cli
 
 from harness.checks.audit.check import Subject
 from harness.checks.audit.identity import CHECKS
+from harness.checks.parity.verdict import FOLDER
 from harness.checks.parity.verdict import load as load_verdicts
 from harness.plugins import load
 from harness.records import Success
@@ -54,6 +55,26 @@ def test_verdicts_of_the_default_runs_are_kept() -> None:
     assert marks
     assert kept == {verdict.key: verdict for verdict in reference.verdicts()}, "run: python -m benchmarks.reference"
     assert kept.keys() == marks
+
+
+def test_every_stored_verdict_belongs_to_a_record() -> None:
+    """Tables and audits use a verdict only for records whose parity marks name it."""
+    reference = pytest.importorskip("benchmarks.reference")
+    folders = [path for path in reference.REFERENCE.rglob(FOLDER) if path.is_dir()]
+    assert reference.DEFAULTS / FOLDER in folders
+    for folder in folders:
+        results = reference.DEFAULTS if folder.parent == reference.REFERENCE else folder.parent
+        named = {mark.verdict for run in Store(results).load().runs for mark in run.record.parity}
+        stored = load_verdicts(folder.parent)
+        assert len(stored) == len(list(folder.iterdir())), f"{folder}: a file is not a verdict of this version"
+        assert stored.keys() <= named, f"{folder}: remove the verdicts that no record names"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_no_half_width_is_rounded_to_zero(page: str) -> None:
+    shown = re.findall(r"± *(<?[\d.e+-]+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [half for half in shown if not re.search("[1-9]", half.partition("e")[0])] == []
+    assert shown or page == "README.md"
 
 
 @pytest.mark.parametrize("name", ["defaults", "demo", "lstm"])

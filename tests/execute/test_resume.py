@@ -195,10 +195,10 @@ def test_repeated_command_executes_only_what_is_missing(invoke: Invoke, tmp_path
     assert again.exit_code == 0
     assert "Saved 0 runs" in again.stderr
     assert again.stdout == more.stdout
-    assert len(list((tmp_path / "results").iterdir())) == 2
+    assert len(list((tmp_path / "results").glob("[!.]*"))) == 2
     shutil.rmtree(next((tmp_path / "results").glob("*-s1-*")))
     assert invoke(*command, "--seed", "0,1", "--rerun").exit_code == 0
-    assert len(list((tmp_path / "results").iterdir())) == 3
+    assert len(list((tmp_path / "results").glob("[!.]*"))) == 3
 
 
 def test_repeated_command_runs_failed_runs_again(invoke: Invoke) -> None:
@@ -211,6 +211,54 @@ def test_repeated_command_runs_failed_runs_again(invoke: Invoke) -> None:
     assert kept.exit_code == 1
     assert "Saved 0 runs" in kept.stderr
     assert "failed: crash" in kept.stdout
+
+
+def suite_file(folder: Path, *, budget_hours: float = 1, **keys: str) -> str:
+    """Write a suite of quick toy runs with two seeds, and return its name. `keys` are additional keys of its entry."""
+    entry = {"task": '"toy-classify"', "backend": '"toy-numpy"', "threads": "1", "seed": "[0, 1]"} | keys
+    entry["set"] = f"{{ {', '.join(FAST)} }}"
+    lines = [f"budget_hours = {budget_hours}", "[[run]]", *(f"{key} = {value}" for key, value in entry.items())]
+    (folder / "suite.toml").write_text("\n".join(lines))
+    return "suite.toml"
+
+
+def test_time_budget_ends_before_the_remaining_runs(invoke: Invoke, tmp_path: Path) -> None:
+    command = ("run", "--suite", suite_file(tmp_path, budget_hours=1e-6))
+    first = invoke(*command)
+    assert first.exit_code == 1
+    assert "the time budget is used up; 1 run is left, and the same command continues with them" in first.stderr
+    assert "Saved 1 run to results/" in first.stderr
+    plan = invoke(*command, "--dry-run")
+    assert "the time budget of 0:00 ends before all runs are done" in plan.stdout
+    second = invoke(*command)
+    assert second.exit_code == 0
+    assert "Saved 1 run to results/; 1 run skipped" in second.stderr
+
+
+def test_unavailable_runs_are_listed_refused_or_skipped(invoke: Invoke, tmp_path: Path) -> None:
+    suite = suite_file(
+        tmp_path,
+        backend='["toy-numpy", "toy-absent"]',
+        include='[{ backend = "toy-numpy", device = "cuda" }, { backend = "toy-numpy", precision = "bf16", seed = 5 }]',
+    )
+    plan = invoke("run", "--suite", suite, "--dry-run")
+    assert plan.exit_code == 0, plan.output
+    reasons = [
+        "2 runs: backend 'toy-absent' is not available: ",
+        "2 runs: backend 'toy-numpy' finds no device 'cuda' on this machine; available devices: cpu",
+        "1 run: backend 'toy-numpy' cannot compute in bf16 on cpu",
+    ]
+    assert all(f"\n  {reason}" in plan.stdout for reason in reasons), plan.stdout
+    assert "7 runs planned, 5 not available here; none was started" in plan.stdout
+    assert [line.split()[-1] for line in plan.stdout.splitlines() if "toy-absent" in line][:2] == ["unavailable"] * 2
+    refused = invoke("run", "--suite", suite)
+    assert refused.exit_code == 2
+    assert all(reason in refused.stderr for reason in (*reasons, "pass --skip-unavailable")), refused.stderr
+    assert not (tmp_path / "results").exists()
+    kept = invoke("run", "--suite", suite, "--skip-unavailable")
+    assert kept.exit_code == 0
+    assert all(f"unavailable: {reason}" in kept.stderr for reason in reasons), kept.stderr
+    assert "Saved 2 runs to results/" in kept.stderr
 
 
 def test_dry_run_shows_the_state_of_each_run(invoke: Invoke) -> None:

@@ -117,7 +117,7 @@ class CommandLine:
         return [run.record for run in loaded.runs]
 
     def partial(self) -> list[str]:
-        return [path.name for path in (self.folder / "results").iterdir() if path.name.startswith(".")]
+        return [path.name for path in (self.folder / "results").glob(".partial-*")]
 
 
 @pytest.fixture

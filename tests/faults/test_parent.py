@@ -64,7 +64,7 @@ def test_killed_parent_leaves_no_process_and_the_next_plan_cleans_up(
     assert all(gone(pid) for pid in below)
     assert [type(record.outcome) for record in command_line.stored()] == [Success]
     assert len(command_line.partial()) == 1
-    assert command_line.shell("$RUN").returncode == 0
+    assert command_line.shell("$RUN --rerun").returncode == 0
     assert command_line.partial() == []
     assert len(command_line.stored()) == 2
 
@@ -122,7 +122,8 @@ def test_full_stdout_is_an_error_without_a_traceback(command: str, command_line:
 
 
 def test_two_plans_in_one_directory_save_all_runs(command_line: CommandLine) -> None:
-    plans = [command_line.start(*command_line.run_words("toy-numpy", "toy-killed")) for _ in range(2)]
+    words = [*command_line.run_words("toy-numpy", "toy-killed"), "--rerun", "--wait"]
+    plans = [command_line.start(*words) for _ in range(2)]
     assert [plan.wait(60) for plan in plans] == [1, 1]
     runs = sorted((record.spec.backend, record.repeat) for record in command_line.stored())
     assert runs == [("toy-killed", 1), ("toy-killed", 2), ("toy-numpy", 1), ("toy-numpy", 2)]
@@ -167,3 +168,30 @@ def test_blocked_pipe_does_not_delay_the_time_limit(command_line: CommandLine) -
     (record,) = command_line.stored()
     assert isinstance(record.outcome, Failure)
     assert record.outcome.kind == "timeout"
+
+
+# ---- two commands at the same time --------------------------------------------------------------------------
+
+
+def test_second_command_ends_with_a_message(command_line: CommandLine) -> None:
+    first, _ = hanging(command_line)
+    second = command_line.start(*command_line.run_words("toy-numpy", "toy-chatter"))
+    out, error = second.communicate(timeout=60)
+    assert (second.returncode, out) == (1, "")
+    assert f"another harness command (process {first.pid}, " in error
+    assert "--wait" in error
+    assert len(command_line.stored()) == 1
+
+
+def test_second_command_that_waits_continues_after_the_end_of_the_first(command_line: CommandLine) -> None:
+    first, _ = hanging(command_line)
+    second = command_line.start(*command_line.run_words("toy-numpy", "toy-chatter"), "--wait")
+    assert second.stderr is not None
+    while "waiting for another harness command" not in second.stderr.readline():
+        assert second.poll() is None
+    first.kill()
+    _, error = second.communicate(timeout=60)
+    assert second.returncode == 0, error
+    assert "skip: toy-regress · toy-linear · toy-numpy · seed 0: done on" in error
+    assert [record.spec.backend for record in command_line.stored()] == ["toy-numpy", "toy-chatter"]
+    assert command_line.partial() == []

@@ -213,6 +213,7 @@ successes = st.builds(
         per_target=st.lists(target_scores, max_size=2),
         slices=st.lists(slice_scores, max_size=2),
         intervals=st.dictionaries(words, st.tuples(numbers, numbers), max_size=2),
+        no_interval=st.dictionaries(words, words, max_size=2),
         interval_method=words,
     ),
     curves=st.lists(epochs, max_size=2),

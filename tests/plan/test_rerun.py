@@ -84,5 +84,5 @@ def test_suite_is_planned_as_its_specs(catalog: Catalog, tmp_path: Path) -> None
     specs = [*planned(catalog, "recipe.epochs=2"), *planned(catalog), *planned(catalog, tasks=("toy-regress",))]
     path = tmp_path / "suite.toml"
     path.write_text(again.suite(specs, catalog))
-    assert {spec.key for spec in expand_all(suite.load(path), catalog)} == {spec.key for spec in specs}
+    assert {spec.key for spec in expand_all(suite.load(path).selections, catalog)} == {spec.key for spec in specs}
     assert path.read_text().count("[[run]]") == 3

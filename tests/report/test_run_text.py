@@ -115,6 +115,23 @@ def test_quality_names_the_method_of_old_intervals(method: str, title: str) -> N
     assert rows[0][-1] == "0.7 to 0.8"
 
 
+def test_missing_intervals_are_listed_with_the_reason(tmp_path: Path) -> None:
+    outcome = success()
+    reasons = {
+        "f1_macro": "a class has no examples",
+        "roc_auc": "it is a mean",
+        "recall_macro": "a class has no examples",
+    }
+    scores = msgspec.structs.replace(outcome.scores, no_interval=reasons)
+    made = record(msgspec.structs.replace(outcome, scores=scores))
+    expected = [
+        "No interval for f1_macro, recall_macro: a class has no examples.",
+        "No interval for roc_auc: it is a mean.",
+    ]
+    assert "\n".join(expected) in render(made, tmp_path)
+    assert context(StoredRun(tmp_path, made), "", {})["without_interval"] == expected
+
+
 @pytest.mark.parametrize("table", ["classes", "epochs", "settings", "log"])
 def test_long_tables_are_cut_with_a_line_that_says_so(table: str, tmp_path: Path) -> None:
     outcome = success()

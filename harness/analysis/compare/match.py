@@ -117,7 +117,7 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness.plan import suite
     from harness.plan.expand import expand_all
 
-    selections = [selection.resolved(locate) for selection in suite.load(path)]
+    selections = [selection.resolved(locate) for selection in suite.load(path).selections]
     specs = expand_all(selections, catalog)
     planned = {_device_independent_key(spec) for spec in specs}
     models = {_model(spec) for spec in specs}

@@ -15,6 +15,7 @@ UNCHECKABLE: dict[str, str] = {
     "wall_s": "the duration is measured only once; it must be at least the sum of the phase durations",
     "spec.dataset": "the name of the user's data file, which is not part of the key",
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
+    "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "environment.*": "the state of the machine cannot be examined after the run",
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,6 +52,7 @@ def _scores(subject: Subject) -> Result:
         reference=recorded.reference,
         slices=recorded.slices,
         intervals=recorded.intervals,
+        no_interval=recorded.no_interval,
         interval_method=recorded.interval_method,
         metrics=recorded.metrics,
         per_target=recorded.per_target,
@@ -58,19 +60,30 @@ def _scores(subject: Subject) -> Result:
     return Result(differences(recorded, expected, "scores", LIBRARIES), f"{len(recorded.test)} scores")
 
 
+def _intervals(subject: Subject) -> Result:
+    from harness.measure.quality.intervals import FORMER_METHODS
+
+    recorded = subject.outcome.scores
+    if subject.is_old or recorded.interval_method in FORMER_METHODS:
+        raise NotCheckedError("the record was written by a version that computed the intervals with another method")
+    return _recomputed(subject, ("intervals", "no_interval", "interval_method"), f"{len(recorded.intervals)} intervals")
+
+
 def _details(subject: Subject) -> Result:
-    """Compare the details of the scores, which older records lack or contain as computed with another method."""
     if subject.is_old:
-        raise NotCheckedError(
-            "the record was written by a version that did not record these details or computed the details differently"
-        )
+        raise NotCheckedError("the record was written by a version that did not record these details")
+    return _recomputed(subject, ("metrics", "per_target"), f"{len(subject.outcome.scores.per_target)} targets")
+
+
+def _recomputed(subject: Subject, names: Sequence[str], detail: str) -> Result:
+    """Compare these fields of the scores with those computed from the stored predictions."""
     recorded, arrays = subject.outcome.scores, subject.samples
     test = arrays["test_targets"], arrays["test_outputs"]
     computed = judge(subject).scores(test, test, None, {})
     problems = []
-    for name in ("intervals", "interval_method", "metrics", "per_target"):
+    for name in names:
         problems += differences(getattr(recorded, name), getattr(computed, name), name, LIBRARIES)
-    return Result(problems, f"{len(recorded.intervals)} intervals, {len(recorded.per_target)} targets")
+    return Result(problems, detail)
 
 
 def _validation(subject: Subject) -> Result:
@@ -137,13 +150,13 @@ CHECKS = (
         _scores,
     ),
     Check(
-        "intervals, scores by target and the meaning of the metrics follow from the predictions",
-        (
-            "outcome.scores.intervals",
-            "outcome.scores.interval_method",
-            "outcome.scores.metrics",
-            "outcome.scores.per_target",
-        ),
+        "intervals follow from the predictions",
+        ("outcome.scores.intervals", "outcome.scores.no_interval", "outcome.scores.interval_method"),
+        _intervals,
+    ),
+    Check(
+        "scores by target and the meaning of the metrics follow from the predictions",
+        ("outcome.scores.metrics", "outcome.scores.per_target"),
         _details,
     ),
     Check("validation scores follow from the predictions", ("outcome.scores.validation",), _validation),

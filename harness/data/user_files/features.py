@@ -126,7 +126,7 @@ def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool)
     """Return the reason why a column of numbers is rejected, and the options with which it can be read."""
     cells = f"{finding.odd:,} of {finding.count:,} numbers"
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
-    if not finding.what.startswith("separators"):
+    if not finding.of_separators:
         what = f"has {finding.what}, such as in {finding.example!r}"
         return f"{what}; convert all numbers to one unit and remove it from the cells{categories}"
     if not finding.options:

@@ -225,6 +225,8 @@ class Finding:
     """The notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
     """Description of the notation."""
+    of_separators: bool = False
+    """True if the column contains numbers with decimal or thousands separators that were not declared."""
     options: tuple[tuple[str, str, str], ...] = ()
     """The decimal and the thousands separators with which all numbers can be read, and the example's value."""
 
@@ -270,7 +272,7 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     if all(read.number(text) is not None for text in shapes):
         return replace(found, notation=read, what=f"{unit!r}" if unit else "another sign of negative numbers")
     what = "separators of decimals or thousands"
-    return replace(found, what=what, options=_readings(cores, shapes[example]))
+    return replace(found, what=what, of_separators=True, options=_readings(cores, shapes[example]))
 
 
 def _is_unit(name: str) -> bool:

@@ -5,7 +5,10 @@ They do not cover the variation between training runs, which is measured by usin
 - Accuracy has the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes have the same interval for an effective number of examples (Korn and Graubard
   1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
-  most the number of examples of equal weight, because a small variance cannot be estimated from few examples.
+  most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
+  few examples.
+- The area under the ROC curve of two classes has the interval of a proportion of the examples of the rarer class, which
+  is valid for all distributions of the outputs.
 - Errors of a regression have an interval from Student's t for the logarithm. Its upper end is computed as if there were
   one more example with a larger error, because a test split seldom contains the largest errors that are possible.
 
@@ -21,17 +24,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.measure.quality.metrics import probabilities
+
 if TYPE_CHECKING:
     from harness.records import Objective
 
 Array = NDArray[Any]
 Interval = tuple[float, float]
 
-METHOD = "Korn-Graubard; Student t of the logarithm"
+METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 """Name of the methods, as stored in the records."""
-MIN_SUPPORT = 3
-"""Minimum mean number of examples per class for the interval of F1, and of predictions per class for that of precision.
-For macro averages, this is the harmonic mean."""
+FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
+"""Methods in older records, whose intervals are not recomputed."""
+TAIL = 0.025
+"""Probability that a proportion is below, and that it is above, its interval."""
+MIN_PER_CLASS = {"recall_macro": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2}
+"""Minimum number of test examples of each class for the interval of a score. Classes without examples are ignored for
+`f1_weighted`. The values were chosen by simulation, so that at least 93% of the intervals contain the true score."""
+MIN_ANSWERS = 2
+"""Minimum number of predictions of each class for the interval of macro precision."""
 MIN_EXAMPLES = 20
 """Minimum number of test examples for the interval of a regression score."""
 TAILS = (0.01, 0.025)
@@ -41,29 +52,31 @@ UNSEEN = (1.5, 25.0)
 were chosen by simulation, so that at least 93% of the intervals contain the true score for heavy-tailed errors."""
 
 
-def intervals(objective: Objective, targets: Array, outputs: Array) -> dict[str, Interval]:
-    """Return (low, high) by metric, for all metrics in `harness.measure.quality.metrics` except ROC AUC.
+def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
+    """Return (low, high) by metric, and by metric the reason why a metric has no interval.
+
+    Each metric in `harness.measure.quality.metrics` for the objective is in one of the two dictionaries.
 
     For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
     ``[N, T]`` in the target's unit. Every interval contains the score.
-
-    A metric has no interval if there is not enough information about it in the test examples. This applies to a macro
-    average if a class has no examples, to macro precision if a class is never predicted, to F1 and macro precision if
-    there are fewer than `MIN_SUPPORT` examples or predictions per class, and to a regression score if there are fewer
-    than `MIN_EXAMPLES` examples or if the errors do not vary.
     """
     if objective == "classification":
-        return _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
+        found, missing = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
+        areas = _area(targets, outputs)
+        return (
+            (found, missing | {"roc_auc": areas}) if isinstance(areas, str) else (found | {"roc_auc": areas}, missing)
+        )
     return _regression(targets.astype(np.float64), outputs.astype(np.float64))
 
 
-def _classification(targets: Array, predicted: Array, classes: int) -> dict[str, Interval]:
+def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dict[str, Interval], dict[str, str]]:
     n = len(targets)
     hit = (targets == predicted).astype(np.float64)
     support, answers = (np.bincount(labels, minlength=classes) for labels in (targets, predicted))
     right = np.bincount(targets, hit, minlength=classes)
     accuracy = proportion(float(hit.mean()), n)
     found = {"accuracy": accuracy, "f1_micro": accuracy}  # equal, because each example has exactly one label
+    missing = _too_few(support, answers)
 
     def averaged(score: float, influence: Array, limit: float) -> Interval:
         """Return the interval of a score. `influence` is its derivative with respect to each example's weight."""
@@ -76,30 +89,82 @@ def _classification(targets: Array, predicted: Array, classes: int) -> dict[str,
     f1 = 2 * right / both
     # In small samples, the expected F1 of a class is too low by about this much (second-order delta method).
     f1_bias = f1 * (1 - f1) / both
-    if n >= MIN_SUPPORT * np.count_nonzero(support):
+    if "f1_weighted" not in missing:
         weights = support / n
         score = float(f1 @ weights)
         influence = (2 * hit - f1[targets]) * (weights / both)[targets] - (weights * f1 / both)[predicted]
         low, high = averaged(score, influence + (f1[targets] - score) / n, n)
         found["f1_weighted"] = low, min(1.0, high + float(f1_bias @ weights))
-    if not support.all():
-        return found
-    equal = classes**2 / float((1 / support).sum())  # effective number of examples with equal weights (Kish 1965)
-    recall = right / support
-    found["recall_macro"] = averaged(float(recall.mean()), (hit - recall[targets]) / support[targets] / classes, equal)
-    if equal >= MIN_SUPPORT * classes:
+    if "recall_macro" not in missing:
+        recall = right / support
+        influence = (hit - recall[targets]) / support[targets] / classes
+        found["recall_macro"] = averaged(float(recall.mean()), influence, effective(support))
+    if "f1_macro" not in missing:
         influence = ((2 * hit - f1[targets]) / both[targets] - (f1 / both)[predicted]) / classes
-        low, high = averaged(float(f1.mean()), influence, equal)
+        low, high = averaged(float(f1.mean()), influence, effective(support))
         found["f1_macro"] = low, min(1.0, high + float(f1_bias.mean()))
-    equal = classes**2 / float((1 / answers).sum()) if answers.all() else 0.0
-    if equal >= MIN_SUPPORT * classes:
+    if "precision_macro" not in missing:
         precision = right / answers
         influence = (hit - precision[predicted]) / answers[predicted] / classes
-        low, high = averaged(float(precision.mean()), influence, equal)
+        low, high = averaged(float(precision.mean()), influence, effective(answers))
         # If the number of examples in each class is fixed, the expected precision is too high by about this much.
-        bias = float((precision * (1 - precision) * recall / answers).mean())
+        bias = float((precision * (1 - precision) * right / support / answers).mean())
         found["precision_macro"] = max(0.0, low - bias), high
-    return found
+    return found, missing
+
+
+def _area(targets: Array, outputs: Array) -> Interval | str:
+    """Return the interval of the area under the ROC curve, or the reason why there is none.
+
+    For two classes with m and n examples, the variance of the area a is at most ``a (1 - a) / min(m, n)`` for all
+    distributions of the outputs (Birnbaum and Klose 1957, Annals of Mathematical Statistics 28, 933-945).
+    """
+    if outputs.shape[1] != 2:
+        return "it is a mean over more than two classes, which depend on each other"
+    scores = probabilities(outputs)[:, 1]
+    first, second = np.sort(scores[targets == 0]), scores[targets == 1]
+    if not len(first) or not len(second):
+        return "a class has no examples in the test split"
+    below = (np.searchsorted(first, second, "left") + np.searchsorted(first, second, "right")) / 2  # ties count half
+    return proportion(float(below.mean()) / len(first), min(len(first), len(second)))
+
+
+def _too_few(support: Array, answers: Array) -> dict[str, str]:
+    """Return the reason for each averaged score without an interval."""
+    missing = {}
+    for name, least in MIN_PER_CLASS.items():
+        counted = support[support > 0] if name == "f1_weighted" else support
+        if counted.min() < least:
+            missing[name] = (
+                f"a class has {_examples(counted.min())} in the test split, and an interval needs at least {least} in "
+                "each class"
+            )
+        elif name == "precision_macro" and answers.min() < MIN_ANSWERS:
+            missing[name] = (
+                f"a class is predicted for {_examples(answers.min())}, and an interval needs at least {MIN_ANSWERS} in "
+                "each class"
+            )
+    return missing
+
+
+def _examples(number: int) -> str:
+    return f"{number or 'no'} example{'s' if number != 1 else ''}"
+
+
+def effective(counts: Array) -> float:
+    """Return an effective number of examples for the mean of proportions of classes with these numbers of examples.
+
+    If all examples are right, the Clopper-Pearson interval for this number starts at the lowest mean for which this has
+    a probability of 2.5%. The probability of the class i is ``p_i ** n_i``. By the method of Lagrange multipliers, the
+    sum of ``p_i`` is minimal at ``p_i = min(1, n_i / m)``, where m is the number for which the product of these
+    probabilities is 2.5%. For classes of equal size, the result is the total number of examples.
+    """
+    sizes = np.sort(counts).astype(np.float64)
+    total, logs = sizes.cumsum(), (sizes * np.log(sizes)).cumsum()
+    limits = (logs - math.log(TAIL)) / total  # logarithm of m if the k smallest classes have p_i < 1
+    k = int((np.log(sizes) < limits).nonzero()[0][-1])
+    lowest = 1 - (k + 1 - total[k] * math.exp(-limits[k])) / len(sizes)
+    return math.log(TAIL) / math.log(lowest)
 
 
 def proportion(score: float, n: float) -> Interval:
@@ -107,8 +172,8 @@ def proportion(score: float, n: float) -> Interval:
     from scipy.special import betaincinv
 
     count, rest = score * n, (1 - score) * n
-    low = float(betaincinv(count, rest + 1, 0.025)) if count > 0 else 0.0
-    high = float(betaincinv(count + 1, rest, 0.975)) if rest > 0 else 1.0
+    low = float(betaincinv(count, rest + 1, TAIL)) if count > 0 else 0.0
+    high = float(betaincinv(count + 1, rest, 1 - TAIL)) if rest > 0 else 1.0
     return min(low, score), max(high, score)
 
 
@@ -128,26 +193,31 @@ def student(probability: float, freedom: int) -> float:
     return x + math.fsum(term / float(freedom) ** power for power, term in enumerate(terms, start=1))
 
 
-def _regression(targets: Array, outputs: Array) -> dict[str, Interval]:
+def _regression(targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
     n = len(targets)
+    names = ("rmse", "mae", "r2")
     if n < MIN_EXAMPLES:
-        return {}
+        return {}, dict.fromkeys(
+            names, f"the test split has {n} examples, and an interval needs at least {MIN_EXAMPLES}"
+        )
     errors = abs(outputs - targets)
+    if not errors.any(axis=0).all():
+        return {}, dict.fromkeys(names, "every prediction of a target is exact")
     larger = UNSEEN[0] + UNSEEN[1] / n
     extended = np.concatenate([errors, larger * errors.max(axis=0, keepdims=True)])
-    found = {}
-    if errors.any(axis=0).all():
-        found["rmse"] = _positive(_root_mean_square(errors), _root_mean_square(extended))
-        found["mae"] = _positive(_mean_absolute(errors), _mean_absolute(extended))
-        varies = targets.min(axis=0) < targets.max(axis=0)
-        squares = (targets - targets.mean(axis=0)) ** 2
-        total = squares.mean(axis=0, keepdims=True)
-        if varies.all() and (total > 0).all():
-            unexplained = _positive(
-                _unexplained(errors, squares), _unexplained(extended, np.concatenate([squares, total]))
-            )
-            found["r2"] = unexplained and (1 - unexplained[1], 1 - unexplained[0])
-    return {name: ends for name, ends in found.items() if ends is not None}
+    ends = {
+        "rmse": _positive(_root_mean_square(errors), _root_mean_square(extended)),
+        "mae": _positive(_mean_absolute(errors), _mean_absolute(extended)),
+    }
+    varies = targets.min(axis=0) < targets.max(axis=0)
+    squares = (targets - targets.mean(axis=0)) ** 2
+    total = squares.mean(axis=0, keepdims=True)
+    if varies.all() and (total > 0).all():
+        unexplained = _positive(_unexplained(errors, squares), _unexplained(extended, np.concatenate([squares, total])))
+        ends["r2"] = unexplained and (1 - unexplained[1], 1 - unexplained[0])
+    found = {name: pair for name, pair in ends.items() if pair is not None}
+    missing = {name: "the errors of the test examples do not vary" for name, pair in ends.items() if pair is None}
+    return found, missing if "r2" in ends else missing | {"r2": "a target does not vary in the test split"}
 
 
 def _root_mean_square(errors: Array) -> tuple[float, Array]:

@@ -78,6 +78,7 @@ class Scorer:
                 "defined; fix the metric, or choose another test split or primary metric"
             )
         classes = self._info.objective == "classification" and test[1].ndim == 2
+        given, missing = self._intervals(test_scores, *test)
         return Scores(
             primary=self._primary,
             test=test_scores,
@@ -87,7 +88,8 @@ class Scorer:
             confusion=self._confusion(*test) if classes else [],
             per_target=self._per_target(*self._in_target_unit(*test)) if len(self._info.units) > 1 else [],
             slices=self._slices(*self._in_target_unit(*test), groups),
-            intervals=self._intervals(*test) if classes or self._info.objective == "regression" else {},
+            intervals=given,
+            no_interval=missing,
             metrics=self._declared,
             interval_method=METHOD,
         )
@@ -172,12 +174,27 @@ class Scorer:
             parts.append(TargetScore(label=label, unit=unit, scores=scores))
         return parts
 
-    def _intervals(self, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
-        """Return the intervals for built-in metrics. A plugin's replacement for a built-in metric has no interval."""
+    def _intervals(
+        self, scores: Mapping[str, float | None], targets: Array, outputs: Array
+    ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
+        """Return the intervals by metric, and the reasons why the other metrics in `scores` have no interval.
+
+        A plugin's replacement for a built-in metric has no interval.
+        """
         from harness.measure.quality.intervals import intervals
 
-        known = intervals(self._info.objective, *self._in_target_unit(targets, outputs))
-        return {name: ends for name, ends in known.items() if self._functions.get(name) is getattr(core_metrics, name)}
+        if self._info.objective == "token_classification" or outputs.ndim != 2:
+            return {}, dict.fromkeys(scores, "the positions of an example are not independent of each other")
+        given, reasons = intervals(self._info.objective, *self._in_target_unit(targets, outputs))
+        missing = {}
+        for name, value in scores.items():
+            if self._functions[name] is not getattr(core_metrics, name, None):
+                missing[name] = "no method is known for the metric of a plugin"
+            elif value is None:
+                missing[name] = "the metric is undefined for the test split"
+            elif name not in given:
+                missing[name] = reasons[name]
+        return {name: given[name] for name in scores if name not in missing}, missing
 
     def _slices(self, targets: Array, outputs: Array, groups: Mapping[str, Array]) -> list[SliceScore]:
         from harness.measure.quality.slices import slices

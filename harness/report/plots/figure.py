@@ -114,7 +114,7 @@ def figure(report: Report, name: str, suffix: str) -> bytes:
                 f"none of these runs has the data for the plot {name!r}; choose other runs or another plot"
             )
         document = alt.vconcat(*rows).resolve_scale(color="independent").to_dict(validate=False)
-    return _written(document, suffix)
+    return written(document, suffix)
 
 
 _PAGE = """<!doctype html>
@@ -152,7 +152,7 @@ def _title(title: str, chart: Any) -> str:
     return title if chart.title is alt.Undefined else f"{title}: {chart.title}"
 
 
-def _written(document: dict[str, Any], suffix: str) -> bytes:
+def written(document: dict[str, Any], suffix: str) -> bytes:
     import vl_convert
 
     document["config"] = config() | {"background": "white"}

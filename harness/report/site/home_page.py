@@ -8,10 +8,12 @@ from harness.records import Failure, RunRecord
 from harness.report.layout import unranked
 from harness.report.plots.figure import drawn
 from harness.report.plots.points import panels
+from harness.report.ranking import LEGEND
 from harness.report.report import Report
 from harness.report.site import overview, tables
 from harness.report.site.best_results import best_results
 from harness.report.site.plot_data import MAX_PLOTTED, Figures
+from harness.report.site.ranks import rankings
 
 
 def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
@@ -22,6 +24,11 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
     fronts = [
         (panel.title, figures.add(f"pareto-{panel.number}", drawn("pareto", panel)))
         for panel in panels(report)[:MAX_PLOTTED]
+    ]
+    ranked = rankings(report)
+    ranks = [
+        (title, table, notes, figures.add(f"rank-{number}", charts))
+        for number, (title, table, notes, charts) in enumerate(ranked)
     ]
     return {
         "title": report.title,
@@ -34,6 +41,8 @@ def context(report: Report, addresses: dict[str, str]) -> dict[str, Any]:
         "notes": unranked(report.table.rows),
         "metrics": {name: title for name, title in overview.TITLES.items() if any(name in c.leads for c in contests)},
         "scoreboard": overview.scoreboard(contests),
+        "ranks": ranks,
+        "rank_legend": LEGEND,
         "panels": fronts,
         "plots": figures.page(),
         "failures": tables.failures(failures, addresses, ""),

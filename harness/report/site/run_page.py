@@ -36,6 +36,7 @@ from harness.report.run_text import (
     quality,
     run_data,
     run_section,
+    without_interval,
 )
 from harness.report.site.tables import PAGE, Value, View, plain
 
@@ -82,6 +83,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         "plots": {},
         "tables": [],
         "notes": {},
+        "without_interval": [],
     }
     if isinstance(outcome, Success):
         arrays, problem = _arrays(run)
@@ -95,6 +97,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
             shown = ((name, title) for name, title in titles.items() if name in values["plots"])
             values[part] = [(name, title.format(metric=quality.title)) for name, title in shown]
         values["tables"] = _tables(outcome)
+        values["without_interval"] = without_interval(outcome.scores)
     return values
 
 

@@ -89,7 +89,10 @@ def test_raw_arrays_are_unchanged() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": with_column(table(30), 2, np.nan)}, r"training features have 30 values .* row 0, column 2"),
+        (
+            {"train": with_column(table(30), 2, np.nan)},
+            r"training features: 30 missing .* row 0 of the split, column 2",
+        ),
         ({"validation": table(5, columns=4)}, "validation features have 4 columns, but the training split has 3"),
         (
             {"train": Split(inputs={"features": np.array([["a"], ["b"]], object)}, targets=np.zeros((2, 1)))},
@@ -144,7 +147,7 @@ def test_a_table_can_have_categories_only() -> None:
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])
 def test_infinite_features_are_rejected_with_imputation(value: float) -> None:
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="missing or infinite numbers"):
         RegressionTask().prepare(raw(train=with_column(table(30), 2, value)), RegressionOptions())
 
 

@@ -17,6 +17,7 @@ from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
 from harness.checks.audit.finding import Finding
 from harness.execute.runner import thread_environment
+from harness.measure.quality.intervals import FORMER_METHODS
 from harness.measure.roofline import hardware_of
 from harness.measure.steady import Window, summary, suspicions
 from harness.plugins import load
@@ -360,8 +361,16 @@ def found(name: str, record: RunRecord, run: StoredRun, catalog: Catalog, *other
     return check.finding(Subject(StoredRun(run.path, record), catalog, stored))
 
 
-def test_record_made_to_look_old_does_not_pass_what_old_records_lack(run: StoredRun, toy_catalog: Catalog) -> None:
-    name = "intervals, scores by target and the meaning of the metrics follow from the predictions"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "intervals follow from the predictions",
+        "scores by target and the meaning of the metrics follow from the predictions",
+    ],
+)
+def test_record_made_to_look_old_does_not_pass_what_old_records_lack(
+    name: str, run: StoredRun, toy_catalog: Catalog
+) -> None:
     outcome = run.record.outcome
     assert isinstance(outcome, Success)
     old = msgspec.structs.replace(
@@ -372,6 +381,16 @@ def test_record_made_to_look_old_does_not_pass_what_old_records_lack(run: Stored
     forged = msgspec.structs.replace(run.record, outcome=old)
     assert found(name, run.record, run, toy_catalog).passed is True
     assert found(name, forged, run, toy_catalog).passed is None
+
+
+def test_intervals_of_a_former_method_are_not_checked(run: StoredRun, toy_catalog: Catalog) -> None:
+    name = "intervals follow from the predictions"
+    outcome = run.record.outcome
+    assert isinstance(outcome, Success)
+    for method, expected in ((FORMER_METHODS[0], None), ("unknown", False)):
+        scores = msgspec.structs.replace(outcome.scores, interval_method=method, no_interval={})
+        changed = msgspec.structs.replace(run.record, outcome=msgspec.structs.replace(outcome, scores=scores))
+        assert found(name, changed, run, toy_catalog).passed is expected
 
 
 def test_repeat_that_is_a_copy_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:

@@ -19,6 +19,19 @@ CASES = [
         for share in (0.99, 0.9, 0.6)
     ),
     *(coverage.classes(f"98:2, {shares}", [98, 2], shares) for shares in ((0.99, 0.7), (0.95, 0.9), (0.999, 0.5))),
+    coverage.classes("95:5", [95, 5], (0.98, 0.6)),
+    *(
+        coverage.rare(number, n, fraction, shares, mistaken_for_first=number > 2)
+        for number, n, fraction, shares in (
+            (3, 100, 0.05, (0.98, 0.6)),
+            (3, 500, 0.01, (0.98, 0.6)),
+            (10, 500, 0.05, (0.999, 0.9)),
+            (77, 5000, 0.05, (0.999, 0.9)),
+            (77, 5000, 0.05, (0.99, 0.3)),
+        )
+    ),
+    *(coverage.misranked(counts, fraction) for counts in ((400, 20), (95, 5)) for fraction in (0.02, 0.4)),
+    coverage.shifted((50, 50), 1.8),
     *(coverage.regression(kind, n) for kind in ("normal", "t(3)", "log-normal") for n in (50, 200, 1000)),
     coverage.regression("t(3)", 50, targets=3),
 ]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, t
 
 from harness.measure.quality.builtin import METRICS
-from harness.measure.quality.intervals import intervals, student
+from harness.measure.quality.intervals import MIN_ANSWERS, MIN_PER_CLASS, effective, student
+from harness.measure.quality.intervals import intervals as with_reasons
 from harness.plugins import resolve
 from harness.records import DataInfo
 
@@ -20,9 +21,18 @@ RNG = np.random.default_rng
 Array = np.ndarray[Any, Any]
 
 
+def intervals(objective: str, targets: Array, outputs: Array) -> dict[str, tuple[float, float]]:
+    """Return the intervals, after checking that every other metric has a reason."""
+    found, missing = with_reasons(objective, targets, outputs)  # type: ignore[arg-type]
+    assert found.keys().isdisjoint(missing)
+    assert found.keys() | missing.keys() == {metric.name for metric in METRICS if metric.objective == objective}
+    assert all(missing.values())
+    return found
+
+
 def scores(objective: str, targets: Array, outputs: Array) -> dict[str, float]:
     info = DataInfo(kind="x", inputs={}, objective=objective, outputs=outputs.shape[1])  # type: ignore[arg-type]
-    declared = (metric for metric in METRICS if metric.objective == objective and metric.name != "roc_auc")
+    declared = (metric for metric in METRICS if metric.objective == objective)
     values = {metric.name: resolve(metric.function)(targets, outputs, info) for metric in declared}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -83,15 +93,54 @@ def test_interval_of_perfect_predictions_of_77_classes_is_that_of_accuracy() -> 
     assert found["f1_macro"] == found["recall_macro"] == found["precision_macro"] == (pytest.approx(exact.low), 1.0)
 
 
-@given(st.lists(st.integers(3, 30), min_size=1, max_size=40))
+@given(st.lists(st.integers(5, 30), min_size=1, max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_intervals_of_perfect_predictions_depend_on_the_number_of_examples(support: list[int]) -> None:
     targets = np.arange(len(support)).repeat(support)
     found = intervals("classification", targets, np.eye(len(support))[targets])
     assert found["f1_weighted"] == pytest.approx(found["accuracy"], abs=1e-9)
-    equal = len(support) ** 2 / sum(1 / n for n in support)
     for name in ("f1_macro", "recall_macro", "precision_macro"):
-        assert found[name] == pytest.approx((0.025 ** (1 / equal), 1.0), abs=1e-9), name
+        assert found[name] == pytest.approx((0.025 ** (1 / effective(np.array(support))), 1.0), abs=1e-9), name
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(0, 10**6))
+@settings(max_examples=100, deadline=None)
+def test_no_lower_mean_explains_perfect_predictions(sizes: list[int], seed: int) -> None:
+    """Every combination of recalls that makes perfect predictions as likely as 2.5% has at least the mean at the lower
+    end of the interval, which is attained.
+    """
+    counts = np.array(sizes)
+    lowest = 0.025 ** (1 / effective(counts))
+    shares = RNG(seed).dirichlet(np.full(len(sizes), 0.3), size=200)
+    assert (0.025 ** (shares / counts)).mean(axis=1).min() >= lowest - 1e-9
+    assert effective(counts) == pytest.approx(counts.sum()) if len(set(sizes)) == 1 else effective(counts) <= sum(sizes)
+
+
+def test_interval_of_macro_recall_with_one_rare_class_allows_for_its_few_examples() -> None:
+    """Five right examples of five can occur with a recall of 0.48 (Clopper and Pearson), and the mean is then 0.74."""
+    targets = np.array([0] * 95 + [1] * 5)
+    low, high = intervals("classification", targets, np.eye(2)[targets])["recall_macro"]
+    assert (low, high) == (pytest.approx((1 + 0.025 ** (1 / 5)) / 2), 1.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3)), min_size=1, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_interval_of_area_contains_the_area(pairs: list[tuple[int, int]]) -> None:
+    targets, margins = (np.array(values) for values in zip(*pairs, strict=True))
+    outputs = np.stack([np.zeros(len(targets)), margins], axis=1)
+    found, actual = intervals("classification", targets, outputs), scores("classification", targets, outputs)
+    assert ("roc_auc" in found) == ("roc_auc" in actual)
+    if "roc_auc" in found:
+        assert found["roc_auc"][0] <= actual["roc_auc"] + 1e-12
+        assert actual["roc_auc"] - 1e-12 <= found["roc_auc"][1]
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 95), (95, 5), (20, 20)])
+def test_interval_of_area_is_that_of_a_proportion_of_the_rarer_class(first: int, second: int) -> None:
+    targets = np.array([0] * first + [1] * second)
+    found = intervals("classification", targets, np.eye(2)[targets])["roc_auc"]
+    exact = binomtest(min(first, second), min(first, second)).proportion_ci(0.95, method="exact")
+    assert found == (pytest.approx(exact.low), 1.0)
 
 
 @given(st.integers(20, 200), st.integers(1, 4), st.floats(0.0, 1.0), st.integers(0, 10**6))
@@ -107,19 +156,24 @@ def test_interval_of_macro_recall_is_at_least_as_wide_as_that_of_accuracy_for_eq
 
 
 @pytest.mark.parametrize(
-    ("targets", "predicted", "missing"),
+    ("support", "answers", "missing"),
     [
-        ([0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0], {"f1_macro", "recall_macro", "precision_macro"}),  # no class 2
-        ([0, 0, 0, 1, 1, 1, 2, 2, 2], [0] * 9, {"precision_macro"}),  # classes 1 and 2 are never predicted
-        ([0, 1, 2], [0, 1, 2], {"f1_macro", "f1_weighted", "precision_macro"}),  # one example of each class
+        ((9, 9, 0), (9, 9, 0), {"f1_macro", "recall_macro", "precision_macro"}),
+        ((9, 9, 9), (27, 0, 0), {"precision_macro"}),
+        ((9, 9, 9), (19 - MIN_ANSWERS, 9, MIN_ANSWERS - 1), {"precision_macro"}),
+        ((9, 9, 9), (18 - MIN_ANSWERS, 9, MIN_ANSWERS), set()),
+        ((1, 1, 1), (1, 1, 1), {"f1_macro", "f1_weighted", "recall_macro", "precision_macro"}),
+        *(((9, 9, n), (9, 9, n), {name for name, least in MIN_PER_CLASS.items() if n < least}) for n in (3, 4, 5)),
     ],
 )
 def test_scores_with_too_few_examples_have_no_interval(
-    targets: list[int], predicted: list[int], missing: set[str]
+    support: tuple[int, ...], answers: tuple[int, ...], missing: set[str]
 ) -> None:
-    found = intervals("classification", np.array(targets), np.eye(3)[np.array(predicted)])
-    every = {metric.name for metric in METRICS if metric.objective == "classification"} - {"roc_auc"}
-    assert every - found.keys() == missing
+    targets, predicted = (np.arange(3).repeat(counts) for counts in (support, answers))
+    found, reasons = with_reasons("classification", targets, np.eye(3)[predicted])
+    assert reasons.keys() == missing | {"roc_auc"}
+    assert all("class" in reason for reason in reasons.values())
+    assert "accuracy" in found
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,15 @@ def test_scores_include_per_class_scores_and_confusion() -> None:
     assert [c.f1 for c in scores.per_class] == pytest.approx([2 / 3, 4 / 5, 0])
     assert [c.roc_auc for c in scores.per_class] == pytest.approx([6 / 9, 3.5 / 4, 1 / 2])
     assert (scores.intervals.keys(), scores.interval_method) == ({"accuracy"}, METHOD)
+    assert scores.no_interval == {}
+
+
+def test_every_metric_has_an_interval_or_a_reason() -> None:
+    task_scorer = scorer(classes(3), "accuracy", CLASSIFICATION)
+    scores = task_scorer.scores((TARGETS, PREDICTED), (TARGETS, PREDICTED), None, {})
+    assert scores.intervals.keys().isdisjoint(scores.no_interval)
+    assert scores.intervals.keys() | scores.no_interval.keys() == scores.test.keys()
+    assert "a class has 1 example in the test split" in scores.no_interval["f1_macro"]
 
 
 def test_confusion_rows_are_true_classes() -> None:
@@ -142,6 +151,7 @@ def test_token_classification_does_not_score_ignored_positions() -> None:
     assert task_scorer.quick(targets, logits) == {"loss": pytest.approx(2 * math.log(2) * 2 / 3), "right": 1 / 3}
     scores = task_scorer.scores((targets, logits), (targets, logits), None, {"half": np.array([0, 1])})
     assert (scores.test, scores.confusion, scores.per_class, scores.intervals) == ({"right": 1 / 3}, [], [], {})
+    assert scores.no_interval == {"right": "the positions of an example are not independent of each other"}
     assert [(each.value, each.score) for each in scores.slices] == [("0", 0.5), ("1", 0.0)]
 
 

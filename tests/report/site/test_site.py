@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -75,9 +76,13 @@ def test_library_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     site = build(example(tmp_path / "runs"))
     (cached,) = (tmp_path / "cache").glob("site/*.js")
-    assert cached.read_text() == site["assets/vega.js"]
-    cached.write_text("cached")
+    bundle, _, digest = cached.read_text().rpartition("\n")
+    assert bundle == site["assets/vega.js"]
+    assert digest == hashlib.sha256(bundle.encode()).hexdigest()
+    cached.write_text(f"cached\n{hashlib.sha256(b'cached').hexdigest()}")
     assert build(report_of(tmp_path / "runs"))["assets/vega.js"] == "cached"
+    cached.write_text(f"changed\n{digest}")
+    assert build(report_of(tmp_path / "runs"))["assets/vega.js"] == bundle
 
 
 def test_library_without_a_cache_is_bundled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

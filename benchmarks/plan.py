@@ -1,0 +1,116 @@
+"""Measure the time to plan and to skip many runs: ``python -m benchmarks.plan [--runs 10000]``.
+
+Each plan has 10,000 runs with real tasks, which differ in their seeds, in their settings or in both. The results
+directory contains all of them, with the record of a run in ``results/reference`` and the settings, the plugins and the
+environment that a run of this plan would have here. No run is executed. The time is the CPU time of this process in
+user mode; the index of the results directory exists after the first round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+import msgspec
+from tabulate import tabulate
+
+from benchmarks.reference import DEFAULTS
+from harness.execute.resume import decide
+from harness.execute.trial import crashing
+from harness.measure import environment
+from harness.plan.expand import expand_all
+from harness.plan.selection import Selection
+from harness.plugins import discover
+from harness.plugins.catalog import Catalog
+from harness.plugins.code import with_digest
+from harness.records import RunRecord, RunSpec, Success
+from harness.records.store import ARRAYS, RECORD, Store, run_id
+
+
+def plans(runs: int) -> dict[str, Selection]:
+    """Return selections with this number of runs, by their names."""
+    side = int(runs**0.5)
+    sizes = f"recipe.batch_size={','.join(map(str, range(1, side + 1)))}"
+    epochs = f"recipe.epochs={','.join(map(str, range(1, runs // side + 1)))}"
+    both = f"recipe.batch_size={','.join(map(str, range(1, side // 2 + 1)))}"
+    return {
+        "regression, seeds": Selection(tasks=("regression",), backends=("baseline",), seeds=tuple(range(runs))),
+        "vision, settings": Selection(tasks=("vision",), backends=("torch",), overrides=(sizes, epochs)),
+        "nlp, backends, settings and seeds": Selection(
+            tasks=("nlp",), backends=("torch", "tensorflow"), overrides=(both,), seeds=tuple(range(runs // side))
+        ),
+    }
+
+
+def write(directory: Path, specs: Sequence[RunSpec], catalog: Catalog) -> None:
+    """Write a record for each of `specs`, as if it had been executed here."""
+    sample = next(run.record for run in Store(DEFAULTS).load().runs if run.record.spec.task == specs[0].task)
+    assert isinstance(sample.outcome, Success)
+    digest = cache(with_digest)
+    machine = environment.collect()
+    packages = {
+        name: environment.versions((*environment.CORE_PACKAGES, *catalog.backend(name).packages))
+        for name in {spec.backend for spec in specs}
+    }
+    for record in _records(sample, specs, catalog):
+        refs = list(map(digest, catalog.refs_for(record.spec)))
+        here = msgspec.structs.replace(machine, packages=packages[record.spec.backend])
+        record = msgspec.structs.replace(
+            record, environment=here, provenance=msgspec.structs.replace(record.provenance, plugins=refs)
+        )
+        folder = directory / record.run_id
+        folder.mkdir(parents=True)
+        (folder / ARRAYS).touch()
+        (folder / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+
+
+def _records(sample: RunRecord, specs: Sequence[RunSpec], catalog: Catalog) -> Iterator[RunRecord]:
+    for spec in specs:
+        resolved = msgspec.structs.replace(spec, device="cpu")
+        key = resolved.key
+        yield msgspec.structs.replace(
+            sample, spec=resolved, key=key, request_key=spec.key, repeat=1, run_id=run_id(resolved, key, 1)
+        )
+
+
+def measure(selection: Selection, catalog: Catalog, store: Store) -> tuple[float, float]:
+    """Return the user time for planning and for the decisions, which must skip all runs."""
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    specs = expand_all([selection], catalog)
+    middle = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    decisions = decide(specs, catalog, store)
+    end = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    assert all(decision.stored for decision in decisions), next(each for each in decisions if not each.stored).reason
+    return middle - start, end - middle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
+    parser.add_argument("--runs", type=int, default=10_000, help="number of runs of each plan [10000]")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds [3]")
+    options = parser.parse_args()
+    catalog = discover((), crashing)
+    rows = []
+    for name, selection in plans(options.runs).items():
+        with tempfile.TemporaryDirectory() as made:
+            os.environ["HARNESS_CACHE"] = str(Path(made, "cache"))
+            store = Store(Path(made, "results"))
+            specs = expand_all([selection], catalog)
+            write(store.path, specs, catalog)
+            time.sleep(3)  # files that were just changed are not indexed
+            rounds = [measure(selection, catalog, store) for _ in range(options.rounds + 1)][1:]
+            planning, deciding = (median(values) for values in zip(*rounds, strict=True))
+            rows.append([name, len(specs), f"{planning:.2f}", f"{deciding:.2f}", f"{planning + deciding:.2f}"])
+    headers = ["plan", "runs", "planning, s", "decisions, s", "both, s"]
+    print(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Simulate the coverage of the intervals that ``harness rank`` prints, for several numbers of datasets.
+
+``python -m benchmarks.rank_coverage`` draws datasets from a population in which the mean ranks and the geometric mean
+ratios of four contenders are known, and computes their standings with `harness.analysis.standings`. A contender's
+logarithmic performance on a dataset is the sum of its mean, of an effect of the dataset on this contender, and of an
+effect of each of five seeds. The baseline has no effects of datasets, so that the ratios have skewed distributions if
+the effects have. ``--samples N`` sets the number of simulations of each case. The command also prints how
+often Friedman's test and the critical difference report a difference between contenders that do not differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+from tabulate import tabulate
+
+from harness.analysis.standings import Case, standings
+
+Array = NDArray[np.float64]
+NAMES = ("a", "b", "c", "d")
+MEANS = np.array([0.0, 0.05, 0.1, 0.3])
+SEEDS, SEED_DEVIATION = 5, 0.05
+DATASETS = (3, 5, 10, 20)
+EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "t(3)": lambda rng, shape: rng.standard_t(3, shape),
+    "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
+    "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)) - math.exp(0.5),
+    "none": lambda rng, shape: np.zeros(shape),
+}
+"""Distributions of the effects of datasets, multiplied by 0.2. They have mean zero."""
+LARGE = 40_000
+"""Number of datasets from which the true mean ranks are computed."""
+
+
+def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False) -> Array:
+    """Return logarithmic performances, float ``[datasets, contenders, SEEDS]``.
+
+    If `equal` is True, all contenders have the same distribution. Otherwise, they have different means, and the
+    baseline has no effects of datasets.
+    """
+    shape = (datasets, len(NAMES))
+    effects = 0.2 * EFFECTS[effect](rng, shape)
+    skills = effects if equal else MEANS + effects * (np.arange(len(NAMES)) > 0)
+    noise = SEED_DEVIATION * rng.standard_normal((*shape, SEEDS))
+    return np.asarray(skills[:, :, None] + noise)
+
+
+def ties(values: Array) -> NDArray[np.bool_]:
+    """Return which pairs of contenders tie, ``[datasets, contenders, contenders]``: those without a significant
+    difference at the level 5% in a paired t-test over seeds, as in ``harness compare``."""
+    differences = values[:, :, None, :] - values[:, None, :, :]
+    error = differences.std(axis=-1, ddof=1) / math.sqrt(SEEDS)
+    return np.asarray(np.abs(differences.mean(axis=-1)) <= float(stdtrit(SEEDS - 1, 0.975)) * error)
+
+
+def true_ranks(effect: str, *, verdict: bool) -> Array:
+    """Return the mean ranks over a large number of datasets."""
+    values = draw(np.random.default_rng(12345), effect, LARGE)
+    levels = values.mean(axis=-1)
+    outcome = np.sign(levels[:, :, None] - levels[:, None, :])
+    if verdict:
+        outcome = np.where(ties(values), 0.0, outcome)
+    return np.asarray((len(NAMES) + 1) / 2 - 0.5 * outcome.sum(axis=2).mean(axis=0))
+
+
+def cases(values: Array, *, verdict: bool) -> list[Case]:
+    """Return one case for each dataset."""
+    tied = ties(values)
+    pairs = list(itertools.combinations(range(len(NAMES)), 2))
+    return [
+        Case(
+            str(d),
+            tuple({(None, seed): math.exp(x) for seed, x in enumerate(one)} for one in each),
+            higher_is_better=True,
+            tied=frozenset((i, j) for i, j in pairs if tied[d, i, j]) if verdict else frozenset(),
+            geometric=True,
+        )
+        for d, each in enumerate(values)
+    ]
+
+
+def coverage(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
+    """Return a row with the coverage and the median widths of the intervals of all contenders."""
+    rng = np.random.default_rng([datasets, verdict])
+    truth = true_ranks(effect, verdict=verdict)
+    ranks: list[tuple[bool, float]] = []
+    ratios: list[tuple[bool, float]] = []
+    for sample in range(samples):
+        found = standings(cases(draw(rng, effect, datasets), verdict=verdict), NAMES, 0, resamples=500, seed=sample)
+        for one in found.contenders:
+            place = NAMES.index(one.name)
+            if one.mean_rank_low is not None and one.mean_rank_high is not None:
+                inside = one.mean_rank_low <= truth[place] <= one.mean_rank_high
+                ranks.append((inside, one.mean_rank_high - one.mean_rank_low))
+            if one.ratio_low is not None and one.ratio_high is not None:
+                low, high = math.log(one.ratio_low), math.log(one.ratio_high)
+                ratios.append((low <= MEANS[place] - MEANS[0] <= high, high - low))
+    shown = [effect, datasets, "verdict" if verdict else "equal means"]
+    for each in (ranks, ratios):
+        shown += (
+            [f"{np.mean([x for x, _ in each]):.1%}", f"{np.median([w for _, w in each]):.2f}"] if each else ["", ""]
+        )
+    return shown
+
+
+def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
+    """Return a row with the fractions of simulations of equal contenders in which the tests find a difference."""
+    rng = np.random.default_rng([datasets, 7])
+    friedman = nemenyi = 0
+    for _ in range(samples):
+        values = draw(rng, effect, datasets, equal=True)
+        found = standings(cases(values, verdict=verdict), NAMES, 0, resamples=2)
+        ranks = [one.mean_rank for one in found.contenders]
+        friedman += (found.friedman_p or 0.0) < 0.05
+        nemenyi += max(ranks) - min(ranks) >= (found.critical_difference or 0.0)
+    ends = [f"{count / samples:.1%}" for count in (friedman, nemenyi)]
+    return [effect, datasets, "verdict" if verdict else "equal means", *ends]
+
+
+def print_coverage(samples: int) -> None:
+    rows = []
+    for effect, verdict, n in itertools.product(EFFECTS, (False, True), DATASETS):
+        print(f"{effect}, {n} datasets", file=sys.stderr)
+        rows.append(coverage(effect, n, samples, verdict=verdict))
+    header = ["effects of datasets", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
+    print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
+    print(f"\nStandard error: at most {math.sqrt(0.95 * 0.05 / samples):.1%} for a coverage of 95% or more.\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rank_coverage", description=__doc__)
+    parser.add_argument("--samples", type=int, default=500, help="simulations of each case [500]")
+    parser.add_argument("--tests-only", action="store_true", help="only the tests, not the intervals")
+    options = parser.parse_args()
+    if not options.tests_only:
+        print_coverage(options.samples)
+    settings = [("normal", n, verdict) for verdict in (False, True) for n in DATASETS]
+    rows = [false_differences(effect, n, options.samples, verdict=verdict) for effect, n, verdict in settings]
+    header = ["effects of datasets", "datasets", "ties by", "Friedman's test", "critical difference"]
+    print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,473 @@
+"""Rankings of backends, models or other settings across datasets.
+
+A *contender* is a value of the ranked fields, such as a backend. Runs belong to one *case* if they differ only in the
+ranked fields, the seed and the split, and in settings that were not swept, such as a recipe that belongs to the model.
+In each case, all pairs of contenders are compared as by ``harness compare``, with intervals at the confidence level
+95%. A pair ties if the verdict is inconclusive or the runs were not interleaved.
+
+Only cases in which every contender was run are used. Runs that failed are counted in two ways:
+
+- ``excluded``: failed runs are ignored, and cases in which a contender has no successful run are left out,
+- ``imputed``: a failed run is replaced by the baseline's run with the same seed and split.
+
+Interrupted runs count as not run. `harness.analysis.standings` computes the statistics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.analysis.compare.judge import compare
+from harness.analysis.compare.match import Match
+from harness.analysis.differences import IDENTITY, machine_of, settings_of, software_of
+from harness.analysis.grouping import with_known_devices, without_split_digests
+from harness.analysis.metrics import QUALITY, RunMetric, available, unranked_note
+from harness.analysis.standings import (
+    MIN_DATASETS,
+    MIN_DATASETS_RATIO,
+    Case,
+    Draw,
+    Standings,
+    standings,
+)
+from harness.errors import UnknownNameError, UsageError
+from harness.interfaces import Metric
+from harness.records import Failure, RunRecord
+from harness.records.store import StoredRun
+
+CONFIDENCE = 0.95
+"""Confidence level of each comparison. It is not corrected for the number of comparisons, because no claim is made
+about a single dataset."""
+FIELDS = IDENTITY[2:]
+"""Fields of a spec that can be ranked. Other settings can be ranked by their names, such as ``recipe.batch_size``."""
+
+Policy = Literal["excluded", "imputed"]
+Ties = Literal["verdict", "exact"]
+
+
+class LeftOut(Struct, frozen=True, kw_only=True):
+    """A case that is not used."""
+
+    case: str
+    reason: str
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """Result under one policy for failed runs."""
+
+    failures: Policy
+    """``excluded`` or ``imputed``."""
+    standings: Standings | None
+    """Results of the contenders, or None if no case is left."""
+    left_out: list[LeftOut]
+    """Cases that are not used under this policy."""
+    undecided: int
+    """Number of comparisons without a verdict, because there were too few runs or they were not interleaved."""
+    comparisons: int
+    notes: list[str]
+
+
+class Ranking(Struct, frozen=True, kw_only=True):
+    """Ranking of contenders with respect to one metric."""
+
+    metric: str
+    by: list[str]
+    """Ranked fields."""
+    ties: Ties
+    baseline: str
+    contenders: list[str]
+    failed: dict[str, int]
+    """Number of failed runs by contender in the cases in which all contenders were run."""
+    placements: list[Placement]
+    """Results with failed runs excluded, and with failed runs imputed."""
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A run with its place in the ranking."""
+
+    run: StoredRun
+    contender: str
+    dataset: tuple[str, ...]
+    case: tuple[str, ...]
+    settings: dict[str, str]
+    software: dict[str, str]
+
+    @property
+    def failed(self) -> bool:
+        return isinstance(self.run.record.outcome, Failure)
+
+    @property
+    def draw(self) -> Draw:
+        return self.run.record.spec.split, self.run.record.spec.seed
+
+
+@dataclass(frozen=True)
+class _Field:
+    """The runs of all contenders in one case."""
+
+    name: str
+    dataset: str
+    metric: RunMetric
+    runs: dict[str, list[_Placed]]
+    """Runs of each contender."""
+
+    def side(self, contender: str) -> list[StoredRun]:
+        """Return the successful runs of a contender that have a value."""
+        return [one.run for one in self.runs[contender] if self.metric.value(one.run.record) is not None]
+
+    def failed(self, contender: str) -> list[_Placed]:
+        """Return the failed runs of a contender whose seed and split have no successful run."""
+        done = {one.draw for one in self.runs[contender] if not one.failed}
+        failed = {one.draw: one for one in self.runs[contender] if one.failed and one.draw not in done}
+        return list(failed.values())
+
+
+def rank(
+    runs: Sequence[StoredRun],
+    plugins: Mapping[str, Metric],
+    metric: str = QUALITY.name,
+    by: Sequence[str] = ("backend",),
+    *,
+    baseline: str = "",
+    ties: Ties = "verdict",
+    price_per_hour: float | None = None,
+    by_example: bool = True,
+) -> Ranking:
+    """Return the ranking of the contenders that the fields `by` distinguish.
+
+    `plugins` are the metrics of plugins by name, which are needed only for scores of older records. The baseline is by
+    default the contender with results in most cases. If `ties` is ``exact``, the contenders of a case are ranked by
+    their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over the test
+    examples of the stored predictions.
+
+    Raises `harness.UsageError` if there are fewer than two contenders with common datasets or if the runs cannot be
+    ranked by this metric, and `harness.UnknownNameError` if one of the names is unknown.
+    """
+    placed = _placed(runs, by)
+    contenders = list(dict.fromkeys(one.contender for one in placed))
+    shown = " and ".join(by)
+    if len(contenders) < 2:
+        only = f"all runs have the {shown} {contenders[0]!r}" if contenders else "there are no runs"
+        raise UsageError(f"nothing to rank: {only}; rank by another field with --by, or add runs")
+    if baseline and baseline not in contenders:
+        raise UnknownNameError("contender", baseline, contenders)
+    placed, notes = _by_swept_settings(placed)
+    placed, older = _newest(placed)
+    notes += older
+    cells = _cells(placed)
+    contenders, dropped = _ranked(cells, contenders, baseline)
+    notes += dropped
+    fields, left_out = _fields(cells, contenders, metric, plugins, price_per_hour)
+    if not fields:
+        reasons = "; ".join(dict.fromkeys(one.reason for one in left_out)) or "no case has runs of all contenders"
+        raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
+    base = baseline or max(contenders, key=lambda name: sum(bool(field.side(name)) for field in fields))
+    failed = {name: sum(len(field.failed(name)) for field in fields) for name in contenders}
+    excluded = _placement("excluded", fields, left_out, contenders, base, ties, by_example)
+    imputed = msgspec.structs.replace(excluded, failures="imputed")
+    if any(failed.values()):
+        imputed = _placement("imputed", fields, left_out, contenders, base, ties, by_example)
+    return Ranking(
+        metric=metric,
+        by=list(by),
+        ties=ties,
+        baseline=base,
+        contenders=contenders,
+        failed=failed,
+        placements=[excluded, imputed],
+        notes=notes,
+    )
+
+
+def _placed(runs: Sequence[StoredRun], by: Sequence[str]) -> list[_Placed]:
+    """Return the runs, except interrupted ones, with their contenders, datasets and cases."""
+    used = [run for run in runs if not _interrupted(run.record)]
+    records = with_known_devices(without_split_digests([run.record for run in used]))
+    known = {name for record in records for name in settings_of(record.spec)}
+    for name in by:
+        if name not in FIELDS and name not in known:
+            raise UnknownNameError("field", name, {*FIELDS, *known})
+    devices: dict[tuple[str, ...], str] = {}
+    for record in records:
+        if record.spec.device != "auto":
+            devices.setdefault(_dataset(record), record.spec.device)
+    placed = []
+    for run, record in zip(used, records, strict=True):
+        if record.spec.device == "auto":  # the run failed early: place it with the runs it would be compared with
+            device = devices.get(_dataset(record), "auto")
+            record = msgspec.structs.replace(record, spec=msgspec.structs.replace(record.spec, device=device))
+        settings = settings_of(record.spec)
+        parts = [
+            str(getattr(record.spec, name)) if name in FIELDS else f"{name}={settings.get(name, 'none')}" for name in by
+        ]
+        identity = [getattr(record.spec, name) for name in FIELDS if name not in by]
+        case = (*identity, *machine_of(record).values())
+        rest = {name: value for name, value in settings.items() if name not in by}
+        placed.append(_Placed(run, " · ".join(parts), _dataset(record), case, rest, software_of(record)))
+    return placed
+
+
+def _interrupted(record: RunRecord) -> bool:
+    return isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted"
+
+
+def _dataset(record: RunRecord) -> tuple[str, ...]:
+    """Return the task, the name of the dataset and a key of its contents."""
+    spec = record.spec
+    options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
+    return spec.task, spec.dataset, msgspec.json.encode(options, order="sorted").decode()
+
+
+def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
+    """Return the runs with each case divided by the settings that were swept, and a note on other settings that vary.
+
+    A setting was swept if a contender has several values of it with the same seed and split. Settings that vary only
+    with the seed or split, such as those that were tuned for each split, do not divide a case.
+    """
+    runs: dict[tuple[Any, ...], list[dict[str, str]]] = {}
+    for one in placed:
+        runs.setdefault((one.dataset, one.case, one.contender, one.draw), []).append(one.settings)
+    swept: dict[tuple[str, ...], dict[str, None]] = {one.dataset: {} for one in placed}
+    for (dataset, *_), settings in runs.items():
+        swept[dataset] |= dict.fromkeys(_varying(settings))
+    divided = [
+        dataclasses.replace(
+            one, case=(*one.case, *(f"{name}={one.settings.get(name, 'none')}" for name in swept[one.dataset]))
+        )
+        for one in placed
+    ]
+    cells: dict[tuple[Any, ...], list[dict[str, str]]] = {}
+    for one in divided:
+        cells.setdefault((one.dataset, one.case, one.contender), []).append(one.settings)
+    mixed = sorted({name for settings in cells.values() for name in _varying(settings)})
+    note = f"runs of different seeds or splits are averaged although they differ in {', '.join(mixed)}"
+    return divided, [note] if mixed else []
+
+
+def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    names = dict.fromkeys(name for each in settings for name in each)
+    return [name for name in names if len({each.get(name) for each in settings}) > 1]
+
+
+def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
+    """Return the runs with the newest package versions and data of each contender in each case, and a note.
+
+    A failed run is kept unless its versions contradict them, since its record may be incomplete.
+    """
+    newest: dict[tuple[Any, ...], _Placed] = {}
+    for one in placed:
+        key = (one.dataset, one.case, one.contender)
+        if not one.failed and (key not in newest or one.run.record.started_at >= newest[key].run.record.started_at):
+            newest[key] = one
+    kept = []
+    for one in placed:
+        last = newest.get((one.dataset, one.case, one.contender))
+        if last is None or one.software.items() <= last.software.items():
+            kept.append(one)
+    ignored = len(placed) - len(kept)
+    note = f"{ignored} run{'s' * (ignored > 1)} with older package versions or other data ignored"
+    return kept, [note] if ignored else []
+
+
+_Cells = dict[tuple[str, ...], dict[tuple[str, ...], dict[str, list[_Placed]]]]
+"""Dataset -> case -> contender -> runs."""
+
+
+def _cells(placed: Sequence[_Placed]) -> _Cells:
+    cells: _Cells = {}
+    for one in placed:
+        cells.setdefault(one.dataset, {}).setdefault(one.case, {}).setdefault(one.contender, []).append(one)
+    return cells
+
+
+def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[str], list[str]]:
+    """Return the contenders that are ranked, and notes on the others.
+
+    While fewer than three datasets have runs of all contenders, the contender that was run on the fewest datasets is
+    omitted, provided that this adds datasets. Failed runs count as runs.
+    """
+    run_on = {
+        name: {d for d, cases in cells.items() if any(name in case for case in cases.values())} for name in contenders
+    }
+
+    def common(names: Sequence[str]) -> int:
+        return sum(any(set(names) <= case.keys() for case in cases.values()) for cases in cells.values())
+
+    kept = list(contenders)
+    while len(kept) > 2 and common(kept) < MIN_DATASETS:
+        candidates = [[name for name in kept if name != other] for other in kept if other != baseline]
+        best = max(candidates, key=lambda names: (common(names), sum(len(run_on[name]) for name in names)))
+        if common(best) <= common(kept) and common(kept):
+            break
+        kept = best
+    omitted = [name for name in contenders if name not in kept]
+    return kept, [
+        f"{name} is not ranked, because it was run on too few of the same datasets as the others" for name in omitted
+    ]
+
+
+def _fields(
+    cells: _Cells, contenders: Sequence[str], name: str, plugins: Mapping[str, Metric], price_per_hour: float | None
+) -> tuple[list[_Field], list[LeftOut]]:
+    """Return the cases in which all contenders were run, and the other cases of datasets with runs of a contender.
+
+    Raises the same errors as `rank` for metrics.
+    """
+    fields, left_out = [], []
+    known: dict[str, None] = {}
+    for dataset, cases in cells.items():
+        done = [one.run.record for case in cases.values() for runs in case.values() for one in runs if not one.failed]
+        metrics = available(done, plugins, price_per_hour)
+        known |= dict.fromkeys(metrics)
+        for key, runs in cases.items():
+            label = " · ".join((*dataset[:2], *_shown(key, cases)))
+            present = {contender: runs[contender] for contender in contenders if contender in runs}
+            absent = [contender for contender in contenders if contender not in runs]
+            if not present:
+                continue
+            metric = metrics.get(name)
+            reason = ""
+            if absent:
+                reason = f"not run: {', '.join(absent)}"
+            elif metric is None:
+                reason = f"no value of {name}" if done else "all runs failed"
+            elif metric.never_compared:
+                raise UsageError(f"the runs cannot be ranked by {name}, because {metric.never_compared}")
+            elif metric.higher_is_better is None:
+                reason = unranked_note([name]).rstrip(".")
+            else:
+                field = _Field(label, "\n".join(dataset), metric, present)
+                empty = [c for c in contenders if not field.side(c) and any(not one.failed for one in present[c])]
+                if empty:
+                    reason = f"no value of {name}: {', '.join(empty)}{metric.advice}"
+                else:
+                    fields.append(field)
+            if reason:
+                left_out.append(LeftOut(case=label, reason=reason))
+    if name not in known:
+        raise UnknownNameError("metric", name, known)
+    return fields, left_out
+
+
+def _shown(key: tuple[str, ...], cases: Mapping[tuple[str, ...], object]) -> list[str]:
+    """Return the parts of a case's key in which the cases of its dataset differ."""
+    return [part for place, part in enumerate(key) if len({other[place] for other in cases}) > 1]
+
+
+def _placement(
+    policy: Policy,
+    fields: Sequence[_Field],
+    left_out: Sequence[LeftOut],
+    contenders: Sequence[str],
+    baseline: str,
+    ties: Ties,
+    by_example: bool,
+) -> Placement:
+    cases, left = [], list(left_out)
+    undecided = comparisons = 0
+    for field in fields:
+        sides = {name: field.side(name) for name in contenders}
+        if policy == "imputed" and sides[baseline]:
+            sides = {
+                name: side if name == baseline else side + _imputed(field, name, sides[baseline])
+                for name, side in sides.items()
+            }
+        without = [name for name, side in sides.items() if not side]
+        if without:
+            kinds = [f"{name} ({', '.join(_kinds(field.failed(name)))})" for name in without]
+            left.append(LeftOut(case=field.name, reason=f"failed: {', '.join(kinds)}"))
+            continue
+        metric = field.metric
+        case = Case(
+            field.dataset,
+            tuple(_by_draw(side, metric) for side in sides.values()),
+            higher_is_better=bool(metric.higher_is_better),
+            geometric=metric.relative,
+        )
+        if ties == "verdict":
+            tied, missing = _tied(case, list(sides.values()), metric, by_example)
+            case = dataclasses.replace(case, tied=tied)
+            undecided += missing
+        comparisons += len(contenders) * (len(contenders) - 1) // 2
+        cases.append(case)
+    found = standings(cases, contenders, contenders.index(baseline)) if cases else None
+    return Placement(
+        failures=policy,
+        standings=found,
+        left_out=left,
+        undecided=undecided,
+        comparisons=comparisons,
+        notes=_notes(found),
+    )
+
+
+def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[StoredRun]:
+    """Return the baseline's runs that replace the failed runs of a contender.
+
+    If the baseline has no run with any of these seeds and splits, as many other runs of it are used, so that a
+    contender without successful runs has values.
+    """
+    draws = {one.draw for one in field.failed(contender)}
+    same = [run for run in base if (run.record.spec.split, run.record.spec.seed) in draws]
+    return same or list(base[: len(draws)])
+
+
+def _by_draw(side: Sequence[StoredRun], metric: RunMetric) -> dict[Draw, float]:
+    """Return the mean over the repeats for each split and seed."""
+    values: dict[Draw, list[float]] = {}
+    for run in side:
+        value = metric.value(run.record)
+        assert value is not None
+        values.setdefault((run.record.spec.split, run.record.spec.seed), []).append(float(value))
+    return {draw: sum(repeats) / len(repeats) for draw, repeats in values.items()}
+
+
+def _tied(
+    case: Case, sides: Sequence[list[StoredRun]], metric: RunMetric, by_example: bool
+) -> tuple[frozenset[tuple[int, int]], int]:
+    """Return the pairs of contenders that tie, and the number of pairs without a verdict.
+
+    A pair also ties if the verdict, which may be based on a part of the runs, contradicts the means over all runs.
+    """
+    tied, missing, levels = set(), 0, case.levels
+    for i, j in itertools.combinations(range(len(sides)), 2):
+        if [id(run) for run in sides[i]] == [id(run) for run in sides[j]]:  # imputed
+            tied.add((i, j))
+            continue
+        found = compare(Match(sides[i], sides[j]), metric, CONFIDENCE, by_example=by_example)
+        missing += found.low is None or not found.interleaved
+        better = "better" if (levels[j] > levels[i]) == case.higher_is_better else "worse"
+        if found.verdict != better or not found.interleaved or levels[i] == levels[j]:
+            tied.add((i, j))
+    return frozenset(tied), missing
+
+
+def _kinds(failed: Sequence[_Placed]) -> list[str]:
+    kinds = Counter(one.run.record.outcome.kind for one in failed if isinstance(one.run.record.outcome, Failure))
+    return list(kinds)
+
+
+def _notes(found: Standings | None) -> list[str]:
+    if found is None:
+        return ["no case is left"]
+    notes = []
+    if found.datasets < MIN_DATASETS:
+        notes.append(
+            f"too few datasets for an interval: {found.datasets}; ranks need {MIN_DATASETS}, ratios "
+            f"{MIN_DATASETS_RATIO}"
+        )
+    elif found.datasets < MIN_DATASETS_RATIO:
+        notes.append(f"too few datasets for intervals of ratios: {found.datasets}; they need {MIN_DATASETS_RATIO}")
+    if any(one.ratio is None for one in found.contenders):
+        notes.append("no ratio for contenders with zero, negative or too large values, or relative to such a baseline")
+    return notes

@@ -1,0 +1,328 @@
+"""Mean ranks, win rates and geometric mean ratios over datasets, with intervals and tests.
+
+This module contains the statistics; `harness.analysis.rank` selects the runs. A *case* is a set of values that can be
+compared directly, with one value of each contender for each seed or split. A dataset has one or several cases, such as
+one for each model if backends are ranked. Every dataset has the same weight: its rank is the mean over its cases.
+
+In a case, the rank of a contender is 1 plus the number of contenders that beat it, plus half of the number of
+contenders that tie with it. If ties are transitive, this is the usual average rank. The mean over the datasets is the
+mean rank of Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the fraction of the
+comparisons that a contender wins, with ties counted as half a win; for k contenders, it is (k - rank) / (k - 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+RESAMPLES = 2000
+MIN_DATASETS = 3
+"""Minimum number of datasets for intervals of mean ranks and win rates."""
+MIN_DATASETS_RATIO = 5
+"""Minimum number of datasets for intervals of ratios, which are unbounded.
+
+With fewer datasets, the coverage is less than 93% if the logarithms of the ratios have a skewed distribution.
+"""
+ALPHA = 0.05
+
+Draw = tuple[int | None, int]
+"""Published split and seed."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """The values of all contenders in one setting."""
+
+    dataset: str
+    """Key of the dataset."""
+    values: tuple[Mapping[Draw, float], ...]
+    """Value of each contender for each split and seed. No contender is without values."""
+    higher_is_better: bool
+    tied: frozenset[tuple[int, int]] = frozenset()
+    """Pairs (i, j) with i < j of contenders that tie. Other pairs tie only if their means are equal."""
+    geometric: bool = False
+    """True if means over draws are geometric, as for costs, which are compared as ratios."""
+
+    @property
+    def levels(self) -> list[float]:
+        """Mean of each contender over its draws, which is the mean of the logarithms if `logarithmic` is True."""
+        return [_exact_mean(numbers) for numbers in self.scaled()]
+
+    @property
+    def logarithmic(self) -> bool:
+        """True if the values are averaged as logarithms."""
+        return self.geometric and all(value > 0 for values in self.values for value in values.values())
+
+    def scaled(self) -> list[list[float]]:
+        """Return the values of each contender in the order of the draws, as logarithms if `logarithmic` is True."""
+        scale: Callable[[float], float] = math.log if self.logarithmic else float
+        return [[scale(values[draw]) for draw in sorted_draws(values)] for values in self.values]
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """Result of one contender over all datasets."""
+
+    name: str
+    mean_rank: float
+    mean_rank_low: float | None
+    """Ends of the 95% interval, or None if there are too few datasets."""
+    mean_rank_high: float | None
+    win_rate: float
+    """Fraction of the comparisons with other contenders that were won; ties count as half a win."""
+    win_rate_low: float | None
+    win_rate_high: float | None
+    wins: int
+    """Number of comparisons, over all cases and other contenders, that the contender won."""
+    ties: int
+    losses: int
+    ratio: float | None
+    """Geometric mean over the datasets of the ratio to the baseline, inverted if lower values are better, so that the
+    contender is better than the baseline if the ratio is greater than 1. None if a value is zero or negative."""
+    ratio_low: float | None
+    ratio_high: float | None
+    p_holm: float | None
+    """p-value of the difference between the mean ranks of the contender and the baseline, after Holm's correction, or
+    None for the baseline."""
+
+
+class Standings(Struct, frozen=True, kw_only=True):
+    """Results of all contenders, ordered by their mean ranks."""
+
+    contenders: list[Standing]
+    datasets: int
+    cases: int
+    friedman_chi2: float | None
+    """Friedman's statistic, or None if there are fewer than two datasets."""
+    friedman_p: float | None
+    """p-value of Friedman's test, by permutation of the ranks within each dataset."""
+    critical_difference: float | None
+    """Difference of two mean ranks from which Nemenyi's test is significant at the level 0.05."""
+
+
+def standings(
+    cases: Sequence[Case], names: Sequence[str], baseline: int, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Standings:
+    """Return the standings of at least two contenders over at least one case.
+
+    The intervals are computed by resampling datasets and, within each case, seeds or splits. Contenders with the same
+    seeds are resampled together. `seed` is that of the random numbers.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    k = len(names)
+    parts: dict[str, list[Case]] = {}
+    for case in cases:
+        parts.setdefault(case.dataset, []).append(case)
+    ranks, logs = [], []  # arrays [1 + resamples, k] for each dataset; the first row is observed
+    counts = np.zeros((3, k), dtype=int)
+    for part in parts.values():
+        of_cases = [_case(case, baseline, resamples, rng) for case in part]
+        ranks.append(_centered(np.mean([one[0] for one in of_cases], axis=0)))
+        logs.append(_centered(np.mean([one[1] for one in of_cases], axis=0)))
+        counts += np.sum([one[2] for one in of_cases], axis=0)
+    rank, log = np.stack(ranks, axis=1), np.stack(logs, axis=1)  # [1 + resamples, datasets, k]
+    n, mean_rank = len(parts), rank[0].mean(axis=0)
+    ends = _bounded(rank[1:], 1.0, float(k), rng) if n >= MIN_DATASETS else None
+    ratios = [_ratio(log[:, :, i], rng) if i != baseline else (1.0, None, None) for i in range(k)]
+    corrected = holm([p_of_difference(mean_rank[i] - mean_rank[baseline], k, n) for i in range(k) if i != baseline])
+    corrected.insert(baseline, None)
+    found = []
+    for i, name in enumerate(names):
+        low, high = (None, None) if ends is None else (float(ends[0][i]), float(ends[1][i]))
+        found.append(
+            Standing(
+                name=name,
+                mean_rank=float(mean_rank[i]),
+                mean_rank_low=low,
+                mean_rank_high=high,
+                win_rate=(k - float(mean_rank[i])) / (k - 1),
+                win_rate_low=None if high is None else (k - high) / (k - 1),
+                win_rate_high=None if low is None else (k - low) / (k - 1),
+                wins=int(counts[0, i]),
+                ties=int(counts[1, i]),
+                losses=int(counts[2, i]),
+                ratio=ratios[i][0],
+                ratio_low=ratios[i][1],
+                ratio_high=ratios[i][2],
+                p_holm=corrected[i],
+            )
+        )
+    chi2, p = friedman(rank[0])
+    return Standings(
+        contenders=sorted(found, key=lambda one: one.mean_rank),
+        datasets=n,
+        cases=len(cases),
+        friedman_chi2=chi2,
+        friedman_p=p,
+        critical_difference=critical_difference(k, n) if n > 1 else None,
+    )
+
+
+def sorted_draws(values: Mapping[Draw, float]) -> list[Draw]:
+    """Return the draws in a fixed order."""
+    return sorted(values, key=lambda draw: (-1 if draw[0] is None else draw[0], draw[1]))
+
+
+def _exact_mean(numbers: Sequence[float]) -> float:
+    return math.fsum(numbers) / len(numbers)
+
+
+def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
+    """Return the ranks and the log ratios in one case, and the numbers of wins, ties and losses.
+
+    Ranks and log ratios are arrays ``[1 + resamples, k]``, whose first row is observed.
+    """
+    import numpy as np
+
+    scaled = case.scaled()
+    k = len(scaled)
+    levels = np.empty((1 + resamples, k))
+    indices: dict[tuple[Draw, ...], Any] = {}
+    for i, numbers in enumerate(scaled):
+        draws = tuple(sorted_draws(case.values[i]))
+        if draws not in indices:
+            indices[draws] = rng.integers(0, len(draws), (resamples, len(draws)))
+        levels[0, i] = _exact_mean(numbers)
+        levels[1:, i] = np.asarray(numbers)[indices[draws]].mean(axis=1)
+    sign = 1.0 if case.higher_is_better else -1.0
+    tied = np.zeros((k, k), dtype=bool)
+    for i, j in case.tied:
+        tied[i, j] = tied[j, i] = True
+    ranks, counts = np.full(levels.shape, 1.0), np.zeros((3, k), dtype=int)
+    for j in range(k):  # one opponent at a time, to limit the memory
+        outcome = np.where(tied[j], 0.0, np.sign(sign * (levels - levels[:, [j]])))  # 1 where a contender beats j
+        outcome[:, j] = 1.0
+        ranks += 0.5 * (1 - outcome)
+        for place, value in enumerate((1.0, 0.0, -1.0)):
+            counts[place] += (outcome[0] == value) & (np.arange(k) != j)
+    if case.logarithmic:
+        logs = sign * (levels - levels[:, [baseline]])
+    else:
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            logs = sign * np.log(levels / levels[:, [baseline]])
+        logs[~np.isfinite(logs)] = np.nan
+    return ranks, logs, counts
+
+
+def _centered(values: Array) -> Array:
+    """Return values ``[1 + resamples, k]``, shifted so that the mean of the resampled rows is the observed row.
+
+    Resampled means vary more than the observed means, so that close contenders would change places too often, and the
+    resampled ranks would be biased towards equal ranks.
+    """
+    import numpy as np
+
+    return np.concatenate([values[:1], values[1:] + values[0] - values[1:].mean(axis=0)])
+
+
+def _bounded(values: Array, least: float, most: float, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return the ends of the 95% intervals for means over datasets of values between `least` and `most`.
+
+    `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
+    with one additional dataset that has the value `least` for the lower end and `most` for the upper end. For values 0
+    and 1, this is the interval of Clopper and Pearson. It is Gaffke's bound (2005; Learned-Miller and Thomas 2019), for
+    which no distribution with a lower coverage is known, even for two datasets.
+    """
+    import numpy as np
+
+    weights = rng.dirichlet(np.ones(values.shape[1] + 1), len(values))
+    means = np.einsum("rd,rdk->rk", weights[:, :-1], values)
+    low = np.quantile(means + least * weights[:, -1:], ALPHA / 2, axis=0)
+    high = np.quantile(means + most * weights[:, -1:], 1 - ALPHA / 2, axis=0)
+    return np.clip(low, least, most), np.clip(high, least, most)
+
+
+def _ratio(logs: Array, rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
+    """Return a geometric mean and the ends of its 95% interval from log ratios ``[1 + resamples, datasets]``.
+
+    The interval covers Student's t interval over the datasets and the bootstrap-t interval (Efron and Tibshirani 1993,
+    section 12.5), which is better if the distribution is skewed.
+    """
+    import numpy as np
+    from scipy.special import stdtrit
+
+    if not np.isfinite(logs[0]).all():
+        return None, None, None
+    mean, n = _exact_mean(list(logs[0])), logs.shape[1]
+    if n < MIN_DATASETS_RATIO or not np.isfinite(logs).all():
+        return _exp(mean), None, None
+    error = float(logs[0].std(ddof=1)) / math.sqrt(n)
+    resampled = np.take_along_axis(logs[1:], rng.integers(0, n, (len(logs) - 1, n)), axis=1)
+    errors = resampled.std(axis=1, ddof=1) / math.sqrt(n)
+    usable = errors > 1e-9 * max(error, 1e-300)
+    reach = float(stdtrit(n - 1, 1 - ALPHA / 2)) * error
+    low, high = mean - reach, mean + reach
+    if error and usable.any():
+        t = (resampled.mean(axis=1)[usable] - mean) / errors[usable]
+        below, above = np.quantile(t, [ALPHA / 2, 1 - ALPHA / 2])
+        low, high = min(low, mean - float(above) * error), max(high, mean - float(below) * error)
+    return _exp(mean), _exp(low), _exp(high)
+
+
+def _exp(value: float) -> float | None:
+    """Return exp(`value`), or None if it is too large for a float."""
+    return math.exp(value) if value < 700 else None
+
+
+def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, float | None]:
+    """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
+
+    The formula of the statistic is that of Demsar (2006), section 3.2.2, without a correction for ties. The p-value is
+    that of a permutation test, which permutes the ranks within each dataset. Unlike the approximations by a chi-squared
+    or F distribution, it is valid for few datasets and for ties. Return None if there are fewer than two datasets.
+    """
+    import numpy as np
+
+    n, k = ranks.shape
+    if n < 2:
+        return None, None
+
+    def statistic(means: Array) -> Array:
+        return np.asarray(12 * n / (k * (k + 1)) * ((means**2).sum(axis=-1) - k * (k + 1) ** 2 / 4))
+
+    observed = max(0.0, float(statistic(ranks.mean(axis=0))))
+    rng, sums = np.random.default_rng(0), np.zeros((permutations, k))
+    for row in ranks:
+        sums += rng.permuted(np.tile(row, (permutations, 1)), axis=1)
+    larger = int((statistic(sums / n) >= observed - 1e-9).sum())
+    return observed, (1 + larger) / (1 + permutations)
+
+
+def critical_difference(k: int, n: int) -> float:
+    """Return the critical difference of Nemenyi's test at the level 0.05, for `k` contenders on `n` datasets.
+
+    It is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range, divided by sqrt(2) (Demsar 2006,
+    section 3.2.2).
+    """
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(1 - ALPHA, k, math.inf)) / math.sqrt(2) * math.sqrt(k * (k + 1) / (6 * n))
+
+
+def p_of_difference(difference: float, k: int, n: int) -> float:
+    """Return the two-sided p-value of a difference between two mean ranks, without a correction (Demsar 2006)."""
+    from scipy.special import ndtr
+
+    return float(2 * ndtr(-abs(difference) / math.sqrt(k * (k + 1) / (6 * n))))
+
+
+def holm(p_values: Sequence[float]) -> list[float | None]:
+    """Return the p-values after the correction by Holm (1979, Scandinavian Journal of Statistics 6, 65-70)."""
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = largest
+    return corrected

@@ -1,0 +1,111 @@
+"""The command ``harness status``."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli import options
+from harness.cli.output import counted, echo, say
+
+if TYPE_CHECKING:
+    from harness.execute.plans import Progress
+
+
+@click.command(short_help="Show the progress of the last plan in a results directory.")
+@options.format_
+@options.results
+def status(format_: str, results: str | None) -> None:
+    """Show how many runs of a results directory's plans are done, running, failed and left, and the time left.
+
+    Each `harness run` that executes runs is recorded as a plan. The command shows the running plans and the last one.
+    The time left is estimated from similar runs in the results directory. If a plan was interrupted, its command is
+    printed: the same command continues it.
+
+    \b
+    Examples:
+      harness status
+      harness status --results results/nightly --format json
+    """
+    import msgspec
+
+    from harness.execute.plans import progress
+    from harness.records.store import Store, results_dir
+
+    directory = results_dir(results)
+    plans, problems = progress(Store(directory))
+    for problem in problems:
+        say(f"Warning: {problem}")
+    if format_ == "json":
+        echo(msgspec.json.format(msgspec.json.encode([_values(each) for each in plans]), indent=1).decode())
+    elif plans:
+        echo("\n\n".join(map(_text, plans)))
+    else:
+        echo(f"{directory}: no plan was started here; start one with `harness run --results {directory}`")
+
+
+def _state(plan: Progress) -> str:
+    if plan.alive:
+        return "running"
+    return "interrupted" if plan.left else "finished"
+
+
+def _command(plan: Progress) -> str:
+    """Return the command of a plan, or an empty string for a call from Python."""
+    words = plan.plan.command
+    if not words:
+        return ""
+    command = shlex.join(["harness", *words])
+    same = plan.plan.directory in ("", str(Path.cwd()))
+    return command if same else f"cd {shlex.quote(plan.plan.directory)} && {command}"
+
+
+def _values(plan: Progress) -> dict[str, Any]:
+    return {
+        "state": _state(plan),
+        "started_at": plan.plan.started_at,
+        "host": plan.plan.host,
+        "pid": plan.plan.pid,
+        "command": _command(plan),
+        "skipped": plan.plan.skipped,
+        "done": plan.done,
+        "failed": plan.failed,
+        "running": plan.running,
+        "left": len(plan.left) - plan.running,
+        "seconds_left": plan.seconds_left,
+        "runs_of_unknown_duration": plan.unknown,
+    }
+
+
+def _text(plan: Progress) -> str:
+    from harness.cli.progress import clock
+
+    process = f" (process {plan.plan.pid} on {plan.plan.host})" if plan.alive else ""
+    lines = [f"plan of {_day(plan.plan.started_at)}: {_state(plan)}{process}"]
+    total = counted(plan.plan.skipped + len(plan.plan.runs), "run")
+    before = f" ({plan.plan.skipped} of them before this plan)" if plan.plan.skipped else ""
+    counts = f"{plan.done + plan.plan.skipped} done{before}, {plan.running} running, {plan.failed} failed"
+    lines.append(f"{total}: {counts}, {len(plan.left) - plan.running} left")
+    if plan.running:
+        lines.append(f"now: {plan.left[0].title}")
+    if plan.left:
+        rest = f", without {counted(plan.unknown, 'run')} of unknown duration" if plan.unknown else ""
+        known = plan.unknown < len(plan.left)
+        lines.append(f"time left: about {clock(plan.seconds_left)}{rest}" if known else "time left: unknown")
+    if not plan.alive and (plan.left or plan.failed):
+        reason = "interrupted" if plan.left else f"{counted(plan.failed, 'run')} failed"
+        command = _command(plan)
+        lines.append(f"{reason}; the same {'command' if command else 'call of harness.run'} continues the plan")
+        lines += [f"  {command}"] if command else []
+    return "\n".join(lines)
+
+
+def _day(started_at: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(started_at).astimezone():%-d %b %Y, %H:%M}"
+    except (ValueError, OverflowError):
+        return started_at

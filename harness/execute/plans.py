@@ -1,0 +1,204 @@
+"""Records of the plans of a results directory, from which ``harness status`` computes the progress.
+
+A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
+(flock) on the file, so that others can determine whether it is still running. The progress is derived from the records
+of the runs, which are the only evidence that a run is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+import platform
+import secrets
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import RecordError
+from harness.execute.estimate import kind_of, setting_of
+from harness.records import RunSpec, Success
+from harness.records.files import make_directory, replacing
+from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
+from harness.records.scratch import in_use
+from harness.records.store import Store, StoredRun
+
+FOLDER = ".plans"
+MAX_PLANS = 10
+"""Number of plans that are kept in a results directory."""
+
+
+class PlannedRun(Struct, frozen=True, array_like=True):
+    """A run that was not done when its plan started."""
+
+    key: str
+    title: str
+    setting: str
+    """Specification without the seed, the split and the device; see `harness.execute.estimate`."""
+    kind: str
+    """Task, dataset, model, backend and protocol."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A plan whose runs were started."""
+
+    version: Literal[1] = 1
+    started_at: str
+    """Time in UTC, in the format of `RunRecord.started_at`."""
+    host: str
+    pid: int
+    directory: str
+    """Working directory of the command."""
+    command: list[str]
+    """Words of the command after ``harness``, or an empty list for a call from Python."""
+    skipped: int
+    """Number of planned runs that were already done."""
+    runs: list[PlannedRun]
+    """The other runs, in execution order."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a plan."""
+
+    plan: Plan
+    alive: bool
+    """True if the process that executes the plan is running."""
+    done: int
+    """Number of runs that succeeded since the plan started."""
+    failed: int
+    running: int
+    left: list[PlannedRun]
+    """Runs that have no record yet, including the running ones, in execution order."""
+    seconds_left: float
+    """Expected duration of the runs in `left` whose duration can be estimated."""
+    unknown: int
+    """Number of runs in `left` whose duration cannot be estimated."""
+
+
+@contextmanager
+def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str]) -> Iterator[None]:
+    """Record a plan, and hold the lock of its file. Ignore errors of the file system: runs do not depend on it."""
+    plan = Plan(
+        started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+        host=platform.node(),
+        pid=os.getpid(),
+        directory=os.getcwd(),  # noqa: PTH109 - the directory may have been removed
+        command=list(command),
+        skipped=skipped,
+        runs=[PlannedRun(spec.key, spec.title, setting_of(spec), kind_of(spec)) for spec in specs],
+    )
+    folder = store.path / FOLDER
+    path = folder / f"{plan.started_at.replace(':', '')}-{secrets.token_hex(4)}.json"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            make_directory(folder)
+            _remove_old(folder)
+            with replacing(path) as file:
+                file.write(msgspec.json.encode(plan))
+            lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def progress(store: Store) -> tuple[list[Progress], list[str]]:
+    """Return the progress of the running plans and of the last plan, ordered by start time, and a message for each file
+    that cannot be read.
+
+    Raises `harness.RecordError` if the results directory cannot be read.
+    """
+    plans: list[tuple[Plan, bool]] = []
+    problems: list[str] = []
+    for path in _files(store.path / FOLDER):
+        try:
+            plans.append((decode(read_stored(path, MAX_JSON_BYTES), Plan, path), _is_locked(path)))
+        except RecordError as error:
+            problems.append(str(error))
+    plans.sort(key=lambda each: each[0].started_at)
+    shown = [each for each in plans if each[1] or each is plans[-1]]
+    kinds = {run.kind.rpartition("\0")[0] for plan, _ in shown for run in plan.runs}
+    loaded = store.load(lambda run: "\0".join(msgspec.structs.astuple(run.setting)[:4]) in kinds)
+    running = in_use(store.path)
+    return [_progress(plan, alive, running, loaded.runs) for plan, alive in shown], problems
+
+
+def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]) -> Progress:
+    since: dict[str, list[bool]] = defaultdict(list)
+    durations: dict[str, list[float]] = defaultdict(list)
+    for run in stored:
+        record = run.record
+        succeeded = isinstance(record.outcome, Success)
+        if record.started_at >= plan.started_at:
+            since[record.request_key or record.key].append(succeeded)
+        if succeeded:
+            for label in (setting_of(record.spec), kind_of(record.spec)):
+                durations[label].append(record.wall_s)
+    wanted = Counter(run.key for run in plan.runs)
+    done = {key: min(count, sum(since[key])) for key, count in wanted.items()}
+    failed = {key: min(count - done[key], len(since[key]) - sum(since[key])) for key, count in wanted.items()}
+    finished = {key: done[key] + failed[key] for key in wanted}
+    left = []
+    for planned in plan.runs:
+        if finished[planned.key]:
+            finished[planned.key] -= 1
+        else:
+            left.append(planned)
+    expected = [_expected_s(planned, durations) for planned in left]
+    return Progress(
+        plan,
+        alive,
+        done=sum(done.values()),
+        failed=sum(failed.values()),
+        running=min(running, len(left)) if alive else 0,
+        left=left,
+        seconds_left=sum(seconds for seconds in expected if seconds is not None),
+        unknown=expected.count(None),
+    )
+
+
+def _expected_s(run: PlannedRun, durations: Mapping[str, list[float]]) -> float | None:
+    known = durations.get(run.setting) or durations.get(run.kind)
+    return statistics.median(known) if known else None
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of plans, the oldest first. A folder that is a link is ignored."""
+    try:
+        if folder.is_symlink():
+            return []
+        return sorted(path for path in folder.iterdir() if path.suffix == ".json" and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _remove_old(folder: Path) -> None:
+    for path in _files(folder)[: -(MAX_PLANS - 1)]:
+        if not _is_locked(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock of a plan."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # this file system has no locks
+        return False
+    finally:
+        os.close(file)
+    return False
