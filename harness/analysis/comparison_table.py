@@ -209,7 +209,7 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:
-    """Return the name, the title, the unit and the better direction of the primary metric.
+    """Return the name, the title, the unit and the direction of the primary metric.
 
     The direction is ``higher``, ``lower`` or, if it is not known, an empty string.
     """

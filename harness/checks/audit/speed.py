@@ -70,7 +70,8 @@ def _speed(subject: Subject) -> Result:
 
 
 def _speed_of_version_1(subject: Subject, problems: list[str]) -> Result:
-    """Compare the throughputs with the medians. Records of version 1 do not describe the steady state."""
+    """Compare the throughputs with the medians of the windows. Records of version 1 do not describe the steady
+    state."""
     import numpy as np
 
     speed = subject.outcome.speed
@@ -302,7 +303,7 @@ def _energy(subject: Subject) -> Result:
             # The rate is a median and the energy is a sum, so power and energy agree only approximately.
             if joules < 0 or watts < 0 or not watts * 0.5 <= joules * rate <= watts * 2 + 1e-9:
                 problems.append(f"{name}.{part}: {joules} J per sample at {rate} samples/s, but {watts} W")
-    return Result(problems, "energies and powers agree" if energy.cpu or energy.gpu else "no energy was measured")
+    return Result(problems, "energy and power are consistent" if energy.cpu or energy.gpu else "no energy was measured")
 
 
 CHECKS = (
