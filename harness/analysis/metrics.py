@@ -418,7 +418,7 @@ def comparable(
 ) -> dict[str, RunMetric]:
     """Return the metrics that have a value on both sides, for comparing successful runs of one task.
 
-    Scores come first.
+    Scores are listed before costs.
     """
     records = [record for side in sides for record in side]
     if not records:

@@ -201,8 +201,9 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
     for i, j in case.tied:
         tied[i, j] = tied[j, i] = True
     ranks, counts = np.full(levels.shape, 1.0), np.zeros((3, k), dtype=int)
-    for j in range(k):  # one opponent at a time, to limit the memory
-        outcome = np.where(tied[j], 0.0, np.sign(sign * (levels - levels[:, [j]])))  # 1 where a contender beats j
+    for j in range(k):  # process one opponent at a time to limit memory use
+        # 1 for each contender that beats contender j.
+        outcome = np.where(tied[j], 0.0, np.sign(sign * (levels - levels[:, [j]])))
         outcome[:, j] = 1.0
         ranks += 0.5 * (1 - outcome)
         for place, value in enumerate((1.0, 0.0, -1.0)):

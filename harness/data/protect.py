@@ -57,7 +57,7 @@ class Unchanged:
         if msgspec.json.encode(data.info) != self._info:
             raise PluginError(
                 "the description of the data (DataInfo) changed during the run, so its results are not valid; the "
-                f"model, the task and backend {backend!r} must copy it before changing it"
+                f"model, the task and backend {backend!r} must copy the description before changing it"
             )
         for name, current in _digests(data):
             if current != self._digests[name]:

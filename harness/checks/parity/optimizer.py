@@ -1,6 +1,6 @@
 """Float64 implementations of the optimizers of `harness.Recipe`, from which parity checks predict training steps.
 
-The formulas are those in the docstring of `harness.Recipe`. The sources are as follows:
+The formulas are those in the docstring of `harness.Recipe`. The sources of the formulas are as follows:
 
 - Momentum and Nesterov momentum: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
   learning". The learning rate is applied outside the velocity.

@@ -3,8 +3,8 @@
 Errors are norm-wise relative, so tolerances are multiples of the arithmetic's unit roundoff u: 2^-53 for float64, 2^-24
 for float32, 2^-11 for TF32 and float16, and 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits, rounded to
 nearest). Summing n products in two different orders gives results that differ by about sqrt(n) u (Higham and Mary 2019,
-"A new approach to probabilistic rounding error analysis"). For several thousand terms and several layers, this is 1e-6
-to 1e-5 in float32.
+"A new approach to probabilistic rounding error analysis"). For several thousand terms and several layers, the
+difference is 1e-6 to 1e-5 in float32.
 """
 
 from __future__ import annotations

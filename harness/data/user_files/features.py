@@ -58,7 +58,8 @@ def notation_of(
 
 
 def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
-    """Return the distinct cells with their numbers of occurrences, or each cell once if some are not strings."""
+    """Return the distinct cells with their numbers of occurrences. If some cells are not strings, each cell is listed
+    separately."""
     return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
 
