@@ -129,7 +129,7 @@ def legend(shown: list[Block]) -> list[str]:
         if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
             pairs = "pairs of runs with the same seed and repeat"
             lines.append(
-                f"The ± of a ratio × is computed over {pairs} or, for unpaired runs, from the ± of both means."
+                f"The ± of × is computed over {pairs} or, if unpaired, from the ± of both means."
             )
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
