@@ -13,9 +13,9 @@ Two stages exclude values that are determined by rounding, and report how many v
 Rounding also determines the derivative of a ReLU whose input is zero up to rounding. The derivative is discontinuous
 there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
 backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
-last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in its results estimates the effect of
-rounding. If twice this change is larger than the tolerance, it is used as the tolerance, up to the limit `CEILING`.
-Losses are compared up to the step at which twice the change exceeds the tolerance.
+last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's results estimates the
+effect of rounding. If twice this change is larger than the tolerance, it is used as the tolerance, up to the limit
+`CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[
     """Copy the files of a run that are missing from `directory`, except the record. Return a message for each file that
     was not copied.
 
-    Files in a directory that is not visible yet are written directly, which is faster than an atomic replacement.
+    Files in a hidden directory are written directly, which is faster than an atomic replacement.
     """
     writer: Callable[[Path], AbstractContextManager[BinaryIO]] = replacing if visible else _new_file
     left_out = []
