@@ -128,9 +128,7 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("× is the ratio to the first backend with the same model and settings.")
         if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
             pairs = "pairs of runs with the same seed and repeat"
-            lines.append(
-                f"The ± of × is computed over {pairs} or, if unpaired, from the ± of both means."
-            )
+            lines.append(f"The ± of × is computed over {pairs} or, if unpaired, from the ± of both means.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
             "parity: result of `harness parity`: same (with the largest relative error of the logits), partly "
