@@ -317,7 +317,7 @@ def test_samples_losses_that_are_not_reproducible_are_not_a_finding(
     monkeypatch.setattr(replay, "_losses", noisy)
     with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
         finding = check.finding(Subject(run, toy_catalog), repeated)
-    assert (finding.passed, "later ones are not reproducible" in finding.detail) == (True, True), finding.detail
+    assert (finding.passed, "later losses are not reproducible" in finding.detail) == (True, True), finding.detail
 
 
 @pytest.mark.parametrize(("peak", "passed"), [(1.0, False), (1e15, True)])
