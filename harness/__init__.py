@@ -1,7 +1,7 @@
 """Benchmark the same model on the same data under different machine-learning frameworks, by quality and cost.
 
-The public interface, for scripts and plugins, is the names in ``__all__``. They are listed in ``__init__.pyi`` and
-imported on first use, so that ``import harness`` itself is fast.
+The public interface for scripts and plugins consists of the names in ``__all__``. Public names are listed in
+``__init__.pyi`` and imported on first use, so that ``import harness`` is fast.
 """
 
 from __future__ import annotations

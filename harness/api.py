@@ -1,4 +1,4 @@
-"""The Python interface: `run` and `load`, for notebooks and scripts."""
+"""The Python interface for notebooks and scripts: the functions `run` and `load`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Results(Sequence[RunRecord]):
     """A sequence of run records, in the order in which the runs started, with a comparison table.
 
-    Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. Notebooks show the comparison table.
+    Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. In a notebook, `Results` are
+    displayed as a comparison table.
 
     Parameters
     ----------
@@ -35,9 +36,9 @@ class Results(Sequence[RunRecord]):
     problems : iterable of str, optional
         A message for each record file that could not be read.
     verdicts : iterable of ParityVerdict, optional
-        Results of parity checks, shown in the rows of the table.
+        Results of parity checks, which are shown in the comparison table.
     metrics : iterable of Metric, optional
-        Metrics of plugins, whose units and directions are shown in the table.
+        Metrics provided by plugins. The comparison table shows their units and directions.
 
     Attributes
     ----------
@@ -105,8 +106,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         pandas.DataFrame
-            One row for each row of `table`. Metrics are numbers. The column next to each mean contains the half-width
-            of its 95% confidence interval.
+            One row for each row of `table`. Metrics are floats. Next to the column of each mean is a column with the
+            half-width of the 95% confidence interval.
         """
         return self.table().frame()
 
@@ -193,15 +194,18 @@ def run(
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    batch_size_backoff: bool = False,
+    executor: str = "local",
     rerun: bool = False,
     retry: str | Iterable[str] | None = None,
     wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> Results:
-    """Train, score and measure models, each run in a separate process, and return the records.
+    """Train, score and measure models, with a separate process for each run, and return the records of the runs.
 
-    This is the Python form of ``harness run``. If several values are given for an argument, all combinations are run. A
-    failed run does not raise an exception; its record contains a `Failure`.
+    This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
+    combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
 
     Runs that are already in the results directory are not executed again, and their records are returned instead. See
     ``docs/how-to/many-runs.md`` for the conditions.
@@ -251,6 +255,14 @@ def run(
         Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
     timeout_s : float, optional
         Maximum duration of a run, in seconds; a longer run is stopped and recorded as failed. By default, 3600.
+    memory_limit : str or int, optional
+        Maximum host memory of a run and the processes that it starts, such as ``"4GiB"`` or a number of bytes. A run
+        that uses more is stopped and recorded with the failure ``"oom"``. By default, the memory is not limited.
+    batch_size_backoff : bool, default=False
+        Repeat a run that is out of memory with half the batch size, down to 1. The record states from which batch size
+        it was reduced.
+    executor : str, default="local"
+        Name of the executor, which determines where the runs are executed.
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
@@ -317,7 +329,17 @@ def run(
     check_loaded(sources, catalog)
     specs = expand_all([selection.resolved(locate)], catalog)
     return carry_out(
-        specs, catalog, Store(results_dir(results)), parity=parity, timeout_s=timeout_s, rerun=rerun, retry=retry
+        specs,
+        catalog,
+        Store(results_dir(results)),
+        parity=parity,
+        timeout_s=timeout_s,
+        memory_limit=memory_limit,
+        batch_size_backoff=batch_size_backoff,
+        executor=executor,
+        rerun=rerun,
+        retry=retry,
+        wait=wait,
     )
 
 
@@ -328,6 +350,9 @@ def carry_out(
     *,
     parity: bool = False,
     timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    batch_size_backoff: bool = False,
+    executor: str = "local",
     save_weights: bool = False,
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
@@ -340,10 +365,10 @@ def carry_out(
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
     Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    Their records are returned in place of new ones. If another process is measuring on the same device,
-    `harness.BusyError` is raised, or this function waits for its end if `wait` is true. After `budget_s` seconds, no
-    further run is started, and the number of runs that are left is reported. ``harness status`` prints `command`, the
-    words of the command after ``harness``, if the plan is interrupted.
+    Instead, the stored records are returned. If another process is measuring on the same device, `harness.BusyError` is
+    raised or, if `wait` is true, this function waits until the other process ends. After `budget_s` seconds, no further
+    run is started, and the number of remaining runs is reported. If the plan is interrupted, ``harness status`` prints
+    `command`, which contains the words of the command after ``harness``.
 
     `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
     early.
@@ -354,6 +379,7 @@ def carry_out(
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.device_lock import measuring_on
+    from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
@@ -365,6 +391,9 @@ def carry_out(
     started = False
     try:
         check_limit(limit_s)
+        limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
+        check_memory_limit(limit_bytes)
+        catalog.executor(executor)
         store.prepare()
         pairs = compared(specs) if parity else set[str]()
 
@@ -373,14 +402,22 @@ def carry_out(
 
         def decide_again() -> None:
             if not rerun:
-                decisions[:] = decide(specs, catalog, store, save_weights=save_weights, compared=pairs, retry=kinds)
+                decisions[:] = decide(
+                    specs,
+                    catalog,
+                    store,
+                    save_weights=save_weights,
+                    compared=pairs,
+                    retry=kinds,
+                    batch_size_backoff=batch_size_backoff,
+                )
 
         decide_again()
         with contextlib.ExitStack() as stack:
             if left():
                 devices = [spec.device for spec in left()]
                 if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
-                    decide_again()  # the other process may have executed the same runs
+                    decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)
             marks = None
@@ -394,6 +431,9 @@ def carry_out(
                 catalog,
                 store,
                 timeout_s=limit_s,
+                memory_limit_bytes=limit_bytes,
+                batch_size_backoff=batch_size_backoff,
+                executor=executor,
                 listener=listener,
                 marks=marks,
                 save_weights=save_weights,
@@ -406,12 +446,12 @@ def carry_out(
                 )
     finally:
         listener.close()
-        executed = iter(listener.records)
+        numbers = iter(range(1, len(specs) + 1))  # of the executed runs
         results = Results(
             [
                 record
                 for decision in decisions
-                if (record := decision.stored.record if decision.stored else next(executed, None)) is not None
+                if (record := decision.stored.record if decision.stored else listener.latest.get(next(numbers)))
             ],
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],

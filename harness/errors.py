@@ -42,7 +42,7 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """An invalid request. It is raised before any run starts."""
+    """An invalid request. A `UsageError` is raised before any run starts."""
 
     exit_status = 2
 
@@ -57,7 +57,7 @@ class UnknownNameError(UsageError):
     name : str
         The unknown name.
     known : iterable of str
-        The known names of this kind.
+        All known names of the given kind.
     hint : str, default=""
         Text to append to the message, such as where the name was found.
 
@@ -84,12 +84,12 @@ class UnknownNameError(UsageError):
 
 
 def _closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that `name` most likely stands for, or None if no known name is close.
+    """Return the known name that is most similar to `name`, or None if no known name is close.
 
-    Letter case and the separators ``-``, ``_`` and space are ignored. A name is close if at least 70% of the characters
-    match, or if it is the only one with the same letters, or the only one that starts or ends with `name`. Settings
-    such as ``recipe.epochs`` are compared within their section, because the section's name makes unrelated settings
-    similar.
+    Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
+    characters match, if it is the only known name with the same letters, or if it is the only known name that starts or
+    ends with `name`. Settings such as ``recipe.epochs`` are compared within their section, because the section's name
+    makes unrelated settings similar.
     """
 
     def plain(text: str) -> str:
@@ -125,7 +125,7 @@ class DataError(HarnessError):
 
 
 class BusyError(HarnessError):
-    """Another harness process is measuring on the same device."""
+    """Error raised if another harness process is measuring on the same device."""
 
 
 class UnsupportedError(HarnessError):

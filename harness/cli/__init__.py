@@ -1,4 +1,4 @@
-"""The command-line interface. Each command is a module that is imported when it is first used."""
+"""The command-line interface. Each command is in a separate module, which is imported when the command is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def main() -> None:
     streams.prepare()
     try:
         cli(prog_name="harness")
-    except OSError as error:  # from the output of --help and --version
+    except OSError as error:  # raised when --help or --version writes to stdout
         from harness.cli.output import say
 
         say(f"Error: cannot write to stdout: {error.strerror}")

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 CONSISTENT = (
-    "An audit shows that a record is consistent, not that it is genuine. It repeats only the first training steps,\n"
-    "and predictions only if the weights were saved. Timings cannot be recomputed; use `harness reproduce` to "
-    "measure them again."
+    "An audit shows that a record is consistent, not that it is genuine. Only the first training steps are\n"
+    "repeated, and the predictions only if the weights were saved. Timings cannot be recomputed; use "
+    "`harness reproduce` to measure them again."
 )
 
 
@@ -27,13 +27,13 @@ CONSISTENT = (
 @options.timeout("Maximum duration of the replay in a new process, in seconds.")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
-    """Audit a run. The audit recomputes all values that can be derived from the spec, the raw samples, the data or the
-    model, and compares them with the record. These are the key, learning curves, speeds, flags, latencies, scores and
-    intervals. It checks that the timed predictions are the scored predictions, that training changed the weights and
-    the changed weights were scored, that distinct seeds gave distinct runs, and that the step timer agrees with
-    wall-clock time. It then prepares the data and builds the model again in a new process, and checks that data,
-    weights and model match the record and that no state is carried over between batches. The last lines list the fields
-    that no audit can check.
+    """Audit a run. The audit recomputes the key, learning curves, speeds, flags, latencies, scores and intervals from
+    the spec, the raw samples, the data and the model, and compares them with the record. The audit also checks that the
+    predictions that were timed are the predictions that were scored, that training changed the weights, that the
+    trained weights were scored, that distinct seeds gave distinct runs, and that the step timer agrees with wall-clock
+    time. The data are then prepared and the model is built again in a new process. The audit checks that the data, the
+    weights and the model match the record, and that no state is carried over between batches. The last lines list the
+    fields that no audit can check.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
     the record, in audit.json. A check that cannot be performed is listed with the reason. The exit status is 1 if a

@@ -63,7 +63,7 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
         echo(
             "Warning: the bundle does not contain the data files of the runs, but it contains the targets of the test "
             "and validation examples, the names of columns and classes, the text of skipped rows, and the paths of the "
-            "files; check that you may publish these",
+            "files; check that you may publish this information",
             err=True,
         )
     size = output.stat().st_size / 2**20

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.records.store import StoredRun
 
 
-@click.command(short_help="Compare two sets of runs: better, worse or inconclusive.")
+@click.command(short_help="Compare two sets of runs, with confidence intervals.")
 @options.plugins
 @click.argument("base")
 @click.argument("new")
@@ -33,15 +33,14 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="METRIC:BOUND",
     help="Exit with status 1 if the whole confidence interval of the change is beyond the bound, such as "
-    "train_samples_per_s:-5% or accuracy:-0.01, or if this cannot be checked. Can be repeated.",
+    "train_samples_per_s:-5% or accuracy:-0.01, or if the bound cannot be checked. Can be repeated.",
 )
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Do not fail if a bound cannot be checked for some settings or runs because they have runs on one side "
-    "only, no run in NEW with a seed of BASE, runs without the metric, or too few runs for a confidence "
-    "interval. It must be "
-    "checked for at least one setting.",
+    help="Do not fail if a bound cannot be checked for some settings, for example because only BASE or NEW has runs, "
+    "a seed of BASE is missing in NEW, a run has no value of the metric, or there are too few runs for a confidence "
+    "interval. Every bound must be checked for at least one setting.",
 )
 @options.price_per_hour
 @options.format_
@@ -59,17 +58,17 @@ def compare(
     """Compare two sets of runs, metric by metric: report whether NEW is better or worse than BASE, the change with its
     confidence interval, and the smallest change that these runs could have detected.
 
-    BASE and NEW are each a results directory, a run's directory, a file written by `harness baseline`, a suite file
-    (which selects its runs in the results directory), or a substring of the run ids in the results directory. Runs are
-    matched by their settings, and then without the named environment. The remaining runs are matched by task, dataset,
-    model, backend, device and precision, and then by all of these except the backend. If each side has runs with one
-    setting only, they are compared even if these differ.
+    BASE and NEW can each be a results directory, a run's directory, a file written by `harness baseline`, a suite file,
+    or a substring of the run ids in the results directory. A suite file selects its runs in the results directory. Runs
+    are first matched by all of their settings, then by all settings except the named environment, then by task,
+    dataset, model, backend, device and precision, and then by these settings without the backend. If BASE and NEW each
+    contain runs of only one configuration, the runs are compared even if the two configurations differ.
 
-    To compare speed, latency and memory, each side needs at least three runs (`harness run --repeat 3`). Speed, latency
-    and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A). If they are not, the
-    verdict is followed by a note. Quality is compared across seeds or splits if there are at least three, and across
-    the examples of one seed otherwise. The exit status is 1 if a --fail-on bound is violated or cannot be checked, and
-    0 otherwise.
+    To compare speed, latency and memory, BASE and NEW each need at least three runs (`harness run --repeat 3`). Speed,
+    latency and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A). The verdict is
+    followed by a note if the runs were not interleaved. Quality is compared across seeds or splits if there are at
+    least three, and across the examples of one seed otherwise. The exit status is 1 if a --fail-on bound is violated or
+    cannot be checked, and 0 otherwise.
 
     \b
     Examples:
@@ -116,9 +115,9 @@ def compare(
 
 
 def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[str], list[str]]:
-    """Return the matches, the names of the settings with runs on one side only, and the failed runs of NEW.
+    """Return the matches, the names of the settings that only one of BASE and NEW contains, and the failed runs of NEW.
 
-    Excluded runs and doubtful measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
+    Excluded runs and flagged measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
     record cannot be read.
     """
     from harness.analysis.compare.match import find_each, match
@@ -136,7 +135,7 @@ def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[st
             echo(f"Warning: {side}: {text}", err=True)
     matches, left = match(*sides.values())
     for name in left:
-        echo(f"Warning: excluded because the other side has no matching runs: {name}", err=True)
+        echo(f"Warning: excluded, because there are no matching runs to compare with: {name}", err=True)
     if not matches:
         which = next((side for side, names in failed.items() if names and len(names) == len(sides[side])), "")
         reason = f"all runs of {which} failed" if which else "compare runs of the same task, dataset and model"
@@ -173,7 +172,7 @@ def render(compared: Sequence[Compared]) -> str:
     comparisons = [comparison for pair in compared for comparison in pair.comparisons]
     judged = sum(comparison.low is not None for comparison in comparisons)
     if not judged:
-        promise = "No comparison has a confidence interval; the column evidence gives the reason."
+        promise = "No comparison has a confidence interval; the column 'evidence' gives the reason."
     elif all(comparison.interleaved for comparison in comparisons):
         promise = (
             f"The probability of a false difference in any of {judged} comparisons is at most 1% (Bonferroni "
@@ -181,8 +180,8 @@ def render(compared: Sequence[Compared]) -> str:
         )
     else:
         promise = (
-            "not interleaved: the runs of BASE and NEW did not alternate (A B B A), so a change of the machine may\n"
-            "look like a difference. The interval is wider, but the probability of a false difference is not known."
+            "not interleaved: the runs of BASE and NEW did not alternate (A B B A), so a change in the machine\n"
+            "may look like a difference. The interval is wider, but the probability of a false difference is unknown."
         )
     parts.append(f"{promise}\ndetectable: the smallest change that would have been detected with probability 0.95.")
     unranked = {c.metric for pair in compared for c in pair.comparisons if c.higher_is_better is None}
@@ -207,7 +206,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a line for each metric whose bounds limit only improvements, since this is rarely intended."""
+    """Return a warning for each metric whose bounds limit only improvements, which is rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "
@@ -219,7 +218,7 @@ def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[st
 
 
 def _too_noisy(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a line for each bound whose violation would not be detected, because the runs are too noisy."""
+    """Return a warning for each bound that is smaller than the changes that the runs can detect."""
     from harness.analysis.compare.gates import bound_on
 
     lines = []

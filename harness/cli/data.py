@@ -29,8 +29,8 @@ SHOWN_NAMES = 12
 def data() -> None:
     """List, download, verify and delete datasets.
 
-    Embedded datasets need no download. The others are downloaded from their publishers by `harness data fetch` or when
-    a run first uses them, verified, and stored in the cache.
+    Embedded datasets need no download. Other datasets are downloaded from their publishers, verified and stored in the
+    cache, either by `harness data fetch` or when a run first uses them.
 
     \b
     Environment variables:
@@ -78,18 +78,18 @@ def list_(format_: str) -> None:
 @data.command(short_help="Describe a dataset or your own data: splits, classes, columns, warnings.")
 @options.plugins
 @click.argument("name", metavar="NAME|PATH")
-@click.option("--task", metavar="NAME", help="Load the data, prepare them for this task, and describe the result.")
+@click.option("--task", metavar="NAME", help="Load the data, prepare them for a task, and describe the result.")
 @options.own_data
 @options.format_
 def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) -> None:
     """Describe a dataset, or a file or directory with your own data.
 
-    With --task, which is required for your own data, the data are loaded and prepared as in a run, without running
-    anything: the number of examples in each split and class, the role and type of each column, missing values,
-    duplicates, lengths, the shapes after preparation, warnings, and a few examples.
+    With --task, which is required for your own data, load and prepare the data as in a run, but do not train a model.
+    Print the number of examples in each split and class, the role and type of each column, missing values, duplicates,
+    lengths, the shapes after preparation, warnings, and a few examples.
 
     Without --task, print the published facts about a dataset: its splits, inputs and classes, the metric used in the
-    literature, its license and citation, its options and its files. Nothing is downloaded or loaded.
+    literature, its license and citation, its options and its files. Without --task, no data are downloaded or loaded.
 
     \b
     Examples:
@@ -114,7 +114,7 @@ def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) 
         tasks = [f"{each.value.name} ({each.value.kind})" for each in catalog.tasks.values()]
         raise UsageError(f"{name} is a path; add --task and one of: {', '.join(tasks)}")
     if overrides:
-        raise UsageError(f"{', '.join(overrides)} changes loaded data; add --task to load them")
+        raise UsageError(f"{', '.join(overrides)} applies only when the data are loaded; add --task to load them")
     show(describe(catalog, catalog.dataset(name)), format_, render)
 
 
@@ -217,7 +217,8 @@ def path(name: str | None) -> None:
 @options.plugins
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def clear(names: tuple[str, ...]) -> None:
-    """Delete datasets from the cache, including unfinished downloads. They are downloaded again when needed.
+    """Delete datasets from the cache, including unfinished downloads. Deleted datasets are downloaded again when
+    needed.
 
     \b
     Examples:
@@ -231,7 +232,7 @@ def clear(names: tuple[str, ...]) -> None:
 
 
 def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
-    """Call `act` for each dataset, after looking up all names. Report failures and continue with the other datasets."""
+    """Look up all names, then call `act` for each dataset. Report failures and continue with the other datasets."""
     from harness.errors import DataError
 
     catalog = options.catalog()
@@ -251,7 +252,7 @@ def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
 
 @contextlib.contextmanager
 def _progress(dataset: Dataset) -> Iterator[Report]:
-    """Show progress on stderr: a bar on a terminal, lines elsewhere."""
+    """Show progress on stderr: a progress bar on a terminal, plain lines otherwise."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         from harness.data.install import Log
 

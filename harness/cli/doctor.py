@@ -27,7 +27,8 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     devices: list[Device]
     problem: str | None
-    """Reason why the backend is not available, and the command that fixes this, or None if it is available."""
+    """Reason why the backend is not available, with a command that fixes the problem, or None if the backend is
+    available."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     results_problem: str | None
 
 
-@click.command(short_help="Report what can run on this machine and what is missing.")
+@click.command(short_help="Report available backends and devices, and what is missing.")
 @options.plugins
 @click.option(
     "--roofline",
@@ -49,7 +50,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     help="Measure the peak compute and bandwidth of each device, and save them for later runs.",
 )
 @options.names("--backend", "With --roofline: backend to measure.", default="all available backends")
-@options.names("--precision", "With --roofline: precision to measure.", default="all that the device supports")
+@options.names("--precision", "With --roofline: precision to measure.", default="all supported precisions")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -170,7 +171,8 @@ def diagnose(results: str | None) -> Diagnosis:
 
 
 def _problem_with(directory: Path) -> str | None:
-    """Return the reason why results cannot be written to `directory`, or None if they can. Nothing is created."""
+    """Return the reason why results cannot be written to `directory`, or None if the directory is writable. Nothing is
+    created."""
     from harness.records.files import real_path
 
     existing = next(path for path in (directory, *real_path(directory).parents) if path.exists())

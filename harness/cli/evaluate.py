@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.checks.evaluate import Evaluation
 
 
-@click.command(short_help="Score a trained model under another backend.")
+@click.command(short_help="Evaluate a trained model with another backend.")
 @options.plugins
 @click.argument("run")
 @click.option("--backend", required=True, metavar="NAME", help="Backend to evaluate the weights with.")
@@ -26,7 +26,7 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
     score the predictions, and compare them with the predictions of the run.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The exit status is 0 if the
-    predictions agree: every example has the same class or, for regression, the outputs differ only by rounding errors.
+    predictions match: every example has the same class or, for regression, the outputs differ only by rounding errors.
 
     \b
     Examples:

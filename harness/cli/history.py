@@ -117,7 +117,7 @@ def render(shown: Sequence[History]) -> str:
     return "\n\n".join(parts)
 
 
-_NOT_INTERLEAVED = "?: the runs of the two points were not interleaved, so a change of the machine may be the reason."
+_NOT_INTERLEAVED = "?: the runs of the two rows were not interleaved, so the machine may have caused the difference."
 
 
 def _has_doubts(shown: Sequence[History]) -> bool:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="Arrival of the queries: one after another, with one sample (single-stream) or eight samples "
-    "(multi-stream) each; at random times (server); or all samples at once (offline).",
+    help="MLPerf scenario. Queries arrive one after another, with one sample (single-stream) or eight samples "
+    "(multi-stream) each, or at random times (server); or all samples arrive at once (offline).",
 )
 @click.option(
     "--seconds",
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     "--target-qps",
     type=click.FloatRange(min=0, min_open=True),
     metavar="Q",
-    help=options.with_default("Scenario server: queries per second.", "half of the measured throughput"),
+    help=options.with_default("Queries per second in the server scenario.", "half of the measured throughput"),
 )
 @click.option(
     "--latency-bound-ms",
     type=click.FloatRange(min=0, min_open=True),
     metavar="L",
     help=options.with_default(
-        "Scenario server: latency that 99% of the queries must not exceed, in milliseconds.", "100"
+        "Latency that 99% of the queries must not exceed in the server scenario, in milliseconds.", "100"
     ),
 )
 @click.option(
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     metavar="N",
     help=options.with_default(
-        "Scenarios server and offline: batch size of the model.", "1 for server, the batch size of the run for offline"
+        "Batch size in the server and offline scenarios.", "1 for server, the batch size of the run for offline"
     ),
 )
 @options.format_
@@ -69,7 +69,7 @@ def latency(
     results: str | None,
 ) -> None:
     """Measure the latency of a run's model in one of the four MLPerf Inference scenarios. MLPerf's LoadGen is used if
-    it is installed (pip install mlcommons-loadgen); single-stream and offline also work without it.
+    it is installed (pip install mlcommons-loadgen); the scenarios single-stream and offline also work without LoadGen.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
     the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result is saved next to
@@ -121,7 +121,7 @@ def render(result: LatencyResult) -> str:
         rows.append(("throughput", f"{result.samples_per_s:.5g} samples/s"))
     if result.mean_ms is not None:
         rows.append(("mean", f"{result.mean_ms:.4g} ms"))
-        if chosen.scenario != "server":  # , where the latency includes the time in the queue
+        if chosen.scenario != "server":  # In the server scenario, the latency includes the time in the queue.
             rate = 1e3 * chosen.samples_per_query / result.mean_ms
             rows.append((f"{chosen.samples_per_query} / mean", f"{rate:.5g} samples/s, excluding time between queries"))
     if measured.target_qps is not None:

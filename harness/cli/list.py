@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
 
 
-@click.command("list", short_help="List tasks, models and everything else installed.")
+@click.command("list", short_help="List installed tasks, models and other objects.")
 @options.plugins
 @click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins|options]")
-@click.option("--task", metavar="NAME", help="With options: task whose settings are listed.")
-@click.option("--dataset", metavar="NAME", help="With options: dataset of the task.")
-@click.option("--model", metavar="NAME", help="With options: model whose settings are listed.")
+@click.option("--task", metavar="NAME", help="For `harness list options`: task whose settings are listed.")
+@click.option("--dataset", metavar="NAME", help="For `harness list options`: dataset of the task.")
+@click.option("--model", metavar="NAME", help="For `harness list options`: model whose settings are listed.")
 def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
     """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
 
     Entries that are not available on this machine are also listed, with the reason and the command that installs the
-    missing package. The kind `options` lists the settings that `harness run --set` changes, with their defaults and
-    meanings.
+    missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults and
+    descriptions.
 
     \b
     Examples:

@@ -70,7 +70,7 @@ def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str,
 
 
 def plugins(command: F) -> F:
-    """Add the option ``--plugin`` to a command. `catalog` loads these plugins."""
+    """Add the option ``--plugin`` to a command. The function `catalog` loads the selected plugins."""
     return click.option(
         "--plugin",
         multiple=True,
@@ -88,8 +88,8 @@ def _keep_plugins(ctx: click.Context, _param: click.Parameter, values: tuple[str
 def catalog(*, with_failures: bool = False) -> Catalog:
     """Return the catalog of the installed plugins and those passed with ``--plugin``.
 
-    From here on, plugins cannot write to stdout or end this process with `os._exit`. Raises `harness.PluginError` if a
-    plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
+    After this call, plugins can neither write to stdout nor end this process with `os._exit`. Raises
+    `harness.PluginError` if a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
     """
     from harness.plugins import check_loaded
 
@@ -101,10 +101,11 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
 
 def loaded(extra: Iterable[str]) -> Catalog:
-    """Return the catalog of the installed plugins and `extra`. It contains the reasons why plugins are not loaded.
+    """Return the catalog of the installed plugins and `extra`. The catalog also contains the reasons why plugins were
+    not loaded.
 
     The reasons are also printed to stderr, because a command that succeeds without a plugin may not do what the user
-    wants. For example, a tracker would not receive a run.
+    wants. For example, runs would not be logged if the plugin of an experiment tracker were missing.
     """
     from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing
@@ -123,7 +124,7 @@ def loaded(extra: Iterable[str]) -> Catalog:
 
 
 def with_default(text: str, default: str) -> str:
-    """Return a help text with a default that click does not know, formatted like click's own defaults."""
+    """Return a help text followed by a default value, in the format that click uses for the defaults of options."""
     return f"{text}  [default: {default}]" if default else text
 
 
@@ -149,8 +150,8 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
 
 
 def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether each field of `setting` has one of the values in `wanted`. Fields without values in `wanted`
-    match."""
+    """Return whether each field of `setting` has one of the values in `wanted`. A field for which `wanted` contains no
+    values always matches."""
     return all(not values or getattr(setting, field) in values for field, values in wanted.items())
 
 
@@ -177,7 +178,9 @@ _DATASET_OPTIONS = (
         default="split, if present",
     ),
     Option(
-        name="group-column", help="Own data: column of groups; a group is never divided between splits.", default="none"
+        name="group-column",
+        help="Own data: column with the group of each row; a group is never divided between splits.",
+        default="none",
     ),
     Option(
         name="time-column",
@@ -186,7 +189,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="Own data: columns by which scores are also broken down, by value or by quartile for numbers.",
+        help="Own data: columns by whose values, or quartiles for numbers, the scores are also reported.",
         default="none",
         several=True,
     ),
@@ -211,7 +214,7 @@ SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS]
 
 
 def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return the options that select runs. The command receives them as a `Selection` in the parameter ``selection``.
+    """Add the options that select runs to a command, which receives a `Selection` in the parameter ``selection``.
 
     `texts` overrides the help texts of options.
     """
@@ -234,7 +237,7 @@ def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Cal
 
 
 def own_data(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for the user's own data and ``--set``, passed to the command as ``overrides``."""
+    """Add ``--set`` and the options for the user's own data to a command, which receives them as ``overrides``."""
 
     @functools.wraps(command)
     def collect(**given: Any) -> None:
@@ -283,7 +286,7 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
 
 
 def results_in(help_: str, default: str) -> Callable[[F], F]:
-    """Return the option ``--results`` with this help and default."""
+    """Return the option ``--results`` with the given help text and default."""
     return click.option("--results", metavar="DIR", type=click.Path(file_okay=False), help=with_default(help_, default))
 
 
@@ -293,7 +296,7 @@ def results(command: F) -> F:
 
 
 def formats(*known: str) -> Callable[[F], F]:
-    """Return the option ``--format``, passed to the command as ``format_``. The first format is the default."""
+    """Return the option ``--format``, which the command receives as ``format_``. The first format is the default."""
     return click.option("--format", "format_", type=click.Choice(known), default=known[0], help="Output format.")
 
 
@@ -313,7 +316,7 @@ def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
 
 def quiet(command: F) -> F:
     """Add the option ``--quiet`` to a command."""
-    return click.option("--quiet", "-q", is_flag=True, help="Print only results and errors, no progress.")(command)
+    return click.option("--quiet", "-q", is_flag=True, help="Print only results and errors, without progress.")(command)
 
 
 def price_per_hour(command: F) -> F:
@@ -322,6 +325,6 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine per hour, in any currency, for the cost of a million samples "
+        help="Price of the machine per hour, in any currency, to report the cost per million samples "
         "(train_cost_per_million, inference_cost_per_million).",
     )(command)

@@ -1,6 +1,7 @@
 """Output of commands. All output of a command passes through `echo`, `echo_data` or `console`.
 
-Texts may contain names from untrusted files. They are cleaned here, so that they cannot control the terminal.
+Texts may contain names from untrusted files. The control characters in all texts are replaced here, so that no text can
+control the terminal.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _STDOUT = "harness.stdout"
 
 def clean(text: str) -> str:
     """Return text without characters that control a terminal; see `harness.records.printing.clean`."""
-    from harness.records import printing  # slow to import, and not needed for help texts
+    from harness.records import printing  # This module is slow to import and not needed for help texts.
 
     return printing.clean(text)
 
@@ -44,13 +45,13 @@ def reserve_stdout() -> None:
 
 
 def stdout() -> TextIO:
-    """Return stdout, even if it is reserved."""
+    """Return stdout, even if it is reserved for `echo`."""
     context = click.get_current_context(silent=True)
     return cast("TextIO", context.meta.get(_STDOUT, sys.stdout)) if context else sys.stdout
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print text for people to stdout, or to stderr if `err` is true; see `harness.records.printing.clean`."""
+    """Print human-readable text to stdout, or to stderr if `err` is true; see `harness.records.printing.clean`."""
     if err:
         say(str(text), nl=nl)
     else:
@@ -58,7 +59,7 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def say(text: str, *, nl: bool = True) -> None:
-    """Print a message to stderr, and give up if stderr does not accept it within a few seconds."""
+    """Print a message to stderr, or discard it if stderr is blocked for a few seconds."""
     from harness.cli.streams import screen
 
     with contextlib.suppress(OSError, ValueError):
@@ -71,16 +72,17 @@ def show_progress(text: str, stream: TextIO) -> None:
 
 
 def echo_data(text: str, *, nl: bool = True) -> None:
-    """Print data for programs, such as CSV, to stdout.
+    """Print machine-readable data, such as CSV, to stdout.
 
-    The data are written unchanged to a pipe or file, and cleaned for a terminal.
+    The data are not changed, except that control characters are replaced if stdout is a terminal.
     """
     out = stdout()
-    click.echo(clean(text) if out.isatty() else text, file=out, nl=nl, color=True)  # click would remove escape codes
+    # By default, `click.echo` removes escape sequences.
+    click.echo(clean(text) if out.isatty() else text, file=out, nl=nl, color=True)
 
 
 def console() -> Console:
-    """Return a console for progress on stderr, which cleans the text of everything that it shows."""
+    """Return a console for progress on stderr, which replaces control characters in all text."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
@@ -97,7 +99,7 @@ def console() -> Console:
 
 @contextmanager
 def clean_click_errors() -> Iterator[None]:
-    """Clean the messages of click's exceptions, because click prints them and they quote arguments."""
+    """Replace control characters in the messages of click's exceptions, which quote command-line arguments."""
     try:
         yield
     except click.ClickException as error:
@@ -106,7 +108,7 @@ def clean_click_errors() -> Iterator[None]:
 
 
 def show(value: T, format_: str, render: Callable[[T], str]) -> None:
-    """Print `value` as JSON if `format_` is ``json``, else the text that `render` returns for it."""
+    """Print `value` as JSON if `format_` is ``json``, and as the text returned by `render` otherwise."""
     if format_ == "json":
         print_json(value)
     else:

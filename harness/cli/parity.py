@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @options.plugins
 @options.selection(
     leave_out=("seed", "split", "repeat"),
-    backend="Backends to compare (at least two). Each one is compared with the first.",
+    backend="Backends to compare (at least two). Each backend is compared with the first one.",
 )
 @click.option(
     "--all", "everything", is_flag=True, help="Check every model in its default size on every compatible task."
@@ -47,12 +47,12 @@ def parity(
     format_: str,
 ) -> None:
     """Check that backends compute the same results from the same weights and batches. The check covers logits, loss,
-    gradients, each optimizer step of a training of 300 steps, dropout, running statistics, and the loss curve and
-    predictions of a short training run.
+    gradients, each of 300 optimizer steps, dropout, running statistics, and the loss curve and predictions of a short
+    training run.
 
     Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
     Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed,
-    and 0 otherwise. With --strict, it is also 1 if a model could only be partly checked.
+    and 0 otherwise. With --strict, the exit status is also 1 if a model could only be partly checked.
 
     \b
     Examples:

@@ -50,7 +50,7 @@ def plugin() -> None:
     help=options.with_default("Directory to create.", "./NAME"),
 )
 def new(name: str, kind: str, output: Path | None) -> None:
-    """Create a small package that can be installed and run, and that passes `harness plugin check`. It contains a
+    """Create a small plugin package that can be installed and passes `harness plugin check`. The package contains a
     module with comments that explain what to change, a test, pyproject.toml and README.md.
 
     \b
@@ -69,6 +69,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
         "backend": catalog.backends,
         "metric": catalog.metrics,
         "report format": catalog.reporters,
+        "executor": catalog.executors,
     }
     for what, names in known.items():
         if name in names or name.replace("-", "_") in names:
@@ -83,7 +84,8 @@ def new(name: str, kind: str, output: Path | None) -> None:
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List plugins: the distribution and module of each, what it provides, and why it could not be loaded.
+    """List each plugin with its distribution, its module and the objects that it provides, or with the reason why it
+    could not be loaded.
 
     \b
     Examples:
@@ -93,7 +95,10 @@ def list_(format_: str) -> None:
     from harness.testing.check import subjects
 
     catalog = options.catalog(with_failures=True)
-    found = [(loaded.ref, subjects(loaded.ref, catalog), "") for loaded in catalog.plugins]
+    found: list[tuple[PluginRef, list[str], str]] = []
+    for ref in (loaded.ref for loaded in catalog.plugins):
+        executors = [f"executor {name}" for name, provided in catalog.executors.items() if provided.plugin == ref]
+        found.append((ref, [*map(str, subjects(ref, catalog)), *executors], ""))
     found += [(failure.ref, [], failure.message) for failure in catalog.failures]
     rows = [
         {
@@ -101,7 +106,7 @@ def list_(format_: str) -> None:
             "distribution": ref.distribution,
             "version": ref.version,
             "module": ref.value,
-            "brings": list(map(str, brings)),
+            "brings": brings,
             "problem": problem,
         }
         for ref, brings, problem in found
@@ -172,7 +177,7 @@ def check(which: str | None, format_: str) -> None:
 
 
 def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
-    """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are none."""
+    """Return the catalog and the plugins to check. Raises `harness.UsageError` if there are no plugins to check."""
     from harness.errors import UnknownNameError, UsageError
     from harness.plugins.find import named
     from harness.plugins.requirements import DISTRIBUTION

@@ -1,4 +1,4 @@
-"""Progress of runs on stderr: a live display on a terminal, plain lines elsewhere, or no output with --quiet."""
+"""Progress of runs on stderr: a live display on a terminal, plain lines otherwise, or no output with --quiet."""
 
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ _DOWNLOAD_S = 10.0
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the warnings about the user's own data that planned runs use, as lines of output."""
+    """Return the warnings about the user's own data in planned runs, as lines of output."""
     sources = {spec.source: spec.dataset for spec in specs if spec.source}
     lines = [warning_line(dataset, warning) for source, dataset in sources.items() for warning in source.warnings]
     return list(dict.fromkeys(lines))
 
 
 def listener(*, quiet: bool, warned: Sequence[str] = ()) -> Listener:
-    """Return a live listener if stderr is a terminal, else a plain one; with `quiet`, one that shows nothing.
+    """Return a listener that shows nothing if `quiet` is true, a live display if stderr is a terminal, and plain lines
+    otherwise.
 
-    `warned` are warnings, as lines of output, that were already shown.
+    `warned` contains the warnings that were already shown, as lines of output.
     """
     if quiet:
         return Listener()
@@ -69,7 +70,7 @@ def carry_out(
     warned: Sequence[str] = (),
     **settings: Any,
 ) -> Results:
-    """Execute `specs` like `harness.api.carry_out`, with progress on stderr, but without the warnings in `warned`.
+    """Execute `specs` like `harness.api.carry_out`, and show progress on stderr, except for the warnings in `warned`.
 
     SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
@@ -111,7 +112,7 @@ class Plain(Listener):
             for warning in new_warnings(event, self._warned):
                 show_progress(warning, self._screen)
         elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
-            self._phases.add(event.phase)  # Phases alternate in each epoch; show each phase only once.
+            self._phases.add(event.phase)  # Training and validation alternate; show each phase only once.
             show_progress(self._prefix + event.phase, self._screen)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
@@ -216,8 +217,8 @@ class Live(Listener):
         return [*(describe_validation(self._epoch) if self._epoch else []), *self._time_left()]
 
     def _time_left(self) -> list[str]:
-        """Return the remaining time for the training, estimated from its pace so far, and for all runs, estimated from
-        the finished runs."""
+        """Return the remaining time of the training, estimated from the completed steps, and the remaining time of all
+        runs, estimated from the finished runs."""
         now, parts = time.monotonic(), []
         if self._progress and self._progress.step > self._first_step:
             pace_s = (now - self._first) / (self._progress.step - self._first_step)
@@ -236,7 +237,7 @@ def describe_fetching(event: Fetching) -> str:
 
 
 def new_warnings(event: DataPrepared, shown: set[str]) -> list[str]:
-    """Return the warnings about a dataset that are not in `shown`, as lines of output, and add them to it."""
+    """Return the warnings about a dataset that are not in `shown`, as lines of output, and add them to `shown`."""
     lines = [warning_line(event.dataset, warning) for warning in event.warnings]
     new = [line for line in lines if line not in shown]
     shown.update(new)

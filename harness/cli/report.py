@@ -91,7 +91,7 @@ def report(
     directory = results_dir(results)
     with no_collection():
         loaded = Store(directory).load(lambda run: options.matches(run.setting, filters))
-        gc.freeze()  # Exclude the runs from later garbage collections, since they are in use until the end.
+        gc.freeze()  # Exclude the runs from later garbage collections, since they are in use until the command ends.
     for problem in loaded.problems:
         echo(f"Warning: excluded: {problem}", err=True)
     if loaded.problems and not loaded.summaries:
@@ -143,7 +143,8 @@ def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path
 
 
 def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
-    """Return the loaded runs in the order of their backends. Raises `harness.UsageError` if there are none."""
+    """Return the loaded runs, sorted by the position of their backend in the filter. Raises `harness.UsageError` if no
+    run matches the filters."""
     from harness.errors import CombinationError, UsageError
 
     settings = {run.setting for run in loaded.summaries}

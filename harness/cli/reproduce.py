@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 REPRODUCED = "reproduced"
-"""Folder for new runs in the results directory. Commands that read the results directory ignore it."""
+"""Folder for new runs in the results directory. Commands that read the results directory ignore this folder."""
 
 
-@click.command(short_help="Repeat a published comparison and report what agrees.")
+@click.command(short_help="Repeat a published comparison and compare the results.")
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.filters("task", "model", "backend")
@@ -31,7 +31,7 @@ REPRODUCED = "reproduced"
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
     help=options.with_default(
-        "File or folder with the user's data, whose content must be that of the runs.",
+        "File or folder with your copy of the data; its content must be identical to that of the original data.",
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
@@ -40,7 +40,7 @@ REPRODUCED = "reproduced"
     is_flag=True,
     help="Create the named environments of the runs that do not exist here, with the exact versions in their locks.",
 )
-@options.results_in("Directory for the new runs.", "the folder reproduced in HARNESS_RESULTS, else in ./results")
+@options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS, else in ./results")
 @options.wait
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
@@ -57,15 +57,15 @@ def reproduce(
     format_: str,
     **filters: tuple[str, ...],
 ) -> None:
-    """Verify a BUNDLE, repeat its runs on this machine, and compare the results. The quality must agree within its
+    """Verify a BUNDLE, repeat its runs on this machine, and compare the results. The quality must match within its
     confidence interval, and the data and the initial weights must be identical. Speed, latency and memory are shown
     side by side.
 
     A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
     executed: the installed plugins repeat the runs from their specs. The new runs are saved in the folder "reproduced"
-    of the results directory, or in the directory --results, so that they are not mixed with the original ones. Runs of
-    named environments are repeated in environments with the same names; see `harness env`. The exit
-    status is 1 if the quality, data or initial weights do not agree.
+    of the results directory, or in the directory --results, so that they are not mixed with the original ones. Runs in
+    named environments are repeated in environments with the same names; see `harness env`. The exit status is 1 if the
+    quality, the data or the initial weights do not match.
 
     \b
     Examples:
@@ -105,7 +105,7 @@ def reproduce(
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
     catalog = options.catalog()
-    for record in chosen:  # before anything runs
+    for record in chosen:  # Check that all plugins are available before any run starts.
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
         own.metrics_of(record.spec.task)
@@ -172,7 +172,8 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
 
 
 def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:
-    """Return the spec with the path of the user's data on this machine. The content is verified when it is read.
+    """Return the spec with the path of the user's data on this machine. The content of the data is verified when it is
+    read.
 
     Raises `harness.UsageError` if the data are not found.
     """
@@ -221,9 +222,9 @@ def render(outcomes: Sequence[Reproduced]) -> str:
         parts.append("\n".join(["differences (bundle -> here)", *lines]))
     wrong = [f"{outcome.run}: {outcome.why}" for outcome in outcomes if outcome.quality != "agrees"]
     if wrong:
-        parts.append("\n".join(["quality does not agree", *(f"  {line}" for line in wrong)]))
+        parts.append("\n".join(["quality does not match", *(f"  {line}" for line in wrong)]))
     agreeing = sum(outcome.agrees for outcome in outcomes)
-    parts.append(f"{agreeing} of {len(outcomes)} runs agree in quality, data and initial weights")
+    parts.append(f"{agreeing} of {len(outcomes)} runs match in quality, data and initial weights")
     return "\n\n".join(parts)
 
 

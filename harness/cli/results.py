@@ -28,9 +28,9 @@ def results() -> None:
 def merge(others: tuple[Path, ...], results: str | None) -> None:
     """Add the runs of the results directories DIR to the results directory, with their files and parity verdicts.
 
-    Equal records are the same run, so merging again changes nothing. Repeats of a run are numbered by the times at
-    which they started, which may change the ids of runs; the order of the directories does not matter. The exit status
-    is 1 if something could not be merged.
+    A run whose record is already present is not added again, so repeating a merge changes nothing. Repeats of a run are
+    numbered by the times at which they started, which may change the ids of runs; the order of the directories does not
+    matter. The exit status is 1 if a run or a verdict could not be merged.
 
     \b
     Examples:
@@ -54,7 +54,7 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 
 
 @results.command(short_help="Remove failed and superseded runs.")
-@click.option("--failed", is_flag=True, help="Remove all failed runs, not only those that succeeded later.")
+@click.option("--failed", is_flag=True, help="Remove all failed runs, even those that did not succeed later.")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -62,12 +62,13 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
     help=options.with_default("Keep only the newest N successful repeats of each run.", "all"),
 )
 @options.filters("task", "dataset", "model", "backend")
-@click.option("--yes", is_flag=True, help="Remove the runs. Without this option, they are only listed.")
+@click.option("--yes", is_flag=True, help="Remove the runs instead of only listing them.")
 @options.results
 def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
     """List the runs that are not needed any more, or remove them with --yes.
 
-    These are failed runs whose specification succeeded later and, if requested, all failed runs or old repeats.
+    A failed run is not needed if a later run with the same specification succeeded. With the options, all failed runs
+    or old repeats are also listed.
 
     \b
     Examples:

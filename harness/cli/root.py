@@ -1,4 +1,4 @@
-"""The command group, which imports the commands and reports errors."""
+"""The top-level command group, which imports commands and reports errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
 }
-"""Errors that are caused by the named file or the machine, and not by a bug."""
+"""Exceptions that are caused by a file or the machine and not by a bug."""
 
 
 class _LazyGroup(SuggestingGroup):
@@ -76,11 +76,11 @@ class _LazyGroup(SuggestingGroup):
             from harness.cli.output import say
             from harness.cli.streams import ignore_signals
 
-            ignore_signals()  # The runs are saved, and the exit status must be 130.
+            ignore_signals()  # A second Ctrl-C must not change the exit status.
             say("\ninterrupted")
             ctx.exit(130)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # The reader has closed the pipe; click exits silently.
+            if error.errno == errno.EPIPE:  # If the reader has closed the pipe, click exits silently.
                 raise
             if error.errno == errno.ENOSPC and error.filename is None:
                 self._report(ctx, HarnessError("cannot write to stdout: no space left on device"))

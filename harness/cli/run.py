@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from harness.records.store import Store
 
 
-@click.command(short_help="Train models and measure speed, then print the comparison.")
+@click.command(short_help="Train models, measure quality and speed, and print a comparison.")
 @options.plugins
 @options.selection()
 @click.option(
     "--suite",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Run the selections in a TOML file instead of the selection in the options.",
+    help="Run the selections in a suite (TOML file) instead of a selection given by options.",
 )
 @click.option(
     "--parity",
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @options.names(
     "--retry",
-    "Execute failed runs again only if their failure is one of these: "
+    "Execute a failed run again only if its failure is of one of these kinds: "
     "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )
@@ -53,8 +53,22 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Execute the other runs if the backend, the dataset or the device of some runs is not available.",
 )
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Maximum host memory of a run and the processes that it starts, such as 4GiB; "
+    "a run that uses more is stopped and recorded with the failure oom.",
+)
+@click.option(
+    "--batch-size-backoff",
+    is_flag=True,
+    help="Repeat a run that is out of memory with half the batch size, down to 1.",
+)
+@click.option(
+    "--executor", metavar="NAME", default="local", show_default=True, help="Executor, which decides where runs execute."
+)
 @options.quiet
-@click.option("--dry-run", is_flag=True, help="Print the planned runs; do not run anything.")
+@click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
     selection: Selection,
     suite: str | None,
@@ -67,17 +81,20 @@ def run(
     results: str | None,
     timeout: float,
     skip_unavailable: bool,
+    memory_limit: str | None,
+    batch_size_backoff: bool,
+    executor: str,
     quiet: bool,
     dry_run: bool,
 ) -> None:
     """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
 
-    Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
-    Progress is written to stderr, the table to stdout.
+    Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
+    fails. Progress is written to stderr, and the table is written to stdout.
 
-    The same command can be repeated to complete a comparison that was stopped: a run that is already in the results
-    directory is skipped if its settings, the code of its plugins, the versions of its packages and the class of machine
-    are the same. A failed run is executed again.
+    To complete a comparison that was stopped, repeat the command. A run that is already in the results directory is
+    skipped if its settings, the code of its plugins, the versions of its packages and the class of machine are
+    unchanged. Failed runs are executed again.
 
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
@@ -102,6 +119,7 @@ def run(
     from harness.cli.progress import carry_out, planned_warnings
     from harness.data.checkpoint import locate
     from harness.execute.availability import unavailable
+    from harness.execute.memory_limit import size_bytes
     from harness.plan.expand import expand_all
     from harness.plan.suite import Suite, load
     from harness.records import Failure
@@ -111,6 +129,8 @@ def run(
         _check_nothing_selected()
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
+    catalog.executor(executor)
+    limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all(
         [each.resolved(locate) for each in chosen.selections],
         catalog,
@@ -123,7 +143,16 @@ def run(
     for line in warned:
         say(line)
     if dry_run:
-        _print_plan(specs, catalog, store, reasons, rerun=rerun, retry=retry or None, budget_s=chosen.budget_s)
+        _print_plan(
+            specs,
+            catalog,
+            store,
+            reasons,
+            rerun=rerun,
+            retry=retry or None,
+            batch_size_backoff=batch_size_backoff,
+            budget_s=chosen.budget_s,
+        )
         return
 
     def show(finished: Results) -> None:
@@ -132,7 +161,7 @@ def run(
         table = render(finished.table(price_per_hour=price_per_hour))
         try:
             echo(table, nl=False)
-        except (OSError, ValueError) as error:  # The exit status reflects the runs, which are saved.
+        except (OSError, ValueError) as error:  # The runs are saved, so the command does not fail.
             if not isinstance(error, BrokenPipeError):
                 say(f"Warning: cannot write the table to stdout: {error}; show it with `harness report`")
         if not quiet:
@@ -146,6 +175,9 @@ def run(
         quiet=quiet,
         warned=warned,
         timeout_s=timeout,
+        memory_limit=limit_bytes,
+        batch_size_backoff=batch_size_backoff,
+        executor=executor,
         parity=parity,
         save_weights=save_weights,
         rerun=rerun,
@@ -199,6 +231,7 @@ def _print_plan(
     *,
     rerun: bool,
     retry: tuple[str, ...] | None,
+    batch_size_backoff: bool,
     budget_s: float | None,
 ) -> None:
     from harness.cli.dry_run import print_plan
@@ -206,5 +239,9 @@ def _print_plan(
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
-    decisions = [Decision(s, None, "") for s in specs] if rerun else decide(specs, catalog, store, retry=kinds)
+    decisions = (
+        [Decision(spec, None, "") for spec in specs]
+        if rerun
+        else decide(specs, catalog, store, retry=kinds, batch_size_backoff=batch_size_backoff)
+    )
     print_plan(decisions, estimates(specs, store.load().runs), reasons, budget_s)

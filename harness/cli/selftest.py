@@ -21,8 +21,8 @@ def selftest(format_: str) -> None:
     accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured in the
     same way as in a run.
 
-    Memory must be accurate to 1% or 2 MiB, whichever is larger, and the step timer to 1 ms over half a second. The exit
-    status is 1 otherwise.
+    The exit status is 1 if the error of the memory exceeds both 1% and 2 MiB, or if the error of the step timer exceeds
+    1 ms over half a second.
 
     \b
     Examples:

@@ -1,9 +1,9 @@
-"""Prevent errors of the standard streams from ending a command, and threads from keeping it alive.
+"""Prevent errors in the standard streams from ending a command, and prevent threads from keeping a command alive.
 
-Closed streams are replaced, and errors of the last flush are ignored.
+Closed streams are replaced, and errors in the final flush are ignored.
 
-Only harness writes to stdout. Descriptor 1 refers to stderr in this process, so that text that a plugin or a C library
-writes to it does not become part of a table or of JSON output.
+Only harness writes to stdout. File descriptor 1 refers to stderr, so that the output of a plugin or a C library does
+not become part of a table or of JSON output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _prepared = False
 
 
 def prepare() -> None:
-    """Open the standard streams that are closed, and move stdout from descriptor 1 to another one."""
+    """Open the standard streams that are closed, and move stdout from descriptor 1 to another descriptor."""
     global _prepared
     _prepared = True
     for fd in (0, 1, 2):
@@ -48,7 +48,7 @@ def finish() -> None:
     """
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         try:
-            if stream is not None:  # a plugin may have removed it
+            if stream is not None:  # A plugin may have set the stream to None.
                 stream.flush()
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
@@ -65,9 +65,9 @@ def ignore_signals() -> None:
 
 
 def end_threads(status: int) -> None:
-    """Wait for the threads that keep this process alive. End the process if they have not ended after `THREADS_WAIT_S`.
+    """Wait for all non-daemon threads, and end the process if one is still running after `THREADS_WAIT_S`.
 
-    Only plugins start such threads.
+    Only plugins start non-daemon threads.
     """
     import threading
 
@@ -84,7 +84,7 @@ def end_threads(status: int) -> None:
 
 
 def end_exit_functions(status: int) -> None:
-    """Call the functions that plugins registered with `atexit`. End the process if they take more than
+    """Call the functions that plugins registered with `atexit`. End the process if the functions take more than
     `THREADS_WAIT_S`."""
     if "harness.plugins.containment" not in sys.modules:
         return
@@ -104,7 +104,7 @@ def end_exit_functions(status: int) -> None:
 def discard(fd: int) -> None:
     """Redirect a descriptor to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
-    if null != fd:  # otherwise, the descriptor was closed
+    if null != fd:  # If `fd` was closed, `os.open` may have returned it.
         os.dup2(null, fd)
         os.close(null)
 
@@ -120,14 +120,15 @@ def screen(*, wait_s: float = 0.0) -> TextIO:
 
 
 class _Clean:
-    """A text stream that cleans what is written; see `harness.records.printing.clean`."""
+    """A text stream that replaces control characters in everything that is written to it; see
+    `harness.records.printing.clean`."""
 
     def __init__(self, stream: TextIO) -> None:
         self.uncleaned = stream
 
     def write(self, text: str) -> int:
         if not (text.isascii() and text.isprintable()) and text != "\n":
-            from harness.records.printing import clean  # slow to import, and not needed for help texts
+            from harness.records.printing import clean  # This module is slow to import and not needed for help texts.
 
             return self.uncleaned.write(clean(text))
         return self.uncleaned.write(text)
@@ -141,16 +142,17 @@ class _Clean:
 
 
 _PART = 1000
-"""Number of characters that a pipe that is ready accepts in one write, which is 4096 bytes (``PIPE_BUF``) in UTF-8."""
+"""Maximum number of characters per write. In UTF-8, this number of characters has at most 4096 bytes (``PIPE_BUF``),
+which a pipe that is ready for writing accepts without blocking."""
 
 
 class _Screen:
     def __init__(self, stream: TextIO, wait_s: float) -> None:
-        import select  # imported here because most commands do not need it
+        import select  # Import `select` here, because most commands do not need it.
 
         self._stream, self._wait_ms = stream, 1000 * wait_s
         self._poll: select.poll | None = None
-        with contextlib.suppress(OSError, ValueError):  # A stream in memory has no descriptor.
+        with contextlib.suppress(OSError, ValueError):  # An in-memory stream has no file descriptor.
             poll = select.poll()
             poll.register(stream.fileno(), select.POLLOUT)
             self._poll = poll

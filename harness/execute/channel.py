@@ -14,7 +14,7 @@ from harness.records.files import write_new
 MAX_LINE_BYTES = 64 * 2**20
 """Maximum length of a line on the channel; longer lines are ignored and counted."""
 LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
-"""Number of bytes from the beginning and from the end of a child's output that are written to its log."""
+"""Maximum number of bytes from the beginning and from the end of a child's output that are written to the log."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
 """Number of events that a child can send at once, and the rate at which it can send more. Further events are
@@ -22,7 +22,8 @@ dropped, so that a child that sends too many events does not slow down the paren
 
 
 class Lines:
-    """A splitter that forwards complete lines, except empty lines and lines longer than `MAX_LINE_BYTES`."""
+    """A splitter that divides data into lines and forwards complete lines, except empty lines and lines longer than
+    `MAX_LINE_BYTES`."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line
@@ -53,7 +54,7 @@ class EventLimit:
         self.dropped = 0
 
     def admits(self) -> bool:
-        """Count one more event, and return True if it is within the limit."""
+        """Count an event, and return True if the event is within the limit."""
         if self._left < 1:
             now = time.monotonic()
             self._left = min(EVENT_BURST, self._left + (now - self._at) * EVENTS_PER_S)
@@ -66,12 +67,12 @@ class EventLimit:
 
 
 class Log:
-    """The log file of a child. It contains the beginning and the end of the output if the output is longer than
+    """The log file of a child. Only the beginning and the end of the output are kept if the output is longer than
     `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`.
 
-    The beginning is written immediately, and the end when the log is closed. A write that fails, for example because
-    the disk is full, is not an error. A file that was removed in the meantime is written again. Raises OSError if the
-    file cannot be created.
+    The beginning is written immediately, and the end is written when the log is closed. Errors while writing, for
+    example because the disk is full, are ignored. If the log file has been removed, it is created again when the log is
+    closed. Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +81,7 @@ class Log:
         self._head_left = LOG_HEAD_BYTES
         self._tail = bytearray()
         self._unwritten = 0
-        """Number of bytes that followed the beginning, the last of which are in `_tail`."""
+        """Number of bytes after the beginning of the output. The last of these bytes are in `_tail`."""
 
     def __enter__(self) -> Log:
         return self
@@ -102,7 +103,7 @@ class Log:
             del self._tail[: max(0, len(self._tail) - LOG_TAIL_BYTES)]
 
     def note(self, text: str) -> None:
-        """Add a line that harness itself writes to the log."""
+        """Add a note by harness to the log, as a separate line."""
         self.feed(f"harness: {text}\n".encode())
 
     def close(self) -> None:
@@ -117,7 +118,7 @@ class Log:
             if not self._path.exists():
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file.seek(0)
-                write_new(self._path, self._file.readall() or b"")  # not through a link of the child
+                write_new(self._path, self._file.readall() or b"")  # Do not follow a link that the child created.
 
     def last(self, size: int) -> str:
         """Return the end of the output, even if it could not be written to the file."""

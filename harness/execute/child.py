@@ -1,20 +1,21 @@
-"""Function calls in a child process with its own process group, log and channel, while the parent sleeps.
+"""Call functions in child processes. Each child has a process group, a log and a channel. The parent sleeps while it
+waits for events.
 
 No other module of harness starts a process; `tests/architecture/test_processes.py` enforces this rule. `call_in_child`
 passes a job, a `msgspec.Struct`, to a function and returns the function's result or a `harness.records.Failure`;
-`harness.execute.child_main` is the code in the child. `calls_in_children` does this for several jobs at the same time,
-and `run_program` runs a short external program.
+`harness.execute.child_main` is the code in the child. `calls_in_children` calls functions in several children at the
+same time, and `run_program` runs a short external program.
 
-The channel is a private pipe of JSON lines. Each line is a frame: any number of events, then a result or a failure.
-Lines that are not valid frames, such as output written by a plugin, are ignored. The child's output is a second pipe,
-which the parent writes to the log. The parent stops reading both pipes when the child ends, even if another process
-holds them open. `harness.execute.channel` limits the amount of data that is kept.
+The channel is a private pipe of JSON lines. Each line is a frame. The frames are any number of events, followed by a
+result or a failure. Lines that are not valid frames, such as output written by a plugin, are ignored. The child's
+output goes to a second pipe, whose content the parent writes to the log. The parent stops reading both pipes when the
+child ends, even if another process holds them open. `harness.execute.channel` limits the amount of data that is kept.
 
-A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect this, the child watches the
-*lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
+A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect the end of its parent, the child
+watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
 (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
-The kernel does not kill the processes that the child started, so a *guard*, a small shell, also waits for the end of
-the lifeline and then kills the child's process group.
+The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits for the end
+of the lifeline and then kills the child's process group.
 """
 
 from __future__ import annotations
@@ -42,31 +43,32 @@ from msgspec import Struct
 from harness.execute import failures
 from harness.execute.channel import EventLimit, Lines, Log
 from harness.execute.failures import Ended
+from harness.execute.memory_limit import MemoryWatch
 from harness.records import Failure
 from harness.records.store import LOG, write_json
 
 DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Environment variables of every child, unless the user sets them. GPUs are numbered as by the driver, so that
-``cuda:N`` is the same GPU in every framework and in NVML."""
+"""Default environment variables of every child; values that the user sets take precedence. GPUs are numbered in the
+order of the driver, so that ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
-"""Time between SIGTERM and SIGKILL when a process group is ended, in seconds."""
+"""Time between SIGTERM and SIGKILL when a process group is terminated, in seconds."""
 EXIT_WAIT_S = 20.0
-"""Time that a child may take to exit after sending its result, in seconds.
-
-Its process group is then terminated. A thread that a plugin has started can keep a process alive forever.
+"""Time that a child may take to exit after sending its result, in seconds. After this time, the child's process group
+is terminated, because a thread that a plugin has started could keep the process alive forever.
 """
 KILL_WAIT_S = 30.0
-"""Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in the kernel ends later."""
+"""Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in a system call may end
+later."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
-"""Upper bound on a pipe's capacity, and on the number of bytes read after a child has ended. These bytes include
-everything that the child wrote, but not the endless output of a process that outlives it."""
+"""Upper bound on the capacity of a pipe, and on the number of bytes read after a child has ended. The bytes include all
+output of the child, and the limit excludes endless output of a process that outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
-"""Lower bound on a pipe's capacity, which a user's limit may enforce (pipe(7))."""
+"""Minimum capacity of a pipe, which applies if the user's limit for pipes is reached (pipe(7))."""
 BATCH_S = 0.1
-"""Time between two readings of the pipes, in seconds, so that a child that sends many small messages does not keep the
-parent busy. A pipe that is at least half full is read again immediately, so that it does not block the child, unless
-the child has already written `_FLOOD_BYTES`."""
+"""Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
+keeping the parent busy. A pipe that is at least half full is read again immediately, so that it does not block the
+child, unless the child has already written `_FLOOD_BYTES`."""
 _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
@@ -82,7 +84,7 @@ class ChildContext:
     """The context passed to a function in a child process, in addition to its job."""
 
     directory: Path
-    """Directory of this call, for large arrays and other files. The caller reads it after the call."""
+    """Directory of this call, for large arrays and other files. The caller reads the files after the call."""
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
 
@@ -109,10 +111,12 @@ def call_in_child(
     event_type: Any = Any,
     on_event: Callable[[Any], None] | None = None,
     limit_option: str = "",
+    memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
     interpreter: str | None = None,
 ) -> ResultT | Failure:
-    """Call a module-level function in a child process and return its result, or a `Failure` if there is no result.
+    """Call a module-level function in a child process and return the result of the function, or a `Failure` if there is
+    no result.
 
     The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded
     according to the function's annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary
@@ -120,12 +124,12 @@ def call_in_child(
     added to those of the parent and to `DEFAULT_ENVIRONMENT`.
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
-    or when an exception such as KeyboardInterrupt ends this call, the child's whole process group is ended (SIGTERM,
-    then SIGKILL after a wait). `limit_option` is the command-line option that sets `timeout_s`, if there is one, such
-    as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. The child also ends when
-    `lifeline` reaches its end; by default, this pipe is created here. The child is executed by the Python interpreter
-    at the path `interpreter`, by default that of this process. Raises `harness.RecordError` if the job cannot be
-    written.
+    or if an exception such as KeyboardInterrupt is raised, the child's process group is terminated with SIGTERM and, if
+    necessary, killed with SIGKILL. `limit_option` is the command-line option that sets `timeout_s`, if there is one,
+    such as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. The child also ends
+    when the pipe `lifeline` reaches its end. By default, this function creates the pipe. The child is executed by the
+    Python interpreter at the path `interpreter`, by default that of this process. Raises `harness.RecordError` if the
+    job cannot be written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -167,12 +171,13 @@ def call_in_child(
             is_complete=is_complete,
             notes=notes,
             environment=environment,
+            memory_limit_bytes=memory_limit_bytes,
             lifeline=lifeline,
             interpreter=interpreter,
         )
-        if isinstance(answer, FailureFrame) and not ended.timed_out:
+        if isinstance(answer, FailureFrame) and not ended.by_limit:
             return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
-        if answer is None or ended.timed_out or ended.status != 0:
+        if answer is None or ended.by_limit or ended.status != 0:
             oom = failures.kernel_oom_kills() > oom_kills
             return failures.from_end(ended, timeout_s, oom=oom, limit_option=limit_option)
         assert isinstance(answer, ResultFrame)
@@ -185,7 +190,7 @@ def call_in_child(
 
 
 def _remove(file: Path) -> None:
-    with contextlib.suppress(OSError):  # such as a directory that was replaced by a file
+    with contextlib.suppress(OSError):  # raised, for example, if the directory was replaced by a file
         file.unlink()
 
 
@@ -197,13 +202,14 @@ def calls_in_children(
     timeout_s: float,
     environment: Mapping[str, str],
 ) -> Iterator[list[Future[ResultT | Failure]]]:
-    """Start `call_in_child` for every job at the same time and yield one future per job, in order.
+    """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
-    The children that are still running at the end of the context, for example after KeyboardInterrupt, are killed.
+    On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are
+    killed.
     """
     lifeline, held = _pipe()
-    # Contexts are closed in reverse order: closing `held` terminates the children, so that the threads that wait for
-    # them end.
+    # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
+    # wait for the children.
     with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
         yield [
             threads.submit(
@@ -216,12 +222,9 @@ def calls_in_children(
 def run_program(
     command: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run an external program without input until it ends, and return its exit status and output.
-
-    `environment` contains its environment variables, which are by default those of this process.
-
-    Raises OSError if the program cannot be started, and TimeoutError, a subclass, if it is killed after `timeout_s`
-    seconds.
+    """Run an external program without input, and return its exit status and output. `environment` contains the
+    program's environment variables, by default those of this process. Raises OSError if the program cannot be started,
+    and TimeoutError, a subclass of OSError, if the program is killed after `timeout_s` seconds.
     """
     try:
         return subprocess.run(
@@ -248,6 +251,7 @@ def run_process(
     environment: Mapping[str, str],
     is_complete: Callable[[], bool] = lambda: False,
     notes: Callable[[], list[str]] = list,
+    memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
     interpreter: str | None = None,
 ) -> Ended:
@@ -255,7 +259,8 @@ def run_process(
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
     After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
-    as if it had exited with status 0. `notes` returns the lines to add to the log at the end.
+    as if it had exited with status 0. `notes` returns the lines to add to the log at the end. If the memory of its
+    process group exceeds `memory_limit_bytes`, the group is ended.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -279,17 +284,18 @@ def run_process(
         )
         lines = Lines(on_line)
         readers = {received.fileno(): lines.feed, printed.fileno(): kept.feed}
+        watch = None if memory_limit_bytes is None else MemoryWatch(process.pid, memory_limit_bytes)
         try:
             with _guard(process.pid, lifeline):
                 try:
                     channel.close()
                     output.close()
-                    heard = _listen(process, readers, start + timeout_s, is_complete)
+                    heard = _listen(process, readers, start + timeout_s, is_complete, watch)
                     status = process.wait() if heard == "ended" else end_group(process)
                 finally:
                     end_group(process)
         finally:
-            # Read what the group wrote since the last reading, including while it was being terminated.
+            # Read what the group wrote before it was terminated, which includes the phase that it had reached.
             for fd, feed in readers.items():
                 _read(fd, feed, _MAX_PIPE_BYTES)
             seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
@@ -300,14 +306,16 @@ def run_process(
                 f"the process was terminated because it had not exited {EXIT_WAIT_S:g} s after sending its result"
             )
             status = 0
-        return Ended(status, heard == "timeout", seconds, printed_last, lines.too_long)
+        over = watch if heard == "memory" else None
+        return Ended(status, heard == "timeout", seconds, printed_last, lines.too_long, over)
 
 
 @contextlib.contextmanager
 def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
-    """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell with the context.
+    """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell on exit from the
+    context manager.
 
-    Without a shell, nothing is started.
+    If there is no shell, nothing is started.
     """
     script = "trap '' HUP INT TERM; read -r _; kill -s KILL -- \"-$1\""
     try:
@@ -331,8 +339,8 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
 
 
 def _pipe() -> tuple[io.FileIO, io.FileIO]:
-    """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams. In the
-    child, descriptors 0 to 2 are the standard streams."""
+    """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams, because
+    descriptors 0 to 2 are the standard streams of the child."""
     low = os.pipe()
     reading, writing = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in low)
     for fd in low:
@@ -343,18 +351,23 @@ def _pipe() -> tuple[io.FileIO, io.FileIO]:
 def _enlarge(pipe: int) -> None:
     """Set a pipe's capacity to `_MAX_PIPE_BYTES` if the system allows it."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # the user's limit on the capacity of all pipes is reached
+        with contextlib.suppress(OSError):  # raised if the user's limit on the capacity of all pipes is reached
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _MAX_PIPE_BYTES)
 
 
 Readers = Mapping[int, Callable[[bytes], None]]
-"""Functions that receive the data read, by file descriptor."""
+"""Mapping from file descriptors to the functions that receive the data read from them."""
 
 
 def _listen(
-    process: subprocess.Popen[bytes], readers: Readers, deadline: float, is_complete: Callable[[], bool]
-) -> Literal["ended", "timeout", "lingers"]:
-    """Read until the process ends, the deadline passes, or the process has been complete for `EXIT_WAIT_S`."""
+    process: subprocess.Popen[bytes],
+    readers: Readers,
+    deadline: float,
+    is_complete: Callable[[], bool],
+    watch: MemoryWatch | None,
+) -> Literal["ended", "timeout", "lingers", "memory"]:
+    """Read until the process ends, the deadline passes, the process has been complete for `EXIT_WAIT_S`, or the limit
+    of `watch` is exceeded."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (
@@ -368,9 +381,11 @@ def _listen(
             selector.register(exit_fd, selectors.EVENT_READ)
             exit_selector.register(exit_fd, selectors.EVENT_READ)
         while (remaining := deadline - time.monotonic()) > 0:
-            # Without an exit signal (macOS), poll the process twice a second. Otherwise wait at most an hour at a time,
-            # because epoll rejects timeouts of more than 24 days.
+            # If the exit of a process cannot be detected (macOS), poll the process twice a second. Otherwise, wait at
+            # most an hour at a time, because epoll rejects timeouts of more than 24 days.
             longest_s = 3600 if exit_fd is not None else 0.5
+            if watch is not None and not is_complete():
+                longest_s = min(longest_s, watch.wait_s)
             ready = {key.fd for key, _ in selector.select(min(longest_s, remaining))}
             ended = process.poll() is not None
             most = 0
@@ -382,6 +397,8 @@ def _listen(
                         selector.unregister(fd)
             if ended:
                 return "ended"
+            if watch is not None and not is_complete() and watch.exceeded():
+                return "memory"
             if at_deadline == "timeout" and is_complete() and time.monotonic() + EXIT_WAIT_S < deadline:
                 at_deadline, deadline = "lingers", time.monotonic() + EXIT_WAIT_S
             if most < _SMALL_PIPE_BYTES // 2 or total > _FLOOD_BYTES:
@@ -390,9 +407,8 @@ def _listen(
 
 
 def _read(fd: int, feed: Callable[[bytes], None], limit: int) -> tuple[int, bool]:
-    """Read a non-blocking descriptor until it is empty or at least `limit` bytes are read.
-
-    Return the number of bytes, and whether the end was reached.
+    """Read from a non-blocking descriptor until no data are available or at least `limit` bytes have been read. Return
+    the number of bytes, and whether the end of the file was reached.
     """
     count = 0
     while count < limit:
@@ -430,10 +446,10 @@ def end_group(process: subprocess.Popen[bytes]) -> int:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-                os.killpg(process.pid, signal.SIGCONT)  # a stopped process receives no other signal
+                os.killpg(process.pid, signal.SIGCONT)  # A stopped process handles SIGTERM only after SIGCONT.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(TERM_WAIT_S)
-    finally:  # A second Ctrl-C interrupts the wait; end the group in this case too.
+    finally:  # Kill the process group even if a second Ctrl-C interrupts the wait.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     try:

@@ -31,12 +31,14 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
     os.set_inheritable(channel, False)
     os.set_inheritable(lifeline, False)
 
-    sending = threading.RLock()  # reentrant, because a signal handler may also send
+    sending = threading.RLock()  # The lock is reentrant because a signal handler may also send a frame.
 
     def send(frame: Struct) -> None:
         # The first newline ends an incomplete line that a plugin may have written to the channel.
         unsent = memoryview(b"\n" + msgspec.json.encode(frame) + b"\n")
-        with sending:  # Threads of a plugin may send at the same time; a long frame is written in several parts.
+        with (
+            sending
+        ):  # Threads of a plugin may send frames at the same time, and a long frame is written in several parts.
             while unsent:
                 unsent = unsent[os.write(channel, unsent) :]
 
@@ -56,15 +58,15 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 
 
 def end_with_parent(lifeline: int, parent: int) -> None:
-    """End this process and its group when the parent dies.
+    """Arrange that this process and its process group end when the parent dies.
 
-    On Linux, the kernel sends SIGKILL. This works even if no Python code can run, but ends only this process; the guard
-    of `harness.execute.child` ends the group. On every system, a thread also ends the group when `lifeline`, to which
-    the parent never writes, reaches its end. Until then, the thread blocks on a read.
+    On Linux, the kernel sends SIGKILL. The signal ends this process even if no Python code can run; the guard of
+    `harness.execute.child` ends the rest of the group. On every system, a thread also blocks on reading `lifeline`, to
+    which the parent never writes, and ends the group when the read returns.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        if os.getppid() != parent:  # the parent died before prctl was called
+        if os.getppid() != parent:  # The parent died before prctl was called.
             os._exit(1)
     threading.Thread(target=_watch, args=(lifeline,), name="harness-lifeline", daemon=True).start()
 
@@ -73,9 +75,9 @@ def _watch(lifeline: int) -> None:
     """Wait for the end of `lifeline`, then kill the process group."""
     try:
         os.read(lifeline, 1)
-    except OSError:  # a plugin closed the descriptor
+    except OSError:  # raised if a plugin closed the descriptor
         return
-    with contextlib.suppress(ProcessLookupError):  # raised if this process does not lead a group
+    with contextlib.suppress(ProcessLookupError):  # raised if this process is not the leader of a process group
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 

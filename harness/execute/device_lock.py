@@ -31,12 +31,13 @@ def measuring_on(
 ) -> Iterator[bool]:
     """Hold the locks of `devices`, which are requested devices of run specs, such as ``auto`` or ``cuda:1``.
 
-    Processes that measure on different named GPUs hold their locks at the same time. All other devices share the
-    processor, so a process that measures on one of them excludes every other process. The locks (flock) are files in
-    the cache directory and end with the process. If the cache directory cannot be written, nothing is locked.
+    Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on the
+    CPU, or on a device that is not named, excludes all other processes. The locks are flock(2) locks on files in the
+    cache directory, and are released when the process ends. If the cache directory is not writable, nothing is locked.
 
-    If another process holds a lock, `harness.BusyError` is raised, which names the process; with `wait`, the function
-    calls `say` and waits. The context yields True if the function waited.
+    If another process holds a lock, a `harness.BusyError` that names the process is raised. If `wait` is true, this
+    function calls `say` with a message and waits instead. The context manager yields True if it waited for another
+    process.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))
@@ -56,7 +57,7 @@ def measuring_on(
 
 
 def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) -> bool:
-    """Lock a file. Return whether another process held the lock."""
+    """Lock a file, and return whether another process held the lock before."""
     announced = False
     while True:
         try:
@@ -65,22 +66,24 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
             holder = _holder(file)
             if not wait:
                 raise BusyError(
-                    f"{holder} is measuring on this device, and both measurements would be wrong; wait for its end, "
-                    "or pass --wait"
+                    f"{holder} is measuring on this device, and both measurements would be wrong; wait "
+                    "until it ends, or pass --wait"
                 ) from None
             if not announced:
                 say(f"waiting for {holder}, which is measuring on this device")
                 announced = True
             time.sleep(WAIT_S)
-        except OSError:  # this file system has no locks
+        except OSError:  # raised if the file system does not support locks
             return announced
         else:
             return announced
 
 
 def _open(name: str) -> int | None:
-    """Return a descriptor of a device's lock file, or None if it cannot be opened."""
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:8]  # the cache may be shared between machines
+    """Return a descriptor of a device's lock file, or None if the file cannot be opened."""
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[
+        :8
+    ]  # The cache directory may be shared between machines.
     with contextlib.suppress(OSError, RuntimeError):
         folder = Path(cache_dir(), FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ def _open(name: str) -> int | None:
 
 
 def _sign(file: int) -> None:
-    """Write the process and the time to the lock file, for the messages of other processes."""
+    """Write the process id and the time to the lock file, so that other processes can report them."""
     with contextlib.suppress(OSError):
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()}, started at {time.strftime('%H:%M')}".encode(), 0)

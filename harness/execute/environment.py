@@ -19,14 +19,14 @@ _GIT_TIMEOUT_S = 20.0
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return `harness.measure.environment.collect` with the commit of the harness."""
+    """Return the environment from `harness.measure.environment.collect`, with the commit of harness added."""
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
 
 
 def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
     """Return the environment of a failed run, which was executed in the named environment `env`.
 
-    If too many files are open, it contains only facts that are known without reading files.
+    If too many files are open, the environment contains only values that can be determined without opening files.
     """
     try:
         described = collect(packages)

@@ -26,10 +26,11 @@ class Estimate:
 
 
 def estimates(specs: Sequence[RunSpec], runs: Iterable[StoredRun]) -> list[Estimate | None]:
-    """Return an estimate for each spec: the medians over the successful runs that are most similar to it.
+    """Return an estimate for each spec, which is the median over the most similar successful runs.
 
-    These are the runs with the same specification except for the seed and the split or, if there are none, the runs of
-    the same task, dataset, model, backend and protocol. The estimate is None if there are no similar runs.
+    The most similar runs are those whose specification differs only in the seed and the split or, if there are none,
+    the runs with the same task, dataset, model, backend and protocol. The estimate is None if there are no similar
+    runs.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success)]
     levels = []

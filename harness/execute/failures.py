@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadResultError, HarnessError, RecordError, UnsupportedError
+from harness.execute.memory_limit import OPTION, MemoryWatch, size_text
 from harness.records import Failure, FailureKind
 from harness.records.reading import MAX_LOG_BYTES, open_stored
 
@@ -34,6 +35,13 @@ class Ended:
     """End of the output of the process, at most `LOG_TAIL_BYTES`."""
     too_long_lines: int = 0
     """Number of messages that were ignored because they exceed the limit on their length."""
+    over_memory: MemoryWatch | None = None
+    """Observation of the memory of the process group, if it was ended because it exceeded its memory limit."""
+
+    @property
+    def by_limit(self) -> bool:
+        """True if the process was ended because it exceeded its time limit or its memory limit."""
+        return self.timed_out or self.over_memory is not None
 
     @property
     def how(self) -> str:
@@ -42,12 +50,12 @@ class Ended:
             return f"ended with status {self.status}"
         try:
             return f"killed by {signal.Signals(-self.status).name}"
-        except ValueError:  # most real-time signals have no name
+        except ValueError:  # Most real-time signals have no name.
             return f"killed by signal {-self.status}"
 
 
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
-    """Return a failure with the kind and the first line of an exception; its traceback is in the log."""
+    """Return a failure with the kind and the first line of an exception. The traceback is in the log."""
     kind: FailureKind = "error"
     text = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedError):
@@ -72,6 +80,10 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
     if ended.timed_out:
         hint = f"; raise the limit with {limit_option}" if limit_option else ""
         kind, message = "timeout", f"did not end within {timeout_s:g} s{hint}"
+    elif ended.over_memory is not None:
+        peak, limit = map(size_text, (ended.over_memory.peak_bytes, ended.over_memory.limit_bytes))
+        kind = "oom"
+        message = f"used {peak} of host memory, more than the limit of {limit}; raise the limit with {OPTION}"
     elif ended.status == -signal.SIGKILL and oom:
         kind, message = "oom", f"{ended.how}: the kernel ran out of memory"
     elif ended.status == -signal.SIGKILL:
@@ -93,7 +105,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
 def tail(log: Path) -> str:
     """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read.
 
-    The child may have replaced the log by a pipe, or by a link to another file; neither is read.
+    Links and pipes are not read, because the child may have replaced its log with a link or a pipe.
     """
     with contextlib.suppress(OSError, RecordError), open_stored(log, MAX_LOG_BYTES) as file:
         file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))
@@ -110,7 +122,7 @@ def kernel_oom_kills() -> int:
     """Return the number of processes that the kernel's out-of-memory killer ended since boot (``oom_kill`` in
     /proc/vmstat).
 
-    Returns 0 on systems without this counter.
+    Return 0 if the system does not have this counter.
     """
     with contextlib.suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():

@@ -15,11 +15,10 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """A context in which signals raise KeyboardInterrupt only where this is allowed, and are otherwise deferred.
-
-    This applies to SIGINT, and also to SIGTERM and SIGHUP if they use the same handler. Signals with other handlers are
-    not affected. The context has no effect in threads other than the main thread, which do not receive signals. A
-    signal that arrived outside of `allowed` raises KeyboardInterrupt at the end of the context.
+    """A context manager that defers SIGINT, and raises KeyboardInterrupt only inside of `allowed`. SIGTERM and SIGHUP
+    are also deferred if they have the same handler as SIGINT. The context has no effect outside of the main thread,
+    because only the main thread handles signals. A signal that arrived outside of `allowed` raises KeyboardInterrupt on
+    exit from the context manager.
     """
 
     def __init__(self) -> None:
@@ -45,7 +44,8 @@ class Interrupts:
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Return a context in which signals raise KeyboardInterrupt. A pending signal raises it immediately."""
+        """Return a context manager in which signals raise KeyboardInterrupt. If a signal is pending, KeyboardInterrupt
+        is raised immediately."""
         try:
             self._allowed = True
             self.check()
@@ -53,9 +53,24 @@ class Interrupts:
         finally:
             self._allowed = False
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Return a context in which signals are deferred, inside a context of `allowed`.
+
+        A signal that arrived raises KeyboardInterrupt at the end.
+        """
+        allowed, self._allowed = self._allowed, False
+        try:
+            yield
+        finally:
+            self._allowed = allowed
+        if allowed:
+            self.check()
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal is pending."""
         if self.pending:
+            self.pending = False
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """Preparation of a session from a spec.
 
-Runs, parity checks, audits, evaluations and latency measurements share this code path.
+Runs, parity checks, audits, evaluations and latency measurements all use this module.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harness.records import PluginRef, RunSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """Everything that is needed to open a session."""
+    """The plugins, the prepared data and the request for opening a session."""
 
     spec: RunSpec
     """The spec, with the chosen device."""
@@ -51,8 +51,8 @@ class Preparation:
 def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
 
-    Raises `harness.PluginError`, `harness.UnsupportedError`, `harness.DataError` and any exception that a plugin
-    raises.
+    Raises `harness.PluginError` if a plugin is broken, `harness.UnsupportedError` if the device or precision is not
+    supported, and `harness.DataError` if the data cannot be used. Other exceptions that plugins raise are not caught.
     """
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
@@ -90,7 +90,8 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
 
 @contextmanager
 def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: Any) -> Iterator[Session]:
-    """Open a session, set its weights, and close it at the end. `recipe` replaces fields of the recipe."""
+    """Open a session with the given weights, and close it at the end. The keyword arguments replace fields of the
+    recipe."""
     changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
     session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
     try:
@@ -101,14 +102,14 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit a session whose backend does not train step by step, so that it can predict. Otherwise, do nothing."""
+    """Fit the session's model if the backend does not train step by step, because an unfitted model cannot predict."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
-    """Load exactly these plugins. Raises `harness.PluginError` if a plugin cannot be loaded."""
+    """Load the plugins in `refs` and no others. Raises `harness.PluginError` if a plugin cannot be loaded."""
     catalog = plugins.load(refs)
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
@@ -161,20 +162,21 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     if data is None:
         data = _prepared(task, dataset, spec)
         if folder and prepared_cache.save(folder, data):
-            del data  # Free the memory before reading the data back, so that this run behaves like a cache hit.
+            # Free the memory before the data are read from the cache, so that this run behaves like a cache hit.
+            del data
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return whether the prepared data are cached or cannot be cached."""
+    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
 
 def cache_data(catalog: Catalog, spec: RunSpec) -> None:
-    """Prepare the data and add them to the cache, so that `prepare_data` only reads them."""
+    """Prepare the data and add them to the cache, from which `prepare_data` reads."""
     from harness.data import prepared_cache
 
     task, dataset, folder = _sources(catalog, spec)
@@ -209,7 +211,7 @@ def load_and_prepare(
         check_raw(raw, task.objective)
     data = writable(_by_task(task, read_only_raw(raw), task_options))
     with _naming(dataset, f"the task {task.name!r}"):
-        check(data)  # finds errors of the task, and values of the dataset that are not finite
+        check(data)  # Detect errors of the task and non-finite values in the dataset.
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},
@@ -220,9 +222,8 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Let the task prepare the data.
-
-    Raises `harness.PluginError`, which names the task, if the task's code is wrong.
+    """Let the task prepare the data. Raises `harness.PluginError` if the task's code raises an exception or returns a
+    wrong type.
     """
     try:
         data = task.prepare(raw, msgspec.convert(options, task.Options))
@@ -240,8 +241,8 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
-    """Add the name of the dataset to each `harness.DataError` whose message does not contain it, and convert exceptions
-    that harness does not raise deliberately to a `harness.PluginError` that names the origin of the data."""
+    """Add the name of the dataset to the message of a `harness.DataError` unless the message contains the name. Convert
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that names the origin of the data."""
     try:
         yield
     except DataError as error:
@@ -255,8 +256,8 @@ def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
 
 
 def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
-    """Load the dataset. Raises `harness.DataError` if this fails and the dataset's installed files are damaged, and
-    `harness.PluginError`, which names the dataset, if the dataset's code is wrong."""
+    """Load the dataset. Raises `harness.DataError` if the dataset's installed files are damaged, and
+    `harness.PluginError` if the dataset's code raises any other exception."""
     name = dataset.name
     try:
         data = dataset.load(msgspec.convert(options, dataset.Options))
@@ -281,7 +282,8 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, and notes on the spec's checkpoint, if any.
+    """Return the canonical arrays from which training starts, and notes on the arrays that were not read from the
+    spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model.
     """
@@ -293,8 +295,8 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
 
 
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:
-    """Read a run's saved weights. Raises `harness.RecordError` if they cannot be read, and `harness.PluginError` if
-    they do not fit the model."""
+    """Read a run's saved weights. Raises `harness.RecordError` if the weights cannot be read, and `harness.PluginError`
+    if the weights do not match the model."""
     from harness.execute.weights import check, load
 
     weights = load(path)

@@ -28,11 +28,11 @@ machines report varies by a few percent."""
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision to execute a planned run or to use a stored one instead."""
+    """The decision to execute a planned run or to use a stored run instead."""
 
     spec: RunSpec
     stored: StoredRun | None
-    """The run that is used instead, or None if the run has to be executed."""
+    """The stored run to use, or None if the planned run has to be executed."""
     reason: str
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
     run that has never been executed.
@@ -47,6 +47,7 @@ def decide(
     save_weights: bool = False,
     compared: Collection[str] = (),
     retry: Collection[FailureKind] | None = None,
+    batch_size_backoff: bool = False,
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in order.
 
@@ -54,7 +55,8 @@ def decide(
     plugins and the versions of Python and of its packages are the same, and if it was executed on the same class of
     machine: processor, number of cores, CPU quota, main memory and, for runs on a GPU, GPUs and driver. It must contain
     the weights if `save_weights` is true, and a parity mark if its key is in `compared`. Each stored run replaces at
-    most one planned run, so that repeats are counted.
+    most one planned run, so that repeats are counted. A run whose batch size was reduced is used only with
+    `batch_size_backoff`.
 
     A failed run is not treated as done. If `retry` is given, only runs with these kinds of failures are executed again,
     and the records of other failed runs are used.
@@ -74,13 +76,19 @@ def decide(
         for run in stored.get(key, ()):
             changed = here.difference(spec, run, save_weights=save_weights, compared=key in compared)
             outcome = run.record.outcome
+            reduced = run.record.batch_size_reduced_from is not None
+            if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
+                continue  # the run with the requested batch size determines the reason
             if changed is None and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry):
                 changed = f"failed before: {outcome.kind}"
             if changed is None:
                 word = "failed" if isinstance(outcome, Failure) else "done"
-                usable[key].append((run, f"{word} on {_day(run.record.started_at)}"))
+                size = f" with batch size {run.record.spec.recipe.batch_size}" if reduced else ""
+                usable[key].append((run, f"{word} on {_day(run.record.started_at)}{size}"))
             else:
                 reasons[key] = changed  # the reason of the newest run
+    for runs in usable.values():
+        runs.sort(key=lambda one: isinstance(one[0].record.outcome, Failure))  # successful runs first
     decisions = []
     for key, spec in zip(keys, specs, strict=True):
         if usable[key]:
@@ -95,8 +103,8 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
 
 
 def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredRun]]:
-    """Return the stored runs of each requested key, ordered by start time."""
-    # Records without the requested key have the key of the specification with the resolved device only.
+    """Return a mapping from requested keys to stored runs, ordered by start time."""
+    # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
     if not all(run.record.request_key for run in runs):
         for key, spec in wanted.items():
@@ -111,7 +119,7 @@ def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dic
 
 
 class _Here:
-    """The environment of this process, with which the environments of stored runs are compared."""
+    """The environment of this process, for comparison with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -121,7 +129,7 @@ class _Here:
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
 
     def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: bool) -> str | None:
-        """Return the reason why a stored run cannot replace a planned one, or None if it can."""
+        """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
         record = run.record
         changed = (
             _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
@@ -134,9 +142,9 @@ class _Here:
         if not _exists(f"{run.path}/{ARRAYS}"):
             return f"{ARRAYS} is missing"
         if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:
-            return "its weights were not saved"
+            return "the weights were not saved"
         if compared and not record.parity:
-            return "it was not checked for parity"
+            return "parity was not checked"
         return None
 
     def _packages(self, spec: RunSpec) -> Mapping[str, str]:
@@ -187,12 +195,12 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose value differs, with both values if `shown` is true, or an empty string if none
-    differs.
+    """Return the first name whose values differ, followed by both values if `shown` is true, or an empty string if no
+    values differ.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
-        if old == new and (old or shown):  # code whose digest is unknown may have changed
+        if old == new and (old or shown):  # If a digest is unknown, the code may have changed.
             continue
         title = f"{kind} {name}".strip()
         if old is None or new is None:
@@ -202,7 +210,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 
 def _other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return the difference between two machines, or None if they are of the same class."""
+    """Return a description of the difference between two machines, or None if both are of the same class."""
     old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
     if change := _first_change("", old, new):
         return f"another machine: {change}"
@@ -236,8 +244,8 @@ MAX_LINES = 20
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return a line for each run that is skipped or executed again, with the reason, or for each reason if there are
-    many runs."""
+    """Return a line with the reason for each run that is skipped or executed again. If there are many runs, return a
+    line for each reason instead."""
     explained = [decision for decision in decisions if decision.reason]
     if len(explained) <= MAX_LINES:
         return [
@@ -251,7 +259,7 @@ def describe(decisions: Iterable[Decision]) -> list[str]:
 
 
 def failure_kinds(names: str | Iterable[str] | None) -> tuple[FailureKind, ...] | None:
-    """Return the kinds of failures with these names. Raises `harness.UnknownNameError` for an unknown name."""
+    """Return the kinds of failures with these names. Raises `harness.UnknownNameError` if a name is unknown."""
     if names is None:
         return None
     known = get_args(FailureKind)

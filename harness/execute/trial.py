@@ -1,4 +1,5 @@
-"""Load plugins in a child process first, because a plugin that crashes would end the command without a message."""
+"""Load plugins in a child process first, because a plugin that crashes in the parent would end the command without a
+message."""
 
 from __future__ import annotations
 
@@ -24,10 +25,9 @@ from harness.records.reading import load_named
 
 # `harness.execute.child` is imported when a trial is needed, which is rare.
 KNOWN = "plugins-tried.json"
+"""Name of the cache file with the digests of code that was loaded without a crash."""
 MAX_KNOWN = 500
-"""Name of the file in the cache that lists the digests of code that was loaded without a crash, and their maximum
-number.
-"""
+"""Maximum number of digests in the cache file."""
 
 
 class TrialJob(Struct, frozen=True, kw_only=True):
@@ -41,17 +41,17 @@ class TrialJob(Struct, frozen=True, kw_only=True):
 
 
 class Trying(Struct, frozen=True):
-    """Event that is sent before a plugin is loaded, and again if it does not load in time."""
+    """Event that is sent before a plugin is loaded, and again if the plugin does not load in time."""
 
     index: int
     problem: str = ""
 
 
 def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
-    """Return the plugins that end the process that loads them or that do not load in time, with the reasons.
+    """Return the plugins that end the process while loading, or that do not load in time, with the reasons.
 
-    Code that was loaded successfully before, according to its digest, is not tried again. Plugins that raise exceptions
-    are not included, because the parent can handle these exceptions.
+    Code whose digest shows that it was loaded successfully before is not tried again. Plugins that raise exceptions are
+    not included, because the parent can handle these exceptions.
     """
     known = _known()
     keys = {ref: _key(ref) for ref in refs if ref not in core()}
@@ -73,7 +73,7 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
 def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     """Load plugins in a child.
 
-    Return the number of plugins that were tried, and the problem of the next one, if any.
+    Return the number of plugins that were loaded, and the problem of the next plugin, or "" if all plugins were loaded.
     """
     from harness.execute.child import call_in_child
 
@@ -109,11 +109,12 @@ def load_each(job: TrialJob, context: object) -> None:
         problems = [failure.message for failure in load([ref]).failures if failure.ref == ref]
         if problems == [limit_text("load", limit_s())]:
             context.send(Trying(index, problems[0]))
-            os._exit(1)  # The thread that is still loading the plugin may, for example, hold a lock.
+            # End the process without cleanup, because the thread that is still loading the plugin may hold a lock.
+            os._exit(1)
 
 
 def _key(ref: PluginRef) -> str:
-    """Return a string that identifies a plugin's code and interpreter, or "" if the code cannot be read."""
+    """Return a string that identifies a plugin's code and the Python interpreter, or "" if the code cannot be read."""
     code = digest(ref.value)
     return (
         hashlib.sha256("\0".join((ref.value, code, sys.version, sys.executable)).encode()).hexdigest() if code else ""
@@ -121,13 +122,15 @@ def _key(ref: PluginRef) -> str:
 
 
 def _known() -> list[str]:
-    with suppress(RecordError, RuntimeError):  # the file does not exist, is damaged, or there is no home directory
+    with suppress(
+        RecordError, RuntimeError
+    ):  # raised if the file is missing or damaged, or if there is no home directory
         return load_named(cache_dir() / KNOWN, list[str])
     return []
 
 
 def _keep(keys: Sequence[str]) -> None:
-    """Write the file with the known digests. The file only saves time, so errors are ignored."""
+    """Write the file with the known digests. Errors are ignored, because the file is only a cache."""
     with suppress(OSError, RuntimeError, HarnessError):
         cache_dir().mkdir(parents=True, exist_ok=True)
         write_whole(cache_dir() / KNOWN, msgspec.json.encode(keys))

@@ -1,7 +1,7 @@
 """Canonical weights: numpy arrays with the parameter names that a model lists, identical for every framework.
 
-Initial values are determined by the seed and the parameter's name. They depend neither on the framework nor on the
-order in which a model lists its parameters.
+Initial values are determined by the seed and the parameter's name. Initial values depend neither on the framework nor
+on the order in which a model lists its parameters.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Draw an orthogonal matrix (Saxe et al. 2014, arXiv:1312.6120): the Q factor of a Gaussian matrix.
 
-    The factorization is made unique by choosing the signs so that R's diagonal is positive.
+    The signs are chosen such that the diagonal of R is positive, which makes the factorization unique.
     """
     rows, columns = shape[0], int(np.prod(shape[1:]))
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
@@ -51,7 +51,7 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def initial_value(parameter: Parameter, seed: int) -> Array:
-    """Return the initial float32 array of one parameter. Raises `harness.PluginError` for an unknown initializer."""
+    """Return the initial float32 array of one parameter. Raises `harness.PluginError` if the initializer is unknown."""
     shape, scale = parameter.shape, parameter.scale
     match parameter.init:
         case "zeros":
@@ -77,8 +77,8 @@ def initial_value(parameter: Parameter, seed: int) -> Array:
 
 
 def initial_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
-    """Return a mapping from parameter names to initial float32 arrays. Raises `harness.PluginError` for duplicate
-    names."""
+    """Return a mapping from parameter names to initial float32 arrays. Raises `harness.PluginError` if a name occurs
+    twice."""
     weights: dict[str, Array] = {}
     for parameter in parameters:
         if parameter.name in weights:
@@ -99,7 +99,7 @@ def save(path: Path, weights: Mapping[str, Array]) -> None:
 def load(path: Path) -> dict[str, Array]:
     """Read the weights that a run saved.
 
-    Raises `harness.RecordError` if they cannot be read or if the file is a link.
+    Raises `harness.RecordError` if the weights cannot be read or if the file is a link.
     """
     open_stored(path, MAX_BYTES).close()
     try:
@@ -109,7 +109,7 @@ def load(path: Path) -> dict[str, Array]:
 
 
 def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None:
-    """Raise `harness.PluginError` if the names and shapes are not exactly those of `parameters`."""
+    """Raise `harness.PluginError` if the names and shapes of the weights differ from those of `parameters`."""
     wanted = {parameter.name: parameter.shape for parameter in parameters}
     problems = [f"missing {name}" for name in wanted if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in wanted]
@@ -125,12 +125,13 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with its arrays replaced by those in the checkpoint, and notes on arrays that were not replaced.
+    """Return `initial` with the arrays of the checkpoint instead of the initial arrays, and notes on the arrays that
+    were not replaced.
 
-    Checkpoints use the canonical names, with three exceptions: a bare encoder omits the prefix, older versions use
-    other names, and the head belongs to another task. A head parameter (``model.head``) keeps its initial value if the
-    checkpoint has no array of its shape. Raises `harness.DataError` if another parameter is missing or has a different
-    shape; the message lists these parameters.
+    Names in checkpoints differ from the canonical names in three cases: checkpoints with only the encoder omit the
+    prefix, older checkpoints use other names, and the head may belong to another task. A head parameter
+    (``model.head``) keeps its initial value if the checkpoint has no array of its shape. Raises `harness.DataError` if
+    another parameter is missing or has a different shape; the message lists these parameters.
     """
     arrays = _canonical(_read_all(Path(checkpoint.path)), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []
@@ -158,11 +159,12 @@ def pretrained_weights(
 MAX_BYTES = 256 * 2**30
 """Maximum size of a file with weights."""
 _READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-"""Types of safetensors that numpy supports. Others are readable only if another package has registered them."""
+"""Types of safetensors that numpy supports. Other types can be read only if a package has registered them with
+numpy."""
 
 
 def _read_all(folder: Path) -> dict[str, Array]:
-    """Read the arrays of a checkpoint from its weight files. Raises `harness.DataError` if they cannot be read."""
+    """Read the arrays of a checkpoint from its weight files. Raises `harness.DataError` if the files cannot be read."""
     files = weight_files(folder)
     if not files:
         raise DataError(f"the checkpoint {folder} has no weights")
@@ -173,7 +175,7 @@ def _read_all(folder: Path) -> dict[str, Array]:
 
 
 def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
-    """Read the `wanted` arrays from a file, or all of them if `wanted` is empty."""
+    """Read the arrays in `wanted` from a file, or all arrays if `wanted` is empty."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -188,8 +190,8 @@ def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
 
 
 def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-    """Rename arrays to their canonical names: add the prefix that a bare encoder omits, and update names from older
-    versions."""
+    """Rename arrays to their canonical names: add the prefix that is missing in a checkpoint with only the encoder, and
+    update names from older checkpoints."""
     bare = model.base and not any(name.startswith(model.base) for name in arrays)
     named = {}
     for name, array in arrays.items():

@@ -1,8 +1,8 @@
 """One run in a child process: train, time, score, and assemble the record.
 
-`carry_out` returns the record and writes ``arrays.npz`` to the call's directory, and also the weights if requested. The
-parent assigns the run's name and repeat number. If an exception is raised, the record contains everything known by
-then. If the process ends without a record, the parent creates one.
+`carry_out` returns the record and writes ``arrays.npz`` and, if requested, the weights to the call's directory. The
+parent assigns the run's name and repeat number. If an exception is raised, the record contains the information
+collected before the exception. If the process ends without a record, the parent creates a record.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ class Scored:
 
 
 def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
-    """Execute one run and return its record. An exception becomes the record's outcome."""
+    """Execute one run and return its record. If an exception is raised, the record's outcome is a `Failure`."""
     start = time.perf_counter()
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     reporter.set(lambda dataset: _fetching(dataset, context.send))
     run: Run | None = None
     outcome: Success | Failure
-    environment = collect()  # before the run, so that the load average excludes the run
+    environment = collect()  # Collect the environment before the run, so that the load average excludes the run.
     try:
         run = Run(job, context)
         outcome = run.go()
@@ -187,7 +187,7 @@ class Run:
             machine = Machine(device.name, gpu_uuid=device.uuid, gpu_processes=before)
         if not is_cached(self._catalog, self.spec):
             with self.phases("prepare"):
-                # Cache the data on disk, so that from here on this run behaves like one that hits the cache.
+                # Cached on disk: from here on, this run behaves like one that hits the cache.
                 cache_data(self._catalog, self.spec)
             release_free_memory()
         with self.phases("data"):
@@ -238,7 +238,7 @@ class Run:
             device_memory = _device_memory(session, machine)
         if not timed.training.is_enough():
             with self.phases("sampling"):
-                timed.training.sample()  # after the predictions, because sampling continues training
+                timed.training.sample()  # Sample after the predictions, because sampling continues training.
         with self.phases("score"):
             reference = None
             solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
@@ -327,13 +327,14 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
 
 
 def _gpu_settings(device: str) -> dict[str, str]:
-    """Return the environment variables that determine which GPU a CUDA device is, for the record."""
+    """Return the environment variables that determine to which GPU the name of a CUDA device refers."""
     names = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES") if device.startswith("cuda") else ()
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
-    """Return the memory that the framework reports, adding the driver's peak for this process if it is missing."""
+    """Return the memory that the framework reports, with the peak that the driver reports for this process if the
+    framework does not report one."""
     machine.read()
     memory = session.device_memory()
     if memory is None or memory.driver_peak_bytes is not None:

@@ -1,6 +1,7 @@
 """Classes that plugins implement, one module per kind, and the arrays that plugins exchange.
 
-A plugin's module must import within milliseconds, so import numpy, scikit-learn and the frameworks inside functions.
+Importing a plugin's module must take only milliseconds, so import numpy, scikit-learn and the frameworks inside
+functions.
 """
 
 from harness.interfaces.backend import (
@@ -21,6 +22,12 @@ from harness.interfaces.data import (
     Split,
     Task,
 )
+from harness.interfaces.execution import (
+    Attempt,
+    Coordinator,
+    Executor,
+    PlannedRun,
+)
 from harness.interfaces.model import (
     Binding,
     BuildNetwork,
@@ -35,18 +42,22 @@ from harness.interfaces.output import (
 )
 
 __all__ = [
+    "Attempt",
     "Backend",
     "Batch",
     "Binding",
     "BuildNetwork",
+    "Coordinator",
     "Dataset",
     "DeviceInfo",
+    "Executor",
     "Metric",
     "Model",
     "Network",
     "NetworkRef",
     "NoOptions",
     "Parameter",
+    "PlannedRun",
     "PreparedData",
     "RawData",
     "RawInput",

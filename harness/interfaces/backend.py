@@ -24,21 +24,21 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     """A device that a backend can use, and the precisions that the backend supports on it."""
 
     name: str
-    """Name of the device: ``cpu``, or a kind and an index, such as ``cuda:0``. The index of a CUDA device is its number
-    in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
+    """Name of the device: ``cpu``, or the kind and index of a device, such as ``cuda:0``. The index of a CUDA device is
+    its number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
     """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
-    report it. The core uses it to find the counters of the GPU.
+    report it. The core uses the UUID to find the counters of the GPU.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionRequest:
-    """Everything that a backend needs to open a session."""
+    """A request to open a session, with the model, the training settings and the device."""
 
     build: BuildNetwork
     """Function that builds the network, called as ``build(config, info, dropout)``."""
@@ -90,8 +90,8 @@ class RooflineKernels:
 class Session(ABC):
     """One model on one device.
 
-    A session only computes; the core owns the training loop, the clock and the batches. Methods may return before the
-    device has finished. `synchronize` and `fetch` wait for it.
+    A session only computes; the core runs the training loop, measures the time and provides the batches. Methods may
+    return before the device has finished. `synchronize` and `fetch` wait for the device.
 
     Notes
     -----
@@ -127,12 +127,13 @@ class Session(ABC):
         batch : Batch
             The examples of the step.
         learning_rate : float
-            Learning rate for this step. It replaces the recipe's learning rate, because the core computes the schedule.
+            Learning rate for this step. This value replaces the recipe's learning rate, because the core computes the
+            schedule.
 
         Returns
         -------
         Any
-            A handle to the mean loss of the batch, which `fetch` turns into a number.
+            A handle to the mean loss of the batch, which `fetch` converts to a number.
         """
 
     @abstractmethod
@@ -163,20 +164,21 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify them; a run whose data have changed fails.
+            Arrays ``[B, ...]`` by input name. The method must not modify the arrays; a run fails if its data have
+            changed.
 
         Returns
         -------
         Any
-            A handle to the outputs. `fetch` turns it into a float32 array: logits ``[B, outputs]``, standardized
-            regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L, outputs]``.
+            A handle to the outputs. `fetch` converts the handle to a float32 array: logits ``[B, outputs]``,
+            standardized regression targets ``[B, outputs]``, or, for token classification, logits ``[B, L, outputs]``.
         """
 
     def inference(self) -> AbstractContextManager[Any]:
         """Return a context manager in which the core runs its inference loops.
 
-        A backend can use it to switch its framework to inference mode once instead of in every call to `predict`.
-        `predict` must also work outside the context manager. The default context manager does nothing.
+        A backend can use the context manager to switch its framework to inference mode once, instead of in every call
+        to `predict`. `predict` must also work outside the context manager. The default context manager does nothing.
         """
         return nullcontext()
 
@@ -231,15 +233,15 @@ class Backend(ABC):
     summary: ClassVar[str]
     """One-line description."""
     requires: ClassVar[Mapping[str, str]]
-    """Required modules, and the requirement or command that installs each of them, such as ``my-package[extra]`` or
-    ``pip install numpy``. The modules are looked up without being imported."""
+    """Mapping from each required module to the requirement or command that installs the module, such as
+    ``my-package[extra]`` or ``pip install numpy``. The modules are looked up without being imported."""
     packages: ClassVar[Sequence[str]]
     """Names of the distributions whose versions are stored in the record."""
     environment: ClassVar[Mapping[str, str]] = {}
     """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
-    """False if each call to `Session.train_step` fits the model from scratch. The batch is then the whole training
-    split. Such a backend uses no learning rate and no gradients, and its models may have no canonical parameters."""
+    """False if each call to `Session.train_step` fits the model from scratch. If False, the batch is the whole training
+    split, learning rates and gradients are not used, and models may have no canonical parameters."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user names no model and the task's default model
     has no network for this backend, the first compatible variant is used."""
@@ -248,7 +250,7 @@ class Backend(ABC):
     def devices(self) -> Sequence[DeviceInfo]:
         """Return the devices that are available on this machine, best first.
 
-        This method may import the framework. It is called only in worker and probe processes.
+        This method may import the framework. The method is called only in worker and probe processes.
         """
 
     @abstractmethod
@@ -263,13 +265,13 @@ class Backend(ABC):
         Returns
         -------
         Session
-            The open session. Its weights are undefined until `Session.set_weights` is called.
+            The open session. The weights of the network are undefined until `Session.set_weights` is called.
 
         Raises
         ------
         harness.UnsupportedError
-            If the device, the precision or a setting is not supported. The backend must not silently use a different
-            one.
+            If the device, the precision or a setting is not supported. The backend must not silently use other
+            settings.
         """
 
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:

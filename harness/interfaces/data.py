@@ -28,8 +28,8 @@ class RawInput(Struct, frozen=True, kw_only=True):
     """Shape and dtype of one input for a single raw example, before a task prepares it."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. None marks an axis whose length varies between examples, such as the time axis of a
-    waveform. Strings have the shape ``()``."""
+    """Shape without the batch axis. None is the length of an axis that varies between examples, such as the time axis
+    of a waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
 
@@ -41,9 +41,9 @@ class Split:
     inputs: Mapping[str, Array]
     """Arrays ``[N, ...]`` by input name.
 
-    Raw data may contain object arrays: ``text`` contains a str for each example, and ``waveform`` a float32 array
-    ``[samples]`` with values in [-1, 1]. Prepared data contains numeric arrays only. A large input may be an array-like
-    object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
+    Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
+    arrays ``[samples]`` with values in [-1, 1]. Prepared data contains numeric arrays only. A large input may be an
+    array-like object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
     ``np.asarray``, and can be indexed with an int array or a slice.
     """
     targets: Array
@@ -79,9 +79,9 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class RawData:
-    """The three splits of a dataset, before preprocessing.
+    """The training, validation and test splits of a dataset, before preprocessing.
 
-    The splits are either the published ones or drawn at random with a fixed seed.
+    The splits are either published or drawn at random with a fixed seed.
     """
 
     train: Split
@@ -96,10 +96,11 @@ class RawData:
     """Additional information that the task needs, such as ``sample_rate_hz``, or ``target_unit`` for regression. If the
     targets have different units, separate them by commas, as in ``"m, kg"``."""
     warnings: Sequence[str] = ()
-    """Sentences about anything in the data that was inferred, dropped, merged or changed, or that looks wrong. They
-    are printed with each run and stored in its record."""
+    """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
+    printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns of a table's ``features``, for messages, or an empty tuple if they have no names."""
+    """Names of the columns of a table's ``features``, for use in messages, or an empty tuple if the columns have no
+    names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +119,11 @@ class PreparedData:
     info: DataInfo
     """Description of the data, which determines the models' input and output sizes."""
     digest: str = ""
-    """SHA-256 (hex) over all arrays in all splits. It is computed by the core."""
+    """SHA-256 (hex) over all arrays in all splits. The core computes this digest."""
     augment: Augment | None = None
     """Function that augments the inputs of a training batch, or None for no augmentation.
 
-    The core sets it to a function that calls `Task.augment`.
+    The core sets this attribute to a function that calls `Task.augment`.
     """
 
 
@@ -137,13 +138,13 @@ class Batch(NamedTuple):
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Empty options, for plugins without options."""
+    """Options of a plugin that has no options."""
 
 
 class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for a dataset without published splits, which is split at random.
 
-    Subclass it to add options.
+    Create a subclass to add options.
     """
 
     split_seed: int = 0
@@ -159,8 +160,8 @@ class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Dataset(ABC, Generic[OptionsT]):
     """A named dataset.
 
-    Subclass it, set the class attributes and implement `load`. The type parameter of ``Dataset[MyOptions]`` is the type
-    of the options that `load` receives; set `Options` to the same class.
+    To create a dataset, subclass `Dataset`, set the class attributes and implement `load`. The type parameter of
+    ``Dataset[MyOptions]`` is the type of the options that `load` receives; set `Options` to the same class.
     """
 
     name: ClassVar[str]
@@ -173,19 +174,19 @@ class Dataset(ABC, Generic[OptionsT]):
     summary: ClassVar[str]
     """One-line description."""
     license: ClassVar[str] = ""
-    """License of the data, as an SPDX identifier if there is one. Empty if it is not known."""
+    """License of the data, as an SPDX identifier if there is one. Empty if the license is unknown."""
     Options: ClassVar[type[Struct]] = NoOptions
     """Struct of the options that ``--set dataset.<field>=`` changes."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Changes to the training recipe, by model variant or family. They are tuned on the validation split of this
+    """Changes to the training recipe, by model variant or family. The changes are tuned on the validation split of this
     dataset."""
     fine_tuning: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the recipe for models that start from a checkpoint, by model family."""
     task_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Task options for this dataset, such as the vocabulary size, by task name."""
     requires: ClassVar[Mapping[str, str]] = {}
-    """Required modules, and the requirement or command that installs each of them, as in `Backend.requires`. They are
-    looked up before any run starts."""
+    """Mapping from each required module to the requirement or command that installs the module, as in
+    `Backend.requires`. The modules are looked up before any run starts."""
     files: ClassVar[Sequence[RemoteFile]] = ()
     """Files to download from the publisher; empty if the plugin includes the data."""
     homepage: ClassVar[str] = ""
@@ -193,12 +194,13 @@ class Dataset(ABC, Generic[OptionsT]):
     citation: ClassVar[str] = ""
     """BibTeX entry or plain-text reference."""
     notes: ClassVar[str] = ""
-    """Caveats for users who quote a result, such as withheld labels."""
+    """Limitations to mention when a result is published, such as withheld labels."""
     examples: ClassVar[Mapping[str, int]] = {}
     """Number of examples in each of the splits ``train``, ``validation`` and ``test``.
 
     The attributes `examples`, `inputs` and `label_names` describe the data that is loaded with the default options.
-    ``harness data info`` shows them, and `harness.testing.assert_as_declared` compares them with the loaded data.
+    ``harness data info`` shows these attributes, and `harness.testing.assert_as_declared` compares them with the loaded
+    data.
     """
     inputs: ClassVar[Mapping[str, RawInput]] = {}
     """Shape and dtype of each input, by name."""
@@ -211,7 +213,7 @@ class Dataset(ABC, Generic[OptionsT]):
     target.
     """
     splits: ClassVar[Sequence[int]] = ()
-    """Valid values of the option ``split`` if several splits were published. ``--split all`` runs each of them."""
+    """Valid values of the option ``split`` if several splits were published. ``--split all`` selects all of them."""
 
     @abstractmethod
     def load(self, options: OptionsT) -> RawData:
@@ -225,7 +227,7 @@ class Dataset(ABC, Generic[OptionsT]):
         Returns
         -------
         RawData
-            The three splits. The same options must give the same arrays in the same order.
+            The three splits. Calls with equal options must return equal arrays in the same order.
 
         Raises
         ------
@@ -241,8 +243,9 @@ class Dataset(ABC, Generic[OptionsT]):
 class Task(ABC, Generic[OptionsT]):
     """Preprocessing, objective, metrics and defaults for one kind of data.
 
-    Subclass it, set the class attributes and implement `prepare`. The type parameter of ``Task[MyOptions]`` is the type
-    of the options that `prepare` and `augment` receive; set `Options` to the same class.
+    To create a task, subclass `Task`, set the class attributes and implement `prepare`. The type parameter of
+    ``Task[MyOptions]`` is the type of the options that `prepare` and `augment` receive; set `Options` to the same
+    class.
     """
 
     name: ClassVar[str]
@@ -256,9 +259,9 @@ class Task(ABC, Generic[OptionsT]):
     summary: ClassVar[str]
     """One-line description."""
     default_dataset: ClassVar[str]
-    """Name of the dataset that is used if the user names none."""
+    """Name of the dataset that is used if the user does not select one."""
     default_model: ClassVar[str]
-    """Name of the model that is used if the user names none."""
+    """Name of the model that is used if the user does not select one."""
     metric: ClassVar[str]
     """Name of the primary metric."""
     metrics: ClassVar[Sequence[str]]
@@ -273,7 +276,7 @@ class Task(ABC, Generic[OptionsT]):
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
-        """Turn raw data into numeric arrays.
+        """Convert raw data to numeric arrays.
 
         The result must be deterministic, and preprocessing steps must be fitted on ``data.train`` only.
 
@@ -303,7 +306,7 @@ class Task(ABC, Generic[OptionsT]):
         Returns
         -------
         mapping of str to Any
-            Values for fields of `Options`. If a value is `folder` itself, the run's key contains the digest of the
+            Values for fields of `Options`. If a value is equal to `folder`, the run's key contains the digest of the
             checkpoint instead of the path.
         """
         return {}
@@ -311,8 +314,8 @@ class Task(ABC, Generic[OptionsT]):
     def check_checkpoint(self, folder: Path, options: OptionsT) -> None:
         """Check that a pretrained checkpoint fits the options of a run. By default, do nothing.
 
-        The core calls this method when it plans a run, so that a checkpoint that cannot be used is reported before
-        anything runs, and in the same way for every backend.
+        The core calls this method when it plans a run, so that an unsuitable checkpoint is reported before any run
+        starts, and in the same way for every backend.
 
         Parameters
         ----------
@@ -324,15 +327,15 @@ class Task(ABC, Generic[OptionsT]):
         Raises
         ------
         harness.UsageError
-            If the checkpoint cannot be used with these options, such as a tokenizer with more tokens than the
-            checkpoint has embeddings.
+            If the checkpoint cannot be used with these options, for example because the tokenizer has more tokens than
+            the checkpoint has embeddings.
         """
 
     def check_data(self, data: RawData, options: OptionsT) -> None:
         """Check that raw data can be prepared with the options of a run. By default, do nothing.
 
-        The core calls this method when it plans a run on the user's own table or text file, so that data that cannot be
-        used are reported before anything runs. Check quickly: the method may be called several times.
+        The core calls this method when it plans a run on the user's own table or text file, so that unsuitable data are
+        reported before any run starts. The method should be fast, because it may be called several times.
 
         Parameters
         ----------
@@ -344,13 +347,13 @@ class Task(ABC, Generic[OptionsT]):
         Raises
         ------
         harness.DataError
-            If the data cannot be prepared with these options, such as missing numbers that are not allowed.
+            If the data cannot be prepared with these options, for example because numbers are missing.
         """
 
     def augment(
         self, inputs: dict[str, Array], info: DataInfo, options: OptionsT, rng: np.random.Generator
     ) -> dict[str, Array]:
-        """Augment the inputs of one training batch. By default, return them unchanged.
+        """Augment the inputs of one training batch. The default implementation returns the inputs unchanged.
 
         The core calls this method before it passes the batch to a backend, so that every backend trains on the same
         arrays. The time that the method takes counts as training time.

@@ -25,18 +25,19 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Name, shape and initializer of one canonical array of a model."""
 
     name: str
-    """Name of the array. It matches the architecture's Hugging Face checkpoints, if there are any."""
+    """Name of the array. The name is equal to the name in the architecture's Hugging Face checkpoints, if there are
+    any."""
     shape: tuple[int, ...]
     """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
     init: str = "zeros"
     """Initializer: ``zeros``, ``ones``, ``constant``, ``normal``, ``truncated_normal``, ``uniform`` or
     ``orthogonal``."""
     scale: float = 1.0
-    """Argument of the initializer: the constant; the standard deviation of ``normal`` and ``truncated_normal``, which
-    is truncated at two standard deviations; the bound b of ``uniform``, which draws from [-b, b]; or the gain of
-    ``orthogonal``."""
+    """Argument of the initializer: the value of ``constant``, the standard deviation of ``normal``, the standard
+    deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform`` on [-b,
+    b], or the gain of ``orthogonal``."""
     trainable: bool = True
-    """If False, the array is loaded and saved, but not optimized, as for running statistics."""
+    """If False, the array, such as a running statistic, is loaded and saved but not optimized."""
     decay: bool = False
     """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
     normalization parameters."""
@@ -73,15 +74,16 @@ class Model(ABC, Generic[ConfigT]):
     """Prefix of the encoder's parameters, such as ``bert.``. Checkpoints that contain only the encoder omit the
     prefix."""
     head: ClassVar[Sequence[str]] = ()
-    """Prefixes of parameters that are missing from checkpoints for other tasks or have a different shape there."""
+    """Prefixes of the parameters that are missing or have a different shape in checkpoints for other tasks."""
     legacy_names: ClassVar[Mapping[str, str]] = {}
     """Mapping from suffixes of parameter names in older checkpoints to the canonical suffixes."""
     checkpoint_requires: ClassVar[Mapping[str, Any]] = {}
-    """Fields of a checkpoint's ``config.json`` that are not in `Config`, and the values that they must have."""
+    """Mapping from fields of a checkpoint's ``config.json`` that are not in `Config` to their required values."""
 
     checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
-    """Fields of `Config` that state the length of an array's first axis, and the canonical names of these arrays, such
-    as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. They are compared before anything runs."""
+    """Mapping from fields of `Config` that specify the length of an array's first axis to the canonical name of the
+    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The field and the length are compared
+    before any run starts."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
@@ -187,7 +189,7 @@ class Binding:
         Raises
         ------
         ValueError
-            If `axes` or `shape` does not fit the array.
+            If `axes` or `shape` does not match the array.
         """
         own = canonical.transpose(self.axes) if self.axes else canonical
         return own.reshape(self.shape) if self.shape else own

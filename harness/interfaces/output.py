@@ -14,10 +14,10 @@ class Metric:
 
     Notes
     -----
-    A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. It returns a
-    float within `bounds`, or None if the metric is undefined; any other value makes the run fail. The primary metric of
-    a task must be defined for the test split. The arrays are read-only. Their shapes and dtypes depend on the
-    objective:
+    A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. The function
+    returns a float within `bounds`, or None if the metric is undefined. A run fails if the function returns any other
+    value. The primary metric of a task must be defined for the test split. The arrays are read-only. The shapes and
+    dtypes of the arrays depend on the objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.
@@ -32,7 +32,7 @@ class Metric:
     function: str
     """Location of the function, ``"module:callable"``."""
     higher_is_better: bool
-    """True if higher values are better; True if higher values are better; False for errors and losses."""
+    """True if higher values are better, False for errors and losses."""
     summary: str
     """One-line description."""
     unit: str = ""
@@ -41,7 +41,8 @@ class Metric:
     bounds: tuple[float | None, float | None] = (None, None)
     """Minimum and maximum of the values, or None if unbounded."""
     title: str = ""
-    """Title of the metric's column in tables, without the unit. The default is `name` with spaces for underscores."""
+    """Title of the metric's column in tables, without the unit. By default, `name` with underscores replaced by
+    spaces."""
     in_tables: bool = False
     """True to add a column for the metric to the comparison table of tasks that have another primary metric."""
 
@@ -51,7 +52,7 @@ class Metric:
 
 
 def readable(name: str) -> str:
-    """Return the name of a metric with spaces for underscores."""
+    """Return the name of a metric with underscores replaced by spaces."""
     return name.replace("_", " ") if isinstance(name, str) else ""
 
 
@@ -62,13 +63,13 @@ class Reporter:
     name: str
     """Name of the format, as in ``--format``."""
     render: str
-    """Location of the rendering function, ``"module:callable"``. Its signature is ``f(table) -> str``, unless `takes`
-    or `output` differs from its default."""
+    """Location of the rendering function, ``"module:callable"``. The function is called as ``f(table)`` and returns a
+    str, unless `takes` or `output` is not the default."""
     summary: str
     """One-line description."""
     takes: Literal["table", "report"] = "table"
     """Argument that the function takes: ``table`` for a `harness.Table`, ``report`` for a `harness.Report`, which also
     contains the runs."""
     output: Literal["text", "directory"] = "text"
-    """Return value of the function: ``text`` for a str; ``directory`` for an iterable of files, each given as a tuple
-    of its relative path (with ``/``) and its content in bytes."""
+    """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. Each file is a tuple
+    of its relative path, with ``/`` as separator, and its content as bytes."""

@@ -24,15 +24,15 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     sha256: str = ""
     """SHA-256 (hex) of the downloaded file, or an empty string if not declared."""
     bytes: int | None = None
-    """Download size in bytes, or None if unknown. An approximate size is sufficient if only `members` are verified."""
+    """Download size in bytes, or None if unknown. The size may be approximate if only `members` are verified."""
     alternates: tuple[str, ...] = ()
     """Alternative URLs of the same file, tried in order after `url`."""
     members: dict[str, str] = {}
-    """SHA-256 (hex) of archive members, by member name. Only these members are extracted.
+    """SHA-256 (hex) of archive members, by member name. Only the listed members are extracted.
 
-    A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. Its value is the
-    SHA-256 of a listing of these members in the format of ``sha256sum``, with one line ``<sha256>  <member>`` per
-    member, sorted by member name.
+    A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. The value for such a
+    key is the SHA-256 of a list of the selected members in the format of ``sha256sum``, with one line ``<sha256>
+    <member>`` per member, sorted by member name.
     """
     extract: bool = False
     """True to install the contents of a zip, tar, tar.gz, tar.bz2, tar.xz or gz file instead of the file itself."""
@@ -51,7 +51,7 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
             mirror_path(url)
         for digest in (self.sha256, *self.members.values()):
             if digest and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-                raise PluginError(f"{self.url}: {digest!r} is not a SHA-256; write 64 hexadecimal digits")
+                raise PluginError(f"{self.url}: {digest!r} is not a SHA-256 digest; write 64 hexadecimal digits")
         name = self.local_name
         if name.startswith(".") or "/" in name or "\0" in name:
             raise PluginError(f"{self.url}: {name!r} is not a valid file name; set RemoteFile(name=...)")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def read_config(checkpoint: Pretrained) -> dict[str, Any]:
-    """Return the contents of the checkpoint's ``config.json``. Raises `harness.UsageError` if it cannot be read."""
+    """Return the contents of the checkpoint's ``config.json``. Raises `harness.UsageError` if the file cannot be
+    read."""
     path = Path(checkpoint.path) / CONFIG
     try:
         return load_named(path, dict[str, Any])
@@ -27,8 +28,8 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
     """Return the options of `model` (fields of ``model.Config``) that the checkpoint's ``config.json`` sets.
 
-    Raises `harness.UsageError` if the checkpoint has another architecture or a setting that `model` does not support,
-    or if its sizes contradict its weights.
+    Raises `harness.UsageError` if the checkpoint has another architecture, has a setting that `model` does not support,
+    or has sizes that do not match its weights.
     """
     config = read_config(checkpoint)
     wanted_type = model.checkpoint_type or model.name
@@ -48,7 +49,7 @@ def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
 
 
 def _check_sizes(checkpoint: Pretrained, config: Mapping[str, Any], model: Model) -> None:
-    """Raise `harness.UsageError` if ``config.json`` states other sizes than the arrays have."""
+    """Raise `harness.UsageError` if the sizes in ``config.json`` do not match the arrays."""
     stated = {field: name for field, name in model.checkpoint_sizes.items() if isinstance(config.get(field), int)}
     if not stated:
         return

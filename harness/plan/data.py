@@ -27,8 +27,8 @@ class DataPlan:
 
 def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catalog: Catalog) -> DataPlan:
     """Return the plan for a dataset, which may be a path, with overrides of the sections ``dataset`` and ``task``.
-
-    Raises `harness.UsageError` for an unknown name, an impossible combination, an invalid value or unusable data.
+    Raises `harness.UsageError` if a name is unknown, names cannot be combined, a value is invalid or the data cannot be
+    used.
     """
     sections = parse_overrides(overrides)
     unused = [f"{section}.{key}" for section in ("recipe", "model", "protocol") for key in sections[section]]

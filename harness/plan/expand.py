@@ -31,14 +31,15 @@ MAX_THREADS = 1024
 def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    A spec that several selections contain is executed once, or as often as the largest of their numbers of repeats.
+    If several selections contain the same spec, the spec is executed as often as the largest of their numbers of
+    repeats.
 
-    Runs with the same task and dataset are interleaved, also if they are in several selections: all specs with the
-    first seed and split, then those with the next one in reverse order, and so on (A B B A). Repeats are interleaved in
-    the same way: all specs are executed once, then once more in reverse order. A steady drift in the machine's speed
-    thus affects all of them alike.
+    Runs with the same task and dataset are interleaved, even if they are in several selections. The specs with the
+    first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B
+    B A). Repeats are also interleaved: all specs are executed once, then once more in reverse order. A steady drift in
+    the machine's speed therefore affects all specs equally.
 
-    Raises the same errors as `expand`. The message names the place of the selection in a suite.
+    Raises the same errors as `expand`. The message contains the location of the selection in a suite.
     """
     repeats: dict[str, int] = {}
     specs: dict[str, RunSpec] = {}
@@ -77,12 +78,12 @@ def _interleaved(specs: Mapping[str, RunSpec]) -> list[str]:
 def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     """Return the specs of a selection in execution order, without repeats.
 
-    Environments vary fastest, then backends, the values of overrides, the precisions, the devices and the models. Their
-    order is reversed from each seed or split to the next (A B B A). If several environments are selected, a backend is
-    executed in those that contain its packages.
+    Environments vary fastest, followed by the backends, the values of overrides, the precisions, the devices and the
+    models. For every second seed or split, the order is reversed (A B B A). If several environments are selected, a
+    backend is executed in those that contain its packages.
 
-    Raises `harness.UsageError` for an unknown name, an impossible combination or an invalid value, and `ValueError` if
-    the selection's checkpoint has not been located (see `Selection.resolved`).
+    Raises `harness.UsageError` if a name is unknown, names cannot be combined or a value is invalid, and `ValueError`
+    if the selection's checkpoint has not been located (see `Selection.resolved`).
     """
     specs = _expanded(selection, catalog)
     return tuple(specs[key] for key in _interleaved(specs))
@@ -91,7 +92,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
 def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = False) -> dict[str, RunSpec]:
     """Return the specs of a selection by their keys.
 
-    With `unavailable`, they include runs whose backend or dataset is not available on this machine.
+    If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
     """
     if not selection.tasks:
         raise UsageError(f"no task given; select one of: {', '.join(sorted(catalog.tasks))}")
@@ -101,7 +102,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
     threads = selection.threads or available_cores()
     if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
         raise UsageError(f"threads must be between 1 and {MAX_THREADS}, got {selection.threads}")
-    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # the range that numpy and all frameworks accept
+    if not all(0 <= seed < 2**32 for seed in selection.seeds):  # numpy and all frameworks accept seeds in this range
         raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
@@ -202,7 +203,7 @@ def _is_excluded(
     return any(all(matches(key, value) for key, value in rule.items()) for rule in rules)
 
 
-# ---- names and numbers ------------------------------------------------------------------------------------
+# ---- protocols, seeds, datasets and splits ----------------------------------------------------------------
 
 
 def _named_protocol(name: str) -> NamedProtocol:
@@ -228,7 +229,8 @@ def _check_device(name: str) -> None:
 
 
 def check_dataset(task: Task, dataset: Dataset) -> None:
-    """Raise `harness.UsageError` if the task cannot use the dataset, or if it is not available on this machine."""
+    """Raise `harness.UsageError` if the task cannot use the dataset, or if the dataset is not available on this
+    machine."""
     check_suits(task, dataset)
     check_available(dataset)
 
@@ -262,7 +264,8 @@ def backend_problem(name: str, catalog: Catalog, env: str = "") -> str | None:
 
 
 class _DataOfVariants:
-    """The data settings of each selected split, by overrides. The user's files are read once for equal overrides."""
+    """Cache of the data settings of each selected split, by overrides. The user's files are read once for each set of
+    overrides."""
 
     def __init__(self, selection: Selection, dataset: Dataset) -> None:
         self._selection, self._dataset = selection, dataset
@@ -300,7 +303,7 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first model family that is compatible with the task and can load the checkpoint, else the family named
+    The first model family that is compatible with the task and can load the checkpoint is used, else the family named
     in the checkpoint, else the task's default model.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
@@ -425,10 +428,10 @@ def _training(
 def _fallback_training(
     comparison: ComparisonSettings, backend: str, model: Model, catalog: Catalog, *, alone: bool
 ) -> TrainingSettings:
-    """Return the settings for the backend's own default model, if it does not implement the task's default model.
+    """Return the settings for the default model of a backend that does not implement the task's default model.
 
-    The prepared data are the same. If other backends train the task's default model (`alone` is false), model and
-    recipe overrides apply to that model only and are ignored here, except for the batch size.
+    If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
+    only to that model. For the backend's own model, only the override of the batch size is used.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)

@@ -25,9 +25,9 @@ def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
     """Return all combinations of the values of overrides such as ``recipe.batch_size=16,32``, each as overrides with a
     single value.
 
-    A value is divided at its commas, except for commas in brackets, braces and double quotes. A value that is valid
-    JSON, such as ``[1,2]`` or ``"a,b"``, and a value with an empty part, such as ``,``, are not divided. A later
-    override of a setting replaces an earlier one. The last override varies fastest.
+    Values are separated by commas outside of brackets, braces and double quotes. A value that is valid JSON, such as
+    ``[1,2]`` or ``"a,b"``, and a value with an empty part, such as ``,``, are not divided. A later override of a
+    setting replaces an earlier one. The last override varies fastest.
 
     Raises `harness.UsageError` if there are too many combinations, or if a value occurs twice.
     """
@@ -45,7 +45,7 @@ def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def _divided(value: str) -> list[str]:
-    """Divide a value at its commas; see `combinations`."""
+    """Split a value at commas, as described in `combinations`."""
     try:
         msgspec.json.decode(value.encode())
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
@@ -65,8 +65,8 @@ def _divided(value: str) -> list[str]:
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Convert ``["recipe.epochs=3"]`` to ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError` for an invalid
-    override."""
+    """Convert ``["recipe.epochs=3"]`` to ``{"recipe": {"epochs": 3}}``. Raises `harness.UsageError` if an override is
+    invalid."""
     parsed: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for text in overrides:
         path, equals, value = text.partition("=")
@@ -87,7 +87,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
 def as_overrides(values: Mapping[str, Any] | Iterable[str]) -> tuple[str, ...]:
     """Convert ``{"recipe.epochs": 3}`` to ``("recipe.epochs=3",)``. Strings are returned unchanged.
 
-    Raises `harness.UsageError` for a value that cannot be represented in JSON, such as NaN.
+    Raises `harness.UsageError` if a value, such as NaN, cannot be represented in JSON.
     """
     if isinstance(values, Mapping):
         return tuple(f"{key}={_json(key, value)}" for key, value in values.items())
@@ -100,7 +100,7 @@ def override_path(text: str) -> str:
 
 
 def _json(key: str, value: Any) -> str:
-    """Return a value as JSON. Numpy numbers are converted to plain numbers, and dates to strings."""
+    """Return a value as JSON. Numpy numbers are converted to Python numbers, and dates are converted to strings."""
     try:
         return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_converted)
     except (TypeError, ValueError, RecursionError):
@@ -115,10 +115,9 @@ def _converted(value: Any) -> Any:
 
 
 def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
-    """Return an instance of `kind` built from layers of values. Later layers take precedence.
+    """Return an instance of the struct type `kind` with the values in `layers`. Later layers take precedence.
 
-    Raises `harness.UnknownNameError` for a key that is not a field of `kind` and `harness.UsageError` for an invalid
-    value.
+    Raises `harness.UnknownNameError` if a key is not a field of `kind`, and `harness.UsageError` if a value is invalid.
     """
     values: dict[str, Any] = {}
     # msgspec.structs.fields() evaluates all annotations, which would take most of the time of planning.

@@ -1,6 +1,7 @@
 """Selections, commands and suites that reproduce runs.
 
-They contain the settings that differ from the installed plugins' defaults, or all settings if a plugin is missing.
+The selections contain the settings that differ from the installed plugins' defaults, or all settings if a plugin is
+missing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         for section, values in sections.items()
         for name, value in values.items()
         if f"{section}.{name}" not in selected_otherwise
-        and (name not in defaults[section] or encode(defaults[section][name]) != encode(value))  # -0.0 equals 0.0
+        and (
+            name not in defaults[section] or encode(defaults[section][name]) != encode(value)
+        )  # compared as JSON, because -0.0 == 0.0
     }
     return Selection(
         tasks=(spec.task,),
@@ -104,7 +107,7 @@ def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
 
 
 def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """Return the default values of each section. The sections are empty if a plugin is missing."""
+    """Return the default values of each section, or empty sections if a plugin is missing."""
     nothing: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     try:
         model, variant = catalog.model(spec.model)
@@ -129,7 +132,8 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
 
 
 def _public_names(task_options: Mapping[str, Any], spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
-    """Return a task's options under their public names. Some are stored under another name (see `msgspec.field`)."""
+    """Return a task's options by their public names. Some options are stored under another name (see
+    `msgspec.field`)."""
     task = catalog.tasks.get(spec.task)
     names = {field.encode_name: field.name for field in structs.fields(task.value.Options)} if task else {}
     return {names.get(name, name): value for name, value in task_options.items()}

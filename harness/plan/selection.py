@@ -1,8 +1,7 @@
 """`Selection`, a request for runs, and the option for each of its fields.
 
-These options are defined only in this module. The command line, the keys of suites, the arguments of `harness.run` and
-the command that reproduces a run are derived from these definitions. The module imports no other library, so that
-``--help`` is fast.
+The command line, the keys of suites, the arguments of `harness.run` and the command that reproduces a run are derived
+from the options in this module. The module imports no third-party library, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Option(NamedTuple):
     name: str
     """Key in a suite, argument of `harness.run` and, prefixed with ``--``, command-line option."""
     help: str
-    """Help text: a sentence that does not mention the default."""
+    """Help text, which does not mention the default."""
     default: str = ""
     """Default as shown in the help text, or an empty string if none is shown."""
     argument: str = ""
@@ -148,7 +147,8 @@ class Selection:
             metavar="DIR|HUB-ID",
         ),
     )
-    """Directory or hub id of a checkpoint. `resolved` replaces it with a `Pretrained` before planning."""
+    """Directory or Hugging Face Hub ID of a checkpoint. `resolved` replaces this value with a `Pretrained` before
+    planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -205,8 +205,8 @@ class Selection:
     def from_values(cls, values: Mapping[str, Any]) -> Selection:
         """Return the selection for `values`, a mapping from option names to the values that the user passed.
 
-        Options that accept several values also accept a single one. None and empty sequences select the default.
-        Raises `harness.UsageError` for a value of a wrong type.
+        Options that accept several values also accept a single one. None and empty sequences select the default. Raises
+        `harness.UsageError` if a value has the wrong type.
         """
         chosen: dict[str, Any] = {}
         for name, option in OPTIONS.items():
@@ -233,7 +233,7 @@ class Selection:
     def resolved(self, locate: Callable[[str], Pretrained]) -> Selection:
         """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`.
 
-        `locate` may download the checkpoint. It is not called if the selection has no checkpoint.
+        `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called.
         """
         if not isinstance(self.pretrained, str):
             return self

@@ -1,4 +1,4 @@
-"""The settings that a run can change with ``--set``, with their defaults and meanings."""
+"""The settings that a run can change with ``--set``, with their defaults and descriptions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     default: Any
     """Default value, converted to JSON types, or `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str
-    """Description from the docstring of the field, or an empty string if it has none."""
+    """Docstring of the field, or an empty string if the field has no docstring."""
 
 
 def settings_of(
@@ -37,12 +37,12 @@ def settings_of(
 ) -> dict[str, list[Setting]]:
     """Return the settings by section.
 
-    With a task, the defaults are those of its runs with `dataset` and `model`, or with the task's default ones.
-    Without a task, the sections of all tasks, models, datasets with options and kinds of user files are returned. If
-    only `model` is given, the sections of tasks, datasets and other models are omitted. Datasets with the same options
-    share a section.
+    If `task` is given, the defaults are those of runs of the task with `dataset` and `model`, or with the task's
+    default dataset and model. If `task` is not given, the sections of all tasks, models, datasets with options and
+    kinds of user files are returned. If only `model` is given, the sections of tasks, datasets and other models are
+    omitted. Datasets with the same options share a section.
 
-    Raises `harness.UnknownNameError` for an unknown name.
+    Raises `harness.UnknownNameError` if a name is unknown.
     """
     if task is not None:
         return _of_selection(catalog, task, dataset, model)
@@ -109,8 +109,8 @@ def _default(field: msgspec.structs.FieldInfo, values: Mapping[str, Any]) -> Any
 def field_docstrings(kind: type) -> dict[str, str]:
     """Return the docstring of each field of a class, including inherited ones, joined into one line.
 
-    The docstrings are read from the source code, because Python does not keep them. A class without source code has
-    none.
+    The docstrings are read from the source code, because Python does not keep them. If the source code is not
+    available, no docstrings are returned.
     """
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -26,7 +26,7 @@ class DataSettings:
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     raw: RawData | None = None
-    """The user's own data, if they were read completely; None for other datasets, images and recordings."""
+    """The user's own data, or None for images and recordings, which are not read completely, and for other datasets."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
@@ -34,19 +34,19 @@ class DataSettings:
             return
         try:
             task.check_data(self.raw, task_options)
-        except DataError as error:  # a usage error, because no run has started yet
+        except DataError as error:  # Raise a usage error, because no run has started yet.
             raise UsageError(f"{Path(self.source.path).name if self.source else 'the data'}: {error}") from None
 
 
 def data_settings(dataset: Dataset, overrides: Mapping[str, Any]) -> DataSettings:
     """Return the data settings for a dataset. For the user's own data, the files are read to infer the settings.
 
-    Raises `harness.UsageError` for an unknown option, an invalid value or data that cannot be used.
+    Raises `harness.UsageError` if an option is unknown, a value is invalid or the data cannot be used.
     """
     if isinstance(dataset, UserDataset):
         try:
             options, source, raw = dataset.settle(merge(dataset.Options, "dataset", overrides))
-        except DataError as error:  # a usage error, because no run has started yet
+        except DataError as error:  # Raise a usage error, because no run has started yet.
             raise UsageError(str(error)) from None
         return DataSettings(dataset_options=plain(options), source=source, raw=raw)
     user_options = {field for kind in OPTIONS.values() for field in kind.__struct_fields__}
@@ -114,7 +114,8 @@ class ComparisonSettings:
     """Settings of the data, one for each selected split."""
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
-        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError` for invalid settings."""
+        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError` if a setting is
+        invalid."""
         if self.checkpoint is None:
             sizes, preparation = model.variants[variant], {}
         else:
@@ -129,7 +130,7 @@ class ComparisonSettings:
         if self.checkpoint is not None:
             try:
                 self.task.check_checkpoint(Path(self.checkpoint.path), task_options)
-            except DataError as error:  # a usage error, because no run has started yet
+            except DataError as error:  # Raise a usage error, because no run has started yet.
                 raise UsageError(str(error)) from None
         return TrainingSettings(
             model=variant,
@@ -141,11 +142,12 @@ class ComparisonSettings:
         )
 
     def checkpoint_options(self) -> dict[str, Any]:
-        """Return the task options that the checkpoint requires. They are empty if there is no checkpoint."""
+        """Return the task options that the checkpoint requires, or an empty dictionary if there is no checkpoint."""
         return dict(self.task.checkpoint_options(Path(self.checkpoint.path))) if self.checkpoint else {}
 
 
 def plain(options: Struct) -> dict[str, Any]:
-    """Return the options as JSON types, so that a spec is unchanged by a round trip through JSON."""
+    """Return the options converted to JSON types, so that a spec that is written to JSON and read again is equal to the
+    original."""
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

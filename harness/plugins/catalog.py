@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import HarnessError, PluginError, UnknownNameError
-from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
 from harness.plugins.failures import PluginFailure, not_loaded
 from harness.plugins.find import core
 from harness.records import PluginRef, RunSpec
@@ -32,9 +32,9 @@ class LoadedPlugin:
 
     ref: PluginRef
     module: Any
-    """Module, or object in a module, that implements the hooks."""
+    """Module or object that implements the hooks."""
     hooks: HookRelay
-    """Relay that calls only the hooks of this plugin."""
+    """Object that calls only the hooks of this plugin."""
 
 
 @dataclass
@@ -48,17 +48,19 @@ class Catalog:
     backends: dict[str, Provided[Backend]] = field(default_factory=dict)
     metrics: dict[str, Provided[Metric]] = field(default_factory=dict)
     reporters: dict[str, Provided[Reporter]] = field(default_factory=dict)
+    executors: dict[str, Provided[Executor]] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=dict)
     """Model family by variant name."""
     plugins: tuple[LoadedPlugin, ...] = ()
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Explanations of name conflicts, by (kind, name). Conflicting names are absent from the dictionaries above."""
+    """Explanations of name conflicts, by (kind, name). Objects with conflicting names are not in the catalog."""
     recorded: tuple[PluginRef, ...] = ()
-    """Plugins that a stored run used. If a name is not found, the error states how to load the missing plugins."""
+    """Plugins used by the stored run that is to be repeated. If a name is not found, the error states how to load the
+    missing plugins."""
 
     def for_run(self, plugins: Iterable[PluginRef]) -> Catalog:
-        """Return a copy for repeating a stored run that used these plugins."""
+        """Return a copy of the catalog for repeating a stored run that used the given plugins."""
         return replace(self, recorded=tuple(plugins))
 
     def plugin(self, name: str) -> PluginRef:
@@ -71,8 +73,9 @@ class Catalog:
     def task(self, name: str) -> Task:
         """Return the task with this name.
 
-        Raises `harness.PluginError` if several plugins provide it, or if a plugin in `recorded` is missing here, and
-        `harness.UnknownNameError` otherwise. The methods for other kinds of objects raise the same errors.
+        Raises `harness.PluginError` if several plugins provide a task with this name, or if a plugin in `recorded` is
+        not loaded, and `harness.UnknownNameError` if the name is unknown. The methods `dataset`, `backend`, `metric`,
+        `reporter` and `model` raise the same errors.
         """
         return self._get("task", self.tasks, name).value
 
@@ -92,6 +95,9 @@ class Catalog:
     def reporter(self, name: str) -> Reporter:
         return self._get("report format", self.reporters, name).value
 
+    def executor(self, name: str) -> Executor:
+        return self._get("executor", self.executors, name).value
+
     def model(self, name: str) -> tuple[Model, str]:
         """Return the family and variant for the name of a model. The name of a family selects its first variant."""
         if ("model", name) in self.conflicts:
@@ -110,7 +116,7 @@ class Catalog:
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
         """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
 
-        A metric of the task that no plugin provides is omitted. Raises the errors of `task` for any other name that is
+        A metric of the task that no plugin provides is omitted. Raises the same errors as `task` if any other name is
         not found.
         """
         task = self._get("task", self.tasks, spec.task)
@@ -138,12 +144,12 @@ class Catalog:
         if (kind, name) in self.conflicts:
             return PluginError(self.conflicts[kind, name])
         if missing := not_loaded(self.recorded, [plugin.ref for plugin in self.plugins], self.failures):
-            return PluginError(f"the {kind} {name!r} of the run is not available here: {missing}")
+            return PluginError(f"the {kind} {name!r} of the run is not available: {missing}")
         return UnknownNameError(kind, name, known, hint=self.hint)
 
     @property
     def hint(self) -> str:
-        """Lines that name the plugins that are not loaded, for errors about missing objects."""
+        """Lines that list the plugins that are not loaded, for errors about missing objects."""
         return "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
             + (f"; {f.solution}" if f.solution else "")

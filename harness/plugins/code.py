@@ -1,4 +1,5 @@
-"""Import plugins' code, check the plugin API version that it was written for, and compute its digest."""
+"""Import the code of plugins, check the version of the plugin API that the code was written for, and compute digests of
+the code."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def import_object(value: str) -> Any:
     ``my_plugin.py``.
 
     Raises `harness.PluginError` if the plugin was written for another major version of the plugin API. Exceptions that
-    the module raises are passed on.
+    the module raises are not caught.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
     source = Path(value) if is_file(value) else source_of(module_name)
@@ -46,7 +47,7 @@ def import_object(value: str) -> Any:
 
 
 def resolve(reference: str) -> Callable[..., Any]:
-    """Return the object at ``"module:attribute"``. Raises `harness.PluginError` if it cannot be imported."""
+    """Return the object at ``"module:attribute"``. Raises `harness.PluginError` if the object cannot be imported."""
     module_name, _, attribute = reference.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -73,9 +74,9 @@ def with_digest(ref: PluginRef) -> PluginRef:
 def digest(value: str, find: Callable[[str], Path | None] | None = None) -> str:
     """Return the SHA-256 (hex) of the paths and contents of a plugin's Python files.
 
-    If the plugin is part of a package, the digest covers all files in the top-level package. It is empty if a file
-    cannot be read, for example because the plugin is in a zip file. `find` returns the source file of a top-level
-    module or package; by default, it is searched for in this process's import path.
+    If the plugin is part of a package, the digest covers all files in the top-level package. The digest is an empty
+    string if a file cannot be read, for example because the plugin is in a zip file. `find` returns the source file of
+    a top-level module or package; by default, the import path of this process is searched.
     """
     if is_file(value):
         files = {Path(value).name: Path(value)}
@@ -133,7 +134,8 @@ def _import_file(path: Path) -> Any:
 
 
 def _refuse_other_major(source: Path | None) -> None:
-    """Check the declared API version before running the code, which may use names that do not exist in this version."""
+    """Raise `harness.PluginError` if the source code declares another major version of the plugin API. The version is
+    checked before the code is executed, because the code may use names that this version of harness does not have."""
     try:
         text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
     except OSError:

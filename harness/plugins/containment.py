@@ -1,4 +1,5 @@
-"""Undo what a plugin's code does to the whole process, such as ending it or closing its streams."""
+"""Undo changes that a plugin's code makes to the whole process, such as closing the standard streams, and prevent the
+code from ending the process."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ class EndedProcessError(PluginError):
 def refuse_exit(*, whole_process: bool = False) -> None:
     """Let `os._exit` raise `EndedProcessError` in the threads of plugins, or in all threads if `whole_process` is true.
 
-    Forked processes can still call it.
+    Forked processes can still call `os._exit`.
     """
     global _whole_process
     _whole_process = _whole_process or whole_process
@@ -44,9 +45,8 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
 
 def end_fork(owner: int) -> None:
-    """End this process unless it is the process `owner`.
-
-    If a plugin forks and returns in both processes, the second process would otherwise keep the streams open.
+    """End this process unless it is the process `owner`. If a plugin forks and returns in both processes, the child
+    process would otherwise keep the streams open.
     """
     if os.getpid() != owner:
         _exit(0)
@@ -58,11 +58,9 @@ def end_process(status: int) -> NoReturn:
 
 
 class Surroundings:
-    """State that is shared by all threads of this process, and that `restore` restores.
-
-    It consists of the current directory, the standard streams, the file mode creation mask, the recursion limit, and
-    the entries of `sys.path` and `os.environ`, which a plugin may add to but not remove from. Code in several threads
-    uses the same object.
+    """Process-wide state that plugins may change and `restore` restores. The state consists of the current directory,
+    the standard streams, the file mode creation mask, the recursion limit, and the entries of `sys.path` and
+    `os.environ`. Plugins may add entries but not remove them. All threads share one object.
     """
 
     def __init__(self) -> None:
@@ -83,7 +81,8 @@ class Surroundings:
             self._expected[1] = self._streams[2]
 
     def restore(self) -> list[str]:
-        """Restore the directory and the streams, except for `redirect_stdout`, and return the undone changes."""
+        """Restore the state, except for the effect of `redirect_stdout`, and return descriptions of the undone
+        changes."""
         with self._restoring:
             changes = []
             for fd, copy in list(self._streams.items()):
@@ -92,7 +91,7 @@ class Surroundings:
                 if not _same(fd, copy):
                     try:
                         os.dup2(copy, fd)
-                    except OSError:  # the plugin has closed the copy, too
+                    except OSError:  # raised if the plugin has also closed the copy
                         del self._streams[fd]
                 self._expected[fd] = copy
             if self._reopen_stderr():
@@ -117,13 +116,13 @@ class Surroundings:
             return changes
 
     def _reopen_stderr(self) -> bool:
-        """Open `sys.stderr` again if it is closed or missing, and return True in this case."""
+        """Open `sys.stderr` again if it is closed or missing, and return whether it was opened."""
         current = getattr(sys, "stderr", None)
         if (current is not None and not current.closed) or self._stderr is None:
             return False
         if self._stderr.closed:
             opened = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
-            # The command line wraps stderr in a class that cleans the text.
+            # The command line wraps stderr in a class that replaces control characters.
             self._stderr = type(self._stderr)(opened) if hasattr(self._stderr, "uncleaned") else opened  # type: ignore[call-arg]
         sys.stderr = self._stderr
         if getattr(sys, "stdout", None) is None or sys.stdout.closed:
@@ -138,8 +137,8 @@ class Surroundings:
 def contained() -> Iterator[list[str]]:
     """Run a plugin's code with its output redirected to stderr, and restore the process's directory and streams.
 
-    The output of C libraries is also redirected. The context yields a list, to which the changes that were undone are
-    added at the end.
+    The output of C libraries is also redirected. The context manager yields a list. On exit, descriptions of the undone
+    changes are added to the list.
     """
     changes: list[str] = []
     with contextlib.closing(Surroundings()) as surroundings:
@@ -153,7 +152,7 @@ def contained() -> Iterator[list[str]]:
 def _opened(stack: contextlib.ExitStack, path: str) -> int | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:  # the directory was removed or is not accessible
+    except OSError:  # raised if the directory was removed or is not accessible
         return None
     stack.callback(os.close, fd)
     return fd
@@ -183,7 +182,7 @@ def _is_current(directory: int) -> bool:
 
 
 def report(text: str) -> None:
-    """Print a line about a plugin to stderr, if there is one."""
+    """Print a message about a plugin to stderr, unless stderr is missing."""
     if getattr(sys, "stderr", None) is not None:
         with contextlib.suppress(OSError, ValueError):
             note(text)

@@ -19,15 +19,15 @@ MAX_QUEUED = 1000
 """Maximum number of events that wait for one plugin. Further epochs are dropped."""
 _DROPPABLE = "harness_epoch_ended"
 _INTERRUPTED_S = 2.0
-"""Time limit for the delivery of the last events after Ctrl-C, in seconds."""
+"""Time limit for the delivery of the remaining events after Ctrl-C, in seconds."""
 
 
 class Events:
-    """Dispatcher that passes events on to all plugins in a catalog. As a context, it delivers the last events on exit.
-
-    `notify` returns immediately, and `drain` waits until the events are delivered. Each hook call has the same time
-    limit as loading a plugin. A hook that exceeds it is reported on stderr, and its plugin receives no further events.
-    A hook that raises an exception is also reported, but its plugin still receives later events.
+    """Dispatcher that passes events on to all plugins in a catalog. `notify` returns immediately, and `drain` waits
+    until the events are delivered. As a context manager, the dispatcher delivers the remaining events on exit. Each
+    hook call has the same time limit as loading a plugin. If a hook exceeds the limit, a message is printed to stderr,
+    and the plugin receives no further events. If a hook raises an exception, a message is also printed, but the plugin
+    still receives later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -46,11 +46,13 @@ class Events:
         for delivery in self._deliveries:
             delivery.drain(limit)
         closed = [delivery.close() for delivery in self._deliveries]
-        if all(closed):  # A hook that is still running would restore descriptors that were closed.
+        if all(
+            closed
+        ):  # Keep the descriptors open if a hook is still running, because it would restore closed descriptors.
             self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
-        """Queue a call of a hook for every plugin that implements it."""
+        """Queue a call of a hook for every plugin that implements the hook."""
         for delivery in self._deliveries:
             delivery.put(hook, arguments)
 
@@ -67,7 +69,7 @@ class _Delivery:
     """The queue of one plugin, and the thread that calls its hooks.
 
     All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
-    created them. It is a daemon thread, so that a call that never returns does not keep the process alive.
+    created them. The thread is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, plugin: LoadedPlugin, limit_s: float, surroundings: Surroundings) -> None:
@@ -100,7 +102,7 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        After the time limit, drop the queued epoch events. The number of other events is small.
+        After the time limit, drop the queued epoch events, which are the only events that can be numerous.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -130,7 +132,7 @@ class _Delivery:
             return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
-        """Return True if the current call exceeds its time limit. In this case, report it and stop the delivery."""
+        """Return True if the current call exceeds its time limit. If so, print a message and stop the delivery."""
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:
             return False
@@ -151,11 +153,11 @@ class _Delivery:
             reasons = []
             try:
                 getattr(self._plugin.hooks, hook)(**arguments)
-            except BaseException as error:  # an error in a plugin must not end a benchmark
+            except BaseException as error:  # An error in a plugin must not end a benchmark.
                 reasons.append(described_with_place(error))
             finally:
                 end_fork(owner)
-                reasons += [f"it {change}; this was undone" for change in self._surroundings.restore()]
+                reasons += [f"it {change}; the change was undone" for change in self._surroundings.restore()]
                 for reason in reasons:
                     self._failed(hook, reason)
                 with self._changed:

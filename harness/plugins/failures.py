@@ -33,7 +33,8 @@ class PluginFailure:
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return instructions for loading the wanted plugins that are not loaded in the same version, or "" if all are."""
+    """Return instructions for loading the plugins in `wanted` that are missing or loaded in another version, or "" if
+    there are none."""
     here = {ref.name: ref for ref in loaded}
     failed = {failure.ref.name: failure for failure in failures}
     texts = []
@@ -60,7 +61,7 @@ def _how_to_load(ref: PluginRef) -> str:
         return f"pass --plugin {ref.value}, or list it in HARNESS_PLUGINS"
     if ref.distribution in (DISTRIBUTION, FORMER):
         return f"remove it from HARNESS_DISABLE_PLUGINS, or install it again: {install_command(DISTRIBUTION)}"
-    if not _NAME.fullmatch(ref.distribution):  # records may come from untrusted sources
+    if not _NAME.fullmatch(ref.distribution):  # Records may come from untrusted sources.
         return f"install the distribution that contains {ref.value!r}"
     named = f", and pass --plugin {ref.value}" if ref.name == ref.value else ""
     return f"run: {install_command(ref.distribution)}{named}"
@@ -74,8 +75,8 @@ def describe(error: BaseException) -> str:
         return f"an abstract method is not implemented; implement {missing_methods}"
     try:
         text = str(error)
-    except Exception:  # an exception of a plugin may have no text
-        text = "it has no text"
+    except Exception:  # An exception of a plugin may have no text.
+        text = "the exception has no text"
     return f"{type(error).__name__}: {_shortened(text)}"
 
 
@@ -86,7 +87,7 @@ def _shortened(text: str) -> str:
 def unwritten(error: BaseException) -> str:
     """Return the abstract methods that a class does not implement, such as ``the method load of Sine``.
 
-    The names are parsed from the exception that Python raises when such a class is instantiated. For any other
+    The names are parsed from the exception that Python raises when an abstract class is instantiated. For any other
     exception, return "".
     """
     match = _ABSTRACT.match(str(error)) if isinstance(error, TypeError) else None
@@ -103,7 +104,7 @@ def place(error: BaseException) -> str:
 
 
 def described_with_place(error: BaseException) -> str:
-    """Return `describe(error)`. Unless the error is a `HarnessError`, append `place(error)`."""
+    """Return `describe(error)`, followed by `place(error)` unless the error is a `HarnessError`."""
     where = "" if isinstance(error, HarnessError) else place(error)
     return f"{describe(error)} ({where})" if where else describe(error)
 

@@ -17,10 +17,14 @@ from harness.records import PluginRef
 from harness.records.files import real_path
 
 EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
-"""Environment variables that contain comma-separated lists: the first lists files or modules to load in addition to the
-installed plugins, and the second lists plugins that must not be loaded."""
+"""Environment variables with comma-separated lists. ``HARNESS_PLUGINS`` lists files or modules to load in addition to
+the installed plugins, and ``HARNESS_DISABLE_PLUGINS`` lists plugins that must not be loaded."""
 
-CORE = {"core-metrics": "harness.measure.quality.builtin", "core-formats": "harness.report.builtin"}
+CORE = {
+    "core-metrics": "harness.measure.quality.builtin",
+    "core-formats": "harness.report.builtin",
+    "core-executors": "harness.execute.builtin",
+}
 """Core plugins, which are part of every catalog. They are listed here and not declared as entry points, because every
 child process loads them and looking up entry points takes time."""
 

@@ -1,9 +1,9 @@
 """The hooks that a plugin may implement.
 
-A plugin is a module (or object) that implements some of these functions. It marks them with `harness.hookimpl`, and is
-discovered through an entry point in the group ``harness``. Hooks whose names are plural nouns yield objects. The other
-hooks handle events and are called in the parent process during runs. An implementation may omit arguments that it does
-not use.
+A plugin is a module or object that implements some of these functions and decorates them with `harness.hookimpl`.
+Plugins are discovered through entry points in the group ``harness``. Hooks whose names are plural nouns yield objects.
+The other hooks handle events and are called in the parent process during runs. An implementation may omit arguments
+that it does not use.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+    from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
     from harness.records import EpochEnded, RunRecord, RunSpec
 
 GROUP = "harness"
 
 API_VERSION = "1.0"
 """Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins
-increment the major version; additions increment the minor version. A plugin declares in ``HARNESS_API_VERSION`` which
-version it was written for."""
+increment the major version; additions increment the minor version. A plugin declares the version that it was written
+for in ``HARNESS_API_VERSION``."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -54,7 +54,7 @@ def harness_datasets() -> Iterable[Dataset]:
     Yields
     ------
     Dataset
-        A dataset. Users select it by its name.
+        A dataset. Users select the dataset by its name.
 
     Examples
     --------
@@ -162,10 +162,28 @@ def harness_reporters() -> Iterable[Reporter]:
 
 
 @hookspec
+def harness_executors() -> Iterable[Executor]:
+    """Yield executors for ``harness run --executor`` in addition to the built-in one.
+
+    Yields
+    ------
+    Executor
+        A place where runs are executed.
+
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_executors():
+    ...     yield ClusterExecutor()
+    """
+    return ()
+
+
+@hookspec
 def harness_run_started(spec: RunSpec) -> None:
     """Handle the start of a run, just before its child process is started.
 
-    The run waits for this hook, but not longer than the time limit of a hook.
+    The run starts when this hook returns, or after the time limit of a hook.
 
     Parameters
     ----------
@@ -191,7 +209,7 @@ def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
     spec : RunSpec
         Settings of the run.
     epoch : EpochEnded
-        Training loss, validation scores and elapsed training time.
+        Event with the training loss, the validation scores and the elapsed training time.
 
     Examples
     --------
@@ -208,7 +226,7 @@ def harness_run_finished(record: RunRecord) -> None:
     Parameters
     ----------
     record : RunRecord
-        Record of the run. Its outcome is a `harness.Success` or a `harness.Failure`.
+        Record of the run. The outcome of the record is a `harness.Success` or a `harness.Failure`.
 
     Examples
     --------

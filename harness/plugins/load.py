@@ -23,18 +23,19 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""A function that returns the plugins that end the process that loads them, such as `harness.execute.trial.crashing`.
+"""Type of a function that returns the plugins that crash the process in which they are loaded, such as
+`harness.execute.trial.crashing`.
 """
 
 
 def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:
     """Load every plugin that is not listed in ``HARNESS_DISABLE_PLUGINS``.
 
-    These are the core plugins, the entry points in the group ``harness``, and the files and modules listed in `extra`
-    and ``HARNESS_PLUGINS``. The order has no effect.
+    The plugins are the core plugins, the entry points in the group ``harness``, and the files and modules listed in
+    `extra` and ``HARNESS_PLUGINS``. The order of the plugins has no effect.
 
-    Broken plugins are listed in `Catalog.failures` and do not raise an exception. This includes the plugins that
-    `trial` returns, which are not loaded. Raises `harness.UsageError` if a file does not exist.
+    Broken plugins, including those that `trial` returns, are listed in `Catalog.failures` and do not raise an
+    exception. Raises `harness.UsageError` if a file does not exist.
     """
     refs, failures = find(extra)
     return load(refs, [*failures, *(trial(refs) if trial else ())])
@@ -49,7 +50,8 @@ def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
 
 
 def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> Catalog:
-    """Load these plugins and the core plugins, except plugins that are disabled or already listed in `failures`.
+    """Load the plugins in `refs` and the core plugins, except plugins that are disabled or already listed in
+    `failures`.
 
     Broken plugins are listed in `Catalog.failures` and do not raise an exception. Raises `harness.UsageError` if
     ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
@@ -63,17 +65,19 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
             continue
         thread = PluginThread(limit)
         try:
-            # stdout is reserved for tables and JSON.
+            # Redirect stdout, which is reserved for tables and JSON.
             with contextlib.redirect_stdout(sys.stderr), contained() as changes:
                 plugin, offered = thread.call(partial(_load_one, ref), verb="load")
             for change in changes:
-                report(f"plugin {ref.name!r} {change} when it was loaded; this was undone")
+                report(f"plugin {ref.name!r} {change} when it was loaded; the change was undone")
             for other in plugins:
                 if other.module is plugin.module:
-                    raise PluginError(f"plugin {other.ref.name!r} uses the same module; remove one of them")
+                    raise PluginError(
+                        f"plugin {other.ref.name!r} provides the same module; remove one of the two plugins"
+                    )
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a plugin's code may raise anything, including SystemExit
+        except BaseException as error:  # A plugin's code may raise any exception, including SystemExit.
             failed.append(PluginFailure(ref, described_with_place(error)))
         else:
             plugins.append(plugin)
@@ -88,8 +92,8 @@ def load(refs: Iterable[PluginRef], failures: Iterable[PluginFailure] = ()) -> C
 def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
     plugin = import_object(ref.value)
     check_api_version(plugin)
-    # Each plugin has a separate manager, so that a plugin that fails or hangs during registration leaves no hooks
-    # behind, and so that the hooks of each plugin can be called in its own thread.
+    # Use a separate manager for each plugin, so that a plugin that fails or hangs during registration does not leave
+    # hooks behind, and so that the hooks of each plugin can be called in a separate thread.
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, name=f"{ref.distribution}:{ref.name}")
@@ -104,7 +108,8 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Raise if a function is marked as a hook but not named like one, or is named like a hook but not marked."""
+    """Raise `harness.PluginError` if a function is marked as a hook but does not have the name of a hook, or has the
+    name of a hook but is not marked."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():

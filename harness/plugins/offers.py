@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.errors import PluginError
-from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import MetricInfo, PluginRef
 
@@ -22,14 +22,15 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_backends": ("backend", Backend, ("name", "summary", "requires", "packages")),
     "harness_metrics": ("metric", Metric, ()),
     "harness_reporters": ("report format", Reporter, ()),
+    "harness_executors": ("executor", Executor, ("name", "summary")),
 }
-"""Noun for the objects that each hook yields, their type, and their required attributes."""
+"""Mapping from each hook to the noun, the type and the required attributes of the objects that the hook yields."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 class Offer(NamedTuple):
-    """An object that a plugin's hook yielded."""
+    """An object yielded by a plugin's hook."""
 
     plugin: PluginRef
     hook: str
@@ -84,8 +85,7 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Names that metrics must not have, which are the columns of the comparison table, the costs, and other names in
-reports.
+"""Names that metrics must not have: columns of the comparison table, costs, and other names in reports.
 """
 
 
@@ -103,9 +103,7 @@ def _check_metric(metric: Metric) -> None:
         raise PluginError(f"metric {metric.name!r} is not valid: {error}") from None
     low, high = declared.bounds
     if low is not None and high is not None and not low <= high:
-        raise PluginError(
-            f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be the smaller one"
-        )
+        raise PluginError(f"metric {metric.name!r} has the bounds {low:g} and {high:g}; the first must be smaller")
 
 
 def enter(offers: Iterable[Offer], catalog: Catalog) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 DISTRIBUTION = "ml-harness"
-"""Name of the distribution that contains this package. The name ``harness`` belongs to another project."""
+"""Name of the distribution that contains this package. On PyPI, the name ``harness`` belongs to another project."""
 
 
 def missing(requires: Mapping[str, str]) -> str | None:
@@ -32,9 +32,9 @@ def missing(requires: Mapping[str, str]) -> str | None:
 def install_command(requirement: str) -> str:
     """Return the command that installs a requirement, such as ``ml-harness[torch]``.
 
-    If the distribution is already installed from a local folder or file, or from a repository, the command installs it
-    from there (PEP 610), because an index may not have it. A text that contains spaces is a command, which is returned
-    unchanged.
+    If the distribution is already installed from a local folder, a file or a repository (PEP 610), the command uses the
+    same source, because the distribution may not be on a package index. A text that contains spaces is a command, which
+    is returned unchanged.
     """
     parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)
     if parts is None:
@@ -59,7 +59,8 @@ def install_arguments(name: str, extras: str = "") -> list[str]:
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:
-    """Return the contents of the file ``direct_url.json`` of a distribution, or an empty dictionary without it."""
+    """Return the contents of the file ``direct_url.json`` of a distribution, or an empty dictionary if the file does
+    not exist."""
     try:
         text = importlib.metadata.distribution(name).read_text("direct_url.json")
         origin = json.loads(text or "{}")
@@ -73,5 +74,5 @@ def _importable(module: str) -> bool:
         return sys.modules[module] is not None
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # for "a.b": the package a is not installed, or is not a package
+    except (ImportError, ValueError):  # raised for "a.b" if "a" is not installed or is not a package
         return False

@@ -43,7 +43,7 @@ def limit_text(verb: str, limit_s: float) -> str:
 class PluginThread:
     """A thread that runs a plugin's code, in which `os._exit` raises an exception.
 
-    It is a daemon thread, so that a call that never returns does not keep the process alive.
+    The thread is a daemon thread, so that a call that never returns does not keep the process alive.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -56,14 +56,17 @@ class PluginThread:
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
         """Call a function in the thread, and return its result or raise its exception.
 
-        Raises `TimeLimitError` if the call exceeds the time limit. The thread cannot be used afterwards.
+        Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be used
+        again.
         """
         self._calls.put(function)
         try:
             outcome, error = self._outcomes.get(timeout=self._limit_s)
         except queue.Empty:
             raise TimeLimitError(limit_text(verb, self._limit_s)) from None
-        if isinstance(error, KeyboardInterrupt):  # Ctrl-C interrupts the main thread only
+        if isinstance(
+            error, KeyboardInterrupt
+        ):  # Ctrl-C interrupts only the main thread, so the plugin raised this exception.
             raise PluginError("it raised KeyboardInterrupt") from error
         if error is not None:
             raise error

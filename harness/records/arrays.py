@@ -27,14 +27,14 @@ MAX_ARRAYS = 10_000
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
 EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
-"""Maximum ratio of the size of the arrays to the size of their file, and size that is always accepted, in bytes.
-harness does not compress arrays, and compressed floating-point numbers rarely exceed a ratio of 5."""
+"""Maximum ratio of the size of the arrays to the size of the file, and size that is accepted for any ratio, in bytes.
+harness does not compress arrays, and the ratio for compressed floating-point numbers rarely exceeds 5."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an ``.npz`` file atomically; see `harness.records.files.replacing`.
 
-    Raises `OSError`, and TypeError for arrays of objects.
+    Raises `OSError` if the file cannot be written, and TypeError if an array contains objects.
     """
     import numpy as np
 
@@ -48,8 +48,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz`` file, without unpickling objects.
 
-    Raises `harness.RecordError`, which names the file, if the file or its directory is a symbolic link, if it is not a
-    regular file, if it is damaged, or if its arrays would exceed the limits of this module.
+    Raises a `harness.RecordError` that names the file if the file or its directory is a symbolic link, or if the file
+    is not a regular file, is damaged, or contains arrays that exceed the limits of this module.
     """
     import zipfile
 
@@ -78,7 +78,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 arrays[member.filename.removesuffix(".npy")] = array
     except RecordError:
         raise
-    except Exception as error:  # numpy and zipfile raise many types of exceptions for damaged archives
+    except Exception as error:  # For damaged archives, numpy and zipfile raise many types of exceptions.
         raise RecordError(f"{path}: cannot be read: {error}") from None
     return arrays
 
@@ -86,14 +86,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
     """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
-    This is faster than zipfile, which reads in small chunks. Speed matters because a report may read thousands of
-    files. For a damaged member, return None as well, so that zipfile raises its error.
+    Reading members directly is faster than using zipfile, which reads in small chunks. A report may read thousands of
+    files. For a damaged member, also return None, so that zipfile raises an exception.
     """
     import zlib
 
     if member.compress_type or member.flag_bits & 1:
         return None
-    file.seek(member.header_offset + 26)  # lengths in the local header (APPNOTE.TXT 6.3.10, section 4.3.7)
+    file.seek(member.header_offset + 26)  # Skip to the lengths in the local header (APPNOTE.TXT 6.3.10, section 4.3.7).
     lengths = file.read(4)
     file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
     content = file.read(member.file_size)
@@ -119,18 +119,19 @@ def _array(content: bytes) -> NDArray[Any]:
     start += int.from_bytes(content[8:start], "little")
     shape, by_columns, dtype = _array_header(content[6:8], content[8:start])
     if dtype.hasobject:
-        raise ValueError("objects are not unpickled (allow_pickle=False)")
+        raise ValueError("Objects are not unpickled (allow_pickle=False).")
     if min(shape, default=0) < 0:
         raise ValueError(f"an array has the shape {shape}")
     if not dtype.itemsize and all(shape):
         raise ValueError("an array has elements of size zero")
-    # The array refers to the content and allocates no memory, so a header that declares more data than there is raises
-    # an error.
+    # The array uses the buffer `content` and allocates no memory, so a header that declares too much data raises an
+    # error.
     return np.ndarray(shape, dtype, content, start, order="F" if by_columns else "C")
 
 
 _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-"""Format version of an ``.npy`` file -> size of the field with the length of the header, in bytes (NEP 1)."""
+"""Mapping from the format version of an ``.npy`` file to the size of the field with the length of the header, in bytes
+(NEP 1)."""
 
 
 @lru_cache(maxsize=1024)
@@ -168,7 +169,7 @@ def digest(arrays: Mapping[str, NDArray[Any]]) -> str:
 
     sha = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.asarray(arrays[name], order="C")  # ascontiguousarray changes the shape () to (1,)
+        array = np.asarray(arrays[name], order="C")  # `ascontiguousarray` changes the shape () to (1,).
         sha.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         sha.update(array.data if array.size else b"")
     return sha.hexdigest()

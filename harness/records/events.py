@@ -13,7 +13,7 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
 
 
 class MetricCalled(Struct, frozen=True, kw_only=True, tag="metric"):
-    """The start of a call to a metric function, so that a function that ends the process can be named."""
+    """The start of a call to a metric function. If the function crashes the process, the failure names the metric."""
 
     metric: str
     """Name of the metric, or an empty string if the function has returned."""
@@ -29,7 +29,7 @@ class Fetching(Struct, frozen=True, kw_only=True, tag="fetching"):
     done_bytes: int
     """Number of bytes received so far."""
     total_bytes: int | None
-    """Size of the file, or None if the size of the file is unknown."""
+    """Size of the file in bytes, or None if the size is unknown."""
 
 
 class DataPrepared(Struct, frozen=True, kw_only=True, tag="data"):

@@ -19,18 +19,18 @@ from harness.errors import HarnessError, PluginError, UsageError
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 MARK = ".harness-site"
-"""Name of a marker file. `write_directory` creates it in every directory that it writes, and replaces only directories
-that contain it."""
+"""Name of the marker file that `write_directory` creates in every directory that it writes. Only directories that
+contain a marker file are replaced."""
 
 
 @contextmanager
 def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file next to `path`. When the block ends, flush it to disk and move it to `path`.
+    """Open a temporary file next to `path`. When the block ends, flush the file to disk and move it to `path`.
 
-    If the block raises an exception, `path` is left unchanged. Only regular files are replaced: a link could have been
-    planted in a directory from another person, so that its target is overwritten. The directory is opened once, so
-    that it cannot be replaced by a link in the meantime; if `linked_folder` is false, it must not be a link either.
-    Raises `OSError`, also for links, pipes, devices and directories.
+    If the block raises an exception, `path` is left unchanged. Only regular files are replaced, because a directory
+    from an untrusted source may contain a link to a file that must not be overwritten. The directory is opened only
+    once, so that it cannot be replaced by a link in the meantime. Raises `OSError` if the file cannot be written, if
+    `path` is a link, a pipe, a device or a directory, or if its directory is a link and `linked_folder` is false.
     """
     folder = _open_folder(path.parent, linked_folder)
     scratch = _sibling(path).name
@@ -48,7 +48,7 @@ def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
         _check_replaceable(path, folder)
         os.replace(scratch, path.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
-        with contextlib.suppress(OSError):  # usually because the file was moved
+        with contextlib.suppress(OSError):  # Usually, the temporary file was moved and no longer exists.
             os.unlink(scratch, dir_fd=folder)
         os.close(folder)
 
@@ -56,7 +56,7 @@ def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
 def _open_folder(folder: Path, linked: bool) -> int:
     """Open a directory for use as ``dir_fd``.
 
-    Raises `OSError` if this fails, or if the directory is a link and `linked` is false.
+    Raises `OSError` if the directory cannot be opened, or if it is a link and `linked` is false.
     """
     # O_PATH (Linux) does not require the permission to list the directory.
     flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC | (0 if linked else os.O_NOFOLLOW)
@@ -69,7 +69,7 @@ def _open_folder(folder: Path, linked: bool) -> int:
 
 
 def _check_replaceable(path: Path, folder: int) -> None:
-    """Raise `OSError` if `path`, in the open directory `folder`, exists and is not a regular file."""
+    """Raise `OSError` if `path`, whose directory is open as `folder`, exists and is not a regular file."""
     try:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -85,8 +85,8 @@ def _check_replaceable(path: Path, folder: int) -> None:
 def real_path(path: str | os.PathLike[str]) -> Path:
     """Return an absolute path without links, in which ``~`` is replaced by a home directory.
 
-    Unlike `Path.resolve` and `Path.expanduser`, a loop of links or an unknown user is not an error here. It is reported
-    when the path is opened. Raises `harness.UsageError` for a path with a null character.
+    Unlike `Path.resolve` and `Path.expanduser`, this function does not raise an exception for a loop of links or an
+    unknown user; opening the path does. Raises `harness.UsageError` if the path contains a null character.
     """
     text = os.fspath(path)
     if "\0" in text:
@@ -97,7 +97,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 def make_directory(path: Path) -> None:
     """Create a directory within a run or a results directory, unless it exists.
 
-    Raises `OSError` for a link, or if the directory cannot be created.
+    Raises `OSError` if the path is a link, or if the directory cannot be created.
     """
     path.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():
@@ -105,7 +105,7 @@ def make_directory(path: Path) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file that must not exist yet, such as one in a new directory. Raises `OSError`."""
+    """Write a new file. Raises `OSError` if the file already exists. Raises `OSError`."""
     with path.open("xb") as file:
         file.write(content)
 
@@ -120,10 +120,11 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
-    """Write files into a new directory, move it to `path`, and return the number of files.
+    """Write files into a new directory, move the directory to `path`, and return the number of files.
 
-    An existing directory is replaced if this function created it. Raises `harness.UsageError` if `path` is any other
-    existing file or directory, and `harness.PluginError` if a file name points outside the directory.
+    An existing directory is replaced if it is empty or was created by this function. Raises `harness.UsageError` if
+    `path` is a file, a link or any other directory, and `harness.PluginError` if a file name points outside the
+    directory.
     """
     path = path.absolute()
     if path.is_symlink():
@@ -174,5 +175,5 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """Return an unused hidden path in the same directory. A file created at this path has the default mode."""
+    """Return an unused hidden path in the same directory. A file that is created at the path has the default mode."""
     return path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")

@@ -1,10 +1,9 @@
 """An index of a results directory, which commands use to determine which records they do not need to read.
 
-For each record that was read and validated, the index contains the identity of its file and the values by which runs
-are selected. It is only a cache: records and the values in reports are never read from it. It is a single file in the
-cache directory of the user, so that no one else can provide it, and it is replaced atomically. An index that is
-missing, damaged or written by another version of this package is ignored and replaced. See
-``docs/explanation/reliability.md``.
+For each record that was read and validated, the index contains the identity of the file and the values by which runs
+are selected. The index is only a cache: no value in a report is read from it. The index is a single file, which is
+replaced atomically. It is in the user's cache directory, to which other users cannot write. An index that is missing,
+damaged or written by another version of this package is ignored and replaced. See ``docs/explanation/reliability.md``.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from harness.records.record import RunRecord
 SMALLEST = 1000
 """Minimum number of directories for which an index is used. Reading fewer records takes less than 0.2 s."""
 SETTLED_NS = 2 * 10**9
-"""Minimum age of a file that is indexed, in nanoseconds. A file that is changed twice within the resolution of its
-timestamps could otherwise have the same identity before and after the second change."""
+"""Minimum age of a file in the index, in nanoseconds. A file that is changed twice within the resolution of its
+timestamps can have the same identity before and after the second change."""
 MAX_NAMES = 1000
-"""Maximum number of bytes of the values in one row. Records with longer names are not indexed."""
+"""Maximum number of bytes of the values in one row. Records with longer values are not indexed."""
 KEPT_DAYS = 30
-"""Number of days after which an index that is not used is removed."""
+"""Number of days after which an unused index is removed."""
 _DIGEST_BYTES = 32
 
 
@@ -60,8 +59,8 @@ class Summary(NamedTuple):
 
 
 Identity = tuple[int, int, int, int]
-"""Size, time of the last modification, time of the last change of the inode, and number of the inode of a file. A user
-can set the modification time, but not the time of the last change."""
+"""Size, modification time (mtime), inode change time (ctime) and inode number of a file. A user can set the mtime, but
+not the ctime."""
 
 
 class _Row(Struct, frozen=True, array_like=True):
@@ -92,12 +91,15 @@ def identity_of(state: os.stat_result) -> Identity:
 class Index:
     """The index of a results directory.
 
-    `known` returns an entry, and `add` collects entries that are written by `save`. No method raises an exception if
-    the index cannot be used, since all records are then read.
+    `known` returns an entry, `add` collects entries, and `save` writes them. If the index cannot be used, no method
+    raises an exception, and all records are read.
     """
 
     def __init__(self, results: Path | None, count: int) -> None:
-        """Read the index of the directory `results`, which contains `count` directories; use none if it is None."""
+        """Read the index of the directory `results`, which contains `count` directories.
+
+        If `results` is None, no index is used.
+        """
         self._opened_ns = time.time_ns()
         self._rows: dict[str, tuple[Identity, Summary]] = {}
         self._added: dict[str, tuple[Identity, Summary]] = {}
@@ -106,12 +108,12 @@ class Index:
             self._rows = _read(self._path, (count + SMALLEST) * (MAX_NAMES + 200))
 
     def known(self, name: str, path: str) -> Summary | None:
-        """Return the summary of the record in the directory `name`, or None if the file `path` must be read."""
+        """Return the summary of the record in the directory `name`, or None if no entry is valid for `path`."""
         found = self._rows.get(name)
         if found is None:
             return None
         try:
-            # os.lstat() takes half as long with a string as with a Path.
+            # With a string, `os.lstat` takes half as long as with a Path.
             if identity_of(os.lstat(path)) != found[0]:
                 return None
         except (OSError, ValueError):
@@ -120,7 +122,7 @@ class Index:
         return found[1]
 
     def add(self, summary: Summary, state: os.stat_result) -> None:
-        """Add the summary of a valid record that was read from a file in this state."""
+        """Add the summary of a valid record. `state` is the state of the file before the record was read."""
         if state.st_ctime_ns < self._opened_ns - SETTLED_NS and _is_short(summary):
             self._added[summary.name] = (identity_of(state), summary)
 
@@ -131,7 +133,7 @@ class Index:
         with contextlib.suppress(OSError):
             self._path.parent.parent.mkdir(parents=True, exist_ok=True)
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            make_directory(self._path.parent)  # raises OSError for a link
+            make_directory(self._path.parent)  # Raise OSError if the directory is a link.
             _sweep(self._path.parent)
             with replacing(self._path) as file:
                 payload = _encode(self._added)
@@ -149,7 +151,7 @@ def _location(results: Path) -> Path | None:
 
 
 def _read(path: Path, limit: int) -> dict[str, tuple[Identity, Summary]]:
-    """Return the rows of an index by name, or an empty dictionary if it is missing or cannot be used."""
+    """Return the rows of an index by name, or an empty dictionary if the index is missing or cannot be used."""
     try:
         for place in (path, path.parent):
             if place.lstat().st_uid != os.geteuid():
@@ -164,7 +166,7 @@ def _read(path: Path, limit: int) -> dict[str, tuple[Identity, Summary]]:
             row.name: (row.identity, Summary(row.name, row.run_id, row.started_at, settings[row.setting]))
             for row in content.rows
         }
-        os.utime(path)  # `_sweep` removes indexes that are not used
+        os.utime(path)  # Update the time of use, because `_sweep` removes unused indexes.
     except (OSError, RecordError, ValueError, IndexError):
         return {}
     return rows
@@ -187,7 +189,7 @@ def _digest(payload: bytes | memoryview) -> bytes:
 
 @cache
 def _code() -> bytes:
-    """Return a digest of the code that validates records. If this code changes, all indexes become invalid."""
+    """Return a digest of the code that validates records. If the code changes, all indexes become invalid."""
     digest = hashlib.sha256(msgspec.__version__.encode())
     for file in sorted(Path(__file__).parent.glob("*.py*")):
         digest.update(file.read_bytes())
@@ -204,7 +206,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _is_short(summary: Summary) -> bool:
-    """Return True if the values of a summary fit into a row and are valid text, which some directory names are not."""
+    """Return True if the values of a summary fit into a row and are valid Unicode, unlike some directory names."""
     values = (summary.name, summary.run_id, summary.started_at, *msgspec.structs.astuple(summary.setting))
     try:
         return sum(len(value.encode()) for value in values) <= MAX_NAMES

@@ -1,7 +1,7 @@
 """Validation of the values of a record, beyond their types.
 
-Reports compute with the values of records, which may be damaged or come from untrusted sources. A value that no run can
-have, such as a confusion matrix that is not square, is detected here rather than in a report.
+Reports compute with the values of records, which may be damaged or come from untrusted sources. Values that no run can
+produce, such as a confusion matrix that is not square, are detected when a record is read.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from harness.records import DataInfo, RunRecord, Success
 from harness.records.spec import ENV_NAME
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
-"""Smallest and largest absolute value of a floating-point number other than 0. Squares and ratios of such numbers are
-finite."""
+"""Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
+in this range are finite."""
 MAX_OUTPUTS = 10**6
 """Maximum number of classes or regression targets."""
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why no run can have this record, or an empty string if there is none."""
+    """Return the reason why no run can have produced this record, or an empty string if the record is valid."""
     for number in _numbers(record):
         if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
-        if type(number) is int and abs(number) > MAX_MAGNITUDE:  # it cannot be converted to a float
+        if type(number) is int and abs(number) > MAX_MAGNITUDE:  # The integer cannot be converted to a float.
             return "a number has more than 100 digits"
     if record.spec.env and not ENV_NAME.fullmatch(record.spec.env):
         return f"an environment cannot have the name {record.spec.env[:70]!r}"
+    requested, size = record.batch_size_reduced_from, record.spec.recipe.batch_size
+    if requested is not None and (requested <= size or size not in halved(requested)):
+        return f"the batch size {size} does not follow from {requested} by halving"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:
@@ -37,10 +40,15 @@ def problem(record: RunRecord) -> str:
     return _of_success(record.outcome) if isinstance(record.outcome, Success) else ""
 
 
+def halved(size: int) -> list[int]:
+    """Return the batch sizes that are tried after `size`: half of it, rounded down, and so on, down to 1."""
+    return [size >> power for power in range(1, size.bit_length())]
+
+
 def _numbers(record: RunRecord) -> list[Any]:
     """Return the numbers that reports use in computations. Some elements are None or strings.
 
-    They are listed here because inspecting all values of a record would take half as long as decoding it.
+    Only these numbers are checked, because checking all values would take half as long as decoding the record.
     """
     spec = record.spec
     numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]

@@ -12,13 +12,13 @@ REPLACEMENT = "\ufffd"
 _CLEAN = (
     dict.fromkeys((*_CONTROLS, *map(ord, _BIDI)), REPLACEMENT)
     | {ord("\n"): "\n", ord("\t"): " "}
-    | dict.fromkeys(range(0xD800, 0xE000), REPLACEMENT)  # surrogates, which cannot be encoded
+    | dict.fromkeys(range(0xD800, 0xE000), REPLACEMENT)  # surrogate code points, which cannot be encoded
 )
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *map(ord, _BIDI), 0x2028, 0x2029)}
 
 
 def clean(text: str) -> str:
-    """Return `text` with control characters and direction marks replaced, so that a terminal only shows characters.
+    """Return `text` with control characters and direction marks replaced, so that the text cannot control a terminal.
 
     Line feeds are kept, and tabs are replaced by spaces.
     """
@@ -26,10 +26,10 @@ def clean(text: str) -> str:
 
 
 def escape_json(text: str) -> str:
-    """Replace control characters and direction marks in JSON by escape sequences, which does not change the value."""
+    """Replace control characters and direction marks in JSON with escape sequences, which do not change the value."""
     return text.translate(_ESCAPED)
 
 
 def note(text: str) -> None:
-    """Print a message about the program's work to stderr, on a line that starts with its name."""
+    """Print a message to stderr, on a line that starts with the name of the program."""
     print(clean(f"harness: {text}"), file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     name: str = "standard"
-    """Name of the protocol that the values are based on. Individual values may have been changed."""
+    """Name of the protocol whose values are the defaults. Individual values may differ from the defaults."""
     window_s: float = 0.25
     """Target duration of a timed window, in seconds. The device is synchronized only at window boundaries. For
     inference, windows last at most a quarter of `throughput_budget_s`."""
@@ -25,20 +25,20 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_steady_s: float = field(default=2.5, name="steady_s")
     """Minimum duration of the steady state, in seconds."""
     max_relative_half_width: float = field(default=0.02, name="interval")
-    """Sampling stops when the half-width of the within-run range of the median, which is a measure of
-    spread over windows, is at most this fraction of the median."""
+    """Maximum half-width of the within-run range of the median, as a fraction of the median, at which sampling stops.
+    The range is a measure of the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit for sampling, in seconds. For training, it applies to the windows after the recipe's steps; for
-    inference, to all windows."""
+    """Time limit for sampling, in seconds. The limit applies to all windows of inference, but for training only to the
+    windows after the recipe's steps."""
     latency_batches: int = 662
-    """Number of individually timed batches for latency (a p99 requires 662), unless `latency_budget_s` is exceeded
-    first."""
+    """Number of batches that are timed individually to measure latency (the 99th percentile requires 662). Fewer
+    batches are timed if `latency_budget_s` is exceeded."""
     latency_budget_s: float = 4.0
     """Time limit for the latency measurement, in seconds."""
     target: float | None = None
     """Target for the validation score, used to measure time-to-target.
 
-    If None, the dataset's target is used, if any.
+    If None, the dataset's target is used if the dataset specifies one.
     """
 
     def __post_init__(self) -> None:

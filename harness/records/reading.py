@@ -1,7 +1,7 @@
 """Reading of files that may come from untrusted sources, such as an archive with another person's results.
 
-Only regular files are opened, links are not followed, and the size is limited, so that a link cannot make a report
-publish another file, and a named pipe, a device or a huge file cannot stop a command.
+Links are not followed, because a report could otherwise publish the content of another file. Only regular files of
+limited size are opened, so that a named pipe, a device or a huge file cannot block a command.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 def open_stored(path: Path, limit: int) -> io.BufferedReader:
     """Open a file in the directory of a run, or in another directory within a results directory.
 
-    Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` for a link, for a file that
-    is not a regular file or has more than `limit` bytes, and for a file that cannot be opened; if the file or directory
-    does not exist, its cause is a FileNotFoundError or a NotADirectoryError.
+    Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` if the path is a link, or if
+    the file is not a regular file, has more than `limit` bytes or cannot be opened. If the file or directory does not
+    exist, the ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
     """
     try:
         folder = os.open(path.parent, _NO_LINK | os.O_DIRECTORY)
@@ -49,15 +49,15 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
                     f"with the {kind} to which it points"
                 ) from None
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error
-    except ValueError as error:  # a null character
+    except ValueError as error:  # raised if the path contains a null character
         raise RecordError(f"{str(path)!r}: cannot be read: {error}") from None
     return _checked(file, path, limit)
 
 
 def open_named(path: Path, limit: int) -> io.BufferedReader:
-    """Open a file that the user named, which may be a link.
+    """Open a file that the user named. The file may be a link.
 
-    Raises `harness.RecordError` for a file that is not a regular file, has more than `limit` bytes or cannot be opened.
+    Raises `harness.RecordError` if the file is not a regular file, has more than `limit` bytes or cannot be opened.
     """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -74,7 +74,7 @@ def read_stored(path: Path, limit: int) -> bytes:
 
 
 def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """Return the content of a file in a results directory, and its state before it was read; see `open_stored`."""
+    """Return the content of a file in a results directory, and its `stat` before reading; see `open_stored`."""
     file = open_stored(path, limit)
     state = os.fstat(file.fileno())
     return _read(file, path, limit), state
@@ -86,15 +86,15 @@ def read_named(path: Path, limit: int) -> bytes:
 
 
 def load_named(path: Path, kind: type[T]) -> T:
-    """Return the value in a JSON file that the user named, or in the cache. Raises `harness.RecordError`.
+    """Return the value in a JSON file that the user named, or in a file of the cache.
 
-    A damaged cache may contain anything, such as a pipe or text that is not UTF-8.
+    Raises `harness.RecordError` if the file cannot be read or does not contain a value of the type `kind`.
     """
     return decode(read_named(path, MAX_JSON_BYTES), kind, path)
 
 
 def decode(data: bytes, kind: type[T], path: Path) -> T:
-    """Decode JSON. Raises `harness.RecordError`, which names `path`, if the value is not of the type."""
+    """Decode JSON. Raises a `harness.RecordError` that names `path` if the data is not a value of the type `kind`."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError) as error:
@@ -130,10 +130,11 @@ def _checked(file: int, path: Path, limit: int) -> io.BufferedReader:
 def _read(file: io.BufferedReader, path: Path, limit: int) -> bytes:
     try:
         with file:
-            # Allocating a buffer of `limit` bytes would take longer than reading a record.
+            # Read only as many bytes as the file has, because allocating a buffer of `limit` bytes would take longer
+            # than reading a record.
             size = os.fstat(file.fileno()).st_size
             data = file.read(size + 1)
-            if len(data) > size:  # the file has grown
+            if len(data) > size:  # The file has grown since its size was determined.
                 data += file.read(limit + 1 - len(data))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {_reason(error)}") from error

@@ -22,7 +22,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve, or None if no example in the split, or every example, belongs to the class.
+    """One-vs-rest area under the ROC curve, or None if no examples, or all examples, of the split belong to the class.
     """
     support: int
     """Number of test examples in the class."""
@@ -35,11 +35,11 @@ class TargetScore(Struct, frozen=True, kw_only=True):
     unit: str
     """Unit of the target, or an empty string if it is unknown."""
     scores: dict[str, float | None]
-    """Values of the built-in metrics of the task on this target alone."""
+    """Values of the task's built-in metrics, computed for this target only."""
 
 
 class SliceScore(Struct, frozen=True, kw_only=True):
-    """The primary metric on the test examples that share one value of a group."""
+    """The primary metric on a slice of the test split: the examples that share one value of a group."""
 
     group: str
     """Name of the group, such as ``speaker`` or ``tokens``."""
@@ -52,15 +52,15 @@ class SliceScore(Struct, frozen=True, kw_only=True):
 
 
 class MetricInfo(Struct, frozen=True, kw_only=True):
-    """Meaning of a score, as declared by the plugin that provides the metric.
+    """Properties of a metric, as declared by the plugin that provides the metric.
 
-    It is stored with the scores, so that a record can be interpreted on a machine without the plugin.
+    The properties are stored with the scores, so that a record can be interpreted on a machine without the plugin.
     """
 
     higher_is_better: bool
     title: str = ""
-    """Title of the metric's column in tables. In older records, which have no `summary`, it is a one-line description
-    of the metric."""
+    """Title of the metric's column in tables. In older records, which have no `summary`, the title is a one-line
+    description of the metric."""
     unit: str = ""
     """Unit of the scores, or an empty string for fractions."""
     bounds: tuple[float | None, float | None] = (None, None)
@@ -68,7 +68,7 @@ class MetricInfo(Struct, frozen=True, kw_only=True):
     summary: str = ""
     """One-line description of the metric."""
     in_tables: bool = False
-    """True if comparison tables have a column for the metric even if it is not the primary metric."""
+    """True if comparison tables have a column for the metric even if the metric is not the primary metric."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -87,7 +87,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     per_target: list[TargetScore] = []
-    """Scores for each target of a regression with several targets. The scores in `test` are averages over them."""
+    """Scores for each target of a regression with several targets. The scores in `test` are averages over the
+    targets."""
     slices: list[SliceScore] = []
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
@@ -98,28 +99,32 @@ class Scores(Struct, frozen=True, kw_only=True):
     """Method of `intervals`. Records without this field have percentile bootstrap intervals, which often contain the
     true score less often than 95% of the time; see ``docs/explanation/statistics.md``."""
     metrics: dict[str, MetricInfo] = {}
-    """Meaning of each score, by metric, or an empty dictionary in older records."""
+    """Properties of each metric, by name, or an empty dictionary in older records."""
 
 
 class Steady(Struct, frozen=True, kw_only=True):
-    """The steady state of a series of timed windows. The throughput is the median over these windows."""
+    """The steady state of a series of timed windows.
+
+    The throughput is the median over the windows in the steady state.
+    """
 
     windows: int
     """Number of windows in the steady state."""
     seconds: float
-    """Total duration of these windows, in seconds."""
+    """Total duration of the windows in the steady state, in seconds."""
     warmup_windows: int
-    """Number of windows before the steady state, which are discarded. The first step is not included in this number."""
+    """Number of windows that are discarded before the steady state, excluding the first step."""
     low: float | None
     """Lower end of the within-run range of the median, in samples per second, or None if there are fewer than six
     windows. The ends are order statistics of the windows. If the windows were independent, the range would be a 95%
     confidence interval, but consecutive windows are usually similar.
     """
     high: float | None
-    """Upper end of the same range, in samples per second."""
+    """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six
+    windows."""
     ended: Literal["target", "budget"]
-    """``target`` if the precision required by the protocol was reached, ``budget`` if the time limit was reached
-    first."""
+    """``target`` if the measurement ended because the precision required by the protocol was reached, ``budget`` if it
+    ended because of the time limit."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
@@ -136,8 +141,8 @@ class Speed(Struct, frozen=True, kw_only=True):
     inference: Steady
     """Steady state of inference."""
     train_flops_per_s: float | None = None
-    """Three times the FLOPs of the forward pass for one sample, multiplied by `train_samples_per_s`. The backward pass
-    is counted as two forward passes. None if `by_steps` is False."""
+    """FLOPs of training per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward
+    pass for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
     by_steps: bool | None = None
     """True if each training step processed one batch; False if each step fitted the model from scratch to the whole
     training split, so that the training throughput cannot be compared with that of models trained in steps. None in
@@ -148,7 +153,7 @@ FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
 
 
 class Flag(Struct, frozen=True, kw_only=True):
-    """A reason to doubt a measured throughput."""
+    """A reason why a measured throughput may be inaccurate."""
 
     metric: Literal["train_throughput", "inference_throughput"]
     kind: FlagKind
@@ -172,7 +177,7 @@ class Latency(Struct, frozen=True, kw_only=True):
 
 
 class DeviceMemory(Struct, frozen=True, kw_only=True):
-    """Peak memory of the accelerator; a value is None if the framework or driver does not report it."""
+    """Peak memory of the accelerator. A value is None if the framework or the driver does not report it."""
 
     allocator_peak_bytes: int | None
     """Peak of the memory allocated by the framework."""
@@ -190,17 +195,17 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
-    """Counter that the host values were read from, such as ``VmHWM, reset at each phase``."""
+    """Name of the counter from which host memory was read, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Summed peak memory of the worker and all processes that it started, in the phase with the largest sum, or None if
-    the worker started no processes or if this was not measured.
+    """Sum of the peak memory of the worker and of the processes that the worker started, in the phase with the largest
+    sum, or None if the worker started no processes or if the memory of processes was not measured.
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
-    """Energy and mean power over the windows of the steady state. A value is None if no counter is available."""
+    """Energy and mean power over the windows of the steady state. Values are None if no energy counter is available."""
 
     train_j_per_sample: float | None
     """Energy of training, in joules per sample."""
@@ -213,46 +218,52 @@ class EnergyUse(Struct, frozen=True, kw_only=True):
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """Energy consumed by entire processor packages and the entire GPU, including by other processes that use them."""
+    """Energy consumed by the processor packages and the GPU, including the energy consumed by other processes."""
 
     cpu: EnergyUse | None = None
-    """Energy of the processor packages, or None if it was not measured."""
+    """Energy of the processor packages, or None if the energy was not measured."""
     cpu_source: str = ""
-    """Name of the counter, such as ``RAPL: package-0, dram``, or the reason why there is no value."""
+    """Name of the processor counter, such as ``RAPL: package-0, dram``, or the reason why the energy was not
+    measured."""
     gpu: EnergyUse | None = None
-    """Energy of the GPU, or None if it was not measured."""
+    """Energy of the GPU, or None if the energy was not measured."""
     gpu_source: str = ""
-    """Name of the GPU counter, or the reason why there is no value."""
+    """Name of the GPU counter, or the reason why the energy was not measured."""
 
 
 class TimeToTarget(Struct, frozen=True, kw_only=True):
-    """The first epoch whose validation score reached the target. The whole curve is in `Success.curves`."""
+    """The first epoch whose validation score reached the target.
+
+    `Success.curves` contains the validation scores of all epochs.
+    """
 
     metric: str
     """Name of the validation metric."""
     target: float
     """Target for the score."""
     train_s: float | None
-    """Training time up to the end of that epoch in seconds, excluding validation, or None if the target was never
+    """Training time until the target was reached in seconds, excluding validation, or None if the target was never
     reached.
     """
     epoch: int | None
-    """Number of that epoch, starting at 1, or None if the target was never reached."""
+    """Number of the first epoch whose validation score reached the target, starting at 1, or None if the target was
+    never reached."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
     """Measurements for ``harness audit``, which checks that the results of a run are consistent."""
 
     timed_examples: int
-    """Number of examples whose predictions were kept while latency was timed."""
+    """Number of examples whose predictions were stored while latency was measured."""
     timed_error: float
-    """Norm-wise relative difference between these predictions and the scored predictions."""
+    """Norm-wise relative difference between the predictions stored while latency was measured and the scored
+    predictions."""
     evaluated_weights_digest: str
     """SHA-256 of the weights, computed after the predictions for the test split."""
     clock_s: float
-    """Time from the first phase to the last in seconds, measured with the clock that is used to time steps."""
+    """Time from the first phase to the last phase in seconds, measured with the clock of the step timer."""
     wall_s: float
-    """The same time measured with the system's wall clock."""
+    """Time from the first phase to the last phase in seconds, measured with the system's wall clock."""
     arrays_digest: str = ""
     """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``, or an empty string in older
     records.
@@ -336,7 +347,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     load_1min: float | None
     """One-minute load average at the start of the run."""
     cpu_quota: float | None = None
-    """CPU quota of the process's control groups, in cores, or None if there is none, and in older records."""
+    """CPU quota of the process's control groups, in cores, or None if there is no quota and in older records."""
     git_commit: str | None = None
     """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified, or None for an installed
     package.
@@ -360,13 +371,14 @@ class Provenance(Struct, frozen=True, kw_only=True):
     data: DataInfo | None = None
     """Description of the prepared data, or None if the run failed before the data was prepared."""
     device_name: str | None = None
-    """Description of the device, such as the name of the GPU model, or None if the run failed before it was chosen."""
+    """Description of the device, such as the name of the GPU model, or None if the run failed before the device was
+    chosen."""
     notes: dict[str, str] = {}
     """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
-    """Peak compute and memory bandwidth of a device, measured with one backend."""
+    """Peak compute rate and peak memory bandwidth of a device, measured with one backend."""
 
     backend: str
     device: str
@@ -385,7 +397,7 @@ class Roofline(Struct, frozen=True, kw_only=True):
 
 
 class ParityMark(Struct, frozen=True, kw_only=True):
-    """Result of the parity check before a run.
+    """Result of the parity check that was requested with a run.
 
     The full verdict is stored in the ``parity/`` subdirectory of the results directory.
     """
@@ -399,9 +411,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     verdict: str
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
-    """Reason why the check covered only a part of the computation, or an empty string if it covered all of it.
-
-    The default applies to records that were written before the check compared training steps and dropout.
+    """Reason why the check covered only a part of the computation, or an empty string if the check was complete. The
+    default value is used for older records, whose checks did not compare training steps and dropout.
     """
 
     @property
@@ -413,7 +424,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
-    """The record of one run. Raw samples and the log are stored next to it."""
+    """The record of one run. Raw samples and the log are stored in the same directory as the record."""
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -424,9 +435,12 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Key of the specification as it was requested, before the worker resolved the device, or an empty string in older
     records.
     """
+    batch_size_reduced_from: int | None = None
+    """Batch size that was requested, if the run was repeated with a smaller one because it was out of memory, or None.
+    `spec` contains the batch size of the run, and `request_key` belongs to the requested one."""
     repeat: int
-    """Number of this repeat: 1 for the first run with this specification in the results directory, 2 for the second,
-    and so on."""
+    """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
+    on."""
     started_at: str
     """UTC time in ISO 8601 format."""
     wall_s: float
@@ -439,4 +453,5 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     parity: list[ParityMark] = []
     """Results of the checks requested with ``harness run --parity``, or an empty list if no check was requested."""
     roofline: Roofline | None = field(default=None, name="peak")
-    """Roofline of the device, or None if it had not been measured with ``harness doctor --roofline`` before the run."""
+    """Roofline of the device, or None if the device was not measured with ``harness doctor --roofline`` before the
+    run."""

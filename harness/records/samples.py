@@ -35,7 +35,8 @@ _KINDS = {
     "inference_window_s": ("f", 1),
     "latencies_s": ("f", 1),
 }
-"""Name of an array -> kinds of its dtype (``numpy.dtype.kind``) and number of dimensions."""
+"""Mapping from the name of an array to the allowed kinds of its dtype (``numpy.dtype.kind``) and its number of
+dimensions."""
 _PAIRS = (
     ("train_window_steps", "train_window_s"),
     ("sampling_window_steps", "sampling_window_s"),
@@ -49,7 +50,7 @@ _PAIRS = (
 def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
     """Return the raw samples of a run by name, or an empty dictionary if they were not saved.
 
-    Raises `harness.RecordError`, which names the file, if they cannot be read or do not fit the record.
+    Raises a `harness.RecordError` that names the file if the raw samples cannot be read or do not match the record.
     """
     path = run.path / ARRAYS
     if not is_stored(path):
@@ -64,7 +65,7 @@ def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
 def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
     """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be used.
 
-    In the latter case, a warning that names the file is printed to stderr, once for each file.
+    If the raw samples cannot be used, a warning that names the file is printed to stderr, once for each file.
     """
     try:
         return stored(run)
@@ -75,12 +76,12 @@ def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
 
 @lru_cache(maxsize=4096)
 def _warn(problem: str) -> None:
-    """Print a warning. Results are cached, so that each warning is printed once."""
+    """Print a warning. The function is cached, so that each warning is printed only once."""
     note(f"{problem}; the raw samples of this run are ignored")
 
 
 def _problem(record: RunRecord, arrays: Arrays) -> str:
-    """Return the reason why the arrays do not fit the record, or an empty string if they do."""
+    """Return the reason why the arrays do not match the record, or an empty string if they match."""
     if not isinstance(record.outcome, Success):
         return ""
     for name, (kinds, dimensions) in _KINDS.items():
@@ -89,7 +90,7 @@ def _problem(record: RunRecord, arrays: Arrays) -> str:
     for one, other in _PAIRS:
         if (one in arrays) != (other in arrays):
             missing, present = sorted((one, other), key=lambda name: name in arrays)
-            return f"it contains {present}, but not {missing}"
+            return f"the file contains {present}, but not {missing}"
         if one in arrays and arrays[one].shape[:1] != arrays[other].shape[:1]:
             return f"{one} is {_shown(arrays[one])}, but {other} is {_shown(arrays[other])}"
     if "inference_window_s" in arrays and record.outcome.latency.batch_size < 1:
@@ -146,10 +147,10 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
     if "train_window_s" not in arrays or outcome.speed.train is None:
         return None
     steps, seconds = arrays["train_window_steps"][1:], arrays["train_window_s"][1:]
-    if "sampling_window_s" in arrays:  # absent in records of schema version 1
+    if "sampling_window_s" in arrays:  # missing in records with schema version 1
         steps = np.concatenate([steps, arrays["sampling_window_steps"]])
         seconds = np.concatenate([seconds, arrays["sampling_window_s"]])
-    if "train_batch_size" in arrays:  # absent in older records, in which all backends train by steps
+    if "train_batch_size" in arrays:  # missing in older records, in which all backends train in steps
         size = int(arrays["train_batch_size"])
     else:
         size = min(record.spec.recipe.batch_size, outcome.examples["train"])

@@ -19,7 +19,7 @@ from pathlib import Path
 PREFIX = ".partial-"
 RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 2**10
-"""Size in bytes of a file that is deleted to make space for the record if the disk is full."""
+"""Size of the reserve file, in bytes. If the disk is full, this file is deleted to make space for the record."""
 RESCUED = "harness-rescued-"
 """Prefix of the names of directories with runs that could not be saved in the results directory."""
 
@@ -43,7 +43,8 @@ def scratch(results: Path) -> Iterator[Path]:
 
 def places() -> list[Path]:
     """Return the directories for files that cannot be saved in the results directory."""
-    # tempfile.gettempdir() depends on which directories are full at the time of the call.
+    # `tempfile.gettempdir` is not used, because its result depends on which directories are full at the time of the
+    # call.
     found = [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp"), Path("/var/tmp")]
     with contextlib.suppress(RuntimeError):
         found.append(Path.home())
@@ -51,12 +52,14 @@ def places() -> list[Path]:
 
 
 def spares(scratch: Path) -> list[Path]:
-    """Return the directories for files that a run's process cannot save in `scratch`."""
+    """Return the spare directories, in which a run's process saves files that cannot be saved in `scratch`."""
     return [place / f"harness-spare{scratch.name}" for place in places()]
 
 
 def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
-    """Call ``write(directory / name)``. If it fails, write to a spare directory. Raises the first OSError.
+    """Call ``write(directory / name)``.
+
+    If the call raises an OSError, repeat it with a spare directory. If all calls fail, raise the first OSError.
 
     A directory that was removed is created again.
     """
@@ -85,9 +88,9 @@ def collect(scratch: Path) -> None:
 
 
 def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
-    """Save a run in a new directory elsewhere: the record, and the files that can be copied.
+    """Save the record of a run, and the files that can be copied, in a new directory outside of the results directory.
 
-    Returns the new results directory, which contains the run as `name`, or None if no place can be written.
+    Return the new results directory, which contains the run as `name`, or None if no directory is writable.
     """
     for place in places():
         made = None
@@ -134,7 +137,7 @@ def in_use(results: Path) -> int:
 
 
 def _remove_unlocked(path: Path) -> None:
-    with contextlib.suppress(OSError):  # BlockingIOError if the owner is still running
+    with contextlib.suppress(OSError):  # flock raises BlockingIOError if the owner is still running.
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,19 +148,19 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _create(results: Path) -> tuple[Path, int]:
-    """Create a directory and lock it. Return its path and the descriptor that holds the lock."""
+    """Create and lock a directory. Return the path and the descriptor that holds the lock."""
     while True:
         path = Path(tempfile.mkdtemp(dir=results, prefix=PREFIX))
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # removed by another process before it was locked
+        except FileNotFoundError:  # raised if another process removed the directory before it was locked
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # as above
             os.close(lock)
             continue
-        except OSError:  # This file system does not support locks, so `sweep` does not remove the directory.
+        except OSError:  # If the file system does not support locks, `sweep` does not remove the directory.
             return path, lock
         if path.exists():
             return path, lock
@@ -165,7 +168,10 @@ def _create(results: Path) -> tuple[Path, int]:
 
 
 def _reserve(path: Path) -> None:
-    """Create the file of `RESERVE_BYTES` bytes. Raises OSError only if the disk is full."""
+    """Create the reserve file of `RESERVE_BYTES` bytes.
+
+    Raises OSError if the disk is full; other errors are ignored.
+    """
     try:
         with path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
@@ -179,7 +185,10 @@ def _reserve(path: Path) -> None:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Return the regular files in a directory, except the reserve and links; an empty list if it cannot be read."""
+    """Return the regular files in a directory, except the reserve file.
+
+    Return an empty list if the directory cannot be read.
+    """
     try:
         return [
             file for file in directory.iterdir() if file.is_file() and not file.is_symlink() and file.name != RESERVE
@@ -189,7 +198,7 @@ def _files(directory: Path) -> list[Path]:
 
 
 def _spared(scratch: Path) -> list[Path]:
-    """Return the files in the spare directories."""
+    """Return the regular files in the spare directories of `scratch`."""
     found = []
     for directory in spares(scratch):
         with contextlib.suppress(OSError):
@@ -199,7 +208,7 @@ def _spared(scratch: Path) -> list[Path]:
 
 
 def _check_owner(directory: Path) -> None:
-    """Raise PermissionError for a directory that someone else has created in a place for temporary files."""
+    """Raise PermissionError if another user has created the directory in a directory for temporary files."""
     if directory.lstat().st_uid != os.geteuid() or directory.is_symlink():
         raise PermissionError(errno.EPERM, "this directory belongs to another user, or is a link", str(directory))
 

@@ -26,7 +26,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training settings, which have the same meaning for every backend.
+    """Training settings. Their meaning does not depend on the backend.
 
     The optimizers are defined as follows, where p is a parameter, g its gradient, a the scheduled learning rate, w the
     weight decay and t the number of the step, starting at 1:
@@ -60,13 +60,13 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epsilon: float = 1e-8
     """Constant added to the denominator of the step in ``rmsprop``, ``adam`` and ``adamw``."""
     weight_decay: float = 0.0
-    """Weight decay, coupled (added to the gradient) except in ``adamw``."""
+    """Weight decay, which is added to the gradient except in ``adamw``, where it is decoupled."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
     warmup_fraction: float = 0.0
     """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None
-    """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to it. None for no
+    """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to this norm. None for no
     clipping."""
     label_smoothing: float = 0.0
     """Probability mass that the target distribution spreads evenly over all classes (Szegedy et al. 2016)."""
@@ -110,7 +110,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data that were found before the run started, which are also in `DataInfo.warnings`."""
+    """Warnings about the data from before the start of the run, which `DataInfo.warnings` also contains."""
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -129,7 +129,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     The available devices are known only to a process that imports the framework, so the worker resolves the requested
-    device (`harness.execute.preparation.choose_device`). The specification in a record, and thus its key, contains the
+    device (`harness.execute.preparation.choose_device`). In a record, the specification and its key contain the
     resolved device.
     """
     precision: Precision = "fp32"
@@ -162,15 +162,18 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The path of a checkpoint is omitted. For runs without a checkpoint or a named environment, these fields are
-        omitted, so that the keys of older runs remain unchanged. A user-provided data file is identified by the digest
-        of its content, which is one of the dataset options, and not by its name or path.
+        The path of a checkpoint is omitted. If there is no checkpoint or no named environment, the field is omitted, so
+        that the keys of older runs remain valid. User data are identified by the dataset option with the digest of
+        their content, not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
     @property
     def group_key(self) -> str:
-        """Key without the seed and the published split. Runs that are summarized in one table row share this key."""
+        """Key without the seed and the published split.
+
+        Runs that are aggregated in one row of the comparison table share this key.
+        """
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         return msgspec.structs.replace(self, seed=0, dataset_options=options).key
 
@@ -188,7 +191,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def key_of(values: dict[str, Any]) -> str:
-    """Return the key of a specification, which is given as plain JSON values; see `RunSpec.key`."""
+    """Return the key of a specification in the form of plain JSON values; see `RunSpec.key`."""
     values = dict(values)
     if values.pop("source", None) is not None:
         values["dataset"] = ""
@@ -206,10 +209,10 @@ class PluginRef(Struct, frozen=True, kw_only=True):
 
     name: str
     value: str
-    """Value of the entry point, ``module`` or ``module:attribute``; for a plugin in a single file, the absolute
-    path."""
+    """Value of the entry point (``module`` or ``module:attribute``), or the absolute path of a plugin in a single
+    file."""
     distribution: str
-    """Distribution that provides the plugin; ``file`` or ``module`` if the plugin is not installed."""
+    """Distribution that provides the plugin, or ``file`` or ``module`` if the plugin is not installed."""
     version: str
     code_digest: str = ""
     """SHA-256 (hex) of the plugin's Python files at the time of the run, or an empty string in older records."""
@@ -225,17 +228,18 @@ class InputSpec(Struct, frozen=True, kw_only=True):
 
 
 class SplitInfo(Struct, frozen=True, kw_only=True):
-    """Facts about one split of the prepared data."""
+    """Statistics of one split of the prepared data."""
 
     examples: int
     """Number of examples."""
     classes: tuple[int, ...] = ()
-    """Number of examples of each class, in the order of `DataInfo.label_names`; for token classification, number of
-    positions. Empty for regression."""
+    """Number of examples (for token classification, number of positions) of each class, in the order of
+    `DataInfo.label_names`. Empty for regression."""
     repeated: int = 0
     """Number of examples whose prepared inputs are equal to those of an earlier example of the split."""
     shared: int = 0
-    """Number of examples whose prepared inputs also occur in the training split. It is 0 for the training split."""
+    """Number of examples whose prepared inputs also occur in the training split. This number is 0 for the training
+    split."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
@@ -259,9 +263,9 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data from the dataset, the task and the core's own checks."""
+    """Warnings about the data from the dataset, the task and the core."""
     splits: dict[str, SplitInfo] = {}
-    """Facts about the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
+    """Statistics of the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
     older records.
     """
 
@@ -269,8 +273,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     def units(self) -> tuple[str, ...]:
         """Unit of each regression target, or an empty tuple for other objectives.
 
-        The unit is an empty string if it is unknown. The entry ``target_unit`` of `details` contains the unit that all
-        targets share, or one unit per target, separated by commas.
+        An unknown unit is an empty string. The entry ``target_unit`` of `details` contains the unit that all targets
+        share, or one unit per target, separated by commas.
         """
         if self.objective != "regression":
             return ()

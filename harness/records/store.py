@@ -1,8 +1,8 @@
 """Storage of records on disk, with one directory per run.
 
 A directory contains ``record.json``, ``arrays.npz``, ``log.txt`` and, if requested, ``weights.safetensors`` and
-``audit.json``. It is written under a hidden name and renamed when it is complete, so that readers never see incomplete
-runs.
+``audit.json``. New directories are written under a hidden name and renamed when they are complete, so that readers
+never see incomplete runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Migrate a version 1 record, which has a fixed number of warm-up windows and a fixed duration of inference."""
+    """Migrate a record with schema version 1, in which the number of warm-up windows is fixed."""
     protocol = record["spec"]["protocol"]
     warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
     protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}
@@ -54,7 +54,7 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
                 "ended": "budget",
             }
         speed["train"] = speed["train"] or None
-        # Without a steady state, the median has no interval, so the throughputs are flagged like those of new runs.
+        # Flag the throughputs, because the median has no interval if no steady state was detected.
         outcome["flags"] = [
             {"metric": f"{part}_throughput", "kind": "wide", "detail": _NO_STEADY_STATE}
             for part in counts
@@ -82,9 +82,10 @@ class Loaded:
 
     runs: list[StoredRun]
     problems: list[str]
-    """One message for each unreadable record or copy in the directory, whether it would be selected or not."""
+    """One message for each unreadable record and each copy of a run in the directory, including those that the
+    selection would exclude."""
     summaries: list[Summary] = field(default_factory=list, compare=False)
-    """Summaries of all readable runs, selected or not, in the same order."""
+    """Summaries of all readable runs, including those that are not selected, ordered by start time."""
 
 
 MAX_LISTED = 10
@@ -101,12 +102,15 @@ class _Version(msgspec.Struct):
 
 
 def read_record(path: Path) -> RunRecord:
-    """Read a ``record.json`` file. Raises `harness.RecordError` if it cannot be read; see `open_stored`."""
+    """Read a ``record.json`` file. Raises `harness.RecordError` if the record cannot be read; see `open_stored`."""
     return decode_record(read_stored(path, MAX_JSON_BYTES), path)
 
 
 def decode_record(data: bytes, path: Path) -> RunRecord:
-    """Decode a JSON record with this or an older schema version. Raises `harness.RecordError`, which names `path`."""
+    """Decode a JSON record with the current or an older schema version.
+
+    Raises a `harness.RecordError` that names `path` if the record is not valid.
+    """
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
@@ -129,12 +133,12 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
         RecursionError,
         LookupError,
         TypeError,
-    ) as error:  # migrating a damaged record raises the last two
+    ) as error:  # Migrating a damaged record can raise LookupError or TypeError.
         raise RecordError(f"{path}: not a valid record: {error}") from None
 
 
 def _plausible(record: RunRecord) -> RunRecord:
-    """Return the record if a run can have its values. Raises ValueError otherwise."""
+    """Return the record unchanged. Raises ValueError if no run can have produced the values of the record."""
     reason = problem(record)
     if reason:
         raise ValueError(reason)
@@ -144,7 +148,7 @@ def _plausible(record: RunRecord) -> RunRecord:
 def write_json(path: Path, value: object, *, linked_folder: bool = False) -> None:
     """Atomically write a value as indented JSON; see `harness.records.files.replacing`.
 
-    Raises `harness.RecordError`, which names the file.
+    Raises a `harness.RecordError` that names the file if the file cannot be written.
     """
     try:
         with replacing(path, linked_folder=linked_folder) as file:
@@ -175,7 +179,7 @@ class Store:
     def prepare(self) -> None:
         """Create the directory, and remove incomplete runs of plans that were killed.
 
-        Raises `harness.RecordError` if it cannot be created or is not writable.
+        Raises `harness.RecordError` if the directory cannot be created or is not writable.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -191,8 +195,8 @@ class Store:
     def scratch(self) -> Iterator[Path]:
         """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it.
 
-        A results directory that was removed is created again. Raises `harness.RecordError` if this is not possible, or
-        if the disk has no space for a record.
+        A results directory that was removed is created again. Raises `harness.RecordError` if the directory cannot be
+        created, or if the disk has no space for a record.
         """
         with ExitStack() as stack:
             try:
@@ -205,7 +209,7 @@ class Store:
         """Assign the repeat number and run ID, write the record, and rename the directory.
 
         A results directory that was removed while the run was in progress is created again. If the record cannot be
-        written, the run is saved elsewhere, and the `harness.RecordError` that is raised names this place.
+        written, the run is saved in another directory, and a `harness.RecordError` that names this directory is raised.
         """
         try:
             return self._commit(scratch, record)
@@ -228,12 +232,12 @@ class Store:
         spec, key, repeat = record.spec, record.spec.key, 1
         while True:
             final = self.path / run_id(spec, key, repeat)
-            if not is_stored(final):  # a dangling link counts
+            if not is_stored(final):  # A dangling link also counts as existing.
                 named = _named(record, final.name, repeat)
                 try:
                     write_json(scratch / RECORD, named)
                 except RecordError:
-                    (scratch / scratches.RESERVE).unlink(missing_ok=True)  # makes space if the disk is full
+                    (scratch / scratches.RESERVE).unlink(missing_ok=True)  # Make space if the disk is full.
                     write_json(scratch / RECORD, named)
                 try:
                     (scratch / scratches.RESERVE).unlink(missing_ok=True)
@@ -241,7 +245,7 @@ class Store:
                 except FileExistsError:
                     pass
                 except OSError as error:
-                    if not is_stored(final):  # otherwise, another process took this number; try the next one
+                    if not is_stored(final):  # If another process has taken this repeat number, try the next number.
                         raise RecordError(f"{final}: cannot be written: {error.strerror}") from None
                 else:
                     return StoredRun(final, named)
@@ -250,9 +254,9 @@ class Store:
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
         """Return each readable run once. If `wanted` is given, only runs for which it returns True are returned.
 
-        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception. The
-        records of the other runs are not read if the index contains them (see `harness.records.index`) and their files
-        are unchanged.
+        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception. A record
+        for which `wanted` returns False is not read if the index has a valid entry for it (see
+        `harness.records.index`).
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
@@ -275,7 +279,7 @@ class Store:
                     data, state = read_stored_state(path / RECORD, MAX_JSON_BYTES)
                     run = StoredRun(path, decode_record(data, path / RECORD))
                 except RecordError as error:
-                    # A symbolic link whose target is missing must be reported, unlike a missing record.
+                    # A missing record is ignored, but a symbolic link whose target is missing is reported.
                     if not isinstance(error.__cause__, _NO_RECORD) or (path / RECORD).is_symlink():
                         problems.append(str(error))
                     continue
@@ -345,7 +349,7 @@ class Store:
 
 
 def _distinguished(paths: Mapping[str, Path]) -> list[str]:
-    """Return a line for each run, with its id and the settings in which these runs differ."""
+    """Return a line for each run, with the run's id and the settings that differ between the runs."""
     found: dict[str, dict[str, str]] = {}
     for name, path in paths.items():
         try:
@@ -374,7 +378,7 @@ def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:
 def no_collection() -> Iterator[None]:
     """Disable garbage collection while records are read.
 
-    Records contain no reference cycles, and collection would take about half of the time.
+    Records contain no reference cycles, and garbage collection would take about half of the time for reading.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -386,14 +390,14 @@ def no_collection() -> Iterator[None]:
 
 
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
-    """Return True if an entry may be a run. This includes links that lead to a record, so that they are reported."""
+    """Return True if an entry may be a run. Links that point to a record are included, so that they can be reported."""
     return entry.is_dir() and (not entry.is_symlink() or Path(entry.path, RECORD).exists())
 
 
 def _may_hold_record(path: Path) -> bool:
     """Return whether a directory may contain a record.
 
-    If this cannot be determined, return True, so that reading the record raises an exception with the reason.
+    If the directory cannot be read, return True, so that reading the record raises an exception with the reason.
     """
     try:
         (path / RECORD).stat()

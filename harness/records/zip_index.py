@@ -11,15 +11,15 @@ _CHUNK = 2**20
 
 
 def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
-    """Return the reason why the list of members must not be read, or "" if it may be read.
+    """Return the reason why the list of members exceeds the limits, or "" if the list can be read.
 
-    A reason is a phrase such as "it has more than 10 members". The members are counted, because the number that an
-    archive declares may be wrong. `zipfile` needs about 500 bytes of memory for each member, even if the member has no
-    name and no content.
+    A reason is a phrase such as "it has more than 10 members". The members are counted, because the declared number of
+    members may be wrong. `zipfile` needs about 500 bytes of memory for each member, even if the member has no name and
+    no content.
     """
     size = index_bytes(file)
     if size > max_bytes:
-        return f"its list of members has more than {max_bytes} bytes"
+        return f"the list of members has more than {max_bytes} bytes"
     end = file.seek(0, 2)
     file.seek(max(0, end - size - _END_BYTES))
     count, before = 0, b""

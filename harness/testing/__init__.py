@@ -1,9 +1,9 @@
 """Conformance tests for use in a plugin's test suite.
 
-Each ``...Suite`` is a pytest test class. Subclass it in a test module and set `name` to the name of an object that the
-plugin provides. The subclass has one test for each rule that ``harness plugin check`` checks. The checks run in child
-processes, so that the pytest process does not import a framework; only `SessionSuite` opens its sessions in the pytest
-process. The functions in this package test individual properties.
+Each ``...Suite`` is a pytest test class. Subclass a suite in a test module, and set `name` to the name of an object
+that the plugin provides. The subclass has one test for each rule that ``harness plugin check`` checks. The checks run
+in child processes, so that the pytest process does not import a framework. The exception is `SessionSuite`, which opens
+its sessions in the pytest process. This package also contains functions that test individual properties.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
+if not TYPE_CHECKING:  # Otherwise, type checkers would accept any name.
 
     def __getattr__(name: str) -> Any:
-        """Import the suites on first use, as they require pytest."""
+        """Import the suites on first use, because they require pytest."""
         if name in __all__:
             from harness.testing import sessions, suites
 

@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from harness.errors import HarnessError
+from harness.execute.attempt import thread_environment
 from harness.execute.child import ChildContext, call_in_child
-from harness.execute.runner import thread_environment
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
 from harness.plugins.requirements import missing
@@ -65,8 +65,8 @@ class CheckJob(Struct, frozen=True, kw_only=True):
 def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
     """Yield the findings for a plugin and for every object that it provides.
 
-    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, the
-    only finding gives the reason.
+    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, yield
+    one finding with the reason.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -169,7 +169,7 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
     selection = Selection(tasks=(spec.task,), models=(spec.model,), backends=(others[0], backend), devices=("cpu",))
     one, other = expand(selection, catalog)
     verdict = compare(one, other, catalog)
-    seen = f"the results agree with {others[0]}" if verdict.passed else render(verdict)
+    seen = f"the results match those of {others[0]}" if verdict.passed else render(verdict)
     return Finding(
         rule=PARITY, subject=str(subject), passed=verdict.passed, seen=seen, fix="" if verdict.passed else PARITY_FIX
     )

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, reported: Iterable[str] = ()) -> None:
     """Assert that the prepared training split does not depend on the validation and test splits.
 
-    The data is prepared again after changing the validation split, and again after changing the test split. The changed
-    split has different inputs and targets, and one example fewer. The training arrays and the `DataInfo` must not
-    change, except for the warnings in it.
+    The data is prepared again after changing the validation split, and again after changing the test split. In the
+    changed split, all inputs and targets are different, and one example is missing. The training arrays and the
+    `DataInfo`, except for its warnings, must not change.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, repo
     Raises
     ------
     AssertionError
-        If a training array or a field of the `DataInfo` changes. The message names them.
+        If a training array or a field of the `DataInfo` changes. The message lists all changes.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def _differences(before: PreparedData, after: PreparedData, reported: frozenset[
         if field == "details":
             names = (old.keys() | new.keys()) - reported
             differing += [f"details[{name!r}]" for name in sorted(names) if old.get(name) != new.get(name)]
-        elif old != new and field != "warnings":  # warnings describe all splits
+        elif old != new and field != "warnings":  # Warnings may describe all splits.
             differing.append(field)
     return differing
 
@@ -102,11 +102,12 @@ def _other_targets(targets: NDArray[Any]) -> NDArray[Any]:
         return targets[::-1]
     import numpy as np
 
-    return np.where(targets == IGNORED, targets, targets.max() - targets)  # positions without a target remain ignored
+    return np.where(targets == IGNORED, targets, targets.max() - targets)  # Positions without a target remain ignored.
 
 
 def _other(array: NDArray[Any]) -> NDArray[Any]:
-    """Return different values with the same dtype. Integers remain within the same bounds."""
+    """Return changed values with the same dtype. Integers remain between the minimum and maximum of the original
+    values."""
     import numpy as np
 
     if array.dtype == object:
@@ -126,9 +127,11 @@ def _other_item(item: Any, *, longer: bool) -> Any:
 
     if isinstance(item, str):
         return f"{item[::-1]} Ω {item if longer else ''}"
-    if isinstance(item, np.ndarray):  # an image or a waveform
+    if isinstance(item, np.ndarray):  # The element is an image or a waveform.
         resized = np.concatenate([item] * 4) if longer else item[: (len(item) + 1) // 2]
         return -resized / 2 if item.dtype.kind == "f" else _other(resized)
-    if isinstance(item, list | tuple):  # words: keep their number, as each word has a target
+    if isinstance(
+        item, list | tuple
+    ):  # The element is a sequence of words, whose length must match the number of targets.
         return type(item)(f"{word[::-1]}Ω" if isinstance(word, str) else word for word in item)
     return "Ω" if item is None else item

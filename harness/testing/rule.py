@@ -49,15 +49,15 @@ def _described(error: Exception, fix: str) -> tuple[str, str]:
     """Return a description of an exception raised by the plugin's code, and a suggestion for fixing it."""
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
-    return described_with_place(error), "fix that line, or the values passed to it" if place(error) else fix
+    return described_with_place(error), "fix this line or the values that are passed to it" if place(error) else fix
 
 
 @dataclass(frozen=True)
 class Rule(Generic[T]):
     """A requirement on objects of one kind.
 
-    `check` is called with the object. It raises `Broken` if the object violates the rule and `NotChecked` if the rule
-    cannot be checked. Any other exception is a failure in the plugin's code, which also breaks the rule.
+    `check` is called with the object. `check` raises `Broken` if the object violates the rule, and `NotChecked` if the
+    rule cannot be checked. Any other exception is an error in the plugin's code and also counts as a violation.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Rule(Generic[T]):
     check: Callable[[T], None]
 
     def apply(self, subject: str, target: T) -> Finding:
-        """Check the rule for an object, and return a finding in which the object is named `subject`."""
+        """Check the rule for an object, and return a finding for `subject`, the kind and name of the object."""
         try:
             self.check(target)
         except NotChecked as reason:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
-"""Name that must be escaped: otherwise, it runs a script in an HTML page, breaks a table row, and sends a control
-sequence to a terminal."""
+"""Name that must be escaped, because it contains a script for HTML pages, a separator of table columns and a control
+sequence for terminals."""
 
 
 def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
@@ -51,7 +51,7 @@ def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
     Returns
     -------
     Report
-        The report. Its `table` is the argument of a reporter with ``takes="table"``.
+        The report. The attribute `table` is the argument for a reporter with ``takes="table"``.
 
     Examples
     --------

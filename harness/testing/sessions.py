@@ -93,7 +93,7 @@ class SessionCases:
         return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES)
 
     def _parameters(self, case: str, info: DataInfo | None = None) -> tuple[Parameter, ...]:
-        """Return the parameters of a case's model without importing its network, and with it the framework."""
+        """Return the parameters of a case's model, without importing the network and the framework."""
         family, config = self.model(case)
         return tuple(family.parameters(config, info or example(family.accepts[0])[0]))
 
@@ -140,7 +140,7 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[floa
 
 
 class RecipeReference:
-    """Reference implementation of the update rules in `harness.Recipe`, in float64."""
+    """Reference implementation in float64 of the update rules in `harness.Recipe`."""
 
     def __init__(self, recipe: Recipe, parameters: Sequence[Parameter]) -> None:
         self.recipe, self.t = recipe, 0
@@ -149,7 +149,7 @@ class RecipeReference:
         self.second: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
 
     def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array], rate: float) -> dict[str, Array]:
-        """Return the weights after one step from `weights`."""
+        """Return the weights after one optimizer step, starting from `weights`."""
         self.t += 1
         scale = 1.0
         if self.recipe.clip_norm is not None:
@@ -210,13 +210,14 @@ class SessionSuite:
 
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
-    """Case for testing losses, optimizers and seeds. Its model must accept ``features`` and have dropout layers, and
-    its biases must not use weight decay."""
+    """Case for testing losses, optimizers and seeds. The model of this case must accept ``features`` and have dropout
+    layers, and its biases must not use weight decay."""
     slow: ClassVar[Collection[str]] = ()
     """Cases whose tests are marked ``slow``. Tests that neither train nor predict are not marked."""
     positions: ClassVar[BuildNetwork | None] = None
     """Static method that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]`` to
-    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, its tests are skipped."""
+    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, the tests of token
+    classification are skipped."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         model, parameters = self.cases.model, self.cases._parameters
@@ -250,7 +251,7 @@ class SessionSuite:
         outputs = session.fetch(session.predict(inputs))
         assert outputs.shape == (BATCH, CLASSES)
         assert outputs.dtype == np.float32
-        assert np.ptp(outputs, axis=0).min() > 1e-3  # outputs differ between examples
+        assert np.ptp(outputs, axis=0).min() > 1e-3  # The outputs must differ between examples.
         order = np.random.default_rng(0).permutation(BATCH)
         others = session.fetch(session.predict({name: array[order].copy() for name, array in inputs.items()}))
         np.testing.assert_allclose(others, outputs[order], rtol=1e-4, atol=1e-5)
@@ -274,7 +275,7 @@ class SessionSuite:
             assert outputs[precision].dtype == np.float32
         distance = np.linalg.norm(outputs["bf16"] - outputs["fp32"]) / np.linalg.norm(outputs["fp32"])
         assert 1e-4 < distance < 5e-2
-        # With bf16 weights, which have eight significant bits, steps of this size would be rounded to zero.
+        # In bf16, which has eight significant bits, steps of this size would be rounded to zero.
         before = session.get_weights()
         losses(session, batch, [1e-6])
         for name, array in session.get_weights().items():
@@ -290,7 +291,7 @@ class SessionSuite:
             session.fetch(session.predict(batch.inputs)), without.fetch(without.predict(batch.inputs))
         )
         curve = losses(session, batch, [0.0] * 3)
-        assert len(set(curve)) == 3  # same weights, different dropout masks
+        assert len(set(curve)) == 3  # The weights are the same, but the dropout masks differ.
         assert losses(without, batch, [0.0])[0] not in curve
 
     def test_padding_does_not_change_predictions(self, token_case: str) -> None:
@@ -332,7 +333,7 @@ class SessionSuite:
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
-        """Check that the weight of an example is proportional to its number of positions with a target."""
+        """Check that the weight of an example in the loss is proportional to its number of positions with a target."""
         if self.positions is None:
             pytest.skip("the suite does not define a network for token classification")
         info = DataInfo(

@@ -15,14 +15,14 @@ from harness.testing.rules.networks import PARITY
 
 
 class _Suite:
-    """Base class of the suites. It has one test for each rule for its kind of object."""
+    """Base class of the suites, with one test for each rule that applies to the kind of object."""
 
     kind: ClassVar[str]
     """Kind of object, which determines the rules."""
     name: ClassVar[str]
     """Name of the object, as in ``harness list``; for a network, ``model/backend``."""
     plugins: ClassVar[Sequence[str]] = ()
-    """Additional plugins to load that are not installed, as file paths or module names."""
+    """File paths or module names of plugins to load in addition to the installed plugins."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Add one test parameter for each rule for this kind of object."""
@@ -48,7 +48,7 @@ def _findings(kind: str, name: str, plugins: tuple[str, ...]) -> list[Finding]:
 
 
 class PluginSuite(_Suite):
-    """Rules for a plugin as a whole. `name` is the name of its entry point or file."""
+    """Rules for a plugin as a whole. `name` is the name of the plugin's entry point or file."""
 
     kind = "plugin"
 
@@ -84,7 +84,7 @@ class NetworkSuite(_Suite):
 
 
 class BackendSuite(_Suite):
-    """Rules for a backend. The backend is checked on the CPU with a small model that has a network for it."""
+    """Rules for a backend. The backend is checked on the CPU with a small model that has a network for the backend."""
 
     kind = "backend"
 

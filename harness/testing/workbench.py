@@ -38,7 +38,8 @@ class Workbench:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """Settings for a run on the CPU with one thread. Raises `NotChecked` without a suitable model and dataset."""
+        """Settings for a run on the CPU with one thread. Raises `NotChecked` if there is no suitable model and
+        dataset."""
         from harness.plan.expand import expand, suits
         from harness.plan.selection import Selection
 
@@ -102,7 +103,7 @@ class Workbench:
         """Return consecutive examples from the shuffled training split."""
         import numpy as np
 
-        order = np.random.default_rng(0).permutation(len(self.data.train))  # the examples may be sorted by class
+        order = np.random.default_rng(0).permutation(len(self.data.train))  # The examples may be sorted by class.
         split = self.data.train.take(order[(start + np.arange(examples)) % len(order)])
         inputs = {name: np.ascontiguousarray(array) for name, array in split.inputs.items()}
         return Batch(inputs, np.ascontiguousarray(split.targets))
@@ -120,6 +121,6 @@ class Workbench:
             session.close()
 
     def losses(self, session: Session, steps: int = 4, learning_rate: float | None = None) -> list[float]:
-        """Train for a few steps and return the loss of each."""
+        """Train for a few steps and return the loss of each step."""
         rate = self.request.recipe.learning_rate if learning_rate is None else learning_rate
         return [float(session.fetch(session.train_step(self.batch(8 * step), rate))) for step in range(steps)]

@@ -99,7 +99,7 @@ def test_significant_change_of_speed_is_marked_because_points_are_not_interleave
     ]
     text = render(of(tmp_path / "speed", records, "train_samples_per_s", "host_peak_mib"))
     assert "-90.0% worse?" in text
-    assert "?: the runs of the two points were not interleaved" in text
+    assert "?: the runs of the two rows were not interleaved" in text
     assert "not interleaved" not in render(of(tmp_path / "memory", records, "host_peak_mib"))
 
 

@@ -274,7 +274,7 @@ def test_measurement_names_the_missing_plugin(
         monkeypatch.setattr("harness.plugins.discover", lambda *_: load([TOY_REF]))
     options = ["--backend", "toy-numpy"] if command == "evaluate" else []
     done = without(command, "toy-linear-toy-numpy-s0", *options, status=2)
-    assert "the task 'toy-loss' of the run is not available here: " in done.stderr
+    assert "the task 'toy-loss' of the run is not available: " in done.stderr
     assert HOW in done.stderr
     run = Store(stored).find("toy-linear-toy-numpy-s0")
     assert not (run.path / "latency").exists()
@@ -292,7 +292,7 @@ def test_baseline_is_saved_without_the_plugin(without: Invoke, stored: Path, tmp
 def test_reproduce_names_the_missing_plugin_before_anything_runs(without: Invoke, tmp_path: Path) -> None:
     without("bundle", "--output", tmp_path / "all.zip")
     done = without("reproduce", tmp_path / "all.zip", status=2)
-    assert "the task 'toy-loss' of the run is not available here: " in done.stderr
+    assert "the task 'toy-loss' of the run is not available: " in done.stderr
     assert HOW in done.stderr
 
 

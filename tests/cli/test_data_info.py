@@ -131,7 +131,10 @@ def test_embedded_datasets_are_described(name: str, task: str) -> None:
     [
         (["{file}"], "is a path; add --task and one of: "),
         (["{file}", "--set", "task.max_length=8"], "is a path; add --task"),
-        (["digits", "--set", "task.image_size=8"], "task.image_size=8 changes loaded data; add --task"),
+        (
+            ["digits", "--set", "task.image_size=8"],
+            "task.image_size=8 applies only when the data are loaded; add --task",
+        ),
         (["{file}", "--task", "npl"], "unknown task 'npl'; did you mean 'nlp'?"),
         (["{file}", "--task", "vision"], "no such column"),
         (["{file}", "--task", "nlp", "--text-column", "revew"], "unknown column 'revew'; did you mean 'review'?"),

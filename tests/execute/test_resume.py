@@ -138,8 +138,8 @@ def test_decide_record_without_request_key_is_found_by_its_key(done: tuple[Store
 def test_decide_missing_arrays_weights_and_parity_are_reasons(done: tuple[Store, RunRecord], catalog: Catalog) -> None:
     store, record = done
     specs = specs_of(catalog)
-    assert decide(specs, catalog, store, save_weights=True)[0].reason == "its weights were not saved"
-    assert decide(specs, catalog, store, compared={specs[0].key})[0].reason == "it was not checked for parity"
+    assert decide(specs, catalog, store, save_weights=True)[0].reason == "the weights were not saved"
+    assert decide(specs, catalog, store, compared={specs[0].key})[0].reason == "parity was not checked"
     (store.path / record.run_id / ARRAYS).unlink()
     assert decide(specs, catalog, store)[0].reason == f"{ARRAYS} is missing"
 

@@ -96,4 +96,4 @@ def test_module_with_two_entry_points_loads_once(install: Install) -> None:
     again = msgspec.structs.replace(ref, name="again")
     catalog = load([ref, again])
     assert "once" in catalog.metrics
-    assert failure(catalog, again) == f"plugin {ref.name!r} uses the same module; remove one of them"
+    assert failure(catalog, again) == f"plugin {ref.name!r} provides the same module; remove one of the two plugins"

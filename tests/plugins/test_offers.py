@@ -29,7 +29,7 @@ def test_metric_with_valid_bounds_is_accepted(bounds: Any) -> None:
         ({"higher_is_better": None}, "higher_is_better"),
         ({"bounds": (0.0,)}, "bounds"),
         ({"bounds": ("0", "1")}, "bounds"),
-        ({"bounds": (1.0, 0.0)}, "the bounds 1 and 0; the first must be the smaller one"),
+        ({"bounds": (1.0, 0.0)}, "the bounds 1 and 0; the first must be smaller"),
         ({"bounds": (0.0, math.nan)}, "the bounds 0 and nan"),
         ({"unit": None}, "unit"),
         ({"summary": 3}, "summary"),

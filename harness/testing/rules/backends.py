@@ -40,7 +40,8 @@ def _opens(bench: Workbench) -> None:
 
 
 def _synchronizes(bench: Workbench) -> None:
-    """Raise if fetching a result after `synchronize` takes a long time, which means that work was still in progress."""
+    """Raise `Broken` if fetching a result after `synchronize` takes a long time, which shows that the device had not
+    finished."""
     by_steps(bench)
     batch, rate = bench.batch(examples=128), bench.request.recipe.learning_rate
     with bench.session() as session:
@@ -165,7 +166,7 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-opens",
-        "A session for the model's recipe can be opened, accepts the initial weights, and can be closed.",
+        "A session can be opened with the model's recipe, accepts the initial weights, and can be closed.",
         "implement the recipe's optimizer, and allow set_weights to be the first call",
         _opens,
     ),
@@ -179,13 +180,13 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-respects-threads",
         "A session with one thread uses one core.",
-        "limit the intra-op and inter-op thread pools to request.threads before they start",
+        "limit the intra-op and inter-op thread pools to request.threads before the pools start",
         _respects_threads,
     ),
     Rule(
         "backend-respects-precision",
         "Sessions compute in every precision that devices() lists, and all other precisions are rejected.",
-        "apply each listed precision, and raise harness.UnsupportedError for all others",
+        "compute in each listed precision, and raise harness.UnsupportedError for all other precisions",
         _respects_precision,
     ),
     Rule(

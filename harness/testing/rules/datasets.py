@@ -12,7 +12,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 
 
 class LoadedDataset:
-    """A dataset and its data. The data is loaded only once."""
+    """A dataset and its data, which are loaded only once."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -109,7 +109,7 @@ DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     Rule(
         "dataset-has-examples",
         "No split is empty, and every input and group has one entry for each example.",
-        "give all arrays of a split the same length; for a missing validation split, use harness.holdout",
+        "return arrays of the same length for each split; use harness.holdout to create a missing validation split",
         _has_examples,
     ),
     Rule(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def info_for(metric: Metric, outputs: int = 3) -> DataInfo:
     """Return the `DataInfo` for the synthetic predictions."""
     names: tuple[str, ...] = ()
-    if metric.objective == "token_classification":  # span metrics parse label names in the BIO scheme
+    if metric.objective == "token_classification":  # Span metrics parse label names in the BIO scheme.
         names = ("O", *(f"{place}-{kind}" for kind in range(outputs) for place in "BI"))[:outputs]
     return DataInfo(kind="", inputs={}, objective=metric.objective, outputs=outputs, label_names=names)
 
@@ -52,7 +52,8 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 
 
 def _value(metric: Metric, targets: Array, outputs: Array) -> Any:
-    """Compute the metric on copies of the arrays, so that modifying them breaks only `_modifies_nothing`."""
+    """Compute the metric on copies of the arrays, so that a function that modifies its arguments violates only the rule
+    `_modifies_nothing`."""
     return resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
 
 
@@ -65,7 +66,7 @@ def _returns_numbers(metric: Metric) -> None:
     for name, targets, outputs in synthetic(metric):
         try:
             checked(metric.name, _value(metric, targets, outputs), (None, None))
-        except (PluginError, BadResultError) as error:  # as in a run
+        except (PluginError, BadResultError) as error:  # In a run, these exceptions are recorded as failures.
             raise Broken(f"for {name} predictions: {error}") from None
 
 
@@ -134,7 +135,7 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
     Rule(
         "metric-ignores-the-order",
         "The value does not depend on the order of the examples.",
-        "pair targets and outputs by their index only",
+        "compare each output only with the target at the same index",
         _ignores_the_order,
     ),
     Rule(

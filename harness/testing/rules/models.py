@@ -35,7 +35,7 @@ class SizedModel:
 
     @property
     def trained_by_steps(self) -> bool:
-        """False if all backends of the model fit it from scratch. It may then have no canonical parameters."""
+        """False if all backends fit the model from scratch. If False, the model may have no canonical parameters."""
         names = [backend for model, backend in self.catalog.networks if model == self.model.name]
         backends = [self.catalog.backends[name].value for name in names if name in self.catalog.backends]
         return not backends or any(backend.trains_by_steps for backend in backends)
@@ -109,7 +109,7 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     Rule(
         "model-variants-are-valid",
         "Every variant is a valid Config and has parameters.",
-        "correct variants; the keys of each entry must be fields of Config",
+        "fix `variants`; the keys of each entry must be fields of Config",
         _variants_are_valid,
     ),
     Rule(

@@ -49,4 +49,4 @@ NETWORK_RULES: tuple[Rule[Workbench], ...] = (
     ),
 )
 PARITY = "network-matches-other-backends"
-PARITY_FIX = "look at the first stage and parameter that differ; docs/explanation/parity.md explains the stages"
+PARITY_FIX = "inspect the first stage and parameter that differ; docs/explanation/parity.md explains the stages"

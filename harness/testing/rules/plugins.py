@@ -32,14 +32,14 @@ print(json.dumps([time.perf_counter() - start, [n for n in heavy if n in sys.mod
 
 
 class Installed:
-    """A plugin, and measurements of importing it in new processes."""
+    """A plugin, and measurements of its import in new processes."""
 
     def __init__(self, ref: PluginRef, catalog: Catalog) -> None:
         self.ref, self.catalog = ref, catalog
 
     @cached_property
     def imports(self) -> list[tuple[float, list[str]]]:
-        """Duration in seconds and list of imported heavy modules, for each of several imports."""
+        """For each of several imports, the duration in seconds and the list of imported heavy modules."""
         measured = []
         for _ in range(_TRIES):
             command = [sys.executable, "-c", _MEASURE, self.ref.value, json.dumps(HEAVY)]
@@ -120,7 +120,7 @@ PLUGIN_RULES: tuple[Rule[Installed], ...] = (
     Rule(
         "plugin-imports-nothing-heavy",
         "Importing the plugin does not import numpy, pandas, scipy, scikit-learn, a framework or a plotting library.",
-        "import them inside functions, or in a module that is referred to as 'module:callable'",
+        "import these packages inside functions, or in a module that is referred to as 'module:callable'",
         _imports_nothing_heavy,
     ),
     Rule(

@@ -28,7 +28,7 @@ class Rendered:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """Rendered files by path. If the format returns a string, its path is empty."""
+        """Rendered files by path. If the format returns a string, the path is an empty string."""
         with tempfile.TemporaryDirectory(prefix="harness-sample-") as directory:
             return self._render(sample_report(Path(directory), self.catalog))
 
@@ -69,7 +69,7 @@ def _escapes(rendered: Rendered) -> None:
         is_page = _TAGS.search(text) is not None
         if (is_page or _has_table(text)) and "<script>alert(" in text:
             raise Broken(f"an HTML tag in a name was not escaped{where}")
-        if "\x1b[31m" in text and not is_page:  # interpreted by terminals, but not by browsers
+        if "\x1b[31m" in text and not is_page:  # Control characters are interpreted by terminals, but not by browsers.
             raise Broken(f"a control character in a name was not escaped{where}")
         if not name and _has_table(text):
             _check_markdown(text)
@@ -127,7 +127,7 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     ),
     Rule(
         "reporter-escapes",
-        "Names from plugins and data are escaped: tags, table separators, line breaks, control characters.",
+        "Tags, table separators, line breaks and control characters in names from plugins and data are escaped.",
         "escape every name: use html.escape, put a backslash before |, replace control characters with spaces",
         _escapes,
     ),

@@ -9,7 +9,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import Workbench
 
 CLOSE = 1e-4
-"""Largest relative difference between float32 results that can be explained by a different order of summation."""
+"""Maximum relative difference between float32 results that a different order of summation can cause."""
 
 
 def round_trips_weights(bench: Workbench) -> None:
@@ -217,7 +217,7 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-learns",
         "Training steps on one batch decrease its loss.",
-        "check the sign of the update, the mean in the loss, and whether the optimizer has all trainable variables",
+        "check the sign of the update, the mean in the loss, and whether the optimizer updates all trainable variables",
         _learns,
     ),
     Rule(

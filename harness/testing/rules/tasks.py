@@ -153,13 +153,13 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-defaults-exist",
         "default_dataset, default_model and metrics exist and are compatible with the task.",
-        "use names from your plugin or its dependencies; kind, produces and objective must agree",
+        "use names from your plugin or its dependencies; kind, produces and objective must match",
         _defaults_exist,
     ),
     Rule(
         "task-prepares-what-it-declares",
-        "prepare returns finite arrays with the shapes and dtypes in info, one example for each raw example, in order.",
-        "match DataInfo.inputs and outputs; targets are int64 [N] or [N, L], or float32 [N, outputs]",
+        "prepare returns finite arrays with the shapes and dtypes in info, and keeps the number and order of examples.",
+        "return inputs that match DataInfo.inputs, and targets as int64 [N] or [N, L], or float32 [N, outputs]",
         _prepares_what_it_declares,
     ),
     Rule(
@@ -171,7 +171,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     Rule(
         "task-leaks-nothing",
         "Preprocessing is fitted on the training split only.",
-        "fit vocabularies, means and scales on data.train; list details that describe other splits in Task.reported",
+        "fit vocabularies, means and scales on data.train, and list details of other splits in Task.reported",
         _leaks_nothing,
     ),
     Rule(

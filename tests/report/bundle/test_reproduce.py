@@ -113,7 +113,7 @@ def published(bundled: Path, invoke: Invoke) -> Path:
 def test_reproduce_bundle_agrees(invoke: Invoke, published: Path) -> None:
     done = invoke("reproduce", str(published), "-q", "--results", "here")
     assert done.exit_code == 0, done.output
-    assert "4 of 4 runs agree in quality, data and initial weights" in done.output
+    assert "4 of 4 runs match in quality, data and initial weights" in done.output
     assert "4 runs, created by harness" in done.output
     assert len(Store(Path("here")).load().runs) == 4
 
