@@ -31,6 +31,7 @@ COMMANDS = (
     "bundle",
     "reproduce",
     "plugin",
+    "env",
     "doctor",
     "selftest",
 )

@@ -28,13 +28,14 @@ from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.execute import environments as creation
 from harness.execute.environment import collect_failed
 from harness.execute.resume import decide
+from harness.execute.runner import run_all
 from harness.plan.expand import expand
 from harness.plan.rerun import arguments, selection
 from harness.plan.selection import Selection
 from harness.plugins import environments, load
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import DESCRIPTION, LOCK, EnvironmentFile
-from harness.records import PluginRef, RunSpec, Success
+from harness.records import Failure, PluginRef, RunSpec, Success
 from harness.records.plausible import problem
 from harness.records.store import RECORD, Store, write_json
 
@@ -154,7 +155,7 @@ def test_reproduce_creates_the_environment_of_a_bundle(
 
     monkeypatch.setattr(creation, "create", create)
     outcome = succeeded(tiny("reproduce", "all.zip", "--create-envs", "--results", "again"))
-    assert "1 of 1 runs agree" in outcome.stdout
+    assert "1 of 1 runs match" in outcome.stdout
     (pins,) = created
     assert f"{PACKAGE}==1.0" in pins
     assert not [pin for pin in pins if pin.startswith("ml-harness")]
@@ -450,6 +451,33 @@ def test_checks_before_a_run_take_little_time(plans: Catalog, plugin: PluginRef)
 def test_failed_run_is_recorded_with_the_packages_of_its_environment(plans: Catalog) -> None:
     assert collect_failed([PACKAGE], "two").packages[PACKAGE] == "2.0"
     assert PACKAGE not in collect_failed([PACKAGE]).packages
+
+
+def test_run_that_fails_in_an_environment_is_stored_with_its_lock(plans: Catalog, tmp_path: Path) -> None:
+    # The interpreter of this environment cannot import harness, so that the child process fails.
+    store = Store(tmp_path / "results")
+    (failed,) = run_all(planned(plans, "two"), plans, store)
+    assert isinstance(failed.outcome, Failure)
+    assert failed.environment.packages[PACKAGE] == "2.0"
+    assert failed.environment.lock_digest == environments.load("two").lock_digest
+    assert (store.path / failed.run_id / LOCK).read_text() == environments.load("two").lock
+
+
+def test_environments_of_all_runs_are_checked_before_the_first_run(plans: Catalog, own: Path, tmp_path: Path) -> None:
+    specs = planned(plans, "one", "two")
+    (own / "two" / "site" / "other-1.0.dist-info").mkdir()
+    with pytest.raises(UsageError, match=r"packages were installed or removed .* run: harness env update two"):
+        run_all(specs, plans, Store(tmp_path / "results"))
+    assert not (tmp_path / "results").exists()
+
+
+def test_attempt_without_its_environment_fails(plans: Catalog, tmp_path: Path) -> None:
+    (spec,) = planned(plans, "one")
+    creation.remove("one")  # as on another machine
+    run = harness.PlannedRun(index=1, total=1, spec=spec, plugins=plans.refs_for(spec), timeout_s=60)
+    outcome = harness.execute_run(run, tmp_path).outcome
+    assert isinstance(outcome, Failure)
+    assert "the run could not be started: unknown environment 'one'" in outcome.message
 
 
 def test_command_and_suite_of_a_run_name_its_environment(plans: Catalog) -> None:
