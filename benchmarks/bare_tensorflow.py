@@ -25,8 +25,8 @@ class Parts(NamedTuple):
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
     """Build the model with the given weights, and its training step.
 
-    The optimizer comes from the backend, because Keras's optimizers use different formulas. Only the loops are
-    compared.
+    The optimizer comes from the backend, because Keras's optimizers use different formulas. The benchmark therefore
+    compares only the loops.
     """
     network = request.build(request.config, request.info, request.recipe.dropout)
     model, recipe = network.module, request.recipe

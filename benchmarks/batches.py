@@ -22,7 +22,7 @@ class Batches(Dataset[Any]):
         return {name: tensor[index] for name, tensor in self._tensors.items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        first, last = indices[0], indices[-1] + 1  # the indices are consecutive, because the loader does not shuffle
+        first, last = indices[0], indices[-1] + 1  # a slice is sufficient, because the loader does not shuffle
         return {name: tensor[first:last] for name, tensor in self._tensors.items()}
 
 

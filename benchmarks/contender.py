@@ -16,7 +16,8 @@ CONTENDERS = {
     },
     "tensorflow": {"bare": "benchmarks.bare_tensorflow", "Keras fit": "benchmarks.peer_keras"},
 }
-"""Modules by framework and name. Harness and the other contenders are compared with the first module."""
+"""Modules by framework and name. The first module is the reference with which harness and the other contenders are
+compared."""
 NEEDS = {"transformers.Trainer": ("transformers", "accelerate"), "Lightning": ("lightning",), "Keras fit": ("keras",)}
 """Packages that a contender requires."""
 
@@ -26,8 +27,8 @@ class Contender:
     """Training and prediction loops over full batches."""
 
     train: Callable[[Split, Any], float | None]
-    """Function `train(split, order)` that trains once on each example, in the given order. It returns the duration of
-    the training loop in seconds, or None if the whole call should be timed."""
+    """Function `train(split, order)` that trains once on every example, in the given order. The function returns the
+    duration of the training loop in seconds, or None if the whole call should be timed."""
     infer: Callable[[Split], Any]
     """Function that returns the predictions for all full batches, ``[N, outputs]``."""
     weights: Callable[[], dict[str, Any]]

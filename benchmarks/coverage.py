@@ -1,8 +1,8 @@
-"""Simulate the coverage of confidence intervals, which is the probability that they contain the true value.
+"""Simulate the coverage of confidence intervals (the probability that an interval contains the true value).
 
 ``python -m benchmarks.coverage`` simulates test splits whose true scores are known, and computes the intervals of
-`harness.measure.quality.intervals` for each of them. It also simulates the windows of a run with autocorrelated noise,
-and computes their within-run range. ``--samples N`` sets the number of simulations of each case.
+`harness.measure.quality.intervals` for each of them. The command also simulates the windows of a run with
+autocorrelated noise, and computes their within-run range. ``--samples N`` sets the number of simulations of each case.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "t(3)": lambda rng, n: rng.standard_t(3, n),
     "log-normal": lambda rng, n: np.exp(rng.standard_normal(n)) - math.exp(0.5),
 }
-"""Distributions of the errors, which have mean zero."""
+"""Distributions of the errors, with mean zero."""
 MEAN_SQUARES = {"normal": 1.0, "Laplace": 2.0, "t(5)": 5 / 3, "t(3)": 3.0, "log-normal": (math.e - 1) * math.e}
 MEAN_ABSOLUTES = {
     "normal": math.sqrt(2 / math.pi),
@@ -105,7 +105,7 @@ def measure(case: Case, samples: int, seed: int = 0) -> list[Coverage]:
 
 
 def proportion(n: int, accuracy: float) -> Case:
-    """Return a case of `n` examples with two equally likely classes that are predicted with this accuracy."""
+    """Return a case of `n` examples with two equally likely classes that are predicted with the given accuracy."""
 
     def draw(rng: np.random.Generator) -> Bounds:
         targets = rng.integers(0, 2, n)
@@ -163,7 +163,7 @@ def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, m
 
 
 def regression(kind: str, n: int, targets: int = 1) -> Case:
-    """Return a case with errors of the distribution `kind`, whose variance is half of that of the targets."""
+    """Return a case with errors of the distribution `kind`, whose variance is half of the variance of the targets."""
     deviation = math.sqrt(MEAN_SQUARES[kind])
     name = f"{kind} errors" + (f", {targets} targets" if targets > 1 else "")
 

@@ -1,4 +1,4 @@
-"""Time and memory costs of data: preparing SST-2, and training on a dataset that does not fit in memory.
+"""Measure the time and memory of preparing SST-2, and of training on a dataset that does not fit in memory.
 
 ``python -m benchmarks.data sst2`` times preparing SST-2 and loading it from the cache, in separate processes and
 without the import time. ``python -m benchmarks.data large [--gigabytes 5]`` creates images in a temporary folder,

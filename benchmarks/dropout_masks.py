@@ -1,8 +1,8 @@
 """False alarms of the parity check's comparison of dropout masks: ``python -m benchmarks.dropout_masks``.
 
-One backend draws many masks for one batch. Pairs of disjoint sets of them are compared, as the masks of two correct
-backends would be. The table shows how often the largest difference exceeds the threshold for several probabilities of
-a false alarm.
+One backend draws many masks for one batch. Pairs of disjoint sets of these masks are compared in the same way as the
+masks of two backends. The table shows how often the largest difference exceeds the threshold for several probabilities
+of a false alarm.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
-"""Tests of a check that are not simulated: of the losses of training steps, and of repeated and successive masks."""
+"""Number of tests that a parity check performs and this benchmark does not simulate. These tests compare the losses of
+training steps, and
+repeated and successive masks."""
 
 
 def main() -> None:

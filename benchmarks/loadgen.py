@@ -1,8 +1,8 @@
 """Overhead of LoadGen and its binding, and accuracy of the measured percentiles: ``python -m benchmarks.loadgen``.
 
-The first table shows the overhead for a service that does nothing: the time from issuing a query to its completion, and
-the total time per query. The second table shows the percentiles that LoadGen and harness's own loop measure for a
-service with known latencies (a busy wait of 2 ms for 95% of the queries and 10 ms for the rest).
+The first table shows the overhead, measured with a service that does nothing. The columns are the time from issuing a
+query to its completion, and the total time per query. The second table shows the percentiles that LoadGen and harness's
+own loop measure for a service with known latencies (a busy wait of 2 ms for 95% of the queries and 10 ms for the rest).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from harness import SessionRequest, Split
 
 
 class _Model(torch.nn.Module):
-    """Model that computes the loss itself, as `Trainer` requires."""
+    """Model whose forward pass also computes the loss, as `Trainer` requires."""
 
     def __init__(self, model: torch.nn.Module, request: SessionRequest) -> None:
         super().__init__()

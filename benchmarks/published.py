@@ -41,7 +41,7 @@ BACKENDS = ("torch", "tensorflow")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A test score that a model should reach with the recipe that the dataset declares for the model."""
+    """A published test score that a model should reach with the recipe that the dataset declares for the model."""
 
     task: str
     dataset: str
@@ -86,8 +86,8 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
     """Return a claim about the RMSE over the published splits for a network with one hidden layer of 50 units.
 
-    The figures come from the grid search in the code for Gal and Ghahramani 2016 (arXiv:1506.02142), as rerun by its
-    author.
+    The published values come from the grid search in the code for Gal and Ghahramani 2016 (arXiv:1506.02142), which the
+    author ran again.
     """
     return Claim(
         task="regression",
@@ -149,8 +149,8 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
 def _identity(spec: RunSpec, catalog: Catalog) -> str:
     """Return a key built from the settings that affect the scores.
 
-    The speed measurement protocol is excluded, and missing options are set to their defaults, so that older runs are
-    recognized.
+    The speed measurement protocol is excluded, and missing options are set to their defaults, so that runs made with
+    older versions have the same key.
     """
     task, (model, _) = catalog.task(spec.task), catalog.model(spec.model)
 
@@ -168,9 +168,9 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 
 
 def table(results: Path) -> str:
-    """Return the comparison in Markdown, with one row for each pair of a claim and a backend that has runs.
+    """Return the comparison in Markdown, with one row for each combination of a claim and a backend that has runs.
 
-    The table has no column for speed, because other programs were running during these runs.
+    The table has no column for speed, because other programs were running at the same time.
     """
     runs = [run for group in GROUPS for run in Store(results / group).load().runs]
     records = [run.record for run in runs if isinstance(run.record.outcome, Success)]
@@ -226,7 +226,10 @@ def _standard_error(values: Sequence[float]) -> float | None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.published", description=__doc__)
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, help="directory of the groups of runs [results/reference]"
+        "--results",
+        type=Path,
+        default=RESULTS,
+        help="directory that contains the results directories [results/reference]",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="execute the missing runs")

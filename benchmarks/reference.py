@@ -1,10 +1,10 @@
 """Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
-The command makes the runs that are missing from the directories of `GROUPS`: the default runs of every task with both
-frameworks and the baseline, after a parity check, the runs of ``make demo``, and those of the model ``lstm``. It then
-copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the figure
-``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, it only
-writes them.
+The command executes the runs that are missing from the directories of `GROUPS`: the default runs of every task with
+both frameworks and the baseline, after a parity check, the runs of ``make demo``, and the runs of the model ``lstm``.
+The command then copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the
+figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, the
+command does not run anything and only writes the tables, the figure and the overview.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ END = "<!-- end -->\n"
 
 @dataclass(frozen=True)
 class Group:
-    """A directory of runs, the commands that make them, and the place where they are shown."""
+    """A results directory, the commands that make its runs, and the page that shows the runs."""
 
     results: Path
     commands: Sequence[Sequence[str]]
     """Arguments of ``harness run``, with the options ``--task``, ``--backend`` and ``--seed`` first."""
     page: Path
     begin: str
-    """Line of the page after which the runs are shown, up to `END`."""
+    """Line of the page after which the table of the runs is inserted, up to `END`."""
     shown: Callable[[Report], str]
 
     def records(self) -> list[RunRecord]:
@@ -146,8 +146,8 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""Pages that show the runs in each directory of results, and the command that made the runs unless it is that of a
-group.
+"""Mapping from each results directory to the pages that show its runs and, unless a group defines it, the command that
+made the runs.
 """
 
 

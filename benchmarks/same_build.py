@@ -1,12 +1,12 @@
 """Measure the error rates of `harness compare`: false differences, and detection of an artificial slowdown.
 
 ``python -m benchmarks.same_build`` simulates runs of one build on a machine whose speed drifts or whose noise is
-autocorrelated, assigns them to two sides in several orders, and compares the sides. With ``--results DIR`` or
-``--runs N``, it uses repeats of one real run instead: those in DIR, or N new ones. Each comparison is repeated with the
-training of one side slowed down. Different comparisons of real runs may share runs.
+autocorrelated, assigns the runs to two groups in several orders, and compares the groups. With ``--results DIR`` or
+``--runs N``, the command uses repeats of one real run instead: the repeats in DIR, or N new repeats. Each comparison is
+repeated after reducing the training throughput of one group. Different comparisons of real runs may use the same runs.
 
-Orders: ``ABBA`` is the order of `harness run`, ``ABAB`` alternates the sides, ``AABB`` alternates pairs of runs of one
-side, and ``AAA BBB`` places all runs of one side before those of the other.
+Orders: ``ABBA`` is the order of `harness run`. ``ABAB`` alternates the groups, ``AABB`` alternates pairs of runs of one
+group, and ``AAA BBB`` places all runs of one group before those of the other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from harness.records import RunRecord
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
-"""Arguments of the real run. It uses one thread, which leaves a core for other processes."""
+"""Arguments of the real run. The run uses one thread, which leaves a core for other processes."""
 TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
 """Directory whose first record is the template of simulated runs."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -49,7 +49,7 @@ class Noise(NamedTuple):
     name: str
     deviation: float = 0.01
     drift: float = 0.0
-    """Change of the machine's speed from the first run to the last, which is the same for all metrics."""
+    """Relative change of the machine's speed from the first run to the last, which is the same for all metrics."""
     autocorrelation: float = 0.0
     """Correlation of the noise of consecutive runs."""
 
@@ -75,14 +75,14 @@ ORDERS = ("ABBA", "ABAB", "AABB", "AAA BBB")
 
 
 def letters(order: str, size: int) -> str:
-    """Return the sides of ``2 * size`` runs in order of time."""
+    """Return the group of each of ``2 * size`` runs, in chronological order."""
     if order == "AAA BBB":
         return "A" * size + "B" * size
     return "".join(order[index % len(order)] for index in range(2 * size))
 
 
 def split(runs: Sequence[StoredRun], order: str, flip: bool) -> Match:
-    """Assign consecutive runs to two sides in the given order; exchange the sides if `flip` is True."""
+    """Assign consecutive runs to two groups in the given order; exchange the groups if `flip` is True."""
     sides: dict[str, list[StoredRun]] = {"A": [], "B": []}
     for run, letter in zip(runs, letters(order, len(runs) // 2), strict=True):
         sides[letter].append(run)
@@ -91,7 +91,7 @@ def split(runs: Sequence[StoredRun], order: str, flip: bool) -> Match:
 
 
 def simulated(template: RunRecord, speeds: NDArray[np.float64]) -> list[StoredRun]:
-    """Return runs with these relative speeds ``[runs, 4]`` of training, inference and the two latencies."""
+    """Return runs with the given relative speeds ``[runs, 4]`` of training, inference and the two latencies."""
     outcome = template.outcome
     assert isinstance(outcome, Success)
     runs = []
@@ -118,7 +118,7 @@ def slowed(run: StoredRun, share: float) -> StoredRun:
 
 
 class Rates:
-    """Counts over many comparisons of two sides of one build."""
+    """Counts over many comparisons of two groups of runs of one build."""
 
     def __init__(self, catalog: Catalog, slowdown: float) -> None:
         self._catalog, self._slowdown = catalog, slowdown
@@ -142,7 +142,7 @@ class Rates:
             self.detectable.append(training.detectable)
 
     def row(self) -> list[str]:
-        promise = f"{self.broken / self.promised:.1%}" if self.promised else "not promised"
+        promise = f"{self.broken / self.promised:.1%}" if self.promised else "not interleaved"
         smallest = f"{median(self.detectable):.1%}" if self.detectable else ""
         return [f"{self.wrong / self.total:.1%}", promise, f"{self.detected / self.total:.1%}", smallest]
 
@@ -185,14 +185,19 @@ def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_build", description=__doc__)
-    parser.add_argument("--results", type=Path, help="folder with repeats of one run, instead of simulated ones")
-    parser.add_argument("--runs", type=int, help="number of new repeats of one run, instead of simulated ones")
+    parser.add_argument(
+        "--results", type=Path, help="use the repeats of one run in this folder instead of simulated runs"
+    )
+    parser.add_argument("--runs", type=int, help="use this number of new repeats of one run instead of simulated runs")
     parser.add_argument("--backend", default="torch", help="backend of the new runs [torch]")
     parser.add_argument("--order", default=",".join(ORDERS), help=f"orders of the runs [{','.join(ORDERS)}]")
-    parser.add_argument("--side", type=int, nargs="+", default=[5, 10], help="runs per side [5 10]")
+    parser.add_argument("--side", type=int, nargs="+", default=[5, 10], help="runs per group [5 10]")
     parser.add_argument("--draws", type=int, default=1000, help="number of comparisons [1000]")
     parser.add_argument(
-        "--slowdown", type=float, default=0.05, help="slowdown of the training of one side, as a fraction [0.05]"
+        "--slowdown",
+        type=float,
+        default=0.05,
+        help="reduction of the training throughput of one group, as a fraction [0.05]",
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -208,7 +213,15 @@ def main() -> None:
         else:
             rows = list(of_simulated(options))
     found = f"{options.slowdown:.0%} slower training found"
-    headers = ["noise", "order", "runs per side", "false differences", "despite the promise", found, "detectable"]
+    headers = [
+        "noise",
+        "order",
+        "runs per group",
+        "false differences",
+        "false differences, interleaved",
+        found,
+        "detectable",
+    ]
     align = ["left", "left", *["right"] * 5]
     print(tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True))
 

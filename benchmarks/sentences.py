@@ -1,18 +1,16 @@
-"""Sample sentences of the project for a reader who does not know it: ``python -m benchmarks.sentences``.
+"""Sample sentences of the project for review by a reader who does not know it: ``python -m benchmarks.sentences``.
 
-Sentences come from docstrings, comments of two or more words, error and help texts (string literals that read like
-prose), and the Markdown pages. The sample depends only on the seed and the files, so a review can be repeated. The
-output is a numbered list with the location of each sentence.
+Sentences come from docstrings, error and help texts (string literals that read like prose), and the Markdown pages.
+Comments are excluded, because they are read together with the code. The sample depends only on the seed and the files,
+so a review can be repeated. The output is a numbered list with the location of each sentence.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import io
 import random
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,13 +24,16 @@ def prose(text: str) -> Iterator[str]:
     """Yield the sentences in `text`, skipping code blocks, tables and headings."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
     text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+ : .*$", "", text, flags=re.MULTILINE)  # numpydoc
+    next_is_literal = False
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):
-        if paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!")):
+        is_literal, next_is_literal = next_is_literal, paragraph.rstrip().endswith("::")
+        if is_literal or paragraph.lstrip().startswith(("|", "#", ">>>", "<!--", "!", ":::")):
             continue
         joined = " ".join(paragraph.split())
         for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*])", joined):
             words = sentence.split()
-            if len(words) >= MIN_WORDS and sum(word.strip("`*.,:;()").isalpha() for word in words) >= len(words) / 2:
+            plain = [word for word in words if word.strip("`*.,:;()").isalpha() and word.strip(".,:;()") != "X"]
+            if len(words) >= MIN_WORDS and len(plain) >= len(words) / 2:
                 yield sentence
 
 
@@ -65,10 +66,8 @@ def _python(source: str) -> Iterator[tuple[int, str]]:
             parts = [str(v.value) if isinstance(v, ast.Constant) else "X" for v in node.values]
             yield from ((node.lineno, text) for text in prose("".join(parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
-            yield from ((node.lineno, text) for text in prose(node.value))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT and not token.string.startswith(("# noqa", "# type:", "# ruff")):
-            yield from ((token.start[0], text) for text in prose(token.string.lstrip("# ")))
+            text = re.sub(r"\A\s*(import|from) \w.*", "", node.value, flags=re.DOTALL)  # code for a child process
+            yield from ((node.lineno, sentence) for sentence in prose(text))
 
 
 def main() -> None:

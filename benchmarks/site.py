@@ -3,8 +3,8 @@
 The runs of the four default tasks in a results directory are copied with new seeds until the requested number is
 reached; their arrays are hard-linked. For each number of runs, ``harness report --format html`` builds the site in a
 new process, and the time and peak memory of that process are measured. Chromium then opens the home page and the page
-that lists all runs seven times each, with an empty cache, and reports when the tables were ready and when the first
-figure was drawn.
+that lists all runs seven times each, with an empty cache, and reports the time until the tables are ready and the time
+until the first figure is drawn.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def build(results: Path, site: Path) -> tuple[float, float]:
 def browse(page_file: Path, rounds: int = 7) -> tuple[float, float | None]:
     """Return the median times from the start of navigation to usable tables and to the first figure, in milliseconds.
 
-    The second time is None if the page has no figure.
+    The time to the first figure is None if the page has no figure.
     """
     from playwright.sync_api import sync_playwright
 

@@ -1,7 +1,7 @@
 """Startup time of the command line: ``python -m benchmarks.start``.
 
-``harness --help`` and ``harness list tasks`` are compared with an interpreter that does nothing, ``pytest --version``
-and ``accelerate --help``. Each command runs in a new process, and each round reverses the order of the commands.
+``harness --help`` and ``harness list tasks`` are compared with an empty Python program, ``pytest --version`` and
+``accelerate --help``. Each command runs in a new process, and each round reverses the order of the commands.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
             done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False)
             if done.returncode:
                 raise SystemExit(f"{name}: {done.stderr.decode(errors='replace')}")
-            if number:  # the first round only fills the disk cache
+            if number:  # discard the first round, which only fills the disk cache
                 seconds[name].append(time.perf_counter() - start)
     bare, rows = seconds["python -c pass"], []
     for name, times in seconds.items():

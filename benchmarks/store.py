@@ -2,12 +2,12 @@
 10000,100000]``.
 
 The runs of the four default tasks in ``results/reference`` are copied with new ids, seeds, tasks and datasets until the
-requested number is reached. Each of the copied tasks has 1,000 runs, and the first of them, ``nlp-0``, is selected.
+requested number is reached. Each copied task has 1,000 runs, and the commands select the first task, ``nlp-0``.
 Each command runs in a new process:
 
-- cold: the index does not exist, and the pages of the records are removed from the page cache of the system;
-- new: the index does not exist;
-- warm: the index exists and the pages are in the cache (median of `--rounds` processes);
+- cold: The index does not exist, and the pages of the records are removed from the page cache of the system.
+- new: The index does not exist, but the pages of the records are in the page cache.
+- warm: The index exists, and the pages are in the page cache (median of `--rounds` processes).
 - changed: 100 records were added after the index was written.
 
 The CPU time includes the start of Python and the time in the kernel. The memory is the peak of the resident set.
@@ -38,11 +38,11 @@ RUNS_PER_TASK = 1000
 TASK = "nlp-0"
 MODEL = "bert-tiny"
 BYTES = 100 * 10**6
-"""Size of a record that is larger than the limit."""
+"""Size in bytes of a record that exceeds the size limit."""
 
 
 class Usage(NamedTuple):
-    """Use of resources by one process."""
+    """Time and memory used by one process."""
 
     wall_s: float
     user_s: float
@@ -51,7 +51,10 @@ class Usage(NamedTuple):
 
 
 def records(count: int, start: int = 0) -> Iterator[RunRecord]:
-    """Yield records with different ids. The first `RUNS_PER_TASK` of each task form one task."""
+    """Yield records with different ids.
+
+    The records of each default task are divided into tasks of `RUNS_PER_TASK` records.
+    """
     sources: dict[str, list[RunRecord]] = {}
     for run in Store(DEFAULTS).load().runs:
         sources.setdefault(run.record.spec.task, []).append(run.record)
@@ -74,7 +77,7 @@ def records(count: int, start: int = 0) -> Iterator[RunRecord]:
 
 
 def write(directory: Path, made: Iterator[RunRecord]) -> None:
-    """Write records in the form in which runs write them."""
+    """Write records in the same format as runs."""
     for record in made:
         folder = directory / record.run_id
         folder.mkdir(parents=True)
@@ -90,7 +93,7 @@ def drop(directory: Path) -> None:
 
 
 def measure(arguments: list[str], cache: Path, status: tuple[int, ...] = (0,)) -> Usage:
-    """Run a command, and return its use of resources."""
+    """Run a command, and return the time and memory that it used."""
     environment = os.environ | {"HARNESS_CACHE": str(cache)}
     start = time.perf_counter()
     # The wrapper exists because the peak of RUSAGE_CHILDREN is the maximum over all earlier children.
@@ -139,7 +142,7 @@ def table(count: int, rounds: int, place: Path | None) -> list[list[str]]:
     with tempfile.TemporaryDirectory(dir=place) as made:
         directory, cache = Path(made, "results"), Path(made, "cache")
         write(directory, records(count))
-        time.sleep(3)  # files that were just changed are not indexed
+        time.sleep(3)  # wait, because files that have just been changed are not indexed
         for name, arguments in commands(directory).items():
             drop(directory)
             for state in ("cold", "new"):
@@ -163,7 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
     parser.add_argument("--records", default="10000,100000", help="numbers of records [10000,100000]")
     parser.add_argument("--rounds", type=int, default=5, help="number of processes for a warm measurement [5]")
-    parser.add_argument("--directory", type=Path, help="directory for the records [that for temporary files]")
+    parser.add_argument(
+        "--directory", type=Path, help="directory for the records [the default directory for temporary files]"
+    )
     options = parser.parse_args()
     for count in map(int, options.records.split(",")):
         headers = [f"command, {count} records", "state", "wall, s", "user, s", "system, s", "peak, MiB"]

@@ -32,10 +32,10 @@ from harness.records import Event, RunSpec
 
 MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2vec2-tiny": "speech"}
 ROUND_S = 0.5
-"""Target duration of one contender's part of a round, in seconds."""
+"""Target duration of one contender's measurement in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The latter is
-the parity check's tolerance for gradients (`harness.checks.parity.tolerances`)."""
+"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The largest
+error is the parity check's tolerance for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +79,8 @@ class Bench:
             threads=spec.threads,
         )
         weights = initial_weights(request.parameters, 0)
-        self.session = catalog.backend(framework).open(request)  # sets threads and numeric modes for the whole process
+        # opening a session sets threads and numeric modes for the whole process
+        self.session = catalog.backend(framework).open(request)
         self.session.set_weights(weights)
         self.contenders = {
             name: importlib.import_module(module).prepare(request, weights)
@@ -171,7 +172,7 @@ def compare(
         call_seconds = time.perf_counter() - start
         return own_seconds if isinstance(own_seconds, float) else call_seconds
 
-    for name in names:  # the first call traces, allocates memory and warms up caches
+    for name in names:  # warm-up: the first call traces, allocates memory and fills caches
         timed(name)
 
     def one_round() -> None:

@@ -193,6 +193,9 @@ def run(
     overrides: Mapping[str, Any] | Iterable[str] = (),
     results: str | os.PathLike[str] | None = None,
     timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    batch_size_backoff: bool = False,
+    executor: str = "local",
     rerun: bool = False,
     retry: str | Iterable[str] | None = None,
     wait: bool = False,
@@ -248,6 +251,14 @@ def run(
         Results directory. By default, the environment variable ``HARNESS_RESULTS``, or ``results`` if it is not set.
     timeout_s : float, optional
         Maximum duration of a run, in seconds; a longer run is stopped and recorded as failed. By default, 3600.
+    memory_limit : str or int, optional
+        Maximum host memory of a run and the processes that it starts, such as ``"4GiB"`` or a number of bytes. A run
+        that uses more is stopped and recorded with the failure ``"oom"``. By default, the memory is not limited.
+    batch_size_backoff : bool, default=False
+        Repeat a run that is out of memory with half the batch size, down to 1. The record states from which batch size
+        it was reduced.
+    executor : str, default="local"
+        Name of the executor, which determines where the runs are executed.
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
@@ -313,7 +324,17 @@ def run(
     check_loaded(sources, catalog)
     specs = expand_all([selection.resolved(locate)], catalog)
     return carry_out(
-        specs, catalog, Store(results_dir(results)), parity=parity, timeout_s=timeout_s, rerun=rerun, retry=retry
+        specs,
+        catalog,
+        Store(results_dir(results)),
+        parity=parity,
+        timeout_s=timeout_s,
+        memory_limit=memory_limit,
+        batch_size_backoff=batch_size_backoff,
+        executor=executor,
+        rerun=rerun,
+        retry=retry,
+        wait=wait,
     )
 
 
@@ -324,6 +345,9 @@ def carry_out(
     *,
     parity: bool = False,
     timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    batch_size_backoff: bool = False,
+    executor: str = "local",
     save_weights: bool = False,
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
@@ -350,6 +374,7 @@ def carry_out(
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.device_lock import measuring_on
+    from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
@@ -361,6 +386,9 @@ def carry_out(
     started = False
     try:
         check_limit(limit_s)
+        limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
+        check_memory_limit(limit_bytes)
+        catalog.executor(executor)
         store.prepare()
         pairs = compared(specs) if parity else set[str]()
 
@@ -369,7 +397,15 @@ def carry_out(
 
         def decide_again() -> None:
             if not rerun:
-                decisions[:] = decide(specs, catalog, store, save_weights=save_weights, compared=pairs, retry=kinds)
+                decisions[:] = decide(
+                    specs,
+                    catalog,
+                    store,
+                    save_weights=save_weights,
+                    compared=pairs,
+                    retry=kinds,
+                    batch_size_backoff=batch_size_backoff,
+                )
 
         decide_again()
         with contextlib.ExitStack() as stack:
@@ -390,6 +426,9 @@ def carry_out(
                 catalog,
                 store,
                 timeout_s=limit_s,
+                memory_limit_bytes=limit_bytes,
+                batch_size_backoff=batch_size_backoff,
+                executor=executor,
                 listener=listener,
                 marks=marks,
                 save_weights=save_weights,
@@ -402,12 +441,12 @@ def carry_out(
                 )
     finally:
         listener.close()
-        executed = iter(listener.records)
+        numbers = iter(range(1, len(specs) + 1))  # of the executed runs
         results = Results(
             [
                 record
                 for decision in decisions
-                if (record := decision.stored.record if decision.stored else next(executed, None)) is not None
+                if (record := decision.stored.record if decision.stored else listener.latest.get(next(numbers)))
             ],
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],

@@ -29,6 +29,7 @@ HOOKS = {
     "harness_backends": [],
     "harness_metrics": [],
     "harness_reporters": [],
+    "harness_executors": [],
     "harness_run_started": ["spec"],
     "harness_epoch_ended": ["spec", "epoch"],
     "harness_run_finished": ["record"],

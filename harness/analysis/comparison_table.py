@@ -75,14 +75,14 @@ def build_table(
 ) -> Table:
     """Return the comparison table for these runs. Each run is in exactly one row.
 
-    A row's parity mark comes from the `verdicts` on the computation that it ran or, if there are none, from the marks
-    stored in its records. Ratios are omitted for rows whose parity mark is "differs", unless `all_ratios` is True. If
-    `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million samples in the
-    same currency. `metrics` are the metrics of plugins, which are needed only for older records.
+    The parity column is filled in from the `verdicts` on the row's computation or, if there are none, from the results
+    of parity checks in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
+    is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million
+    samples in the same currency. `metrics` are the metrics of plugins, which are needed only for older records.
 
     Rows are ordered by their first runs. A ratio is relative to the first backend among the rows that differ only in
     the backend and its packages. If both rows have the same splits, seeds and repeats, the half-width of a ratio is
-    computed over these pairs of runs. Otherwise, it is computed from the half-widths of both means, which are assumed
+    computed over these pairs of runs. Otherwise, the half-width is computed from those of both means, which are assumed
     to be independent.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
@@ -112,7 +112,7 @@ def build_table(
             for flag in flags:
                 if not flag.columns and flag.name in cells:
                     cells[flag.name] = Cell(None)
-                for column in cells.keys() & flag.columns:  # some metrics have no column
+                for column in cells.keys() & flag.columns:  # skip metrics that have no column
                     cells[column] = dataclasses.replace(cells[column], flagged=cells[column].value is not None)
             cells["flags"] = Cell("; ".join(f"{flag.name}: {flag.text}" for flag in flags))
             run_ids = tuple(record.run_id for record in groups[index])
@@ -121,7 +121,7 @@ def build_table(
 
 
 def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> list[RunMetric]:
-    """Return the scores that have a separate column, first the built-in ones."""
+    """Return the scores that have their own column, starting with the built-in ones."""
     done = [record for record in records if isinstance(record.outcome, Success)]
     declared = dict.fromkeys(
         name for record in done for name, info in success(record).scores.metrics.items() if info.in_tables
@@ -150,7 +150,7 @@ def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[st
 
 
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Return the mean of each column over the rows in which it has a value."""
+    """Return the mean of each column over the rows that have a value in this column."""
     known = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: stats.average(values) if values else None for name, values in known.items()}
 
@@ -168,7 +168,8 @@ def _mean(values: list[float | None]) -> Cell:
 
 
 def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float | None]:
-    """Return the values of a successful run by column. The primary metric has no second column."""
+    """Return the values of a successful run by column. The primary metric is None, because it is in the quality
+    column."""
     primary = success(record).scores.primary
     return {metric.name: None if metric.name == primary else metric.value(record) for metric in metrics}
 
@@ -208,7 +209,7 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 
 
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:
-    """Return the name, the title, the unit and the better direction of the primary metric.
+    """Return the name, the title, the unit and the direction of the primary metric.
 
     The direction is ``higher``, ``lower`` or, if it is not known, an empty string.
     """
@@ -238,8 +239,8 @@ def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMet
     """Return the relative half-width of the ratio of two means over pairs of runs, or None if the runs are not paired.
 
     Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
-    s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs: the delta method for
-    the ratio of two means (Cochran 1977, Sampling Techniques, section 6.4).
+    s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs. This is the delta
+    method for the ratio of two means (Cochran 1977, Sampling Techniques, section 6.4).
     """
     ours, theirs = (_by_run(records, metric) for records in (group, base))
     if ours.keys() != theirs.keys() or len(ours) < 2:
@@ -249,7 +250,7 @@ def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMet
 
 
 def _by_run(group: list[RunRecord], metric: RunMetric) -> dict[tuple[int, int, int], float]:
-    """Return the value of each run that has one, by split, seed and repeat, which are counted in order of time."""
+    """Return the values of the runs by split, seed and repeat number. Repeats are numbered in chronological order."""
     repeats: Counter[tuple[int, int]] = Counter()
     values = {}
     for record in sorted(group, key=lambda record: record.started_at):

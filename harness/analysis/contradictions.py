@@ -1,4 +1,4 @@
-"""Find figures of one run or one row that contradict each other or are impossible.
+"""Detection of values of a run or a row that are impossible or contradict each other.
 
 The rules use the values that the tables show, so they also apply to records of older versions. A rule that compares two
 durations allows them to differ by `FACTOR`, because they were measured at different times on a machine whose speed
@@ -15,10 +15,10 @@ from harness.measure.quality.call import ROUNDING, shown_bounds
 from harness.records import RunRecord
 
 FACTOR = 2.0
-"""Largest ratio between two figures for the same work, such as the two times per batch that follow from throughput and
-from latency."""
+"""Maximum ratio between two durations for the same work, such as the durations of a batch derived from the throughput
+and from the latency."""
 MIN_TRAINING_S = 1.0
-"""Minimum training time, in seconds, for comparing it with the training throughput."""
+"""Minimum training time, in seconds, for a comparison with the training throughput."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
     ("latency_p50_ms", "latency_p99_ms"),
@@ -27,21 +27,22 @@ _ORDERED = (
     ("device_peak_mib", "driver_peak_mib"),
     ("reserved_peak_mib", "driver_peak_mib"),
 )
-"""Pairs of columns. The value of the first cannot be larger than that of the second."""
+"""Pairs of columns. A value in the first column cannot be larger than the value in the second column."""
 
 Values = Mapping[str, float | None]
 """Values by column. A missing value may be None or absent."""
 
 
 class RunFlag(NamedTuple):
-    """A reason to doubt figures of one run or one row."""
+    """A reason why values of a run or a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Columns of the comparison table with these figures. The flag is listed under the first one."""
+    """Columns of the comparison table with the unreliable values. The flag is listed under the first of these
+    columns."""
     kind: str
     """Short description, such as ``drift`` or ``contradiction with latency_p50_ms``."""
     detail: str
-    """Description that includes the figures."""
+    """Description that includes the values."""
 
 
 class Batches(NamedTuple):
@@ -52,7 +53,7 @@ class Batches(NamedTuple):
 
 
 def of_run(record: RunRecord) -> Iterator[RunFlag]:
-    """Yield the contradictions in the figures of a successful run."""
+    """Yield the contradictions in the values of a successful run."""
     values = {name: metric.value(record) for name, metric in BY_NAME.items()}
     batches = batches_of(record)
     yield from _outside_bounds(record, values)
@@ -70,7 +71,7 @@ def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
         never_zero = name.endswith("_samples_per_s") or name.startswith("latency_")
         if value is not None and (value < 0 or (value == 0 and never_zero)):
             kind = "negative value" if value < 0 else "value of zero"
-            yield RunFlag((name,), kind, f"{value:.4g} {BY_NAME[name].unit} cannot be measured")
+            yield RunFlag((name,), kind, f"{value:.4g} {BY_NAME[name].unit} is not a possible measurement")
     scores = success(record).scores
     for name, info in scores.metrics.items():
         value, (low, high) = scores.test.get(name), info.bounds
@@ -82,7 +83,8 @@ def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
 
 
 def batches_of(record: RunRecord) -> Batches:
-    """Return the batch sizes of a successful run. A fit in one call processes the whole training split."""
+    """Return the batch sizes of a successful run. A model that is fitted in one call has a single batch, the training
+    split."""
     outcome, examples = success(record), success(record).examples.get("train", record.spec.recipe.batch_size)
     train = examples if fitted_in_one_call(record) else min(record.spec.recipe.batch_size, examples)
     return Batches(train, outcome.latency.batch_size)
@@ -115,7 +117,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             yield RunFlag(
                 (lower, upper),
                 f"value above {upper}",
-                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, which cannot be smaller",
+                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, but cannot be larger",
             )
     mfu = values.get("mfu_percent")
     if mfu is not None and mfu > 100:
@@ -133,7 +135,7 @@ def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
 
 
 def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if later steps took longer than the first one, which includes the one-time costs."""
+    """Yield a contradiction if later steps took longer than the first step, which includes one-time costs."""
     first_s = success(record).speed.first_step_s
     for name in ("train_samples_per_s", "fit_samples_per_s"):
         step_s = _seconds(values[name], batches.train)
@@ -147,7 +149,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
 
 
 def _training_time(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if the time to target differs from the time that its steps take according to the
+    """Yield a contradiction if the time to target differs from the duration of the same number of steps at the measured
     throughput.
     """
     outcome = success(record)

@@ -52,9 +52,8 @@ def described(record: RunRecord) -> dict[str, str]:
 def differences(firsts: list[RunRecord]) -> list[str]:
     """Return a description for each row, with the settings in which it differs from similar rows.
 
-    The settings and machines of rows with the same task, dataset, model, device and precision are compared. If such
-    rows also have the same backend, their package versions are compared too. `firsts` contains one record from each
-    row.
+    The settings and machines of rows with the same task, dataset, model, device and precision are compared. For rows
+    with the same backend, package versions are compared too. `firsts` contains one record from each row.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):
@@ -70,7 +69,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
             shown = {name: settings[index].get(name, "none") for name in differing}
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
             shown.pop("compile", None)
-            compiled = firsts[index].spec.compile  # listed even if all rows have the same value
+            compiled = firsts[index].spec.compile  # listed even if all rows are compiled
             texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
     return texts
 
@@ -87,7 +86,7 @@ def settings_of(spec: RunSpec) -> dict[str, str]:
     for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():
         if name in sections:
             flat |= {f"{sections[name]}.{key}": _plain(inner) for key, inner in value.items()}
-            flat.pop("dataset.split", None)  # the caller lists the row's splits
+            flat.pop("dataset.split", None)  # splits are listed separately
             if spec.source is not None and "dataset.sha256" in flat:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
         elif name not in (*IDENTITY, "seed", "source", "pretrained"):

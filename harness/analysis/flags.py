@@ -1,6 +1,6 @@
-"""Flags, which are reasons to doubt a figure of a run or a row.
+"""Flags, which state why values of a run or a row may be unreliable.
 
-Some flags are recorded while a run is measured. The others are derived from the record, so they are also set for older
+Some flags are recorded while a run is measured. Other flags are derived from the record, so they are also set for older
 records.
 """
 
@@ -18,21 +18,21 @@ from harness.measure import stats
 from harness.records import RunRecord
 
 CHILDREN = "child processes"
+BATCH_SIZE = "batch_size"
 
 
 class RowFlag(NamedTuple):
-    """A reason to doubt figures in one row."""
+    """A reason why values in a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Columns to mark. If it is empty and `name` is a column, this column has no mean, and the flag states the
-    reason."""
+    """Columns to mark. If there are none and `name` is a column, the flag states why this column has no mean."""
     name: str
     """Name under which the flag is listed, which is usually that of a column."""
     text: str
 
 
 def run_flags(record: RunRecord) -> list[RunFlag]:
-    """Return the flags of a successful run, both those in its record and those that are derived from it."""
+    """Return all flags of a successful run, those in its record and those derived from the record."""
     in_one_call = fitted_in_one_call(record)
     flags = []
     for flag in success(record).flags:
@@ -41,14 +41,19 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
         flags.append(RunFlag((metric.name,), flag.kind.replace("_", " "), flag.detail))
     flags += contradictions.of_run(record)
     flags += learning.of_run(record)
+    if record.batch_size_reduced_from is not None:
+        size, requested = record.spec.recipe.batch_size, record.batch_size_reduced_from
+        detail = f"the run had batch size {size} instead of {requested}, because it was out of memory with larger ones"
+        flags.append(RunFlag((BATCH_SIZE,), f"reduced from {requested}", detail))
     memory = success(record).memory
     if (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
         flags.append(
             RunFlag(
                 (HOST_PEAK.name,),
                 CHILDREN,
-                f"{HOST_PEAK.value(record):.1f} MiB is an upper bound for the worker and the processes that it "
-                f"started; the worker alone used {memory.host_peak_bytes / 2**20:.1f} MiB",
+                f"{HOST_PEAK.value(record):.1f} MiB is an upper bound on the memory of the worker and its child "
+                "processes; the worker alone used"
+                f" {memory.host_peak_bytes / 2**20:.1f} MiB",
             )
         )
     return flags
@@ -109,7 +114,8 @@ def _incomplete(values: Sequence[Mapping[str, float | None]]) -> Iterator[RowFla
 
 
 def _missed_target(done: Iterable[RunRecord]) -> Iterator[RowFlag]:
-    """Yield a flag if a run did not reach the target. A mean over only the other runs would be biased."""
+    """Yield a flag if a run did not reach the target. The mean over the runs that reached the target would be
+    biased."""
     reached = [outcome.time_to_target for outcome in map(success, done) if outcome.time_to_target is not None]
     hits = sum(target.train_s is not None for target in reached)
     if hits < len(reached):

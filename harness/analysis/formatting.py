@@ -7,8 +7,8 @@ def rounded(value: float, ci95: float | None) -> tuple[str, str]:
     """Return a mean and the half-width of its interval as strings.
 
     The half-width is rounded to two significant digits, and the mean to the same decimal place. No number has more than
-    seven significant digits. If the half-width is missing, or if the values agree so closely that it is zero at that
-    precision, the mean is rounded to four significant digits, and the second string is empty.
+    seven significant digits. If the half-width is missing or rounds to zero, the mean is rounded to four significant
+    digits, and the second string is empty.
     """
     if ci95 is not None and not round(ci95, 6 - _exponent(max(abs(value), ci95), 7)):
         ci95 = None

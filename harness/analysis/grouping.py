@@ -11,7 +11,7 @@ from harness.records import Failure, RunRecord, Success
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Return the runs in each row. Rows are ordered by their first runs."""
+    """Group runs into the rows of the comparison table. Rows are ordered by their first runs."""
     records = with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -22,8 +22,8 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for record, setting, software in described:
         if isinstance(record.outcome, Failure):
-            # The record of a run that failed early may be missing packages. If only one row is consistent with it, the
-            # run belongs to that row.
+            # The record of a run that failed early may lack packages. If only one row is consistent with the record,
+            # the run belongs to this row.
             agreeing = [known for known in succeeded[setting] if software.items() <= known.items()]
             software = agreeing[0] if len(agreeing) == 1 else software
         versions = [f"{name} {version}" for name, version in sorted(software.items())]
@@ -61,7 +61,8 @@ def _dataset_key(record: RunRecord) -> str:
 def with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, filling in the device of runs that failed before selecting one.
 
-    Such a run is assigned the device of the other runs with its setting, if all of them ran on the same device.
+    A run without a selected device is assigned the device of the other runs with the same setting, if these ran on one
+    device.
     """
     if all(record.spec.device != "auto" for record in records):
         return list(records)
@@ -89,5 +90,6 @@ def _setting(record: RunRecord) -> tuple[str, ...]:
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """Return a key shared by the rows that are compared with each other. It excludes the backend and its packages."""
+    """Return a key that is equal for rows that are compared with each other. The key excludes the backend and its
+    packages."""
     return (msgspec.structs.replace(record.spec, backend="").group_key, *machine_of(record).values())

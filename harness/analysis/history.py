@@ -64,11 +64,11 @@ class History(Struct, frozen=True, kw_only=True):
 def histories(
     runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = (), *, price_per_hour: float | None = None
 ) -> list[History]:
-    """Return the histories of these runs, ordered by their first runs.
+    """Return the histories of these runs, ordered by the start of the first run.
 
-    If `metrics` is empty, those in `DEFAULT_METRICS` that the runs have are shown. `price_per_hour` is the price of the
-    machine, from which the costs per million samples are computed. Raises `harness.UsageError` for a metric without a
-    value in any run, and `harness.UnknownNameError` if no run can have it.
+    If `metrics` is empty, the metrics in `DEFAULT_METRICS` are included if the runs have them. `price_per_hour` is the
+    price of the machine, from which the costs per million samples are computed. Raises `harness.UsageError` if a metric
+    has no value in any run, and `harness.UnknownNameError` if a metric does not exist.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
     runs = sorted(runs, key=lambda run: run.record.started_at)
@@ -126,7 +126,7 @@ def _figure(metric: RunMetric, before: list[StoredRun] | None, done: list[Stored
 def _check_names(
     names: Sequence[str], known: Sequence[Mapping[str, RunMetric]], done: Sequence[Sequence[StoredRun]]
 ) -> None:
-    """Raise a `harness.HarnessError` for the first name that no history has, unless all runs failed."""
+    """Raise an error for the first metric that no history contains, unless all runs failed."""
     shown = {name for metrics in known for name in metrics}
     possible = {name: metric for runs in done for name, metric in available([run.record for run in runs], {}).items()}
     for name in names:

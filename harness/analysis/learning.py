@@ -1,8 +1,8 @@
 """Flag models that did not learn, and training that ended too early or too late.
 
-A validation curve is judged by the means of blocks of consecutive epochs. A difference between blocks is flagged only
-if it is larger than noise can explain. There are two kinds of noise: the sampling error of the validation examples, and
-the randomness of training, which is estimated from the scatter of the scores around the curve.
+Validation curves are averaged over blocks of consecutive epochs. A difference between blocks is flagged only if noise
+cannot explain it. There are two kinds of noise: the sampling error of the validation examples, and the randomness of
+training, which is estimated from the scatter of the scores around the curve.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from harness.measure.quality.metrics import info_of
 from harness.records import MetricInfo, RunRecord, Success
 
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
-"""Meaning of the scores in older records, which do not contain it."""
+"""Definitions of the scores in older records, which do not contain the definitions."""
 MIN_EPOCHS = 5
-"""Minimum number of epochs for estimating the scatter of the scores. Without it, only a strong rise is flagged."""
+"""Minimum number of epochs for estimating the scatter of the scores. With fewer epochs, only a strong increase is
+flagged."""
 STRONG = 5.0
-"""Minimum difference, in standard errors, for a rise to be called strong."""
+"""Minimum size of a strong increase, in standard errors."""
 FAR = 1.05
 """Minimum ratio of the error after training to the error of the closed form for which training is flagged.
 
@@ -32,7 +33,7 @@ FALSE_ALARMS = 0.02
 
 
 def of_run(record: RunRecord) -> Iterator[RunFlag]:
-    """Yield the flags of a successful run that concern its training."""
+    """Yield the flags that concern the training of a successful run."""
     outcome = success(record)
     yield from _one_class(outcome)
     yield from _worse_than_closed_form(record)
@@ -61,7 +62,7 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
     if best is None:
         return
     error, least = abs(best - reached), abs(best - solution)
-    in_target_unit = best == 0 and worst is None  # not for a coefficient of determination
+    in_target_unit = best == 0 and worst is None  # false for R2, which has no unit
     spread = sum(data.target_scale) / len(data.target_scale) if in_target_unit else 1.0
     if error > FAR * least and error - least > (FAR - 1) * spread:
         epochs = 2 * record.spec.recipe.epochs
@@ -90,7 +91,7 @@ def _one_class(outcome: Success) -> Iterator[RunFlag]:
 
 
 def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequence[float]) -> Iterator[RunFlag]:
-    """Yield a flag if the last epochs are better than those before, or clearly worse than the best ones.
+    """Yield a flag if the last scores are better than the scores before, or clearly worse than the best scores.
 
     Larger values of `curve` are better; `scores` contains the same values with their original sign. `error` is the
     standard error of a score over the validation examples.
@@ -107,7 +108,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     scatter = _scatter(curve) if epochs >= MIN_EPOCHS else math.nan
 
     def noise(probability: float) -> float:
-        """Return the difference of two blocks that noise exceeds with at most this probability."""
+        """Return the difference between two blocks that noise exceeds with at most this probability."""
         if epochs < MIN_EPOCHS:
             return STRONG * error * math.sqrt(2)
         # Means over several epochs reduce the noise of training, but not that of the validation examples, which are the
@@ -143,8 +144,8 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
 def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) -> float:
     """Return the standard error of a score over the validation examples.
 
-    It is derived from the bootstrap interval over the test examples. For a fraction, it is at least that of a
-    proportion; for another metric without an interval, it is 1% of the score.
+    The standard error is derived from the bootstrap interval over the test examples. For a fraction, the standard error
+    is at least that of a proportion. For another metric without an interval, it is 1% of the score.
     """
     examples = max(1, outcome.examples.get("validation", 1))
     interval = outcome.scores.intervals.get(outcome.scores.primary)

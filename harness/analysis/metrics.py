@@ -1,8 +1,8 @@
 """Declarations of run metrics, shared by tables, comparisons, histories, reports and the site.
 
-Every number about a run is an instance of `RunMetric`, which keeps its name, its unit, its direction and the function
-that reads its value in one place. `METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE`
-are scores whose meaning depends on the task. The other scores are declared in the records (`MetricInfo`).
+Each metric is an instance of `RunMetric`, which defines its name, its unit, its direction and the function that reads
+its value from a record. `METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE` are scores
+whose meaning depends on the task. The other scores are declared in the records (`MetricInfo`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunMetric:
-    """A number about a successful run."""
+    """A metric of a successful run."""
 
     name: str
-    """Name in options, columns and files. It ends with the unit, except for scores, whose unit depends on the data."""
+    """Name in options, columns and files. The name ends with the unit, except for scores, whose unit depends on the
+    data."""
     title: str
     """Header of the metric's column, without the unit."""
     unit: str
@@ -62,11 +63,11 @@ class RunMetric:
     score: str = ""
     """Name of the score in the record, or an empty string for costs."""
     requires: str = ""
-    """Advice for the case that no run has a value, or an empty string if there is none."""
+    """Advice that is shown if no run has a value, or an empty string."""
     in_hours: bool = False
     """True if `read` returns machine hours, which are multiplied by the price of an hour."""
     price_per_hour: float | None = None
-    """Price of an hour for a metric in hours, or None if it is not known. The metric then has no value."""
+    """Price of a machine hour, or None if it is unknown. If it is None, a metric with `in_hours` has no value."""
 
     def value(self, record: RunRecord) -> float | None:
         """Return the value for this run, or None if the run failed or its record has no finite value."""
@@ -77,7 +78,7 @@ class RunMetric:
 
     @property
     def advice(self) -> str:
-        """Advice for the case that no run has a value, preceded by a semicolon, or an empty string if there is none."""
+        """Advice that is shown if no run has a value, preceded by a semicolon, or an empty string."""
         known = self.in_hours and self.price_per_hour is not None
         return f"; {self.requires}" if self.requires and not known else ""
 
@@ -88,7 +89,7 @@ class RunMetric:
 
     @property
     def ratio_column(self) -> Column:
-        """Column with the values of the metric relative to those of another run."""
+        """Column with the ratios of the metric's values to the values of another run."""
         name = f"{self.title}_ratio"
         return dataclasses.replace(self.column, name=name, unit="×")
 
@@ -112,7 +113,7 @@ def success(record: RunRecord) -> Success:
 def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
     """Return a function that reads the number at `path`, such as ``latency.p50_ms``, from a run's outcome.
 
-    The function multiplies the number by `scale`. It returns None if any attribute on the path is None.
+    The function multiplies the number by `scale`. The function returns None if any attribute on the path is None.
     """
     names = path.split(".")
 
@@ -130,11 +131,10 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
-    The duration of such a step depends on the solver, not on the number of examples alone, so its rate is not compared
-    with that of steps on batches. Older records do not state how the model was trained. In this case, the model is
-    assumed to have been fitted in one call if there was one step per epoch although the training split has several
-    batches. If the split has only one batch, models without canonical weights are assumed to have been fitted in one
-    call.
+    The rates of these steps are not comparable to rates of steps on batches, because their duration depends mainly on
+    the solver. Older records do not state how the model was trained. For these records, the model is assumed to have
+    been fitted in one call if there was one step per epoch although the training split has several batches. If the
+    split has only one batch, models without canonical weights are assumed to have been fitted in one call.
     """
     outcome = success(record)
     if outcome.speed.by_steps is not None:
@@ -238,7 +238,8 @@ FIT_THROUGHPUT = RunMetric(
 )
 """Training throughput of models that were fitted in one call.
 
-It is a separate metric because it cannot be compared with `TRAIN_THROUGHPUT`, and each run has only one of the two.
+This metric is separate because it cannot be compared with `TRAIN_THROUGHPUT`. Each run has only one of these two
+metrics.
 """
 MFU = RunMetric(
     "mfu_percent",
@@ -265,7 +266,7 @@ PARAMETERS = RunMetric(
     None,
     _at("model.parameters"),
     in_table=False,
-    never_compared="it is a property of the model",
+    never_compared="the value is a property of the model",
 )
 FORWARD_FLOPS = RunMetric(
     "forward_flop_per_sample",
@@ -274,7 +275,7 @@ FORWARD_FLOPS = RunMetric(
     None,
     _at("model.flops_per_sample"),
     in_table=False,
-    never_compared="it is a property of the model",
+    never_compared="the value is a property of the model",
 )
 HOST_PEAK = RunMetric(
     "host_peak_mib",
@@ -333,7 +334,7 @@ QUALITY = RunMetric(
     read=lambda record: success(record).scores.test.get(success(record).scores.primary),
     **_SCORES,
 )
-"""Primary metric of the run's task. `available` fills in its title, unit and direction."""
+"""Primary metric of the run's task. The title, unit and direction are filled in by `available`."""
 REFERENCE = RunMetric(
     "reference",
     "closed form",
@@ -354,7 +355,7 @@ def in_group(group: str) -> tuple[RunMetric, ...]:
 
 
 def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
-    """Return `METRICS`, with the price of an hour of the machine in metrics that depend on it."""
+    """Return `METRICS`, with the price of a machine hour filled in for metrics that depend on it."""
     return tuple(
         dataclasses.replace(metric, price_per_hour=price_per_hour) if metric.in_hours else metric for metric in METRICS
     )
@@ -397,7 +398,7 @@ def available(
 ) -> dict[str, RunMetric]:
     """Return all metrics that successful runs of one task may have, by name. Scores come first.
 
-    `metrics` are those of plugins, which are needed only for scores of older records.
+    `metrics` are the metrics of plugins, which are needed only for scores of older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)
@@ -415,9 +416,9 @@ def available(
 def comparable(
     sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return the metrics with a value on each side, which can be used to compare successful runs of one task.
+    """Return the metrics that have a value on both sides, for comparing successful runs of one task.
 
-    Scores come first.
+    Scores are listed before costs.
     """
     records = [record for side in sides for record in side]
     if not records:
@@ -431,7 +432,7 @@ def comparable(
 
 
 def unranked_note(names: Iterable[str]) -> str:
-    """Return a note on metrics whose direction is not known, for reports."""
+    """Return a note for reports about metrics whose direction is not known."""
     return (
         f"{', '.join(names)}: not ranked, because it is not known whether higher values are better; the records do not "
         "state it and no loaded plugin provides the metric, or the records disagree."

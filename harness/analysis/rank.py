@@ -5,12 +5,12 @@ ranked fields, the seed and the split, and in settings that were not swept, such
 In each case, all pairs of contenders are compared as by ``harness compare``, with intervals at the confidence level
 95%. A pair ties if the verdict is inconclusive or the runs were not interleaved.
 
-Only cases in which every contender was run are used. Runs that failed are counted in two ways:
+Cases are used only if every contender was run. Runs that failed are counted in two ways:
 
 - ``excluded``: failed runs are ignored, and cases in which a contender has no successful run are left out,
 - ``imputed``: a failed run is replaced by the baseline's run with the same seed and split.
 
-Interrupted runs count as not run. `harness.analysis.standings` computes the statistics.
+Interrupted runs are ignored. `harness.analysis.standings` computes the statistics.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
-"""Confidence level of each comparison. It is not corrected for the number of comparisons, because no claim is made
-about a single dataset."""
+"""Confidence level of each comparison. The level is not corrected for the number of comparisons, because no claim is
+made about a single dataset."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings can be ranked by their names, such as ``recipe.batch_size``."""
 
@@ -66,11 +66,11 @@ class Placement(Struct, frozen=True, kw_only=True):
     failures: Policy
     """``excluded`` or ``imputed``."""
     standings: Standings | None
-    """Results of the contenders, or None if no case is left."""
+    """Results of the contenders, or None if no case can be used."""
     left_out: list[LeftOut]
     """Cases that are not used under this policy."""
     undecided: int
-    """Number of comparisons without a verdict, because there were too few runs or they were not interleaved."""
+    """Number of comparisons without a verdict, because there were too few runs or the runs were not interleaved."""
     comparisons: int
     notes: list[str]
 
@@ -93,7 +93,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Placed:
-    """A run with its place in the ranking."""
+    """A run with its contender, dataset and case."""
 
     run: StoredRun
     contender: str
@@ -145,13 +145,13 @@ def rank(
 ) -> Ranking:
     """Return the ranking of the contenders that the fields `by` distinguish.
 
-    `plugins` are the metrics of plugins by name, which are needed only for scores of older records. The baseline is by
-    default the contender with results in most cases. If `ties` is ``exact``, the contenders of a case are ranked by
+    `plugins` are the metrics of plugins by name, which are needed only for scores of older records. By default, the
+    baseline is the contender with results in most cases. If `ties` is ``exact``, the contenders of a case are ranked by
     their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over the test
     examples of the stored predictions.
 
     Raises `harness.UsageError` if there are fewer than two contenders with common datasets or if the runs cannot be
-    ranked by this metric, and `harness.UnknownNameError` if one of the names is unknown.
+    ranked by this metric, and `harness.UnknownNameError` if a name is unknown.
     """
     placed = _placed(runs, by)
     contenders = list(dict.fromkeys(one.contender for one in placed))
@@ -203,7 +203,8 @@ def _placed(runs: Sequence[StoredRun], by: Sequence[str]) -> list[_Placed]:
             devices.setdefault(_dataset(record), record.spec.device)
     placed = []
     for run, record in zip(used, records, strict=True):
-        if record.spec.device == "auto":  # the run failed early: place it with the runs it would be compared with
+        # A run that failed early is assigned to the case of the runs to which it would be compared.
+        if record.spec.device == "auto":
             device = devices.get(_dataset(record), "auto")
             record = msgspec.structs.replace(record, spec=msgspec.structs.replace(record.spec, device=device))
         settings = settings_of(record.spec)
@@ -229,10 +230,11 @@ def _dataset(record: RunRecord) -> tuple[str, ...]:
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Return the runs with each case divided by the settings that were swept, and a note on other settings that vary.
+    """Return the runs with each case divided by the settings that were swept, and a note about other settings that
+    vary.
 
-    A setting was swept if a contender has several values of it with the same seed and split. Settings that vary only
-    with the seed or split, such as those that were tuned for each split, do not divide a case.
+    A setting was swept if a contender has runs with several values of the setting for the same seed and split. Settings
+    that vary only with the seed or split, such as settings that were tuned for each split, do not divide a case.
     """
     runs: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     for one in placed:
@@ -262,7 +264,7 @@ def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
     """Return the runs with the newest package versions and data of each contender in each case, and a note.
 
-    A failed run is kept unless its versions contradict them, since its record may be incomplete.
+    A failed run is kept unless it was made with other versions. Its record may lack versions.
     """
     newest: dict[tuple[Any, ...], _Placed] = {}
     for one in placed:
@@ -291,7 +293,7 @@ def _cells(placed: Sequence[_Placed]) -> _Cells:
 
 
 def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[str], list[str]]:
-    """Return the contenders that are ranked, and notes on the others.
+    """Return the contenders that are ranked, and notes about contenders that are not.
 
     While fewer than three datasets have runs of all contenders, the contender that was run on the fewest datasets is
     omitted, provided that this adds datasets. Failed runs count as runs.
@@ -414,8 +416,8 @@ def _placement(
 def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[StoredRun]:
     """Return the baseline's runs that replace the failed runs of a contender.
 
-    If the baseline has no run with any of these seeds and splits, as many other runs of it are used, so that a
-    contender without successful runs has values.
+    If the baseline has no run with any of these seeds and splits, the same number of its other runs are used, so that
+    every contender has values.
     """
     draws = {one.draw for one in field.failed(contender)}
     same = [run for run in base if (run.record.spec.split, run.record.spec.seed) in draws]

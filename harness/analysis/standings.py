@@ -2,7 +2,8 @@
 
 This module contains the statistics; `harness.analysis.rank` selects the runs. A *case* is a set of values that can be
 compared directly, with one value of each contender for each seed or split. A dataset has one or several cases, such as
-one for each model if backends are ranked. Every dataset has the same weight: its rank is the mean over its cases.
+one for each model if backends are ranked. Every dataset has the same weight, because ranks are averaged over the cases
+of a dataset first.
 
 In a case, the rank of a contender is 1 plus the number of contenders that beat it, plus half of the number of
 contenders that tie with it. If ties are transitive, this is the usual average rank. The mean over the datasets is the
@@ -46,16 +47,16 @@ class Case:
     dataset: str
     """Key of the dataset."""
     values: tuple[Mapping[Draw, float], ...]
-    """Value of each contender for each split and seed. No contender is without values."""
+    """Value of each contender for each split and seed. Every contender has at least one value."""
     higher_is_better: bool
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j) with i < j of contenders that tie. Other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True if means over draws are geometric, as for costs, which are compared as ratios."""
+    """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
 
     @property
     def levels(self) -> list[float]:
-        """Mean of each contender over its draws, which is the mean of the logarithms if `logarithmic` is True."""
+        """Mean of each contender over splits and seeds. If `logarithmic` is True, it is the mean of the logarithms."""
         return [_exact_mean(numbers) for numbers in self.scaled()]
 
     @property
@@ -64,7 +65,7 @@ class Case:
         return self.geometric and all(value > 0 for values in self.values for value in values.values())
 
     def scaled(self) -> list[list[float]]:
-        """Return the values of each contender in the order of the draws, as logarithms if `logarithmic` is True."""
+        """Return the values of each contender, ordered by split and seed, as logarithms if `logarithmic` is True."""
         scale: Callable[[float], float] = math.log if self.logarithmic else float
         return [[scale(values[draw]) for draw in sorted_draws(values)] for values in self.values]
 
@@ -86,8 +87,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     ties: int
     losses: int
     ratio: float | None
-    """Geometric mean over the datasets of the ratio to the baseline, inverted if lower values are better, so that the
-    contender is better than the baseline if the ratio is greater than 1. None if a value is zero or negative."""
+    """Geometric mean over the datasets of the ratio to the baseline, or None if a value is zero or negative. The ratio
+    is inverted if lower values are better, so that ratios greater than 1 are better than the baseline."""
     ratio_low: float | None
     ratio_high: float | None
     p_holm: float | None
@@ -106,7 +107,7 @@ class Standings(Struct, frozen=True, kw_only=True):
     friedman_p: float | None
     """p-value of Friedman's test, by permutation of the ranks within each dataset."""
     critical_difference: float | None
-    """Difference of two mean ranks from which Nemenyi's test is significant at the level 0.05."""
+    """Minimum difference between two mean ranks for which Nemenyi's test is significant at the level 0.05."""
 
 
 def standings(
@@ -115,7 +116,7 @@ def standings(
     """Return the standings of at least two contenders over at least one case.
 
     The intervals are computed by resampling datasets and, within each case, seeds or splits. Contenders with the same
-    seeds are resampled together. `seed` is that of the random numbers.
+    seeds are resampled together. `seed` is the seed of the random number generator.
     """
     import numpy as np
 
@@ -170,7 +171,7 @@ def standings(
 
 
 def sorted_draws(values: Mapping[Draw, float]) -> list[Draw]:
-    """Return the draws in a fixed order."""
+    """Return the pairs of split and seed in a fixed order."""
     return sorted(values, key=lambda draw: (-1 if draw[0] is None else draw[0], draw[1]))
 
 
@@ -181,7 +182,7 @@ def _exact_mean(numbers: Sequence[float]) -> float:
 def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
     """Return the ranks and the log ratios in one case, and the numbers of wins, ties and losses.
 
-    Ranks and log ratios are arrays ``[1 + resamples, k]``, whose first row is observed.
+    Ranks and log ratios are arrays ``[1 + resamples, k]``, whose first row contains the observed values.
     """
     import numpy as np
 
@@ -200,8 +201,9 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
     for i, j in case.tied:
         tied[i, j] = tied[j, i] = True
     ranks, counts = np.full(levels.shape, 1.0), np.zeros((3, k), dtype=int)
-    for j in range(k):  # one opponent at a time, to limit the memory
-        outcome = np.where(tied[j], 0.0, np.sign(sign * (levels - levels[:, [j]])))  # 1 where a contender beats j
+    for j in range(k):  # process one opponent at a time to limit memory use
+        # 1 for each contender that beats contender j.
+        outcome = np.where(tied[j], 0.0, np.sign(sign * (levels - levels[:, [j]])))
         outcome[:, j] = 1.0
         ranks += 0.5 * (1 - outcome)
         for place, value in enumerate((1.0, 0.0, -1.0)):
@@ -231,8 +233,8 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
 
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
     with one additional dataset that has the value `least` for the lower end and `most` for the upper end. For values 0
-    and 1, this is the interval of Clopper and Pearson. It is Gaffke's bound (2005; Learned-Miller and Thomas 2019), for
-    which no distribution with a lower coverage is known, even for two datasets.
+    and 1, this is the interval of Clopper and Pearson. The interval is Gaffke's bound (2005; Learned-Miller and Thomas
+    2019). No distribution for which its coverage is too low is known, even for two datasets.
     """
     import numpy as np
 
@@ -271,7 +273,7 @@ def _ratio(logs: Array, rng: np.random.Generator) -> tuple[float | None, float |
 
 
 def _exp(value: float) -> float | None:
-    """Return exp(`value`), or None if it is too large for a float."""
+    """Return exp(`value`), or None if the result is too large for a float."""
     return math.exp(value) if value < 700 else None
 
 
@@ -279,8 +281,8 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
     """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
 
     The formula of the statistic is that of Demsar (2006), section 3.2.2, without a correction for ties. The p-value is
-    that of a permutation test, which permutes the ranks within each dataset. Unlike the approximations by a chi-squared
-    or F distribution, it is valid for few datasets and for ties. Return None if there are fewer than two datasets.
+    that of a permutation test, which permutes the ranks within each dataset. Unlike approximations by a chi-squared or
+    F distribution, this test is valid for few datasets and for ties. Return None if there are fewer than two datasets.
     """
     import numpy as np
 
@@ -302,8 +304,8 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
 def critical_difference(k: int, n: int) -> float:
     """Return the critical difference of Nemenyi's test at the level 0.05, for `k` contenders on `n` datasets.
 
-    It is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range, divided by sqrt(2) (Demsar 2006,
-    section 3.2.2).
+    The critical difference is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range, divided by
+    sqrt(2) (Demsar 2006, section 3.2.2).
     """
     from scipy.stats import studentized_range
 

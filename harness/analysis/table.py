@@ -19,7 +19,7 @@ class Column:
     """A column in a table."""
 
     name: str
-    """Key in `Row.cells` and in machine-readable formats. It ends with the unit."""
+    """Key in `Row.cells` and in machine-readable formats. The key ends with the unit."""
     title: str
     """Header without the unit."""
     unit: str
@@ -27,8 +27,8 @@ class Column:
     kind: Literal["text", "count", "number"]
     """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Direction of better values; empty if neither direction is better. It is also empty for the quality column, whose
-    direction is stated in each row's ``metric_better``."""
+    """Direction of better values, or an empty string if neither direction is better. The quality column has an empty
+    string here, because each row states its direction in ``metric_better``."""
 
     @property
     def header(self) -> str:
@@ -41,7 +41,7 @@ class Cell:
     """A value in a table. `value` and `ci95` are exact; `shown` and `shown_ci95` are rounded strings."""
 
     value: str | int | float | None
-    """String, count or mean, or None if the value is missing."""
+    """A string, a count or a mean, or None if the value is missing."""
     ci95: float | None = None
     """Half-width of the 95% confidence interval, or None if there is no interval."""
     flagged: bool = False
@@ -98,8 +98,8 @@ class Table:
         -------
         pandas.DataFrame
             A data frame with the rows and columns of the table. Each ``number`` column is float64, with NaN for missing
-            values. It is followed by a column ``<name>_ci95`` with the half-width of the 95% confidence interval.
-            ``count`` columns are int64, and ``text`` columns are str.
+            values. Each of these columns is followed by a column ``<name>_ci95`` with the half-width of the 95%
+            confidence interval. ``count`` columns are int64, and ``text`` columns are str.
         """
         import pandas as pd
 

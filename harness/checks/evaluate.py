@@ -10,9 +10,9 @@ import msgspec
 
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError, RecordError, UsageError
+from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, saved_weights
-from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
 from harness.records.arrays import read_arrays, write_arrays
@@ -64,15 +64,15 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
     """Evaluate the run's saved weights under `backend`.
 
-    Raises `harness.UsageError` for a run without saved weights, `harness.PluginError` if a plugin of the run is
-    missing, `harness.RecordError` for damaged files, and `harness.HarnessError` if the backend fails or the data differ
-    from the run's.
+    Raises `harness.UsageError` if the run has no saved weights, `harness.PluginError` if a plugin of the run is
+    missing, `harness.RecordError` if a file is damaged, and `harness.HarnessError` if the backend fails or the data
+    differ from the run's.
     """
     record = stored.record
     weights = stored.path / WEIGHTS
     if isinstance(record.outcome, Success) and not record.outcome.model.parameters:
         raise UsageError(
-            f"run {record.run_id!r} has no weights that another backend could load: its model, {record.spec.model!r}, "
+            f"run {record.run_id!r} has no weights that another backend can load: its model, {record.spec.model!r}, "
             "is not trained step by step"
         )
     if not isinstance(record.outcome, Success) or not is_stored(weights):

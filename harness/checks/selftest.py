@@ -1,7 +1,7 @@
 """A self-test of the measurements on this machine, which measures known quantities in the same way as runs.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
-accelerator, another child process does the same with the memory of that device.
+accelerator, another child process allocates known amounts of device memory in the same way.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from harness.records import Failure, PluginRef
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
 TOLERANCE_BYTES, TOLERANCE_FRACTION = 2 * MIB, 0.01
-"""Allowed error, in bytes and as a fraction; the larger of the two applies. It accounts for pages that the interpreter
-allocates or frees between two readings."""
+"""Allowed error, in bytes and as a fraction; the larger of the two applies. The tolerance accounts for pages that the
+interpreter allocates or frees between two readings."""
 CLOCK_S, CLOCK_TOLERANCE = 0.5, 1e-3
 """Duration of the clock comparison and allowed difference, both in seconds."""
 TIMEOUT_S = 120.0
@@ -93,7 +93,7 @@ def host_memory() -> Iterator[Check]:
         memory = PhaseMemory()
         memory.enter("before")
         memory.enter("allocated")
-        block = b"\x01" * (size * MIB)  # nonzero, so that every page is written and resident
+        block = b"\x01" * (size * MIB)  # write nonzero values, so that every page is resident
         memory.finish()
         del block
         peaks = memory.by_phase_bytes
@@ -101,7 +101,7 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """Yield checks of the memory that the framework reports for known amounts, if it reports memory."""
+    """Yield checks of the memory that the framework reports for allocations of known size, if it reports memory."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)

@@ -69,6 +69,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
         "backend": catalog.backends,
         "metric": catalog.metrics,
         "report format": catalog.reporters,
+        "executor": catalog.executors,
     }
     for what, names in known.items():
         if name in names or name.replace("-", "_") in names:
@@ -94,7 +95,10 @@ def list_(format_: str) -> None:
     from harness.testing.check import subjects
 
     catalog = options.catalog(with_failures=True)
-    found = [(loaded.ref, subjects(loaded.ref, catalog), "") for loaded in catalog.plugins]
+    found: list[tuple[PluginRef, list[str], str]] = []
+    for ref in (loaded.ref for loaded in catalog.plugins):
+        executors = [f"executor {name}" for name, provided in catalog.executors.items() if provided.plugin == ref]
+        found.append((ref, [*map(str, subjects(ref, catalog)), *executors], ""))
     found += [(failure.ref, [], failure.message) for failure in catalog.failures]
     rows = [
         {
@@ -102,7 +106,7 @@ def list_(format_: str) -> None:
             "distribution": ref.distribution,
             "version": ref.version,
             "module": ref.value,
-            "brings": list(map(str, brings)),
+            "brings": brings,
             "problem": problem,
         }
         for ref, brings, problem in found

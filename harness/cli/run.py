@@ -53,6 +53,20 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Execute the other runs if the backend, the dataset or the device of some runs is not available.",
 )
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Maximum host memory of a run and the processes that it starts, such as 4GiB; "
+    "a run that uses more is stopped and recorded with the failure oom.",
+)
+@click.option(
+    "--batch-size-backoff",
+    is_flag=True,
+    help="Repeat a run that is out of memory with half the batch size, down to 1.",
+)
+@click.option(
+    "--executor", metavar="NAME", default="local", show_default=True, help="Executor, which decides where runs execute."
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
@@ -67,6 +81,9 @@ def run(
     results: str | None,
     timeout: float,
     skip_unavailable: bool,
+    memory_limit: str | None,
+    batch_size_backoff: bool,
+    executor: str,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -102,6 +119,7 @@ def run(
     from harness.cli.progress import carry_out, planned_warnings
     from harness.data.checkpoint import locate
     from harness.execute.availability import unavailable
+    from harness.execute.memory_limit import size_bytes
     from harness.plan.expand import expand_all
     from harness.plan.suite import Suite, load
     from harness.records import Failure
@@ -111,6 +129,8 @@ def run(
         _check_nothing_selected()
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
+    catalog.executor(executor)
+    limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all(
         [each.resolved(locate) for each in chosen.selections],
         catalog,
@@ -123,7 +143,16 @@ def run(
     for line in warned:
         say(line)
     if dry_run:
-        _print_plan(specs, catalog, store, reasons, rerun=rerun, retry=retry or None, budget_s=chosen.budget_s)
+        _print_plan(
+            specs,
+            catalog,
+            store,
+            reasons,
+            rerun=rerun,
+            retry=retry or None,
+            batch_size_backoff=batch_size_backoff,
+            budget_s=chosen.budget_s,
+        )
         return
 
     def show(finished: Results) -> None:
@@ -146,6 +175,9 @@ def run(
         quiet=quiet,
         warned=warned,
         timeout_s=timeout,
+        memory_limit=limit_bytes,
+        batch_size_backoff=batch_size_backoff,
+        executor=executor,
         parity=parity,
         save_weights=save_weights,
         rerun=rerun,
@@ -199,6 +231,7 @@ def _print_plan(
     *,
     rerun: bool,
     retry: tuple[str, ...] | None,
+    batch_size_backoff: bool,
     budget_s: float | None,
 ) -> None:
     from harness.cli.dry_run import print_plan
@@ -206,5 +239,9 @@ def _print_plan(
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
-    decisions = [Decision(s, None, "") for s in specs] if rerun else decide(specs, catalog, store, retry=kinds)
+    decisions = (
+        [Decision(spec, None, "") for spec in specs]
+        if rerun
+        else decide(specs, catalog, store, retry=kinds, batch_size_backoff=batch_size_backoff)
+    )
     print_plan(decisions, estimates(specs, store.load().runs), reasons, budget_s)

@@ -22,9 +22,10 @@ from harness.errors import DataError, HarnessError
 from harness.records.zip_index import index_problem
 
 EXPANSION = 200
-"""Maximum ratio of extracted size to archive size. Text rarely exceeds 20; a deflate bomb reaches 1000."""
+"""Maximum ratio of extracted size to archive size. The ratio of text rarely exceeds 20, while that of a decompression
+bomb reaches 1000."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, that is always accepted, however small the archive is."""
+"""Extracted size, in bytes, that is accepted regardless of the size of the archive."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
 """Maximum size of a zip archive's list of members, which `zipfile` reads into memory."""
@@ -46,12 +47,12 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
     """Extract the archive into the empty folder `into` and return a mapping from file paths to SHA-256 digests (hex).
 
     The suffix of `name`, the publisher's file name, determines the format: zip, tar (uncompressed, gz, bz2 or xz) or a
-    single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the members that it lists are
-    written, and their digests must match.
+    single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the listed members are written,
+    and their digests must match.
 
-    Raises `harness.DataError` if the archive is damaged, a member is missing or differs, a member's name points outside
-    the folder, a member is neither a file nor a folder, two members have the same name, or the extracted data are
-    implausibly large.
+    Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or differs. An archive is
+    unsafe if a member's name points outside the folder, a member is neither a file nor a folder, two members have the
+    same name, or the extracted data are implausibly large.
     """
     with _as_data_errors(archive), _entries(archive, name) as entries:
         limit = _limit(archive)
@@ -108,7 +109,7 @@ def _copy(source: IO[bytes], target: Path, limit: int) -> tuple[int, str]:
 def _safe_parts(member: str) -> list[str]:
     """Return the parts of a member's name. Raises `harness.DataError` if the name points outside the folder."""
     parts = member.removesuffix("/").split("/")
-    while parts[0] == "." and len(parts) > 1:  # tar writes ./name
+    while parts[0] == "." and len(parts) > 1:  # tar stores names such as ./name
         parts = parts[1:]
     drive = re.match(r"[A-Za-z]:", member)
     if drive or "\\" in member or "\0" in member or any(part in ("", "..") for part in parts):
@@ -153,7 +154,7 @@ def _as_data_errors(archive: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO):
             raise
         raise DataError(f"the archive is damaged: {error}") from error  # gzip and bz2 raise OSError without errno
-    except (RuntimeError, NotImplementedError) as error:  # raised by zipfile for encryption and rare compressions
+    except (RuntimeError, NotImplementedError) as error:  # zipfile does not support encryption and rare compressions
         raise DataError(f"the archive cannot be extracted: {error}") from error
     except (HarnessError, MemoryError):
         raise
@@ -188,7 +189,7 @@ _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
 
 
 class _Xz(io.RawIOBase):
-    """Content of an xz or lzma file, with a limit on memory, which `lzma.open` does not have."""
+    """Content of an xz or lzma file, decompressed with a limit on memory, which `lzma.open` does not have."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -220,9 +221,9 @@ class _Xz(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while True:
-            if self._decompressor is None or self._decompressor.eof:  # A file may contain several streams.
+            if self._decompressor is None or self._decompressor.eof:  # a file may consist of several streams
                 rest = self._decompressor.unused_data if self._decompressor else self._unread
-                rest = (rest or self._file.read(_CHUNK)).lstrip(b"\0")  # padding between them
+                rest = (rest or self._file.read(_CHUNK)).lstrip(b"\0")  # remove the padding between streams
                 if not rest and self._file.peek(1) == b"":
                     return 0
                 if not rest:
@@ -266,8 +267,8 @@ def _decompressed(archive: Path) -> IO[bytes]:
 class _Bounded:
     """The contents of a tar archive, with limits on the size of one read and on the position.
 
-    `tarfile` reads a whole header into memory, and the size of the header is declared in the archive. It reads the
-    members in smaller parts.
+    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. The contents
+    of members are read in smaller parts.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
@@ -296,7 +297,7 @@ class _Bounded:
 
 def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry]:
     for info in archive.infolist():
-        mode = info.external_attr >> 16  # 0 if the archive was not created on Unix
+        mode = info.external_attr >> 16  # the mode is 0 if the archive was not created on Unix
         if info.filename.endswith("/"):  # ZipInfo.is_dir() raises for an empty name
             kind = "directory"
         elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
@@ -326,7 +327,7 @@ def _tar_entries(archive: tarfile.TarFile) -> Iterator[Entry]:
 
         def open_member(info: tarfile.TarInfo = info) -> IO[bytes]:
             file = archive.extractfile(info)
-            assert file is not None  # None only for members that are not regular files
+            assert file is not None  # extractfile() returns None only for special files
             return file
 
         yield info.name, kind, open_member

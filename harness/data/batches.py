@@ -1,4 +1,4 @@
-"""Batches that are identical for every backend. numpy draws their order from (seed, epoch)."""
+"""Batches that are identical for every backend. Their order depends only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str,
     """Yield (inputs, valid) for each batch of the split, in stored order.
 
     Every batch has `batch_size` examples. The last batch is padded by repeating its last example, so only the first
-    `valid` examples of a batch count.
+    `valid` examples of a batch must be used.
     """
     whole = len(split) // batch_size * batch_size
     for start in range(0, whole, batch_size):

@@ -24,14 +24,15 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
 _SHARDS = "model-*-of-*.safetensors"
 READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-"""Types of safetensors that numpy supports. Others are readable only if another package has registered them."""
+"""Data types of safetensors that numpy supports. Other types are readable only if another package has registered
+them."""
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt", ".onnx", ".gguf")
 """Suffixes of files that contain weights."""
 
 
 class _Index(msgspec.Struct, frozen=True):
     weight_map: dict[str, str]
-    """Name of the file that contains each array."""
+    """Name of the file that contains each array, by array name."""
 
 
 def locate(name: str) -> Pretrained:
@@ -39,13 +40,13 @@ def locate(name: str) -> Pretrained:
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
     used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in
-    another format or type; the message names the files and what to do.
+    another format or type. The message names the files and states what to do.
     """
     folder = Path(name)
     revision = ""
     if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir() raises for names that are too long for a path
         folder = _download(name)
-        revision = folder.name  # in the cache, a snapshot's folder is named after its commit
+        revision = folder.name  # the folder of a cached snapshot is named after its commit
     if not (folder / CONFIG).is_file():
         raise UsageError(
             f"the checkpoint {name!r} has no {CONFIG} in {folder}; use a folder in the Hugging Face layout"
@@ -64,11 +65,11 @@ def locate(name: str) -> Pretrained:
 
 
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
-    """Return the files with the weights and the names of the arrays to read from each of them.
+    """Return the files with the weights, and the names of the arrays to read from each file.
 
-    The names are empty if all arrays are read, which is the case for ``model.safetensors``. Without this file, the
-    index determines the files. The result is empty if there is no index either. Raises `harness.UsageError` if the
-    index cannot be read.
+    If ``model.safetensors`` exists, all of its arrays are read, and the set of names is empty. Otherwise, the files are
+    listed in the index. If there is no index, the result is empty. Raises `harness.UsageError` if the index cannot be
+    read.
     """
     if (folder / WEIGHTS).is_file():
         return {WEIGHTS: frozenset()}
@@ -90,7 +91,7 @@ def weight_files(folder: Path) -> dict[str, frozenset[str]]:
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of a located checkpoint. Raises `harness.UsageError` if it cannot be read."""
+    """Return the shape of each array of a located checkpoint. Raises `harness.UsageError` if a file cannot be read."""
     from safetensors import SafetensorError, safe_open
 
     found: dict[str, tuple[int, ...]] = {}
@@ -111,8 +112,8 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
     absent = [file for file in files if not (folder / file).is_file()]
     if absent:
         raise UsageError(
-            f"{folder / INDEX} lists {len(files)} files, of which {len(absent)} are missing: {', '.join(absent[:8])}; "
-            "download them, too"
+            f"{folder / INDEX} lists {len(files)} files, of which {len(absent)} are missing: "
+            f"{', '.join(absent[:8])}; download the missing files"
         )
     for file, wanted in files.items():
         path = folder / file
@@ -134,7 +135,7 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
 
 
 def _conversion(folder: Path, found: list[str]) -> str:
-    """Return what to do with a checkpoint that has no safetensors file of the usual name."""
+    """Return advice for a checkpoint that has no safetensors file of the usual name."""
     others = [file for file in found if file.endswith(_SUFFIXES)]
     if not others:
         return "it contains no weights; download the checkpoint again"
@@ -173,7 +174,7 @@ def _published(name: str) -> list[str]:
     repository, _, revision = name.partition("@")
     try:
         return sorted(huggingface_hub.list_repo_files(repository, revision=revision or None))
-    except Exception:  # only the hint is omitted
+    except Exception:  # the names are needed only for a hint in an error message
         return []
 
 
@@ -198,7 +199,9 @@ def _download(name: str) -> Path:
             )
         )
     except LocalEntryNotFoundError:
-        reason = "HARNESS_OFFLINE is set and it is not in the cache" if offline() else "the hub cannot be reached"
+        reason = "the hub cannot be reached"
+        if offline():
+            reason = "HARNESS_OFFLINE is set and the checkpoint is not in the cache"
         raise UsageError(
             f"the checkpoint {name!r} is not available: {reason}; download it with another tool and pass its folder"
         ) from None

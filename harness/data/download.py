@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import requests
 
 TRIES = 3
-"""Number of attempts per source if the server does not respond, drops the connection or reports that it is busy."""
+"""Number of attempts per source if the server does not respond, drops the connection or reports that the server is
+busy."""
 PAUSE_S = 2.0
 """Pause before the second attempt, in seconds; doubled before each further attempt."""
 TIMEOUT_S = 60.0
@@ -137,14 +138,15 @@ def _page_note(received: Path) -> str:
 
 
 class _Counted:
-    """A writable file that reports its size and fails if it grows larger than the remote file can be."""
+    """A writable file that reports its size and raises an error if it becomes larger than the remote file can be."""
 
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report
         self._done = 0
         self._limit = MAX_UNDECLARED_BYTES if remote.bytes is None else remote.bytes
         if remote.bytes is not None and remote.members and not remote.sha256:
-            self._limit = 10 * remote.bytes + 2**26  # the archive may change and contain other members
+            # An archive without a digest may grow, because only its members are verified.
+            self._limit = 10 * remote.bytes + 2**26
         report(remote.local_name, 0, remote.bytes)
 
     def write(self, data: bytes) -> int:
@@ -199,7 +201,7 @@ def _get(url: str, target: _Counted) -> None:
             target.check(int(declared))
         received, before, since = 0, 0, time.monotonic()
         while data := _part(response):
-            target.write(data)  # disk errors are not errors of the source
+            target.write(data)  # errors of the disk are raised, because no other source can fix them
             received += len(data)
             now = time.monotonic()
             if now - start > DEADLINE_S:
@@ -223,8 +225,8 @@ def _part(response: requests.Response) -> bytes:
 def _response(url: str) -> requests.Response:
     """Send the request and return the response, whose body has not been read.
 
-    This happens in a thread, because a server that sends one byte of a header at a time never exceeds the time limit of
-    the socket. The thread does not keep the process alive.
+    The request is sent in a daemon thread, because a server that sends one byte of a header at a time never exceeds the
+    time limit of the socket.
     """
     outcomes: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
 
@@ -249,18 +251,19 @@ def _response(url: str) -> requests.Response:
         transient = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
         raise _FailedError(_cause(outcome), retry=isinstance(outcome, transient))
     status = outcome.status_code
-    if status != 200:  # such as 206, for a part of the file
+    if status != 200:  # for example 206, which is a response with a part of the file
         outcome.close()
         raise _FailedError(f"HTTP status {status} {outcome.reason}", retry=status >= 500 or status in (408, 429))
     encoding = outcome.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):  # other encodings may not be decoded
+    # Requests may not be able to decode other encodings.
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
         outcome.close()
         raise _FailedError(f"the response has the encoding {encoding!r}, which was not requested")
     return outcome
 
 
 def _cause(error: BaseException) -> str:
-    """Return the message of the innermost exception. requests and urllib3 wrap it in others."""
+    """Return the message of the innermost exception, which requests and urllib3 wrap in other exceptions."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

@@ -85,21 +85,21 @@ def install(dataset: Dataset, report: Report) -> Path:
     if reason:
         raise DataError(f"dataset {dataset.name!r} is not available: {reason}")
     with _explain_disk_errors(dataset), _lock(dataset):
-        if not folder.is_dir():  # another process may have created it in the meantime
+        if not folder.is_dir():  # another process may have created the folder in the meantime
             _build(dataset, folder, report)
     return folder
 
 
 def require_files(dataset: Dataset) -> Dataset:
-    """Return `dataset`. Raises `harness.UsageError` if it declares no files."""
+    """Return `dataset`. Raises `harness.UsageError` if the dataset declares no files."""
     if not dataset.files:
         raise UsageError(f"dataset {dataset.name!r} has no files to download; it can be used directly")
     return dataset
 
 
 def require_installed(dataset: Dataset) -> Path:
-    """Return the folder of the verified files without downloading them. Raises `harness.DataError` if it does not
-    exist."""
+    """Return the folder of the verified files without downloading them. Raises `harness.DataError` if the folder does
+    not exist."""
     folder = install_dir(require_files(dataset))
     if not folder.is_dir():
         raise DataError(f"dataset {dataset.name!r} is not installed; run `harness data fetch {dataset.name}`")
@@ -187,9 +187,9 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
-    """Download each file into a separate folder, and merge these into `folder`. If a later download fails, the finished
-    ones are kept."""
-    from harness.data import archives  # imported here, so that importing `installed` stays fast
+    """Download each file into a separate folder, and merge these into `folder`. If a download fails, finished downloads
+    are kept."""
+    from harness.data import archives  # import here, because importing the download code takes long
     from harness.data.download import obtain
 
     names = [file.local_name for file in dataset.files]
@@ -219,7 +219,7 @@ def _build(dataset: Dataset, folder: Path, report: Report) -> None:
                 )
         origins.append(origin.read_text() if origin.is_file() else file.url)
     files = staging / "files"
-    files.mkdir(exist_ok=True)  # exists if an earlier process was killed while moving files
+    files.mkdir(exist_ok=True)  # the file exists if an earlier process was killed while moving files
     for index in range(len(dataset.files)):
         _merge(dataset, staging / f"part-{index}", files)
     (files / MANIFEST).unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """On-disk cache of prepared splits, so that runs can reuse data that an earlier run prepared.
 
-An entry is a folder that contains ``.npy`` files and a ``meta.json``. Its name consists of two digests. The first
-covers the raw data and the names and options of the dataset and the task; the second covers the code and packages that
-prepared the data. Entries are created atomically. Checksums of the arrays and of ``meta.json`` are verified when a
-process first uses an entry, and damaged entries are replaced. Data embedded in a package are not cached, because they
-have no declared digest.
+An entry is a folder that contains ``.npy`` files and a ``meta.json``. The name of the folder consists of two digests.
+The first digest identifies the raw data and the names and options of the dataset and the task. The second digest
+identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays and of
+``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in a
+package are not cached, because they have no declared digest.
 """
 
 from __future__ import annotations
@@ -231,11 +231,11 @@ def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: N
 
 def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     path = folder / stored.file
-    if not path.is_file():  # opening a pipe would wait forever
+    if not path.is_file():  # reject pipes, because opening a pipe would wait forever
         raise ValueError(f"{stored.file} is not a regular file")
     if (
         not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES
-    ):  # checked before loading, which allocates the array
+    ):  # check the size first, because loading allocates the array
         raise ValueError(f"{stored.file} has {path.stat().st_size} bytes for an array of {stored.bytes} bytes")
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):

@@ -31,7 +31,7 @@ def read_only_raw(data: RawData) -> RawData:
 
 
 def writable(data: PreparedData) -> PreparedData:
-    """Return prepared data in which arrays that a task took over from `read_only_raw` are writable again.
+    """Return the prepared data with writable arrays, even if the task passed on arrays from `read_only_raw`.
 
     Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
     """
@@ -57,7 +57,7 @@ class Unchanged:
         if msgspec.json.encode(data.info) != self._info:
             raise PluginError(
                 "the description of the data (DataInfo) changed during the run, so its results are not valid; the "
-                f"model, the task and backend {backend!r} must copy it before changing it"
+                f"model, the task and backend {backend!r} must copy the description before changing it"
             )
         for name, current in _digests(data):
             if current != self._digests[name]:

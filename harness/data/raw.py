@@ -10,7 +10,7 @@ from harness.records import IGNORED, Objective
 
 
 def check_raw(data: RawData, objective: Objective) -> None:
-    """Raise `harness.DataError` for splits that no task can prepare.
+    """Raise `harness.DataError` if a split is invalid for every task.
 
     A split is invalid if it is empty, its arrays differ in length, its inputs differ from those of the training split,
     or its targets do not fit `objective`.

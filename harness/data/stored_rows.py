@@ -16,14 +16,15 @@ from harness.errors import DataError
 class StoredRows:
     """A read-only array ``[N, ...]`` in a ``.npy`` file, with the part of the array interface that batches use.
 
-    It supports ``shape``, ``dtype``, ``len``, and indexing by an integer array or a slice with step 1. Indexing returns
-    a new array. Rows are read rather than memory-mapped, because mapped pages would count towards the process's memory
-    and a page fault may load megabytes. The file remains open, so it can be deleted while in use. Raises ValueError if
-    the file is not a complete ``.npy`` file in C order, and `harness.DataError` if it is truncated later.
+    The supported operations are ``shape``, ``dtype``, ``len``, and indexing by an integer array or a slice with step 1.
+    Indexing returns a new array. Rows are read rather than memory-mapped, because mapped pages would count towards the
+    process's memory and a page fault may load megabytes. The file remains open, so it can be deleted while in use.
+    Raises ValueError if the file is not a complete ``.npy`` file in C order, and `harness.DataError` if it is truncated
+    later.
     """
 
     def __init__(self, path: Path) -> None:
-        whole = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header and checks the file size
+        whole = np.load(path, mmap_mode="r", allow_pickle=False)  # this reads the header and checks the file size
         if not whole.flags.c_contiguous or not whole.ndim:
             raise ValueError(f"{path.name} does not contain an array of rows in C order")
         self.path, self.shape, self.dtype = path, whole.shape, whole.dtype

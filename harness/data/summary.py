@@ -52,7 +52,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnInfo, ...]
     """Columns of the user's table, or an empty tuple without a table."""
     sizes: dict[str, dict[str, Spread]]
-    """Sizes of the examples by name, such as ``characters``, and split."""
+    """Sizes of the examples in each split, such as the number of ``characters``, by name and split."""
     targets: dict[str, dict[str, Spread]]
     """For regression, the values of each target by split."""
     info: DataInfo
@@ -107,7 +107,7 @@ def _spread(values: NDArray[Any]) -> Spread:
 
 
 def _sizes(split: Split) -> dict[str, NDArray[Any]]:
-    """Return the sizes of the raw examples that are known from their types, by name."""
+    """Return the sizes of the raw examples that follow from the types of the inputs, by name."""
     sizes: dict[str, NDArray[Any]] = {}
     for name, array in split.inputs.items():
         first = array[0]

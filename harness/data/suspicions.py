@@ -59,7 +59,7 @@ def _class_counts(targets: NDArray[Any], info: DataInfo) -> tuple[int, ...]:
 def suspicions(data: PreparedData, digests: dict[str, Digests] | None = None) -> list[str]:
     """Return a sentence about each suspicious property of the prepared data.
 
-    `digests` contains the digests of its examples.
+    `digests` contains the digests of the examples in each split.
     """
     splits, digests = _splits(data), digests or _digests(data)
     found = _shared(digests)
@@ -92,7 +92,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
         if shared:
             found.append(
                 f"{shared:,} of {len(digests[name]):,} {name} examples also occur in the training split after "
-                "preparation, so that the score rewards memorizing them"
+                "preparation, so that a model can score well by memorizing these examples"
             )
     return found
 
@@ -125,7 +125,8 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 
 
 def _constant(name: str, split: Split) -> list[str]:
-    """Return a sentence about each input with examples whose values are all equal, such as silence or a blank image.
+    """Return a sentence about each input for which some examples have only equal values, such as silence or a blank
+    image.
 
     Only inputs with at least 16 numbers per example are checked, because few numbers may be equal by chance. Integer
     token ids are checked by the task, which knows their meaning.
@@ -145,13 +146,14 @@ def _constant(name: str, split: Split) -> list[str]:
 
 
 def majority(targets: NDArray[Any], label_names: Sequence[str]) -> list[str]:
-    """Return a sentence if always predicting one class would score well."""
+    """Return a sentence if always predicting the same class would give a high score."""
     counts = np.bincount(targets)
     share = counts.max() / len(targets)
     if share <= MAJORITY:
         return []
     label = label_names[int(counts.argmax())] if label_names else str(int(counts.argmax()))
     return [
-        f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting it scores an "
-        f"accuracy of {share:.3f}; compare f1_macro as well"
+        f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting this class gives "
+        "an accuracy of"
+        f" {share:.3f}; compare f1_macro as well"
     ]

@@ -43,6 +43,7 @@ from msgspec import Struct
 from harness.execute import failures
 from harness.execute.channel import EventLimit, Lines, Log
 from harness.execute.failures import Ended
+from harness.execute.memory_limit import MemoryWatch
 from harness.records import Failure
 from harness.records.store import LOG, write_json
 
@@ -110,6 +111,7 @@ def call_in_child(
     event_type: Any = Any,
     on_event: Callable[[Any], None] | None = None,
     limit_option: str = "",
+    memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
 ) -> ResultT | Failure:
     """Call a module-level function in a child process and return the result of the function, or a `Failure` if there is
@@ -167,11 +169,12 @@ def call_in_child(
             is_complete=is_complete,
             notes=notes,
             environment=environment,
+            memory_limit_bytes=memory_limit_bytes,
             lifeline=lifeline,
         )
-        if isinstance(answer, FailureFrame) and not ended.timed_out:
+        if isinstance(answer, FailureFrame) and not ended.by_limit:
             return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
-        if answer is None or ended.timed_out or ended.status != 0:
+        if answer is None or ended.by_limit or ended.status != 0:
             oom = failures.kernel_oom_kills() > oom_kills
             return failures.from_end(ended, timeout_s, oom=oom, limit_option=limit_option)
         assert isinstance(answer, ResultFrame)
@@ -241,13 +244,15 @@ def run_process(
     environment: Mapping[str, str],
     is_complete: Callable[[], bool] = lambda: False,
     notes: Callable[[], list[str]] = list,
+    memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
-    After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. After this time, the process is
-    terminated and treated as if it had exited with status 0. `notes` returns the lines to add to the log at the end.
+    After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
+    as if it had exited with status 0. `notes` returns the lines to add to the log at the end. If the memory of its
+    process group exceeds `memory_limit_bytes`, the group is ended.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -271,17 +276,18 @@ def run_process(
         )
         lines = Lines(on_line)
         readers = {received.fileno(): lines.feed, printed.fileno(): kept.feed}
+        watch = None if memory_limit_bytes is None else MemoryWatch(process.pid, memory_limit_bytes)
         try:
             with _guard(process.pid, lifeline):
                 try:
                     channel.close()
                     output.close()
-                    heard = _listen(process, readers, start + timeout_s, is_complete)
+                    heard = _listen(process, readers, start + timeout_s, is_complete, watch)
                     status = process.wait() if heard == "ended" else end_group(process)
                 finally:
                     end_group(process)
         finally:
-            # Read the output that the process group wrote since the last read, including during termination.
+            # Read what the group wrote before it was terminated, which includes the phase that it had reached.
             for fd, feed in readers.items():
                 _read(fd, feed, _MAX_PIPE_BYTES)
             seconds, printed_last = time.monotonic() - start, kept.last(failures.LOG_TAIL_BYTES)
@@ -292,7 +298,8 @@ def run_process(
                 f"the process was terminated because it had not exited {EXIT_WAIT_S:g} s after sending its result"
             )
             status = 0
-        return Ended(status, heard == "timeout", seconds, printed_last, lines.too_long)
+        over = watch if heard == "memory" else None
+        return Ended(status, heard == "timeout", seconds, printed_last, lines.too_long, over)
 
 
 @contextlib.contextmanager
@@ -345,10 +352,14 @@ Readers = Mapping[int, Callable[[bytes], None]]
 
 
 def _listen(
-    process: subprocess.Popen[bytes], readers: Readers, deadline: float, is_complete: Callable[[], bool]
-) -> Literal["ended", "timeout", "lingers"]:
-    """Read until the process ends, the deadline passes, or the process is still running `EXIT_WAIT_S` seconds after
-    `is_complete` returned True."""
+    process: subprocess.Popen[bytes],
+    readers: Readers,
+    deadline: float,
+    is_complete: Callable[[], bool],
+    watch: MemoryWatch | None,
+) -> Literal["ended", "timeout", "lingers", "memory"]:
+    """Read until the process ends, the deadline passes, the process has been complete for `EXIT_WAIT_S`, or the limit
+    of `watch` is exceeded."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (
@@ -365,6 +376,8 @@ def _listen(
             # If the exit of a process cannot be detected (macOS), poll the process twice a second. Otherwise, wait at
             # most an hour at a time, because epoll rejects timeouts of more than 24 days.
             longest_s = 3600 if exit_fd is not None else 0.5
+            if watch is not None and not is_complete():
+                longest_s = min(longest_s, watch.wait_s)
             ready = {key.fd for key, _ in selector.select(min(longest_s, remaining))}
             ended = process.poll() is not None
             most = 0
@@ -376,6 +389,8 @@ def _listen(
                         selector.unregister(fd)
             if ended:
                 return "ended"
+            if watch is not None and not is_complete() and watch.exceeded():
+                return "memory"
             if at_deadline == "timeout" and is_complete() and time.monotonic() + EXIT_WAIT_S < deadline:
                 at_deadline, deadline = "lingers", time.monotonic() + EXIT_WAIT_S
             if most < _SMALL_PIPE_BYTES // 2 or total > _FLOOD_BYTES:

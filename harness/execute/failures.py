@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BadResultError, HarnessError, RecordError, UnsupportedError
+from harness.execute.memory_limit import OPTION, MemoryWatch, size_text
 from harness.records import Failure, FailureKind
 from harness.records.reading import MAX_LOG_BYTES, open_stored
 
@@ -33,7 +34,14 @@ class Ended:
     output: str = ""
     """End of the output of the process, at most `LOG_TAIL_BYTES`."""
     too_long_lines: int = 0
-    """Number of messages that were ignored because they were too long."""
+    """Number of messages that were ignored because they exceed the limit on their length."""
+    over_memory: MemoryWatch | None = None
+    """Observation of the memory of the process group, if it was ended because it exceeded its memory limit."""
+
+    @property
+    def by_limit(self) -> bool:
+        """True if the process was ended because it exceeded its time limit or its memory limit."""
+        return self.timed_out or self.over_memory is not None
 
     @property
     def how(self) -> str:
@@ -72,6 +80,10 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
     if ended.timed_out:
         hint = f"; raise the limit with {limit_option}" if limit_option else ""
         kind, message = "timeout", f"did not end within {timeout_s:g} s{hint}"
+    elif ended.over_memory is not None:
+        peak, limit = map(size_text, (ended.over_memory.peak_bytes, ended.over_memory.limit_bytes))
+        kind = "oom"
+        message = f"used {peak} of host memory, more than the limit of {limit}; raise the limit with {OPTION}"
     elif ended.status == -signal.SIGKILL and oom:
         kind, message = "oom", f"{ended.how}: the kernel ran out of memory"
     elif ended.status == -signal.SIGKILL:

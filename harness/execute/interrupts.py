@@ -53,9 +53,24 @@ class Interrupts:
         finally:
             self._allowed = False
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Return a context in which signals are deferred, inside a context of `allowed`.
+
+        A signal that arrived raises KeyboardInterrupt at the end.
+        """
+        allowed, self._allowed = self._allowed, False
+        try:
+            yield
+        finally:
+            self._allowed = allowed
+        if allowed:
+            self.check()
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if a signal is pending."""
         if self.pending:
+            self.pending = False
             raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

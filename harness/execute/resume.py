@@ -46,16 +46,19 @@ def decide(
     save_weights: bool = False,
     compared: Collection[str] = (),
     retry: Collection[FailureKind] | None = None,
+    batch_size_backoff: bool = False,
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in order.
 
-    A stored run is used instead of a planned run if it succeeded and has the same requested specification, code of
-    plugins, versions of Python and packages, and class of machine. The class of a machine consists of the processor,
-    the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and the driver. The stored run
-    must contain the weights if `save_weights` is true, and the result of a parity check if its key is in `compared`.
-    Each stored run replaces at most one planned run, so that repeats are counted. Failed runs are executed again. If
-    `retry` is given, only runs with these kinds of failures are executed again, and the records of other failed runs
-    are used.
+    A stored run is used instead of a planned one if it succeeded, if its requested specification, the code of its
+    plugins and the versions of Python and of its packages are the same, and if it was executed on the same class of
+    machine: processor, number of cores, CPU quota, main memory and, for runs on a GPU, GPUs and driver. It must contain
+    the weights if `save_weights` is true, and a parity mark if its key is in `compared`. Each stored run replaces at
+    most one planned run, so that repeats are counted. A run whose batch size was reduced is used only with
+    `batch_size_backoff`.
+
+    A failed run is not treated as done. If `retry` is given, only runs with these kinds of failures are executed again,
+    and the records of other failed runs are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -72,13 +75,19 @@ def decide(
         for run in stored.get(key, ()):
             changed = here.difference(spec, run, save_weights=save_weights, compared=key in compared)
             outcome = run.record.outcome
+            reduced = run.record.batch_size_reduced_from is not None
+            if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
+                continue  # the run with the requested batch size determines the reason
             if changed is None and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry):
                 changed = f"failed before: {outcome.kind}"
             if changed is None:
                 word = "failed" if isinstance(outcome, Failure) else "done"
-                usable[key].append((run, f"{word} on {_day(run.record.started_at)}"))
+                size = f" with batch size {run.record.spec.recipe.batch_size}" if reduced else ""
+                usable[key].append((run, f"{word} on {_day(run.record.started_at)}{size}"))
             else:
-                reasons[key] = changed  # Keep the reason for the newest run.
+                reasons[key] = changed  # the reason of the newest run
+    for runs in usable.values():
+        runs.sort(key=lambda one: isinstance(one[0].record.outcome, Failure))  # successful runs first
     decisions = []
     for key, spec in zip(keys, specs, strict=True):
         if usable[key]:

@@ -1,45 +1,41 @@
-"""Sequential execution of runs, each in a separate child process. A failed run is recorded, and the next run starts."""
+"""Execution of planned runs by an executor, and storage of their records. A failed run is recorded like any other."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
+import secrets
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
-from harness.errors import RecordError, UsageError
-from harness.execute.child import call_in_child
-from harness.execute.environment import collect_failed
-from harness.execute.failures import tail
+from harness.errors import HarnessError, PluginError, RecordError, UsageError
+from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
-from harness.execute.worker import RunJob, carry_out
-from harness.measure.roofline import lookup
+from harness.execute.memory_limit import check_memory_limit
+from harness.interfaces import Attempt, Coordinator, PlannedRun
 from harness.plugins.catalog import Catalog
-from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import (
     EpochEnded,
     Event,
     Failure,
-    MetricCalled,
     ParityMark,
     PhaseStarted,
-    Provenance,
     RunRecord,
     RunSpec,
 )
-from harness.records.scratch import spares
-from harness.records.store import ARRAYS, LOG, WEIGHTS, Store
+from harness.records.store import Store
 
 DEFAULT_TIMEOUT_S = 3600.0
 """Default time limit of a run, in seconds."""
+LOCAL = "local"
+"""Name of the default executor, which executes runs on this machine."""
 
-
-MAX_NAME = 100
-"""Maximum length of the name of a phase or metric in a failure."""
+T = TypeVar("T")
 
 
 class Listener:
@@ -74,6 +70,8 @@ class Guarded(Listener):
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self._listener: Listener | None = listener
+        self.latest: dict[int, RunRecord] = {}
+        """The last record of each run, by its number."""
 
     def message(self, text: str) -> None:
         self._pass_on("message", text)
@@ -86,6 +84,7 @@ class Guarded(Listener):
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
+        self.latest[index] = record
         self._pass_on("run_finished", index, total, record)
 
     def close(self) -> None:
@@ -106,58 +105,73 @@ def run_all(
     store: Store,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    memory_limit_bytes: int | None = None,
+    batch_size_backoff: bool = False,
+    executor: str = LOCAL,
     listener: Listener | None = None,
     marks: Mapping[str, list[ParityMark]] | None = None,
     save_weights: bool = False,
     budget_s: float | None = None,
 ) -> list[RunRecord]:
-    """Execute `specs` in order and save every record in `store`.
-
-    After `budget_s` seconds, no further run is started. The first run is always executed.
+    """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
     `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
-    weights are saved next to the record.
+    weights are saved next to the record. With `batch_size_backoff`, runs that are out of memory are executed again
+    after all others, with half the batch size, until they succeed or the batch size is 1.
+
+    After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
+    always executed.
 
     If interrupted, this function ends and records the current run before raising KeyboardInterrupt. Exceptions of the
     listener are ignored, and it is not called again. Raises `harness.RecordError` if the store cannot be written,
-    `harness.UsageError` if the time limit is not positive, and before anything runs `harness.UnknownNameError` or
-    `harness.CombinationError` if the plugins for one of the specs are not installed.
+    `harness.UsageError` if a limit is not positive, and before anything runs `harness.UnknownNameError` or
+    `harness.CombinationError` if the plugins for one of the specs, or the executor, are not installed. Raises
+    `harness.PluginError` if the executor fails.
     """
     check_limit(timeout_s)
-    for spec in specs:
-        catalog.refs_for(spec)
+    check_memory_limit(memory_limit_bytes)
+    chosen = catalog.executor(executor)
+    runs = [
+        PlannedRun(
+            index=index,
+            total=len(specs),
+            spec=spec,
+            plugins=catalog.refs_for(spec),
+            packages=tuple(catalog.backend(spec.backend).packages),
+            timeout_s=timeout_s,
+            memory_limit_bytes=memory_limit_bytes,
+            save_weights=save_weights,
+        )
+        for index, spec in enumerate(specs, start=1)
+    ]
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
-    records: list[RunRecord] = []
-    start = time.monotonic()
-    with Interrupts() as interrupts, Events(catalog) as events:
-        for index, spec in enumerate(specs, start=1):
-            if records and budget_s is not None and time.monotonic() - start >= budget_s:
+    with (
+        Interrupts() as interrupts,
+        Events(catalog) as events,
+        closing(RunCoordinator(runs, store, listener, events, interrupts, marks or {}, budget_s)) as coordinator,
+    ):
+        while runs:
+            try:
+                with interrupts.allowed():
+                    chosen.execute(runs, coordinator)
+                coordinator.check_finished()
+            except _BudgetUsedUpError:
+                coordinator.abandon(interrupted())
                 break
-            listener.run_started(index, len(specs), spec)
-            events.notify("harness_run_started", spec=spec)
-            with interrupts.allowed():
-                events.drain()  # a hook that is still running would disturb the measurement
-            record = run_one(
-                spec,
-                catalog,
-                store,
-                timeout_s=timeout_s,
-                listener=listener,
-                events=events,
-                interrupts=interrupts,
-                marks=(marks or {}).get(spec.key, []),
-                save_weights=save_weights,
-            )
-            records.append(record)
-            listener.run_finished(index, len(specs), record)
-            events.notify("harness_run_finished", record=record)
-            with interrupts.allowed():
-                events.drain()
-            if isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted":
-                raise KeyboardInterrupt
-    return records
+            except KeyboardInterrupt:
+                coordinator.abandon(interrupted())
+                raise
+            except (Exception, SystemExit) as error:
+                if coordinator.not_stored is not None:  # such as a full disk
+                    raise coordinator.not_stored from None
+                problem = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+                message = f"the executor {executor!r} failed: {problem}"
+                coordinator.abandon(Failure(kind="error", message=message.splitlines()[0][:500]))
+                raise PluginError(message) from error
+            runs = coordinator.reduce_batches(runs) if batch_size_backoff else []
+    return [record for _, record in sorted(listener.latest.items())]
 
 
 def check_limit(timeout_s: float) -> None:
@@ -166,99 +180,166 @@ def check_limit(timeout_s: float) -> None:
         raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
 
 
-def run_one(
-    spec: RunSpec,
-    catalog: Catalog,
-    store: Store,
-    *,
-    timeout_s: float,
-    listener: Listener,
-    events: Events,
-    interrupts: Interrupts,
-    marks: Sequence[ParityMark] = (),
-    save_weights: bool = False,
-) -> RunRecord:
-    """Execute one run in a child process and return its record. The record is stored even if the child fails."""
+class _BudgetUsedUpError(Exception):
+    """The time budget of the plan is used up. An executor that has no open attempts need not handle this."""
 
-    phase = metric = ""
 
-    def on_event(event: Event | MetricCalled) -> None:
-        nonlocal phase, metric
-        if isinstance(event, MetricCalled):
-            metric = event.metric[:MAX_NAME]
+@dataclass
+class _Open:
+    """An open attempt."""
+
+    attempt: Attempt
+    files: ExitStack
+    """Context that removes the directory of the attempt unless it was stored."""
+    started_at: str
+    start: float
+    phase: str = ""
+
+
+class RunCoordinator(Coordinator):
+    """The coordinator of `run_all`, which stores records and passes events on to the listener and to plugins."""
+
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        store: Store,
+        listener: Guarded,
+        events: Events,
+        interrupts: Interrupts,
+        marks: Mapping[str, list[ParityMark]],
+        budget_s: float | None = None,
+    ) -> None:
+        self._deadline = None if budget_s is None else time.monotonic() + budget_s
+        self._store, self._listener, self._events, self._interrupts = store, listener, events, interrupts
+        self._marks = marks
+        self._thread = threading.get_ident()
+        self._requested = {run.index: run.spec for run in runs}
+        """The specification of each run before its batch size was reduced."""
+        self._waiting = {run.index: run for run in runs}
+        """The runs that are not finished."""
+        self._open: dict[str, _Open] = {}
+        self.not_stored: RecordError | None = None
+        """The error that prevented a record from being stored, if any."""
+
+    def start(self, run: PlannedRun) -> Attempt:
+        self._check_thread()
+        if self._waiting.get(run.index) != run:
+            raise PluginError(f"the run {run.spec.title!r} was started again after its end, or is not part of the plan")
+        if self._deadline is not None and self._listener.latest and time.monotonic() >= self._deadline:
+            raise _BudgetUsedUpError
+        with self._interrupts.deferred():
+            for attempt_id in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
+                self._open.pop(attempt_id).files.close()
+                self.message(f"{run.spec.title}: an attempt was lost; the run is started again")
+            self._listener.run_started(run.index, run.total, run.spec)
+            self._events.notify("harness_run_started", spec=run.spec)
+        self._events.drain()  # a hook that is still running would disturb the measurement
+        with self._interrupts.deferred():
+            files = ExitStack()
+            directory = self._storing(lambda: files.enter_context(self._store.scratch()))
+            attempt = Attempt(f"{run.index}-{secrets.token_hex(8)}", run, directory)
+            self._open[attempt.id] = _Open(attempt, files, utc_now(), time.monotonic())
+        return attempt
+
+    def is_open(self, attempt_id: str) -> bool:
+        self._check_thread()
+        return attempt_id in self._open
+
+    def event(self, attempt_id: str, event: Event) -> None:
+        self._check_thread()
+        one = self._open.get(attempt_id)
+        if one is None:
             return
-        if isinstance(event, PhaseStarted):
-            phase, metric = event.phase[:MAX_NAME], ""
-        listener.event(spec, event)
-        if isinstance(event, EpochEnded):
-            events.notify("harness_epoch_ended", spec=spec, epoch=event)
+        with self._interrupts.deferred():
+            if isinstance(event, PhaseStarted):
+                one.phase = event.phase[:MAX_NAME]
+            self._listener.event(one.attempt.run.spec, event)
+            if isinstance(event, EpochEnded):
+                self._events.notify("harness_epoch_ended", spec=one.attempt.run.spec, epoch=event)
 
-    with store.scratch() as scratch:
-        plugins = tuple(map(with_digest, catalog.refs_for(spec)))
-        start = time.monotonic()
-        started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        returned: RunRecord | Failure
-        try:
-            with interrupts.allowed():
-                returned = call_in_child(
-                    carry_out,
-                    RunJob(spec=spec, plugins=plugins, save_weights=save_weights),
-                    timeout_s=timeout_s,
-                    environment=child_environment(spec),
-                    directory=scratch,
-                    event_type=Event | MetricCalled,
-                    on_event=on_event,
-                    limit_option="--timeout",
-                )
-        except KeyboardInterrupt:
-            returned = Failure(kind="interrupted", message="stopped by the user")
-        except (OSError, RecordError) as error:  # for example too many open files, or a full disk
-            returned = Failure(kind="error", message=f"the run could not be started: {error}")
-        wall_s = time.monotonic() - start
-        if isinstance(returned, Failure):
-            called = f" (during the call of the metric {metric!r})" if metric else ""
-            returned = msgspec.structs.replace(returned, message=returned.message + called, phase=phase)
-            for name in (ARRAYS, WEIGHTS):
-                for directory in (scratch, *spares(scratch)):
-                    with contextlib.suppress(OSError):
-                        (directory / name).unlink()  # may be incomplete
-            returned = RunRecord(
-                run_id="",
-                key="",
-                repeat=0,
-                started_at=started_at,
-                wall_s=wall_s,
-                spec=spec,
-                environment=collect_failed(catalog.backend(spec.backend).packages),
-                provenance=Provenance(plugins=list(plugins)),
-                outcome=returned,
+    def finish(self, attempt_id: str, result: RunRecord | Failure) -> bool:
+        self._check_thread()
+        if attempt_id not in self._open:
+            return False
+        with self._interrupts.deferred():
+            if isinstance(result, RunRecord):
+                _check_spec(result, self._open[attempt_id].attempt.run.spec)
+            stored = self._store_result(self._open.pop(attempt_id), result)
+        self._events.drain()
+        if isinstance(stored.outcome, Failure) and stored.outcome.kind == "interrupted":
+            raise KeyboardInterrupt
+        return True
+
+    def message(self, text: str) -> None:
+        self._check_thread()
+        self._listener.message(text)
+
+    def check_finished(self) -> None:
+        """Raise `harness.PluginError` if the executor did not finish every run."""
+        if self.not_stored is not None:
+            raise self.not_stored
+        if self._waiting:
+            first, count = next(iter(self._waiting.values())).spec.title, len(self._waiting)
+            raise PluginError(f"it ended without the results of {count} of its runs, the first of which is {first}")
+
+    def abandon(self, failure: Failure) -> None:
+        """Record every open attempt as failed. Results that arrive later are dropped."""
+        while self._open:
+            self._store_result(self._open.popitem()[1], failure)
+        self._waiting.clear()
+        self._events.drain()
+
+    def close(self) -> None:
+        """Remove the directories of open attempts."""
+        while self._open:
+            self._open.popitem()[1].files.close()
+
+    def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """Return the runs that were out of memory, with half the batch size. They are not finished from now on."""
+        reduced = []
+        for run in runs:
+            outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size
+            if isinstance(outcome, Failure) and outcome.kind == "oom" and size > 1:
+                recipe = msgspec.structs.replace(run.spec.recipe, batch_size=size // 2)
+                spec = msgspec.structs.replace(run.spec, recipe=recipe)
+                reduced.append(msgspec.structs.replace(run, spec=spec))
+                self.message(f"{spec.title}: out of memory with batch size {size}, repeated with {size // 2}")
+        self._waiting = {run.index: run for run in reduced}
+        return reduced
+
+    def _store_result(self, one: _Open, result: RunRecord | Failure) -> RunRecord:
+        run, directory = one.attempt.run, one.attempt.directory
+        with one.files:
+            if isinstance(result, Failure):
+                failure = msgspec.structs.replace(result, phase=result.phase or one.phase)
+                wall_s = time.monotonic() - one.start
+                result = failed_record(run, directory, failure, started_at=one.started_at, wall_s=wall_s)
+            requested, size = self._requested[run.index], run.spec.recipe.batch_size
+            record = msgspec.structs.replace(
+                result,
+                request_key=requested.key,
+                batch_size_reduced_from=None if requested.recipe.batch_size == size else requested.recipe.batch_size,
+                parity=list(self._marks.get(run.spec.key, [])),
             )
-        outcome = returned.outcome
-        if isinstance(outcome, Failure):
-            outcome = msgspec.structs.replace(outcome, log_tail=outcome.log_tail or tail(scratch / LOG))
-        record = msgspec.structs.replace(
-            returned,
-            wall_s=wall_s,
-            request_key=spec.key,
-            outcome=outcome,
-            parity=list(marks),
-            roofline=lookup(returned, tuple(catalog.backend(spec.backend).packages)),
-        )
-        return store.commit(scratch, record).record
+            record = self._storing(lambda: self._store.commit(directory, record).record)
+        self._waiting.pop(run.index, None)
+        self._listener.run_finished(run.index, run.total, record)
+        self._events.notify("harness_run_finished", record=record)
+        return record
+
+    def _storing(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except RecordError as error:
+            self.not_stored = error
+            raise
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise PluginError("an executor used its coordinator in another thread; use it in the thread of `execute`")
 
 
-def child_environment(spec: RunSpec) -> dict[str, str]:
-    """Return the environment variables that must be set before a numerical library is loaded, for any backend."""
-    return thread_environment(spec.threads)
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """Return the environment variables for a child whose libraries use `threads` threads each."""
-    count = str(threads)
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
-    return {
-        **dict.fromkeys(pools, count),
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-    }
+def _check_spec(record: RunRecord, planned: RunSpec) -> None:
+    """Raise `harness.PluginError` if a record does not belong to a spec. The worker resolves the device."""
+    if msgspec.structs.replace(record.spec, device=planned.device) != planned:
+        raise PluginError(f"it returned the record of {record.spec.title!r} as the result of {planned.title!r}")

@@ -22,6 +22,12 @@ from harness.interfaces.data import (
     Split,
     Task,
 )
+from harness.interfaces.execution import (
+    Attempt,
+    Coordinator,
+    Executor,
+    PlannedRun,
+)
 from harness.interfaces.model import (
     Binding,
     BuildNetwork,
@@ -36,18 +42,22 @@ from harness.interfaces.output import (
 )
 
 __all__ = [
+    "Attempt",
     "Backend",
     "Batch",
     "Binding",
     "BuildNetwork",
+    "Coordinator",
     "Dataset",
     "DeviceInfo",
+    "Executor",
     "Metric",
     "Model",
     "Network",
     "NetworkRef",
     "NoOptions",
     "Parameter",
+    "PlannedRun",
     "PreparedData",
     "RawData",
     "RawInput",

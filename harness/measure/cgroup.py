@@ -64,7 +64,7 @@ def quota_throttled_s(groups: Groups) -> float | None:
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of CPU cores that this process may use.
 
-    This is the number of cores in its affinity mask or, if smaller, its CPU quota rounded up.
+    The result is the number of cores in the affinity mask of the process or, if smaller, its CPU quota rounded up.
     """
     try:
         cores = len(os.sched_getaffinity(0))

@@ -1,7 +1,7 @@
 """Find the NVML device that corresponds to CUDA device N of this process.
 
 CUDA numbers the devices that ``CUDA_VISIBLE_DEVICES`` allows, in the order of this variable or of
-``CUDA_DEVICE_ORDER``; NVML numbers all GPUs in PCI bus order. Both report the same UUIDs.
+``CUDA_DEVICE_ORDER``; NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def listed_devices(nvml: Any) -> list[Device]:
     """Return the GPUs that this process may use, in PCI bus order, each followed by its MIG devices."""
     devices: list[Device] = []
     for index in range(_count(nvml)):
-        with contextlib.suppress(nvml.NVMLError):  # for example a GPU that this process may not access
+        with contextlib.suppress(nvml.NVMLError):  # skip GPUs that this process may not access
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             gpu = Device(nvml.nvmlDeviceGetUUID(handle), handle)
             devices += [gpu, *_mig_devices(nvml, gpu)]
@@ -41,9 +41,9 @@ def listed_devices(nvml: Any) -> list[Device]:
 def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device:
     """Return the device that this process uses as CUDA device `index`.
 
-    `uuid` is the UUID that the framework reports, with or without its prefix, or empty. If it is empty, the UUID that
-    the CUDA driver reports and then ``CUDA_VISIBLE_DEVICES`` are used. Raises `OSError` if NVML does not list the
-    device, or if the device cannot be determined uniquely.
+    `uuid` is the UUID that the framework reports, with or without its prefix, or empty. If `uuid` is empty, the device
+    is determined from the UUID that the CUDA driver reports or, if there is none, from ``CUDA_VISIBLE_DEVICES``. Raises
+    `OSError` if NVML does not list the device, or if the device cannot be determined uniquely.
     """
     known = [digits for digits in map(_digits, (uuid, driver_uuid(index))) if digits.strip("0")]
     found = next((device for digits in known for device in devices if _digits(device.uuid) == digits), None)
@@ -65,8 +65,8 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
 def driver_uuid(index: int) -> str:
     """Return the UUID that the CUDA driver reports for device `index`, or an empty string if it reports none.
 
-    The driver does not create a CUDA context for this. For a MIG device, the UUID is that of the MIG device
-    (cuDeviceGetUuid_v2, CUDA 11.4 and later).
+    No CUDA context is created. For a MIG device, the UUID is that of the MIG device (cuDeviceGetUuid_v2, CUDA 11.4 and
+    later).
     """
     number, octets = ctypes.c_int(), (ctypes.c_ubyte * 16)()
     with contextlib.suppress(OSError, AttributeError):
@@ -81,7 +81,8 @@ def driver_uuid(index: int) -> str:
 
 
 def _visible_device(devices: Sequence[Device], index: int) -> Device:
-    """Return the device with this position in ``CUDA_VISIBLE_DEVICES``. Raises `OSError` if it cannot be determined."""
+    """Return the device with this position in ``CUDA_VISIBLE_DEVICES``. Raises `OSError` if the device cannot be
+    determined."""
     gpus = [device for device in devices if device.parent is None]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -90,7 +91,7 @@ def _visible_device(devices: Sequence[Device], index: int) -> Device:
         names = [name.strip() for name in visible.split(",") if name.strip()]
     name = names[index] if index < len(names) else None
     if name is None:
-        limit = "NVML lists too few GPUs" if visible is None else f"CUDA_VISIBLE_DEVICES={visible} does not contain it"
+        limit = "NVML lists too few GPUs" if visible is None else f"CUDA_VISIBLE_DEVICES={visible} does not list it"
         raise OSError(f"cannot find cuda:{index}: {limit}")
     if name.isdigit():
         if len(gpus) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
@@ -117,10 +118,10 @@ def _count(nvml: Any) -> int:
 
 def _mig_devices(nvml: Any, gpu: Device) -> list[Device]:
     devices: list[Device] = []
-    with contextlib.suppress(nvml.NVMLError):  # raised by GPUs without MIG
+    with contextlib.suppress(nvml.NVMLError):  # skip GPUs without MIG
         if nvml.nvmlDeviceGetMigMode(gpu.handle)[0]:
             for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu.handle)):
-                with contextlib.suppress(nvml.NVMLError):  # raised for positions without a device
+                with contextlib.suppress(nvml.NVMLError):  # skip positions without a device
                     handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, number)
                     instance = nvml.nvmlDeviceGetGpuInstanceId(handle), nvml.nvmlDeviceGetComputeInstanceId(handle)
                     devices.append(Device(nvml.nvmlDeviceGetUUID(handle), handle, gpu.uuid, instance))

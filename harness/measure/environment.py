@@ -68,7 +68,7 @@ def _cpu_name() -> str:
         named = _sysctl("machdep.cpu.brand_string")
         if named:
             return named
-    return platform.machine()  # platform.processor() starts a program
+    return platform.machine()  # unlike platform.processor(), this starts no program
 
 
 def _sysctl(name: str) -> str | None:

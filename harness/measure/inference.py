@@ -39,7 +39,7 @@ def predict(session: Session, split: Split, batch_size: int, outputs: int) -> ND
             if part.shape != shape:
                 raise BadResultError(f"the backend's predictions have the shape {part.shape}, not {shape}")
             parts.append(part)
-    predictions = np.concatenate(parts, dtype=np.float32)[: len(split)]  # the last batch is padded
+    predictions = np.concatenate(parts, dtype=np.float32)[: len(split)]  # remove the padding of the last batch
     bad = int((~np.isfinite(predictions.reshape(len(split), -1)).all(axis=1)).sum())
     if bad:
         raise BadResultError(f"{bad} of {len(predictions)} predictions are not finite")
@@ -99,7 +99,7 @@ def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], b
 def _some_batches(split: Split, batch_size: int) -> list[dict[str, NDArray[Any]]]:
     """Return the first full batches of the split, up to `MAX_BYTES`.
 
-    All of them stay in memory while inference is timed. The split must have at least `batch_size` examples.
+    These batches stay in memory while inference is timed. The split must have at least `batch_size` examples.
     """
     batches, size = [], 0
     for inputs, valid in inference_batches(split, batch_size):

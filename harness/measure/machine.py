@@ -56,9 +56,9 @@ def total(readings: Sequence[Reading]) -> Reading:
 class Machine:
     """Counters of this machine for a run on `device` (``cpu`` or ``cuda:N``).
 
-    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` are the processes on the GPUs before the
-    framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory that contains
-    ``proc`` and ``sys``.
+    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` are the processes that used the GPUs
+    before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory
+    that contains ``proc`` and ``sys``.
     """
 
     def __init__(

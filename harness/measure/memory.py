@@ -2,8 +2,8 @@
 
 On Linux, the peak is ``VmHWM`` in ``/proc/self/status``, which is reset by writing 5 to ``/proc/self/clear_refs``
 (proc(5)). If the reset is not permitted, peaks are cumulative and recorded as such. On other systems, the peak is
-``ru_maxrss`` (getrusage(2)), which cannot be reset and is in kilobytes on BSD and in bytes on macOS. It is not used on
-Linux, which preserves ``ru_maxrss`` across ``exec``, so that it would include the peak of the parent process.
+``ru_maxrss`` (getrusage(2)), which cannot be reset and is in kilobytes on BSD and in bytes on macOS. ``ru_maxrss`` is
+not used on Linux, where it is preserved across ``exec`` and would include the peak of the parent process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GPUs of this machine, and counters for one of them, read with the NVIDIA Management Library (NVML).
+"""GPUs of this machine and counters of the GPU that a run uses, read with the NVIDIA Management Library (NVML).
 
 A counter is None if the GPU or driver does not provide it.
 """
@@ -15,13 +15,13 @@ from harness.measure.cuda_devices import find_device, listed_devices
 from harness.records import Gpu
 
 GpuProcesses = Mapping[str, frozenset[int]]
-"""IDs of the processes that compute on each GPU or MIG device, by its UUID."""
+"""IDs of the processes that compute on each GPU or MIG device, by UUID of the device."""
 
 _STATUS = Path("/proc/self/status")
 
 
 class GpuUse(NamedTuple):
-    """Use of a GPU at one moment."""
+    """Usage of a GPU at one point in time."""
 
     own_bytes: int | None
     """GPU memory used by this process in bytes, including the CUDA context, or None if unknown."""
@@ -60,8 +60,8 @@ class NvmlDevice:
     """The GPU that a framework uses as CUDA device `index`.
 
     `uuid` is the UUID that the framework reports, if any. `before` contains the processes that computed on the GPUs
-    before the framework created its CUDA context; without it, the current ones are used. Raises `OSError` if the
-    library, the driver or the device is missing, or if the GPU of the device cannot be determined.
+    before the framework created its CUDA context; if it is not given, the current processes are used. Raises `OSError`
+    if the library, the driver or the device is missing, or if the GPU of the device cannot be determined.
     """
 
     def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
@@ -91,8 +91,9 @@ class NvmlDevice:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
         In a container, the driver may report the process IDs of the host, which this process cannot know. This process
-        is then one of the processes that have appeared since its CUDA context was created. If several have appeared by
-        the first call, its memory is unknown until the others have ended, but the number of others is exact.
+        is then found among the processes that have appeared since the CUDA context was created. If several processes
+        have appeared before the first call, the memory of this process is unknown until the other processes have ended,
+        but the number of other processes is exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -127,7 +128,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
     Drivers report an unknown size as not available or as zero.
     """
     listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle)
-    if listed is None:  # drivers older than R510
+    if listed is None:  # drivers older than R510 support only this version
         listed = _query(nvml, nvml.nvmlDeviceGetComputeRunningProcesses_v2, handle)
     sizes: dict[int, int | None] = {}
     for process in listed or []:
@@ -136,7 +137,7 @@ def _processes(nvml: Any, handle: Any) -> dict[int, int | None]:
 
 
 def _own_ids() -> set[int]:
-    """Return the IDs of this process in its PID namespace and, as far as they are visible, in the enclosing ones."""
+    """Return the IDs of this process in its PID namespace and, if they are visible, in the enclosing namespaces."""
     ids = {os.getpid()}
     with contextlib.suppress(OSError, ValueError):
         for line in _STATUS.read_text().splitlines():
@@ -146,7 +147,8 @@ def _own_ids() -> set[int]:
 
 
 def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of an NVML function, or None if it raises an NVML error, such as for a missing counter."""
+    """Return the result of an NVML function, or None if the function raises an NVML error, such as for a missing
+    counter."""
     try:
         return function(*arguments)
     except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):

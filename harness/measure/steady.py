@@ -38,12 +38,12 @@ def warmup(rates: Array) -> int:
     """Return the number of warm-up windows before the steady state, which is at most half of all windows.
 
     According to the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error
-    of the mean over the remaining windows, which is their sum of squared deviations divided by (n - d)^2.
+    of the mean over the remaining windows. This is the sum of squared deviations divided by (n - d)^2.
     """
     n = len(rates)
     if n < 4:
         return 0
-    centered = rates - rates[-1]  # avoids cancellation in the sums of squares
+    centered = rates - rates[-1]  # subtracting any rate avoids cancellation in the sums of squares
     remaining = np.arange(n, 0, -1)
     sums, squares = (np.cumsum(x[::-1])[::-1] for x in (centered, centered**2))
     errors = np.maximum(squares - sums**2 / remaining, 0.0) / remaining**2
@@ -54,7 +54,7 @@ def median_interval(values: Array) -> tuple[float, float] | None:
     """Return a confidence interval for the median of independent values, or None if there are fewer than six values.
 
     The confidence level is at least 95% for any distribution. The ends of the interval are the k-th smallest and the
-    k-th largest of n values. They enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
+    k-th largest of n values. The ends enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
     (Conover 1999, Practical Nonparametric Statistics, section 3.2).
 
     The windows of one run are not independent. For windows, the interval is therefore only a measure of spread, which
@@ -129,11 +129,11 @@ def _relative_half_width(rates: Array) -> float:
 
 
 def _drift(rates: Array) -> float | None:
-    """Return the drift over the series as a fraction of the median, or None if it is not relevant or not significant.
+    """Return the drift over the series as a fraction of the median, or None if it is too small or not significant.
 
     The slope is estimated with the Theil-Sen estimator (Sen 1968, Journal of the American Statistical Association 63,
-    1379-1389). Its significance is tested with the normal approximation of the Mann-Kendall test (Mann 1945,
-    Econometrica 13, 245-259).
+    1379-1389). The significance of the slope is tested with the normal approximation of the Mann-Kendall test (Mann
+    1945, Econometrica 13, 245-259).
     """
     n = len(rates)
     if n < 10:  # the normal approximation is poor for fewer values
@@ -148,8 +148,7 @@ def _drift(rates: Array) -> float | None:
 
 
 def _modes(rates: Array) -> float | None:
-    """Return the distance between two modes as a fraction of the median, or None if it is not relevant or not
-    significant.
+    """Return the distance between two modes as a fraction of the median, or None if it is too small or not significant.
 
     Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
     split into two groups so that the variance within the groups is minimal.

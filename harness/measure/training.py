@@ -24,7 +24,7 @@ from harness.records import EpochEnded, Progress, RunSpec
 class WindowLength:
     """Number of steps in the next window.
 
-    The number doubles until a window lasts half of the target time. It is then scaled to reach the target time.
+    The number doubles until a window lasts half of the target time. The number is then scaled to reach the target time.
     """
 
     def __init__(self, target_s: float) -> None:
@@ -66,7 +66,7 @@ class Training:
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows that belong to the recipe. Later windows only measure speed."""
+        """Number of windows that belong to the recipe. Windows after these only measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
 

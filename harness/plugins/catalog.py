@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import HarnessError, PluginError, UnknownNameError
-from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
 from harness.plugins.failures import PluginFailure, not_loaded
 from harness.plugins.find import core
 from harness.records import PluginRef, RunSpec
@@ -48,6 +48,7 @@ class Catalog:
     backends: dict[str, Provided[Backend]] = field(default_factory=dict)
     metrics: dict[str, Provided[Metric]] = field(default_factory=dict)
     reporters: dict[str, Provided[Reporter]] = field(default_factory=dict)
+    executors: dict[str, Provided[Executor]] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=dict)
     """Model family by variant name."""
     plugins: tuple[LoadedPlugin, ...] = ()
@@ -93,6 +94,9 @@ class Catalog:
 
     def reporter(self, name: str) -> Reporter:
         return self._get("report format", self.reporters, name).value
+
+    def executor(self, name: str) -> Executor:
+        return self._get("executor", self.executors, name).value
 
     def model(self, name: str) -> tuple[Model, str]:
         """Return the family and variant for the name of a model. The name of a family selects its first variant."""

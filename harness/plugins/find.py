@@ -20,9 +20,13 @@ EXTRA, DISABLED = "HARNESS_PLUGINS", "HARNESS_DISABLE_PLUGINS"
 """Environment variables with comma-separated lists. ``HARNESS_PLUGINS`` lists files or modules to load in addition to
 the installed plugins, and ``HARNESS_DISABLE_PLUGINS`` lists plugins that must not be loaded."""
 
-CORE = {"core-metrics": "harness.measure.quality.builtin", "core-formats": "harness.report.builtin"}
-"""Core plugins, which are part of every catalog. Core plugins are not declared as entry points, because every child
-process loads them and looking up entry points takes time."""
+CORE = {
+    "core-metrics": "harness.measure.quality.builtin",
+    "core-formats": "harness.report.builtin",
+    "core-executors": "harness.execute.builtin",
+}
+"""Core plugins, which are part of every catalog. They are listed here and not declared as entry points, because every
+child process loads them and looking up entry points takes time."""
 
 
 def find(extra: Iterable[str] = ()) -> tuple[list[PluginRef], list[PluginFailure]]:

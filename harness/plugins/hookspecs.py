@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+    from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
     from harness.records import EpochEnded, RunRecord, RunSpec
 
 GROUP = "harness"
@@ -157,6 +157,24 @@ def harness_reporters() -> Iterable[Reporter]:
     >>> @harness.hookimpl
     ... def harness_reporters():
     ...     yield harness.Reporter(name="badge", render="my_plugin:badge", summary="one line of Markdown")
+    """
+    return ()
+
+
+@hookspec
+def harness_executors() -> Iterable[Executor]:
+    """Yield executors for ``harness run --executor`` in addition to the built-in one.
+
+    Yields
+    ------
+    Executor
+        A place where runs are executed.
+
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_executors():
+    ...     yield ClusterExecutor()
     """
     return ()
 

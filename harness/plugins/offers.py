@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.errors import PluginError
-from harness.interfaces import Backend, Dataset, Metric, Model, NetworkRef, Reporter, Task
+from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import MetricInfo, PluginRef
 
@@ -22,6 +22,7 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_backends": ("backend", Backend, ("name", "summary", "requires", "packages")),
     "harness_metrics": ("metric", Metric, ()),
     "harness_reporters": ("report format", Reporter, ()),
+    "harness_executors": ("executor", Executor, ("name", "summary")),
 }
 """Mapping from each hook to the noun, the type and the required attributes of the objects that the hook yields."""
 

@@ -27,11 +27,19 @@ def problem(record: RunRecord) -> str:
             return f"the number {number} is out of range"
         if type(number) is int and abs(number) > MAX_MAGNITUDE:  # The integer cannot be converted to a float.
             return "a number has more than 100 digits"
+    requested, size = record.batch_size_reduced_from, record.spec.recipe.batch_size
+    if requested is not None and (requested <= size or size not in halved(requested)):
+        return f"the batch size {size} does not follow from {requested} by halving"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:
             return reason
     return _of_success(record.outcome) if isinstance(record.outcome, Success) else ""
+
+
+def halved(size: int) -> list[int]:
+    """Return the batch sizes that are tried after `size`: half of it, rounded down, and so on, down to 1."""
+    return [size >> power for power in range(1, size.bit_length())]
 
 
 def _numbers(record: RunRecord) -> list[Any]:

@@ -432,6 +432,9 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Key of the specification as it was requested, before the worker resolved the device, or an empty string in older
     records.
     """
+    batch_size_reduced_from: int | None = None
+    """Batch size that was requested, if the run was repeated with a smaller one because it was out of memory, or None.
+    `spec` contains the batch size of the run, and `request_key` belongs to the requested one."""
     repeat: int
     """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
     on."""

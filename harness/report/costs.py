@@ -89,7 +89,7 @@ def sections(record: RunRecord) -> Iterator[Section]:
 
 
 _LOSSES = {"regression": "mean squared error of the standardized targets"}
-"""Training loss by objective; cross-entropy for the others."""
+"""Description of the training loss, by objective. Other objectives use the cross-entropy."""
 
 
 def epochs(record: RunRecord) -> Section:

@@ -27,7 +27,8 @@ _CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
 _FORMULA = re.compile(
     "[\\s\\u00ad\\u200b-\\u200f\\u2060\\ufeff]*[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20\\ufe62\\ufe63\\ufe66\\ufe6b]"
 )
-"""Start of a formula, which is a sign in any of its forms, optionally preceded by spaces and invisible characters."""
+"""Start of a formula: ``=``, ``+``, ``-`` or ``@`` in any of their forms, after optional spaces and invisible
+characters."""
 
 
 def csv_text(table: Table) -> str:
@@ -67,7 +68,7 @@ def json_text(table: Table) -> str:
 
 
 def line(fields: list[str]) -> str:
-    """Return a line with a field for each string.
+    """Return a line of a CSV file, with one field for each string.
 
     `csv.writer` does not quote carriage returns, which also end lines.
     """
@@ -86,9 +87,10 @@ def _values(cell: Cell) -> tuple[str | int | float | None, float | None]:
 
 
 def no_formula(text: str) -> str:
-    """Return the text without control characters, so that no spreadsheet interprets it as a formula.
+    """Replace control characters, and prefix text that a spreadsheet would interpret as a formula with an apostrophe.
 
-    Signs are also recognized in their full-width forms, which some spreadsheets accept, and after invisible characters.
+    The first character of a formula is also recognized in its full-width form, which some spreadsheets accept, and
+    after invisible characters.
     """
     text = _CONTROLS.sub(" ", text)
     return f"'{text}" if _FORMULA.match(text) else text

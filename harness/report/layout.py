@@ -1,7 +1,7 @@
 """Layout of the table for display, with one block for each task, dataset and device.
 
-The heading of a block shows the values shared by all of its rows. Columns that are empty in a block are omitted, and
-failed runs are listed below it.
+The heading of a block shows the values shared by all of its rows. Empty columns of a block are omitted, and failed runs
+are listed below the block.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def blocks(table: Table) -> list[Block]:
     parts: dict[tuple[str, str, str], list[Row]] = {}
     for row in table.rows:
         task, dataset, device = (row.text(name) for name in ("task", "dataset", "device"))
-        if device == "auto":  # the run failed early: group it with the rows it would be compared with
+        if device == "auto":  # a run that failed early is grouped with the rows to which it would be compared
             device = devices.get((task, dataset), [device])[0]
         parts.setdefault((task, dataset, device), []).append(row)
     return [block(table, tuple(rows)) for rows in parts.values()]
@@ -55,13 +55,14 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
     """Return a block with these rows of the table."""
     shared = {name: rows[0].text(name) for name in _HEADING if len({row.text(name) for row in rows}) == 1}
     if all(row.text("runs") == row.text("seeds") for row in rows):
-        shared["runs"] = ""  # omitted in the usual case of one run per seed
+        shared["runs"] = ""  # omit the column if there is one run per seed
     columns = tuple(
         _titled(column, rows)
         for column in table.columns
         if column.name not in (*shared, *_NEVER_SHOWN) and _is_informative(column, rows)
     )
-    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:  # shown in the quality header
+    # The unit is in the header of the quality column.
+    if len({row.text("metric_unit") for row in rows if row.text("metric")}) == 1:
         columns = tuple(column for column in columns if column.name != "metric_unit")
     flags, failures = (
         tuple(one_line(f"{_label(row, shared)}, {row.text(name)}", limit=500) for row in rows if row.text(name))
@@ -102,7 +103,8 @@ def _label(row: Row, shared: dict[str, str]) -> str:
 
 
 def _is_informative(column: Column, rows: tuple[Row, ...]) -> bool:
-    """Return True if the column has values. With a single backend, ratios are informative only if they differ."""
+    """Return True if the column has values. If there is only one backend, a column of ratios is informative only if the
+    ratios differ."""
     shown = {row.text(column.name) for row in rows} - {""}
     if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1
@@ -118,7 +120,7 @@ def legend(shown: list[Block]) -> list[str]:
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
     if any(cell.ci95 is not None and not cell.shown_ci95 for cell in cells):
-        lines.append("A mean without ± is from one seed, or agrees to seven digits over all seeds.")
+        lines.append("A mean without ± is from one seed, or the values of all seeds are equal to seven digits.")
     if FIT_THROUGHPUT.name in names:
         lines.append("fit: rate of a fit of the whole training split in one call, which cannot be compared with train.")
     lines += unranked([row for block in shown for row in block.rows])
@@ -126,21 +128,24 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("× is the ratio to the first backend with the same model and settings.")
         if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
             pairs = "pairs of runs with the same seed and repeat"
-            lines.append(f"± of × is over {pairs}, or combines both ± if the runs are not paired.")
+            lines.append(f"The ± of × is computed over {pairs} or, if unpaired, from the ± of both means.")
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
-            "parity: result of `harness parity`, same (with the largest relative error of the logits), partly checked, "
-            "or differs."
+            "parity: result of `harness parity`: same (with the largest relative error of the logits), partly "
+            "checked or differs."
         )
     if any(block.flags for block in shown):
-        lines.append("! flagged: there is a reason to doubt the value; see `harness show` for details.")
+        lines.append("! flagged: the value may be unreliable; see `harness show` for details.")
     if MFU.name in names:
         lines.append("MFU: FLOP/s of training relative to the peak measured by `harness doctor --roofline`.")
     latencies = {metric.part: metric.name for metric in in_group("latency")}
     if names & set(latencies.values()):
         *counts, last = (str(MINIMUM_SAMPLES[float(part.removeprefix("p"))]) for part in latencies)
         needed = f"{', '.join(counts)} and {last}"
-        lines.append(f"{', '.join(latencies)}: latency of one batch; they need at least {needed} samples in a run.")
+        lines.append(
+            f"{', '.join(latencies)}: percentiles of the latency of one batch, which require at least "
+            f"{needed} samples in a run."
+        )
     return lines
 
 

@@ -20,7 +20,7 @@ COLUMNS = (
 )
 """Columns of the CSV file."""
 MAX_LISTED = 10
-"""Maximum number of cases that are listed as left out."""
+"""Maximum number of unused cases that are listed."""
 
 LEGEND = (
     "mean rank: mean over the datasets; 1 is best. win rate: fraction of comparisons won; a tie is half a win.",
@@ -41,7 +41,7 @@ def markdown(rankings: Sequence[Ranking]) -> str:
 
 
 def csv(rankings: Sequence[Ranking]) -> str:
-    """Return the rankings as CSV, with one line for each contender and policy. Missing values are empty."""
+    """Return the rankings as CSV, with one line for each contender and policy. Missing values are empty fields."""
     lines = [line(list(COLUMNS))]
     for ranking in rankings:
         for placement in ranking.placements:
@@ -68,7 +68,8 @@ def _field(value: object) -> str:
 
 
 def shown_placements(ranking: Ranking) -> list[Placement]:
-    """Return the placements to show: both, or the first one if no runs failed, since they are equal."""
+    """Return the placements to show. If no runs failed, both placements are equal, and only the first one is
+    returned."""
     return ranking.placements if any(ranking.failed.values()) else ranking.placements[:1]
 
 
@@ -131,7 +132,7 @@ def ties_note(ranking: Ranking, placement: Placement) -> str:
 
 
 def remarks(ranking: Ranking, placement: Placement) -> list[str]:
-    """Return the notes on a placement: intervals that are missing, failed runs, and cases that are left out."""
+    """Return notes about missing intervals, failed runs and unused cases of a placement."""
     failed = [f"{name} {count}" for name, count in ranking.failed.items() if count]
     left = placement.left_out
     return [

@@ -12,11 +12,11 @@ from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
 
 MOST_ROWS = 1000
-"""Maximum number of rows that are shown of a table. Laying out more of them takes seconds."""
+"""Maximum number of rows that are shown of a table. Formatting more rows takes seconds."""
 
 
 def render(record: RunRecord, path: Path) -> str:
-    """Return the details of a run as text. `path` is the directory that contains its record."""
+    """Return the details of a run as text. `path` is the directory that contains the record of the run."""
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
     if record.provenance.data is not None:
@@ -45,7 +45,7 @@ def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align:
 
 
 def _omitted(values: Sequence[Any], kind: str) -> list[str]:
-    """Return a line with the number of values beyond `MOST_ROWS`; empty if there are none."""
+    """Return a line with the number of values beyond `MOST_ROWS`, or an empty list if there are none."""
     more = len(values) - MOST_ROWS
     return [f"  ... and {more} more {kind}, which `harness show --format json` prints"] if more > 0 else []
 
@@ -144,7 +144,7 @@ def _direction(name: str, scores: Scores) -> str:
 
 
 def interval_title(scores: Scores) -> str:
-    """Return the title of the intervals, which names the method of old records, because it is less accurate."""
+    """Return the title of the column of intervals, which states the less accurate method of older records."""
     return "95% bootstrap interval" if scores.interval_method == "percentile bootstrap" else "95% interval"
 
 

@@ -41,7 +41,7 @@ class Majority(_Baseline):
     """Constant prediction of the most frequent class."""
 
     name = "majority"
-    summary = "always the most frequent class of the training split"
+    summary = "predicts the most frequent class of the training split"
     accepts = ("tokens", "image", "waveform", "features")
     objectives = ("classification",)
     Config = Nothing
@@ -52,7 +52,7 @@ class Mean(_Baseline):
     """Constant prediction of the mean of the targets."""
 
     name = "mean"
-    summary = "always the mean of the training split"
+    summary = "predicts the mean of the targets in the training split"
     accepts = ("features",)
     objectives = ("regression",)
     Config = Nothing

@@ -23,7 +23,7 @@ MIN_PROBABILITY = 1e-7
 class BaselineSession(harness.Session):
     """Session for one estimator.
 
-    There are no canonical weights: `set_weights` discards the fitted estimator, and `get_weights` returns an empty
+    Baselines have no canonical weights: `set_weights` discards the fitted estimator, and `get_weights` returns an empty
     dict.
     """
 
@@ -64,8 +64,8 @@ class BaselineSession(harness.Session):
     def _outputs(self, fitted: Any, features: Any) -> Array:
         """Return the outputs, float32 ``[B, outputs]``.
 
-        For classification these are log-probabilities, or decision values if the estimator has no probabilities; for
-        regression, standardized targets.
+        The outputs are log-probabilities for classification (decision values if the estimator has no probabilities),
+        and standardized targets for regression.
         """
         if self._info.objective == "regression":
             return np.asarray(fitted.predict(features), np.float32).reshape(-1, self._info.outputs)
@@ -73,7 +73,7 @@ class BaselineSession(harness.Session):
             scores = np.log(np.maximum(fitted.predict_proba(features), MIN_PROBABILITY))
         else:
             scores = fitted.decision_function(features)
-            if scores.ndim == 1:  # with two classes, positive values favor the second
+            if scores.ndim == 1:  # for two classes, there is one score, which is positive for the second class
                 scores = np.stack([-scores, scores], axis=1) / 2
         # A class that is missing from the training split is assigned a score that never exceeds those of other classes.
         outputs = np.full((len(scores), self._info.outputs), min(np.log(MIN_PROBABILITY), scores.min()), np.float32)

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class _Sizes(Struct, frozen=True):
-    """Sizes in ``config.json``, or None if it does not contain them."""
+    """Sizes in ``config.json``; a size is None if the file does not contain it."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None
 
 
 def sizes(folder: Path) -> _Sizes:
-    """Return the sizes in a checkpoint's ``config.json``, or empty ones without this file.
+    """Return the sizes in a checkpoint's ``config.json``; all sizes are None if this file does not exist.
 
     Raises `harness.UsageError` if the file cannot be read.
     """
@@ -36,8 +36,10 @@ def sizes(folder: Path) -> _Sizes:
 
 
 def check(folder: Path, options: NlpOptions) -> None:
-    """Raise `harness.UsageError` if the tokenizer has more tokens than the checkpoint has embeddings, or if
-    ``options.max_length`` is larger than its number of positions."""
+    """Raise `harness.UsageError` if the checkpoint has too few embeddings for the tokenizer.
+
+    `harness.UsageError` is also raised if ``options.max_length`` is larger than the checkpoint's number of positions.
+    """
     from harness_nlp import text
 
     own = sizes(folder)

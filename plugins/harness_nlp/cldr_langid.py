@@ -25,8 +25,9 @@ class CldrLangid(Dataset):
     only the first is kept.
 
     Each language is split into 80% training, 10% validation and 10% test names. A name is assigned to its split by its
-    SHA-256 digest, so the splits depend only on the names, and a later release of CLDR moves few names. The same item
-    may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in only one split.
+    SHA-256 digest, so the splits depend only on the names, and most names remain in their split in later releases of
+    CLDR. The same item may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in
+    only one split.
 
     With babel 2.18, there are 15,734 names: 12,586 for training and 1,574 each for validation and test. A language has
     787 names on average, from 518 (Danish) to 1,135 (Lithuanian). Always predicting the largest class gives an accuracy
@@ -40,7 +41,7 @@ class CldrLangid(Dataset):
     name = "cldr-langid"
     kind = "text"
     objective = "classification"
-    summary = "the language of a territory's, language's, script's or currency's name (20 languages, CLDR)"
+    summary = "language identification of names of territories, languages, scripts and currencies (20 languages, CLDR)"
     license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"

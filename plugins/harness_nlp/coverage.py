@@ -1,4 +1,4 @@
-"""Facts about the tokens of each split, such as the fraction of unknown tokens, and warnings about them."""
+"""Statistics of the tokens of each split, such as the fraction of unknown tokens, and warnings based on them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ Rows = Sequence[Sequence[int]]
 
 
 def details(ids: Mapping[str, Rows], unknown: int, max_length: int) -> dict[str, bool | int | float | str]:
-    """Return the facts to record for each split. `ids` contains the token ids of its texts without special tokens.
+    """Return the token statistics to record for each split. `ids` contains the token ids of the texts without special
+    tokens.
 
-    The names end with the split, except for ``truncated_share`` (training) and ``unknown_share`` (validation).
+    The name of each statistic ends with the name of the split, except for ``truncated_share`` (training) and
+    ``unknown_share`` (validation).
     """
     facts: dict[str, bool | int | float | str] = {}
     for name, rows in ids.items():
@@ -46,7 +48,10 @@ def truncated_share(rows: Rows, max_length: int) -> float:
 
 
 def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: NlpOptions) -> tuple[str, ...]:
-    """Return a sentence about each split with many unknown or truncated tokens, with the option that changes this."""
+    """Return a warning for each split with many unknown or truncated tokens.
+
+    Each warning names the option to change.
+    """
     found = []
     for name, rows in ids.items():
         share = unknown_share(rows, unknown)

@@ -19,13 +19,13 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fraction of the tokens in a training batch that are replaced with ``[UNK]`` (Bowman et al. 2016, CoNLL, section
     3.1), from 0 to below 1. Special tokens are never replaced."""
     max_length: int | None = None
-    """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, the length that covers 99% of the
-    training texts, rounded up to a multiple of 8 and capped at 512 or at the number of positions of the checkpoint."""
+    """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, use the length that covers 99% of the
+    training texts, rounded up to a multiple of 8 and limited to 512 or to the number of positions of the checkpoint."""
     lowercase: bool = True
     """True if texts are converted to lower case before tokenization."""
     tokenizer: str | None = None
-    """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). It is used
-    unchanged, and `vocabulary`, `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
+    """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). The tokenizer is
+    used unchanged, and `vocabulary`, `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 16:

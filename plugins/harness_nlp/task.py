@@ -29,7 +29,7 @@ class TextClassification(Task[NlpOptions]):
     Groups: the dataset's groups and ``tokens``, the length before truncation, including special tokens.
     `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
     fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of the
-    validation split before truncation; the same for the other splits, such as ``unknown_share_test``; and
+    validation split before truncation; both fractions for the other splits, such as ``unknown_share_test``; and
     ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``, the number of texts without a known
     token.
     """
@@ -67,14 +67,14 @@ class TextClassification(Task[NlpOptions]):
     def prepare(self, data: RawData, options: NlpOptions) -> PreparedData:
         """Tokenize the splits.
 
-        Raises `harness.DataError` for a value that is not a string, or if the training split has no text.
+        Raises `harness.DataError` if a value is not a string, or if all texts in the training split are empty.
         """
         named = {"training": data.train, "validation": data.validation, "test": data.test}
         for name, split in named.items():
             _check_texts(name, split)
         train, validation, test = (_cleaned(split) for split in named.values())
         if not any(train):
-            raise DataError("the training split has no text to learn a vocabulary from; every text is empty")
+            raise DataError("cannot learn a vocabulary, because every text in the training split is empty")
         parts = (train, validation, test)
         if options.tokenizer is not None:
             ids, vocabulary = text.encode_pretrained(parts, options.tokenizer)

@@ -1,11 +1,12 @@
 """Conversion of texts to token ids in three steps: `clean`, `learn_vocabulary` or `learn_words`, and `encode`.
 
-The vocabulary is WordPiece, as in BERT: a word is split into the longest pieces in the vocabulary, and pieces after
-the first start with ``##``. A vocabulary of whole words is a WordPiece vocabulary without such continuation pieces.
+The vocabulary is WordPiece, as in BERT: a word is split into the longest pieces in the vocabulary, and pieces after the
+first start with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces that start with ``##``.
 
 Words are separated by spaces and punctuation, so a sentence in a script without spaces, a DNA sequence or a URL can be
-one long word. Published tokenizers convert words of more than 100 characters to ``[UNK]``. Here they are divided into
-parts of `LONGEST_WORD` characters, because the time for one word grows faster than quadratically with its length.
+one long word. Published tokenizers convert words of more than 100 characters to ``[UNK]``. This module divides such
+words into parts of `LONGEST_WORD` characters, because the time for one word grows faster than quadratically with its
+length.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(tokenizer.normalizer.normalize_str(text))  # Counter counts the characters in C code
+        counts.update(tokenizer.normalizer.normalize_str(text))  # faster than a loop over the characters
     by_count = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
     alphabet = sorted(by_count[: (size - len(SPECIAL_TOKENS)) // 2])
     # The trainer assigns ids to "##x" in the order of a randomly seeded hash map and breaks ties between pairs by
@@ -129,7 +130,7 @@ def _pretrained(folder: Path) -> Any:
         pieces = read_lines(folder / "vocab.txt")
         config = folder / "tokenizer_config.json"
         settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    except Exception as error:  # tokenizers raises a plain Exception for a file that it cannot read
+    except Exception as error:  # The package tokenizers raises a plain Exception if it cannot read a file.
         raise DataError(f"cannot read a tokenizer in {folder}: {error}") from None
     lowercase = bool(settings.get("do_lower_case", True))
     return _tokenizer({piece: number for number, piece in enumerate(pieces)}, lowercase, published=True)
@@ -153,7 +154,10 @@ def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int
 
 
 def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False) -> Any:
-    """Return a WordPiece tokenizer. If `published` is true, it follows the conventions of published BERT tokenizers."""
+    """Return a WordPiece tokenizer.
+
+    If `published` is true, the tokenizer follows the conventions of published BERT tokenizers.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     model = models.WordPiece(

@@ -20,9 +20,9 @@ class Diabetes(Dataset[SeededSplit]):
     mean blood pressure (mm Hg) and six blood serum values s1 to s6, of which s1 to s4 are nearly linearly dependent.
     Targets: float64 ``[N, 1]``, a score of disease progression one year later, 25 to 346.
 
-    The data were published with Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression", Annals of
-    Statistics 32(2), and are read with scikit-learn's ``load_diabetes``. There is no published split; here, the splits
-    are drawn at random.
+    The data were published by Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression", Annals of
+    Statistics 32(2), and are read with scikit-learn's ``load_diabetes``. There is no published split; the splits are
+    drawn at random.
     """
 
     name = "diabetes"
@@ -51,7 +51,7 @@ class Diabetes(Dataset[SeededSplit]):
             "weight_decay": 0.0,
             "schedule": "cosine",
         },
-        # With 308 patients, little more than a linear relation can be learned, so strong regularization helps.
+        # With 308 training examples, little more than a linear relation can be learned, so regularization is strong.
         "mlp": {"epochs": 30, "weight_decay": 3.0, "dropout": 0.2},
         "mlp-50": {"epochs": 60, "weight_decay": 0.3, "dropout": 0.3},
     }

@@ -19,8 +19,9 @@ class RegressionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Options for the ``regression`` task."""
 
     missing: Literal["impute", "error"] = "impute"
-    """Treatment of missing numbers. ``impute``: replace them with the mean of the column in the training split and, for
-    each column with missing numbers in that split, add an indicator column that is 1 where the number is missing and 0
+    """Treatment of missing numbers. ``impute``: replace missing numbers with the mean of the column in the training
+    split and, for each column with missing numbers in that split, add an indicator column that is 1 where the number is
+    missing and 0
     elsewhere. ``error``: raise an error."""
 
 
@@ -57,7 +58,7 @@ class RegressionTask(Task[RegressionOptions]):
     Options = RegressionOptions
 
     def check_data(self, data: RawData, options: RegressionOptions) -> None:
-        """Raise `harness.DataError` for arrays with a wrong dtype or shape, and for values that are not allowed."""
+        """Raise `harness.DataError` if an array has a wrong dtype or shape, or contains an invalid value."""
         gaps_allowed = options.missing == "impute"
         for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
             features = split.inputs["features"]
@@ -70,8 +71,8 @@ class RegressionTask(Task[RegressionOptions]):
 
         ``info.target_mean`` and ``info.target_scale`` revert the standardization of the targets. ``info.details``
         contains the dataset's details, the number of ``constant_features`` and, if numbers are missing in the training
-        split, their fraction ``missing_share``. Raises `harness.DataError` for arrays with a wrong dtype or shape, and
-        for values that are not finite.
+        split, their fraction ``missing_share``. Raises `harness.DataError` if an array has a wrong dtype or shape, or
+        contains a value that is not finite.
         """
         import numpy as np
 
@@ -87,7 +88,7 @@ class RegressionTask(Task[RegressionOptions]):
         def prepared(split: Split) -> Split:
             raw = split.inputs["features"]
             features = standardize(filled(raw, fillers), mean, scale)
-            features[:, constant] = 0  # no weight can be learned, but other splits may have other values
+            features[:, constant] = 0  # other splits may have other values, for which no weight can be learned
             columns = [features, np.isnan(raw[:, gaps.any(axis=0)]).astype(np.float32)]
             if encoder is not None:
                 columns.append(encoder.transform(named(split.inputs["categories"])))
@@ -121,7 +122,7 @@ def check_columns(
 ) -> None:
     """Raise `harness.DataError` unless `values` is a finite float array ``[N, *shape]`` with N at least 1.
 
-    NaN is accepted if `gaps` is true. `columns` are the names of the columns, if they have names.
+    NaN is accepted if `gaps` is true. `columns` contains the names of the columns, if they have names.
     """
     import numpy as np
 
@@ -139,7 +140,10 @@ def check_columns(
 
 
 def column_means(values: NDArray[Any], columns: Sequence[str] = ()) -> NDArray[np.float64]:
-    """Return the mean of the numbers in each column, ``[F]``. Raises `harness.DataError` if a column has none."""
+    """Return the mean of the numbers in each column, ``[F]``.
+
+    Raises `harness.DataError` if a column contains no number.
+    """
     import numpy as np
 
     known = ~np.isnan(values)
@@ -186,7 +190,10 @@ def constant_columns(columns: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def column_statistics(columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and standard deviation of each column; the latter is set to 1 for a constant column."""
+    """Return the mean and standard deviation of each column.
+
+    The standard deviation of a constant column is set to 1.
+    """
     import numpy as np
 
     mean = columns.mean(axis=0, dtype=np.float64)

@@ -31,22 +31,22 @@ _SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
         "the task supports Wav2Vec2FeatureExtractor only; use another checkpoint",
     ),
     "feature_size": ((1,), "the task supports one channel only; use another checkpoint"),
-    "padding_side": (("right",), "the task pads at the end; set it to 'right' in a copy of the checkpoint"),
-    "padding_value": ((0.0,), "the task pads with zeros; set it to 0 in a copy of the checkpoint"),
+    "padding_side": (("right",), "the task pads at the end; set the field to 'right' in a copy of the checkpoint"),
+    "padding_value": ((0.0,), "the task pads with zeros; set the field to 0 in a copy of the checkpoint"),
     "return_attention_mask": (
         (False, None),
         "the checkpoint was trained with an attention mask, which the task does not create; "
-        "to use it without a mask, set it to false in a copy of the checkpoint",
+        "to use the checkpoint without a mask, set the field to false in a copy of the checkpoint",
     ),
 }
-"""Fields of which the task supports only some values: the supported values, and advice for others."""
+"""Fields for which the task supports only some values, with the supported values and advice for other values."""
 
 
 def options_of(folder: Path) -> dict[str, Any]:
     """Return the options of the task that reproduce the waveforms of the checkpoint's feature extractor.
 
-    Without a ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError` with the file and the field
-    if a field cannot be read or requires something that the task does not support.
+    If there is no ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError`, which names the file
+    and the field, if a field cannot be read or has a value that the task does not support.
     """
     path = folder / FILE
     if not path.is_file():
@@ -61,6 +61,6 @@ def options_of(folder: Path) -> dict[str, Any]:
             raise UsageError(f"{path}: {field} is {value!r}: {advice}")
     if extractor.sampling_rate < 1000:
         raise UsageError(
-            f"{path}: sampling_rate is {extractor.sampling_rate}: it must be at least 1000 Hz; fix the file"
+            f"{path}: sampling_rate is {extractor.sampling_rate}: the rate must be at least 1000 Hz; fix the file"
         )
     return {"sample_rate_hz": extractor.sampling_rate, "normalize": extractor.do_normalize}

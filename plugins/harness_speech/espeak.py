@@ -48,7 +48,7 @@ def _data_folder() -> Path:
 
 
 def variants() -> tuple[str, ...]:
-    """Return the sorted names of the installed voice variants. Raises `harness.DataError` if there are none."""
+    """Return the sorted names of the installed voice variants. Raises `harness.DataError` if no voice is installed."""
     folder = _data_folder() / "voices" / "!v"
     names = tuple(sorted(path.name for path in folder.glob("*") if path.is_file()))
     if not names:
@@ -109,7 +109,7 @@ def _speak(library: Any, utterances: list[Utterance]) -> list[bytes]:
         return 0
 
     callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    callback = callback_type(receive)  # this reference keeps the callback alive while the library may call it
+    callback = callback_type(receive)  # ctypes requires a reference to the callback while the library may call it
     library.espeak_SetSynthCallback(callback)
     rate_parameter, pitch_parameter, characters_utf8 = 1, 3, 1
     recordings: list[bytes] = []

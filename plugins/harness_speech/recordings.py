@@ -1,4 +1,4 @@
-"""Facts about the recordings of each split that make them hard to classify, and warnings about them."""
+"""Statistics of the recordings of each split, such as the number of clipped ones, and warnings based on them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ SILENT = 10 ** (-60 / 20)
 FULL_SCALE = 0.97
 """Minimum absolute value of a sample that may be clipped. The largest value of mu-law encoding is 0.98."""
 CLIPPED = 0.001
-"""Fraction of the samples of a recording that repeat its largest or smallest value, above which it is considered to be
-clipped.
-"""
+"""A recording is considered clipped if more than this fraction of its samples repeat its largest or smallest value."""
 CLIPPED_LIMIT = 0.01
 """Fraction of clipped recordings in a split above which a warning is given."""
 TRUNCATED_LIMIT = 0.2
@@ -36,28 +34,29 @@ class Facts:
     longest: int
     """Number of samples of the longest recording."""
     silent: int
-    """Recordings with a peak below -60 dBFS in the part that is kept, relative to their mean."""
+    """Number of recordings whose peak deviation from the mean is below -60 dBFS in the part that is kept."""
     clipped: int
-    """Recordings in which samples at full scale are repeated."""
+    """Number of recordings in which samples at full scale are repeated."""
     truncated: int
-    """Recordings that are longer than the prepared ones."""
+    """Number of recordings that are longer than the prepared length."""
     halved: int
-    """Recordings that are more than twice as long."""
+    """Number of recordings that are more than twice the prepared length."""
     padded: int
-    """Recordings that are less than half as long."""
+    """Number of recordings that are shorter than half of the prepared length."""
 
 
 def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[np.float32]], samples: int) -> Facts:
-    """Return the counts for mono waveforms in [-1, 1], as `recorded` and as `resampled`.
+    """Return the counts for mono waveforms in [-1, 1], given before (`recorded`) and after resampling (`resampled`).
 
-    The task truncates or pads the latter to `samples`.
+    The task truncates or pads the resampled waveforms to `samples`.
     """
     lengths = [len(waveform) for waveform in resampled]
     return Facts(
         recordings=len(lengths),
         longest=max(lengths),
         silent=sum(peak(waveform[:samples]) < SILENT for waveform in resampled),
-        clipped=sum(map(is_clipped, recorded)),  # resampling rounds off the flat tops of a clipped sound
+        # Resampling smooths the constant peaks of clipped recordings, so clipping is detected before it.
+        clipped=sum(map(is_clipped, recorded)),
         truncated=sum(length > samples for length in lengths),
         halved=sum(length > 2 * samples for length in lengths),
         padded=sum(2 * length < samples for length in lengths),
@@ -84,7 +83,10 @@ def is_clipped(waveform: NDArray[Any]) -> bool:
 
 
 def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
-    """Return the facts to record. The names end with the split, except for ``truncated_share`` (training)."""
+    """Return the statistics to record.
+
+    The name of each statistic ends with the name of the split, except for ``truncated_share`` (training).
+    """
     found: dict[str, bool | int | float | str] = {}
     for name, each in splits.items():
         found["truncated_share" + ("" if name == "training" else f"_{name}")] = each.truncated / each.recordings
@@ -95,8 +97,7 @@ def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
 
 
 def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: Sequence[int]) -> Iterator[str]:
-    """Yield a sentence about each split in which recordings lose much of their content, with the option that changes
-    this.
+    """Yield a warning for each split in which recordings lose much of their content, with the option to change.
 
     `rates_hz` contains the sample rates of all recordings before they are resampled to `rate_hz`.
     """

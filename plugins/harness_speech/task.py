@@ -18,11 +18,11 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Options for the ``speech`` task."""
 
     seconds: float | None = None
-    """Length of the prepared waveforms in seconds, at most 3600. If None, the length that covers 99% of the training
-    examples."""
+    """Length of the prepared waveforms in seconds, at most 3600. If None, use the length that covers 99% of the
+    training examples."""
     sample_rate_hz: int | None = None
-    """Sample rate in Hz to resample waveforms to, at least 1000. If None, the lowest rate of the training examples,
-    capped at 16000."""
+    """Sample rate in Hz to resample waveforms to, at least 1000. If None, use the lowest rate of the training examples,
+    but at most 16000."""
     normalize: bool = field(default=True, name="normalise")
     """True if each waveform is normalized to zero mean and unit variance; otherwise, samples remain in [-1, 1] as
     recorded."""
@@ -58,9 +58,10 @@ class Speech(Task[SpeechOptions]):
     Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
     and unit variance unless the options say otherwise, and then zero-padded at the end, as in the feature extractor of
     wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
-    `DataInfo.details` contains ``sample_rate_hz``; ``truncated_share``, the fraction of the training examples that were
-    truncated, and the same for the other splits; and for each split, such as ``padded_share_test``, the fraction of
-    recordings with more padding than sound, and the numbers of nearly ``silent`` and of ``clipped`` recordings.
+    `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
+    were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the other splits). For each split,
+    `DataInfo.details` also contains the fraction of recordings with more padding than sound, such as
+    ``padded_share_test``, and the numbers of nearly ``silent`` and of ``clipped`` recordings.
     """
 
     name = "speech"

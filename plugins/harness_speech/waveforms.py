@@ -67,8 +67,8 @@ def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: boo
 def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Add white Gaussian noise to each of the `clips` ``[B, samples]``, at a signal-to-noise ratio of `snr_db`.
 
-    Zeros at the end of a row are padding: they do not count toward the power and receive no noise. A silent clip
-    remains silent.
+    Zeros at the end of a clip are padding; they are excluded from the signal power, and no noise is added to them. A
+    silent clip remains silent.
     """
     import numpy as np
 
@@ -87,7 +87,8 @@ def shifted(clips: NDArray[np.float32], later: NDArray[np.int64]) -> NDArray[np.
     """Delay each of the `clips` ``[B, samples]`` by `later` ``[B]`` samples (negative: advance), filling with zeros."""
     import numpy as np
 
-    later = later.clip(-clips.shape[1], clips.shape[1])  # larger shifts also result in zeros only
+    # limit the shifts to the length of the clip, at which all samples are zeros
+    later = later.clip(-clips.shape[1], clips.shape[1])
     margin = int(np.abs(later).max())
     framed = np.pad(clips, ((0, 0), (margin, margin)))
     windows = np.lib.stride_tricks.sliding_window_view(framed, clips.shape[1], axis=1)

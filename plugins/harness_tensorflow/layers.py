@@ -83,7 +83,7 @@ class BatchNorm(tf.Module):
     """Batch normalization of ``[B, H, W, C]`` with eps 1e-5, like `torch.nn.BatchNorm2d`.
 
     The running variance is updated with the unbiased variance of the batch, which TensorFlow's fused kernel returns;
-    the Keras layer uses the biased variance. It is computed in float32 at every precision.
+    the Keras layer uses the biased variance. Batch normalization is computed in float32 at every precision.
     """
 
     def __init__(self, channels: int) -> None:

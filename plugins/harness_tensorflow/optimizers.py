@@ -1,7 +1,7 @@
 """The optimizers of `harness.Recipe`, as defined in its docstring, for `tf.Variable`.
 
-Keras's optimizers differ: for example, its Adam adds epsilon before the bias correction. The updates here use
-TensorFlow's fused kernels where one implements the formula.
+Keras's optimizers use different formulas. For example, its Adam adds epsilon before the bias correction. The updates
+use TensorFlow's fused kernels if one implements the formula.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Optimizer(tf.Module):
         """Update the variables by one step.
 
         `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If the
-        bool scalar `finite` is given and false, the variables, moments and step count keep their values. This is
-        achieved by computing the update with constants for which it has no effect, because a conditional would make the
-        host wait for the GPU.
+        bool scalar `finite` is given and false, the variables, moments and step count keep their values. A skipped
+        update is computed with constants for which it has no effect, because a conditional would make the host wait for
+        the GPU.
         """
 
         def unless_skipped(value: Any, neutral: float) -> Any:
@@ -112,8 +112,8 @@ class Optimizer(tf.Module):
     def _adam_scalars(self, step: Any, learning_rate: Any) -> tuple[Any, Any]:
         """Return the rate and epsilon with which the kernel computes the bias-corrected step.
 
-        The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Expanding ``a m^ / (sqrt(s^) + e)`` by
-        ``c = sqrt(1 - beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e c``. They are computed in
+        The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Expanding ``a m^ / (sqrt(s^) + e)`` by ``c = sqrt(1 -
+        beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e c``. Rate and epsilon are computed in
         float64, because of cancellation in ``1 - beta^t``, from the float32 betas that the kernel uses.
         """
         t = tf.cast(step, tf.float64)

@@ -52,8 +52,8 @@ def _logical_name(device: str) -> str:
 def configure(request: harness.SessionRequest) -> None:
     """Restrict TensorFlow to the request's device, and set threads, numeric modes, seeds and the dtype policy.
 
-    Raises `harness.UnsupportedError` for an unknown device, an unsupported precision, or settings that differ from
-    those with which TensorFlow was already initialized in this process.
+    Raises `harness.UnsupportedError` if the device is unknown, if the precision is not supported, or if TensorFlow was
+    already initialized with other settings in this process.
     """
     global _compiled
     device = "cuda:0" if request.device == "cuda" else request.device
@@ -76,7 +76,7 @@ def configure(request: harness.SessionRequest) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError as error:
         raise harness.UnsupportedError(
-            f"TensorFlow sets devices and threads once per process, and this process started with others: {error}"
+            f"TensorFlow sets devices and threads only once, and this process started with other settings: {error}"
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     if request.deterministic:
@@ -87,7 +87,7 @@ def configure(request: harness.SessionRequest) -> None:
 
 
 def has_cudnn() -> bool:
-    """Return True if networks can use cuDNN layers: on a GPU without XLA, which does not support them."""
+    """Return True if networks can use cuDNN layers, which require a GPU and are not supported by XLA."""
     return bool(tf.config.get_visible_devices("GPU")) and not _compiled
 
 

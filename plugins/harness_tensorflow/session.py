@@ -17,8 +17,8 @@ from harness_tensorflow.optimizers import LossScale, Optimizer
 class TensorFlowSession(harness.Session):
     """Session for a TensorFlow network.
 
-    Each step is one `tf.function`, traced once per batch size and called as a concrete function, which rules out
-    retracing.
+    Each step is one `tf.function`, traced once per batch size and called as a concrete function, so that it is never
+    traced again.
     """
 
     def __init__(self, request: harness.SessionRequest) -> None:
@@ -97,7 +97,7 @@ class TensorFlowSession(harness.Session):
         return np.asarray(handle.numpy(), np.float32)
 
     def synchronize(self) -> None:
-        if self._gpu:  # on the CPU, a function has finished when its call returns
+        if self._gpu:  # on the CPU, functions are executed synchronously
             tf.test.experimental.sync_devices()
 
     def device_memory(self) -> harness.DeviceMemory | None:
@@ -172,7 +172,8 @@ class TensorFlowSession(harness.Session):
             return tf.reduce_mean(tf.math.squared_difference(outputs, targets))
         if self._request.info.objective == "token_classification":
             counted = tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32)
-            # The loss is not defined for the class IGNORED, so ignored positions get class 0 and then weight 0.
+            # The loss is not defined for the class IGNORED, so ignored positions are assigned the class 0 and the
+            # weight 0.
             losses = self._cross_entropy(outputs, tf.maximum(targets, 0))
             return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
         return tf.reduce_mean(self._cross_entropy(outputs, targets))

@@ -3,14 +3,14 @@
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="torch"`` and a ``build`` function that
 returns a `harness.Network`:
 
-- ``module`` is a ``torch.nn.Module`` on the CPU with float32 parameters. It is called as ``module(**inputs)`` with the
-  prepared inputs as keyword arguments. Each input is ``[B, ...]`` with its dtype unchanged (images are ``pixel_values``
-  ``[B, H, W, C]``, channels last). It returns outputs ``[B, info.outputs]``, which are logits or standardized
-  regression targets, or, for token classification, ``[B, L, info.outputs]``, the logits of each position. With the
-  precisions ``bf16`` and ``fp16`` it runs inside ``torch.autocast``. The session provides the loss, the optimizer and
-  the device.
+- ``module`` is a ``torch.nn.Module`` on the CPU with float32 parameters. The module is called as ``module(**inputs)``
+  with the prepared inputs as keyword arguments. Each input is ``[B, ...]`` with its dtype unchanged (images are
+  ``pixel_values`` ``[B, H, W, C]``, channels last). The module returns outputs ``[B, info.outputs]``, which are logits
+  or standardized regression targets. For token classification, the outputs are the logits of each position, ``[B, L,
+  info.outputs]``. With the precisions ``bf16`` and ``fp16``, the module runs inside ``torch.autocast``. The session
+  provides the loss, the optimizer and the device.
 - ``bindings`` contains every parameter of the module that requires a gradient, and its running statistics.
-  `harness_torch.networks.bindings` creates them for a module whose parameters have the canonical names.
+  `harness_torch.networks.bindings` creates the bindings for a module whose parameters have the canonical names.
 - Dropout depends on ``module.training``. A ``forward`` that reads the value of a tensor on the host (``.item()``,
   ``if mask.all()``) makes the CPU wait for the GPU at every step and causes graph breaks in ``torch.compile``.
 """
@@ -65,7 +65,7 @@ class TorchBackend(harness.Backend):
         return roofline_kernels(device, precision, threads)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return True for a failed allocation on the device, inside CUDA libraries, or on the host."""
+        """Return True if `error` is a failed memory allocation on the device, in a CUDA library, or on the host."""
         torch = sys.modules.get("torch")
         if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
             return True

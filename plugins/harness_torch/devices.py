@@ -38,7 +38,7 @@ def _cuda(index: int) -> DeviceInfo:
 def require(device: str, precision: str) -> DeviceInfo:
     """Return the device with the given name.
 
-    Raises `harness.UnsupportedError` if it does not exist or does not support the precision.
+    Raises `harness.UnsupportedError` if the device does not exist or does not support the precision.
     """
     devices = find_devices()
     name = "cuda:0" if device == "cuda" else device

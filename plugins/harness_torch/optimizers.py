@@ -1,4 +1,4 @@
-"""The optimizers of `harness.Recipe`, implemented by `torch.optim`, which defines them in the same way."""
+"""The optimizers of `harness.Recipe`, implemented by `torch.optim`, which uses the same definitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def build_optimizer(
     """Build the optimizer for `recipe`, with weight decay for `decayed` only.
 
     Fused implementations compute the same update in a single pass. `scaled` is True if the optimizer is used with a
-    `torch.amp.GradScaler`. In that case, no optimizer waits for the GPU to determine whether a gradient overflowed.
+    `torch.amp.GradScaler`. With a GradScaler, the optimizer does not wait for the GPU to determine whether a gradient
+    overflowed.
     """
     groups: list[dict[str, Any]] = [
         {"params": list(decayed), "weight_decay": recipe.weight_decay},
@@ -50,16 +51,16 @@ def build_optimizer(
 class ScaledRMSprop(torch.optim.RMSprop):
     """RMSprop for `torch.amp.GradScaler` that skips a step without waiting for the GPU, like the fused optimizers.
 
-    For `torch.optim.RMSprop`, GradScaler copies a flag to the host that states whether a gradient overflowed. This
+    With `torch.optim.RMSprop`, GradScaler copies to the host a flag that indicates whether a gradient overflowed. This
     class performs every step, and restores the previous values on the device if a gradient overflowed.
     """
 
     _step_supports_amp_scaling = True
     # GradScaler.step sets these attributes before each step and deletes them afterwards.
     grad_scale: torch.Tensor | None
-    """Factor by which the gradients are too large, or None if they have been divided by it."""
+    """Loss scale, or None if the gradients have already been divided by it."""
     found_inf: torch.Tensor
-    """Zero if all gradients are finite."""
+    """Flag that is zero if all gradients are finite."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:

@@ -29,8 +29,8 @@ class TorchSession(Session):
     """Session for a PyTorch model: a plain training step with the recipe's options.
 
     Weights are float32 at every precision except fp64, at which weights, inputs, activations and outputs are float64.
-    Raises `harness.UnsupportedError` for an unavailable device or precision and, at the first step or prediction, if
-    ``torch.compile`` fails; `harness.PluginError` if the bindings of the network are incomplete.
+    Raises `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or prediction, if
+    ``torch.compile`` fails. Raises `harness.PluginError` if the bindings of the network are incomplete.
     """
 
     def __init__(self, request: SessionRequest) -> None:
@@ -187,7 +187,7 @@ class TorchSession(Session):
 
 def _set_process_flags(request: SessionRequest) -> None:
     torch.set_num_threads(request.threads)
-    # A process can set this only once. The value is 1, because no operators run in parallel here.
+    # A process can set the number of inter-op threads only once. The value is 1, because no operators run in parallel.
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
     tf32 = request.precision == "tf32"
@@ -195,7 +195,7 @@ def _set_process_flags(request: SessionRequest) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     # Time cuDNN's algorithms for each new shape and use the fastest, as TensorFlow and XLA do by default.
     torch.backends.cudnn.benchmark = not request.deterministic
-    if request.deterministic:  # cuBLAS reads this when CUDA is initialized, which has not happened yet
+    if request.deterministic:  # cuBLAS reads this variable when CUDA is initialized, which happens later
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = request.deterministic
     torch.use_deterministic_algorithms(request.deterministic)

@@ -40,7 +40,7 @@ class BoundWeights:
     def write(self, weights: Mapping[str, Array]) -> None:
         """Copy arrays into the tensors, converting them to the tensors' dtype.
 
-        Raises `harness.PluginError` unless the names and shapes match the model exactly.
+        Raises `harness.PluginError` if a name or shape does not match the model.
         """
         shapes = {parameter.name: parameter.shape for parameter, _ in self.pairs}
         problems = [f"missing {name}" for name in shapes if name not in weights]
@@ -50,7 +50,7 @@ class BoundWeights:
             for name, array in weights.items()
             if name in shapes and tuple(array.shape) != shapes[name]
         ]
-        _refuse("weights do not fit the model", problems)
+        _refuse("weights do not match the model", problems)
         with torch.no_grad():
             for parameter, binding in self.pairs:
                 own = np.ascontiguousarray(binding.to_own(weights[parameter.name]))
@@ -86,12 +86,12 @@ def place(
 ) -> BoundWeights:
     """Move the network's module to `device` and `dtype`, and bind the canonical parameters to its tensors.
 
-    Raises `harness.PluginError` unless the bindings contain exactly the canonical parameters, each bound to a parameter
-    or buffer of the module with a matching shape, and every tensor that training changes is bound.
+    Raises `harness.PluginError` if a canonical parameter is not bound to a parameter or buffer of the module with a
+    matching shape, if a binding has no canonical parameter, or if a tensor that training changes is not bound.
     """
     names = {id(tensor): name for name, tensor in _tensors(network.module)}
     _refuse("the torch network does not implement the model", _problems(network, parameters, names))
-    # Moving a module keeps its parameters, but creates new buffers.
+    # Moving a module to a device keeps its parameter objects, but creates new buffers.
     tensors = dict(_tensors(network.module.to(device, dtype)))
     return BoundWeights(
         [

@@ -22,7 +22,7 @@ class _Kind(NamedTuple):
 
     resample: int
     square: bool
-    """True if a size given as one number applies to both sides, False if it applies to the shorter side."""
+    """True if a size given as a single number applies to both sides, False if it applies to the shorter side."""
     center_crop: bool
 
 
@@ -41,7 +41,7 @@ class _Size(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Preprocessor(Struct, frozen=True, kw_only=True):
-    """The fields that affect pixels. None (a null or missing field) means the processor's default."""
+    """The fields that affect pixels. If a field is None (null or missing), the processor's default is used."""
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
@@ -67,9 +67,9 @@ class _Network(Struct, frozen=True):
 def options_of(folder: Path) -> dict[str, Any]:
     """Return the options of the task that reproduce the pixels of the checkpoint's image processor in `transformers`.
 
-    Without a ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
-    `harness.UsageError` with the file and the field if a field cannot be read or requires something that the task does
-    not support.
+    If there is no ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
+    `harness.UsageError`, which names the file and the field, if a field cannot be read or has a value that the task
+    does not support.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels
@@ -86,7 +86,9 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
     """Return the options that resize and crop images."""
     name, kind = _kind(path, preprocessor)
     if preprocessor.do_pad:
-        raise _refusal(path, "do_pad", True, "the task does not pad images; scale and crop instead, or set it to false")
+        raise _refusal(
+            path, "do_pad", True, "the task does not pad images; set do_pad to false, or use scaling and cropping"
+        )
     crop = None
     if _or_default(preprocessor.do_center_crop, kind.center_crop):
         crop = _sides(path, "crop_size", preprocessor.crop_size)
@@ -102,32 +104,35 @@ def _resizing(path: Path, preprocessor: _Preprocessor) -> dict[str, Any]:
         return options | {"resize": "stretch"} | _cropped(path, full, crop or full)
     if name == "ConvNext":
         if crop is not None:
-            raise _refusal(path, "do_center_crop", True, f"{name}'s processor crops by crop_pct; set it to false")
+            raise _refusal(
+                path, "do_center_crop", True, f"{name}'s processor crops by crop_pct; set do_center_crop to false"
+            )
         if shorter >= _WARPED_FROM:
             return options | {"resize": "stretch", "image_size": (shorter, shorter)}
         share = _or_default(preprocessor.crop_pct, 224 / 256)
         if not 0.1 <= share <= 1:
-            raise _refusal(path, "crop_pct", share, "it must be between 0.1 and 1; 0.875 is common")
+            raise _refusal(path, "crop_pct", share, "the value must be between 0.1 and 1, such as 0.875")
         crop, shorter = (shorter, shorter), int(shorter / share)
     if crop is None:
         raise _refusal(
             path, "size.shortest_edge", shorter, "images would differ in size; set do_center_crop and crop_size"
         )
     if crop[0] != crop[1]:
-        raise _refusal(path, "crop_size", crop, "with size.shortest_edge the crop must be a square")
+        raise _refusal(path, "crop_size", crop, "with size.shortest_edge, the crop must be a square")
     return options | {"resize": "cover"} | _cropped(path, (shorter, shorter), crop)
 
 
 def _normalization(path: Path, preprocessor: _Preprocessor, channels: int) -> dict[str, Any]:
     """Return the options that normalize pixels.
 
-    The task scales pixels to [0, 1], so a ``rescale_factor`` other than 1/255 is folded into the mean and std.
+    The task scales pixels to [0, 1], so a ``rescale_factor`` other than 1/255 changes the mean and the standard
+    deviation accordingly.
     """
     unit = 255.0
     if _or_default(preprocessor.do_rescale, True):
         unit *= _or_default(preprocessor.rescale_factor, 1 / 255)
     if not unit > 0:
-        raise _refusal(path, "rescale_factor", preprocessor.rescale_factor, "it must be positive")
+        raise _refusal(path, "rescale_factor", preprocessor.rescale_factor, "the value must be positive")
     if not _or_default(preprocessor.do_normalize, True):
         return {"mean": (0.0,), "std": (1 / unit,)}
     statistics = {}
@@ -136,7 +141,7 @@ def _normalization(path: Path, preprocessor: _Preprocessor, channels: int) -> di
         numbers = (value,) if isinstance(value, float) else value or ()
         if len(numbers) not in (1, channels) or (field == "image_std" and min(numbers) <= 0):
             wanted = "positive number" if field == "image_std" else "number"
-            raise _refusal(path, field, value, f"give one {wanted}, or one for each of the {channels} channels")
+            raise _refusal(path, field, value, f"specify one {wanted}, or one for each of the {channels} channels")
         statistics[field] = tuple(number / unit for number in numbers)
     return {"mean": statistics["image_mean"], "std": statistics["image_std"]}
 
@@ -160,7 +165,7 @@ def _or_default(value: Any, default: Any) -> Any:
 def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
     """Return the processor's name, without suffixes, and its defaults.
 
-    If the file names no processor, it is ConvNext's, which `transformers` uses for a ResNet.
+    If the file does not name a processor, ConvNext's processor is assumed, which `transformers` uses for ResNets.
     """
     field = "feature_extractor_type" if preprocessor.image_processor_type is None else "image_processor_type"
     processor = getattr(preprocessor, field)
@@ -170,7 +175,10 @@ def _kind(path: Path, preprocessor: _Preprocessor) -> tuple[str, _Kind]:
     if name not in _KINDS:
         known = ", ".join(f"{name}ImageProcessor" for name in _KINDS)
         raise _refusal(
-            path, field, processor, f"not supported; use one of {known}, or remove the file and set task options"
+            path,
+            field,
+            processor,
+            f"the processor is not supported; use one of {known}, or remove the file and set task options",
         )
     return name, _KINDS[name]
 
@@ -188,19 +196,21 @@ def _sides(path: Path, field: str, size: int | _Size | None) -> tuple[int, int]:
     if isinstance(size, int):
         return _positive(path, field, size), size
     if size is None or size.height is None or size.width is None:
-        raise _refusal(path, field, None if size is None else msgspec.to_builtins(size), "give its height and width")
+        raise _refusal(
+            path, field, None if size is None else msgspec.to_builtins(size), "specify the height and the width"
+        )
     return _positive(path, f"{field}.height", size.height), _positive(path, f"{field}.width", size.width)
 
 
 def _positive(path: Path, field: str, pixels: int) -> int:
     if not 1 <= pixels <= 4096:
-        raise _refusal(path, field, pixels, "it must be between 1 and 4096 pixels")
+        raise _refusal(path, field, pixels, "the value must be between 1 and 4096 pixels")
     return pixels
 
 
 def _cropped(path: Path, full: tuple[int, int], crop: tuple[int, int]) -> dict[str, Any]:
     share = crop[0] / full[0]
     if not 0.1 <= share <= 1 or crop[0] * full[1] != crop[1] * full[0]:
-        advice = f"it must have the proportions of the size {full}, and 0.1 to 1 times its height"
+        advice = f"the crop must have the proportions of the size {full}, and 0.1 to 1 times the height of the size"
         raise _refusal(path, "crop_size", crop, advice)
     return {"image_size": crop, "crop_share": share}

@@ -22,9 +22,9 @@ class Digits(Dataset[SeededSplit]):
     the 32 x 32 scan. ``details["pixel_max"]`` is 16.
 
     The images come from scikit-learn's ``load_digits``, the test part of "Optical Recognition of Handwritten Digits"
-    (E. Alpaydin and C. Kaynak 1998, UCI repository, doi:10.24432/C50P49). That part has no published split and does not
-    identify its 13 writers. The splits are therefore drawn at random within each class, and a writer's digits may be in
-    several splits.
+    (E. Alpaydin and C. Kaynak 1998, UCI repository, doi:10.24432/C50P49). The test part has no published split and does
+    not identify its 13 writers. The splits are therefore drawn at random within each class, and a writer's digits may
+    be in several splits.
     """
 
     name = "digits"

@@ -20,9 +20,9 @@ Shape = tuple[int, int, int]
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """Return the common shape ``(H, W, C)`` of `images`.
 
-    Size and channels are taken from `options` if given. Otherwise, the size is that of the images, or `usual` x `usual`
-    pixels if they differ in size, and C is 3 if any image has color. Raises `harness.DataError` for an array that is
-    not an image, and for images that differ in size if ``options.resize`` is ``none`` and no size is given.
+    Size and channels are taken from `options` if given. By default, the size is the common size of the images, or
+    `usual` x `usual` pixels if they differ in size, and C is 3 if any image has color. Raises `harness.DataError` if an
+    array is not an image, or if the images differ in size, ``options.resize`` is ``none``, and no size is given.
     """
     check("training", images)
     sizes = {image.shape[:2] for image in images}
@@ -45,8 +45,7 @@ def uniform(
 
     Images are resized with Pillow's filters, which avoid aliasing. Gray images are repeated to 3 channels; color images
     are converted to gray according to ITU-R 601-2. If `pixel_max` is not 255, pixels are scaled to 0 to 255 first, so
-    that filters can produce levels between the original ones. Raises `harness.UnsupportedError` if Pillow is not
-    installed.
+    that filters can produce intermediate levels. Raises `harness.UnsupportedError` if Pillow is not installed.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Warnings about images that lose much of their content when they are brought to a common size."""
+"""Warnings about images that lose much of their content when they are converted to a common size."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ REDUCED = 4.0
 ENLARGED = 2.0
 """Minimum factor by which both sides of an image must be enlarged for the image to count as enlarged."""
 CROPPED = 0.25
-"""Fraction of the area that must be lost for an image to count as cropped."""
+"""An image counts as cropped if more than this fraction of its area is lost."""
 STRETCHED = 1.5
-"""Factor by which the ratio of the sides must change for an image to count as stretched."""
+"""An image counts as stretched if its aspect ratio changes by more than this factor."""
 LIMIT = 0.2
-"""Fraction of the images of a split above which a warning is given."""
+"""A warning is given if more than this fraction of the images of a split is affected."""
 FAINT = 8
-"""Difference between the largest and the smallest of 255 pixel levels below which an image is nearly blank."""
+"""An image is nearly blank if its largest and smallest pixel values differ by less than this number of 255 levels."""
 
 
 def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
@@ -33,7 +33,7 @@ def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
 
 
 def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], options: VisionOptions) -> Iterator[str]:
-    """Yield a sentence about each kind of change that affects many images of a split, with the option that controls it.
+    """Yield a warning for each kind of change that affects many images of a split, with the option that controls it.
 
     `sizes` contains the shapes before preparation, and `shape` is the common shape.
     """
@@ -86,7 +86,7 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
 
 
 def channel_warnings(name: str, sizes: NDArray[np.int64], channels: int) -> Iterator[str]:
-    """Yield a sentence if images with and without color are mixed, or if colors are dropped."""
+    """Yield a warning if images with and without color are mixed, or if colors are dropped."""
     gray, total = int((sizes[:, 2] == 1).sum()), len(sizes)
     if channels == 1 and gray < total:
         yield f"{total - gray:,} of {total:,} {name} images have color, which was dropped because task.channels is 1"
@@ -98,7 +98,7 @@ def channel_warnings(name: str, sizes: NDArray[np.int64], channels: int) -> Iter
 
 
 def blank_warnings(name: str, images: NDArray[np.uint8], pixel_max: float) -> Iterator[str]:
-    """Yield a sentence about prepared images ``[N, H, W, C]`` that are nearly, but not entirely, blank."""
+    """Yield a warning about prepared images ``[N, H, W, C]`` that are nearly, but not entirely, blank."""
     flat = images.reshape(len(images), -1)
     ranges = flat.max(axis=1).astype(int) - flat.min(axis=1)
     count = int(((ranges > 0) & (ranges < FAINT * pixel_max / 255)).sum())

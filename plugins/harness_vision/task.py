@@ -58,7 +58,7 @@ class VisionTask(Task[VisionOptions]):
 
         ``info.details`` contains the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``, and if images were
         resized, the median ``original_height`` and ``original_width`` of the training images. Raises
-        `harness.DataError` for images with a wrong dtype or shape, or if the number of channels does not match the
+        `harness.DataError` if the images have a wrong dtype or shape, or if the number of channels does not match the
         given mean.
         """
         import numpy as np
@@ -95,7 +95,7 @@ class VisionTask(Task[VisionOptions]):
 
         def prepared(split: Split) -> Split:
             pixels = scale(split.inputs["image"], pixel_max)
-            pixels -= mean  # in place, because the array may take gigabytes
+            pixels -= mean  # modify the array in place, because it may occupy gigabytes
             pixels /= std
             return Split(inputs={"pixel_values": pixels}, targets=split.targets, groups=split.groups)
 
@@ -165,14 +165,15 @@ def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDA
     shares = shares / shares.sum(axis=1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt(np.sum(shares * (levels - mean[:, None]) ** 2, axis=1))
-    # With rounding errors, a constant channel has a deviation of about 1e-8; real images have far larger deviations.
+    # Because of rounding errors, the standard deviation of a constant channel is about 1e-8, far below that of real
+    # images.
     return mean.astype(np.float32), np.where(std > 1e-6, std, 1.0).astype(np.float32)
 
 
 def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
     """Return `numbers` as float32 ``[channels]``, repeating a single number.
 
-    Raises `harness.DataError` if their number is neither 1 nor `channels`.
+    Raises `harness.DataError` if `numbers` does not have a length of 1 or `channels`.
     """
     import numpy as np
 

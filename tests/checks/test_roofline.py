@@ -130,7 +130,7 @@ def test_table_shows_the_cost_of_a_million_samples() -> None:
     costs = [1e3 / 900, 1e3 / 1100]
     cost = cells["train_cost_per_million"]
     assert cost.value == pytest.approx(sum(costs) / 2)
-    assert cost.ci95 == stats.mean(costs).ci95
+    assert cost.ci95 == pytest.approx(stats.mean(costs).ci95)
     assert cells["inference_cost_per_million"].value == pytest.approx(sum(costs) / 8)
     assert "per 1M" in render(build_table(runs, price_per_hour=3.6))
     assert "per 1M" not in render(build_table(runs))

@@ -26,6 +26,7 @@ NEEDS = {
     "README": ("regression", "torch"),
     "backend": ("baselines", "regression", "torch", "vision"),
     "dataset": ("baselines", "regression"),
+    "executor": ("baselines", "regression"),
     "model": ("regression", "tensorflow", "torch"),
     "output": ("baselines", "regression", "vision"),
     "task": ("baselines", "regression", "torch"),

@@ -90,7 +90,7 @@ def test_visible_devices_determine_the_gpu(
 @pytest.mark.parametrize(
     ("visible", "message"),
     [
-        ("", "CUDA_VISIBLE_DEVICES= does not contain it"),
+        ("", "CUDA_VISIBLE_DEVICES= does not list it"),
         ("-1", "lists 0 devices for '-1'"),
         ("9", "lists 0 devices for '9'"),
         ("GPU-5f1e", "lists 2 devices for 'GPU-5f1e'"),

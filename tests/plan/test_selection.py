@@ -122,7 +122,8 @@ def test_command_that_reproduces_a_run_is_planned_as_the_same_run(
 def test_options_declare_the_defaults_and_arguments_of_run() -> None:
     """The other arguments of `harness.run` configure the execution."""
     parameters = inspect.signature(harness.run).parameters
-    execution = {"parity", "results", "timeout_s", "rerun", "retry", "wait", "plugins"}
+    execution = {"parity", "results", "timeout_s", "memory_limit", "batch_size_backoff", "executor"}
+    execution |= {"rerun", "retry", "wait", "plugins"}
     assert set(parameters) - execution == {option.argument or option.name for option in OPTIONS.values()}
     given = {
         option.name: parameter.default

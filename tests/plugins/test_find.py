@@ -35,7 +35,7 @@ def test_toy_is_discovered_by_a_child(toy: Path) -> None:
 
 def test_core_plugins_are_part_of_every_catalog() -> None:
     catalog = load([])
-    assert [plugin.ref.name for plugin in catalog.plugins] == ["core-metrics", "core-formats"]
+    assert [plugin.ref.name for plugin in catalog.plugins] == ["core-metrics", "core-formats", "core-executors"]
     assert {"accuracy", "rmse"} <= set(catalog.metrics)
     assert {"text", "json"} <= set(catalog.reporters)
     assert catalog.metrics["rmse"].plugin == catalog.plugin("core-metrics")

@@ -11,7 +11,18 @@ from harness.plugins.catalog import Catalog
 from harness.testing import BackendSuite, NetworkSuite, PluginSuite
 from harness.testing.check import RULES, Subject, apply_rules, subjects
 
-PLUGINS = ("core-metrics", "core-formats", "nlp", "vision", "speech", "regression", "baselines", "torch", "tensorflow")
+PLUGINS = (
+    "core-metrics",
+    "core-formats",
+    "core-executors",
+    "nlp",
+    "vision",
+    "speech",
+    "regression",
+    "baselines",
+    "torch",
+    "tensorflow",
+)
 LIGHT = ("dataset", "task", "model", "metric", "reporter")
 FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
 

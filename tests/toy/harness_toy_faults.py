@@ -180,6 +180,18 @@ def exhaust_memory() -> None:
     np.ones(1 << 30)
 
 
+def use_memory() -> None:
+    """Use 20 MB more every 50 ms in this process and in another one, up to 2 GB."""
+    import numpy as np
+
+    if os.fork() == 0:
+        os.execv(sys.executable, [sys.executable, "-c", "held = bytearray(b'x') * 100_000_000; input()"])
+    held = []
+    for _ in range(100):
+        held.append(np.ones(20_000_000, np.uint8))
+        time.sleep(0.05)
+
+
 def exhaust_files() -> None:
     import resource
 
@@ -350,6 +362,7 @@ FAULTS = {
     "toy-holding-daemon": holding_daemon,
     "toy-flooding-daemon": flooding_daemon,
     "toy-exhaust-memory": exhaust_memory,
+    "toy-use-memory": use_memory,
     "toy-exhaust-files": exhaust_files,
     "toy-fork-and-continue": fork_and_continue,
     "toy-leave-thread": leave_thread,
@@ -378,6 +391,8 @@ class FaultySession(NumpySession):
     def __init__(self, request: SessionRequest, fault: str) -> None:
         super().__init__(request)
         self.fault = fault
+        if fault == "toy-small-batches" and request.recipe.batch_size > 4:
+            raise MemoryError("the batch is too large")
         self.cached_outputs: dict[bytes, Any] = {}
         self.weights_were_read = False
 
@@ -457,6 +472,7 @@ NAMES = (
     "toy-lost-weight",
     "toy-remembers",
     "toy-hasty",
+    "toy-small-batches",
     "toy-restless",
     "toy-idle",
     "toy-no-devices",

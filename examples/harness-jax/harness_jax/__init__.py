@@ -3,15 +3,15 @@
 To add a network to this backend, yield a `harness.NetworkRef` with ``backend="jax"`` and a ``build`` function that
 returns a `harness.Network`:
 
-- ``module`` is a pure function, ``module(params, statistics, inputs, mode) -> (outputs, statistics)``. It is traced
-  inside `jax.jit`, once per batch size and mode.
+- ``module`` is a pure function, ``module(params, statistics, inputs, mode) -> (outputs, statistics)``. The function is
+  traced inside `jax.jit`, once per batch size and mode.
 - ``params`` and ``statistics`` are dicts of arrays: the trainable parameters of the model, and its running statistics,
-  which are returned unchanged in evaluation mode. Both are float32 (float64 at precision ``fp64``).
+  which are returned unchanged in evaluation mode. The arrays in both dicts are float32 (float64 at precision ``fp64``).
 - ``inputs`` is a dict that maps names to prepared arrays ``[B, ...]``. ``mode`` is a `harness_jax.layers.Mode` with the
   training flag, the compute dtype and the random key for the step. ``outputs`` are ``[B, outputs]`` in any floating
   dtype: logits or standardized regression targets.
 - ``bindings`` contains every canonical array; the ``variable`` of a `harness.Binding` is the array's key in these
-  dicts. The built-in networks use the canonical names and layouts, so their bindings convert nothing.
+  dicts. The built-in networks use the canonical names and layouts, so their bindings need no conversion.
 """
 
 from __future__ import annotations

@@ -131,7 +131,8 @@ def _wide(x: Array) -> Array:
 def convolve(x: Array, weight: Array, stride: int, padding: int) -> Array:
     """Return the cross-correlation of channels-last `x` with `weight` ``[out, in, *kernel]`` on one or two axes."""
     strides, pads = [stride, stride], [(padding, padding)] * 2
-    if x.ndim == 3:  # as an image of height 1, because XLA's CPU code for one spatial axis is up to four times slower
+    # Convert to an image of height 1, because XLA's CPU code for one spatial axis is up to four times slower.
+    if x.ndim == 3:
         strides[0], pads[0] = 1, (0, 0)
         x, weight = x[:, None], weight[:, :, None]
         return _convolve_images(x, weight, strides, pads)[:, 0]
@@ -148,7 +149,7 @@ def _convolve_images(x_bhwc: Array, weight: Array, strides: Sequence[int], pads:
 
 
 def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, rows: int, columns: int) -> Array:
-    """Compute the convolution as one matrix product of the image patches and the kernel.
+    """Compute a convolution as one matrix product of the image patches and the kernel.
 
     On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output (3x3
     over 2x2 pixels), and twice as long for a one-pixel kernel.

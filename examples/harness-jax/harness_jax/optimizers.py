@@ -1,10 +1,10 @@
 """The optimizers of `harness.Recipe`, built from optax transformations.
 
-A transformation returns the direction u of the step ``p -= a u``. It does not include the learning rate a, which may
-change at every step. optax's transformations are used where they match the recipe: ``trace`` for momentum (including
-Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, and ``add_decayed_weights``, which adds
-``w p`` before the moments (sgd, rmsprop, adam) or after them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``). The
-exceptions are `scale_by_adam` and `clip_by_global_norm`.
+A transformation returns the direction u of the step ``p -= a u``. The direction does not include the learning rate a,
+which may change at every step. optax's transformations are used where they match the recipe: ``trace`` for momentum
+(including Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, and ``add_decayed_weights``,
+which adds ``w p`` before the moments (sgd, rmsprop, adam) or after them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w
+p)``). The exceptions are `scale_by_adam` and `clip_by_global_norm`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ import harness
 
 _THREADS = "PJRT_NPROC"
 """Environment variable for the size of the thread pools, which XLA's CPU client reads when it starts. JAX does not
-document it (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if it stops working."""
+document this variable (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if the variable has no
+effect."""
 
 
 def _keep_freed_memory() -> None:
@@ -25,8 +26,8 @@ def _keep_freed_memory() -> None:
 
     XLA allocates the temporary arrays of a program in one block at every step. A block of more than 32 MiB would be
     returned to the system each time, and allocating its pages again takes a third of a training step (bert-tiny: 80 ms
-    instead of 55 ms). Call this before XLA starts its threads: each thread keeps the arena that it starts with, and
-    only the main arena grows without bound.
+    instead of 55 ms). Call this function before XLA starts its threads: each thread keeps using the arena that it
+    starts with, and only the main arena can grow without limit.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -112,7 +113,7 @@ def threads() -> str:
 def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.RooflineKernels:
     """Return matrix products and copies that reuse the donated memory of the previous result.
 
-    Their timings therefore do not include allocation.
+    The timings of these operations therefore do not include memory allocation.
     """
     place = start(device, precision, thread_count)
     last: list[Any] = [None]

@@ -26,7 +26,7 @@ _MAX_IN_FLIGHT = 32
 
 
 class Training(NamedTuple):
-    """Arrays that a training step updates. They are donated to the step, which returns new arrays."""
+    """Arrays that a training step updates. The arrays are donated to the step, which returns new arrays."""
 
     params: dict[str, Any]
     statistics: dict[str, Any]
@@ -38,8 +38,8 @@ class Training(NamedTuple):
 class JaxSession(harness.Session):
     """Session for a JAX network. Each training step is one compiled program.
 
-    Raises `harness.UnsupportedError` for an unavailable device or precision, and `harness.PluginError` if the bindings
-    of the network do not match the parameters of the model.
+    Raises `harness.UnsupportedError` if the device or precision is unavailable, and `harness.PluginError` if the
+    bindings of the network do not match the parameters of the model.
     """
 
     def __init__(self, request: harness.SessionRequest) -> None:

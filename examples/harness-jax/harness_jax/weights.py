@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Weights:
     """The canonical parameters of a model, bound to the arrays of its network.
 
-    Raises `harness.PluginError` unless the bindings contain exactly the parameters of the model, each bound to a
-    separate array.
+    Raises `harness.PluginError` if the bindings do not match the parameters of the model, or if two bindings share an
+    array.
     """
 
     def __init__(self, network: harness.Network, parameters: Sequence[harness.Parameter]) -> None:
@@ -43,7 +43,7 @@ class Weights:
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Copy canonical arrays to `device`, and return a dict of trainable arrays and a dict of running statistics.
 
-        Raises `harness.PluginError` unless the names and shapes match the model exactly.
+        Raises `harness.PluginError` if a name or shape does not match the model.
         """
         shapes = {parameter.name: parameter.shape for parameter, _ in self._pairs}
         problems = [f"missing {name}" for name in shapes if name not in weights]
@@ -53,7 +53,7 @@ class Weights:
             for name, array in weights.items()
             if name in shapes and tuple(array.shape) != shapes[name]
         ]
-        _refuse("weights do not fit the model", problems)
+        _refuse("weights do not match the model", problems)
         placed: tuple[dict[str, jax.Array], dict[str, jax.Array]] = {}, {}
         for parameter, binding in self._pairs:
             own = np.asarray(binding.to_own(weights[parameter.name]), dtype)

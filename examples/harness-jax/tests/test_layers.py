@@ -31,7 +31,7 @@ def convolution(x: Any, weight: Any, stride: int, padding: int) -> Any:
         ((9, 7), 3, 1, 1),
         ((9, 7), 3, 2, 1),
         ((8, 8), 7, 2, 3),
-        ((6, 5), 1, 2, 0),  # from here on, computed as a matrix product
+        ((6, 5), 1, 2, 0),  # the following cases are computed as a matrix product
         ((6, 5), 1, 1, 0),
         ((2, 2), 3, 1, 1),
         ((3, 4), 3, 2, 1),

@@ -1,4 +1,4 @@
-"""Accuracy of the optimizers. ``test_networks.py`` compares each of them with numpy."""
+"""Accuracy of the optimizers. ``test_networks.py`` compares each optimizer with an implementation in numpy."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_synchronize_waits_for_all_submitted_calls(method: str) -> None:
 
     session.fetch(call())  # compiles
     handles = [call() for _ in range(4)]
-    assert not handles[-1].is_ready()  # if it were ready, the test could not fail
+    assert not handles[-1].is_ready()  # if the result were ready at this point, the test could not fail
     session.synchronize()
     assert all(handle.is_ready() for handle in handles)
 

@@ -126,7 +126,7 @@ def by_split(every: Names) -> dict[str, Names]:
 
 
 def _draw(names: Names, count: int, rng: np.random.Generator) -> list[Sentence]:
-    drawn: dict[tuple[tuple[str, str], ...], None] = {}  # in the order drawn, without duplicates
+    drawn: dict[tuple[tuple[str, str], ...], None] = {}  # a dict removes duplicates and keeps the order
     while len(drawn) < count:
         drawn[tuple(_filled(TEMPLATES[rng.integers(len(TEMPLATES))], names, rng))] = None
     return list(drawn)

@@ -20,10 +20,10 @@ def label_names(kinds: Sequence[str]) -> tuple[str, ...]:
 def split(sentences: Sequence[Sentence], names: Sequence[str]) -> Split:
     """Build a split from tagged sentences.
 
-    Its input ``words`` is an object array ``[N]`` of tuples of str. Its targets are int64 ``[N, W]``, the class of each
+    The input ``words`` is an object array ``[N]`` of tuples of str. The targets are int64 ``[N, W]``, the class of each
     word, and `harness.IGNORED` after the last word of a sentence.
 
-    Raises `harness.DataError` for a tag that is not in `names`, and for a sentence without words.
+    Raises `harness.DataError` if a tag is not in `names`, or if a sentence has no words.
     """
     import numpy as np
 

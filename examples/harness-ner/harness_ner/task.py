@@ -32,14 +32,14 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum number of WordPiece tokens in the vocabulary, including the special ones; at least 16."""
     max_length: int | None = None
     """Tokens per sentence, including ``[CLS]`` and ``[SEP]``; at least 3. Words that are cut off are not scored. If
-    None, the length of the longest training sentence, rounded up to a multiple of 8 and capped at 512 or at the number
-    of positions of the checkpoint."""
+    None, use the length of the longest training sentence, rounded up to a multiple of 8 and limited to 512 or to the
+    number of positions of the checkpoint."""
     lowercase: bool = False
     """True if words are converted to lower case before tokenization. False by default, because names are capitalized
     in many languages."""
     tokenizer: str | None = None
-    """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). It is used
-    unchanged, and `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
+    """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). The tokenizer is
+    used unchanged, and `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""
 
     def __post_init__(self) -> None:
         if self.vocab_size < 16:
@@ -51,7 +51,8 @@ class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class NamedEntities(Task[NerOptions]):
     """Named-entity recognition.
 
-    Words are split into WordPiece tokens. The first token of a word carries the word's tag; all others are ignored.
+    Words are split into WordPiece tokens. The first token of a word is labeled with the tag of the word; the other
+    tokens of the word are ignored.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
     Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: the dataset's groups and ``tokens``,
@@ -88,7 +89,7 @@ class NamedEntities(Task[NerOptions]):
     def prepare(self, data: RawData, options: NerOptions) -> PreparedData:
         """Tokenize the splits.
 
-        Raises `harness.DataError` for classes that are not tags, and for a sentence in which a word has no class.
+        Raises `harness.DataError` if a class is not a tag, or if a word of a sentence has no class.
         """
         _check_names(data.label_names)
         named = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -164,14 +165,17 @@ class NamedEntities(Task[NerOptions]):
 
 
 class CheckpointSizes(Struct, frozen=True):
-    """Sizes in a checkpoint's ``config.json``, or None if it does not contain them."""
+    """Sizes in a checkpoint's ``config.json``; a size is None if the file does not contain it."""
 
     vocab_size: int | None = None
     max_position_embeddings: int | None = None
 
 
 def checkpoint_sizes(folder: Path) -> CheckpointSizes:
-    """Return the sizes in ``config.json``, or empty ones without this file. Raises `harness.UsageError`."""
+    """Return the sizes in ``config.json``; all sizes are None if this file does not exist.
+
+    Raises `harness.UsageError`.
+    """
     path = folder / "config.json"
     if not path.is_file():
         return CheckpointSizes()
@@ -204,7 +208,7 @@ def _unknown_share(rows: Sequence[Tokens], unknown: int) -> float:
 def _warnings(
     tokens: Mapping[str, Sequence[Tokens]], unknown: int, max_length: int, options: NerOptions
 ) -> Iterator[str]:
-    """Yield a sentence about each split of which a large part is unknown or truncated."""
+    """Yield a warning for each split with many unknown or truncated tokens."""
     advice = "raise task.vocab_size" if options.tokenizer is None else "use a checkpoint with another tokenizer"
     for name, rows in tokens.items():
         share = _unknown_share(rows, unknown)

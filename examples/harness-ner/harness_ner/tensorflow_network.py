@@ -19,7 +19,7 @@ BindingsOf = dict[str, Binding]
 
 
 class Layer(keras.layers.Layer):
-    """Transformer layer with normalization after each residual sum."""
+    """Transformer layer with post-layer normalization."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

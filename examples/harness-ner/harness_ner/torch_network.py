@@ -42,5 +42,5 @@ def build(config: Any, info: DataInfo, dropout: float) -> Network:
             attn_implementation="sdpa",
         )
     )
-    # The parameter names of the module are the canonical ones.
+    # The parameter names of the module are the canonical names.
     return Network(module=module, bindings={name: Binding(tensor) for name, tensor in module.model.named_parameters()})

@@ -34,7 +34,7 @@ class Wnut17(Dataset):
         "Uses the publisher's splits. 103 training sentences occur twice, 3 in validation and 7 in test. The best "
         "system of the shared task had an F1 of 0.42 (all six types); models trained from scratch score far lower. "
         "A few sentences are very long: with 128 tokens, 0.8% of the words in the test split are not scored "
-        "(details.unscored_share); with --set task.max_length=240 all are, which takes twice as long."
+        "(details.unscored_share); with --set task.max_length=240, all are scored, but training takes twice as long."
     )
     examples = {"train": 3_394, "validation": 1_009, "test": 1_287}
     inputs = INPUTS

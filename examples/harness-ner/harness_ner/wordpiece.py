@@ -2,7 +2,7 @@
 
 As in BERT, a word is split into the longest pieces in the vocabulary, and pieces after the first start with ``##``.
 With a vocabulary from the training split, a word of more than `LONGEST_WORD` characters, such as a URL, is divided into
-parts of this length first. Published tokenizers convert it to ``[UNK]``.
+parts of this length first. Published tokenizers convert such a word to ``[UNK]``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def pretrained(folder: Path) -> Any:
             lowercase = bool(settings.get("do_lower_case", True))
             numbered = {piece: number for number, piece in enumerate(pieces)}
             tokenizer = _tokenizer(numbered, lowercase, published=True)
-    except Exception as error:  # tokenizers raises a plain Exception for a file that it cannot read
+    except Exception as error:  # the package tokenizers raises a plain Exception if it cannot read a file
         raise DataError(f"cannot read a tokenizer in {folder}: {error}") from None
     absent = [token for token in SPECIAL_TOKENS if tokenizer.token_to_id(token) is None]
     if absent:
@@ -111,14 +111,17 @@ def encode(sentences: Iterable[Sequence[str]], tokenizer: Any) -> list[Tokens]:
 
 
 def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False) -> Any:
-    """Return a WordPiece tokenizer. If `published` is true, it follows the conventions of published BERT tokenizers."""
+    """Return a WordPiece tokenizer.
+
+    If `published` is true, the tokenizer follows the conventions of published BERT tokenizers.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     model = models.WordPiece(
         ids, unk_token=UNKNOWN, continuing_subword_prefix=CONTINUATION, max_input_chars_per_word=LONGEST_WORD
     )
     tokenizer = Tokenizer(model)
-    # With None, for published vocabularies, accents are stripped if the text is lowercased, as in BERT.
+    # None, which is used for published vocabularies, strips accents if the text is lowercased, as in BERT.
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=None if published else False)
     words: Any = pre_tokenizers.BertPreTokenizer()
     if not published:

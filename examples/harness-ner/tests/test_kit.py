@@ -21,8 +21,8 @@ def logits(*classes: list[int]) -> list[Any]:
 TARGETS = [[BX, IX, OUT, BY], [BX, OUT, IGNORED, IGNORED]]
 """Tags with three entities."""
 OUTPUTS = logits([BX, IX, BY, BY], [BX, IX, BX, BY])
-"""Predictions with four entities. The first and the third are correct. In the second sentence, the entity has a wrong
-end, and the ignored positions do not count."""
+"""Predictions with four entities. The first and the third entity are correct. In the second sentence, the
+entity ends at the wrong position, and ignored positions are not counted."""
 
 
 class TestPlugin(PluginSuite):

@@ -98,7 +98,8 @@ def test_run_starts_from_a_checkpoint_of_the_encoder_alone(tmp_path: Path) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
 def test_run_is_scored_and_shown_in_every_report_format(backend: str, tmp_path: Path) -> None:
-    if importlib.util.find_spec(backend) is None:  # not imported here, because the run is in another process
+    # the parent process must not import torch, because the run is in another process
+    if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     results = tmp_path / "results"
     harness("run", "--task", "ner", "--backend", backend, *QUICK, "--save-weights", "--results", results)

@@ -33,7 +33,7 @@ def scores(true: Array, predicted: Array) -> tuple[float | None, float | None, f
         ("B-x I-x O", "B-y-z I-y-z O", 0, 1, 1),  # a wrong type, which may contain a hyphen
         ("B-x B-x O", "B-x I-x O", 0, 1, 2),  # two adjacent entities do not match one
         ("O B-x I-x", "O I-x I-x", 1, 1, 1),  # conlleval: an I- tag after O starts an entity
-        ("B-x B-y-z O", "B-x I-y-z O", 2, 2, 2),  # and so does an I- tag of another type
+        ("B-x B-y-z O", "B-x I-y-z O", 2, 2, 2),  # conlleval: an I- tag of another type starts an entity
         ("B-x O B-x", "B-x O O", 1, 1, 2),
         ("B-x O O", "B-x O B-x", 1, 2, 1),
     ],

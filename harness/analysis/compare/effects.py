@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 POWER = 0.95
-"""Probability that a difference of the detectable size is found."""
+"""Probability of detecting a true difference of size `Effect.detectable`."""
 MIN_RUNS = 3
-"""Minimum number of runs on each side, or minimum number of pairs, for estimating a spread."""
+"""Minimum number of runs on each side, or of pairs of runs, for estimating a standard deviation."""
 
 AUTOCORRELATION = 0.21
 """Largest fraction by which autocorrelated noise can increase the variance of a mean over pairs of runs."""
 
 
 class Effect(NamedTuple):
-    """Estimate and confidence interval for a difference new - base, or for the logarithm of a ratio new / base."""
+    """Estimate and confidence interval for the difference ``new - base`` or the logarithm of the ratio ``new /
+    base``."""
 
     value: float
     low: float
     high: float
     detectable: float
-    """Smallest true difference that would be found with probability `POWER`."""
+    """Smallest true difference that would be detected with probability `POWER`."""
 
 
 def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution: float = 0.0) -> Effect:
     """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
-    At least `MIN_RUNS` differences are required. Scores change in discrete steps, such as one example more or less.
-    `resolution` is a lower bound for the standard deviation, so that a few differences that happen to be equal do not
-    give an interval of width zero.
+    At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. This bound
+    avoids intervals of width zero for scores that change in discrete steps, for which a few differences may be equal.
     """
     import numpy as np
 
@@ -50,7 +50,7 @@ def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution
 
 
 def of_turns(differences: Sequence[float], confidence: float) -> Effect:
-    """Return the mean difference of pairs of consecutive runs in the order A B B A, with an interval.
+    """Return the mean difference between paired runs in the order A B B A, with a confidence interval.
 
     The interval is computed as in `of_pairs`, but with a larger standard error. If the noise of consecutive runs has
     the autocorrelation r^k at lag k, the covariances of the pairs increase the variance of their mean by up to the
@@ -77,12 +77,13 @@ def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, r
 
 
 def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) -> Effect:
-    """Return the difference between two means for sides that did not run interleaved.
+    """Return the difference between two means if the runs of the two sides were not interleaved.
 
     Consecutive runs of one side share the state of the machine at that time, so each side counts as a single
-    measurement with the standard deviation of its runs. The interval is that of Welch's t-test for one run on each
-    side, so additional runs narrow it only slightly. It does not cover a change in the machine's speed that is much
-    larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required on each side.
+    measurement with the standard deviation of its runs. The interval is computed with Welch's t-test for one run on
+    each side, so additional runs hardly narrow the interval. The interval does not account for a change in the
+    machine's speed that is much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required
+    on each side.
     """
     import numpy as np
 
@@ -112,11 +113,11 @@ def _student(value: float, standard_error: float, freedom: float, confidence: fl
 def of_hits(base: Array, new: Array, confidence: float) -> Effect:
     """Return the difference between two accuracies over the same examples, with a paired confidence interval.
 
-    `base` and `new`, float ``[N]``, are 1 for the examples that each model predicted correctly and 0 for the others.
+    `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly, and 0 for other examples.
     The interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted
-    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). It is extended to zero if McNemar's
-    exact test is not significant (McNemar 1947, Psychometrika 12, 153-157). The result applies to these two trained
-    models; it does not include the variation between training runs.
+    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). The interval is extended to zero if
+    McNemar's exact test is not significant (McNemar 1947, Psychometrika 12, 153-157). The result applies to these two
+    trained models; it does not include the variation between training runs.
     """
     from scipy.special import bdtr, betaincinv, ndtri
 
@@ -140,8 +141,8 @@ def of_hits(base: Array, new: Array, confidence: float) -> Effect:
 def of_squares(base: Array, new: Array, confidence: float) -> Effect:
     """Return the difference between two RMSEs over the same examples, with an interval from Student's t distribution.
 
-    `base` and `new`, float ``[N]``, are the squared errors of each model. The standard error is that of the linear
-    approximation of the square roots (delta method). The result applies to these two trained models.
+    `base` and `new`, float ``[N]``, are the squared errors of each model. The standard error is computed with the delta
+    method, which approximates the square roots linearly. The result applies to these two trained models.
     """
     import numpy as np
 

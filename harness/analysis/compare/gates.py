@@ -1,8 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
-A bound is checked for every setting that has runs. It is violated if the whole confidence interval for the change is
-beyond it. A bound that cannot be checked, or that can be checked only for a part of the runs, also makes the comparison
-fail, unless `GateResult.excusable` is true and the user allows missing results.
+A bound is checked for every setting that has runs. A bound is violated if the whole confidence interval for the change
+is beyond the bound. A bound that cannot be checked, or that can be checked only for a part of the runs, also makes the
+comparison fail, unless `GateResult.excusable` is true and the user allows missing results.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class GateResult(Struct, frozen=True, kw_only=True):
     """Name of the setting, or an empty string if the result applies to the whole comparison."""
     state: Literal["holds", "broken", "not checked"]
     reason: str = ""
-    """Change and confidence interval if the bound is violated, or the reason why it could not be checked."""
+    """Change and confidence interval if the bound is violated, or the reason why the bound could not be checked."""
     excusable: bool = False
-    """True if the bound could not be checked because data are missing, which ``--allow-missing`` excuses."""
+    """True if the bound could not be checked because results are missing, which ``--allow-missing`` permits."""
     partly: bool = False
-    """True if the bound holds for the runs that have the required data, but other runs lack them."""
+    """True if the bound holds for the runs that have the required data, but some runs lack the data."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -81,11 +81,11 @@ def check(
     failed: Sequence[str] = (),
     price_per_hour: float | None = None,
 ) -> list[GateResult]:
-    """Return the results of every bound.
+    """Check every bound for every setting and return the results.
 
     `compared` contains the comparisons of `matches`, in the same order. `unmatched` are the names of the settings with
-    runs on one side only, and `failed` the ids of the failed runs of the new side. `price_per_hour` is that of
-    `compared`.
+    runs on one side only, and `failed` the ids of the failed runs of the new side. `price_per_hour` is the price that
+    was used for `compared`.
     """
     known = [
         available([run.record for run in (*matched.base, *matched.new)], {}, price_per_hour) for matched in matches
@@ -114,10 +114,10 @@ def check(
 
 
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
-    """Return the results for which the comparison fails.
+    """Return the results that make the comparison fail.
 
-    These are all results whose state is not ``holds``. With `allow_missing`, excusable results are omitted if the same
-    bound was checked for at least one setting, even if only for a part of its runs.
+    The comparison fails for all results whose state is not ``holds``. With `allow_missing`, excusable results are
+    omitted if the same bound was checked for at least one setting, even if some runs of this setting lack the data.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [
@@ -131,8 +131,8 @@ def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     """Return the bound in the unit of the comparison's change.
 
     Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
-    Return None if this is not possible because the mean is zero or, for a metric that is compared as a ratio, not
-    positive.
+    Return None if the bound cannot be converted because the mean is zero or, for a metric that is compared as a ratio,
+    not positive.
     """
     if gate.relative == comparison.relative:
         return gate.bound
@@ -195,7 +195,7 @@ def shown(value: float | None, relative: bool) -> str:
 
 
 def _missing(metric: RunMetric, matched: Match) -> str:
-    """Return the number of runs without a value of the metric, or an empty string if all runs have one."""
+    """Return a message with the number of runs that have no value of the metric, or an empty string."""
     if metric.never_compared:
         return f"{metric.name} is never compared, because {metric.never_compared}"
     parts = []
@@ -207,7 +207,7 @@ def _missing(metric: RunMetric, matched: Match) -> str:
 
 
 def _absent(matched: Match) -> str:
-    """Return a message if BASE has runs with seeds or splits of which NEW has no run, or an empty string otherwise."""
+    """Return a message if BASE has seeds or splits that NEW does not have, or an empty string."""
     draws = [
         dict.fromkeys((run.record.spec.split, run.record.spec.seed) for run in side)
         for side in (matched.base, matched.new)
@@ -238,20 +238,20 @@ def _other_data(matched: Match) -> str:
 
 
 def _without_ratio(metric: RunMetric, matched: Match) -> str:
-    """Return a message if values of a metric that is compared as a ratio are not positive, and were excluded."""
+    """Return a message if values that are not positive were excluded because the metric is compared as a ratio."""
     if not metric.relative:
         return ""
     parts = []
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
         values = [value for run in runs if (value := metric.value(run.record)) is not None]
         without = sum(value <= 0 for value in values)
-        if without and (side == "NEW" or without < len(values)):  # `bound_on` reports a base of zero
+        if without and (side == "NEW" or without < len(values)):  # a base of zero is reported by `bound_on`
             parts.append(f"{metric.name} is not positive in {without} of {len(runs)} runs of {side}")
     return " and ".join(parts)
 
 
 def _is_beyond_limit(metric: RunMetric, comparison: Comparison, bound: float, matched: Match) -> bool:
-    """Return True if the score would be worse than its worst possible value before the bound is violated."""
+    """Return True if no possible value of the score would violate the bound."""
     info = success(matched.base[0].record).scores.metrics.get(metric.score)
     if info is None or comparison.base is None or (bound < 0) != info.higher_is_better:
         return False

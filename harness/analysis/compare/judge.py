@@ -3,8 +3,8 @@
 The familywise error rate of the m comparisons in one command is at most `ALPHA`, because each interval has the
 confidence level 1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes zero.
 
-Speed, latency and energy depend on the state of the machine, which drifts. Their error rate is controlled only if the
-runs of the two sides were interleaved (see `harness.analysis.compare.order.pairs`).
+Speed, latency and energy depend on the state of the machine, which drifts. The error rate for these metrics is
+controlled only if the runs of the two sides were interleaved (see `harness.analysis.compare.order.pairs`).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     metric: str
     higher_is_better: bool | None
-    """True if higher values are better, or True if higher values are better, or None if the direction is not known."""
+    """True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
-    """Mean over the runs. This is the geometric mean for metrics that are compared as ratios."""
+    """Mean over the runs: the geometric mean for metrics that are compared as ratios, otherwise the arithmetic mean."""
     new: float | None
     change: float | None
     low: float | None
@@ -61,15 +61,16 @@ class Comparison(Struct, frozen=True, kw_only=True):
     detectable: float | None
     """Smallest change that would be detected with probability 0.95, or None if there are too few runs."""
     verdict: ComparisonVerdict
-    """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval; ``differs`` if it does
-    not include 0, but the direction is not known."""
+    """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval. ``differs`` if the
+    interval does not include 0, but it is not known whether higher values are better."""
     evidence: str
     """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
-    """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. The
-    interval is then wider, and its confidence level does not hold if the machine changed between the sides."""
+    """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. If it
+    is False, the interval is wider, and its confidence level does not hold if the state of the machine changed between
+    the runs of the two sides."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -122,9 +123,9 @@ def _effect(
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
-    """Compare the logarithms of a cost over runs.
+    """Compare the logarithms of a cost over the runs of both sides.
 
-    Return the effect, the evidence, and True if the runs were interleaved.
+    Return the effect, a description of the runs that were compared, and True if the runs were interleaved.
     """
     base, new = (
         [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
@@ -139,7 +140,7 @@ def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Eff
     if min(len(befores), len(afters)) < MIN_RUNS:
         return None, _too_few((befores, afters), "run"), True
     counted = f"{len(base)} and {len(new)} runs"
-    if metric.group == "memory":  # does not depend on the state of the machine
+    if metric.group == "memory":  # memory does not depend on the state of the machine
         return of_samples(befores, afters, confidence), counted, True
     return of_sessions(befores, afters, confidence), counted, False
 
@@ -208,10 +209,10 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, flo
         lambda base, new, confidence: of_pairs(new - base, confidence),
     ),
 }
-"""Metric -> two functions.
+"""Pairs of functions, by metric.
 
-The first computes a value for each example from targets and outputs. The second computes the change and its interval
-from the values of both models.
+The first function computes a value for each example from targets and outputs. The second function computes the change
+and its confidence interval from the values of both models.
 """
 
 
@@ -238,7 +239,7 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _resolution(matched: Match) -> float:
-    """Return the change in the score caused by one example, or 0 if the score does not count examples."""
+    """Return the change in the score caused by one example, or 0 if the score is not a fraction of the examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0
@@ -290,10 +291,10 @@ def compare_all(
 ) -> list[Compared]:
     """Compare the two sides of every match with respect to each of `metrics`.
 
-    If `metrics` is empty, the primary metric and the costs that are compared by default are compared. Those of
-    `additional` that can be compared are added. `price_per_hour` is the price of the machine, from which the costs per
-    million samples are computed. Raises `harness.UsageError` for one of `metrics` that has no value on one side of
-    every match, and `harness.UnknownNameError` if no run can have it.
+    If `metrics` is empty, the primary metric and the costs that are compared by default are compared. Metrics in
+    `additional` are included if they can be compared. `price_per_hour` is the price of the machine, from which the
+    costs per million samples are computed. Raises `harness.UsageError` if one of `metrics` has no value on one side of
+    every match, and `harness.UnknownNameError` if one of `metrics` does not exist.
     """
     sides = [[[run.record for run in side] for side in (matched.base, matched.new)] for matched in matches]
     known = [comparable(records, catalog, price_per_hour) for records in sides]
@@ -308,7 +309,10 @@ def compare_all(
             raise UnknownNameError("metric", name, names)
         raise UsageError(
             f"the runs cannot be compared by {name}, because "
-            + (possible[name].never_compared or f"the runs of BASE or NEW have no value for it{possible[name].advice}")
+            + (
+                possible[name].never_compared
+                or f"the runs of BASE or NEW have no value of this metric{possible[name].advice}"
+            )
         )
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []

@@ -1,4 +1,4 @@
-"""Matching of the runs on one side of a comparison with those on the other."""
+"""Matching of the runs of the two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ class Match:
 def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bool = False) -> list[StoredRun]:
     """Return the runs that `text` refers to.
 
-    `text` is the path of a results directory, of the directory of one run, of a baseline file or of a suite file
-    (``.toml``), or a prefix or part of run ids in `results`. The planned runs of a suite are looked up in `results`.
-    `catalog` is called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a
-    record cannot be read. Other records in a directory that cannot be read are excluded with a warning or, if `strict`
-    is True, raise the same error.
+    `text` is the path of a results directory, a run's directory, a baseline file or a suite file (``.toml``), or a part
+    of the ids of runs in `results`. The planned runs of a suite are looked up in `results`. `catalog` is called only
+    for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record cannot be read.
+    If `strict` is False, unreadable records in a results directory are excluded with a warning.
     """
     return find_each([text], results, catalog, strict=strict)[0]
 
@@ -59,7 +58,7 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
 def find_each(
     texts: Sequence[str], results: Path, catalog: Callable[[], Catalog], *, strict: bool = False
 ) -> list[list[StoredRun]]:
-    """Return the runs that each text refers to; see `find`. The directory `results` is read once for all run ids."""
+    """Return the runs that each text refers to, as in `find`. The directory `results` is read once for all run ids."""
 
     @cache
     def with_names() -> list[StoredRun]:
@@ -135,9 +134,9 @@ def _device_independent_key(spec: RunSpec) -> str:
 
 
 def _model(run: RunSpec | Setting) -> tuple[str, ...]:
-    """Return settings that are equal for specs with the same key.
+    """Return the settings that determine the key of a spec.
 
-    They do not include the name of the user's own data.
+    The settings do not include the name of the user's own data.
     """
     return run.task, run.model, run.backend, run.precision
 
@@ -146,8 +145,8 @@ def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Mat
     """Return the matches between two sets of runs, and the names of the settings that have no counterpart.
 
     Runs with equal settings are matched first. The remaining runs are matched if their task, dataset, model, backend,
-    device and precision are equal and unique on both sides. The next step repeats this matching, ignoring the backend.
-    If each side has only one setting, the two are matched even if they differ in everything.
+    device and precision are equal and unique on both sides. Runs without a match are then matched in the same way, but
+    ignoring the backend. If each side has only one setting, these two settings are always matched.
     """
     sides = [_groups(base), _groups(new)]
     matches = []

@@ -1,8 +1,8 @@
-"""Order in time of the runs of two sides, and pairs of runs that were made close to each other in time.
+"""Chronological order of the runs of two sides, and pairs of runs that were made shortly after each other.
 
-The order is determined from the start times, which are read from the system's clock. Runs whose order is doubtful are
-not paired. These are runs that started at the same time as a run of the other side, that overlapped another run, or
-that ran on a machine whose clock was changed during a run.
+The order is determined from the start times, which are read from the system's clock. Runs are not paired if their order
+is uncertain: if they started at the same time as a run of the other side, if they overlapped another run, or if the
+clock of the machine was changed during a run.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Pair = tuple[StoredRun, StoredRun]
 """A run of the base and a run of the new side."""
 
 MAX_GAP = timedelta(hours=1)
-"""Maximum time between the end of the first run of a pair and the start of the second. A machine may change between
+"""Maximum time between the end of the first run of a pair and the start of the second run. A machine may change between
 runs that are further apart, for example from day to night."""
 SLACK_S, SLACK_FRACTION = 1.0, 0.01
 """Allowed difference between the system's clock and the timer of the run: a number of seconds plus a fraction of the
-duration. The operating system adjusts the clock in small steps."""
+duration. The allowed difference accounts for small clock adjustments by the operating system."""
 
 
 class _Turn(NamedTuple):
     started: datetime
     ended: datetime
-    """Start time plus the sum of the phases, which is a lower bound on the end time."""
+    """Start time plus the durations of all phases, which is a lower bound on the end time."""
     is_new: bool
-    """True for a run of the new side."""
+    """True if the run belongs to the new side."""
     run: StoredRun
 
 
@@ -62,7 +62,7 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
 
 
 def _turn(run: StoredRun, is_new: bool) -> _Turn | None:
-    """Return a run with its start and end, or None if the time of its start cannot be read."""
+    """Return a run with its start and end, or None if its start time cannot be parsed."""
     outcome = run.record.outcome
     try:
         started = datetime.fromisoformat(run.record.started_at)
@@ -81,7 +81,7 @@ def _clock_was_changed(record: RunRecord) -> bool:
 
 
 def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
-    """Return the pairs of one machine. The runs are in the order in which they started."""
+    """Return the pairs of runs on one machine. `ordered` contains its runs, sorted by start time."""
     unclear = _at_the_same_time(ordered) | _overlapping(ordered)
     chosen: list[Pair] = []
     index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new side ran first
@@ -109,7 +109,7 @@ def _at_the_same_time(ordered: Sequence[_Turn]) -> set[int]:
 
 
 def _overlapping(ordered: Sequence[_Turn]) -> set[int]:
-    """Return the indices of the runs that started before another run had ended, and of those that had not ended."""
+    """Return the indices of the runs that overlap another run in time."""
     found: set[int] = set()
     last = 0  # index of the run with the latest end so far
     for index, turn in enumerate(ordered[1:], start=1):

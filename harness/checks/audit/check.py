@@ -42,7 +42,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A successful run and everything that its record is compared with."""
+    """A successful run and the data with which its record is compared."""
 
     run: StoredRun
     catalog: Catalog
@@ -67,7 +67,8 @@ class Subject:
 
     @cached_property
     def arrays(self) -> Arrays | None:
-        """The raw samples, or None if the file is missing. Raises `harness.RecordError` if it cannot be read."""
+        """The raw samples, or None if their file is missing. Raises `harness.RecordError` if the file cannot be
+        read."""
         path = self.run.path / ARRAYS
         return read_arrays(path) if path.exists() else None
 
@@ -80,30 +81,31 @@ class Subject:
 
     @property
     def evidence(self) -> Evidence:
-        """The measurements for audits. Raises `NotCheckedError` if they are missing from a record of version 1, and
-        `ValueError` if they are missing from another record."""
+        """The measurements for audits. Raises `NotCheckedError` if a record of version 1 does not contain them, and
+        `ValueError` if any other record does not contain them."""
         evidence = self.outcome.evidence
         if evidence is None and self.migrated_from == 1:
-            raise NotCheckedError("the record was written before this evidence was collected")
+            raise NotCheckedError("the record was written before these measurements were recorded")
         if evidence is None:
-            raise ValueError("the record has no evidence")
+            raise ValueError("the record lacks outcome.evidence")
         return evidence
 
     @cached_property
     def migrated_from(self) -> int | None:
-        """Schema version of the file if it is older than the current one, so that the record has been migrated."""
+        """Schema version of the file if the record was migrated from an older version, otherwise None."""
         version = self._stored.get("schema_version")
         return version if isinstance(version, int) and version < SCHEMA_VERSION else None
 
     @property
     def is_old(self) -> bool:
-        """True if the record is from a version that did not record how training proceeded and what its metrics mean."""
+        """True if the version that wrote the record stored neither the way of training nor the metric definitions."""
         outcome = self.outcome
         return outcome.speed.by_steps is None and not outcome.scores.metrics and not outcome.scores.per_target
 
     @property
     def spec_key(self) -> str:
-        """Key computed from the spec. For a migrated record, the spec is used as it is in the file."""
+        """Key computed from the spec. For a migrated record, the key is computed from the spec in the file, before the
+        migration."""
         return self.spec.key if self.migrated_from is None else key_of(self._stored["spec"])
 
     @cached_property
@@ -122,17 +124,18 @@ class Check:
     name: str
     """Name of the check, phrased as a statement that should hold."""
     fields: tuple[str, ...]
-    """Fields of the record that the check compares with something else, such as ``outcome.curves[].step``.
+    """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 
-    A field includes all fields that it contains, and ``[]`` stands for any item of a list or dictionary.
+    A path includes all fields within the field, and ``[]`` stands for any item of a list or dictionary.
     """
     function: Callable[..., Result]
-    """Function that performs the check for a `Subject`. A check in a replay has a second argument, a `Replay`."""
+    """Function that performs the check on a `Subject`. A check that needs repeated parts of the run also receives a
+    `Replay`."""
 
     def finding(self, *arguments: Any) -> Finding:
         """Perform the check.
 
-        If the values are inconsistent and raise an exception in the check, the check has failed.
+        If inconsistent values make the check raise an exception, the check fails.
         """
         passed: bool | None
         try:

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 ROUNDING = 1e-9
-"""Allowed relative difference between a recorded figure and the same figure recomputed from the same samples in the
-same order."""
+"""Allowed relative difference between a recorded value and the value recomputed from the same samples in the same
+order."""
 LIBRARIES = 1e-6
-"""Allowed relative difference between a recorded score and the recomputed one. Another version of a library may sum in
-a different order."""
+"""Allowed relative difference between a recorded score and the recomputed one. Scores may differ slightly because
+another version of a library may sum in a different order."""
 SHOWN = 3
 """Maximum number of differences that are listed."""
 
@@ -21,8 +21,8 @@ SHOWN = 3
 def differences(recorded: Any, computed: Any, name: str, tolerance: float = ROUNDING) -> list[str]:
     """Return a description of each difference between two values, which may be structs or containers.
 
-    Numbers are equal if they differ by at most `tolerance`, relative to the larger one; at most `SHOWN` differences
-    are listed, and the last description gives the number of the others.
+    Numbers are equal if they differ by at most `tolerance`, relative to the larger number. At most `SHOWN` differences
+    are listed, followed by the number of further differences.
     """
     found = list(_differences(msgspec.to_builtins(recorded), msgspec.to_builtins(computed), name, tolerance))
     more = len(found) - SHOWN
@@ -30,7 +30,7 @@ def differences(recorded: Any, computed: Any, name: str, tolerance: float = ROUN
 
 
 def same(recorded: float | None, computed: float | None, tolerance: float = ROUNDING) -> bool:
-    """Return True if two figures are equal up to rounding, or if both are missing."""
+    """Return True if two values are equal up to rounding, or if both are missing."""
     if recorded is None or computed is None:
         return recorded is computed
     return math.isclose(recorded, computed, rel_tol=tolerance, abs_tol=1e-12)

@@ -10,31 +10,35 @@ from harness.checks.audit.check import is_part_of
 from harness.records import RunRecord, Success
 
 UNCHECKABLE: dict[str, str] = {
-    "request_key": "removing the key from the record cannot be detected; its value is checked",
+    "request_key": "removing the key from the record cannot be detected; only the value is checked",
     "started_at": "no other field depends on the start time",
-    "wall_s": "measured only once; the audit checks that it is at least the sum of the phases",
+    "wall_s": "the duration is measured only once; it must be at least the sum of the phase durations",
     "spec.dataset": "the name of the user's data file, which is not part of the key",
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
     "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
-    "environment.*": "facts about the machine at the time of the run",
+    "environment.*": "the state of the machine cannot be examined after the run",
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
-    "outcome.curves[].validation[]": "predictions are stored only for the last epoch",
-    "outcome.memory.host_peak_by_phase_bytes[]": "measured only once; only the largest peak is also in another field",
-    "outcome.memory.host_counter": "reported by the operating system",
-    "outcome.memory.tree_peak_bytes": "measured only once; the audit checks that it is at least the host peak",
-    "outcome.memory.device.*": "measured only once; the audit compares allocated and reserved memory",
-    "outcome.phases_s[]": "measured only once; the audit checks that it is at least the sum of the windows",
-    "outcome.flags.*": "throttling and other load are derived from counters, which are not stored",
-    "outcome.energy.*": "measured only once; the audit checks the ratio of energy and power with a wide tolerance",
-    "outcome.evidence.timed_error": "predictions from the timed phase are not stored; only the limit is checked",
-    "outcome.evidence.clock_s": "measured only once; the audit checks that it agrees with the wall clock within 1%",
-    "outcome.evidence.wall_s": "measured only once; the audit checks that it agrees with the step timer within 1%",
+    "outcome.curves[].validation[]": "other validation scores than the last ones cannot be recomputed from stored "
+    "predictions",
+    "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured only once; only the largest one is also in "
+    "another field",
+    "outcome.memory.host_counter": "the name of the counter is not stored in another field",
+    "outcome.memory.tree_peak_bytes": "the peak is measured only once; it must be at least the host peak",
+    "outcome.memory.device.*": "each peak is measured only once; the audit compares only allocated and reserved memory",
+    "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
+    "phase's windows",
+    "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
+    "outcome.energy.*": "energy is measured only once; its ratio to the power is checked with a wide tolerance",
+    "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
+    "limit",
+    "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",
+    "outcome.evidence.wall_s": "the duration is measured only once; it must agree with the step timer within 1%",
     "parity": "removing a verdict from the record cannot be detected",
     "parity[].verdict": "a verdict that is not in the results directory cannot be compared",
     "peak": "removing the roofline from the record cannot be detected",
-    "peak.matrix_flops_per_s": "measured by `harness doctor --roofline`",
-    "peak.copy_bytes_per_s": "measured by `harness doctor --roofline`",
+    "peak.matrix_flops_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
+    "peak.copy_bytes_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.measured_at": "no other field depends on the time of the measurement",
 }
 """Fields in which an audit cannot detect every change, with the reason.
@@ -51,7 +55,7 @@ def is_listed(path: str, entry: str) -> bool:
 def record_fields() -> dict[str, msgspec.inspect.Type]:
     """Return the types of all fields in the record of a successful run, by path, such as ``outcome.curves[].step``.
 
-    A path that ends in ``[]`` is an item of a list or dictionary. Names are those in ``record.json``.
+    A path that ends in ``[]`` is an item of a list or dictionary. The path uses the names in ``record.json``.
     """
     return dict(_below("", msgspec.inspect.type_info(RunRecord)))
 

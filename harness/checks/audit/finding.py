@@ -15,4 +15,4 @@ class Finding(Struct, frozen=True, kw_only=True):
     detail: str
     """Observed values, or the reason why the check could not be performed."""
     fields: tuple[str, ...] = ()
-    """Fields of the record that the check compares with something else."""
+    """Fields of the record that the check verifies."""

@@ -25,7 +25,8 @@ CHECKS: tuple[Check, ...] = (
 def on_record(
     run: StoredRun, others: Sequence[StoredRun], verdicts: Mapping[str, ParityVerdict], catalog: Catalog
 ) -> Iterator[Finding]:
-    """Yield the findings for a successful run. `others` and `verdicts` are those in its results directory."""
+    """Yield the findings for a successful run. `others` and `verdicts` are the other runs and the parity verdicts in
+    its results directory."""
     subject = Subject(run, catalog, others, verdicts)
     for check in CHECKS:
         yield check.finding(subject)

@@ -33,9 +33,9 @@ EXPECTED = {
     "validation_outputs": ("f", None),
     "validation_targets": (None, None),
 }
-"""Kind of dtype and number of axes of each array. None means that they depend on the task."""
+"""Kind of dtype and number of axes of each array. None stands for values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays that older records lack. A record that contains a digest of its arrays must have all of them."""
+"""Arrays that older records lack. These arrays are required in a record that contains a digest of its arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that records of schema version 1 lack."""
 
@@ -48,6 +48,12 @@ def _identity(subject: Subject) -> Result:
         problems.append(f"the key is {record.key[:8]} in the record, but the spec gives {subject.spec_key[:8]}")
     if record.run_id != expected:
         problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
+    requested = record.batch_size_reduced_from
+    if requested is not None:
+        recipe = msgspec.structs.replace(spec.recipe, batch_size=requested)
+        spec = msgspec.structs.replace(spec, recipe=recipe)
+        if not record.request_key:
+            problems.append("the batch size was reduced, but the requested key is missing")
     if record.request_key and record.request_key not in _requests(spec):
         problems.append(f"the requested key is {record.request_key[:8]}, which is not a key of the spec for any device")
     directory = real_path(subject.run.path).name
@@ -57,7 +63,7 @@ def _identity(subject: Subject) -> Result:
 
 
 def _requests(spec: RunSpec) -> set[str]:
-    """Return the keys of all specs that a worker may have resolved to this one."""
+    """Return the keys of all requested specs that a worker may have resolved to this spec."""
     devices = {spec.device, "auto", spec.device.partition(":")[0]}
     return {msgspec.structs.replace(spec, device=device).key for device in devices}
 
@@ -99,7 +105,7 @@ def _samples(subject: Subject) -> Result:
 
 
 def _lengths(arrays: Any) -> list[str]:
-    """Return a description of each pair of arrays whose lengths differ although they describe the same items."""
+    """Return a description of each pair of arrays that must have the same length but do not."""
     pairs = (
         ("train_window_steps", "train_window_s"),
         ("sampling_window_steps", "sampling_window_s"),
@@ -123,7 +129,8 @@ def _weights(subject: Subject) -> Result:
     initial, final = record.provenance.initial_weights_digest, record.provenance.final_weights_digest
     evaluated = subject.evidence.evaluated_weights_digest
     if not outcome.model.parameters:
-        if {initial, final, evaluated} - {None, "", digest({})}:  # older records contain digest({})
+        # Models without weights have digest({}) in older records.
+        if {initial, final, evaluated} - {None, "", digest({})}:
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
         raise NotCheckedError("the model has no canonical weights")
     if not (initial and final and evaluated):
@@ -133,7 +140,7 @@ def _weights(subject: Subject) -> Result:
 
 
 def has_same_plugins(subject: Subject) -> bool:
-    """Return whether the run's plugins are installed here with the same code."""
+    """Check that the run's plugins are installed with the same code."""
     refs = subject.record.provenance.plugins
     return all(ref.code_digest for ref in refs) and refs == [
         with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)
@@ -148,13 +155,17 @@ def _plugins(subject: Subject) -> Result:
     if not all(ref.code_digest for ref in recorded):
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")
-    if problems:  # a later version of a plugin does not make the record wrong
-        raise NotCheckedError("the installed plugins are not those of the run: " + "; ".join(problems))
+    if problems:  # a record remains valid if a plugin is upgraded
+        raise NotCheckedError("the installed plugins differ from the run's plugins: " + "; ".join(problems))
     return Result((), f"{len(installed)} plugins, with the same code")
 
 
 CHECKS = (
-    Check("the key and the run id follow from the spec", ("run_id", "key", "request_key", "repeat", "spec"), _identity),
+    Check(
+        "the key and the run id follow from the spec",
+        ("run_id", "key", "request_key", "batch_size_reduced_from", "repeat", "spec"),
+        _identity,
+    ),
     Check("the raw samples are complete", ("outcome.evidence.arrays_digest",), _samples),
     Check(
         "training changed the weights, and the trained weights were evaluated",

@@ -1,4 +1,4 @@
-"""Check of the memory figures, which are measured and can only be compared with each other."""
+"""Check of the recorded memory, whose values cannot be recomputed but must be consistent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def _memory(subject: Subject) -> Result:
     peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name != "prepare"}
     problems = []
     if list(memory.host_peak_by_phase_bytes) != list(phases_s):
-        problems.append("the phases are not those whose durations were recorded")
+        problems.append("the phases with memory peaks differ from the phases with durations")
     if memory.host_peak_bytes != max(peaks.values(), default=0):
         problems.append(
             f"the host peak is {memory.host_peak_bytes}, but the largest peak of a phase is "
@@ -31,4 +31,4 @@ def _memory(subject: Subject) -> Result:
     return Result(problems, f"host peak {memory.host_peak_bytes / 2**20:.1f} MiB in {len(peaks)} phases")
 
 
-CHECKS = (Check("memory figures agree with each other", ("outcome.memory",), _memory),)
+CHECKS = (Check("memory values are consistent", ("outcome.memory",), _memory),)

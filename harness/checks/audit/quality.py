@@ -66,13 +66,13 @@ def _intervals(subject: Subject) -> Result:
 
     recorded = subject.outcome.scores
     if subject.is_old or recorded.interval_method in FORMER_METHODS:
-        raise NotCheckedError("the record is from a version that computed the intervals with another method")
+        raise NotCheckedError("the record was written by a version that computed the intervals with another method")
     return _recomputed(subject, ("intervals", "no_interval", "interval_method"), f"{len(recorded.intervals)} intervals")
 
 
 def _details(subject: Subject) -> Result:
     if subject.is_old:
-        raise NotCheckedError("the record is from a version that did not record these details")
+        raise NotCheckedError("the record was written by a version that did not record these details")
     return _recomputed(subject, ("metrics", "per_target"), f"{len(subject.outcome.scores.per_target)} targets")
 
 
@@ -107,13 +107,14 @@ def _validation(subject: Subject) -> Result:
 
 
 def _slices(subject: Subject) -> Result:
-    """Check that each group's slices contain every example once. The scores need the data; see the replay."""
+    """Check that each group's slices contain every example once. The scores of the slices are checked in the replay,
+    which has the data."""
     slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
     problems = []
     for group in dict.fromkeys(one.group for one in slices):
         members = [one for one in slices if one.group == group]
         if sum(one.support for one in members) != examples or len({one.value for one in members}) != len(members):
-            problems.append(f"the slices by {group} do not contain each of {examples} examples once")
+            problems.append(f"the slices by {group} do not contain each of {examples} examples exactly once")
     return Result(problems, f"{len(slices)} slices")
 
 

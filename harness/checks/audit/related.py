@@ -20,7 +20,9 @@ def _parity(subject: Subject) -> Result:
     for number, mark in enumerate(record.parity):
         verdict = subject.verdicts.get(mark.verdict)
         if mark in record.parity[:number] or mark.backend == record.spec.backend:
-            problems.append(f"the mark for {mark.backend} is not about another backend, or is listed twice")
+            problems.append(
+                f"the parity result for {mark.backend} does not refer to another backend, or is listed twice"
+            )
         elif verdict is None:
             absent.append(f"the verdict {mark.verdict[:8]} is not in the results directory")
         elif verdict.checked_at > record.started_at:
@@ -30,10 +32,10 @@ def _parity(subject: Subject) -> Result:
             if set(verdict.backends) != {record.spec.backend, mark.backend}:
                 problems.append(f"the verdict compares {' and '.join(verdict.backends)}")
             if side_of_record(record) not in verdict.sides:
-                problems.append("the verdict is about another version of the backend")
+                problems.append("the verdict applies to another version of the backend")
             data = record.provenance.data
             if data is not None and verdict.subject != subject_of(record.spec, data):
-                problems.append("the verdict is about another computation")
+                problems.append("the verdict applies to another computation")
     if absent and not problems:
         raise NotCheckedError("; ".join(absent))
     return Result(problems, f"{len(record.parity)} verdicts")
@@ -72,6 +74,6 @@ def _flop_rates(subject: Subject) -> list[tuple[str, float]]:
 
 
 CHECKS = (
-    Check("parity marks are those of the stored verdicts", ("parity",), _parity),
+    Check("recorded parity results match the stored verdicts", ("parity",), _parity),
     Check("the roofline belongs to the run's device", ("peak",), _roofline),
 )

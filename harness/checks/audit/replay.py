@@ -1,7 +1,7 @@
 """Checks that repeat parts of a run in a child process.
 
-They recompute the run's data, its initial weights, its first training steps and the predictions of its saved weights,
-and test whether the backend caches results.
+The checks recompute the run's data, its initial weights, its first training steps and the predictions of its saved
+weights, and test whether the backend caches results.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from harness.checks.audit.finding import Finding
 from harness.checks.audit.quality import judge
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
+from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
-from harness.execute.runner import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
 from harness.records import DataInfo, ModelInfo, PluginRef, RunRecord
@@ -39,7 +39,8 @@ STEPS = 3
 """Number of training steps that are repeated on any machine."""
 MORE_STEPS, MORE_S = 50, 20.0
 """Number of training steps that are repeated on a machine with the same processor and packages, and maximum duration of
-the steps after the first `STEPS`, in seconds. Rounding errors grow during training, so that other machines differ."""
+the steps after the first `STEPS`, in seconds. On other machines, fewer steps are repeated, because rounding errors grow
+during training."""
 PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
 """Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
 window. Windows with fresh batches and windows with a repeated batch alternate."""
@@ -47,7 +48,7 @@ window. Windows with fresh batches and windows with a repeated batch alternate."
 
 @dataclass(frozen=True)
 class Replay:
-    """The parts of a run that the audit has repeated."""
+    """Results of the parts of a run that an audit repeats."""
 
     prepared: Preparation
     weights: dict[str, Any]
@@ -73,7 +74,7 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 
 
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
-    """Return the description of the data without the facts that older versions did not record."""
+    """Return the description of the data without the fields that older versions did not record."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
     if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
         return info
@@ -128,7 +129,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return a property of the machine or the environment that differs from that of the run; empty if none does."""
+    """Return a property of the machine or the environment that differs from the run's, or an empty string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)
@@ -150,9 +151,9 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     """Train for a few steps from the initial weights and compare the losses, so that changes to the recipe or the data
     are detected.
 
-    Dropout masks are drawn by the framework, and are the same only with the same packages. On a machine like that of
-    the run, more steps are compared. If a loss differs there, the steps are repeated once more, because rounding errors
-    may differ between two trainings on the same machine.
+    With dropout, the package versions must be the same, because the framework draws the dropout masks. On a machine
+    with the same processor and packages, more steps are compared. If a loss differs on such a machine, the steps are
+    repeated once more, because rounding errors may differ between two trainings on the same machine.
     """
     import numpy as np
 
@@ -163,7 +164,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
         raise NotCheckedError("the backend does not train in steps")
     elsewhere = _elsewhere(subject, replay)
     if spec.recipe.dropout and elsewhere == "packages":
-        raise NotCheckedError("the run used other packages, which may draw other dropout masks")
+        raise NotCheckedError("the run used other package versions, which may generate other dropout masks")
     allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
     losses = _losses(replay.session, replay, min(STEPS if elsewhere else MORE_STEPS, len(recorded)), len(recorded))
     error = relative(losses[:STEPS], recorded[:STEPS][: len(losses)])
@@ -178,15 +179,16 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
         again = _losses(session, replay, len(losses), len(recorded))
     if len(again) < len(losses) or relative(again, losses) > allowed / 10:
         return Result(
-            (), f"{STEPS} losses differ by {error:.1e} (allowed {allowed:.0e}); later ones are not reproducible"
+            (), f"{STEPS} losses differ by {error:.1e} (allowed {allowed:.0e}); later losses are not reproducible"
         )
     return Result([f"the loss of step {worst + 1} differs by {errors[worst]:.1e} (allowed {allowed:.0e})"], "")
 
 
 def _losses(session: Session, replay: Replay, count: int, steps: int) -> NDArray[Any]:
-    """Return the losses of up to `count` training steps, of a training of `steps` steps.
+    """Return the losses of the first `count` steps of a training run with `steps` steps.
 
-    With dropout, these are steps of the first epoch only, because predictions between the epochs might draw masks.
+    With dropout, only steps of the first epoch are run, because predictions between epochs may advance the random
+    number generator.
     """
     import numpy as np
 
@@ -238,7 +240,7 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
 
 
 def _saved(subject: Subject, replay: Replay) -> Result:
-    """Compare the saved predictions with new ones from the saved weights."""
+    """Compare the stored predictions with new predictions from the saved weights."""
     from harness.checks.parity.distance import relative
     from harness.execute.weights import load
     from harness.measure.inference import predict
@@ -250,7 +252,7 @@ def _saved(subject: Subject, replay: Replay) -> Result:
         raise NotCheckedError(NO_SAMPLES)
     weights = load(path)
     if digest(weights) != subject.record.provenance.final_weights_digest:
-        return Result(["the saved weights are not the trained ones"], "")
+        return Result(["the saved weights differ from the trained weights"], "")
     replay.session.set_weights(weights)
     allowed = tolerance("logits", subject.spec.precision, subject.outcome.model.parameters).value
     problems, details = [], []
@@ -307,7 +309,7 @@ def _no_cache(subject: Subject, replay: Replay) -> Result:
 
 
 def _digests(actual: str, recorded: str) -> str:
-    return f"the SHA-256 is {actual[:8]} here and {recorded[:8]} in the record"
+    return f"the recomputed SHA-256 is {actual[:8]}, but the record contains {recorded[:8]}"
 
 
 CHECKS: tuple[Check, ...] = (
@@ -340,7 +342,8 @@ class ReplayJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
-    """Return a finding for each of `CHECKS`. If the child could not perform a check, its finding gives the reason."""
+    """Return a finding for each check in `CHECKS`. If the child process could not perform a check, the finding contains
+    the reason."""
     findings: list[Finding] = []
     try:
         spec = run.record.spec
@@ -364,7 +367,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
 
 
 def make_checks(job: ReplayJob, context: ChildContext) -> None:
-    """Send the findings in the order of `CHECKS`, each as soon as it is known."""
+    """Send the findings in the order of `CHECKS`, each as soon as it is available."""
     with opened(job.record, job.plugins) as repeated:
         subject = Subject(StoredRun(Path(job.run), job.record), repeated.prepared.catalog)
         for check in CHECKS:

@@ -47,7 +47,7 @@ def _comparable(subject: Subject) -> list[StoredRun]:
 def _compared(
     subject: Subject, others: Sequence[StoredRun], problem: Callable[[RunRecord, RunRecord], str], none: str
 ) -> Result:
-    """Compare a run with each of `others`. `none` is the reason reported if `others` is empty."""
+    """Compare a run with each of `others`. If `others` is empty, `none` is reported as the reason."""
     if not others:
         raise NotCheckedError(none)
     problems = [f"{text} {other.record.run_id}" for other in others if (text := problem(subject.record, other.record))]
@@ -70,8 +70,8 @@ def _samples_digest(record: RunRecord) -> str:
 
 
 def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a description of the differences between the starting points of two repeats, or a statement that one
-    repeat is a copy of the other.
+    """Return a description of the differences between the initial states of two repeats, or a statement that the
+    repeats are copies.
 
     The description is empty if there is no problem.
     """

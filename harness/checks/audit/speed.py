@@ -1,4 +1,4 @@
-"""Checks of speed: throughputs, flags and latencies follow from the samples, which follow the protocol."""
+"""Checks of speed, which recompute throughputs, flags and latency percentiles from the raw samples."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
 """Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
 adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
 FROM_WINDOWS = ("wide", "drift", "bimodal")
-"""Kinds of flags that follow from the windows. The others follow from counters of the machine."""
+"""Kinds of flags that follow from the windows. Other kinds of flags depend on counters of the machine."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
 """Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
-seconds, plus a number of seconds for each window. The loops stop by the clock, which also runs between windows."""
+seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
@@ -70,7 +70,8 @@ def _speed(subject: Subject) -> Result:
 
 
 def _speed_of_version_1(subject: Subject, problems: list[str]) -> Result:
-    """Compare the throughputs with the medians. Records of version 1 do not describe the steady state."""
+    """Compare the throughputs with the medians of the windows. Records of version 1 do not describe the steady
+    state."""
     import numpy as np
 
     speed = subject.outcome.speed
@@ -156,7 +157,7 @@ def _window_lengths(subject: Subject) -> Result:
 
 
 def _with_untimed(seconds: float) -> float:
-    """Return the longest duration of a loop whose timed parts took `seconds`."""
+    """Return the maximum duration of a loop whose timed parts took `seconds`."""
     return seconds * (1 + UNTIMED_FRACTION) + UNTIMED_S
 
 
@@ -183,7 +184,7 @@ def _flags(subject: Subject) -> Result:
 def _figures(flag: tuple[str, str, str]) -> list[str]:
     """Return a flag with only the measured percentages, because the wording of the details differs between versions."""
     metric, kind, detail = flag
-    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # the name of the range in older versions
+    measured = re.sub(r"95% (confidence )?interval", "range", detail)  # older versions called the range an interval
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
 
 
@@ -215,7 +216,8 @@ def _timed_predictions(subject: Subject) -> Result:
 def _kept_examples(subject: Subject) -> int:
     """Return the number of examples whose predictions were kept while inference was timed.
 
-    The batches in question are the last one of each window and then those of the latency measurement, up to a limit.
+    Predictions are kept for the last batch of each window and for the batches of the latency measurement, up to a
+    limit.
     """
     import numpy as np
 
@@ -280,12 +282,12 @@ def _phases(subject: Subject) -> Result:
         if phases.get(name, 0.0) < seconds
     ]
     if subject.migrated_from is None and ("sampling" in phases) != bool(len(arrays["sampling_window_s"])):
-        problems.append("the phase sampling and its windows do not agree")
+        problems.append("the phase sampling is inconsistent with its windows")
     return Result(problems, ", ".join(f"{name} {phases.get(name, 0.0):.2f} s" for name in parts))
 
 
 def _energy(subject: Subject) -> Result:
-    """Check that energies and powers agree with the durations of the steady states."""
+    """Check that energy and power are consistent with the duration of each steady state."""
     speed, energy, problems = subject.outcome.speed, subject.outcome.energy, []
     for name, use in (("cpu", energy.cpu), ("gpu", energy.gpu)):
         if use is None:
@@ -298,10 +300,10 @@ def _energy(subject: Subject) -> Result:
                 problems.append(f"{name}.{part} has only one of energy and power")
             if joules is None or watts is None or rate is None:
                 continue
-            # The rate is a median and the energy a sum, so the two agree only roughly.
+            # The rate is a median and the energy is a sum, so power and energy agree only approximately.
             if joules < 0 or watts < 0 or not watts * 0.5 <= joules * rate <= watts * 2 + 1e-9:
                 problems.append(f"{name}.{part}: {joules} J per sample at {rate} samples/s, but {watts} W")
-    return Result(problems, "energies and powers agree" if energy.cpu or energy.gpu else "no energy was measured")
+    return Result(problems, "energy and power are consistent" if energy.cpu or energy.gpu else "no energy was measured")
 
 
 CHECKS = (
@@ -332,5 +334,5 @@ CHECKS = (
         _clock,
     ),
     Check("phases lasted at least as long as their windows", ("outcome.phases_s",), _phases),
-    Check("energy agrees with power", ("outcome.energy.cpu", "outcome.energy.gpu"), _energy),
+    Check("energy and power are consistent", ("outcome.energy.cpu", "outcome.energy.gpu"), _energy),
 )

@@ -16,21 +16,23 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step: a batch, or all examples if the backend trains at once.
+    """Return the number of examples in a training step, which are all examples if the model is fitted in one call.
 
-    If the backend is not installed, the record states how it trains. Raises `NotCheckedError` if neither is known.
+    If the backend is not installed, the way of training is read from the record. Raises `NotCheckedError` if the record
+    does not contain it.
     """
     examples, backend = subject.outcome.examples["train"], subject.catalog.backends.get(subject.spec.backend)
     by_steps = subject.outcome.speed.by_steps if backend is None else backend.value.trains_by_steps
     if by_steps is None:
         raise NotCheckedError(
-            f"the record does not state how the backend {subject.spec.backend!r} trains, and it is not installed"
+            f"the record does not state how the backend {subject.spec.backend!r} "
+            "trains, and this backend is not installed"
         )
     return min(subject.spec.recipe.batch_size, examples) if by_steps else examples
 
 
 def _by_steps(subject: Subject) -> Result:
-    """Check that the record describes the way in which its backend trains."""
+    """Check that the recorded way of training is that of the backend."""
     recorded, backend = subject.outcome.speed.by_steps, subject.catalog.backends.get(subject.spec.backend)
     if backend is None or (recorded is None and subject.is_old):
         raise NotCheckedError(

@@ -48,7 +48,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     """Measure the latency of the run's model, and save the raw latencies and LoadGen's logs in the call's directory."""
     settings = job.settings
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    environment = collect()  # before the model is loaded, so that the load average excludes the measurement
+    environment = collect()  # read before loading the model, so that the load average excludes the measurement
     running = gpu_processes() if job.spec.device != "cpu" else {}
     prepared = prepare(job.spec, job.plugins)
     machine = Machine(prepared.device.name, gpu_uuid=prepared.device.uuid, gpu_processes=running)
@@ -82,7 +82,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
 
 
 def _measure(service: Service, job: LatencyJob, directory: Path) -> tuple[Measured, list[float]]:
-    """Return the figures and the latency of each query, in seconds."""
+    """Return the results and the latency of each query, in seconds."""
     if job.engine == "loop":
         return loop.run(service.answer, service.samples, job.settings)
     per_query = service.batch_size if job.settings.scenario == "offline" else job.settings.samples_per_query

@@ -1,4 +1,4 @@
-"""The four MLPerf Inference scenarios, measured with LoadGen so that the figures follow MLPerf's definitions.
+"""The four MLPerf Inference scenarios, measured with LoadGen so that the results follow MLPerf's definitions.
 
 LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks
 keep settings such as the thread count and the device per thread.
@@ -23,11 +23,11 @@ MIN_QUERIES = 662
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
-"""Ratio of the query rate announced to LoadGen to the measured rate. It is above 1 because LoadGen creates all queries
-in advance."""
+"""Ratio of the query rate announced to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
+queries in advance."""
 OVERHEAD_S = 1e-4
-"""Overhead per query that is assumed when a target rate is chosen, in seconds. It covers LoadGen and the handover
-between threads, and is measured by ``python -m benchmarks.loadgen``."""
+"""Overhead per query that is assumed when a target rate is chosen, in seconds. The overhead of LoadGen and of switching
+threads is measured by ``python -m benchmarks.loadgen``."""
 _SCENARIOS = {
     "single-stream": "SingleStream",
     "multi-stream": "MultiStream",
@@ -47,10 +47,10 @@ class _Query(NamedTuple):
 def run(
     answer: Answer, samples: int, settings: Settings, expected_s: float, logs: Path
 ) -> tuple[Measured, list[float]]:
-    """Return the figures and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
+    """Return the results and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
-    `answer` computes the outputs for the samples with the given indices. `expected_s` is the time it takes for one
-    query or, in the ``offline`` scenario, for one sample. Latency is measured from the moment when LoadGen issues the
+    `answer` computes the outputs for the samples with the given indices. `expected_s` is the expected duration of one
+    query or, in the ``offline`` scenario, of one sample. Latency is measured from the moment when LoadGen issues the
     query or, in the ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
@@ -65,7 +65,7 @@ def run(
     test = _test_settings(lg, settings, expected_s)
     logging = lg.LogSettings()
     logging.log_output.outdir, logging.log_output.prefix = str(logs), "mlperf_log_"
-    logging.enable_trace = settings.scenario == "server"  # only the trace contains the scheduled arrivals
+    logging.enable_trace = settings.scenario == "server"  # the scheduled arrivals are only in the trace
     sut = lg.ConstructSUT(issue, lambda: None)
     library = lg.ConstructQSL(samples, samples, lambda numbers: None, lambda numbers: None)
 
@@ -107,7 +107,7 @@ def run(
 
 
 def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """Return `first` and any queries already waiting, at most `most` in total. None marks the end of the test."""
+    """Return `first` and the queries in the queue, at most `most` in total. The item None marks the end of the test."""
     waiting: list[_Query | None] = [first]
     while len(waiting) < most and waiting[-1] is not None:
         try:
@@ -133,7 +133,7 @@ def _test_settings(lg: Any, settings: Settings, expected_s: float) -> Any:
 
 
 def _measured(detail: Path, settings: Settings, seconds: float, queries: int) -> Measured:
-    """Return the figures from LoadGen's detailed log."""
+    """Return the results from LoadGen's detailed log."""
     logged: dict[str, Any] = {}
     errors = []
     for line in detail.read_text(encoding="utf-8").splitlines():
@@ -144,7 +144,7 @@ def _measured(detail: Path, settings: Settings, seconds: float, queries: int) ->
                 errors.append(str(entry["value"]))
     rate = logged.get("result_samples_per_second")
     total = queries * settings.samples_per_query
-    if rate is not None:  # offline: a single query, for which LoadGen chose the number of samples
+    if rate is not None:  # in the ``offline`` scenario, LoadGen chooses the size of the single query
         total = int(logged["effective_samples_per_query"])
         seconds = total / float(rate)
     valid = logged.get("result_validity") == "VALID"
@@ -169,7 +169,9 @@ def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
     reasons = [text for key, text in texts.items() if logged.get(key) is False]
     if logged.get("result_invalid_reason"):
         reasons.append(str(logged["result_invalid_reason"]).strip())
-    return [*reasons, *errors] or ["too few queries for the confidence that early stopping requires in the percentile"]
+    return [*reasons, *errors] or [
+        "there were too few queries to estimate the percentile with the confidence that early stopping requires"
+    ]
 
 
 def _since_arrival(trace: Path) -> list[float]:

@@ -11,7 +11,7 @@ ENGINE = "harness loop"
 
 
 def run(answer: Callable[[Sequence[int]], None], samples: int, settings: Settings) -> tuple[Measured, list[float]]:
-    """Return the figures and the latency of each query, in seconds.
+    """Return the results and the latency of each query, in seconds.
 
     ``single-stream``: queries with one sample each are issued one after the other, in the order of the samples, until
     the time is up. ``offline``: a single query contains all samples, repeated as often as the time allows. A first pass

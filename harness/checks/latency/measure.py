@@ -12,8 +12,8 @@ from typing import Literal
 from harness.checks.latency.child import LatencyJob, measure_latency
 from harness.checks.latency.result import LatencyResult, Scenario, Settings
 from harness.errors import HarnessError, RecordError, UsageError
+from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child
-from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.records import Failure, Success
 from harness.records.files import make_directory
@@ -34,7 +34,8 @@ def settings(
     target_qps: float | None = None,
     latency_bound_ms: float | None = None,
 ) -> Settings:
-    """Return the settings for a measurement. Raises `harness.UsageError` for options that the scenario does not use."""
+    """Return the settings for a measurement. Raises `harness.UsageError` if an option does not apply to the
+    scenario."""
     if scenario != "server" and (target_qps is not None or latency_bound_ms is not None):
         raise UsageError(f"--target-qps and --latency-bound-ms require --scenario server, not {scenario}")
     if batch_size is not None and scenario not in ("server", "offline"):
@@ -70,7 +71,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
     Raises `harness.PluginError` if a plugin of the run is missing, and `harness.HarnessError` if the measurement fails.
-    In these cases, no files are left behind.
+    If an error is raised, no files remain.
     """
     spec = run.record.spec
     plugins = catalog.for_run(run.record.provenance.plugins).refs_for(spec)
@@ -104,7 +105,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
-            folder.rmdir()  # if it is empty
+            folder.rmdir()  # fails if the folder is not empty
 
 
 def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:

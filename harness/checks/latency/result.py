@@ -26,11 +26,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, half of the rate
     that the model reaches with one query at a time is used."""
     latency_bound_ms: float | None = None
-    """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. None for LoadGen's default."""
+    """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
+    used."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """Figures measured by an engine."""
+    """Results measured by LoadGen or by the simple loop."""
 
     engine: str
     """``loadgen`` followed by its version, or ``harness loop``."""
@@ -43,7 +44,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     queries: int
     samples: int
     target_qps: float | None = None
-    """For ``server``: the query rate that LoadGen targeted, in queries per second. None for other scenarios."""
+    """For ``server``: the query rate that LoadGen targeted, in queries per second. It is None in other scenarios."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):
@@ -53,10 +54,10 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     settings: Settings
     measured: Measured
     samples_per_s: float | None
-    """Throughput for ``offline``. None for the other scenarios, whose duration includes the time between queries."""
+    """Throughput for ``offline``, or None for the other scenarios, whose duration includes the time between queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
-    None if there are too few queries. Empty for ``offline``, which has a single query."""
+    None if there are too few queries. The mapping is empty for ``offline``, which has a single query."""
     mean_ms: float | None
     """Mean query latency, in milliseconds, or None for ``offline``."""
     weights: Literal["trained", "initial"]
@@ -65,7 +66,7 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     started_at: str
     environment: Environment
     flags: list[str]
-    """Machine conditions that may have influenced the figures, such as load from other processes."""
+    """Machine conditions that may have affected the results, such as load from other processes."""
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:

@@ -12,7 +12,7 @@ from harness.interfaces import Session, Split
 
 WARMUP = 3
 MAX_IN_FLIGHT = 16
-"""Maximum number of submitted batches whose outputs have not been fetched."""
+"""Maximum number of batches that are submitted before outputs are fetched."""
 
 
 class Service:

@@ -1,4 +1,5 @@
-"""The parent process of a parity check. It gathers evidence in child processes and compares it."""
+"""The parent process of a parity check. The parent process runs the computations of both backends in child processes
+and compares the results."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from harness.checks.parity.evidence import ParityJob, compute_evidence
 from harness.checks.parity.report import ARRAYS, STEPS, ParityReport
 from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
 from harness.errors import UsageError
+from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child
-from harness.execute.runner import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.requirements import missing
 from harness.records import Failure, ParityMark, RunSpec
@@ -24,8 +25,9 @@ from harness.records.store import Store
 TIMEOUT_S = 1800.0
 """Default time limit for each backend, in seconds."""
 ROUNDINGS = 6
-"""Number of times that the last bits of the weights are redrawn. If float32 rounding decides between two outcomes, each
-draw gives the other outcome with a probability of about 1/2. All six draws miss that outcome with probability 1/64."""
+"""Number of times that the last bits of the weights are perturbed at random. If float32 rounding decides between two
+outcomes, each perturbation gives the other outcome with a probability of about 1/2, so that all six perturbations miss
+this outcome with a probability of about 1/64."""
 
 
 def _silent(text: str) -> None:
@@ -33,9 +35,10 @@ def _silent(text: str) -> None:
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
-    """Return pairs of specs that differ only in their backend, apart from seeds.
+    """Return pairs of specs that differ only in their backend and possibly in their seed.
 
-    The first spec of each group is paired with each of the others. Raises `harness.UsageError` if there are no pairs.
+    The first spec of each group is paired with each other spec of the group. Raises `harness.UsageError` if there are
+    no pairs.
     """
     groups: dict[str, dict[str, RunSpec]] = {}
     for spec in specs:
@@ -63,7 +66,8 @@ def compared(specs: Sequence[RunSpec]) -> set[str]:
 def marks_for(
     specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, say: Callable[[str], None] = _silent
 ) -> dict[str, list[ParityMark]]:
-    """Check the pairs among `specs`, save the verdicts in `store`, and return each spec's parity marks by spec key.
+    """Check the pairs among `specs`, save the verdicts in `store`, and return the parity results to record for each
+    spec, by spec key.
 
     Raises `harness.UsageError` if `specs` contains no pair to compare.
     """
@@ -90,9 +94,9 @@ def check(
 ) -> ParityVerdict:
     """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
 
-    Each backend computes in a separate process. If the backends differ only after the backward pass, the reference is
-    recomputed with perturbed weights to measure the effect of rounding. If a backend fails, no exception is raised;
-    the check does not pass, and the verdict contains the failure.
+    Each backend runs in a separate process. If the backends differ only after the backward pass, the reference is
+    recomputed with perturbed weights to measure the effect of rounding. If a backend fails, no exception is raised; the
+    check does not pass, and the verdict contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 
@@ -125,7 +129,7 @@ def check(
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """The evidence from one backend, or the failure that prevented its computation."""
+    """The results of one backend, or the failure that prevented their computation."""
 
     directory: Path
     report: ParityReport | None
@@ -133,7 +137,7 @@ class Gathered(msgspec.Struct, frozen=True):
 
 
 def gather(job: ParityJob, directory: Path, timeout_s: float = TIMEOUT_S) -> Gathered:
-    """Compute one backend's evidence in a child process, which saves the arrays in `directory`."""
+    """Run one backend's computations in a child process, which saves the arrays in `directory`."""
     directory.mkdir()
     returned = call_in_child(
         compute_evidence,
@@ -188,7 +192,7 @@ def _verdict(
     steps: int,
     start: float,
 ) -> ParityVerdict:
-    """Compare the evidence from both backends and return the verdict."""
+    """Compare the results of both backends and return the verdict."""
     import numpy as np
 
     from harness.checks.parity.explain import explain

@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 DROPOUT = 0.1
 """Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
 STEP_RATE = 0.1
-"""Minimum learning rate for the single step that is compared. With a typical rate, a step changes a parameter by a
-thousandth, and rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
-``a g / sqrt(0.01 g^2)``, is ten times as long. At the full rate, the step would move probe weights from 1 to 0 and
+"""Minimum learning rate for the single step that is compared. At a typical rate, a step changes a parameter by about
+0.1%, so rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
+``a g / sqrt(0.01 g^2)``, is ten times as large. At the full rate, the step would move probe weights from 1 to 0 and
 leave only rounding errors."""
 EXAMPLES = 8
 """Number of examples in the small batches."""
 LARGE = 5_000_000
-"""Number of scalars above which a model is trained for no more steps than the loss curve has."""
+"""Number of parameters above which a model is trained only for the steps of the loss curve."""
 CLIPPED_STEPS = 20
-"""Number of training steps with a clipping norm that is exceeded in about half of them."""
+"""Number of training steps with a clipping norm that about half of the gradients exceed."""
 SCALED_STEPS = 30
 """Number of training steps at fp16 from weights at which gradients overflow."""
 _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Factors for the matrices. The first one at which gradients overflow at fp16 is used."""
+"""Factors by which matrices are multiplied. The first factor at which gradients overflow at fp16 is used."""
 _SLIGHT = 5e-4
-"""Relative change of the learning rate in every second step of the long training."""
+"""Relative change of the learning rate in every second step of `Computations.train_long`."""
 
 
 class Computations:
-    """The computations that make up the evidence, in sessions that the caller opens."""
+    """The computations of a parity check, in sessions that the caller opens."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class Computations:
         weights : mapping of str to ndarray
             The probe weights.
         test : mapping of str to ndarray
-            Inputs of the test batch. Its first `valid` rows are examples, the others are padding.
+            Inputs of the test batch. The first `valid` rows are examples, and the remaining rows are padding.
         valid : int
             Number of examples in the test batch.
         reference : bool
-            True for the float64 reference.
+            True if the backend computes the float64 reference.
         """
         self._prepared, self._steps, self._reference = prepared, steps, reference
         self._weights, self._test, self._valid = weights, test, valid
@@ -84,7 +84,8 @@ class Computations:
         return _fetched(session, session.predict(self._test))[: self._valid]
 
     def step(self, session: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute gradients and then one optimizer step. Both start from `weights` with a new optimizer state."""
+        """Compute gradients and then one optimizer step. Both computations start from `weights` with a new optimizer
+        state."""
         import numpy as np
 
         from harness.checks.parity.scaling import scaled_gradients
@@ -95,7 +96,7 @@ class Computations:
         loss, gradients, halvings = scaled_gradients(session, first, self._spec.precision)
         arrays = {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
         session.set_weights(weights)
-        if halvings:  # so that the step is not skipped
+        if halvings:  # if the loss scale is too large, the step would be skipped
             scaled_gradients(session, first, self._spec.precision)
         least = STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE
         session.train_step(first, max(recipe.learning_rate, least))
@@ -106,8 +107,9 @@ class Computations:
     ) -> list[Mapping[str, Array]]:
         """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
 
-        The steps are predicted with `probe` unless it is the same session, as for the reference. Return the trained
-        weights, if there were any steps and the training did not diverge.
+        The steps are predicted with the session `probe`. If it is the trained session, as for the reference, no steps
+        are predicted. Return a list with the trained weights, which is empty if there were no steps or if the training
+        diverged.
         """
         import numpy as np
 
@@ -133,10 +135,10 @@ class Computations:
     def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> list[Mapping[str, Array]]:
         """Train from the probe weights for many steps on small batches.
 
-        Return the trained weights, unless the training diverged.
+        Return a list with the trained weights, which is empty if the training diverged.
 
         The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
-        large enough for the steps to be resolved. Every second change is small, as in long training runs.
+        large enough that rounding does not hide the steps. Every second change is small, as in long training runs.
         """
         import numpy as np
 
@@ -160,7 +162,8 @@ class Computations:
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
     def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
-        """If the recipe clips gradients, train a few steps with a clipping norm that is exceeded in about half of them.
+        """If the recipe clips gradients, train for a few steps with a clipping norm that about half of the gradients
+        exceed.
 
         Adam's steps are the same at any constant scale of the gradients, so a wrong norm that is always exceeded has
         hardly any effect.
@@ -213,7 +216,7 @@ class Computations:
         self._add(arrays, "scaled", replay, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at weights from late in training, in sessions that have already
+        """Compute predictions, gradients and a step at weights from the end of training, in sessions that have already
         been trained.
         """
         import numpy as np
@@ -256,7 +259,7 @@ class Computations:
         return arrays | {f"masks/{name}": array for name, array in masks.items()}
 
     def batches_digest(self) -> str:
-        """Return a digest of the first training batches, which are augmented."""
+        """Return a digest of the first training batches after augmentation."""
 
         from harness.records.arrays import digest
 

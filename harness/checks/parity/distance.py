@@ -2,9 +2,10 @@
 
 Errors are norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter, all logits of a batch, or
 one step of the loss curve. The floor for a parameter with n of the model's N scalars is ``FLOOR |all| sqrt(n / N)``.
-This is a hundredth of the norm that the parameter would have if all scalars had the same magnitude. The floor is needed
-for parameters whose true gradient is zero, such as the bias of an attention key, which cancels in the softmax. Their
-computed gradients consist of rounding errors, which a purely relative error would compare with each other.
+This floor is a hundredth of the norm that the parameter would have if all scalars had the same magnitude. The floor is
+needed for parameters whose true gradient is zero, such as the bias of an attention key, which cancels in the softmax.
+The computed gradients of these parameters consist of rounding errors only, so that their relative errors would be
+large.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Array = NDArray[Any]
 
 FLOOR = 1e-2
 ELEMENTS = 8192
-"""Number of randomly chosen elements that represent a larger parameter where arrays are computed many times."""
+"""Maximum number of elements of a parameter that are used in repeated computations. The elements of a larger parameter
+are chosen at random."""
 
 
 def rms(array: Array) -> float:
@@ -35,12 +37,12 @@ def norm(array: Array) -> float:
 def relative(a: Array, b: Array, floor: float = 0.0) -> float:
     """Return ``|a - b| / max(|b|, floor)`` in the 2-norm.
 
-    The result is 0 for equal arrays. It is infinity if the shapes differ or the quotient is not finite.
+    The result is 0 for equal arrays. If the shapes differ or the quotient is not finite, the result is infinity.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape:
         return float("inf")
-    with np.errstate(invalid="ignore"):  # for the difference between two infinities
+    with np.errstate(invalid="ignore"):  # the difference between two infinities is invalid
         difference, size = norm(a - b), max(norm(b), floor)
     if difference == 0:
         return 0.0

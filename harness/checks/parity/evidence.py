@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LAST_BITS = 8
-"""Maximum perturbation of a weight, in units in the last place. It is a few times the rounding error of a float32
-layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
-draws."""
+"""Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
+float32 layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of
+the perturbations."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that computes one backend's evidence."""
+    """The job of a child process that runs one backend's computations."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     steps: int
     """Number of training steps of the loss curve."""
     reference: bool = False
-    """True for the float64 reference, which is needed only for the stages that compare results."""
+    """True if the backend computes the float64 reference, which is used only by stages that compare results."""
     roundings: int = 0
     """Number of times that the gradients, the step and the training are recomputed from weights with newly perturbed
     last bits."""
     late: str = ""
-    """Archive of another backend's evidence, with the late weights at which to compute; if it is empty, the late
-    weights come from this backend's training.
+    """Path of another backend's archive, which contains the late weights to use. If the path is empty, the late weights
+    are those that this backend reached in training.
     """
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
-    """Compute one backend's evidence, and save its arrays as `ARRAYS` in the call's directory."""
+    """Run one backend's computations, and save the arrays as `ARRAYS` in the call's directory."""
     import numpy as np
 
     late = dict(np.load(job.late)) if job.late else None
@@ -55,7 +55,7 @@ def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
 
 
 def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[ParityReport, dict[str, Array]]:
-    """Compute one backend's evidence and return the report and the arrays by name.
+    """Run one backend's computations, and return the report and the arrays by name.
 
     Arrays computed at the probe weights:
 
@@ -74,12 +74,13 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
       (``curve``), of a longer one on small batches (``long``), of one with another clipping norm (``clip``), and, at
       fp16, of one whose gradients overflow (``scaled``).
 
-    Arrays computed at late weights, which one backend reached at the end of its training, and which are numbered from
-    1. They are taken from `late`, the arrays of that backend, if given:
+    Arrays computed at late weights, which one backend reached at the end of its training. Late weights are numbered
+    from 1, and taken from `late`, the arrays of that backend, if given:
 
     - ``late/K/weights/NAME``: the weights, if `late` is not given,
-    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as above,
-    - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after.
+    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as at the probe weights,
+    - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after
+      it.
 
     With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` and those at late weights are also stored under
     ``rounding/K/``, where K counts from 1.
@@ -98,7 +99,7 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
 
     arrays: dict[str, Array] = {}
     with contextlib.ExitStack() as stack:
-        # As in a run, the session that is trained is the first in its process.
+        # Open the trained session first, because a run also trains the first session of its process.
         trained = stack.enter_context(opened_session(prepared, weights, dropout=0.0))
         probe = stack.enter_context(opened_session(prepared, weights, dropout=0.0)) if job.steps else trained
         returned = {name: array.copy() for name, array in trained.get_weights().items()}
@@ -153,7 +154,7 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
 
 
 def _late_weights(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Return the late weights in another backend's evidence."""
+    """Return the late weights in the arrays of another backend."""
     points: dict[int, dict[str, Array]] = {}
     for key, array in arrays.items():
         if key.startswith("late/") and "/weights/" in key:
@@ -174,7 +175,7 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
-    """Return the largest difference for each parameter whose values changed between being set and being read."""
+    """Return the largest difference for each parameter whose returned values differ from the values that were set."""
     import numpy as np
 
     changes = {}

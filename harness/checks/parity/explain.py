@@ -58,8 +58,8 @@ def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _inputs(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"{one.backend} and {other.backend} did not receive the same {stage.where}: the dataset, its preparation or "
-        "the model's list of parameters depends on more than its options and the seed"
+        f"{one.backend} and {other.backend} received different {stage.where}: the dataset, its preparation or "
+        "the model's list of parameters does not depend only on the options and the seed"
     )
 
 
@@ -73,7 +73,7 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         if again > stage.tolerance:
             return (
                 f"two predictions of the same batch by {evidence.backend} differ by {again:.1e}: evaluation mode is "
-                "random, for example because dropout is active"
+                "not deterministic, for example because dropout is active"
             )
     rows = rowwise(other.arrays["logits"], one.arrays["logits"])
     off = np.flatnonzero(rows > stage.tolerance)
@@ -83,8 +83,8 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         if _exchanged(one.arrays["logits"][off], other.arrays["logits"][off]):
             return f"{text}: examples {_list(off)} are exchanged in {other.backend}; the other {agree} agree"
         return (
-            f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check how these differ from the "
-            "others, for example in their padding and attention mask, and whether examples were exchanged"
+            f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check how these examples "
+            "differ from the rest, for example in their padding and attention mask, and whether examples were exchanged"
         )
     text += ": the forward pass differs (an epsilon, padding, activation, attention mask, or a transposed weight)"
     if stage.error is not None and _LOW_PRECISION[0] <= stage.error <= _LOW_PRECISION[1]:
@@ -111,7 +111,7 @@ def _loss(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"training losses {_differ(stage)} while logits in evaluation mode agree. Check what training mode does "
         "differently (batch statistics, dropout that a rate of 0 does not disable), the loss (label smoothing), and "
-        "the batch (an example with the target of another)"
+        "the batch (an example with the target of another example)"
     )
 
 
@@ -134,8 +134,8 @@ def _step(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _statistics(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"the running statistics `{stage.where}` {_differ(stage)} after one step while the gradients agree: their "
-        "momentum differs, or one backend uses the biased variance of the batch and the other the unbiased variance"
+        f"the running statistics `{stage.where}` {_differ(stage)} after one step while the gradients agree: check "
+        "the momentum, and whether both backends use the unbiased variance of the batch"
     )
 
 
@@ -144,7 +144,7 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
     if stage.where.startswith(MORE_SKIPPED):
         return (
             f"{stage.where.removesuffix(f', {worse.backend}')}: {worse.backend} skips more steps than the other "
-            "backend because of gradients that overflow. Check the first loss scale, and that it is halved"
+            "backend because of gradients that overflow. Check the initial loss scale, and that it is halved"
         )
     text = (
         f"training steps of {worse.backend} are not those of {one.report.spec.recipe.optimizer} as defined by "
@@ -164,7 +164,7 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
         }
         cause = causes.get(first, "what changes during training") if actual.any() else "why the weights do not change"
         return (
-            f"{text}. In {SEGMENTS[segment]}, {len(steps)} of {len(wrong)} steps differ. At the first, step "
+            f"{text}. In {SEGMENTS[segment]}, {len(steps)} of {len(wrong)} steps differ. In the first of them, step "
             f"{first + 1}, {int(wrong[first].sum())} of {wrong.shape[1]} parameters differ, and their change is "
             f"{ratio:.4g} times the expected one: check {cause}"
         )
@@ -183,16 +183,18 @@ def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
     size = "cannot be compared" if stage.error is None else f"differs by {stage.error:.1f} standard errors"
     return (
         f"dropout has different distributions in {one.backend} and {other.backend}: {stage.where} {size}, while "
-        "training without dropout agrees. Check the rate, the factor 1 / (1 - rate) and the place of each dropout "
-        "layer, and that every example and step has its own mask"
+        "training without dropout gives equal results."
+        " Check the rate, the factor 1 / (1 - rate) and the position of each dropout "
+        "layer"
+        ", and that every example and step has its own mask"
     )
 
 
 def _late(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"{stage.where} {_differs(stage)} at weights that {one.backend} reached in training, while results at the "
-        "first weights agree: state that persists in a session differs, such as gradients that are not reset or "
-        "running statistics, or a part of the network that the first weights do not use"
+        "initial weights agree. Check state that persists in a session, such as running statistics or gradients that "
+        "are not reset, and parts of the network that are unused at the initial weights"
     )
 
 
@@ -201,8 +203,8 @@ def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"losses {_differ(stage)} at {stage.where} (by {start:.1e} in the first two steps) while a single step agrees: "
         f"state that persists between steps differs (moments of {one.report.spec.recipe.optimizer}, running "
-        "statistics, learning rate), or the training amplifies rounding errors, in which case both backends are about "
-        "equally far from float64"
+        "statistics, learning rate), or the training amplifies rounding errors. In the latter case, both backends "
+        "are about equally far from float64"
     )
 
 

@@ -1,4 +1,4 @@
-"""Parity marks for the rows of a comparison table."""
+"""Results of parity checks for the rows of a comparison table."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return a mark for each of `rivals`, which are runs that differ only in their backend.
+    """Return the parity of each of `rivals`, which are runs that differ only in their backend.
 
-    The mark of each run after the first comes from its check against the first run. The first run's mark combines the
-    marks of the others. If there is only one run, its mark combines its checks against any backend.
+    The parity of each run after the first is the result of its check against the first run. The parity of the first run
+    combines these results. If there is only one run, its parity combines its checks against any backend.
     """
     verdicts = list(verdicts)
     base = rivals[0]
@@ -37,7 +37,7 @@ def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> lis
 
 
 def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -> Mark:
-    """Return the mark for two runs. Verdicts in the results directory take precedence over the marks in the records."""
+    """Return the parity of two runs. Verdicts in the results directory take precedence over the runs' records."""
     if not isinstance(other.outcome, Success) or not isinstance(base.outcome, Success):
         return UNCHECKED
     stored = [v for v in _about(other, verdicts) if set(v.sides) == {side_of_record(base), side_of_record(other)}]
@@ -48,7 +48,7 @@ def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -
 
 
 def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
-    """Return the marks from one run's stored verdicts or, if there are none, from its record."""
+    """Return the results in one run's stored verdicts or, if there are none, in its record."""
     if not isinstance(record.outcome, Success):
         return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
@@ -56,7 +56,7 @@ def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
 
 
 def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdict]:
-    """Return the verdicts on the run's computation, for any pair of backends."""
+    """Return the verdicts that apply to the run's computation, for any pair of backends."""
     if record.provenance.data is None:
         return []
     about = subject(record.spec, record.provenance.data)
@@ -68,9 +68,10 @@ def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
 
 
 def _combined(parts: list[Mark]) -> Mark:
-    """Return the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that any of the marks has.
+    """Combine the results of several parity checks.
 
-    A combined mark ``same`` has the largest error of its parts.
+    The combined state is the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that occurs. If the
+    combined state is ``same``, the combined error is the largest error.
     """
     for state in ("differs", "unchecked", "partly checked"):
         if any(mark.state == state for mark in parts):

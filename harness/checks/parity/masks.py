@@ -4,8 +4,8 @@ The weights and the batch are fixed, so that the loss and the gradients of a ste
 backends draw different masks, but the distributions must be equal. A few statistics are computed for each mask and
 parameter, and their means over the masks are compared with Welch's t-test.
 
-Each dropout layer affects the gradients of the parameters around it more than those far away, so a fault in one layer
-of many is visible in the statistics of a few parameters. `Statistic` lists the numbers.
+Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
+statistics of a few parameters. `Statistic` lists the numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MASKS = 256
 STEP_MASKS = 256
 """Number of masks for which a backend computes the loss of a training step."""
 EXAMPLES = 8
-"""Number of examples in the batch, each of which has its own masks. In a large batch, their effects average out."""
+"""Number of examples in the batch. Each example has its own masks. In a large batch, the effects of the masks would
+average out."""
 FALSE_ALARMS = 1e-4
 """Probability that the comparison of two correct backends fails, divided among its tests (Bonferroni)."""
 _TINY = 1e-300
@@ -41,13 +42,13 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component along the gradient without dropout, relative to the latter: sensitive to missing rescaling."""
+    """Component along the gradient without dropout, as a fraction of this gradient, which detects missing rescaling."""
     NORM = 1
-    """Logarithm of the 2-norm: sensitive to rescaling and to the rate."""
+    """Logarithm of the 2-norm, which detects a wrong rescaling or dropout rate."""
     DEVIATION = 2
-    """Logarithm of the distance from the gradient without dropout, that is, of the standard deviation."""
+    """Logarithm of the distance from the gradient without dropout, which measures the spread over masks."""
     SPREAD = 3
-    """Logarithm of the ratio of the 1-norm to the 2-norm: sensitive to the fraction of zeros."""
+    """Logarithm of the ratio of the 1-norm to the 2-norm, which detects a wrong fraction of zeros."""
 
 
 class Difference(NamedTuple):
@@ -55,7 +56,8 @@ class Difference(NamedTuple):
 
     where: str
     errors: float
-    """Difference of the means, in standard errors. It is infinite for constant statistics that differ."""
+    """Difference of the means, in standard errors. If both statistics are constant but different, the value is
+    infinite."""
     critical: float
     """Largest difference that passes."""
     tests: int
@@ -134,7 +136,7 @@ def compare_masks(one: Mapping[str, Array], other: Mapping[str, Array]) -> Diffe
 
 
 def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[tuple[str, Array, Array]]:
-    """Yield a description and both samples of each statistic."""
+    """Yield the description of each statistic and its samples from both backends."""
     for name in ("loss", "step loss"):
         if name in one and name in other:
             middle = np.median(np.concatenate([one[name], other[name]]))
@@ -150,14 +152,16 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that is equal to an earlier one, which indicates a repeated mask, and 0 for the others."""
+    """Return 1 for each loss that is equal to an earlier loss, which indicates a repeated mask, and 0 for all other
+    losses."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated
 
 
 def _products(losses: Array) -> Array:
-    """Return the products of successive standardized losses, whose mean is 0 if the masks are independent."""
+    """Return the products of successive standardized losses. The mean of the products is 0 if the masks are
+    independent."""
     scale = losses.std()
     standard = (losses - losses.mean()) / scale if scale else np.zeros_like(losses)
     return np.asarray(standard[1:] * standard[:-1])
@@ -166,7 +170,7 @@ def _products(losses: Array) -> Array:
 def welch(a: Array, b: Array) -> tuple[float, float, float]:
     """Return the two-sided p-value, the statistic and the degrees of freedom of Welch's t-test for equal means.
 
-    Samples without variance differ if their values do, up to float32 rounding.
+    If the samples have no variance, their values are compared up to float32 rounding.
     """
     import warnings
 
@@ -180,7 +184,7 @@ def welch(a: Array, b: Array) -> tuple[float, float, float]:
     if not a.std() and not b.std():
         return 0.0, float(np.copysign(np.inf, difference)), freedom
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a sample has no variance
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns if one sample has no variance
         test = stats.ttest_ind(a, b, equal_var=False)
     return float(test.pvalue), float(test.statistic), float(test.df)
 

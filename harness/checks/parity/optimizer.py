@@ -1,6 +1,6 @@
-"""The optimizers of `harness.Recipe` in float64, against which the parity check replays training steps.
+"""Float64 implementations of the optimizers of `harness.Recipe`, from which parity checks predict training steps.
 
-The formulas are those in the docstring of `harness.Recipe`. They have the following sources:
+The formulas are those in the docstring of `harness.Recipe`. The sources of the formulas are as follows:
 
 - Momentum and Nesterov momentum: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
   learning". The learning rate is applied outside the velocity.
@@ -33,14 +33,14 @@ class Change(NamedTuple):
     value: Array
     """New value minus old value, float64."""
     doubt: Array
-    """Bound on the error of each element of `value` that the rounding errors of the gradients cause."""
+    """Bound on the error of each element of `value` due to rounding errors of the gradients."""
 
 
 class ReferenceOptimizer:
     """An optimizer that predicts the change of the weights in each step.
 
-    It stores its own moments, but receives the weights before each step from the caller. Errors therefore do not
-    accumulate from step to step, except in the state.
+    The optimizer stores the moments, but receives the weights before each step from the caller. Errors therefore do not
+    accumulate from step to step, except in the moments.
     """
 
     def __init__(self, recipe: Recipe, decayed: Collection[str]) -> None:
@@ -137,12 +137,12 @@ def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
 
 
 def clipping(gradients: Mapping[str, Array], limit: float | None) -> float:
-    """Return the factor by which these gradients are clipped, which must be those of all parameters."""
+    """Return the factor by which gradient clipping scales the gradients of all parameters."""
     return 1.0 if limit is None else min(1.0, limit / (global_norm(gradients) + _CLIP_EPSILON))
 
 
 def global_norm(gradients: Mapping[str, Array]) -> float:
     """Return the 2-norm of all gradients together, in float64."""
-    # Not a BLAS product: its threads would compete with those of the backend.
+    # Do not use BLAS, whose threads would compete with those of the backend.
     squares = (np.einsum("i,i->", array, array, dtype=np.float64) for array in map(np.ravel, gradients.values()))
     return float(np.sqrt(sum(map(float, squares))))

@@ -1,9 +1,9 @@
 """The weights at which gradients are compared, which are rescaled and perturbed initial values.
 
-At the initial weights, many faults have almost no effect. BERT's initial weights have a standard deviation of 0.02,
-which makes the logits nearly independent of the input. The tanh approximation of GELU changes the logits by 3e-7,
-swapping two examples changes the loss by 1e-6, and a missing bias goes unnoticed if it is initialized to zero. The
-tests in `tests/checks/parity` include these faults.
+At the initial weights, many implementation errors have almost no effect on the results. BERT's initial weights have a
+standard deviation of 0.02, which makes the logits nearly independent of the input. The tanh approximation of GELU
+changes the logits by 3e-7, swapping two examples changes the loss by 1e-6, and a missing bias has no effect if it is
+initialized to zero. The tests in `tests/checks/parity` include these errors.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Replay training steps: predict every step of a session from its weights before the step.
 
-Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each of
-its steps, the second receives the first's weights and computes the gradients there. `ReferenceOptimizer` turns them
-into a predicted step, which is compared with the actual one. Since each prediction starts from the actual weights,
-training that amplifies rounding errors does not matter; only the optimizer's state has a history.
+Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each
+step, the second session receives the weights of the first session and computes the gradients. `ReferenceOptimizer`
+predicts a step from the gradients, and the predicted step is compared with the actual step. Since each prediction
+starts from the actual weights, rounding errors do not accumulate, except in the optimizer's state.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from harness.records import Precision, Recipe
 Array = NDArray[Any]
 
 _STORED = 4.0
-"""Allowed rounding errors of a stored weight, in units of the roundoff: a step is a few additions in place."""
+"""Allowed rounding errors of a stored weight, in units of the unit roundoff. A step consists of a few in-place
+additions."""
 _NOISE = 2.0
 """Safety factor for the rounding errors of gradients."""
 _DRAWS = 3
@@ -35,7 +36,7 @@ _LARGE = 1e18
 
 
 class Replay:
-    """Training of a session, each step of which is predicted with the help of a second session."""
+    """Training of a session, in which each step is predicted with a second session."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class Replay:
         parameters: Sequence[Parameter],
         precision: Precision,
     ) -> None:
-        """Set the weights of `trained` to `start`. `recipe` is the one with which the sessions were opened."""
+        """Set the weights of `trained` to `start`. `recipe` is the recipe with which the sessions were opened."""
         self._trained, self._probe = trained, probe
         self._recipe, self._precision = recipe, precision
         self._roundoff = _roundoff(precision)
@@ -65,9 +66,9 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        At fp16, gradients may overflow. The loss scale of `probe` is reset with its weights, so the number of times
-        that it has to be halved is the number of steps that `trained` may skip for this batch. A step is also predicted
-        if its gradients overflow in `probe` only.
+        At fp16, gradients may overflow. Setting the weights of `probe` resets its loss scale. The number of times that
+        the scale must then be halved is the number of steps that `trained` may skip for this batch. A step is also
+        predicted if the gradients overflow in `probe` but not in `trained`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
         if not self._lost:
@@ -80,7 +81,7 @@ class Replay:
         expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._precision)
         if not finite(gradients):
             self._lost = True
-            if halvings and np.isfinite(expected_loss):  # halving the loss scale repeatedly did not help
+            if halvings and np.isfinite(expected_loss):  # the gradients overflow even at the smallest loss scale
                 self._add_undefined(loss, expected_loss)
             return
         ended = not finite(after)
@@ -115,7 +116,7 @@ class Replay:
 
     @property
     def lost(self) -> bool:
-        """True if weights, gradients or losses became infinite or undefined, so that not all steps were predicted."""
+        """True if weights, gradients or losses became infinite or NaN, so that not all steps were predicted."""
         return self._lost
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
@@ -131,12 +132,12 @@ class Replay:
     def arrays(self) -> dict[str, Array]:
         """Return the measurements for S predicted steps and P trainable parameters.
 
-        - ``loss``, ``[S, 2]``: the loss that the trained session returned, and the one at its weights,
+        - ``loss``, ``[S, 2]``: the loss that the trained session returned, and the loss recomputed at the same weights,
         - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of the predicted change of a parameter, the actual
           change, and their difference,
         - ``rounding``, ``[S, P]``: bound on the rounding error of the parameter,
-        - ``kept``, ``[S, P]``: number of elements in these norms; the change of the others is determined by the
-          rounding error of their gradient,
+        - ``kept``, ``[S, P]``: number of elements in these norms, which exclude elements whose change is determined by
+          the rounding error of the gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
         - ``clipping``, ``[S]``: factor by which the gradients are scaled in clipping,
         - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed.
@@ -147,7 +148,7 @@ class Replay:
         return arrays | {"elements": elements, "skipped": np.array([self._skipped])}
 
     def predictions(self, inputs: Mapping[str, Array]) -> Array:
-        """Return the outputs of the trained session and of the other one with the same weights, ``[2, B, ...]``."""
+        """Return the outputs of both sessions with the weights of the trained session, ``[2, B, ...]``."""
         outputs = [np.array(self._trained.fetch(self._trained.predict(inputs)))]
         self._probe.set_weights(self._trained.get_weights())
         return np.array([*outputs, np.array(self._probe.fetch(self._probe.predict(inputs)))])
@@ -156,10 +157,11 @@ class Replay:
 def _noise(
     probe: Session, weights: Mapping[str, Array], batch: Batch, gradients: Mapping[str, Array], precision: Precision
 ) -> dict[str, float]:
-    """Return the size of the rounding errors of each parameter's gradient, relative to its root mean square.
+    """Return the size of the rounding errors of each parameter's gradient, relative to the gradient's root mean square.
 
-    They are measured by changing the last bits of the weights. A change may also switch a ReLU, which is not a rounding
-    error, so the draw with the smallest effect counts. The median excludes elements that depend on few examples.
+    Rounding errors are measured by changing the last bits of the weights. A change may also switch a ReLU, which is not
+    a rounding error, so the perturbation with the smallest effect is used. The median excludes elements that depend on
+    few examples.
     """
     ratios = dict.fromkeys(gradients, float("inf"))
     for draw in range(_DRAWS):
@@ -175,7 +177,7 @@ def _noise(
 
 
 def _nudged(array: Array, rng: np.random.Generator) -> Array:
-    """Return the array, each element of which is changed by at most one unit in the last place."""
+    """Return a copy of the array in which each element is changed by at most one unit in the last place."""
     return np.asarray(array + rng.integers(-1, 2, array.shape) * np.spacing(np.abs(array)), array.dtype)
 
 

@@ -1,4 +1,4 @@
-"""The evidence from one backend. Its arrays are saved in an archive next to the child's log."""
+"""Results of one backend in a parity check. The arrays are saved in an archive next to the child's log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG_STEPS = 300
 
 
 class ParityReport(Struct, frozen=True, kw_only=True):
-    """One backend's evidence, except for its arrays."""
+    """Results of one backend in a parity check, without the arrays."""
 
     spec: RunSpec
     """Run specification, with the device that was selected."""
@@ -60,7 +60,7 @@ class Evidence:
         return self.report.spec.backend
 
     def roundings(self) -> list[Evidence]:
-        """Return the evidence that was computed from weights with perturbed last bits."""
+        """Return the results that were computed from weights with perturbed last bits."""
         parts: dict[str, dict[str, Array]] = {}
         for key in self.arrays:
             if key.startswith("rounding/"):

@@ -1,8 +1,8 @@
-"""Gradient scaling at fp16. The loss scale of a session may have to be reduced until its gradients are finite.
+"""Gradient scaling at fp16. Reduction of a session's loss scale until the gradients are finite.
 
-At fp16, sessions multiply the loss by a scale. A training step whose gradients overflow does not change the weights and
-the optimizer's state, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but those
-that overflowed remain infinite or undefined.
+At fp16, sessions multiply the loss by a scale. If the gradients overflow, a training step leaves the weights and the
+optimizer's state unchanged, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but
+gradients that overflowed remain infinite or NaN.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Scaled(NamedTuple):
 def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Scaled:
     """Compute gradients. At fp16, halve the session's loss scale until the gradients are finite.
 
-    The scale is halved by training steps with a learning rate of 0, whose gradients overflow like those returned. If
-    this does not help, the returned gradients are not finite.
+    The scale is halved by training steps with a learning rate of 0 and gradients that overflow. If the gradients
+    overflow even at the smallest scale, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)
     halvings = 0
@@ -48,6 +48,6 @@ def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Sc
 
 def finite(arrays: Mapping[str, Array]) -> bool:
     """Return True if all elements are finite."""
-    # A sum is several times as fast as a test of each element; that of finite weights does not overflow in float64.
-    with np.errstate(invalid="ignore"):  # for the sum of two infinities
+    # A sum is several times as fast as a test of each element. The sum of finite weights does not overflow in float64.
+    with np.errstate(invalid="ignore"):  # the sum of infinities with different signs is invalid
         return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays.values())

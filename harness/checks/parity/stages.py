@@ -1,11 +1,11 @@
-"""Stage-by-stage comparison of the evidence from two backends and, if available, a float64 reference.
+"""Stage-by-stage comparison of the results of two backends and, if available, a float64 reference.
 
 `harness.checks.parity.distance` defines the errors.
 
 Two stages exclude values that are determined by rounding, and report how many values they exclude:
 
 - Adam and RMSProp divide a gradient by its own magnitude, so that a step is ``u(g) = g / (|g| + epsilon)``. An element
-  is compared if changing g by `NOISE` times its rounding error changes u by at most the tolerance.
+  is compared if changing g by `NOISE` times the rounding error of g changes u by at most the tolerance.
 - Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
   Losses are compared up to the last step at which the more accurate backend differs from the float64 reference by at
   most the fraction `HORIZON` of the tolerance.
@@ -13,9 +13,9 @@ Two stages exclude values that are determined by rounding, and report how many v
 Rounding also determines the derivative of a ReLU whose input is zero up to rounding. The derivative is discontinuous
 there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
 backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
-last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in its results estimates the effect of
-rounding. If twice this change, capped at `CEILING`, is larger than the tolerance, it replaces the tolerance. Losses are
-compared up to the step at which twice the change exceeds the tolerance.
+last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's results estimates the
+effect of rounding. If twice this change is larger than the tolerance, it is used as the tolerance, up to the limit
+`CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ HORIZON = 0.01
 BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
-"""Tolerance above which a stage whose result rounding determines is only a partial check, in fp32."""
+"""Tolerance in fp32 above which a stage is only a partial check, because rounding determines its result."""
 MIN_STEPS = 10
-"""Number of steps of the loss curve that must be comparable, unless all steps were replayed."""
+"""Minimum number of comparable steps of the loss curve, unless all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
-    """Compare `other` with `one`, and both with `reference`, in each stage for which there is evidence."""
+    """Compare `other` with `one`, and both with `reference`, in each stage for which there are results."""
     stages = [_inputs(one, other), _weights(one, other)]
     if not stages[-1].passed:
         return stages  # the other stages require that both backends have the same parameters
@@ -158,7 +158,7 @@ class _Comparison:
             recipe = self._one.report.spec.recipe
             remark = (
                 f"{excluded / total:.2%} of the scalars are excluded: the rounding error of their gradient determines "
-                f"their step, because {recipe.optimizer} divides the gradient by its own size"
+                f"their step, because {recipe.optimizer} divides the gradient by its magnitude"
             )
         return self._stage("step", errors, remark=remark)
 
@@ -220,7 +220,7 @@ class _Comparison:
         return tolerance(stage, self._one.report.spec.precision, self._scalars)
 
     def curve(self, *, covered: bool) -> Stage:
-        """Compare the losses of the training. `covered` is True if all of its steps were replayed."""
+        """Compare the losses of the training. `covered` is True if all training steps were replayed."""
         count = self._comparable()
 
         def errors(a: Evidence, b: Evidence) -> Errors:
@@ -250,7 +250,7 @@ class _Comparison:
             reason = "perturbing the last bits of the weights changes even the float64 result"
         else:
             reason = "even the backend that is closer to float64 deviates from it"
-        return f"only the first {count} of {steps} steps: after them, rounding errors grow, and {reason}"
+        return f"only the first {count} of {steps} steps: rounding errors grow in later steps, and {reason}"
 
     def _comparable(self) -> int:
         """Return the number of steps, at least 1, before rounding alone changes the loss by more than allowed."""
@@ -272,7 +272,7 @@ class _Comparison:
     def _stage(
         self, name: str, errors: Any, least: Mapping[str, Tolerance] | None = None, *, where: str = "", remark: str = ""
     ) -> Stage:
-        """Compare the backends. `least` maps places to tolerances that differ from that of the stage."""
+        """Compare the backends. `least` maps locations to tolerances that differ from that of the stage."""
         measured = list(errors(self._other, self._one))
         allowed = {place: (least or {}).get(place) or self._allowed(name) for place, _ in measured}
         bars = self._bars(errors, allowed) if name in BACKWARD else {}
@@ -310,7 +310,7 @@ class _Comparison:
     def _bars(self, errors: Any, allowed: Mapping[str, Tolerance]) -> dict[str, float]:
         """Return the tolerance at each location, derived from the effect of rounding on the reference.
 
-        Tolerances are at least those of `allowed`.
+        The tolerances are never smaller than `allowed`.
         """
         bars: dict[str, float] = {}
         for perturbed in self._roundings:
@@ -320,7 +320,8 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the reference's largest change for perturbed last bits of the weights, or 0 if it was not computed."""
+        """Return the largest change in the reference when the last bits of the weights are perturbed, or 0 if it was
+        not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

@@ -1,4 +1,4 @@
-"""The stages that check training: the optimizer against its definition, and the distribution of dropout masks.
+"""Stages that check the training steps, which depend on the optimizer and on dropout masks.
 
 The stage ``optimizer`` compares every replayed step of each backend with the definition of the optimizer in
 `harness.Recipe`. The stage ``dropout`` compares the distributions of losses and gradients over dropout masks.
@@ -23,10 +23,10 @@ Array = NDArray[Any]
 EXCLUDED = 0.1
 """Largest fraction of elements that may be excluded in the stage ``optimizer``.
 
-If more are excluded, the check is partial.
+If a larger fraction is excluded, the check is only partial.
 """
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to its change, for which a step is considered to be compared."""
+"""Largest rounding error of a parameter, relative to its change, for which a step counts as compared."""
 _SKIPPED = 2.0
 """Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
 
@@ -83,7 +83,7 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
 
 
 def _diverged(one: Evidence, other: Evidence) -> Iterator[tuple[str, str]]:
-    """Yield the backend and the name of each training that became undefined in one backend only."""
+    """Yield the backend and the name of each training that diverged to infinite or NaN values in one backend only."""
     done = {e.backend: {segment: "logits" in arrays for segment, arrays in segments(e)} for e in (one, other)}
     for backend, peer in ((one.backend, other.backend), (other.backend, one.backend)):
         for segment, completed in done[backend].items():

@@ -24,8 +24,8 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are norm-wise relative, except that those of the stage ``dropout`` are in standard errors. Errors that are
-    not finite are None.
+    Errors are norm-wise relative. In the stage ``dropout``, errors are in units of standard errors. Errors that are not
+    finite are None.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     remark: str = ""
     """Description of the values that the comparison excluded, with the reason."""
     partly: str = ""
-    """Reason why the stage covers too little for the verdict ``same``, or an empty string if it does not."""
+    """Reason why the stage is only a partial check, or an empty string for a complete check."""
 
 
 class ParityVerdict(Struct, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     wall_s: float
     """Duration of the check, in seconds."""
     spec: RunSpec
-    """Run specification that was checked, with the first of `backends`."""
+    """Run specification that was checked, with the first backend in `backends`."""
     backends: tuple[str, str]
     devices: tuple[str, str]
     reference: str | None
@@ -73,7 +73,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     explanation: str
     """Explanation of the first stage that failed, or the reason why the check could not be performed."""
     failure: Failure | None = None
-    """Failure of a backend that could not compute its evidence, or None if both backends succeeded."""
+    """Failure of a backend that could not run its computations, or None if both backends succeeded."""
     packages: dict[str, dict[str, str]] = {}
     """Package versions for each backend."""
     notes: dict[str, dict[str, str]] = {}
@@ -81,7 +81,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     @property
     def partly(self) -> str:
-        """Reasons why the check covers only a part of the computation, or an empty string if it covers all of it."""
+        """Reasons why the check covers only a part of the computation, or an empty string if the check is complete."""
         return "; ".join(f"{stage.name}: {stage.partly}" for stage in self.stages if stage.partly)
 
     @property
@@ -97,7 +97,8 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
-        """Return the parity mark for a run's record. The run's backend was compared with `backend`."""
+        """Return the result of the check, as stored in a run's record. The run's backend was compared with
+        `backend`."""
         return ParityMark(backend=backend, passed=self.passed, partly=self.partly, error=self.error, verdict=self.key)
 
 
@@ -107,15 +108,15 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
-    The digest covers the description of the data, and the spec without the backend, the seed, the number of epochs, the
-    measurement protocol, and the options and location of the data.
+    The digest includes the description of the data and the spec, but not the backend, the seed, the number of epochs,
+    the measurement protocol, and the options and location of the data.
     """
     values = msgspec.to_builtins(spec)
     for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
     del values["recipe"]["epochs"]
     described = msgspec.to_builtins(data)
-    for name in ("warnings", "splits"):  # descriptions, which do not affect the computation
+    for name in ("warnings", "splits"):  # exclude fields that do not affect the computation
         del described[name]
     return _digest([values, described])
 
@@ -127,7 +128,7 @@ def side(backend: str, device_name: str | None, packages: Mapping[str, str], plu
 
 
 def verdict_key(subject: str, sides: Iterable[str]) -> str:
-    """Return the key of a verdict. It does not depend on the order of the sides."""
+    """Return the key of a verdict. The key does not depend on the order of the sides."""
     return _digest([subject, sorted(sides)])
 
 

@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 64 * 2**30
 _RENAMING = "-renaming"
 """Suffix of the name of a run while its repeat number is being changed.
 
-If the merge is interrupted, the next one completes it.
+If a merge is interrupted, the next merge completes the renaming.
 """
 
 
@@ -51,10 +51,10 @@ class Merged:
 def merge(target: Path, others: Sequence[Path]) -> Merged:
     """Add the runs and parity verdicts of `others` to the results directory `target`.
 
-    Runs with equal records, apart from their ids, are the same run. Its files, such as an audit or saved weights, are
-    added if they are missing. Repeats of a specification are then numbered by the times at which they started, so that
-    the result depends neither on the order of the directories nor on the number of merges. Files in `others` are only
-    read. Links, pipes and devices are not copied.
+    Runs with equal records, apart from their ids, are the same run. Files of such a run that are missing from `target`,
+    such as an audit or saved weights, are added. Repeats of a specification are then numbered in the order in which
+    they started, so that the result depends neither on the order of the directories nor on the number of merges. Files
+    in `others` are not changed. Links, pipes and devices are not copied.
 
     Raises `harness.UsageError` if one of `others` is not a directory, and `harness.RecordError` if a directory cannot
     be read or `target` cannot be written.
@@ -94,13 +94,14 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
 
 def _content(record: RunRecord) -> str:
-    """Return a digest of everything in a record except its id and its repeat number."""
+    """Return a digest of a record without the run id and the repeat number."""
     plain = msgspec.structs.replace(record, run_id="", repeat=0)
     return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run by its content: its rank among the runs of its specification, by time."""
+    """Return the repeat number of each run, by the digest of its content. Runs of a specification are numbered in the
+    order in which they started."""
     repeats: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for content, run in runs.items():
         repeats[run.record.spec.key].append((run.record.started_at, content))
@@ -110,7 +111,7 @@ def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
 def _renumber(target: Path, runs: Sequence[StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
     """Assign the new repeat numbers to the runs of the target.
 
-    All of them are renamed twice, because the names may overlap.
+    Each run is renamed twice, because old and new names may overlap.
     """
     moved = []
     for run in runs:
@@ -132,7 +133,7 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, merged: Merged) -> None:
-    """Copy a run to the target, and add the files that only its copies contain.
+    """Copy a run to the target, and add files that are only in other copies of the run.
 
     The copy is made in a hidden directory.
     """
@@ -154,7 +155,7 @@ def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[
     """Copy the files of a run that are missing from `directory`, except the record. Return a message for each file that
     was not copied.
 
-    Files in a directory that is not visible yet are written directly, which is faster than an atomic replacement.
+    Files in a hidden directory are written directly, which is faster than an atomic replacement.
     """
     writer: Callable[[Path], AbstractContextManager[BinaryIO]] = replacing if visible else _new_file
     left_out = []

@@ -31,9 +31,9 @@ def removable(
 ) -> list[Removable]:
     """Return the runs that can be removed, with the reasons, ordered by start time.
 
-    These are the failed runs of a specification of which a later run succeeded; with `failed`, all failed runs; and,
-    with `keep`, all but the newest `keep` successful runs of each specification. Only runs whose specification
-    `selected` accepts are returned. Raises ValueError if `keep` is not positive.
+    Failed runs can be removed if a later run of the same specification succeeded. With `failed`, all failed runs can be
+    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed. Only runs
+    for whose specification `selected` returns True are included. Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")
@@ -60,7 +60,7 @@ def removable(
 def remove(run: StoredRun) -> None:
     """Remove the directory of a run. Raises `harness.RecordError`.
 
-    The directory gets a hidden name first, so that an incomplete directory is never taken for a run.
+    The directory is first renamed to a hidden name, so that an incomplete directory is never taken for a run.
     """
     hidden = run.path.with_name(f"{PREFIX}removed-{run.path.name}")
     try:

@@ -12,10 +12,10 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
-    """Yield each run with the problems of its files, and first the problems of directories that are not runs.
+    """Yield the problems of directories that are not runs, and then each run with the problems of its files.
 
-    A record must be readable and valid, and its key and name must follow from its specification. The raw samples and
-    the saved weights must have the recorded digests. `harness audit` checks a single run more thoroughly.
+    A record must be readable and valid, and its key and name must match its specification. The raw samples and the
+    saved weights must have the recorded digests. `harness audit` checks a single run more thoroughly.
 
     Raises `harness.RecordError` if the directory cannot be read.
     """
@@ -29,7 +29,7 @@ def _identity(run: StoredRun) -> list[str]:
     record = run.record
     problems = []
     if record.key != record.spec.key:
-        problems.append(f"{run.path}: the key in the record is not the key of its specification")
+        problems.append(f"{run.path}: the key in the record differs from the key of its specification")
     if record.run_id != run.path.name:
         problems.append(f"{run.path}: the record has the id {record.run_id!r}")
     return problems
@@ -49,7 +49,9 @@ def _arrays(run: StoredRun) -> list[str]:
         actual = digest(stored(run))
     except HarnessError as error:
         return [str(error)]
-    return [f"{run.path / ARRAYS}: the SHA-256 is not the recorded one"] if recorded and actual != recorded else []
+    return (
+        [f"{run.path / ARRAYS}: the SHA-256 differs from the recorded one"] if recorded and actual != recorded else []
+    )
 
 
 def _weights(run: StoredRun) -> list[str]:
@@ -63,4 +65,4 @@ def _weights(run: StoredRun) -> list[str]:
         actual = digest(load(path))
     except HarnessError as error:
         return [str(error)]
-    return [f"{path}: the SHA-256 is not the recorded one"] if actual != recorded else []
+    return [f"{path}: the SHA-256 differs from the recorded one"] if actual != recorded else []

@@ -29,7 +29,7 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
 
 
 def of_table(table: Table, options: UserOptions) -> tuple[ColumnInfo, ...]:
-    """Return a description of each column. All roles must be filled in in `options`."""
+    """Return a description of each column. `options` must contain all column roles."""
     return tuple(
         ColumnInfo(
             name=name,
@@ -60,7 +60,7 @@ def _is_category(name: str, cells: list[Any], options: TableOptions) -> bool:
 
 def _is_missing(cell: Any) -> bool:
     value = PLAIN.number(cell)
-    return is_missing(cell) or (value is not None and value != value)  # NaN, or a word that means a missing value
+    return is_missing(cell) or (value is not None and value != value)  # NaN stands for a missing value
 
 
 def _type(cells: list[Any]) -> ColumnType:

@@ -20,9 +20,11 @@ SLICE_LETTERS = 60
 
 
 class Columns:
-    """Assignment of columns to roles: the user's choice, else a column with a usual name, else the only candidate.
+    """Assignment of columns to roles.
 
-    `guessed` lists the roles that were inferred. Raises `harness.UnknownNameError` for a column that does not exist.
+    A column that the user specified takes precedence over a column with a usual name for the role, which takes
+    precedence over the only candidate. `guessed` lists the roles that were inferred. Raises `harness.UnknownNameError`
+    if a column does not exist.
     """
 
     def __init__(self, table: Table) -> None:
@@ -31,7 +33,8 @@ class Columns:
         self._assigned: set[str] = set()
 
     def assign(self, name: str | None) -> str | None:
-        """Assign the column that the user specified, if any. Raises `harness.UsageError` if it has another role."""
+        """Assign the column that the user specified, if any. Raises `harness.UsageError` if the column already has
+        another role."""
         if name is None:
             return None
         self.require(name)
@@ -61,22 +64,23 @@ class Columns:
         return tuple(result)
 
     def require(self, name: str) -> None:
-        """Raise `harness.UnknownNameError` if the column does not exist. The column is not assigned."""
+        """Raise `harness.UnknownNameError` if the column does not exist."""
         if name not in self.table.columns:
             raise UnknownNameError("column", name, self.table.columns, hint=f"(in {self.table.source})")
 
     def infer_by_name(
         self, role: str, names: Sequence[str], fits: Callable[[list[Any]], bool] = lambda cells: True
     ) -> str | None:
-        """Assign the column whose name is in `names` (ignoring case) and whose cells fit, if there is exactly one."""
+        """Assign the column whose name is in `names`, ignoring letter case, and whose cells fit, if there is exactly
+        one such column."""
         candidates = [
             name for name in self.unassigned() if name.strip().lower() in names and fits(self.table.columns[name])
         ]
         return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
     def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """Assign the only unassigned column whose cells fit. Raises `harness.UsageError` if there is none or more than
-        one."""
+        """Assign the only column without a role whose cells fit. Raises `harness.UsageError` unless exactly one column
+        fits."""
         candidates = [name for name in self.unassigned() if fits(self.table.columns[name])]
         if len(candidates) != 1:
             columns = ", ".join(self.table.columns)
@@ -87,11 +91,11 @@ class Columns:
         return self._infer(role, candidates[0])
 
     def unassigned(self) -> list[str]:
-        """Return the columns that have no role yet."""
+        """Return the columns without a role."""
         return [name for name in self.table.columns if name not in self._assigned]
 
     def infer_rest(self, role: str) -> list[str]:
-        """Assign all columns that have no role yet."""
+        """Assign all columns without a role."""
         names = self.unassigned()
         self._assigned.update(names)
         self.guessed.append(role)
@@ -116,7 +120,7 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether there are cells that are split names. Other cells are bad rows."""
+    """Return whether any cell is the name of a split. Rows with other cells are bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
@@ -154,8 +158,8 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
 def words(table: Table, column: str, what: str, problems: Problems) -> list[str]:
     """Return the labels, paths or groups in a column as strings.
 
-    Cells from JSONL and Parquet files are typed. All cells in a column must have its most frequent type: string,
-    integer or boolean. Rows with a missing value or another type are added to `problems`.
+    Cells from JSONL and Parquet files are typed. All cells in a column must have the same type: string, integer or
+    boolean. Rows with a missing value or another type are added to `problems`.
     """
     cells = [
         int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in table.columns[column]
@@ -239,7 +243,7 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def shown(cell: Any) -> str:
-    """Return a cell in the form that is shown in messages."""
+    """Format a cell for a message."""
     text = repr(cell)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
@@ -261,6 +265,6 @@ def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return the first few names in the form that is shown in messages."""
+    """Format the first few names for a message."""
     names = list(names)
     return ", ".join(map(shown, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

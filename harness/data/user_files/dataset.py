@@ -53,8 +53,8 @@ class UserDataset(Dataset[UserOptions]):
     - text: ``text``, an object array of str with shape [N].
     - image: ``image``, an object array of uint8 arrays [H, W, C] (C = 1 or 3), which may differ in size.
     - audio: ``waveform``, an object array of float32 arrays [samples] in [-1, 1], and ``sample_rate_hz``, int64 [N].
-    - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates; and
-      ``categories``, an object array of str or None with shape [N, C], if there are categorical columns.
+    - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates. If there are
+      categorical columns, also ``categories``, an object array of str or None with shape [N, C].
 
     Targets are int64 [N], indices of the sorted class names, or float64 [N, T] for regression. Groups are the group
     column and the slice columns, if given.
@@ -82,7 +82,7 @@ class UserDataset(Dataset[UserOptions]):
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
         """Return the options with all columns and the digest filled in, the source of the data, and the data.
 
-        Images and recordings are not decoded, so that their data are None. Raises `harness.UsageError` and
+        The data are None for images and recordings, which are not decoded. Raises `harness.UsageError` and
         `harness.DataError` if the options or the data are invalid.
         """
         examples = self._read(options)
@@ -99,7 +99,7 @@ class UserDataset(Dataset[UserOptions]):
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
         """Return the role and type of each column of the table, or an empty tuple for a folder without a table.
 
-        `options` are those that `settle` returned, as plain values.
+        `options` are the options that `settle` returned, converted to built-in types.
         """
         import msgspec
 
@@ -109,14 +109,15 @@ class UserDataset(Dataset[UserOptions]):
         return () if examples.table is None else of_table(examples.table, examples.options)
 
     def load(self, options: UserOptions) -> RawData:
-        """Return the data. Raises `harness.DataError` for bad rows, or if the content does not match ``sha256``."""
+        """Return the data. Raises `harness.DataError` if there are bad rows, or if the content does not match
+        ``sha256``."""
         examples = self._read(options)
         decoded = _decoded(examples, self.kind)
         examples.problems.settle(left=len(examples.good()))
         return self._raw(examples, decoded)
 
     def _raw(self, examples: Examples, decoded: Mapping[str, NDArray[Any]]) -> RawData:
-        """Return the data with decoded inputs. The warnings include those about all rows."""
+        """Return the data with decoded inputs. The result contains all warnings about the rows."""
         import numpy as np
 
         targets, label_names, parts, details = self._classes_and_splits(examples)
@@ -216,7 +217,7 @@ class UserDataset(Dataset[UserOptions]):
 
 
 def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
-    """Return a warning if the sizes of splits by time differ much from the requested ones."""
+    """Return a warning if the sizes of splits by time differ much from the requested sizes."""
     sizes = {name: len(rows) for name, rows in parts.items()}
     wanted = {"validation": options.validation_share, "test": options.test_share}
     total = sum(sizes.values())
@@ -328,7 +329,8 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
     learned = [index for index in train if is_unscaled(images[index])]
     if declared is None and not learned:
         raise DataError(
-            "images with more than 8 bits have no fixed range, and the training split has none from which to learn it; "
+            "images with more than 8 bits have no fixed range, and the training split contains no such image from "
+            "which to determine it; "
             "set dataset.image_range to the smallest and the largest value, such as [0, 4095]"
         )
     low, high = declared or value_range(images[index] for index in learned)
@@ -338,7 +340,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
         f"({'as declared' if declared else 'the range of the training split'})"
     )
     if clipped:
-        warning += f"; {clipped:,} of them have values outside of it, which were clipped"
+        warning += f"; {clipped:,} of them have values outside of this range, which were clipped"
     if len(unscaled) < len(images):
         others = len(images) - len(unscaled)
         what = "other images have 8 bits and were" if others > 1 else "other image has 8 bits and was"
@@ -360,5 +362,5 @@ def _crowded(values: NDArray[Any], low: float, high: float) -> str:
         return ""
     return (
         f"; 99.8% of the values are between {first:g} and {last:g}, so that little contrast is left: set "
-        "dataset.image_range if the others are outliers"
+        "dataset.image_range if the other values are outliers"
     )

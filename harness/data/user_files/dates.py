@@ -22,7 +22,7 @@ OTHER = (
     re.compile(r"\d{1,2}(:[0-5]\d){1,2} ?[ap]\.?m\.?", re.IGNORECASE),
     re.compile(r"\d{4}-W\d\d(-\d)?|\d{8}T\d{4,6}Z?|\d{4}[- ]?Q[1-4]"),
 )
-"""Common notations that are not ISO 8601, or that do not name a day."""
+"""Common notations of dates and times other than ISO 8601, and notations of weeks and quarters."""
 GUESSES = (
     "%d/%m/%Y",
     "%m/%d/%Y",
@@ -44,7 +44,8 @@ PARTS = ("year", "month", "day", "weekday", "hour")
 
 
 def parsed(cell: Any, form: str | None, *, digits: bool = False) -> datetime | time | None:
-    """Return a date or time of day, or None if the cell is neither. `form` is a format in addition to ISO 8601.
+    """Return the date or time of day in a cell, or None if the cell contains neither. `form` is a ``strptime`` format
+    that is accepted in addition to ISO 8601.
 
     If `digits` is true, numbers such as 20210304 are treated as dates.
     """
@@ -103,8 +104,8 @@ def moment(value: datetime | time | None) -> float | None:
 def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
     """Return the year, month, day, weekday (0 is Monday) and hour of each value, or NaN for None.
 
-    The hour includes minutes and seconds as a fraction. It is omitted if all hours are 0. Times of day have only an
-    hour.
+    The hour includes minutes and seconds as a fraction. The hour is omitted if all hours are 0. For times of day, only
+    the hour is returned.
     """
     dated = any(isinstance(value, datetime) for value in values)
     timed = any(value is not None and _hour(value) for value in values)
@@ -129,7 +130,7 @@ def _hour(value: datetime | time) -> float:
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
     """Return True if the cells are times in ascending or descending order, with at least three distinct times.
 
-    `numbers` contains the cells as numbers, if they are numbers. Up to 5,000 cells, evenly distributed, are compared.
+    `numbers` contains the cells as numbers, if they are numbers. At most 5,000 evenly spaced cells are compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]
@@ -154,7 +155,8 @@ def _monotone(values: Sequence[Any]) -> bool:
 
 
 def are_epochs(cells: Sequence[Any]) -> bool:
-    """Return whether all cells are whole numbers that are seconds or milliseconds since 1970, from 2001 to 2033."""
+    """Return whether all cells are integers that represent times between 2001 and 2033, in seconds or milliseconds
+    since 1970."""
     texts = [str(cell).strip().removesuffix(".0") for cell in cells]
     return len(set(texts)) > 2 and all(re.fullmatch(r"1\d{9}(\d{3})?", text) for text in texts)
 

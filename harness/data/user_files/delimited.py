@@ -20,13 +20,12 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 Row = tuple[str, dict[str, Any]]
-"""Position of a row, and its cells by column."""
+"""Position of a row, and the cells of the row by column."""
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""If at least this fraction of the sampled rows have the same number of cells, but not that of the header, the header
-is considered to be wrong.
+"""Minimum fraction of the sampled rows with the same number of cells for rejecting a header with a different number.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
@@ -36,14 +35,14 @@ class Record(NamedTuple):
     """A row of a file."""
 
     first: int
-    """Index of its first line."""
+    """Index of the row's first line."""
     last: int
-    """Index of the line after its last line."""
+    """Index of the line after the row's last line."""
     cells: list[str]
     problem: str = ""
     """Reason why the row is bad, or an empty string for a good row."""
     unclear: bool = False
-    """True if the row's end is not known, because its quotes are not balanced."""
+    """True if the end of the row is not known, because the quotes are not balanced."""
 
 
 def read_delimited(
@@ -53,8 +52,8 @@ def read_delimited(
 
     Raises `harness.DataError` if the header is invalid or does not fit the rows.
     """
-    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is too small for long documents
-    lines = list(io.StringIO(text, newline=""))  # lines end at \n, \r\n or \r
+    csv.field_size_limit(sys.maxsize)  # the default of 128 KiB per cell is too small for long documents
+    lines = list(io.StringIO(text, newline=""))  # with newline="", lines end at \n, \r\n or \r
     file = _File(source, lines, tabs=source.lower().endswith(".tsv"), separator=separator)
     header, records = file.header(), list(file.records())
     if any(record.unclear for record in records):
@@ -94,7 +93,7 @@ def read_delimited(
 
 
 def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> None:
-    """Raise `harness.DataError` if only some rows are valid UTF-8, unless bad rows are skipped.
+    """Raise `harness.DataError` if some rows are not valid UTF-8, unless bad rows are skipped.
 
     The error does not suggest dropping these rows, because they are probably correct in another encoding.
     """
@@ -126,7 +125,7 @@ class _File:
         self.notes: Counter[str] = Counter()
         self.start = self._skip_empty(0)
         stated = re.fullmatch(r"\"?sep=(.)\"?\s*", self.lines[self.start]) if self.start < len(lines) else None
-        if stated and self.quotes:  # written by spreadsheet programs
+        if stated and self.quotes:  # some spreadsheet programs declare the separator in this line
             self.start = self._skip_empty(self.start + 1)
             separator = separator or stated[1]
         self._skip_comments()
@@ -195,14 +194,14 @@ class _File:
                 except csv.Error:
                     cells = None
                 last = position + reader.line_num
-                if cells == []:  # an empty line
+                if cells == []:  # skip an empty line
                     first = last
                     continue
                 record = self._checked(first, last, cells)
                 if record.unclear:
                     opened = first
                 elif opened >= 0 and not record.problem and record.last - first == 1 and self._is_odd(first):
-                    problem = f"the row contains a single quote, which may close the one opened on line {opened + 1}"
+                    problem = f"the row contains a single quote, which may close the quote opened on line {opened + 1}"
                     record, opened = record._replace(problem=problem), -1
                 yield record
                 if record.problem or record.last != last:
@@ -216,7 +215,7 @@ class _File:
     def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
         """Return the row that was read from these lines. `cells` is None if the quoting is invalid.
 
-        The returned row ends earlier than `last` if its quoting is invalid.
+        If the quoting is invalid, the returned row ends before `last`.
         """
         spans = last - first > 1
         if cells is not None and not spans and '"' not in self.lines[first]:
@@ -255,7 +254,7 @@ class _File:
         return Record(first, end, cells)
 
     def _is_strict(self, first: int, last: int) -> bool:
-        """Return whether these lines are a row of RFC 4180, where only quoted cells contain quotes."""
+        """Return whether these lines are a row that follows RFC 4180, in which only quoted cells contain quotes."""
         mark = re.escape(self.separator)
         cell = rf'(?:"(?:[^"]++|"")*+"|[^"{mark}\r\n]*+)'
         return re.fullmatch(rf"{cell}(?:{mark}{cell})*+[\r\n]*", "".join(self.lines[first:last])) is not None
@@ -274,7 +273,8 @@ class _File:
         return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
 
     def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
-        """Return the index of the line after the row that starts here, and its cells, or None for invalid quoting."""
+        """Return the index of the line after the row that starts here and the cells of the row, or None if the quoting
+        is invalid."""
         reader = self._reader(start, **dialect)
         try:
             cells = next(reader)
@@ -294,14 +294,16 @@ class _File:
         return line
 
     def _skip_comments(self) -> None:
-        """Skip lines before the header that start with ``#``, unless the last of them has as many cells as the rows."""
+        """Skip lines before the header that start with ``#``. If the last of these lines has as many cells as the rows,
+        it is the header."""
         end = self.start
         while end < len(self.lines) and self.lines[end].startswith("#"):
             end = self._skip_empty(end + 1)
         if end == self.start or end >= len(self.lines):
             return
         widths = [max(self.lines[line].count(mark) for mark in SEPARATORS) for line in (end - 1, end)]
-        if widths[0] == widths[1] > 0 and re.match(r"#\w", self.lines[end - 1]):  # a header such as "#id,name"
+        # The line is a header such as "#id,name".
+        if widths[0] == widths[1] > 0 and re.match(r"#\w", self.lines[end - 1]):
             end -= 1
         count = sum(bool(self.lines[line].strip()) for line in range(self.start, end))
         if count:

@@ -1,4 +1,4 @@
-"""Decoding of text files. If a file is not encoded in UTF-8, an error names the encoding that it seems to have."""
+"""Decoding of text files, with errors that suggest the encoding of files that are not encoded in UTF-8."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks. Those of UTF-32 come first, because the mark of UTF-16 is a prefix of one of them."""
+"""Byte order marks. UTF-32 is listed first, because its byte order mark starts with the mark of UTF-16."""
 MARK = "\ufeff"
 GARBLED = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a2\u00a6]")
-"""Characters of UTF-8 that were decoded as Windows-1252, such as those of an e with an acute accent or of a dash."""
+"""UTF-8 sequences that were decoded as Windows-1252, for example those of accented letters and dashes."""
 COMMON = (
     *(
         "windows-1252",
@@ -48,7 +48,8 @@ COMMON = (
 """Encodings that are suggested, in the order of preference. Windows-1252 agrees with ISO 8859-1 on all printable
 characters, and GB 18030 contains GBK and GB 2312."""
 PLAUSIBLE, WRONG = 0.9, 0.5
-"""Fractions of legible words from which on an encoding is suggested, and below which a declared one is doubted."""
+"""Minimum fraction of legible words for suggesting an encoding, and fraction below which the declared encoding is
+reported as possibly wrong."""
 SHOWN = 8
 """Number of encodings that a message suggests."""
 SAMPLE_BYTES = 200_000
@@ -62,9 +63,9 @@ PUNCTUATION = re.compile(
 def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[str]]:
     """Return the text of a file, and warnings about it.
 
-    Without an `encoding`, the file is UTF-8. If most of its characters beyond ASCII are valid, the other bytes are
-    decoded with ``surrogateescape``, so that errors can name the rows with invalid bytes. Otherwise, the file is
-    assumed to have another encoding, and `harness.DataError` is raised.
+    If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the other bytes are decoded
+    with ``surrogateescape``, so that errors can name the rows with invalid bytes. Otherwise, `harness.DataError` is
+    raised, because the file probably has another encoding.
     """
     if encoding is not None:
         text, warnings = _as_declared(source, data, encoding)
@@ -99,7 +100,9 @@ def is_utf8(text: str) -> bool:
 def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str]]:
     name = codecs.lookup(encoding).name
     if data.startswith(codecs.BOM_UTF8) and not name.startswith("utf-8"):
-        raise DataError(f"{source}: the file starts with the mark of UTF-8, not {encoding}; remove dataset.encoding")
+        raise DataError(
+            f"{source}: the file starts with the byte order mark of UTF-8, not of {encoding}; remove dataset.encoding"
+        )
     try:
         text = data.decode(encoding)
     except (UnicodeDecodeError, UnicodeError) as error:
@@ -127,7 +130,7 @@ def _doubts(data: bytes, encoding: str) -> list[str]:
         return []
     word = _telling_word(sample, [encoding, other])
     return [
-        f"the file was read as {encoding} as declared, but it looks like {other} (a word is "
+        f"the file was read as {encoding} as declared, but looks like {other} (a word is "
         f"{word.decode(encoding, 'replace')[:30]!r} or {word.decode(other, 'replace')[:30]!r}, respectively)"
     ]
 
@@ -135,7 +138,7 @@ def _doubts(data: bytes, encoding: str) -> list[str]:
 def candidates(sample: bytes) -> list[str]:
     """Return the common encodings in which nearly all words are legible, best first.
 
-    Encodings that agree on the sample are named once.
+    Of encodings that decode the sample to the same text, only the first is returned.
     """
     found: dict[str, tuple[float, str]] = {}
     for name in COMMON:
@@ -150,7 +153,7 @@ def candidates(sample: bytes) -> list[str]:
 
 
 def _legible(text: str) -> float:
-    """Return the fraction of the words with characters beyond ASCII that look like words of one script."""
+    """Return the fraction of the words with non-ASCII characters that look like words of one script."""
     words = [word for word in set(WORD.findall(text)) if not word.isascii()]
     return sum(map(_is_word, words)) / len(words) if words else 0.0
 
@@ -166,7 +169,7 @@ def _is_word(word: str) -> bool:
 
 
 def _sample(data: bytes) -> bytes:
-    """Return the first lines with bytes beyond ASCII."""
+    """Return the first lines with non-ASCII bytes."""
     lines = (line for line in data.split(b"\n") if not line.isascii())
     found, size = [], 0
     for line in lines:
@@ -178,7 +181,7 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word that looks different in the most encodings, and the first one of several."""
+    """Return the first of the words that decode to the largest number of different strings."""
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 
@@ -216,7 +219,8 @@ def _as_utf8(source: str, data: bytes) -> str:
     other = "".join(f", {name} if they mean {text!r}" for text, name in others)
     raise DataError(
         f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if they mean {first!r}{other}, otherwise "
-        "state its encoding, or save the file as UTF-8"
+        "state the encoding of the file,"
+        " or save the file as UTF-8"
     )
 
 
@@ -225,9 +229,9 @@ def _advice(source: str, problem: str, name: str) -> str:
 
 
 def _unmarked_utf16(data: bytes) -> str | None:
-    """Return the variant of UTF-16 of a file without a mark, or None.
+    """Return the UTF-16 encoding of a file without a byte order mark, or None.
 
-    In such a file, all bytes that are 0 are the same half of characters such as separators and line breaks.
+    In such a file, zero bytes occur only at even or only at odd positions, as the upper halves of ASCII characters.
     """
     sample = data[: SAMPLE_BYTES // 2 * 2]
     even, odd = sample[::2].count(0), sample[1::2].count(0)

@@ -21,7 +21,7 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 MAX_CATEGORIES = 12
-"""Maximum number of categories of a column that the description of the data lists."""
+"""Maximum number of categories of each column in the description of the data."""
 
 
 @dataclass
@@ -43,9 +43,9 @@ class Examples:
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    """Digest of each file's content, and of the decoded content once it is known."""
+    """Digest of each file's content, which is replaced by the digest of the decoded content after decoding."""
     bytes_digests: list[str] = field(default_factory=list)
-    """Digest of each file's content if `digests` are those of the decoded content."""
+    """Digest of each file's content, if `digests` contains the digests of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN marks a missing value."""
     feature_names: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Examples:
     times: list[float] | None = None
     """Time of each row, by which the rows are split."""
     ordered: list[str] = field(default_factory=list)
-    """Columns of times by which the rows of the file are in order."""
+    """Names of the time columns by which the rows of the file are sorted."""
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
@@ -66,10 +66,9 @@ class Examples:
     def contents(self) -> list[Hashable] | None:
         """Return an identifier of the content of each row, or None if rows with the same content are not copies.
 
-        Texts are compared without letter case and invisible characters and with single blanks, files by their digests,
-        and tables by all features.
-        If at least half of the rows of a table repeat others, its features have few distinct values, so that equal rows
-        are different examples.
+        Texts are compared ignoring letter case, invisible characters and repeated blanks. Files are compared by their
+        digests, and rows of tables by all features. If at least half of the rows of a table are equal to other rows,
+        equal rows count as different examples, because the features have few distinct values.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -78,7 +77,7 @@ class Examples:
         features = [
             [None if value != value else value for value in column] if any(map(math.isnan, column)) else column
             for column in self.features
-        ]  # NaN does not equal NaN
+        ]  # replace NaN, which is not equal to itself
         rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
         return rows if 2 * len(set(rows)) > len(rows) else None
 
@@ -96,7 +95,7 @@ class Examples:
         return found
 
     def all_warnings(self) -> tuple[str, ...]:
-        """Return the warnings, each of them once, with one about the rows that were skipped."""
+        """Return the distinct warnings, including one about the rows that were skipped."""
         return tuple(dict.fromkeys((*self.problems.warnings(), *self.warnings)))
 
     def good(self) -> list[int]:
@@ -107,7 +106,8 @@ class Examples:
 
 
 def spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
-    """Return the names in composed form, and add warnings about spellings that were merged or that look alike."""
+    """Return the names in Unicode Normalization Form C, and add warnings about spellings that were merged or that look
+    alike."""
     unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
     warnings += [*unified[1], *spelling.lookalikes(unified[0], what), *spelling.mixed_truths(unified[0], what)]
     return unified[0]
@@ -121,14 +121,14 @@ def check_file(where: str, file: Path, kind: str, problems: Problems) -> None:
 
 
 def unreadable(where: str, file: Path, error: UnreadableError) -> str:
-    """Return the message for an unreadable file. It includes the file's path unless `where` is that path."""
+    """Return the message for an unreadable file. The message includes the file's path, unless `where` is the path."""
     if file.as_posix().endswith(where):
         return str(error)
     hint = ""
     if not file.exists():
         name = file.as_posix()
         if re.search(r"(^|/)[A-Za-z]:[\\/]", name):
-            hint = "; it is an absolute path of Windows: write paths relative to the metadata file"
+            hint = "; it is an absolute Windows path: write paths relative to the metadata file"
         elif re.search(r"(^|/)[a-z]+:/", name):
             hint = "; it is a URL: download the files, and write their paths"
         elif "\\" in name:

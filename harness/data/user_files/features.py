@@ -18,16 +18,16 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 LARGEST = 1e100
-"""Largest accepted absolute value of a number. It keeps the sum of squares for standardization finite."""
+"""Largest accepted absolute value of a number. The limit keeps the sum of squares for standardization finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
-"""Lists and objects that are written as text."""
+"""Pattern of lists and objects that are written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Numbers with one point before three digits, which may separate thousands, and short whole numbers."""
+"""Patterns of numbers whose point may be a thousands separator, and of integers with at most three digits."""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
-"""Cells of another type are isolated errors if there are fewer than `FEW`, or if no value occurs `FEW` times and they
-are at most the fraction `RARE` of the known cells."""
+"""Cells of another type are treated as isolated errors if there are fewer than `FEW` of them, or if no value occurs
+`FEW` times and they make up at most the fraction `RARE` of the known cells."""
 
 
 def notation_of(
@@ -35,8 +35,8 @@ def notation_of(
 ) -> tuple[Notation | None, list[str]]:
     """Return the notation of a column of numbers, or None for a column of categories, and warnings.
 
-    The kind of a column is that of most cells; words for missing values do not count. Raises `harness.DataError` for
-    dates, nested values, and numbers whose notation was not declared.
+    The kind of a column is the kind of most of its cells, ignoring missing values. Raises `harness.DataError` if the
+    column contains dates, nested values, or numbers whose notation was not declared.
     """
     cells = table.columns[column]
     where = f"{table.source}: {'target ' * target}column {column!r}"
@@ -58,7 +58,8 @@ def notation_of(
 
 
 def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
-    """Return the distinct cells with their numbers of occurrences, or each cell once if some are not strings."""
+    """Return the distinct cells with their numbers of occurrences. If some cells are not strings, each cell is listed
+    separately."""
     return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
 
@@ -97,8 +98,8 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
 def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
     """Return True if the condition holds for most cells.
 
-    All cells are checked only if it holds for some cells of a sample, which consists of the first cells and of others
-    that are evenly distributed.
+    All cells are checked only if the condition holds for some cells of a sample, which consists of the first cells and
+    of evenly spaced cells.
     """
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
@@ -123,7 +124,7 @@ def _read_as(column: str, finding: Finding) -> str:
 
 
 def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool) -> str:
-    """Return why a column of numbers is refused, and the options that read it."""
+    """Return the reason why a column of numbers is rejected, and the options with which it can be read."""
     cells = f"{finding.odd:,} of {finding.count:,} numbers"
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
     if not finding.of_separators:
@@ -138,7 +139,7 @@ def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool)
         stated = f"a decimal {'comma' if declared.decimal == ',' else 'point'}"
         stated += f" and the thousands separator {declared.thousands!r}" if declared.thousands else ""
         return (
-            f"contains numbers with other separators than the declared ones, {stated} ({cells}, such as "
+            f"contains numbers with separators other than those declared, {stated} ({cells}, such as "
             f"{finding.example!r}); write the numbers of all columns with the same separators, or correct "
             f"dataset.decimal and dataset.thousands{categories}"
         )
@@ -205,7 +206,7 @@ def _is_inexact(cell: Any) -> bool:
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
     """Return the numbers if all cells are strings with plain finite numbers.
 
-    This is much faster than converting each cell.
+    Converting all cells at once is much faster than converting each cell.
     """
     if not notation.is_standard or not all(type(cell) is str for cell in cells) or "_" in "".join(cells):
         return None
@@ -263,11 +264,11 @@ def numbers(
 def categories(
     table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, declared: bool
 ) -> tuple[list[str | None], list[str]]:
-    """Return the category in each row of a column, or None where it is missing, and warnings.
+    """Return the category in each row of a column, with None for missing values, and warnings.
 
     Words such as ``NA`` are categories, unless the user declared that they mean missing values. Unless the column is
-    `declared` categorical, rows with numbers are added to `problems`, and `harness.DataError` is raised if there are
-    several, or if nearly every row contains a different string.
+    `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
+    such rows, or if nearly every row contains a different string.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
@@ -322,7 +323,7 @@ def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advic
     more = f" and {len(rare) - 3} more" if len(rare) > 3 else ""
     raise DataError(
         f"{table.source}: column {column!r} contains {usual}, except for {total:,} of {known:,} cells: {values}{more}; "
-        f"they are not treated as bad rows, because they may be categories: pass {advice}"
+        f"these cells are not treated as bad rows, because they may be categories: pass {advice}"
         f"{_setting('categorical_columns', column)} if the column contains categories, or correct the cells"
     )
 
@@ -352,9 +353,8 @@ def date_parts(
 
 
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
-    """Return the time of each row, in any unit. Rows without one are added to `problems`.
-
-    Raises `harness.DataError` if the column mixes numbers, and times with and without a time zone.
+    """Return the time of each row, in any unit. Rows without a time are added to `problems`. Raises `harness.DataError`
+    if the column mixes numbers, times with a time zone and times without a time zone.
     """
     found = []
     kinds = set()

@@ -14,13 +14,13 @@ from harness.data.user_files.splitting import NAMES
 from harness.errors import DataError
 
 SIDE_FILES = frozenset(("desktop.ini", "picasa.ini", "thumbs.db"))
-"""Files that file managers create, in lower case. They are ignored without a warning."""
+"""Files that file managers create, in lower case. These files are ignored without a warning."""
 MAX_DEPTH = 32
 
 
 @dataclass
 class Tree:
-    """Names below a folder, sorted, as paths relative to it with ``/``."""
+    """Sorted names below a folder, as relative paths with the separator ``/``."""
 
     files: list[str] = field(default_factory=list)
     """Files of the requested kind."""
@@ -50,7 +50,7 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
     the folders below them. `class_level` (1 or 2) overrides this rule; at level 2, top-level folders that are not named
     after splits are ignored.
 
-    Raises `harness.DataError` for any other structure, for a class or split without files, and for a tree in which the
+    Raises `harness.DataError` if the folders have any other structure, if a class or split has no files, or if the
     class level cannot be determined.
     """
     tree = scan(root, kind)
@@ -84,7 +84,8 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
 def scan(root: Path, kind: str) -> Tree:
     """Return all files and folders below `root`, except hidden ones.
 
-    Raises `harness.DataError` for a folder that cannot be read, a symbolic link loop, and a name that is not UTF-8.
+    Raises `harness.DataError` if a folder cannot be read, if symbolic links form a loop, or if a name is not encoded in
+    UTF-8.
     """
 
     def refuse(error: OSError) -> None:  # os.walk() would skip the folder and might silently drop a class
@@ -125,7 +126,7 @@ def _media(folder: Path, shown: Path, kind: str) -> list[str]:
 
 
 def _is_media(name: str, kind: str) -> bool:
-    """Return whether a file has a suffix of this kind. Copies of attributes that macOS writes (``._name``) have not."""
+    """Return whether a file has a suffix of this kind and is not a file with attributes from macOS (``._name``)."""
     return Path(name).suffix.lower() in MEDIA[kind] and not name.startswith("._")
 
 
@@ -232,7 +233,7 @@ def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str
 
 
 def _nested(tree: Tree, level: int) -> list[str]:
-    """Return a warning if class folders contain folders, whose names have no effect."""
+    """Return a warning if class folders contain folders, because the names of these folders have no effect."""
     inner = Counter(file.split("/")[level] for file in tree.files if file.count("/") > level)
     if not inner:
         return []
@@ -243,13 +244,15 @@ def _nested(tree: Tree, level: int) -> list[str]:
 
 
 def check_names(root: Path, tops: Sequence[str]) -> None:
-    """Raise `harness.DataError` if two folders stand for the same split, because merging them may not be meant."""
+    """Raise `harness.DataError` if two folders are named after the same split, because merging them may not be
+    intended."""
     meaning: dict[str, str] = {}
     for top in tops:
         other = meaning.setdefault(NAMES[top.lower()], top)
         if other != top:
             raise DataError(
-                f"{root}: the folders {other} and {top} both mean the {NAMES[top.lower()]} split; merge them or rename "
+                f"{root}: the folders {other} and {top} are both named after the {NAMES[top.lower()]} split; merge "
+                "them or rename "
                 "one of them"
             )
 

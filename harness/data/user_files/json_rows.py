@@ -26,7 +26,7 @@ def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], li
     """
     rows: list[Row] = []
     undecoded: list[str] = []
-    lines = re.split("\r\n|\r|\n", text)  # U+2028 does not end a line
+    lines = re.split("\r\n|\r|\n", text)  # str.splitlines() would also split at U+2028
     items = _array(text)
     for where, item in _lines(source, lines) if items is None else items:
         if items is None and not is_utf8(item):
@@ -60,7 +60,7 @@ def parsed(text: str) -> Any:
     except msgspec.DecodeError as error:
         value, message = None, str(error)
     if not message and not (isinstance(value, dict) and text.count(":") > len(value)):
-        return value  # a single pair cannot contain a repeated key
+        return value  # an object with at most one key has no repeated keys
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError:
@@ -85,7 +85,7 @@ def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKeyError:
 
 
 def _array(text: str) -> list[tuple[str, Any]] | None:
-    """Return the position and value of each item if the file is an array. Objects with a repeated key are errors."""
+    """Return the position and value of each item if the file is a JSON array, otherwise None."""
     if not text.lstrip().startswith("["):
         return None
     try:

@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 
 ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed: 0")
-"""Names of columns with row numbers, in lower case."""
+"""Usual names of columns with row numbers, in lower case."""
 ROWS = 5000
 """Maximum number of rows that are used to test for linear dependence."""
 COLUMNS = 500
-"""Maximum number of columns from which linear dependence is computed."""
+"""Maximum number of columns that are tested for linear dependence."""
 EXACT = 1e-3
 """Relative residual below which the target is practically a linear combination of the features (R2 above 0.999999)."""
 ROUNDED = 0.6
-"""Largest residual, in units of the target's last decimal place, of a linear combination that was rounded."""
+"""Maximum residual of a rounded linear combination, in units of the target's last decimal place."""
 DISTINCT = 20
-"""Number of different values from which on a target that was rounded may be a linear combination."""
+"""Minimum number of distinct values for testing whether a rounded target is a linear combination."""
 FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
-"""Distance from which on a value is far from all others, in units of their range; the number of equal cells from which
-on it may mean a missing value, and the number of distinct values that a column needs for such a conclusion."""
+"""Minimum distance of an outlier from all other values, in units of the range of these values. Minimum number of equal
+outliers that may stand for a missing value. Minimum number of distinct values in a column for these tests."""
 SMALLEST = 1e-100
-"""Range of numbers, other than 0, below which their squares are 0 in double precision."""
+"""Minimum of the largest absolute value in a column. The squares of much smaller numbers are 0 in double precision."""
 NUMBERED, SHUFFLED = 10, 20
-"""Numbers of rows from which on consecutive numbers are regarded as row numbers, in order and in any order."""
+"""Minimum numbers of rows for treating consecutive numbers as row numbers, if they are sorted and if they are not."""
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
-"""Names of columns that identify the rows if their values are different integers."""
+"""Pattern of names of columns that identify the rows if their values are distinct integers."""
 
 Numbers = NDArray[np.float64]
 Parts = Mapping[str, NDArray[Any]]
@@ -94,7 +94,7 @@ def giveaways(
 
 
 def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> list[str]:
-    """Return a warning about each feature ``[N]`` with one value for each label ``[N]``."""
+    """Return a warning about each feature ``[N]`` that is a one-to-one function of the labels ``[N]``."""
     return [
         f"the label is a one-to-one function of the feature {name!r}; check that it is known at prediction time"
         for name, column in features.items()
@@ -114,7 +114,7 @@ def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
         if known.sum() > 0.5 * len(y) and _fit(values[known, None], y[known])[0]:
             return [name]
     known = ~np.any([np.isnan(values) for values in columns.values()], axis=0) if columns else np.zeros(len(y), bool)
-    if known.sum() <= 0.5 * len(y):  # leave out columns with gaps instead of rows
+    if known.sum() <= 0.5 * len(y):  # too few complete rows, so drop columns with missing values
         columns = {name: values for name, values in columns.items() if not np.isnan(values).any()}
         known = np.ones(len(y), bool)
     y = y[known]
@@ -127,7 +127,8 @@ def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
 
 
 def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
-    """Return whether `y` is a linear combination of the columns, up to rounding, and which columns it needs."""
+    """Return whether `y` is a linear combination of the columns up to rounding, and a mask of the columns with non-zero
+    weights."""
     none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
         return False, none
@@ -146,7 +147,8 @@ def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
 
 
 def _last_place(y: Numbers) -> float:
-    """Return the unit of the last decimal place of rounded numbers; 0 if they are not rounded, or to few values."""
+    """Return the unit of the last decimal place of rounded numbers, or 0 if they are not rounded or have few distinct
+    values."""
     if len(np.unique(y)) < DISTINCT:
         return 0.0
     places = (10.0**-place for place in range(-3, 7))
@@ -196,7 +198,8 @@ def check_ranges(source: str, columns: Mapping[str, Numbers]) -> None:
 
 
 def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -> list[str]:
-    """Return warnings about features that are constant in the training split, and about categories that it lacks."""
+    """Return warnings about features that are constant in the training split, and about categories that occur only in
+    other splits."""
     train = parts["train"]
     constant = [name for name, values in features.items() if _is_constant(values[train])]
     constant += [name for name, cells in categories.items() if len({cells[row] for row in train}) == 1]
@@ -242,13 +245,15 @@ def extremes(columns: Mapping[str, Numbers]) -> list[str]:
             count, value = int(counts[place]), float(distinct[place])
             if count >= FAR_REPEATED and gap > FAR * extent:
                 found.append(
-                    f"column {name!r}: {count:,} cells are {value:g}, far from all others; if it means a missing "
-                    f"value, pass --set 'dataset.missing_values=[\"{value:g}\"]'"
+                    f"column {name!r}: {count:,} cells are {value:g}, far from all other values; if this value means "
+                    "a missing value, pass"
+                    f" --set 'dataset.missing_values=[\"{value:g}\"]'"
                 )
             elif gap > 1000 * FAR * extent:
                 found.append(
-                    f"column {name!r}: the value {value:g} is so far from all others that they become equal after "
-                    "standardization; correct or remove it"
+                    f"column {name!r}: the value {value:g} is so far from all other values that these become equal "
+                    "after standardization;"
+                    " correct or remove it"
                 )
     return found
 

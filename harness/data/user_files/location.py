@@ -19,12 +19,12 @@ MEDIA = {
 """Lower-case file name suffixes for each kind of raw input."""
 _CONVERT = "convert the recordings, such as with: ffmpeg -i in.m4a out.flac"
 REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka", ".3gp"), _CONVERT)
-"""Advice for suffixes that no required package reads."""
+"""Advice for files that the required packages cannot read, by suffix."""
 
 
 def is_path(name: str, known: Container[str]) -> bool:
-    """Return whether a dataset name is a path. A path is not among the `known` datasets, and it contains a path
-    separator, has the suffix of a table, or exists in the file system."""
+    """Return whether a dataset name is a path. A name is a path if it is not among the `known` datasets and contains a
+    path separator, has the suffix of a table, or exists in the file system."""
     if name in known:
         return False
     return os.sep in name or "/" in name or Path(name).suffix.lower() in TABLES or os.path.exists(name)  # noqa: PTH110 - Path.exists() may raise for names that cannot be paths
@@ -41,5 +41,5 @@ def is_metadata(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether to skip a file or folder, such as one created by a file manager or notebook."""
+    """Return whether to skip a file or folder, such as the files that file managers and notebooks create."""
     return name.startswith((".", "__MACOSX"))

@@ -79,7 +79,9 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 
     notes = Counter() if notes is None else notes
     with _image(path) as opened, _as_unreadable(path):
-        if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":  # phones store previews in them
+        if (
+            getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO"
+        ):  # in MPO files, phones store previews as frames
             notes["more than one frame, of which only the first is used"] += 1
         if opened.format == "PNG" and opened.mode in ("RGB", "RGBA") and _png_bits(path) == 16:
             notes["16 bits per color, of which only the upper 8 are used"] += 1
@@ -99,8 +101,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
             alpha, extrema = layer.getchannel("A").getextrema(), image.getextrema()
             if np.min(alpha) < 255 and not np.ptp(extrema, axis=-1).any():
                 raise UnreadableError(
-                    "nothing is visible on a white background, which replaces transparent parts; save it without "
-                    "transparency"
+                    "nothing is visible on a white background, which replaces transparent parts; save the image "
+                    "without transparency"
                 )
         else:
             image = image.convert("RGB")
@@ -115,7 +117,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
     """Return a digest of the pixels ``[H, W, C]`` of an image, or of the samples of a recording at 16 bits.
 
-    It does not depend on the file format, the metadata, or whether a gray image is stored in color.
+    The digest does not depend on the file format, the metadata, or whether a gray image is stored in color.
     """
     import numpy as np
 
@@ -178,15 +180,16 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
         if not np.isfinite(waveform).all():
             raise UnreadableError("the recording has samples that are not finite")
         if np.abs(waveform).max() < CANCELED * np.abs(channels).max():
-            raise UnreadableError("its channels cancel each other when they are averaged; save it with one channel")
+            raise UnreadableError("its channels cancel each other when averaged; save the recording with one channel")
     return waveform.clip(-1, 1), int(rate_hz)
 
 
 CANCELED = 1e-3
-"""Peak of the average of all channels, relative to the peak of the channels, below which they cancel each other."""
+"""Ratio of the peak of the averaged channels to the peak of the channels, below which the channels cancel each
+other."""
 STREAMED = 0x7FFF0000
-"""Smallest size in the header of a WAV file that indicates a file written as a stream. Programs that cannot return to
-the header store 0, or the largest number of 31 or 32 bits, sometimes rounded."""
+"""Minimum size in the header of a WAV file that indicates a file written as a stream. Programs that cannot update the
+header store 0 or the largest 31-bit or 32-bit number, sometimes rounded."""
 
 
 @contextmanager
@@ -194,7 +197,7 @@ def _audio(path: Path) -> Iterator[Any]:
     """Yield a source for soundfile, which is the path or, for a WAV file written as a stream, a copy with correct
     sizes.
 
-    Raises `UnreadableError` for a truncated WAV file, which decoders would read as a shorter recording.
+    Raises `UnreadableError` if a WAV file is truncated, because decoders would read it as a shorter recording.
     """
     import io
 
@@ -204,7 +207,7 @@ def _audio(path: Path) -> Iterator[Any]:
             yield str(path)
             return
         actual, start, data_bytes = path.stat().st_size, 12, -1
-        while data_bytes < 0 and len(chunk := file.read(8)) == 8:  # id and size of each chunk
+        while data_bytes < 0 and len(chunk := file.read(8)) == 8:  # a chunk starts with its id and size
             size = int.from_bytes(chunk[4:], "little")
             start += 8
             if chunk[:4] == b"data":
@@ -242,7 +245,7 @@ def _image(path: Path) -> Iterator[Any]:
     if path.suffix.lower() in HEIF:
         _register_heif()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # wrong sizes and damaged files are reported below
+        warnings.simplefilter("ignore")  # problems are reported below
         with _as_unreadable(path):
             opened = Image.open(path)
         with opened:
@@ -261,7 +264,7 @@ def _register_heif() -> None:
 def _as_unreadable(path: Path) -> Iterator[None]:
     """Convert the exceptions that decoders raise for damaged files to `UnreadableError`.
 
-    It is also raised for a file that is not a regular file, because reading a pipe could wait forever.
+    `UnreadableError` is also raised if the file is not a regular file, because reading a pipe could wait forever.
     """
     try:
         if path.exists() and not path.is_file():

@@ -34,7 +34,7 @@ MISSING = frozenset(
 )
 """Words, in lower case, that mean a missing value in a numeric column."""
 ERRORS = frozenset(("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"))
-"""Errors of spreadsheet programs, in lower case, which are not numbers and probably not meant as categories."""
+"""Error values of spreadsheet programs, in lower case, which are neither numbers nor categories."""
 BLANKS = " \u00a0\u2009\u202f"
 """Blanks that separate groups of digits: the ordinary, no-break, thin and narrow no-break space."""
 APOSTROPHES = "'\u2019"
@@ -92,7 +92,7 @@ SHAPE = re.compile(
     rf"[{CURRENCIES}])?(?P<trail>[{MINUS}])?\s*(?P<close>\))?"
 )
 LONGEST = 40
-"""Minimum length of a text that is never parsed as a number."""
+"""Minimum length of texts that are never parsed as numbers."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,14 @@ class Notation:
 
     @property
     def is_standard(self) -> bool:
-        """True if numbers have a decimal point and no other separators, and no other words for missing values."""
+        """True if this is the default notation: a decimal point, no thousands separator and the usual words for missing
+        values."""
         return self.decimal == "." and not self.thousands and self.missing is MISSING
 
     def number(self, cell: Any) -> float | None:
         """Return the cell as a number, NaN if it is missing, or None if it is not a number."""
         if isinstance(cell, str):
-            if self.is_standard and "_" not in cell:  # fast path for most numbers
+            if self.is_standard and "_" not in cell:  # plain numbers, which are most common, are parsed faster
                 try:
                     return float(cell)
                 except ValueError:
@@ -134,7 +135,7 @@ class Notation:
         if cell is None:
             return math.nan
         try:
-            return float(cell)  # decimals from Parquet
+            return float(cell)  # such as decimal.Decimal from Parquet files
         except (TypeError, ValueError):
             return None
 
@@ -188,7 +189,7 @@ def _word(cell: Any) -> str:
 def separated(digits: str, decimal: str, thousands: str) -> str | None:
     """Return a number without sign, such as ``1.250,5``, in plain notation, or None if it has other separators.
 
-    The groups are of three digits, or of two before the last one, as in India.
+    Groups have three digits or, as in India, two digits except for the last group.
     """
     same = BLANKS if thousands in BLANKS else APOSTROPHES if thousands in APOSTROPHES else thousands
     mark = f"[{re.escape(same)}]"
@@ -212,14 +213,14 @@ def is_negative(shape: re.Match[str]) -> bool:
 
 @dataclass(frozen=True)
 class Finding:
-    """The notation of a column that contains numbers which are not written plainly."""
+    """The notation of a column in which some numbers are not plain numbers."""
 
     count: int
     """Number of cells that are numbers in any notation."""
     odd: int
-    """Number of these cells that are not plain numbers."""
+    """Number of cells that are numbers, but not plain numbers."""
     example: str
-    """First of these cells."""
+    """First cell that is a number, but not a plain number."""
     notation: Notation | None = None
     """The notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
@@ -231,10 +232,11 @@ class Finding:
 
 
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
-    """Return the notation of the numbers in a column, or None if no text in it is a number in another notation.
+    """Return the notation of the numbers in a column, or None if no cell is a number in another notation than the
+    declared one.
 
-    A column in which all numbers have the same unit or currency, or in which negative numbers are marked in another
-    way, is unambiguous. Decimal and thousands separators are never guessed.
+    A column in which all numbers have the same unit or currency, or another notation of negative numbers, is
+    unambiguous. Decimal and thousands separators are never guessed.
     """
     texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
     plain = {}

@@ -14,7 +14,8 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row, or one or several numeric columns for regression. If None, it is inferred."""
+    """Column with the label of each row, or one or several numeric columns for regression. If None, the column is
+    inferred."""
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
     without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
@@ -23,23 +24,23 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
     split."""
     time_column: str | None = None
-    """Column with the date, time or number by which the rows are ordered. The last rows form the test split, the rows
-    before them the validation split; rows with the same time stay together. This option cannot be combined with a split
-    or group column."""
+    """Column with the date, time or number by which the rows are ordered. The last rows form the test split, and the
+    rows before the test split form the validation split. Rows with the same time are kept in the same split. This
+    option cannot be combined with a split or group column."""
     date_format: str | None = None
     """Format of dates that are not ISO 8601, in the notation of Python's ``strptime``, such as ``%d/%m/%Y``."""
     encoding: str | None = None
-    """Encoding of the file, such as ``windows-1252`` or ``utf-16``. None for UTF-8."""
+    """Encoding of the file, such as ``windows-1252`` or ``utf-16``. If None, UTF-8 is used."""
     separator: str | None = None
-    """Character between the cells of a CSV file. If None, it is inferred from the header."""
+    """Character between the cells of a CSV file. If None, the separator is inferred from the header."""
     slice_columns: tuple[str, ...] = ()
-    """Columns that define slices of the test split, which are scored separately: one slice for each value, or for each
-    quartile of a numeric column. They can also be features."""
+    """Columns that define slices of the test split, which are scored separately. There is one slice for each value or,
+    for a numeric column, for each quartile. These columns can also be features."""
     on_bad_row: OnBadRow = "error"
-    """Handling of bad rows: ``error`` raises an error that lists them; ``skip`` drops them."""
+    """Handling of bad rows: ``error`` raises an error that lists the bad rows; ``skip`` drops the bad rows."""
     copies: Literal["together", "independent"] = "together"
-    """Treatment of rows with the same content when splits are drawn. ``together`` keeps them in one split,
-    ``independent`` treats them like other rows."""
+    """Treatment of rows with the same content when splits are drawn. ``together`` keeps equal rows in one split,
+    ``independent`` treats equal rows like different rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
@@ -47,7 +48,8 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     test_share: float = 0.2
     """Fraction of all rows that form the test split, if it is drawn."""
     sha256: str = ""
-    """SHA-256 digest of the content. It is part of the run's key, and computed if empty."""
+    """SHA-256 digest of the content. The digest is part of the run's key. If it is an empty string, the digest is
+    computed."""
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):
@@ -76,7 +78,7 @@ class TextOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=
     """Options for text."""
 
     text_column: str | None = None
-    """Column with the text. If None, it is inferred."""
+    """Column with the text. If None, the column is inferred."""
 
 
 class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,10 +93,11 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     decimal: Literal[".", ","] = "."
     """Decimal separator of numbers that are written as text."""
     thousands: str = ""
-    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. Empty if there is none."""
+    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. An empty string if there is no
+    separator."""
     missing_values: tuple[str, ...] = ()
-    """Words that mean a missing value in every feature column, in addition to those of numeric columns (``NA``, ``?``
-    and others). Letter case is ignored."""
+    """Words that mean a missing value in every feature column. In numeric columns, ``NA``, ``?`` and similar words
+    always mean a missing value. Letter case is ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,12 +115,12 @@ class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     path_column: str | None = None
     """Column of the metadata file that contains the file paths, relative to the metadata file.
 
-    If None, it is inferred.
+    If None, the column is inferred.
     """
     class_level: int | None = None
     """Level of the class folders:
 
-    1 for the folders in the given folder, 2 for the folders inside these. If None, it is inferred.
+    1 for the folders in the given folder, 2 for the folders inside these. If None, the level is inferred.
     """
 
     def __post_init__(self) -> None:
@@ -154,7 +157,7 @@ def _check_date_format(text: str) -> None:
     except ValueError:
         raise ValueError(f"date_format {text!r} is not a format of strptime, such as %d/%m/%Y") from None
     if (parsed.year, parsed.month) != (2021, 11):
-        raise ValueError(f"date_format {text!r} has no year or no month; it is a format such as %d/%m/%Y")
+        raise ValueError(f"date_format {text!r} has no year or no month; use a format such as %d/%m/%Y")
 
 
 def _check_encoding(name: str) -> None:

@@ -51,7 +51,7 @@ class Problems:
             )
 
     def details(self) -> dict[str, bool | int | float | str]:
-        """Return the number of skipped rows and a list of the first few, for the record."""
+        """Return the number of skipped rows and a list of the first skipped rows, for the run's record."""
         if not self._found:
             return {"skipped_rows": 0}
         return {"skipped_rows": len(self._found), "skipped": self._first()}

@@ -21,7 +21,7 @@ from harness.errors import DataError, UsageError
 def read(path: Path, kind: str, objective: str, options: UserOptions) -> Examples:
     """Return the rows of `path`. Problems with individual rows are collected in the result's `problems`.
 
-    Raises `harness.DataError` and `harness.UsageError` for problems with the whole file or folder.
+    Raises `harness.DataError` and `harness.UsageError` if the file or folder as a whole cannot be used.
     """
     problems = Problems(path.name, options.on_bad_row)
     entries = _folder_entries(path)
@@ -68,7 +68,7 @@ def _folder_entries(path: Path) -> list[Path] | None:
 def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
     """Return the metadata file of each split folder in `root`, or an empty dictionary if no split folder has one.
 
-    Raises `harness.DataError` if a split folder has none or several while others have one.
+    Raises `harness.DataError` if only some split folders have a metadata file, or if a split folder has several.
     """
     folders = [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
     found = {folder.name: sorted(file for file in folder.iterdir() if is_metadata(file)) for folder in folders}

@@ -42,8 +42,8 @@ TRUTHS = frozenset(
 def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
     """Return the names in Unicode Normalization Form C, and a warning if this merged different spellings.
 
-    Canonically equivalent strings are the same text (Unicode Standard Annex 15). File systems and keyboards differ in
-    the form that they use.
+    Canonically equivalent strings are the same text (Unicode Standard Annex 15). File systems and keyboards use
+    different normalization forms.
     """
     result: list[Name] = []
     spellings: dict[str, set[str]] = defaultdict(set)
@@ -95,14 +95,15 @@ def skeleton(name: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text without invisible characters, and with single blanks instead of any blanks."""
+    """Remove the invisible characters from a text, and replace each sequence of blanks by a single space."""
     if not text.isascii() or not text.isprintable():
         text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
     return " ".join(text.split())
 
 
 def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if all names mean true or false, but in more than two words, such as ``true`` and ``1``."""
+    """Return a warning if all names mean true or false, but more than two names are used, such as ``true`` and
+    ``1``."""
     words = sorted({name for name in names if name})
     if len(words) < 3 or not {word.casefold() for word in words} <= TRUTHS or len({*map(str.casefold, words)}) < 3:
         return []

@@ -1,5 +1,5 @@
-"""Assignment of rows to training, validation and test splits. Splits are given, or drawn deterministically from a
-seed."""
+"""Assignment of rows to training, validation and test splits. Splits are specified by the user, or drawn
+deterministically from a seed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from lower-case split names, as used in columns and folders, to splits. They are the names that Hugging Face
-Datasets recognizes."""
+"""Mapping from lower-case split names, as used in columns and folders, to splits. These names are also recognized by
+Hugging Face Datasets."""
 
 
 def split(
@@ -105,7 +105,7 @@ def split_by_time(
 
 
 def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
-    """Return the first occurrence of each distinct row, in ascending order; all rows if `copies` is None."""
+    """Return the first occurrence of each distinct row, in ascending order, or all rows if `copies` is None."""
     if copies is None:
         return rows
     return rows[np.sort(np.unique(copies[rows], return_index=True)[1])]
@@ -132,7 +132,7 @@ def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
 def _draw(
     rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
 ) -> tuple[Index, Index]:
-    """Return the rows to keep and the drawn rows, which make up about the fraction `share` of `rows`.
+    """Draw about the fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are kept. If `groups` is given,
     whole groups are drawn.
@@ -168,7 +168,7 @@ def _draw_groups(
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # check_classes() handles classes with fewer examples than folds
+        warnings.simplefilter("ignore")  # small classes are checked by check_classes()
         stratified = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         try:
             candidates = list(stratified.split(rows, classes[rows], groups[rows]))

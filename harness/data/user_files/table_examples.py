@@ -159,20 +159,20 @@ def from_table(
 def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
-    If the file does not exist, the name is also looked up with slashes in place of backslashes, as Windows writes
-    paths, in the composed and decomposed forms of Unicode, in which file systems differ, and without letter case.
+    If the file does not exist, variants of the name are looked up. They have slashes instead of the backslashes of
+    Windows paths, another normalization form of Unicode, or a different letter case.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
     try:
         found = next((folder / form for form in forms if (folder / form).exists()), None)
         return found or next((path for form in forms if (path := _without_case(folder, form))), plain)
-    except (OSError, ValueError):  # not a valid name; reported when the file is read
+    except (OSError, ValueError):  # an invalid name is reported when the file is read
         return plain
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the only file whose path below the folder differs from the name in letter case at most."""
+    """Return the only file whose path below the folder equals the name except for letter case, or None."""
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):
@@ -183,7 +183,7 @@ def _without_case(folder: Path, name: str) -> Path | None:
 
 @cache
 def _entries(folder: Path) -> dict[str, list[str]]:
-    """Return the names in a folder by their case-folded form; empty for a file."""
+    """Return the names in a folder by their case-folded form, or an empty dictionary for a file."""
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names, not paths
         names.setdefault(name.casefold(), []).append(name)
@@ -251,7 +251,7 @@ def _features(found: Examples, table: Table, features: Sequence[str], options: T
 
 
 def _feature(found: Examples, table: Table, name: str, options: TableOptions) -> None:
-    """Add one feature column of a table. Raises `harness.DataError` if it cannot be a feature."""
+    """Add one feature column of a table. Raises `harness.DataError` if the column cannot be used as a feature."""
     declared = _declared(options)
     if name in options.date_columns:
         parts = values.date_parts(table, name, found.problems, options.date_format, declared)
@@ -277,24 +277,25 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
 
 
 def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataError]) -> str:
-    """Return a message about the columns that cannot be features, with an option that selects the other columns."""
+    """Return a message about the columns that cannot be used as features, with an option that selects the other
+    columns."""
     others = [name for name in features if name not in refused]
     option = f"--feature-columns {shlex.quote(','.join(others))}"
-    advice = f"to use only the other columns, pass {option}" if others else "no other column can be a feature"
+    advice = f"to use only the other columns, pass {option}" if others else "no other column can be used as a feature"
     texts = [str(error).removeprefix(f"{table.source}: ") for error in refused.values()]
     if len(texts) == 1:
         return f"{table.source}: {texts[0]}; {advice}"
     reasons = [text.partition("; ")[0] for text in texts]
     remedy = texts[0].partition("; ")[2]
     return (
-        f"{table.source}: {len(reasons)} columns cannot be features: {'; '.join(reasons)}"
+        f"{table.source}: {len(reasons)} columns cannot be used as features: {'; '.join(reasons)}"
         + (f"; for the first one: {remedy}" if remedy else "")
         + f"; {advice}"
     )
 
 
 def _ordered(table: Table) -> list[str]:
-    """Return the columns of times by which the rows are in order."""
+    """Return the names of the time columns by which the rows are sorted."""
     found = []
     for name, cells in table.columns.items():
         dated = (

@@ -20,7 +20,7 @@ from harness.errors import DataError, RecordError, UsageError
 from harness.records.reading import open_named, read_named
 
 MAX_TABLE_BYTES = 2**40
-"""Maximum size of a file. It is read into memory."""
+"""Maximum size of a file, which is read into memory."""
 MARKS = {
     b"PK\x03\x04": "a spreadsheet or a ZIP archive",
     b"\x1f\x8b": "compressed with gzip",
@@ -48,7 +48,7 @@ class Table:
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
-    """Split folder of each row, for the metadata files of split folders, or an empty list for a single file."""
+    """Split folder of each row if the rows are from metadata files of split folders, otherwise an empty list."""
     warnings: list[str] = field(default_factory=list)
     """Sentences about rows and cells that were ignored or changed."""
 
@@ -86,7 +86,7 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
         # Drop columns without a name, in which pandas and other programs store the index.
         columns: dict[str, list[Any]] = {name: [row.get(name) for _, row in rows] for name in names if name.strip()}
         table = Table(path.name, columns, [where for where, _ in rows], warnings=[*warnings, *more])
-    if not len(table):  # report bad rows first, because the columns of JSONL come from the rows
+    if not len(table):  # report bad rows first, because the columns of a JSONL file are taken from its rows
         problems.settle(left=0)
     if not table.columns:
         raise DataError(f"{path.name}: the file has no named columns; name each column")
@@ -125,6 +125,6 @@ def _read_parquet(path: Path) -> Table:
         if name and not name.startswith("__index_level_"):
             try:
                 columns[name] = table[name].to_pylist()
-            except (OverflowError, ValueError) as error:  # raised for dates outside the range of Python's datetime
+            except (OverflowError, ValueError) as error:  # such as dates that Python cannot represent
                 raise DataError(f"{path.name}: column {name!r} cannot be read: {error}; remove the column") from None
     return Table(path.name, columns, [f"row {number}" for number in range(1, table.num_rows + 1)])

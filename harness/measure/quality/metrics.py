@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def unit_of(metric: Metric, data: DataInfo | None) -> str:
     """Return the unit of a metric on this data.
 
-    It is empty if the metric has no unit, if the unit is unknown, or if the targets have different units.
+    The unit is empty if the metric has no unit, if the unit is unknown, or if the targets have different units.
     """
     units = set(data.units) if data is not None and metric.unit == "target" else set()
     return units.pop() if len(units) == 1 else ""
@@ -114,12 +114,12 @@ def r2(targets: Array, outputs: Array, info: DataInfo) -> float | None:
     total = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
     varies = targets.min(axis=0) < targets.max(
         axis=0
-    )  # rounding errors can make the total of a constant column positive
+    )  # the sum of squares of a constant column may be positive due to rounding
     return float((1 - residual / total).mean()) if varies.all() and (total > 0).all() else None
 
 
 def info_of(metric: Metric, data: DataInfo | None) -> MetricInfo:
-    """Return the meaning of a metric's values on this data, for records."""
+    """Return the definition of a metric for this data, as stored in records."""
     return MetricInfo(
         higher_is_better=metric.higher_is_better,
         title=metric.title,

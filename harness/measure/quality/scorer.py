@@ -25,11 +25,11 @@ class Scorer:
     """Scorer for model outputs on data described by `info`.
 
     For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``.
-    Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays are the same as for the
-    metric functions, except that regression targets and outputs may be standardized.
+    Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays have the types that
+    metric functions take, except that regression targets and outputs may be standardized.
 
-    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes them nevertheless,
-    because this would affect other scores and the stored predictions, or if it does not return a number or None.
+    Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes the arrays, which
+    would affect other scores and the stored predictions, or if it returns anything but a number or None.
     `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
 
     `announce` receives the name of a metric before its function is called, and an empty string afterwards.
@@ -51,7 +51,8 @@ class Scorer:
         return self._values(self._functions, *self._in_target_unit(targets, outputs))
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the loss without label smoothing and the primary metric. Both are computed after every epoch."""
+        """Return the loss without label smoothing and the primary metric. These two values are computed after every
+        epoch."""
         primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
         return {"loss": self._loss(targets, outputs), **primary}
 
@@ -100,7 +101,9 @@ class Scorer:
         for name in names:
             values[name] = self._value(name, targets, outputs)
             if digest({"targets": targets, "outputs": outputs}) != before:
-                raise PluginError(f"the metric {name!r} changed its targets or outputs; copy them before changing them")
+                raise PluginError(
+                    f"the metric {name!r} changed its targets or outputs; copy the arrays before changing them"
+                )
             if msgspec.json.encode(self._info) != info:
                 raise PluginError(
                     f"the metric {name!r} changed the description of the data, which is stored in records"

@@ -25,7 +25,7 @@ from harness.report.report import Report
 from harness.report.site.build import files as site_files
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""Timestamp of every entry. It is fixed so that archives with equal contents are identical."""
+"""Timestamp of every entry. The timestamp is fixed so that archives with equal contents are identical."""
 
 
 def pack(report: Report, path: Path, version: str) -> str:

@@ -21,11 +21,12 @@ Answer = Literal["agrees", "differs", "not known", "none"]
 """Result of one check. ``none`` means that the check does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""Weight digests of a model without weights: None or, in old records, the digest of an empty string."""
+"""Weight digests of a model without weights: Models without weights have the digest None or, in old records, the digest
+of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One cost, for the run in the bundle (``then``) and for the new run (``now``)."""
+    """A cost of the run in the bundle (``then``) and of the new run (``now``)."""
 
     metric: str
     title: str
@@ -117,7 +118,7 @@ def _quality(
     mean = stats.mean([score for score in scores if score is not None])
     if mean.ci95 is None:
         return "not known", "the record has no interval, and the bundle contains no other seed"
-    # Half-width of the prediction interval for one more run, which is wider than the confidence interval for the mean.
+    # Half-width of the prediction interval for one more run. It is wider than the confidence interval for the mean.
     half = mean.ci95 * math.sqrt(len(scores) + 1)
     evidence = f"the 95% prediction interval for another seed was {mean.value - half:.4g} to {mean.value + half:.4g}"
     return ("agrees" if abs(new - mean.value) <= half else "differs"), evidence

@@ -69,7 +69,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tu
     infos = archive.infolist()
     compressed = next((info for info in infos if info.compress_type not in _COMPRESSIONS), None)
     if compressed is not None:
-        raise RecordError(f"{path}: {compressed.filename!r} is neither stored nor deflated, as in all bundles")
+        raise RecordError(f"{path}: {compressed.filename!r} has a compression method that bundles do not use")
     members = {info.filename: info for info in infos}
     if len(members) < len(infos):
         duplicate = Counter(info.filename for info in infos).most_common(1)[0][0]

@@ -51,7 +51,7 @@ def curves(panel: Panel, points: Points, by: str) -> Chart:
         tooltip=_tooltip(label="", seed="seed", epoch="epoch", score=panel.quality, seconds="seconds"),
     )
     lines = encoded.mark_line(opacity=0.75, strokeWidth=1.75).encode(strokeDash=_by_model(alt.StrokeDash, points))
-    dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers read each line
+    dots = encoded.mark_point(size=22, opacity=0.9, aria=False)  # screen readers describe the lines instead
     return _sized(alt.layer(lines, dots))
 
 
@@ -139,7 +139,7 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
 
 
 def confusion_chart(cells: Any, names: Sequence[str], key: str = "") -> Chart:
-    """Return a chart of a confusion matrix. Its axes are numeric, so that readers can zoom if there are many classes.
+    """Return a chart of a confusion matrix. The axes are numeric, so that readers can zoom if there are many classes.
 
     `cells` contains the values, or is the name of a dataset. The fields are ``true``, ``predicted``, ``count`` and
     ``share``.
@@ -225,7 +225,7 @@ def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
     title = f"{prefix}{panel.quality}{remark}"
     return alt.Y(
         f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g")
-    )  # with a single value, the default format shows only one digit
+    )  # the default format shows only one digit if the axis has a single value
 
 
 def _color(panel: Panel) -> Any:

@@ -21,7 +21,7 @@ GRID = tuple(
 class Curves(NamedTuple):
     """One-versus-rest curves for each class at `GRID`.
 
-    They are NaN for a class without positive or negative examples.
+    The curves of a class without positive or negative examples are NaN.
     """
 
     tpr: Floats
@@ -72,7 +72,7 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
 
 
 def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
-    """Return ``[N, 2]``: for each example, the start and the end of its group of equal scores within its class."""
+    """Return ``[N, 2]``: the start and the end of the group of equal scores to which each example belongs, by class."""
     starts = np.ones(len(classes) + 1, bool)
     starts[1:-1] = (descending[1:] != descending[:-1]) | (classes[1:] != classes[:-1])
     runs = starts[:-1].cumsum()

@@ -17,7 +17,8 @@ from harness.records.reading import MAX_JSON_BYTES, read_named
 
 
 def vega() -> bytes:
-    """Return Vega, Vega-Lite and vega-embed, bundled into one script. It is cached because bundling takes seconds."""
+    """Return Vega, Vega-Lite and vega-embed, bundled into one script. The script is cached because bundling takes
+    seconds."""
     cached = cache_dir() / "site" / f"vega-2-by-vl-convert-{version('vl-convert-python')}.js"
     with contextlib.suppress(RecordError):
         bundle, _, digest = read_named(cached, MAX_JSON_BYTES).rpartition(b"\n")
@@ -26,7 +27,8 @@ def vega() -> bytes:
     import vl_convert
 
     bundle = vl_convert.javascript_bundle(None).encode()  # type: ignore[arg-type]  # the stub lacks the default None
-    with contextlib.suppress(OSError, HarnessError):  # without a writable cache, reports still work but are slower
+    # If the cache is not writable, the script is bundled again next time.
+    with contextlib.suppress(OSError, HarnessError):
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_whole(cached, b"%b\n%b" % (bundle, hashlib.sha256(bundle).hexdigest().encode()))
     return bundle
@@ -43,7 +45,7 @@ def embedded_json(value: Any) -> str:
 def cleaned(value: Any) -> Any:
     """Return plain data with all strings cleaned of characters that are not allowed in XML 1.0, such as controls.
 
-    `vl_convert` ends the process if a text to draw contains such a character.
+    Such a character in a plot would make `vl_convert` terminate the process.
     """
     if isinstance(value, str):
         return clean(value).replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")

@@ -71,7 +71,8 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "latency": _latency,
     "memory": _memory,
 }
-"""Plot name -> function that yields a panel's titles and charts. It yields none if the runs do not have the data."""
+"""Plot name -> function that yields a panel's titles and charts. The function yields nothing if the runs do not have
+the data."""
 
 
 def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
@@ -84,8 +85,8 @@ def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
 def unchecked() -> Iterator[None]:
     """Disable schema validation while charts are built.
 
-    Altair validates each part of a chart against the Vega-Lite schema. This takes longer than the rest of the report.
-    The outcome depends only on the code, so the tests validate the charts instead.
+    Altair validates each part of a chart against the Vega-Lite schema. Validation takes longer than the rest of the
+    report. The result depends only on the code, so the charts are validated by the tests instead.
     """
     with debug_mode(False):
         yield
@@ -94,8 +95,8 @@ def unchecked() -> Iterator[None]:
 def figure(report: Report, name: str, suffix: str) -> bytes:
     """Return the contents of a file with this suffix that contains one plot for all panels of a report.
 
-    Raises `harness.UnknownNameError` for an unknown plot, and `harness.UsageError` if the suffix is unknown or the runs
-    do not have the data for the plot.
+    Raises `harness.UnknownNameError` if the plot is unknown, and `harness.UsageError` if the suffix is unknown or the
+    runs do not have the data for the plot.
     """
     if name not in PLOTS:
         raise UnknownNameError("plot", name, PLOTS)

@@ -23,7 +23,7 @@ from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
-"""Points with the same names. It is a tuple because altair copies lists whenever a chart is modified."""
+"""Points that have the same fields. The type is a tuple because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
@@ -138,7 +138,7 @@ def curves(panel: Panel) -> Points:
 
 
 def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
-    """Return a validation score that all runs reach, and the training time that each row needs to reach it.
+    """Return a validation score that all runs reach, and the training time of each row until this score is reached.
 
     The score is the worst of the best scores of the runs. Returns None and no points if fewer than two rows have
     learning curves, or if it is not known whether higher scores are better.

@@ -1,4 +1,4 @@
-"""The best result for each dataset, and the results that do not differ significantly from it, for the home page."""
+"""The best results for each dataset, which are shown on the home page."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The best backend for each metric, with the size and the significance of its lead, as shown on the home page.
 
 A contest contains the rows that differ only in the backend. For each metric, the backend with the best mean is compared
-with every other backend, as in ``harness compare``. It is highlighted if the 95% confidence intervals for all
+with every other backend, as in ``harness compare``. This backend is highlighted if the 95% confidence intervals for all
 differences exclude zero. No backend is highlighted if the metric depends on the state of the machine and the runs were
 not interleaved. The result is significant after Bonferroni correction if this also holds at the confidence level that
 limits the familywise error rate for all comparisons on the page to 1%.
@@ -41,7 +41,7 @@ class BackendLead:
     leader: str
     """Backend with the best mean."""
     amount: str
-    """Ratio of the best mean to the next, or their difference, with its 95% confidence interval if available."""
+    """Ratio of the best mean to the second best, or their difference, with its 95% confidence interval if available."""
     evidence: str
     """Number of runs or pairs from which the interval was computed, or the reason for a missing interval."""
 

@@ -48,9 +48,9 @@ def _drawings(titled: Iterable[tuple[str, str]], notes: Mapping[str, str] | None
     return Markup("").join([_drawing(key, title, (notes or {}).get(key, "")) for key, title in titled])
 
 
-@lru_cache(maxsize=256, typed=True)  # typed: a Markup is already escaped, an equal str is not
+@lru_cache(maxsize=256, typed=True)  # typed, because an equal str and Markup are escaped differently
 def _drawing(key: str, title: str, note: str) -> Markup:
-    """Return the HTML container for one plot. It is cached because all run pages have the same plots."""
+    """Return the HTML container for one plot. The result is cached because all run pages have the same plots."""
     macros: Any = _environment().get_template("macros.html").module
     made: Markup = macros.drawing(key, title, note)
     return made

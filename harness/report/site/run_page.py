@@ -204,7 +204,7 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:
-    """Return names and values as HTML. The HTML is built here because a template would be slower."""
+    """Return names and values as HTML. The HTML is not built by a template, because this would be slower."""
     parts = []
     for title, rows in shown:
         if rows:
@@ -240,7 +240,7 @@ def _arrays(run: StoredRun) -> tuple[dict[str, Any], str]:
         arrays = stored(run)
     except RecordError as error:
         return {}, str(error)
-    missing = "The raw samples of this run were not saved, so the plots that need them are missing."
+    missing = "The raw samples of this run were not saved, so the plots that require raw samples are missing."
     return arrays, "" if arrays else missing
 
 

@@ -1,4 +1,5 @@
-"""Rendering of all run pages. Each page takes milliseconds, so several processes are used if there are many runs."""
+"""Rendering of all run pages. Rendering a page takes milliseconds, so several processes are used if there are many
+runs."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Page(Struct, frozen=True):
 
     address: str
     run: str
-    """Directory of the run. Reading the record again is much cheaper than sending it to another process."""
+    """Directory of the run. Reading the record in a child process is much faster than sending the record to this
+    process."""
     command: str
 
 
@@ -151,7 +153,7 @@ def _rendered(shared: dict[str, Any], rows: list[PagesOfRow]) -> Iterator[tuple[
         for page in row.pages:
             try:
                 content = _html(shared, row, page)
-            except HarnessError:  # names the file
+            except HarnessError:  # the message already names the file
                 raise
             except Exception as error:
                 raise RuntimeError(f"{page.address} cannot be rendered: {error!r}") from error

@@ -1,4 +1,4 @@
-"""The tables on the pages. Their cells are printed by templates and sorted by the page's script."""
+"""The tables on the pages. The cells are printed by templates and sorted by the page's script."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 Value = HtmlCell | str | int | float | None
-"""Content of a cell. Floats are formatted according to `View.places`; None is a missing number."""
+"""Content of a cell. Floats are formatted according to `View.places`; None stands for a missing number."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class View:
     """A table on a page."""
 
     name: str
-    """Name used for anchors and downloaded files. It is unique on the page."""
+    """Name used for anchors and downloaded files. The name is unique on the page."""
     caption: str
     columns: tuple[Column, ...]
     rows: Sequence[Sequence[Value]]
@@ -69,7 +69,8 @@ class View:
 
     @property
     def body(self) -> Markup:
-        """First `PAGE` rows as HTML. Built here because templates are slow and rows make up most of a page."""
+        """First `PAGE` rows as HTML. The rows are not built by a template, because templates are slow and most of a
+        page consists of rows."""
         rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 

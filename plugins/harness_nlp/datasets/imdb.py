@@ -15,7 +15,8 @@ class Imdb(Dataset):
 
     Reviews are long (median 171 words, at most 2,459) and contain HTML line breaks, which are replaced with spaces. The
     validation split is 10% of the training reviews in each class. Copies of a review are in the same split, but reviews
-    of the same film may be in both. The 50,000 unlabeled reviews of the publisher's archive are not extracted.
+    of the same film may be in both the training and the validation split. The 50,000 unlabeled reviews of the
+    publisher's archive are not extracted.
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's
     stars, 1 to 4 or 7 to 10. The literature reports accuracy.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def data_vocab_size(info: DataInfo) -> int:
-    """Return the number of token ids in the prepared data. Raises `harness.PluginError` if it is missing."""
+    """Return the number of token ids in the prepared data. Raises `harness.PluginError` if the number is missing."""
     size = info.details.get("vocab_size")
     if not isinstance(size, int):
         raise PluginError("token data must specify the number of token ids in DataInfo.details['vocab_size']")

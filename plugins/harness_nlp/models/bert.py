@@ -27,11 +27,12 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     intermediate_size: int = 3072
     """Width of the feed-forward layers."""
     vocab_size: int | None = None
-    """Number of token ids. If None, the number in the data (`DataInfo.details`)."""
+    """Number of token ids. If None, the number of token ids in the data (`DataInfo.details`) is used."""
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. All tokens have type 0; further rows are kept for checkpoints."""
+    """Number of token type embeddings. All tokens have type 0; the embeddings of other types are kept so that
+    checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
     initializer_range: float = 0.02
@@ -61,7 +62,10 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def _size(layers: int, hidden: int) -> dict[str, int]:
-    """Return the sizes of a published variant: 64 units per head, and a feed-forward layer of four times the width."""
+    """Return the sizes of a published variant.
+
+    Each attention head has 64 units, and the feed-forward layers have the width ``4 * hidden_size``.
+    """
     return {
         "num_hidden_layers": layers,
         "hidden_size": hidden,
@@ -122,8 +126,9 @@ class Bert(Model[BertConfig]):
 
             N (8 T H^2 + 4 T^2 H + 4 T H I) + 2 H^2 + 2 H C
 
-        The terms are: query, key, value and output projections; scores and weighted sum; feed-forward; pooler;
-        classifier. Embedding lookups, normalization, activations and softmax are not counted.
+        The terms are the query, key, value and output projections, the scores and the weighted sum, the feed-forward
+        layers, the pooler, and the classifier. Embedding lookups, normalization, activations and softmax are not
+        counted.
         """
         t, h, i = sequence_length(info), config.hidden_size, config.intermediate_size
         layer = 8 * t * h**2 + 4 * t**2 * h + 4 * t * h * i

@@ -57,17 +57,18 @@ class Lstm(Model[LstmConfig]):
     def parameters(self, config: LstmConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return the arrays of the embedding, the LSTM layers and the classifier.
 
-        These are ``embedding.weight`` [vocabulary, embedding_size] and, for each layer k, ``lstm.weight_ih_l{k}`` [4 H,
-        inputs], ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], with the gates in the order i, f, g, o.
-        The last arrays are ``classifier.weight`` [outputs, P] and ``classifier.bias`` [outputs], where P is H, or 2 H
-        for ``max-mean``. The second bias of `torch.nn.LSTM` is redundant and omitted.
+        The first arrays are ``embedding.weight`` [vocabulary, embedding_size] and, for each layer k,
+        ``lstm.weight_ih_l{k}`` [4 H, inputs], ``lstm.weight_hh_l{k}`` [4 H, H] and ``lstm.bias_l{k}`` [4 H], with the
+        gates in the order i, f, g, o. The last arrays are ``classifier.weight`` [outputs, P] and ``classifier.bias``
+        [outputs], where P is H, or 2 H for ``max-mean``. The second bias of `torch.nn.LSTM` is redundant and therefore
+        omitted.
 
-        All but the embedding are initialized as in `torch.nn`, uniformly in [-1 / sqrt(H), 1 / sqrt(H)]. With the
-        standard normal distribution of `torch.nn.Embedding`, the embeddings of rare words stay close to their initial
-        values. The standard deviation here is therefore 0.05, which improves the validation accuracy on cldr-langid
-        from 0.768 to 0.797 (seed 0). ``lstm-small``, for small datasets, has larger embeddings with a larger standard
-        deviation, and pools with ``max-mean`` (validation accuracy on trec is 0.887, compared with 0.879 for ``max``;
-        means of three seeds).
+        All arrays except the embedding are initialized as in `torch.nn`, uniformly in [-1 / sqrt(H), 1 / sqrt(H)]. With
+        the standard normal distribution of `torch.nn.Embedding`, the embeddings of rare words stay close to their
+        initial values. The default standard deviation is therefore 0.05, which improves the validation accuracy on
+        cldr-langid from 0.768 to 0.797 (seed 0). ``lstm-small``, for small datasets, has larger embeddings with a
+        larger standard deviation, and pools with ``max-mean`` (validation accuracy on trec is 0.887, compared with
+        0.879 for ``max``; means of three seeds).
         """
         return tuple(_parameters(config, data_vocab_size(info), info.outputs))
 

@@ -21,7 +21,7 @@ class CaliforniaHousing(Dataset[SeededSplit]):
 
     This is Geron's variant of Pace and Barry's data, with totals as in the census, a categorical column
     (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no published split.
-    Here, 20% of the rows are drawn for the test split and 10% of the rest for the validation split, with the seed
+    The test split consists of 20% of the rows and the validation split of 10% of the rest, drawn with the seed
     ``split_seed``; neighboring block groups may be in different splits.
 
     Inputs: ``features``, float64 ``[N, 8]``, not standardized (degrees, years, counts, 10,000 US dollars), NaN where a

@@ -32,9 +32,9 @@ class Uci(Dataset[UciOptions]):
     """A table with the train/test splits of Hernandez-Lobato and Adams 2015, from Gal's repository.
 
     There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for testing. Published
-    results are the mean over all splits and its standard error; use ``--split all`` to compare with them. The
-    validation split is 10% of the training rows of a split, drawn with the split number as the seed. Networks in the
-    literature were trained on these rows as well.
+    results are the mean over all splits and its standard error; use ``--split all`` to compare with published results.
+    The validation split is 10% of the training rows of a split, drawn with the split number as the seed. The networks
+    in the literature were also trained on the validation rows.
 
     Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. The literature reports RMSE
     (and log likelihood) in the target's unit.
@@ -88,7 +88,7 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
             raise DataError(f"{folder / name}: {error}") from error
 
     def positions(name: str, end: int) -> Any:
-        index = table(name, float).astype(np.int64)  # the files contain both 87 and 8.7e+01
+        index = table(name, float).astype(np.int64)  # indices are written as 87 or as 8.7e+01
         if index.min() < 0 or index.max() >= end:
             raise DataError(f"{folder / name} has indices from {index.min()} to {index.max()}, but there are {end}")
         return index

@@ -27,9 +27,9 @@ class WineQuality(Dataset[WineQualityOptions]):
     by volume). If both wines are loaded, there is a twelfth feature, 1 for red and 0 for white. Targets: float64
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
-    There is no published split. Here, 20% of the rows are drawn for the test split and 10% of the rest for the
-    validation split, with the seed ``split_seed``. Wines with equal measurements are in the same split (1,177 of the
-    6,497 rows are copies of another). The literature reports the mean absolute error or the RMSE.
+    There is no published split. The test split consists of 20% of the rows and the validation split of 10% of the rest,
+    drawn with the seed ``split_seed``. Wines with equal measurements are in the same split (1,177 of the 6,497 rows are
+    copies of another). The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"
@@ -41,7 +41,7 @@ class WineQuality(Dataset[WineQualityOptions]):
     citation = "Cortez et al. 2009, Modeling wine preferences by data mining from physicochemical properties, DSS 47(4)"
     notes = (
         "There is no published split. Splits are drawn at random with a seed; wines with equal measurements are in the "
-        "same split. Use --set dataset.wines=red or white for one kind, with eleven features."
+        "same split. Use --set dataset.wines=red or dataset.wines=white to load one kind, with eleven features."
     )
     examples = {"train": 4_677, "validation": 520, "test": 1_300}
     inputs = {"features": RawInput(shape=(12,), dtype="float64")}

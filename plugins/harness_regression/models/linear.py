@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Empty configuration: the data determine both sizes."""
+    """Configuration without fields, because the data determine the numbers of inputs and outputs."""
 
 
 class Linear(Model[LinearConfig]):
@@ -32,7 +32,7 @@ class Linear(Model[LinearConfig]):
     def parameters(self, config: LinearConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return ``linear.weight`` ``[outputs, F]`` and ``linear.bias`` ``[outputs]``.
 
-        Both are initialized from U(-1/sqrt(F), 1/sqrt(F)), as in ``torch.nn.Linear``.
+        Weight and bias are initialized from U(-1/sqrt(F), 1/sqrt(F)), as in ``torch.nn.Linear``.
         """
         features = _features(info)
         bound = 1 / math.sqrt(features)
@@ -48,8 +48,8 @@ class Linear(Model[LinearConfig]):
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
         """Return the ordinary least-squares solution with intercept on the prepared training split.
 
-        The solution is computed in float64. If features are linearly dependent, it is the minimum-norm solution, as in
-        scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed form.
+        The solution is computed in float64. If features are linearly dependent, the result is the minimum-norm
+        solution, as in scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed form.
         """
         if info.objective != "regression":
             return None

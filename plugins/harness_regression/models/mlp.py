@@ -46,7 +46,7 @@ class Mlp(Model[MlpConfig]):
     def parameters(self, config: MlpConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return ``layers.k.weight`` ``[out, in]`` and ``layers.k.bias`` ``[out]`` for k = 0, 1, ...
 
-        Both are initialized from U(-1/sqrt(in), 1/sqrt(in)), as in ``torch.nn.Linear``.
+        Weights and biases are initialized from U(-1/sqrt(in), 1/sqrt(in)), as in ``torch.nn.Linear``.
         """
         parameters = []
         for index, (inputs, outputs) in enumerate(pairwise(_sizes(config, info))):

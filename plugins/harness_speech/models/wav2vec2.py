@@ -35,14 +35,15 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """True if the convolutions of the feature encoder have a bias."""
     feat_extract_norm: Literal["group", "layer"] = "group"
     """Normalization in the feature encoder. ``group``: instance normalization over time after the first convolution
-    only. ``layer``: layer normalization over channels after every convolution. The epsilon of both is always 1e-5."""
+    only. ``layer``: layer normalization over channels after every convolution. The epsilon of both normalizations is
+    always 1e-5."""
     num_conv_pos_embeddings: int = 128
-    """Kernel size of the positional convolution, in frames. Its input is padded by half of the kernel size on both
-    sides; if the kernel size is even, the last output frame is dropped."""
+    """Kernel size of the positional convolution, in frames. The input of this convolution is padded by half of the
+    kernel size on both sides; if the kernel size is even, the last output frame is dropped."""
     num_conv_pos_embedding_groups: int = 16
     """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False
-    """If True, each block is preceded by normalization (pre-norm); if False, it is followed by it."""
+    """If True, normalization is applied before each block (pre-norm); if False, after each block (post-norm)."""
     classifier_proj_size: int = 256
     """Width of the projection before the classifier."""
     layer_norm_eps: float = 1e-5
@@ -63,7 +64,8 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
-    """Return the output length of each convolution for a waveform of `samples`; the last length is that of the encoder.
+    """Return the output length of each convolution for a waveform of `samples`; the last one is the length of the
+    encoder's input.
 
     Raises `harness.CombinationError` if the waveform is too short for one frame.
     """
@@ -129,11 +131,11 @@ def _feature_encoder(config: Wav2Vec2Config) -> Iterator[Parameter]:
 def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
     """Yield the parameters of the positional convolution.
 
-    It is weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each kernel
-    position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and sets g to the
-    norm of v at each position. The constant used here approximates the expectation of this norm, ``std * sqrt(n)`` with
-    n elements per position. The relative deviation of the drawn norms is about ``1 / sqrt(2 n)``: 0.4% for the base and
-    1.5% for the tiny variant.
+    The kernel is weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each
+    kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and sets g to
+    the norm of v at each position. The constant used here approximates the expectation of this norm, ``std * sqrt(n)``
+    with n elements per position. The relative deviation of the drawn norms is about ``1 / sqrt(2 n)``: 0.4% for the
+    base and 1.5% for the tiny variant.
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings

@@ -20,7 +20,7 @@ from harness_tensorflow.layers import (
 
 
 class Layer(tf.Module):
-    """Transformer layer with normalization after each residual sum."""
+    """Transformer layer with post-layer normalization."""
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

@@ -63,7 +63,7 @@ class PositionalConvolution(tf.Module):
         length = tf.sqrt(tf.reduce_sum(tf.square(self.weight_v), [1, 2], keepdims=True))
         kernel = tf.cast(self.weight_v * (self.weight_g / length), x_blh.dtype)
         # The model pads by half of the kernel size on both sides and drops the last frame if the kernel size is even.
-        # Padding with one zero fewer at the end has the same effect.
+        # Omitting one zero of the padding at the end has the same effect.
         before, after = kernel_size // 2, (kernel_size - 1) // 2
         padded = tf.pad(x_blh, [[0, 0], [before, after], [0, 0]])
         parts = [
@@ -74,7 +74,10 @@ class PositionalConvolution(tf.Module):
 
 
 class Layer(tf.Module):
-    """Transformer layer that normalizes after each residual sum, or before each block (``do_stable_layer_norm``)."""
+    """Transformer layer.
+
+    If ``do_stable_layer_norm`` is set, normalization comes before each block, otherwise after it.
+    """
 
     def __init__(self, config: Any, dropout: float) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class Lstm(nn.Module):
             dropout=dropout if layers > 1 else 0.0,
         )
         for layer in range(layers):
-            # torch has two biases per layer; the model has one.
+            # PyTorch's LSTM has two biases per layer, but the model has only one.
             bias = getattr(self.lstm, f"bias_hh_l{layer}")
             nn.init.zeros_(bias)
             bias.requires_grad_(False)

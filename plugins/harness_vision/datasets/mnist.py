@@ -19,7 +19,7 @@ _INPUTS = {"image": RawInput(shape=(28, 28, 1), dtype="uint8")}
 
 
 def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) -> tuple[RemoteFile, ...]:
-    """Return the four files, each available from any of `urls` (folders, with a trailing slash)."""
+    """Return the four files. Each of `urls` is the URL of a folder that contains all of them, with a trailing slash."""
     return tuple(
         RemoteFile(
             url=f"{urls[0]}{part}.gz",
@@ -121,7 +121,7 @@ def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read the array in an IDX file of unsigned bytes. Raises `harness.DataError` for any other content.
+    """Read the array in an IDX file of unsigned bytes. Raises `harness.DataError` if the file has another format.
 
     The format (http://yann.lecun.com/exdb/mnist/) is: 0, 0, the type 8, the number of dimensions, the size of each
     dimension as a big-endian int32, and the values.

@@ -1,8 +1,7 @@
 """Residual networks (He et al. 2015, "Deep Residual Learning for Image Recognition", arXiv:1512.03385).
 
-Names, shapes and initial values are those of ``ResNetForImageClassification`` in `transformers`. Its bottleneck layer
-has the stride in the 3x3 convolution instead of the first 1x1 convolution; torchvision uses the same variant, known as
-ResNet v1.5.
+Names, shapes and initial values are those of ``ResNetForImageClassification`` in `transformers`. The bottleneck layer
+has the stride in the 3x3 convolution instead of the first 1x1 convolution, as in torchvision (ResNet v1.5).
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]
 
 
 def _reduced(pixels: int, strides: int) -> int:
-    """Return the side length after strides with the given product; due to the padding, each halving rounds up."""
+    """Return the side length after strides with the given product, rounded up because of the padding."""
     return -(-pixels // strides)
 
 

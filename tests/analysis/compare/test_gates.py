@@ -461,7 +461,8 @@ def test_requested_metric_without_values_is_a_usage_error_with_the_reason(tmp_pa
     done = invoke(base, new, "--metric", metric)
     assert done.exit_code == 2
     assert (
-        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value for it" in done.stderr
+        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value of this metric"
+        in done.stderr
     )
 
 
@@ -508,4 +509,4 @@ def test_quality_stands_for_the_primary_metric(base: Path, tmp_path: Path) -> No
 
 def test_metric_that_is_never_compared_names_the_reason(base: Path, same: Path) -> None:
     done = invoke(base, same, "--metric", "parameters")
-    assert (done.exit_code, "because it is a property of the model" in done.stderr) == (2, True)
+    assert (done.exit_code, "because the value is a property of the model" in done.stderr) == (2, True)

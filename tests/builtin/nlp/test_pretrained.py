@@ -242,7 +242,7 @@ def test_an_uncached_hub_id_is_rejected_offline(monkeypatch: pytest.MonkeyPatch,
     pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and it is not in the cache"):
+    with pytest.raises(UsageError, match="HARNESS_OFFLINE is set and the checkpoint is not in the cache"):
         locate("example/missing-checkpoint")
 
 

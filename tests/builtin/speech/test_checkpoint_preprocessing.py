@@ -67,12 +67,12 @@ def test_rate_and_normalization_come_from_the_checkpoint(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"return_attention_mask": True}, "return_attention_mask is True: .*set it to false in a copy"),
+        ({"return_attention_mask": True}, "return_attention_mask is True: .*set the field to false in a copy"),
         ({"feature_size": 80}, "feature_size is 80: .*use another checkpoint"),
         ({"feature_extractor_type": "WhisperFeatureExtractor"}, "feature_extractor_type is 'Whisper.*use another"),
-        ({"padding_value": 1.0}, "padding_value is 1.0: .*set it to 0"),
-        ({"padding_side": "left"}, "padding_side is 'left': .*set it to 'right'"),
-        ({"sampling_rate": 16}, "sampling_rate is 16: it must be at least 1000 Hz"),
+        ({"padding_value": 1.0}, "padding_value is 1.0: .*set the field to 0"),
+        ({"padding_side": "left"}, "padding_side is 'left': .*set the field to 'right'"),
+        ({"sampling_rate": 16}, "sampling_rate is 16: the rate must be at least 1000 Hz"),
         ({"sampling_rate": "16k"}, "got `str` - at `sampling_rate`"),
         ({"do_normalize": 2}, "at `do_normalize`"),
     ],

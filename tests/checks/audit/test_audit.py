@@ -29,7 +29,7 @@ REPEATS = "repeats started from the same weights and data, and are not copies"
 SAVED = "the saved weights reproduce the predictions"
 CACHED = "no results are cached between batches"
 COMPLETE = "the raw samples are complete"
-PARITY = "parity marks are those of the stored verdicts"
+PARITY = "recorded parity results match the stored verdicts"
 ROOFLINE = "the roofline belongs to the run's device"
 ALL = [check.name for check in (*from_record.CHECKS, *replay.CHECKS)]
 

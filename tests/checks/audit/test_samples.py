@@ -16,7 +16,7 @@ from toy_plugin import TOY_REF, install_toy
 from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
 from harness.checks.audit.finding import Finding
-from harness.execute.runner import thread_environment
+from harness.execute.attempt import thread_environment
 from harness.measure.quality.intervals import FORMER_METHODS
 from harness.measure.roofline import hardware_of
 from harness.measure.steady import Window, summary, suspicions
@@ -317,7 +317,7 @@ def test_samples_losses_that_are_not_reproducible_are_not_a_finding(
     monkeypatch.setattr(replay, "_losses", noisy)
     with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
         finding = check.finding(Subject(run, toy_catalog), repeated)
-    assert (finding.passed, "later ones are not reproducible" in finding.detail) == (True, True), finding.detail
+    assert (finding.passed, "later losses are not reproducible" in finding.detail) == (True, True), finding.detail
 
 
 @pytest.mark.parametrize(("peak", "passed"), [(1.0, False), (1e15, True)])

@@ -297,7 +297,7 @@ def test_replayed_step_with_an_error_fails_and_is_explained() -> None:
     assert stage.where == "`b`, step 2 of the loss curve, b"
     explanation = explain(compare(one, other, None), one, other)
     assert "training steps of b are not those of sgd as defined by `harness.Recipe`: `b`, step 2" in explanation
-    assert "1 of 3 steps differ. At the first, step 2, 1 of 2 parameters differ" in explanation
+    assert "1 of 3 steps differ. In the first of them, step 2, 1 of 2 parameters differ" in explanation
     assert "0.5 times the expected one: check momentum" in explanation
     assert explanation.endswith("check b")
 

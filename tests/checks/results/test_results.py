@@ -186,7 +186,10 @@ def with_arrays(results: Path) -> Path:
     [
         (lambda folder: None, ""),
         (lambda folder: (folder / ARRAYS).unlink(), "missing"),
-        (lambda folder: write_arrays(folder / ARRAYS, {"latencies_s": np.array([0.5, 0.5])}), "not the recorded one"),
+        (
+            lambda folder: write_arrays(folder / ARRAYS, {"latencies_s": np.array([0.5, 0.5])}),
+            "differs from the recorded one",
+        ),
         (lambda folder: (folder / ARRAYS).write_bytes(b"PK"), "arrays.npz"),
         (lambda folder: (folder / RECORD).write_text("{}"), "not a valid record"),
         (lambda folder: folder.rename(folder.with_name("other")), "the record has the id"),

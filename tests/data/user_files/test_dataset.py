@@ -488,7 +488,9 @@ def test_all_unsuitable_columns_are_named_with_an_option_for_the_others(tmp_path
     with pytest.raises(DataError) as caught:
         load(path, "table")
     message = str(caught.value)
-    assert message.startswith("t.csv: 3 columns cannot be features: column 'name' has 60 distinct texts in 60 rows")
+    assert message.startswith(
+        "t.csv: 3 columns cannot be used as features: column 'name' has 60 distinct texts in 60 rows"
+    )
     for name in ("ticket", "day"):
         assert f"column '{name}' " in message
     assert message.endswith("; to use only the other columns, pass --feature-columns 'age,kind of fare'")

@@ -273,7 +273,7 @@ def test_files_that_metadata_do_not_list_are_counted(tmp_path: Path) -> None:
 def test_folders_with_two_names_of_one_split_are_refused(tmp_path: Path, tops: list[str]) -> None:
     others = [] if tops[0].lower() == "train" else ["train"]
     with pytest.raises(
-        DataError, match=r"the folders \w+ and \w+ both mean the (train|validation|test) split"
+        DataError, match=r"the folders \w+ and \w+ are both named after the (train|validation|test) split"
     ) as raised:
         found(tmp_path / "p", *grid([*tops, *others], ["a", "b"]))
     assert all(top in str(raised.value) for top in tops)

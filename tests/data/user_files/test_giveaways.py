@@ -306,16 +306,16 @@ def test_load_other_column_names_are_not_identifiers(tmp_path: Path, name: str) 
 def test_load_repeated_values_far_from_all_others_are_reported(tmp_path: Path, value: float) -> None:
     cells = np.where(np.arange(COUNT) % 7 == 0, value, np.round(A, 3))
     path = table(tmp_path, a=cells.tolist(), b=B, y=Y)
-    (warning,) = [text for text in loaded(path).warnings if "far from all others" in text]
-    assert f"cells are {value:g}, far from all others" in warning
+    (warning,) = [text for text in loaded(path).warnings if "far from all other values" in text]
+    assert f"cells are {value:g}, far from all other values" in warning
     fixed = loaded(path, missing_values=(f"{value:g}", f"{float(value)}"))
-    assert not any("far from all others" in text for text in fixed.warnings)
+    assert not any("far from all other values" in text for text in fixed.warnings)
     assert np.isnan(fixed.train.inputs["features"][:, 0]).any()
 
 
 def test_load_single_outlier_that_makes_all_others_equal_is_reported(tmp_path: Path) -> None:
     warnings = loaded(table(tmp_path, a=[1e30, *A[1:].tolist()], y=Y)).warnings
-    assert any("the value 1e+30 is so far from all others" in text for text in warnings)
+    assert any("the value 1e+30 is so far from all other values" in text for text in warnings)
 
 
 @pytest.mark.parametrize("column", ["a", "y"])

@@ -244,7 +244,7 @@ def test_images_of_more_bits_report_clipped_values_and_others_of_8_bits(tmp_path
     write_image(tmp_path / "p" / "a" / "byte.png", (6, 6))
     warnings = " ".join(loaded(tmp_path / "p", image_range=(500, 3000)).warnings)
     assert "20 images with more than 8 bits were scaled from the range 500 to 3000 (as declared)" in warnings
-    assert "20 of them have values outside of it, which were clipped" in warnings
+    assert "20 of them have values outside of this range, which were clipped" in warnings
     assert "1 other image has 8 bits and was not scaled" in warnings
 
 
@@ -308,8 +308,8 @@ def test_metadata_paths_are_found_in_the_forms_of_other_systems(
 @pytest.mark.parametrize(
     ("form", "hint"),
     [
-        ("C:\\data\\w\\{}.png", "it is an absolute path of Windows"),
-        ("D:/w/{}.png", "it is an absolute path of Windows"),
+        ("C:\\data\\w\\{}.png", "it is an absolute Windows path"),
+        ("D:/w/{}.png", "it is an absolute Windows path"),
         ("https://example.org/{}.png", "it is a URL"),
         ("v\\{}.png", "also looked up with slashes"),
     ],

@@ -310,7 +310,7 @@ def test_load_columns_with_different_separators_are_refused_with_the_declared_on
     tmp_path: Path, one: str, other: str, options: dict[str, str]
 ) -> None:
     path = write_csv(tmp_path / "t.csv", {"a": [one] * COUNT, "b": [other] * COUNT, "y": [*range(COUNT)]})
-    with pytest.raises(DataError, match=r"column 'b' contains numbers with other separators than the declared ones"):
+    with pytest.raises(DataError, match=r"column 'b' contains numbers with separators other than those declared"):
         loaded(path, **options)
 
 
@@ -324,6 +324,6 @@ def test_load_integers_beyond_double_precision_are_reported(tmp_path: Path, firs
 
 def test_load_several_columns_in_another_notation_name_the_option_that_reads_them(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", {"a": ["0,5", "1,5"] * 20, "b": ["2,5", "3,5"] * 20, "y": [*range(COUNT)]})
-    with pytest.raises(DataError, match=r"2 columns cannot be features: column 'a' .*column 'b' ") as raised:
+    with pytest.raises(DataError, match=r"2 columns cannot be used as features: column 'a' .*column 'b' ") as raised:
         loaded(path)
     assert "pass --set 'dataset.decimal=,' to read 0.5" in str(raised.value)

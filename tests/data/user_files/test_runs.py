@@ -212,7 +212,7 @@ def test_run_warnings_about_own_data_are_said_in_planning_and_once(here: Path) -
     columns["area"] = [-999 if n % 5 == 0 else n * 1.5 for n in range(40)]
     path = write_csv(here / "t.csv", columns)
     arguments = ("run", "--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price")
-    expected = "Warning: t.csv: column 'area': 8 cells are -999, far from all others"
+    expected = "Warning: t.csv: column 'area': 8 cells are -999, far from all other values"
     planned = invoke(*arguments, "--dry-run")
     assert (planned.exit_code, planned.stderr.count(expected)) == (0, 1), planned.output
     assert expected not in invoke(*arguments, "--dry-run", "--quiet").output

@@ -69,7 +69,7 @@ def test_tables_equal_those_of_other_formats(tmp_path: Path) -> None:
     assert [row["backend"] for row in rows] == ["torch", "tensorflow"]
     for row in report.table.rows[:2]:
         assert f">{row.text('quality')}" in site["tasks/nlp.html"]
-    assert "a reason to doubt the value; see <code>harness show</code> for details." in site["tasks/nlp.html"]
+    assert "the value may be unreliable; see <code>harness show</code> for details." in site["tasks/nlp.html"]
 
 
 def test_library_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

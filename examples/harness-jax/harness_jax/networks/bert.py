@@ -14,7 +14,7 @@ Array = Any
 
 
 def _layer(make: Layers, name: str, config: Any, dropout: float) -> Callable[[Any, Array, Array, Mode], Array]:
-    """Create a Transformer layer with normalization after each residual sum."""
+    """Create a Transformer layer with post-layer normalization."""
     query, key, value = (make.dense(f"{name}.attention.self.{part}") for part in ("query", "key", "value"))
     output = make.dense(f"{name}.attention.output.dense")
     attention_norm = make.layer_norm(f"{name}.attention.output.LayerNorm", config.layer_norm_eps)

@@ -37,7 +37,7 @@ def _positional_convolution(make: Layers, name: str, groups: int) -> Layer:
         length = jnp.sqrt(jnp.square(v).sum((0, 1), keepdims=True))
         weight = (v * (params[gain] / length)).astype(x_blh.dtype)
         # The model pads by half of the kernel size on both sides and drops the last frame if the kernel size is even.
-        # Padding with one zero fewer at the end has the same effect.
+        # Omitting one zero of the padding at the end has the same effect.
         size = weight.shape[-1]
         padded = jnp.pad(x_blh, [(0, 0), (size // 2, (size - 1) // 2), (0, 0)])
         parts = zip(jnp.split(padded, groups, axis=2), jnp.split(weight, groups, axis=0), strict=True)
@@ -48,7 +48,7 @@ def _positional_convolution(make: Layers, name: str, groups: int) -> Layer:
 
 
 def _layer(make: Layers, name: str, config: Any, dropout: float) -> Callable[[Any, Array, Mode], Array]:
-    """Create a Transformer layer that normalizes after each sum, or before each block (``do_stable_layer_norm``)."""
+    """Create a Transformer layer. If ``do_stable_layer_norm`` is set, normalization comes before each block."""
     query, key, value, output = (make.dense(f"{name}.attention.{part}_proj") for part in ("q", "k", "v", "out"))
     layer_norm = make.layer_norm(f"{name}.layer_norm", config.layer_norm_eps)
     intermediate = make.dense(f"{name}.feed_forward.intermediate_dense")

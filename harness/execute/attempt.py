@@ -1,0 +1,139 @@
+"""One attempt to execute a planned run: its child process, and its record even if the child fails."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import RecordError
+from harness.execute.child import call_in_child
+from harness.execute.environment import collect_failed
+from harness.execute.failures import tail
+from harness.execute.worker import RunJob, carry_out
+from harness.interfaces import PlannedRun
+from harness.measure.roofline import lookup
+from harness.plugins.code import with_digest
+from harness.records import Event, Failure, MetricCalled, PhaseStarted, Provenance, RunRecord, RunSpec
+from harness.records.scratch import spares
+from harness.records.store import ARRAYS, LOG, WEIGHTS
+
+MAX_NAME = 100
+"""Maximum length of the name of a phase or metric in a failure."""
+
+
+def execute_run(
+    run: PlannedRun, directory: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda _: None
+) -> RunRecord:
+    """Execute a planned run in a child process on this machine, and return its record.
+
+    An executor calls this function on the machine that executes the run; see `harness.Executor`. A run that fails, or
+    whose child is ended, also returns a record. The child ends when this process ends.
+
+    Parameters
+    ----------
+    run : PlannedRun
+        The run. Its plugins must be installed in this environment.
+    directory : str or path-like
+        Existing directory for the files of the run: arrays, log and weights.
+    on_event : callable, optional
+        Function that receives each event of the run, such as the end of an epoch.
+
+    Returns
+    -------
+    RunRecord
+        The record, without the name and the repeat number that it receives when it is stored.
+    """
+    folder = Path(directory).absolute()  # a plugin may change the current directory
+    phase = metric = ""
+
+    def receive(event: Event | MetricCalled) -> None:
+        nonlocal phase, metric
+        if isinstance(event, MetricCalled):
+            metric = event.metric[:MAX_NAME]
+            return
+        if isinstance(event, PhaseStarted):
+            phase, metric = event.phase[:MAX_NAME], ""
+        on_event(event)
+
+    run = msgspec.structs.replace(run, plugins=tuple(map(with_digest, run.plugins)))
+    start, started_at = time.monotonic(), utc_now()
+    returned: RunRecord | Failure
+    try:
+        returned = call_in_child(
+            carry_out,
+            RunJob(spec=run.spec, plugins=run.plugins, save_weights=run.save_weights),
+            timeout_s=run.timeout_s,
+            environment=child_environment(run.spec),
+            directory=folder,
+            event_type=Event | MetricCalled,
+            on_event=receive,
+            limit_option="--timeout",
+            memory_limit_bytes=run.memory_limit_bytes,
+        )
+    except KeyboardInterrupt:
+        returned = interrupted()
+    except (OSError, RecordError) as error:  # for example too many open files, or a full disk
+        returned = Failure(kind="error", message=f"the run could not be started: {error}")
+    wall_s = time.monotonic() - start
+    if isinstance(returned, Failure):
+        called = f" (during the call of the metric {metric!r})" if metric else ""
+        failure = msgspec.structs.replace(returned, message=returned.message + called, phase=phase)
+        returned = failed_record(run, folder, failure, started_at=started_at, wall_s=wall_s)
+    outcome = returned.outcome
+    if isinstance(outcome, Failure):
+        outcome = msgspec.structs.replace(outcome, log_tail=outcome.log_tail or tail(folder / LOG))
+    return msgspec.structs.replace(
+        returned, wall_s=wall_s, outcome=outcome, roofline=lookup(returned, tuple(run.packages))
+    )
+
+
+def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
+    """Return the record of a run that ended without one, and remove its arrays and weights, which may be incomplete."""
+    for name in (ARRAYS, WEIGHTS):
+        for folder in (directory, *spares(directory)):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+    return RunRecord(
+        run_id="",
+        key="",
+        repeat=0,
+        started_at=started_at,
+        wall_s=wall_s,
+        spec=run.spec,
+        environment=collect_failed(run.packages),
+        provenance=Provenance(plugins=list(run.plugins)),
+        outcome=msgspec.structs.replace(failure, log_tail=failure.log_tail or tail(directory / LOG)),
+    )
+
+
+def interrupted() -> Failure:
+    """Return the failure of a run that the user stopped."""
+    return Failure(kind="interrupted", message="stopped by the user")
+
+
+def utc_now() -> str:
+    """Return the current UTC time in ISO 8601 format."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def child_environment(spec: RunSpec) -> dict[str, str]:
+    """Return the environment variables that must be set before a numerical library is loaded, for any backend."""
+    return thread_environment(spec.threads)
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Return the environment variables for a child whose libraries use `threads` threads each."""
+    count = str(threads)
+    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
+    return {
+        **dict.fromkeys(pools, count),
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }

@@ -1,0 +1,107 @@
+"""A limit on the host memory of a child and of the processes that it starts.
+
+The parent reads the resident memory of each process in the child's process group from ``/proc`` (proc_pid_stat(5)) and
+ends the group when the sum exceeds the limit. The kernel's own limits are less suitable:
+
+- A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
+  delegated hierarchy, which most containers and batch systems do not provide.
+- ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory instead of used memory. CUDA and allocators of frameworks
+  reserve many times the memory that they use. They also apply to each process separately.
+- ``RLIMIT_RSS`` has no effect on Linux.
+
+The observation has limits too. A group that allocates memory faster than it is observed can exceed the limit between
+two observations; pages that several processes share are counted once for each of them; and a process that leaves the
+group (setsid(2)) is neither counted nor ended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from harness.errors import UsageError
+
+OPTION = "--memory-limit"
+INTERVAL_S = 0.5
+"""Minimum time between two observations, in seconds."""
+MAX_LOAD = 0.01
+"""Maximum share of a core that the observations use. If ``/proc`` contains many processes, they are less frequent."""
+_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_UNITS |= {f"{prefix}ib": size for prefix, size in _UNITS.items() if prefix not in ("", "b")}
+_UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)}
+
+
+def size_bytes(text: str | int) -> int:
+    """Return a size such as ``4GiB``, ``500 MB`` or ``1.5g`` in bytes. A number without a unit is in bytes.
+
+    Raises `harness.UsageError` for any other text, and for sizes of less than one byte.
+    """
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]*)\s*", str(text).lower(), re.ASCII)
+    if found is None or found[2] not in _UNITS or float(found[1]) * _UNITS[found[2]] < 1:
+        raise UsageError(f"{text!r} is not an amount of memory; write a number and a unit, such as 4GiB or 500MB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def size_text(size: int) -> str:
+    """Return a size in bytes as text, such as ``4 GiB``."""
+    for prefix, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= unit:
+            return f"{round(size / unit, 2):g} {prefix}"
+    return f"{size} bytes"
+
+
+def check_memory_limit(limit_bytes: int | None) -> None:
+    """Raise `harness.UsageError` if the limit is not positive, or if this system has no ``/proc`` to observe it."""
+    if limit_bytes is None:
+        return
+    if limit_bytes <= 0:
+        raise UsageError(f"the memory limit of a run must be positive, got {limit_bytes} bytes")
+    if not os.access("/proc/self/stat", os.R_OK):
+        raise UsageError(f"the memory of a run cannot be observed without /proc; remove {OPTION}")
+
+
+class MemoryWatch:
+    """Observation of the resident memory of a process group, with a limit in bytes."""
+
+    def __init__(self, group: int, limit_bytes: int) -> None:
+        self._group, self.limit_bytes = group, limit_bytes
+        self.peak_bytes = 0
+        """Largest sum that was observed."""
+        self._next = 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """Time until the next observation, in seconds."""
+        return max(0.0, self._next - time.monotonic())
+
+    def exceeded(self) -> bool:
+        """Observe the group if the time for it has come, and return whether the limit was ever exceeded."""
+        if not self.wait_s:
+            start = time.thread_time()
+            self.peak_bytes = max(self.peak_bytes, group_bytes(self._group))
+            cost_s = time.thread_time() - start
+            self._next = time.monotonic() + max(INTERVAL_S, cost_s / MAX_LOAD)
+        return self.peak_bytes > self.limit_bytes
+
+
+def group_bytes(group: int) -> int:
+    """Return the sum of the resident memory of the processes in a process group, in bytes."""
+    pages = 0
+    for name in os.listdir("/proc"):  # noqa: PTH208 - faster than creating a Path for each process
+        if not name.isdigit():
+            continue
+        try:
+            file = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+        except OSError:  # the process has ended
+            continue
+        try:
+            # The second field is the program's name in parentheses, which may contain spaces and parentheses.
+            fields = os.read(file, 4096).rpartition(b")")[2].split()
+        except OSError:
+            continue
+        finally:
+            os.close(file)
+        if len(fields) > 21 and int(fields[2]) == group:
+            pages += int(fields[21])
+    return pages * os.sysconf("SC_PAGE_SIZE")
