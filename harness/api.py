@@ -116,8 +116,8 @@ class Results(Sequence[RunRecord]):
     ) -> Ranking:
         """Return a ranking of backends, models or other settings across datasets.
 
-        This is the Python form of ``harness rank``, except that scores are compared over seeds or splits only, and not
-        over the test examples of single runs.
+        This function is the Python equivalent of ``harness rank``, except that scores are compared only across seeds or
+        splits, and not across the test examples of single runs.
 
         Parameters
         ----------
@@ -127,8 +127,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Contender to which ratios are relative and whose runs replace failed runs. By default, the first one with
-            results on most datasets.
+            Contender to which ratios are relative and whose runs replace failed runs. By default, the first contender
+            with results on most datasets.
         ties : {"verdict", "exact"}, default="verdict"
             ``"verdict"``: two contenders tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.

@@ -36,7 +36,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     metavar="NAME",
     help=options.with_default(
         "Contender to which ratios are relative and whose runs replace failed runs.",
-        "the first one with results on most datasets",
+        "the first contender with results on most datasets",
     ),
 )
 @click.option(
@@ -70,9 +70,9 @@ def rank(
     intervals by bootstrap over datasets and seeds.
 
     RESULTS are results directories; by default, HARNESS_RESULTS or ./results. Only datasets on which every contender
-    was run are used. Failed runs are counted in two ways, and both results are shown: excluded, together with datasets
-    on which a contender has no successful run, and imputed, which replaces a failed run by a run of the baseline.
-    Choose a simple baseline, since a strong one makes up for failures.
+    was run are used. Results are shown for two ways of handling failed runs. Excluded: failed runs are ignored, as well
+    as datasets on which a contender has no successful run. Imputed: a failed run is replaced by a run of the baseline.
+    Choose a simple baseline, because a strong baseline would compensate for failures.
 
     \b
     Examples:
@@ -113,7 +113,7 @@ def rank(
 
 
 def _runs(directories: list[Path], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
-    """Return the runs of several results directories, each run once, in the order in which they started.
+    """Return the distinct runs of several results directories, in the order in which the runs started.
 
     Raises `harness.UsageError` if a directory contains no run that matches.
     """

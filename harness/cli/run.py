@@ -204,7 +204,7 @@ def _check_nothing_selected() -> None:
 
 
 def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
-    """Return the specs without those in `reasons`, and print the reasons.
+    """Print the reasons, and return the specs that have no entry in `reasons`.
 
     Raises `harness.UsageError` with the reasons if `skip` is false, or if no spec is left.
     """

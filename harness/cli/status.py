@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 @options.format_
 @options.results
 def status(format_: str, results: str | None) -> None:
-    """Show how many runs of a results directory's plans are done, running, failed and left, and the time left.
+    """Show the progress of the plans in a results directory: the numbers of runs that are done, running, failed and
+    left, and the remaining time.
 
-    Each `harness run` that executes runs is recorded as a plan. The command shows the running plans and the last one.
-    The time left is estimated from similar runs in the results directory. If a plan was interrupted, its command is
-    printed: the same command continues it.
+    Each `harness run` that executes runs is recorded as a plan. The running plans and the last plan are shown. The
+    remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the command that
+    continues the plan is printed.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ from harness.records import RunSpec
 
 
 def unavailable(specs: Iterable[RunSpec], catalog: Catalog) -> dict[str, str]:
-    """Return the reason for each of `specs` that cannot be executed on this machine, by its key.
+    """Return a mapping from the keys of the specs that cannot be executed on this machine to the reasons.
 
     If a spec selects a GPU, or a precision other than fp32, the devices of its backend are listed by a child process,
     which imports the framework.

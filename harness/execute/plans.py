@@ -1,8 +1,8 @@
 """Records of the plans of a results directory, from which ``harness status`` computes the progress.
 
 A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
-(flock) on the file, so that others can determine whether it is still running. The progress is derived from the records
-of the runs, which are the only evidence that a run is done.
+(flock) on the file, so that other processes can determine whether the plan is still running. The progress is derived
+from the records of the runs, because a run is done only if its record exists.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     skipped: int
     """Number of planned runs that were already done."""
     runs: list[PlannedRun]
-    """The other runs, in execution order."""
+    """Runs that were not done when the plan started, in execution order."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Progress:
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs that have no record yet, including the running ones, in execution order."""
+    """Runs that have no record yet, including the current run, in execution order."""
     seconds_left: float
     """Expected duration of the runs in `left` whose duration can be estimated."""
     unknown: int
@@ -87,7 +87,8 @@ class Progress:
 
 @contextmanager
 def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str]) -> Iterator[None]:
-    """Record a plan, and hold the lock of its file. Ignore errors of the file system: runs do not depend on it."""
+    """Record a plan, and hold the lock of its file. Errors of the file system are ignored, because runs do not depend
+    on the file."""
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -197,7 +198,7 @@ def _is_locked(path: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # this file system has no locks
+    except OSError:  # raised if the file system does not support locks
         return False
     finally:
         os.close(file)

@@ -251,14 +251,14 @@ def check_available(dataset: Dataset) -> None:
 
 
 def dataset_problem(dataset: Dataset) -> str | None:
-    """Return the reason why the dataset is not available on this machine, or None if it is."""
+    """Return the reason why the dataset is not available on this machine, or None if it is available."""
     reason = missing(dataset.requires, "") or out_of_reach(dataset)
     return reason and f"dataset {dataset.name!r} is not available: {reason}"
 
 
 def backend_problem(name: str, catalog: Catalog, env: str = "") -> str | None:
     """Return the reason why the backend is not available on this machine in the named environment `env`, or None if it
-    is."""
+    is available."""
     reason = missing(catalog.backend(name).requires, env)
     return reason and f"backend {name!r} is not available: {reason}"
 

@@ -120,7 +120,8 @@ def merge(kind: type[Struct], section: str, *layers: Mapping[str, Any]) -> Any:
     Raises `harness.UnknownNameError` if a key is not a field of `kind`, and `harness.UsageError` if a value is invalid.
     """
     values: dict[str, Any] = {}
-    # msgspec.structs.fields() evaluates all annotations, which would take most of the time of planning.
+    # `msgspec.structs.fields` is not used here, because evaluating all annotations would take most of the time of
+    # planning.
     stored = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
     known = [f"{section}.{name}" for name in stored]
     for layer in layers:

@@ -1,4 +1,5 @@
-"""The lines of the keys and array elements in a TOML file, for error messages. `tomllib` does not return them."""
+"""The lines of the keys and array elements in a TOML file, for error messages. `tomllib` does not return line
+numbers."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ class _Scanner:
 
     def _note(self, place: Place) -> None:
         line = bisect.bisect_left(self._ends, self._at) + 1
-        for length in range(1, len(place) + 1):  # a dotted key defines its tables as well
+        for length in range(1, len(place) + 1):  # A dotted key also defines the tables that contain it.
             self._found.setdefault(place[:length], line)
 
     def _header(self) -> Place:
@@ -98,7 +99,7 @@ class _Scanner:
         place = (*table, *self._key())
         end, self._at = self._at, start
         self._note(place)
-        self._at = end + 1  # the equals sign
+        self._at = end + 1  # Skip the equals sign.
         self._skip()
         self._value(place)
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,13 +66,14 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
     Store(target).prepare()
     present = Store(target).load()
     merged.problems += present.problems
-    places = {_content(run.record): run.path for run in present.runs}
+    runs_here = _with_file_names(present.runs, merged)
+    places = {_content(run.record): run.path for run in runs_here}
     arriving: dict[str, StoredRun] = {}
     copies: dict[str, list[Path]] = defaultdict(list)
     for other in (other for other in others if other.resolve() != target.resolve()):
         loaded = Store(other).load()
         merged.problems += loaded.problems
-        for run in loaded.runs:
+        for run in _with_file_names(loaded.runs, merged):
             content = _content(run.record)
             if content in places:
                 merged.present += 1
@@ -83,14 +84,26 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
             else:
                 arriving[content] = run
         merged.verdicts += _merge_verdicts(other, target)
-    numbers = _numbers({**{_content(run.record): run for run in present.runs}, **arriving})
-    _renumber(target, present.runs, numbers, merged)
+    numbers = _numbers({**{_content(run.record): run for run in runs_here}, **arriving})
+    _renumber(target, runs_here, numbers, merged)
     if arriving:
         with Store(target).scratch() as made_in:
             for content, run in arriving.items():
                 _add(run, copies[content], made_in, numbers[content], merged)
         os.sync()
     return merged
+
+
+def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
+    """Return the runs whose ids are file names. The names in a record from another person may contain anything."""
+    found = []
+    for run in runs:
+        name = _named(run.record, 1).run_id
+        if name == Path(name).name and not name.startswith(".") and "\0" not in name:
+            found.append(run)
+        else:
+            merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a file name")
+    return found
 
 
 def _content(record: RunRecord) -> str:

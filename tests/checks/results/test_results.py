@@ -128,6 +128,18 @@ def test_merge_damaged_record_is_reported_and_left_out(tmp_path: Path) -> None:
     assert (merged.added, len(merged.problems)) == (1, 1)
 
 
+@pytest.mark.parametrize("task", ["../../outside", "/tmp/outside", "a/b", "..", ".hidden", "a\0b"])
+def test_merge_id_that_is_not_a_file_name_is_not_merged(task: str, tmp_path: Path) -> None:
+    hostile = spec(task=task)
+    for folder in ("here", "other"):
+        (tmp_path / folder / "run").mkdir(parents=True)
+        write_json(tmp_path / folder / "run" / RECORD, made(spec=hostile, key=hostile.key, minute=len(folder)))
+    before = sorted(tmp_path.rglob("*"))
+    merged = merge(tmp_path / "here", [tmp_path / "other"])
+    assert (merged.added, merged.renamed, len(merged.problems)) == (0, {}, 2)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_merge_absent_directory_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="absent: this results directory does not exist"):
         merge(tmp_path / "here", [tmp_path / "absent"])
