@@ -39,8 +39,9 @@ test-examples: $(READY)  ## install the packages in examples/ and run their fast
 	$(BIN)/python -m pip install --quiet --use-pep517 --constraint constraints.txt $(foreach name,$(EXAMPLES),'./examples/$(name)[test]')
 	$(MAKE) --jobs=2 $(addprefix test-,$(EXAMPLES))
 
+# Each package has its own cache, which contains the lock that keeps two processes from measuring at the same time.
 $(addprefix test-,$(EXAMPLES)): test-%:
-	cd examples/$* && $(CURDIR)/$(PYTEST) -q -m "not slow" tests
+	cd examples/$* && HARNESS_CACHE=$(CURDIR)/build/cache-$* $(CURDIR)/$(PYTEST) -q -m "not slow" tests
 
 test-slow: $(READY)  ## run the long tests, such as the default runs at full length
 	$(PYTEST) -q -m "slow and not gpu and not tensorflow"

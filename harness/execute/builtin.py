@@ -8,6 +8,8 @@ from functools import partial
 from harness.interfaces import Coordinator, Executor, PlannedRun
 from harness.plugins.hookspecs import hookimpl
 
+HARNESS_API_VERSION = "1.0"
+
 
 class LocalExecutor(Executor):
     """Execution of runs on this machine, one after another."""

@@ -89,7 +89,7 @@ def test_failing_backend_is_an_error(run: Path) -> None:
     ("plugin", "problem"),
     [
         ("toy-peers", "unknown backend 'peer-wide'"),  # the backend to evaluate with
-        ("toy", "the task 'toy-classify' of the run is not available here"),
+        ("toy", "the task 'toy-classify' of the run is not available: "),
         ("core-metrics", "unknown metric 'accuracy'"),
     ],
 )

@@ -185,7 +185,16 @@ def test_site_of_an_unknown_direction_states_that_it_is_not_ranked(stored: Path)
     empty: dict[str, Any] = {name: [] for name in ("problems", "contests", "panels", "failures")}
     summary: dict[str, Any] = {name: [] for name in ("tasks", "backends", "machines", "versions", "commits")}
     summary |= {"runs": 1, "failed": 0, "since": ""}
-    shown = {"title": "x", "site_title": "x", "pages": {}, "best": None, "summary": summary, "notes": [note], **empty}
+    shown = {
+        "title": "x",
+        "site_title": "x",
+        "pages": {},
+        "best": None,
+        "ranks": [],
+        "summary": summary,
+        "notes": [note],
+        **empty,
+    }
     assert "toy_log_loss: not ranked" in page("index.html", "", **shown).decode()
     assert unranked(report(stored).table.rows) == []
 

@@ -114,7 +114,7 @@ def test_compare_runs_one_after_the_other_reports_a_large_difference_with_a_cave
     done = invoke(base, new, "--metric", "train_samples_per_s", "--fail-on", "train_samples_per_s:-5%")
     assert "worse, not interleaved" in done.stdout
     assert "at most 1%" not in done.stdout
-    assert "the probability of a false difference is not known" in done.stdout
+    assert "the probability of a false difference is unknown" in done.stdout
     assert done.exit_code == 1
 
 

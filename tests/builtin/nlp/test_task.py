@@ -122,7 +122,7 @@ def test_groups_stay_aligned_with_examples() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (_raw(["", "  "]), "no text to learn"),
+        (_raw(["", "  "]), "every text in the training split is empty"),
         (_raw(["a"], [float("nan")]), "validation example 0 is nan, not a string"),
         (_raw([None]), "training example 0 is None, not a string"),
     ],

@@ -160,6 +160,6 @@ def test_run_that_cannot_be_repeated_is_not_checked(tmp_path: Path) -> None:
 
 def test_audit_of_a_failed_run_is_refused(tmp_path: Path) -> None:
     harness_cli("run", "--task", "toy-classify", "--backend", "toy-value-error", "-q", results=tmp_path, status=1)
-    (run,) = tmp_path.iterdir()
+    (run,) = tmp_path.glob("toy-*")
     done = harness_cli("audit", run.name, results=tmp_path, status=2)
     assert "failed; only successful runs can be audited" in done.stderr

@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path) -> Path:
     """Return the path of a copy of the run, alone in its results directory."""
     shutil.copytree(trained, tmp_path / "results")
-    (run,) = (tmp_path / "results").iterdir()
+    (run,) = (tmp_path / "results").glob("toy-*")
     return run
 
 
@@ -166,7 +166,7 @@ def test_failing_model_is_reported_and_leaves_no_files(run: Path) -> None:
 
 def test_latency_of_a_failed_run_is_refused(tmp_path: Path) -> None:
     harness_cli("run", "--task", "toy-regress", "--backend", "toy-value-error", "-q", results=tmp_path, status=1)
-    (run,) = tmp_path.iterdir()
+    (run,) = tmp_path.glob("toy-*")
     done = harness_cli("latency", run.name, results=tmp_path, status=2)
     assert "failed; there is no model to measure" in done.stderr
 
