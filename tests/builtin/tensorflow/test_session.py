@@ -48,7 +48,7 @@ def test_gradients_are_traced_once_and_draw_new_dropout_masks() -> None:
 
 def test_another_thread_count_in_the_same_process_is_refused() -> None:
     CASES.open("mlp")
-    with pytest.raises(harness.UnsupportedError, match="once per process"):
+    with pytest.raises(harness.UnsupportedError, match="only once"):
         CASES.open("mlp", threads=1)
 
 
