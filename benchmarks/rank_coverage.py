@@ -36,7 +36,7 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)) - math.exp(0.5),
     "none": lambda rng, shape: np.zeros(shape),
 }
-"""Distributions of the effects of datasets, multiplied by 0.2. They have mean zero."""
+"""Distributions from which the dataset effects are drawn. Each has mean zero, and the draws are scaled by 0.2."""
 LARGE = 40_000
 """Number of datasets from which the true mean ranks are computed."""
 

@@ -323,7 +323,7 @@ def _fields(
 ) -> tuple[list[_Field], list[LeftOut]]:
     """Return the cases in which all contenders were run, and the other cases of datasets with runs of a contender.
 
-    Raises the same errors as `rank` for metrics.
+    Raises the same errors as `rank` if the metric is invalid.
     """
     fields, left_out = [], []
     known: dict[str, None] = {}

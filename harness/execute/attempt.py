@@ -1,4 +1,4 @@
-"""One attempt to execute a planned run: its child process, and its record even if the child fails."""
+"""Execute one attempt of a planned run in a child process. A record is created even if the child fails."""
 
 from __future__ import annotations
 

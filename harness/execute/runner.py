@@ -115,9 +115,10 @@ def run_all(
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
-    `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
-    weights are saved next to the record. With `batch_size_backoff`, runs that are out of memory are executed again
-    after all others, with half the batch size, until they succeed or the batch size is 1.
+    `marks` maps the key of each spec to the parity results that are stored in the records of its runs. With
+    `save_weights`, the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of
+    memory is executed again after all other runs, with half the batch size. This is repeated until the run succeeds or
+    the batch size is 1.
 
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
