@@ -147,8 +147,8 @@ def rank(
 
     `plugins` maps names to the metrics of plugins, which are needed only for the scores of older records. By default,
     the baseline is the candidate with results in most cases. If `ties` is ``exact``, the candidates of a case are
-    ranked by their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over the test
-    examples of the stored predictions.
+    ranked by their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over
+    the test examples of the stored predictions.
 
     Raises `harness.UsageError` if there are fewer than two candidates with common datasets or if the runs cannot be
     ranked by `metric`, and `harness.UnknownNameError` if a name is unknown.
@@ -317,8 +317,7 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
         kept = best
     omitted = [name for name in contenders if name not in kept]
     return kept, [
-        f"{name} is not ranked, because it was run on too few of the datasets on which the others were run"
-        for name in omitted
+        f"{name} is not ranked, because too few datasets have runs of it and of all others" for name in omitted
     ]
 
 
@@ -469,8 +468,8 @@ def _notes(found: Standings | None) -> list[str]:
     notes = []
     if found.datasets < MIN_DATASETS:
         notes.append(
-            f"too few datasets for intervals: {found.datasets}; intervals of ranks need {MIN_DATASETS}, and intervals of "
-            f"ratios need {MIN_DATASETS_RATIO}"
+            f"too few datasets for intervals: {found.datasets}; intervals of ranks need {MIN_DATASETS}, and intervals "
+            f"of ratios need {MIN_DATASETS_RATIO}"
         )
     elif found.datasets < MIN_DATASETS_RATIO:
         notes.append(
