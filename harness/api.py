@@ -436,8 +436,8 @@ def carry_out(
             )
             if rest := len(planned) - len(records):
                 listener.message(
-                    f"the time budget is used up; {rest} {'run is' if rest == 1 else 'runs are'} left, and the same "
-                    "command continues with them"
+                    f"the time budget is used up; {rest} {'run was' if rest == 1 else 'runs were'} not executed; "
+                    "repeat the command to continue"
                 )
     finally:
         listener.close()

@@ -65,7 +65,7 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Remove the runs instead of only listing them.")
 @options.results
 def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
-    """List the runs that are not needed any more, or remove them with --yes.
+    """List the runs that are no longer needed, or remove them with --yes.
 
     A failed run is not needed if a later run with the same specification succeeded. --failed also lists all other
     failed runs, and --keep also lists old repeats.

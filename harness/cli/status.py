@@ -47,7 +47,8 @@ def status(format_: str, results: str | None) -> None:
         echo("\n\n".join(map(_text, plans)))
     else:
         echo(
-            f"{directory}: no plan was recorded in this results directory; start one with `harness run --results {directory}`"
+            f"{directory}: no plan was recorded in this results directory; start one with "
+            f"`harness run --results {directory}`"
         )
 
 
