@@ -300,7 +300,7 @@ def use_another_thread(_executor: Cluster, coordinator: Coordinator, attempt: At
     [
         (finish_for_another, "it returned the record of"),
         (start_a_finished_run, "cannot be started, because it is finished"),
-        (start_an_unplanned_run, "is not part of the plan"),
+        (start_an_unplanned_run, "it is finished or not part of the plan"),
         (use_another_thread, "in another thread"),
     ],
 )
