@@ -1,8 +1,9 @@
-"""False alarms of the parity check's comparison of dropout masks: ``python -m benchmarks.dropout_masks``.
+"""Measure the false positive rate of the parity check's comparison of dropout masks: ``python -m
+benchmarks.dropout_masks``.
 
-One backend draws many masks for one batch. Pairs of disjoint sets of these masks are compared in the same way as the
-masks of two backends. The table shows how often the largest difference exceeds the threshold for several probabilities
-of a false alarm.
+One backend generates many masks for one batch. Disjoint sets of these masks are compared in the same way as the masks
+of two backends. For several nominal false positive rates, the table shows the threshold and how often the largest
+difference exceeds it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ Array = NDArray[Any]
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
 """Number of tests that a parity check performs and this benchmark does not simulate. These tests compare the losses of
-training steps, and
-repeated and successive masks."""
+training steps, repeated masks and successive masks."""
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def statistics(task: str, model: str, backend: str, masks: int) -> Array:
-    """Return the statistics of each mask, ``[masks, tests]``, at the weights and the rate of a parity check."""
+    """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rate of a parity check."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)
@@ -73,7 +73,7 @@ def statistics(task: str, model: str, backend: str, masks: int) -> Array:
 
 
 def p_values(values: Array, orders: int) -> Iterator[float]:
-    """Yield the smallest p-value of Welch's t-tests between disjoint sets of masks, for each pair of sets."""
+    """Yield, for each pair of disjoint sets of masks, the smallest p-value of Welch's t-tests between the sets."""
     from scipy import stats
 
     rng = np.random.default_rng(0)

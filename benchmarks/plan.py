@@ -1,9 +1,9 @@
 """Measure the time to plan and to skip many runs: ``python -m benchmarks.plan [--runs 10000]``.
 
-Each plan has 10,000 runs with real tasks, which differ in their seeds, in their settings or in both. The results
-directory contains all of them, with the record of a run in ``results/reference`` and the settings, the plugins and the
-environment that a run of this plan would have here. No run is executed. The time is the CPU time of this process in
-user mode; the index of the results directory exists after the first round.
+Each plan has 10,000 runs with real tasks, which differ in their seeds, in their settings or in both. All runs of the
+plan are already in the results directory, so no run is executed. Their records are copies of a record in
+``results/reference`` with the settings, plugins and environment of the planned run. The time is the CPU time of this
+process in user mode. The index of the results directory is written in the first round.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from harness.records.store import ARRAYS, RECORD, Store, run_id
 
 
 def plans(runs: int) -> dict[str, Selection]:
-    """Return selections with this number of runs, by their names."""
+    """Return selections that each have `runs` runs, by name."""
     side = int(runs**0.5)
     sizes = f"recipe.batch_size={','.join(map(str, range(1, side + 1)))}"
     epochs = f"recipe.epochs={','.join(map(str, range(1, runs // side + 1)))}"
@@ -81,7 +81,7 @@ def _records(sample: RunRecord, specs: Sequence[RunSpec], catalog: Catalog) -> I
 
 
 def measure(selection: Selection, catalog: Catalog, store: Store) -> tuple[float, float]:
-    """Return the user time for planning and for the decisions, which must skip all runs."""
+    """Return the CPU times in user mode of planning the runs and of deciding to skip all of them."""
     start = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     specs = expand_all([selection], catalog)
     middle = resource.getrusage(resource.RUSAGE_SELF).ru_utime
@@ -104,7 +104,7 @@ def main() -> None:
             store = Store(Path(made, "results"))
             specs = expand_all([selection], catalog)
             write(store.path, specs, catalog)
-            time.sleep(3)  # files that were just changed are not indexed
+            time.sleep(3)  # wait, because files that have just been changed are not indexed
             rounds = [measure(selection, catalog, store) for _ in range(options.rounds + 1)][1:]
             planning, deciding = (median(values) for values in zip(*rounds, strict=True))
             rows.append([name, len(specs), f"{planning:.2f}", f"{deciding:.2f}", f"{planning + deciding:.2f}"])

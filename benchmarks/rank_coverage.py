@@ -1,11 +1,11 @@
 """Simulate the coverage of the intervals that ``harness rank`` prints, for several numbers of datasets.
 
 ``python -m benchmarks.rank_coverage`` draws datasets from a population in which the mean ranks and the geometric mean
-ratios of four contenders are known, and computes their standings with `harness.analysis.standings`. A contender's
-logarithmic performance on a dataset is the sum of its mean, of an effect of the dataset on this contender, and of an
-effect of each of five seeds. The baseline has no effects of datasets, so that the ratios have skewed distributions if
-the effects have. ``--samples N`` sets the number of simulations of each case. The command also prints how
-often Friedman's test and the critical difference report a difference between contenders that do not differ.
+ratios of four backends are known, and ranks the backends with `harness.analysis.standings`. The logarithm of a
+backend's performance is the sum of the mean of the backend, a random effect of the dataset, and a random effect of the
+seed. There are five seeds. The baseline has no dataset effects, so that the ratios have a skewed distribution if the
+dataset effects have one. ``--samples N`` sets the number of simulations of each case. The command also prints how often
+Friedman's test and the critical difference report a difference between backends that do not differ.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ EFFECTS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)) - math.exp(0.5),
     "none": lambda rng, shape: np.zeros(shape),
 }
-"""Distributions of the effects of datasets, multiplied by 0.2. They have mean zero."""
+"""Distributions from which the dataset effects are drawn. Each has mean zero, and the draws are scaled by 0.2."""
 LARGE = 40_000
 """Number of datasets from which the true mean ranks are computed."""
 
 
 def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False) -> Array:
-    """Return logarithmic performances, float ``[datasets, contenders, SEEDS]``.
+    """Draw the logarithms of the performance, float ``[datasets, backends, SEEDS]``.
 
-    If `equal` is True, all contenders have the same distribution. Otherwise, they have different means, and the
-    baseline has no effects of datasets.
+    If `equal` is True, all backends have the same distribution. Otherwise, the means of the backends differ, and the
+    baseline has no dataset effects.
     """
     shape = (datasets, len(NAMES))
     effects = 0.2 * EFFECTS[effect](rng, shape)
@@ -55,8 +55,10 @@ def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = 
 
 
 def ties(values: Array) -> NDArray[np.bool_]:
-    """Return which pairs of contenders tie, ``[datasets, contenders, contenders]``: those without a significant
-    difference at the level 5% in a paired t-test over seeds, as in ``harness compare``."""
+    """Return which pairs of backends tie, bool ``[datasets, backends, backends]``.
+
+    A pair ties if a paired t-test over seeds, as in ``harness compare``, is not significant at the level 5%.
+    """
     differences = values[:, :, None, :] - values[:, None, :, :]
     error = differences.std(axis=-1, ddof=1) / math.sqrt(SEEDS)
     return np.asarray(np.abs(differences.mean(axis=-1)) <= float(stdtrit(SEEDS - 1, 0.975)) * error)
@@ -89,7 +91,7 @@ def cases(values: Array, *, verdict: bool) -> list[Case]:
 
 
 def coverage(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
-    """Return a row with the coverage and the median widths of the intervals of all contenders."""
+    """Return a table row with the coverage and the median widths of the intervals of all backends."""
     rng = np.random.default_rng([datasets, verdict])
     truth = true_ranks(effect, verdict=verdict)
     ranks: list[tuple[bool, float]] = []
@@ -113,7 +115,7 @@ def coverage(effect: str, datasets: int, samples: int, *, verdict: bool) -> list
 
 
 def false_differences(effect: str, datasets: int, samples: int, *, verdict: bool) -> list[Any]:
-    """Return a row with the fractions of simulations of equal contenders in which the tests find a difference."""
+    """Return a table row with the fraction of simulations of equal backends in which each test finds a difference."""
     rng = np.random.default_rng([datasets, 7])
     friedman = nemenyi = 0
     for _ in range(samples):
@@ -131,21 +133,21 @@ def print_coverage(samples: int) -> None:
     for effect, verdict, n in itertools.product(EFFECTS, (False, True), DATASETS):
         print(f"{effect}, {n} datasets", file=sys.stderr)
         rows.append(coverage(effect, n, samples, verdict=verdict))
-    header = ["effects of datasets", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
+    header = ["dataset effects", "datasets", "ties by", "mean rank", "width", "ratio", "width (log)"]
     print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
     print(f"\nStandard error: at most {math.sqrt(0.95 * 0.05 / samples):.1%} for a coverage of 95% or more.\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rank_coverage", description=__doc__)
-    parser.add_argument("--samples", type=int, default=500, help="simulations of each case [500]")
-    parser.add_argument("--tests-only", action="store_true", help="only the tests, not the intervals")
+    parser.add_argument("--samples", type=int, default=500, help="number of simulations of each case [500]")
+    parser.add_argument("--tests-only", action="store_true", help="simulate only the tests, not the intervals")
     options = parser.parse_args()
     if not options.tests_only:
         print_coverage(options.samples)
     settings = [("normal", n, verdict) for verdict in (False, True) for n in DATASETS]
     rows = [false_differences(effect, n, options.samples, verdict=verdict) for effect, n, verdict in settings]
-    header = ["effects of datasets", "datasets", "ties by", "Friedman's test", "critical difference"]
+    header = ["dataset effects", "datasets", "ties by", "Friedman's test", "critical difference"]
     print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
 
 

@@ -96,7 +96,7 @@ def measure(arguments: list[str], cache: Path, status: tuple[int, ...] = (0,)) -
     """Run a command, and return the time and memory that it used."""
     environment = os.environ | {"HARNESS_CACHE": str(cache)}
     start = time.perf_counter()
-    # The wrapper exists because the peak of RUSAGE_CHILDREN is the maximum over all earlier children.
+    # Start the command from a new process, because the peak in RUSAGE_CHILDREN is the maximum over all children.
     wrapper = (
         "import json, resource, subprocess, sys; done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
         "stderr=subprocess.PIPE); use = resource.getrusage(resource.RUSAGE_CHILDREN); "
@@ -137,7 +137,7 @@ def row(name: str, state: str, uses: list[Usage]) -> list[str]:
 
 
 def table(count: int, rounds: int, place: Path | None) -> list[list[str]]:
-    """Return the rows for a directory with `count` records."""
+    """Return the table rows for a results directory with `count` records."""
     rows = []
     with tempfile.TemporaryDirectory(dir=place) as made:
         directory, cache = Path(made, "results"), Path(made, "cache")

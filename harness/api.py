@@ -127,10 +127,10 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Contender to which ratios are relative and whose runs replace failed runs. By default, the first contender
+            Candidate to which ratios are relative and whose runs replace failed runs. By default, the first candidate
             with results on most datasets.
         ties : {"verdict", "exact"}, default="verdict"
-            ``"verdict"``: two contenders tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
+            ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.
 
         Returns
@@ -142,7 +142,7 @@ class Results(Sequence[RunRecord]):
         Raises
         ------
         UsageError
-            If there are fewer than two contenders with common datasets, or a name is unknown.
+            If there are fewer than two candidates with common datasets, or a name is unknown.
 
         Examples
         --------
@@ -441,8 +441,8 @@ def carry_out(
             )
             if rest := len(planned) - len(records):
                 listener.message(
-                    f"the time budget is used up; {rest} {'run is' if rest == 1 else 'runs are'} left, and the same "
-                    "command continues with them"
+                    f"the time budget is used up; {rest} {'run was' if rest == 1 else 'runs were'} not executed; "
+                    "repeat the command to continue"
                 )
     finally:
         listener.close()

@@ -1,13 +1,13 @@
 """Rankings of backends, models or other settings across datasets.
 
-A *contender* is a value of the ranked fields, such as a backend. Runs belong to one *case* if they differ only in the
-ranked fields, the seed and the split, and in settings that were not swept, such as a recipe that belongs to the model.
-In each case, all pairs of contenders are compared as by ``harness compare``, with intervals at the confidence level
-95%. A pair ties if the verdict is inconclusive or the runs were not interleaved.
+A *candidate* is a value of the ranked fields, such as a backend. A *case* is a set of runs that differ only in the
+ranked fields, the seed, the split, and settings that were not swept, such as the default recipe of a model. In each
+case, all pairs of candidates are compared as by ``harness compare``, with intervals at the confidence level 95%. A pair
+ties if the verdict is inconclusive or the runs were not interleaved.
 
-Cases are used only if every contender was run. Runs that failed are counted in two ways:
+A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
-- ``excluded``: failed runs are ignored, and cases in which a contender has no successful run are left out,
+- ``excluded``: failed runs are ignored, and cases in which a candidate has no successful run are omitted,
 - ``imputed``: a failed run is replaced by the baseline's run with the same seed and split.
 
 Interrupted runs are ignored. `harness.analysis.standings` computes the statistics.
@@ -44,10 +44,10 @@ from harness.records import Failure, RunRecord
 from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
-"""Confidence level of each comparison. The level is not corrected for the number of comparisons, because no claim is
-made about a single dataset."""
+"""Confidence level of each comparison. It is not corrected for the number of comparisons, because the ranking makes no
+claim about single datasets."""
 FIELDS = IDENTITY[2:]
-"""Fields of a spec that can be ranked. Other settings can be ranked by their names, such as ``recipe.batch_size``."""
+"""Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
 
 Policy = Literal["excluded", "imputed"]
 Ties = Literal["verdict", "exact"]
@@ -61,22 +61,22 @@ class LeftOut(Struct, frozen=True, kw_only=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """Result under one policy for failed runs."""
+    """Ranking under one policy for failed runs."""
 
     failures: Policy
     """``excluded`` or ``imputed``."""
     standings: Standings | None
-    """Results of the contenders, or None if no case can be used."""
+    """Ranks of the candidates, or None if no case can be used."""
     left_out: list[LeftOut]
     """Cases that are not used under this policy."""
     undecided: int
-    """Number of comparisons without a verdict, because there were too few runs or the runs were not interleaved."""
+    """Number of comparisons that are ties because there were too few runs or the runs were not interleaved."""
     comparisons: int
     notes: list[str]
 
 
 class Ranking(Struct, frozen=True, kw_only=True):
-    """Ranking of contenders with respect to one metric."""
+    """Ranking of candidates with respect to one metric."""
 
     metric: str
     by: list[str]
@@ -85,7 +85,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     baseline: str
     contenders: list[str]
     failed: dict[str, int]
-    """Number of failed runs by contender in the cases in which all contenders were run."""
+    """Number of failed runs of each candidate. Only cases with runs of all candidates are counted."""
     placements: list[Placement]
     """Results with failed runs excluded, and with failed runs imputed."""
     notes: list[str]
@@ -93,7 +93,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Placed:
-    """A run with its contender, dataset and case."""
+    """A run, and the candidate, dataset and case to which it belongs."""
 
     run: StoredRun
     contender: str
@@ -113,20 +113,20 @@ class _Placed:
 
 @dataclass(frozen=True)
 class _Field:
-    """The runs of all contenders in one case."""
+    """The runs of all candidates in one case."""
 
     name: str
     dataset: str
     metric: RunMetric
     runs: dict[str, list[_Placed]]
-    """Runs of each contender."""
+    """Runs of each candidate."""
 
     def side(self, contender: str) -> list[StoredRun]:
-        """Return the successful runs of a contender that have a value."""
+        """Return the successful runs of a candidate for which the metric has a value."""
         return [one.run for one in self.runs[contender] if self.metric.value(one.run.record) is not None]
 
     def failed(self, contender: str) -> list[_Placed]:
-        """Return the failed runs of a contender whose seed and split have no successful run."""
+        """Return one failed run for each pair of seed and split for which the candidate has no successful run."""
         done = {one.draw for one in self.runs[contender] if not one.failed}
         failed = {one.draw: one for one in self.runs[contender] if one.failed and one.draw not in done}
         return list(failed.values())
@@ -143,15 +143,15 @@ def rank(
     price_per_hour: float | None = None,
     by_example: bool = True,
 ) -> Ranking:
-    """Return the ranking of the contenders that the fields `by` distinguish.
+    """Return the ranking of the candidates, which are the distinct values of the fields `by`.
 
-    `plugins` are the metrics of plugins by name, which are needed only for scores of older records. By default, the
-    baseline is the contender with results in most cases. If `ties` is ``exact``, the contenders of a case are ranked by
-    their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over the test
-    examples of the stored predictions.
+    `plugins` maps names to the metrics of plugins, which are needed only for the scores of older records. By default,
+    the baseline is the candidate with results in most cases. If `ties` is ``exact``, the candidates of a case are
+    ranked by their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over
+    the test examples of the stored predictions.
 
-    Raises `harness.UsageError` if there are fewer than two contenders with common datasets or if the runs cannot be
-    ranked by this metric, and `harness.UnknownNameError` if a name is unknown.
+    Raises `harness.UsageError` if there are fewer than two candidates with common datasets or if the runs cannot be
+    ranked by `metric`, and `harness.UnknownNameError` if a name is unknown.
     """
     placed = _placed(runs, by)
     contenders = list(dict.fromkeys(one.contender for one in placed))
@@ -160,7 +160,7 @@ def rank(
         only = f"all runs have the {shown} {contenders[0]!r}" if contenders else "there are no runs"
         raise UsageError(f"nothing to rank: {only}; rank by another field with --by, or add runs")
     if baseline and baseline not in contenders:
-        raise UnknownNameError("contender", baseline, contenders)
+        raise UnknownNameError("baseline", baseline, contenders)
     placed, notes = _by_swept_settings(placed)
     placed, older = _newest(placed)
     notes += older
@@ -169,7 +169,10 @@ def rank(
     notes += dropped
     fields, left_out = _fields(cells, contenders, metric, plugins, price_per_hour)
     if not fields:
-        reasons = "; ".join(dict.fromkeys(one.reason for one in left_out)) or "no case has runs of all contenders"
+        reasons = (
+            "; ".join(dict.fromkeys(one.reason for one in left_out))
+            or "no case contains runs of every ranked backend, model or setting"
+        )
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
     base = baseline or max(contenders, key=lambda name: sum(bool(field.side(name)) for field in fields))
     failed = {name: sum(len(field.failed(name)) for field in fields) for name in contenders}
@@ -190,7 +193,7 @@ def rank(
 
 
 def _placed(runs: Sequence[StoredRun], by: Sequence[str]) -> list[_Placed]:
-    """Return the runs, except interrupted ones, with their contenders, datasets and cases."""
+    """Assign each run to a candidate, a dataset and a case. Interrupted runs are ignored."""
     used = [run for run in runs if not _interrupted(run.record)]
     records = with_known_devices(without_split_digests([run.record for run in used]))
     known = {name for record in records for name in settings_of(record.spec)}
@@ -203,7 +206,7 @@ def _placed(runs: Sequence[StoredRun], by: Sequence[str]) -> list[_Placed]:
             devices.setdefault(_dataset(record), record.spec.device)
     placed = []
     for run, record in zip(used, records, strict=True):
-        # A run that failed early is assigned to the case of the runs to which it would be compared.
+        # A run that failed early has the device "auto". Assign it to the case of other runs on the dataset.
         if record.spec.device == "auto":
             device = devices.get(_dataset(record), "auto")
             record = msgspec.structs.replace(record, spec=msgspec.structs.replace(record.spec, device=device))
@@ -223,18 +226,18 @@ def _interrupted(record: RunRecord) -> bool:
 
 
 def _dataset(record: RunRecord) -> tuple[str, ...]:
-    """Return the task, the name of the dataset and a key of its contents."""
+    """Return the task, the name of the dataset and its options, which identify the dataset."""
     spec = record.spec
     options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return spec.task, spec.dataset, msgspec.json.encode(options, order="sorted").decode()
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Return the runs with each case divided by the settings that were swept, and a note about other settings that
-    vary.
+    """Divide each case by the settings that were swept. Return the runs, and a note about other settings that vary.
 
-    A setting was swept if a contender has runs with several values of the setting for the same seed and split. Settings
-    that vary only with the seed or split, such as settings that were tuned for each split, do not divide a case.
+    A setting was swept if a candidate has runs with several values of the setting for one pair of seed and split.
+    Settings that vary only with the seed or split, such as settings that were tuned for each split, do not divide a
+    case.
     """
     runs: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     for one in placed:
@@ -262,9 +265,9 @@ def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Return the runs with the newest package versions and data of each contender in each case, and a note.
+    """Return the runs of each candidate in each case that used its newest package versions and data, and a note.
 
-    A failed run is kept unless it was made with other versions. Its record may lack versions.
+    A failed run is kept unless its record contains other versions. Some versions may be missing from the record.
     """
     newest: dict[tuple[Any, ...], _Placed] = {}
     for one in placed:
@@ -277,12 +280,12 @@ def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
         if last is None or one.software.items() <= last.software.items():
             kept.append(one)
     ignored = len(placed) - len(kept)
-    note = f"{ignored} run{'s' * (ignored > 1)} with older package versions or other data ignored"
+    note = f"runs with older package versions or other data are ignored: {ignored}"
     return kept, [note] if ignored else []
 
 
 _Cells = dict[tuple[str, ...], dict[tuple[str, ...], dict[str, list[_Placed]]]]
-"""Dataset -> case -> contender -> runs."""
+"""Runs by dataset, case and candidate."""
 
 
 def _cells(placed: Sequence[_Placed]) -> _Cells:
@@ -293,10 +296,10 @@ def _cells(placed: Sequence[_Placed]) -> _Cells:
 
 
 def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[str], list[str]]:
-    """Return the contenders that are ranked, and notes about contenders that are not.
+    """Return the candidates that are ranked, and a note about each candidate that is not ranked.
 
-    While fewer than three datasets have runs of all contenders, the contender that was run on the fewest datasets is
-    omitted, provided that this adds datasets. Failed runs count as runs.
+    While fewer than three datasets have runs of all candidates, the candidate that was run on the fewest datasets is
+    omitted, provided that more datasets can then be used. Failed runs count as runs.
     """
     run_on = {
         name: {d for d, cases in cells.items() if any(name in case for case in cases.values())} for name in contenders
@@ -314,16 +317,16 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
         kept = best
     omitted = [name for name in contenders if name not in kept]
     return kept, [
-        f"{name} is not ranked, because it was run on too few of the same datasets as the others" for name in omitted
+        f"{name} is not ranked, because too few datasets have runs of it and of all others" for name in omitted
     ]
 
 
 def _fields(
     cells: _Cells, contenders: Sequence[str], name: str, plugins: Mapping[str, Metric], price_per_hour: float | None
 ) -> tuple[list[_Field], list[LeftOut]]:
-    """Return the cases in which all contenders were run, and the other cases of datasets with runs of a contender.
+    """Return the cases that can be used, and the omitted cases with the reasons.
 
-    Raises the same errors as `rank` for metrics.
+    Raises the same errors as `rank` if the metric is invalid.
     """
     fields, left_out = [], []
     known: dict[str, None] = {}
@@ -362,7 +365,7 @@ def _fields(
 
 
 def _shown(key: tuple[str, ...], cases: Mapping[tuple[str, ...], object]) -> list[str]:
-    """Return the parts of a case's key in which the cases of its dataset differ."""
+    """Return the parts of a case's key that are not equal in all cases of its dataset."""
     return [part for place, part in enumerate(key) if len({other[place] for other in cases}) > 1]
 
 
@@ -414,10 +417,10 @@ def _placement(
 
 
 def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return the baseline's runs that replace the failed runs of a contender.
+    """Return the baseline's runs that replace the failed runs of a candidate.
 
-    If the baseline has no run with any of these seeds and splits, the same number of its other runs are used, so that
-    every contender has values.
+    If the baseline has no run with any of the failed seeds and splits, the same number of its other runs are used, so
+    that every candidate has values.
     """
     draws = {one.draw for one in field.failed(contender)}
     same = [run for run in base if (run.record.spec.split, run.record.spec.seed) in draws]
@@ -425,7 +428,7 @@ def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[S
 
 
 def _by_draw(side: Sequence[StoredRun], metric: RunMetric) -> dict[Draw, float]:
-    """Return the mean over the repeats for each split and seed."""
+    """Return the mean of the metric over the repeats of each pair of split and seed."""
     values: dict[Draw, list[float]] = {}
     for run in side:
         value = metric.value(run.record)
@@ -437,9 +440,9 @@ def _by_draw(side: Sequence[StoredRun], metric: RunMetric) -> dict[Draw, float]:
 def _tied(
     case: Case, sides: Sequence[list[StoredRun]], metric: RunMetric, by_example: bool
 ) -> tuple[frozenset[tuple[int, int]], int]:
-    """Return the pairs of contenders that tie, and the number of pairs without a verdict.
+    """Return the pairs of candidates that tie, and the number of pairs without a verdict.
 
-    A pair also ties if the verdict, which may be based on a part of the runs, contradicts the means over all runs.
+    A pair also ties if its verdict contradicts the means over all runs. The verdict may be based on only some runs.
     """
     tied, missing, levels = set(), 0, case.levels
     for i, j in itertools.combinations(range(len(sides)), 2):
@@ -461,15 +464,17 @@ def _kinds(failed: Sequence[_Placed]) -> list[str]:
 
 def _notes(found: Standings | None) -> list[str]:
     if found is None:
-        return ["no case is left"]
+        return ["no case can be used"]
     notes = []
     if found.datasets < MIN_DATASETS:
         notes.append(
-            f"too few datasets for an interval: {found.datasets}; ranks need {MIN_DATASETS}, ratios "
-            f"{MIN_DATASETS_RATIO}"
+            f"too few datasets for intervals: {found.datasets}; intervals of ranks need {MIN_DATASETS}, and intervals "
+            f"of ratios need {MIN_DATASETS_RATIO}"
         )
     elif found.datasets < MIN_DATASETS_RATIO:
-        notes.append(f"too few datasets for intervals of ratios: {found.datasets}; they need {MIN_DATASETS_RATIO}")
+        notes.append(
+            f"too few datasets for intervals of ratios: {found.datasets}; at least {MIN_DATASETS_RATIO} are needed"
+        )
     if any(one.ratio is None for one in found.contenders):
-        notes.append("no ratio for contenders with zero, negative or too large values, or relative to such a baseline")
+        notes.append("a ratio is missing if a value, or the baseline's value, is zero, negative or too large")
     return notes

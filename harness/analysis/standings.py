@@ -1,14 +1,15 @@
 """Mean ranks, win rates and geometric mean ratios over datasets, with intervals and tests.
 
-This module contains the statistics; `harness.analysis.rank` selects the runs. A *case* is a set of values that can be
-compared directly, with one value of each contender for each seed or split. A dataset has one or several cases, such as
-one for each model if backends are ranked. Every dataset has the same weight, because ranks are averaged over the cases
-of a dataset first.
+This module contains the statistics; `harness.analysis.rank` selects the runs. A *candidate* is what is ranked, such as
+a backend or a model. A *case* is a set of values that can be compared directly, with one value of each candidate for
+each seed or split. A dataset has one or several cases, such as one for each model if backends are ranked. Every dataset
+has the same weight, because ranks are first averaged over the cases of each dataset.
 
-In a case, the rank of a contender is 1 plus the number of contenders that beat it, plus half of the number of
-contenders that tie with it. If ties are transitive, this is the usual average rank. The mean over the datasets is the
+In a case, the rank of a candidate is 1 plus the number of better candidates, plus half of the number of candidates that
+tie with it. If ties are transitive, this is the usual average rank. The mean over the datasets is the
 mean rank of Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the fraction of the
-comparisons that a contender wins, with ties counted as half a win; for k contenders, it is (k - rank) / (k - 1).
+comparisons that a candidate wins, where a tie counts as half a win. For k candidates, the win rate is
+(k - rank) / (k - 1).
 """
 
 from __future__ import annotations
@@ -32,31 +33,32 @@ MIN_DATASETS = 3
 MIN_DATASETS_RATIO = 5
 """Minimum number of datasets for intervals of ratios, which are unbounded.
 
-With fewer datasets, the coverage is less than 93% if the logarithms of the ratios have a skewed distribution.
+With fewer datasets, the coverage of the interval is less than 93% if the logarithms of the ratios have a skewed
+distribution.
 """
 ALPHA = 0.05
 
 Draw = tuple[int | None, int]
-"""Published split and seed."""
+"""Published split, or None, and seed."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """The values of all contenders in one setting."""
+    """The values of all candidates in one case."""
 
     dataset: str
     """Key of the dataset."""
     values: tuple[Mapping[Draw, float], ...]
-    """Value of each contender for each split and seed. Every contender has at least one value."""
+    """Value of each candidate for each split and seed. Every candidate has at least one value."""
     higher_is_better: bool
     tied: frozenset[tuple[int, int]] = frozenset()
-    """Pairs (i, j) with i < j of contenders that tie. Other pairs tie only if their means are equal."""
+    """Pairs (i, j), with i < j, of candidates that tie. All other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
+    """True to use geometric means over seeds and splits, as for costs, which are compared as ratios."""
 
     @property
     def levels(self) -> list[float]:
-        """Mean of each contender over splits and seeds. If `logarithmic` is True, it is the mean of the logarithms."""
+        """Mean of each candidate's values, or of their logarithms if `logarithmic` is True, over splits and seeds."""
         return [_exact_mean(numbers) for numbers in self.scaled()]
 
     @property
@@ -65,39 +67,39 @@ class Case:
         return self.geometric and all(value > 0 for values in self.values for value in values.values())
 
     def scaled(self) -> list[list[float]]:
-        """Return the values of each contender, ordered by split and seed, as logarithms if `logarithmic` is True."""
+        """Return the values of each candidate, or their logarithms if `logarithmic` is True, by split and seed."""
         scale: Callable[[float], float] = math.log if self.logarithmic else float
         return [[scale(values[draw]) for draw in sorted_draws(values)] for values in self.values]
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """Result of one contender over all datasets."""
+    """Rank, win rate and ratio of one candidate over all datasets."""
 
     name: str
     mean_rank: float
     mean_rank_low: float | None
-    """Ends of the 95% interval, or None if there are too few datasets."""
+    """Lower end of the 95% interval, or None if there are too few datasets."""
     mean_rank_high: float | None
     win_rate: float
-    """Fraction of the comparisons with other contenders that were won; ties count as half a win."""
+    """Fraction of the comparisons with other candidates that were won. A tie counts as half a win."""
     win_rate_low: float | None
     win_rate_high: float | None
     wins: int
-    """Number of comparisons, over all cases and other contenders, that the contender won."""
+    """Number of comparisons that the candidate won, over all cases and all other candidates."""
     ties: int
     losses: int
     ratio: float | None
     """Geometric mean over the datasets of the ratio to the baseline, or None if a value is zero or negative. The ratio
-    is inverted if lower values are better, so that ratios greater than 1 are better than the baseline."""
+    is inverted if lower values are better, so that a ratio greater than 1 means better than the baseline."""
     ratio_low: float | None
     ratio_high: float | None
     p_holm: float | None
-    """p-value of the difference between the mean ranks of the contender and the baseline, after Holm's correction, or
-    None for the baseline."""
+    """p-value of the difference between the mean ranks of the candidate and the baseline, with Holm's correction. None
+    for the baseline."""
 
 
 class Standings(Struct, frozen=True, kw_only=True):
-    """Results of all contenders, ordered by their mean ranks."""
+    """Results of all candidates, ordered by mean rank."""
 
     contenders: list[Standing]
     datasets: int
@@ -113,10 +115,10 @@ class Standings(Struct, frozen=True, kw_only=True):
 def standings(
     cases: Sequence[Case], names: Sequence[str], baseline: int, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Standings:
-    """Return the standings of at least two contenders over at least one case.
+    """Return the ranks, win rates and ratios of at least two candidates over at least one case.
 
-    The intervals are computed by resampling datasets and, within each case, seeds or splits. Contenders with the same
-    seeds are resampled together. `seed` is the seed of the random number generator.
+    The intervals are computed by resampling datasets and, within each case, seeds or splits. The values of candidates
+    with the same seeds are resampled together. `seed` is the seed of the random number generator.
     """
     import numpy as np
 
@@ -125,7 +127,7 @@ def standings(
     parts: dict[str, list[Case]] = {}
     for case in cases:
         parts.setdefault(case.dataset, []).append(case)
-    ranks, logs = [], []  # arrays [1 + resamples, k] for each dataset; the first row is observed
+    ranks, logs = [], []  # arrays [1 + resamples, k] for each dataset; the first row contains the observed values
     counts = np.zeros((3, k), dtype=int)
     for part in parts.values():
         of_cases = [_case(case, baseline, resamples, rng) for case in part]
@@ -201,8 +203,8 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
     for i, j in case.tied:
         tied[i, j] = tied[j, i] = True
     ranks, counts = np.full(levels.shape, 1.0), np.zeros((3, k), dtype=int)
-    for j in range(k):  # process one opponent at a time to limit memory use
-        # 1 for each contender that beats contender j.
+    for j in range(k):  # compare with one candidate at a time to limit memory use
+        # 1 for each candidate that is better than candidate j.
         outcome = np.where(tied[j], 0.0, np.sign(sign * (levels - levels[:, [j]])))
         outcome[:, j] = 1.0
         ranks += 0.5 * (1 - outcome)
@@ -218,10 +220,10 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
 
 
 def _centered(values: Array) -> Array:
-    """Return values ``[1 + resamples, k]``, shifted so that the mean of the resampled rows is the observed row.
+    """Shift values ``[1 + resamples, k]`` so that the mean of the resampled rows is equal to the first row.
 
-    Resampled means vary more than the observed means, so that close contenders would change places too often, and the
-    resampled ranks would be biased towards equal ranks.
+    Resampled means vary more than the observed means. Without the shift, the order of similar candidates would change
+    too often, and the resampled ranks would be biased towards equal ranks.
     """
     import numpy as np
 
@@ -229,12 +231,13 @@ def _centered(values: Array) -> Array:
 
 
 def _bounded(values: Array, least: float, most: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return the ends of the 95% intervals for means over datasets of values between `least` and `most`.
+    """Return the ends of the 95% intervals of means over datasets. The values are between `least` and `most`.
 
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
-    with one additional dataset that has the value `least` for the lower end and `most` for the upper end. For values 0
-    and 1, this is the interval of Clopper and Pearson. The interval is Gaffke's bound (2005; Learned-Miller and Thomas
-    2019). No distribution for which its coverage is too low is known, even for two datasets.
+    with one additional dataset that has the value `least` for the lower end and `most` for the upper end. If all
+    values are 0 or 1, this is the interval of Clopper and Pearson. The interval is Gaffke's bound (2005; Learned-Miller
+    and Thomas 2019). No distribution is known for which the coverage of this interval is too low, even for two
+    datasets.
     """
     import numpy as np
 
@@ -248,8 +251,8 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
 def _ratio(logs: Array, rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
     """Return a geometric mean and the ends of its 95% interval from log ratios ``[1 + resamples, datasets]``.
 
-    The interval covers Student's t interval over the datasets and the bootstrap-t interval (Efron and Tibshirani 1993,
-    section 12.5), which is better if the distribution is skewed.
+    The interval is the union of Student's t interval over the datasets and the bootstrap-t interval (Efron and
+    Tibshirani 1993, section 12.5), which has better coverage if the distribution is skewed.
     """
     import numpy as np
     from scipy.special import stdtrit
@@ -280,9 +283,10 @@ def _exp(value: float) -> float | None:
 def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, float | None]:
     """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
 
-    The formula of the statistic is that of Demsar (2006), section 3.2.2, without a correction for ties. The p-value is
-    that of a permutation test, which permutes the ranks within each dataset. Unlike approximations by a chi-squared or
-    F distribution, this test is valid for few datasets and for ties. Return None if there are fewer than two datasets.
+    The statistic is computed as in Demsar (2006), section 3.2.2, without a correction for ties. The p-value is computed
+    by a permutation test, which permutes the ranks within each dataset. Unlike approximations by a chi-squared or F
+    distribution, the permutation test is valid for few datasets and for ties. If there are fewer than two datasets,
+    both values are None.
     """
     import numpy as np
 
@@ -302,7 +306,7 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
 
 
 def critical_difference(k: int, n: int) -> float:
-    """Return the critical difference of Nemenyi's test at the level 0.05, for `k` contenders on `n` datasets.
+    """Return the critical difference of Nemenyi's test at the level 0.05, for `k` candidates on `n` datasets.
 
     The critical difference is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range, divided by
     sqrt(2) (Demsar 2006, section 3.2.2).

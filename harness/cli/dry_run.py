@@ -25,8 +25,11 @@ def print_plan(
     unavailable: Mapping[str, str],
     budget_s: float | None,
 ) -> None:
-    """Print the planned runs in their order, with the settings that vary, their state, and the expected cost of those
-    that would be executed. `unavailable` contains the reasons why runs cannot be executed here, by their keys."""
+    """Print the planned runs in execution order, with their states and the settings that vary. Also print the expected
+    duration and disk space of the runs that would be executed.
+
+    `unavailable` maps the key of each run that cannot be executed on this machine to the reason.
+    """
     from tabulate import tabulate
 
     from harness.cli.progress import clock
@@ -61,15 +64,17 @@ def print_plan(
         echo("\n  ".join(["\nThese runs cannot be executed on this machine:", *lines]))
     skipped = states.count("skip")
     done = f", {skipped} of them already done" if skipped else ""
-    missing = f", {len(left_out)} not available here" if left_out else ""
+    missing = f", {len(left_out)} unavailable on this machine" if left_out else ""
     echo(f"\n{counted(len(specs), 'run')} planned{done}{missing}; none was started")
     left = [each for each, state in zip(estimates, states, strict=True) if state in _EXECUTED]
     if known := [estimate for estimate in left if estimate]:
         seconds, size = sum(e.seconds for e in known), sum(e.disk_bytes for e in known)
-        rest = f", without {counted(len(left) - len(known), 'run')} of unknown duration" * (len(known) < len(left))
+        rest = f", not including {counted(len(left) - len(known), 'run')} of unknown duration" * (
+            len(known) < len(left)
+        )
         echo(f"about {clock(seconds)} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
         if budget_s is not None and seconds > budget_s:
-            echo(f"the time budget of {clock(budget_s)} ends before all runs are done; repeat the command to continue")
+            echo(f"the time budget of {clock(budget_s)} is too short for all runs; repeat the command to continue")
 
 
 def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
@@ -83,7 +88,7 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
     """Return the settings outside `_OWN_COLUMNS` that vary among the runs of a model with a backend.
 
-    Other models and tasks have other defaults, which are not what the user varies.
+    Models and tasks have different default settings. Differences between these defaults are not returned.
     """
     from harness.analysis.differences import varying
 

@@ -1,7 +1,7 @@
 """Output of commands. All output of a command passes through `echo`, `echo_data` or `console`.
 
-Texts may contain names from untrusted files. The control characters in all texts are replaced here, so that no text can
-control the terminal.
+The printed text may contain names from untrusted files. These functions therefore replace control characters, so that
+the text cannot control the terminal.
 """
 
 from __future__ import annotations

@@ -35,15 +35,15 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Contender to which ratios are relative and whose runs replace failed runs.",
-        "the first contender with results on most datasets",
+        "Backend, model or setting that is the baseline of the ratios and whose runs replace failed runs.",
+        "the first one with results on most datasets",
     ),
 )
 @click.option(
     "--ties",
     type=click.Choice(["verdict", "exact"]),
     default="verdict",
-    help="verdict: two contenders tie on a dataset if `harness compare` is inconclusive; exact: only equal means tie.",
+    help="verdict: a comparison is a tie if `harness compare` is inconclusive; exact: only equal means tie.",
 )
 @options.price_per_hour
 @options.filters(*_FILTERS)
@@ -69,10 +69,11 @@ def rank(
     """Rank backends, models or other settings across datasets: mean rank, win rate and geometric mean ratio, with 95%
     intervals by bootstrap over datasets and seeds.
 
-    RESULTS are results directories; by default, HARNESS_RESULTS or ./results. Only datasets on which every contender
-    was run are used. Results are shown for two ways of handling failed runs. Excluded: failed runs are ignored, as well
-    as datasets on which a contender has no successful run. Imputed: a failed run is replaced by a run of the baseline.
-    Choose a simple baseline, because a strong baseline would compensate for failures.
+    RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is used only if
+    every ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are
+    shown. Excluded: failed runs are ignored, and so are datasets without a successful run of everything that is ranked.
+    Imputed: a failed run is replaced by a run of the baseline. Choose a simple baseline, because a strong baseline
+    would compensate for failures.
 
     \b
     Examples:
@@ -113,9 +114,9 @@ def rank(
 
 
 def _runs(directories: list[Path], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
-    """Return the distinct runs of several results directories, in the order in which the runs started.
+    """Return the distinct runs of several results directories, ordered by start time.
 
-    Raises `harness.UsageError` if a directory contains no run that matches.
+    Raises `harness.UsageError` if a directory contains no matching run.
     """
     from harness.errors import UsageError
     from harness.records.store import Store

@@ -1,4 +1,4 @@
-"""The commands ``harness results``."""
+"""The command group ``harness results``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
     """Add the runs of the results directories DIR to the results directory, with their files and parity verdicts.
 
     A run whose record is already present is not added again, so repeating a merge changes nothing. Repeats of a run are
-    numbered by the times at which they started, which may change the ids of runs; the order of the directories does not
-    matter. The exit status is 1 if a run or a verdict could not be merged.
+    numbered in the order in which they started, so the ids of existing runs may change. The order of the directories
+    has no effect. The exit status is 1 if a run or a verdict could not be merged.
 
     \b
     Examples:
@@ -65,10 +65,10 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Remove the runs instead of only listing them.")
 @options.results
 def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
-    """List the runs that are not needed any more, or remove them with --yes.
+    """List the runs that are no longer needed, or remove them with --yes.
 
-    A failed run is not needed if a later run with the same specification succeeded. With the options, all failed runs
-    or old repeats are also listed.
+    A failed run is not needed if a later run with the same specification succeeded. --failed also lists all other
+    failed runs, and --keep also lists old repeats.
 
     \b
     Examples:
@@ -94,7 +94,7 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
 @results.command(short_help="Check that the files of all runs are complete and unchanged.")
 @options.results
 def verify(results: str | None) -> None:
-    """Check the files of all runs: records must be valid, and raw samples and weights must have the recorded digests.
+    """Check the files of all runs: records must be valid, and raw samples and weights must match the recorded digests.
 
     The exit status is 1 if there is a problem. `harness audit` checks a single run more thoroughly.
 

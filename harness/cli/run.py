@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--suite",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Run the selections in a suite (TOML file) instead of a selection given by options.",
+    help="Execute the runs defined in a suite (TOML file) instead of runs selected by options.",
 )
 @click.option(
     "--parity",
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--skip-unavailable",
     is_flag=True,
-    help="Execute the other runs if the backend, the dataset or the device of some runs is not available.",
+    help="Skip runs whose backend, dataset or device is not available, and execute the others.",
 )
 @click.option(
     "--memory-limit",
@@ -62,10 +62,14 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-size-backoff",
     is_flag=True,
-    help="Repeat a run that is out of memory with half the batch size, down to 1.",
+    help="Repeat a run that ran out of memory with half the batch size, down to a batch size of 1.",
 )
 @click.option(
-    "--executor", metavar="NAME", default="local", show_default=True, help="Executor, which decides where runs execute."
+    "--executor",
+    metavar="NAME",
+    default="local",
+    show_default=True,
+    help="Executor, which determines where runs are executed.",
 )
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
@@ -161,7 +165,7 @@ def run(
         table = render(finished.table(price_per_hour=price_per_hour))
         try:
             echo(table, nl=False)
-        except (OSError, ValueError) as error:  # The runs are saved, so the command does not fail.
+        except (OSError, ValueError) as error:  # Do not fail, because the runs have been saved.
             if not isinstance(error, BrokenPipeError):
                 say(f"Warning: cannot write the table to stdout: {error}; show it with `harness report`")
         if not quiet:
@@ -204,9 +208,9 @@ def _check_nothing_selected() -> None:
 
 
 def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
-    """Print the reasons, and return the specs that have no entry in `reasons`.
+    """Return the specs without an entry in `reasons`, and print the reasons for omitting the others.
 
-    Raises `harness.UsageError` with the reasons if `skip` is false, or if no spec is left.
+    Raises `harness.UsageError` with the reasons if a spec has a reason and `skip` is false, or if no spec remains.
     """
     from harness.errors import UsageError
     from harness.execute.availability import describe_reasons

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 @options.format_
 @options.results
 def status(format_: str, results: str | None) -> None:
-    """Show the progress of the plans in a results directory: the numbers of runs that are done, running, failed and
-    left, and the remaining time.
+    """Show the progress of the plans in a results directory: the numbers of completed, running, failed and remaining
+    runs, and the remaining time.
 
-    Each `harness run` that executes runs is recorded as a plan. The running plans and the last plan are shown. The
-    remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the command that
-    continues the plan is printed.
+    Each `harness run` command that executes runs is recorded as a plan. All running plans and the last plan are shown.
+    The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the command
+    that continues the plan is printed.
 
     \b
     Examples:
@@ -46,7 +46,10 @@ def status(format_: str, results: str | None) -> None:
     elif plans:
         echo("\n\n".join(map(_text, plans)))
     else:
-        echo(f"{directory}: no plan was started here; start one with `harness run --results {directory}`")
+        echo(
+            f"{directory}: no plan was recorded in this results directory; start one with "
+            f"`harness run --results {directory}`"
+        )
 
 
 def _state(plan: Progress) -> str:
@@ -90,13 +93,13 @@ def _text(plan: Progress) -> str:
     total = counted(plan.plan.skipped + len(plan.plan.runs), "run")
     before = f" ({plan.plan.skipped} of them before this plan)" if plan.plan.skipped else ""
     counts = f"{plan.done + plan.plan.skipped} done{before}, {plan.running} running, {plan.failed} failed"
-    lines.append(f"{total}: {counts}, {len(plan.left) - plan.running} left")
+    lines.append(f"{total}: {counts}, {len(plan.left) - plan.running} remaining")
     if plan.running:
-        lines.append(f"now: {plan.left[0].title}")
+        lines.append(f"running now: {plan.left[0].title}")
     if plan.left:
-        rest = f", without {counted(plan.unknown, 'run')} of unknown duration" if plan.unknown else ""
+        rest = f", not including {counted(plan.unknown, 'run')} of unknown duration" if plan.unknown else ""
         known = plan.unknown < len(plan.left)
-        lines.append(f"time left: about {clock(plan.seconds_left)}{rest}" if known else "time left: unknown")
+        lines.append(f"remaining time: about {clock(plan.seconds_left)}{rest}" if known else "remaining time: unknown")
     if not plan.alive and (plan.left or plan.failed):
         reason = "interrupted" if plan.left else f"{counted(plan.failed, 'run')} failed"
         command = _command(plan)

@@ -1,4 +1,4 @@
-"""One attempt to execute a planned run: its child process, and its record even if the child fails."""
+"""Execute one attempt of a planned run in a child process. A record is created even if the child fails."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def execute_run(
 ) -> RunRecord:
     """Execute a planned run in a child process on this machine, and return its record.
 
-    An executor calls this function on the machine that executes the run; see `harness.Executor`. A run that fails, or
-    whose child is ended, also returns a record. The child ends when this process ends.
+    An executor calls this function on the machine that executes the run; see `harness.Executor`. A record is
+    also returned if the run fails or its child process is killed. The child process ends when this process ends.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def execute_run(
     Returns
     -------
     RunRecord
-        The record, without the name and the repeat number that it receives when it is stored.
+        The record. Its run id and its repeat number are assigned when the record is stored.
     """
     folder = Path(directory).absolute()  # a plugin may change the current directory
     phase = metric = ""
@@ -109,7 +109,8 @@ def execute_run(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Return the record of a run that ended without one, and remove its arrays and weights, which may be incomplete."""
+    """Create the record of a run whose child process returned none, and remove the run's arrays and weights, which may
+    be incomplete."""
     for name in (ARRAYS, WEIGHTS):
         for folder in (directory, *spares(directory)):
             with contextlib.suppress(OSError):
@@ -147,12 +148,12 @@ def utc_now() -> str:
 
 
 def child_environment(spec: RunSpec) -> dict[str, str]:
-    """Return the environment variables that must be set before a numerical library is loaded, for any backend."""
+    """Return the environment variables that must be set before a backend loads numerical libraries."""
     return thread_environment(spec.threads)
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Return the environment variables for a child whose libraries use `threads` threads each."""
+    """Return the environment variables with which each library in a child process uses `threads` threads."""
     count = str(threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
     return {

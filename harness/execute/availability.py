@@ -16,10 +16,10 @@ from harness.records import RunSpec
 
 
 def unavailable(specs: Iterable[RunSpec], catalog: Catalog) -> dict[str, str]:
-    """Return a mapping from the keys of the specs that cannot be executed on this machine to the reasons.
+    """Return the reason for each spec that cannot be executed on this machine, by the key of the spec.
 
-    If a spec selects a GPU, or a precision other than fp32, the devices of its backend are listed by a child process,
-    which imports the framework.
+    If a spec selects a GPU, or a precision other than fp32, a child process imports the framework to list the devices
+    of the backend.
     """
     backend_reason = cache(lambda name, env: backend_problem(name, catalog, env))
     devices = cache(lambda name, env: probe(name, catalog.backends[name].plugin, env))
@@ -43,7 +43,7 @@ def unavailable(specs: Iterable[RunSpec], catalog: Catalog) -> dict[str, str]:
 
 
 def describe_reasons(reasons: Mapping[str, str]) -> list[str]:
-    """Return a line for each reason in the result of `unavailable`, with the number of specs."""
+    """Return a line for each distinct reason in the result of `unavailable`, with the number of specs."""
     return [
         f"{count} {'run' if count == 1 else 'runs'}: {reason}" for reason, count in Counter(reasons.values()).items()
     ]

@@ -12,13 +12,13 @@ HARNESS_API_VERSION = "1.0"
 
 
 class LocalExecutor(Executor):
-    """Execution of runs on this machine, one after another."""
+    """Executor that executes runs on this machine, one after another."""
 
     name = "local"
     summary = "this machine, one run after another"
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
-        """Execute runs in order."""
+        """Execute the runs in order."""
         from harness.execute.attempt import execute_run
 
         for run in runs:

@@ -1,4 +1,4 @@
-"""A lock that keeps two harness processes from measuring on the same device at the same time."""
+"""A lock that prevents two harness processes from measuring on the same device at the same time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT_S = 0.5
 _ALL = "all"
 """Name of the lock that every process holds.
 
-The lock is shared if the process measures only on named GPUs, and exclusive otherwise.
+The process holds this lock as a shared lock if it measures only on named GPUs, and as an exclusive lock otherwise.
 """
 
 
@@ -29,15 +29,14 @@ The lock is shared if the process measures only on named GPUs, and exclusive oth
 def measuring_on(
     devices: Iterable[str], *, wait: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[bool]:
-    """Hold the locks of `devices`, which are requested devices of run specs, such as ``auto`` or ``cuda:1``.
+    """Hold the locks of `devices`, which are devices as requested in run specs, such as ``auto`` or ``cuda:1``.
 
     Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on the
     CPU, or on a device that is not named, excludes all other processes. The locks are flock(2) locks on files in the
     cache directory, and are released when the process ends. If the cache directory is not writable, nothing is locked.
 
-    If another process holds a lock, a `harness.BusyError` that names the process is raised. If `wait` is true, this
-    function calls `say` with a message and waits instead. The context manager yields True if it waited for another
-    process.
+    Raises `harness.BusyError`, which names the other process, if another process holds a lock and `wait` is false. If
+    `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it waited.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))
@@ -57,7 +56,7 @@ def measuring_on(
 
 
 def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) -> bool:
-    """Lock a file, and return whether another process held the lock before."""
+    """Lock a file, and return whether the function had to wait for another process."""
     announced = False
     while True:
         try:
@@ -66,8 +65,8 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
             holder = _holder(file)
             if not wait:
                 raise BusyError(
-                    f"{holder} is measuring on this device, and both measurements would be wrong; wait "
-                    "until it ends, or pass --wait"
+                    f"{holder} is measuring on this device, and simultaneous measurements would be wrong; "
+                    "wait until it ends, or pass --wait"
                 ) from None
             if not announced:
                 say(f"waiting for {holder}, which is measuring on this device")

@@ -1,4 +1,4 @@
-"""Estimates of the duration and the size of planned runs, from similar runs in the results directory."""
+"""Estimates of the duration and the disk space of planned runs, from similar runs in the results directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.records.store import StoredRun
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected cost of a run."""
+    """Expected duration and disk space of a run."""
 
     seconds: float
     """Duration, in seconds."""
@@ -28,9 +28,9 @@ class Estimate:
 def estimates(specs: Sequence[RunSpec], runs: Iterable[StoredRun]) -> list[Estimate | None]:
     """Return an estimate for each spec, which is the median over the most similar successful runs.
 
-    The most similar runs are those whose specification differs only in the seed and the split or, if there are none,
-    the runs with the same task, dataset, model, backend and protocol. The estimate is None if there are no similar
-    runs.
+    The most similar runs are the runs whose specification differs only in the seed, the split and the device. If there
+    are none, runs with the same task, dataset, model, backend and protocol are used. The estimate is None if there are
+    no such runs.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success)]
     levels = []

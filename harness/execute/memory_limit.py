@@ -1,17 +1,16 @@
-"""A limit on the host memory of a child and of the processes that it starts.
+"""A limit on the host memory of a child process and of the processes that it starts.
 
-The parent reads the resident memory of each process in the child's process group from ``/proc`` (proc_pid_stat(5)) and
-ends the group when the sum exceeds the limit. The kernel's own limits are less suitable:
+The parent process reads the resident memory of each process in the child's process group from ``/proc``
+(proc_pid_stat(5)) and ends the group when the sum exceeds the limit. The kernel's own limits are less suitable:
 
 - A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
   delegated hierarchy, which most containers and batch systems do not provide.
-- ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory instead of used memory. CUDA and allocators of frameworks
-  reserve many times the memory that they use. They also apply to each process separately.
+- ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory instead of used memory. CUDA and the allocators of
+  frameworks reserve many times the memory that they use. These limits also apply to each process separately.
 - ``RLIMIT_RSS`` has no effect on Linux.
 
-The observation has limits too. A group that allocates memory faster than it is observed can exceed the limit between
-two observations; pages that several processes share are counted once for each of them; and a process that leaves the
-group (setsid(2)) is neither counted nor ended.
+This method is not exact. A process group can exceed the limit between two readings. Pages that several processes share
+are counted once for each process. A process that leaves the group (setsid(2)) is neither counted nor ended.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ from harness.errors import UsageError
 
 OPTION = "--memory-limit"
 INTERVAL_S = 0.5
-"""Minimum time between two observations, in seconds."""
+"""Minimum time between two readings, in seconds."""
 MAX_LOAD = 0.01
-"""Maximum share of a core that the observations use. If ``/proc`` contains many processes, they are less frequent."""
+"""Maximum fraction of a core's time that the readings use. If ``/proc`` contains many processes, the readings are less
+frequent."""
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _UNITS |= {f"{prefix}ib": size for prefix, size in _UNITS.items() if prefix not in ("", "b")}
 _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)}
@@ -52,31 +52,31 @@ def size_text(size: int) -> str:
 
 
 def check_memory_limit(limit_bytes: int | None) -> None:
-    """Raise `harness.UsageError` if the limit is not positive, or if this system has no ``/proc`` to observe it."""
+    """Raise `harness.UsageError` if the limit is not positive or if this system has no ``/proc``."""
     if limit_bytes is None:
         return
     if limit_bytes <= 0:
         raise UsageError(f"the memory limit of a run must be positive, got {limit_bytes} bytes")
     if not os.access("/proc/self/stat", os.R_OK):
-        raise UsageError(f"the memory of a run cannot be observed without /proc; remove {OPTION}")
+        raise UsageError(f"the memory use of a run cannot be read without /proc; remove {OPTION}")
 
 
 class MemoryWatch:
-    """Observation of the resident memory of a process group, with a limit in bytes."""
+    """Monitor of the resident memory of a process group, with a limit in bytes."""
 
     def __init__(self, group: int, limit_bytes: int) -> None:
         self._group, self.limit_bytes = group, limit_bytes
         self.peak_bytes = 0
-        """Largest sum that was observed."""
+        """Largest sum that was read, in bytes."""
         self._next = 0.0
 
     @property
     def wait_s(self) -> float:
-        """Time until the next observation, in seconds."""
+        """Time until the next reading, in seconds."""
         return max(0.0, self._next - time.monotonic())
 
     def exceeded(self) -> bool:
-        """Observe the group if the time for it has come, and return whether the limit was ever exceeded."""
+        """Read the memory use if the next reading is due, and return whether any reading exceeded the limit."""
         if not self.wait_s:
             start = time.thread_time()
             self.peak_bytes = max(self.peak_bytes, group_bytes(self._group))

@@ -1,8 +1,8 @@
 """Records of the plans of a results directory, from which ``harness status`` computes the progress.
 
 A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
-(flock) on the file, so that other processes can determine whether the plan is still running. The progress is derived
-from the records of the runs, because a run is done only if its record exists.
+(flock) on the file, so that other processes can determine whether the plan is still running. The progress is determined
+from the records of the runs, because a run is complete only if its record exists.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ MAX_PLANS = 10
 
 
 class PlannedRun(Struct, frozen=True, array_like=True):
-    """A run that was not done when its plan started."""
+    """A planned run without a usable record when the plan started."""
 
     key: str
     title: str
     setting: str
-    """Specification without the seed, the split and the device; see `harness.execute.estimate`."""
+    """Identifier of the specification without the seed, the split and the device; see `setting_of`."""
     kind: str
-    """Task, dataset, model, backend and protocol."""
+    """Identifier of the task, dataset, model, backend and protocol; see `kind_of`."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """A plan whose runs were started."""
+    """The runs that a command or a call of `harness.run` executes, as stored in a file."""
 
     version: Literal[1] = 1
     started_at: str
-    """Time in UTC, in the format of `RunRecord.started_at`."""
+    """Start time in UTC, in the format of `RunRecord.started_at`."""
     host: str
     pid: int
     directory: str
     """Working directory of the command."""
     command: list[str]
-    """Words of the command after ``harness``, or an empty list for a call from Python."""
+    """Arguments of the ``harness`` command, or an empty list if the plan was started from Python."""
     skipped: int
-    """Number of planned runs that were already done."""
+    """Number of planned runs that were skipped because the results directory already contained them."""
     runs: list[PlannedRun]
-    """Runs that were not done when the plan started, in execution order."""
+    """Planned runs that were not skipped, in execution order."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Progress:
 
 @contextmanager
 def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str]) -> Iterator[None]:
-    """Record a plan, and hold the lock of its file. Errors of the file system are ignored, because runs do not depend
-    on the file."""
+    """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
+    file."""
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -113,8 +113,8 @@ def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: S
 
 
 def progress(store: Store) -> tuple[list[Progress], list[str]]:
-    """Return the progress of the running plans and of the last plan, ordered by start time, and a message for each file
-    that cannot be read.
+    """Return the progress of all running plans and of the last plan, ordered by start time. Also return a message for
+    each plan file that cannot be read.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -173,7 +173,7 @@ def _expected_s(run: PlannedRun, durations: Mapping[str, list[float]]) -> float 
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of plans, the oldest first. A folder that is a link is ignored."""
+    """Return the paths of the plan files, oldest first. The folder is ignored if it is a symbolic link."""
     try:
         if folder.is_symlink():
             return []
@@ -189,7 +189,7 @@ def _remove_old(folder: Path) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock of a plan."""
+    """Return whether a process holds the lock on a plan file."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -1,4 +1,4 @@
-"""Decide which planned runs have to be executed, and which are already in the results directory."""
+"""Determine which planned runs must be executed, and which are already in the results directory."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ machines report varies by a few percent."""
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision to execute a planned run or to use a stored run instead."""
+    """Decision whether a planned run is executed or replaced by a stored run."""
 
     spec: RunSpec
     stored: StoredRun | None
-    """The stored run to use, or None if the planned run has to be executed."""
+    """Stored run that replaces the planned run, or None if the planned run must be executed."""
     reason: str
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
     run that has never been executed.
@@ -51,14 +51,14 @@ def decide(
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in order.
 
-    A stored run is used instead of a planned one if it succeeded, if its requested specification, the code of its
-    plugins and the versions of Python and of its packages are the same, and if it was executed on the same class of
-    machine: processor, number of cores, CPU quota, main memory and, for runs on a GPU, GPUs and driver. It must contain
-    the weights if `save_weights` is true, and a parity mark if its key is in `compared`. Each stored run replaces at
-    most one planned run, so that repeats are counted. A run whose batch size was reduced is used only with
-    `batch_size_backoff`.
+    A successful stored run replaces a planned run if the requested specification, the code of the plugins, the versions
+    of Python and of the packages, and the class of machine are the same. The class of machine consists of the
+    processor, the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and their driver.
+    The stored run must have saved weights if `save_weights` is true, and a parity result if the key of the spec is in
+    `compared`. Each stored run replaces at most one planned run, so that repeats are counted. A run whose batch size
+    was reduced is used only with `batch_size_backoff`.
 
-    A failed run is not treated as done. If `retry` is given, only runs with these kinds of failures are executed again,
+    Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
     and the records of other failed runs are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
@@ -78,7 +78,7 @@ def decide(
             outcome = run.record.outcome
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
-                continue  # the run with the requested batch size determines the reason
+                continue  # report the reason for the run with the requested batch size
             if changed is None and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry):
                 changed = f"failed before: {outcome.kind}"
             if changed is None:
@@ -86,7 +86,7 @@ def decide(
                 size = f" with batch size {run.record.spec.recipe.batch_size}" if reduced else ""
                 usable[key].append((run, f"{word} on {_day(run.record.started_at)}{size}"))
             else:
-                reasons[key] = changed  # the reason of the newest run
+                reasons[key] = changed  # report the reason for the newest run
     for runs in usable.values():
         runs.sort(key=lambda one: isinstance(one[0].record.outcome, Failure))  # successful runs first
     decisions = []
@@ -119,7 +119,7 @@ def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dic
 
 
 class _Here:
-    """The environment of this process, for comparison with the environments of stored runs."""
+    """The environment of this process, which is compared with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -166,7 +166,7 @@ class _Here:
         return f"the lock of environment {spec.env!r} changed"
 
     def _with_python(self, record: RunRecord) -> Mapping[str, str]:
-        # For a run that ended before it recorded its packages, only the version of Python is compared.
+        # A run that failed early has not recorded its packages. Compare only the version of Python.
         packages = record.environment.packages or self._packages(record.spec)
         return {**packages, "Python": record.environment.python}
 
@@ -195,12 +195,12 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose values differ, followed by both values if `shown` is true, or an empty string if no
-    values differ.
+    """Return the first name whose values differ, or an empty string if all values are equal. If `shown` is true, both
+    values follow the name.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
-        if old == new and (old or shown):  # If a digest is unknown, the code may have changed.
+        if old == new and (old or shown):  # If the digest is unknown, assume that the code has changed.
             continue
         title = f"{kind} {name}".strip()
         if old is None or new is None:

@@ -1,4 +1,4 @@
-"""Execution of planned runs by an executor, and storage of their records. A failed run is recorded like any other."""
+"""Execution of planned runs by an executor, and storage of their records, including those of failed runs."""
 
 from __future__ import annotations
 
@@ -41,39 +41,39 @@ T = TypeVar("T")
 
 
 class Listener:
-    """A receiver of progress events. This base class collects the finished records and shows nothing."""
+    """Base class of receivers of progress events, which collects the finished records and shows nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
 
     def message(self, text: str) -> None:
-        """Receive a line about work that is not part of a run."""
+        """Handle a message that does not belong to a run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        """Receive the start of run number `index` (from 1) of `total`."""
+        """Handle the start of a run, whose number is `index` (from 1) of `total`."""
 
     def event(self, spec: RunSpec, event: Event) -> None:
-        """Receive an event of the current run."""
+        """Handle an event of the current run."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        """Receive the record of run number `index` (from 1) of `total`."""
+        """Handle the record of a finished run, whose number is `index` (from 1) of `total`."""
         self.records.append(record)
 
     def close(self) -> None:
-        """Receive the end of all runs, even if an exception stopped them."""
+        """Handle the end of all runs. This method is also called if an exception stopped the runs."""
 
 
 class Guarded(Listener):
     """A listener that forwards events to another listener until that listener raises an exception.
 
-    Output errors, for example because a terminal was closed, must not end a run.
+    An output error, such as that of a closed terminal, must not end a run.
     """
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self._listener: Listener | None = listener
         self.latest: dict[int, RunRecord] = {}
-        """The last record of each run, by its number."""
+        """Last record of each run, by the run's number."""
 
     def message(self, text: str) -> None:
         self._pass_on("message", text)
@@ -97,7 +97,7 @@ class Guarded(Listener):
             return
         try:
             getattr(self._listener, method)(*arguments)
-        except Exception:  # the output may be any stream, and rich raises many types of exceptions
+        except Exception:  # the output may be any stream, and rich can raise exceptions of many types
             self._listener = None
 
 
@@ -117,18 +117,20 @@ def run_all(
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
-    `marks` maps the keys of specs to the parity marks that their records contain. With `save_weights`, the trained
-    weights are saved next to the record. With `batch_size_backoff`, runs that are out of memory are executed again
-    after all others, with half the batch size, until they succeed or the batch size is 1.
+    `marks` maps the key of each spec to the parity results that are stored in the records of its runs. With
+    `save_weights`, the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of
+    memory is executed again after all other runs, with half the batch size. This is repeated until the run succeeds or
+    the batch size is 1.
 
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
 
-    If interrupted, this function ends and records the current run before raising KeyboardInterrupt. Exceptions of the
-    listener are ignored, and it is not called again. Raises `harness.RecordError` if the store cannot be written,
-    `harness.UsageError` if a limit is not positive or a named environment cannot be used, and before anything runs
-    `harness.UnknownNameError` or `harness.CombinationError` if the plugins for one of the specs, or the executor, are
-    not installed. Raises `harness.PluginError` if the executor fails.
+    After Ctrl-C, the current run is ended and recorded before KeyboardInterrupt is raised. If the listener raises an
+    exception, the exception is ignored, and the listener is not called again.
+
+    Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
+    named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError` or `harness.CombinationError`, before
+    a run is started, if the executor or a plugin that one of the specs needs is not installed.
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
@@ -192,7 +194,7 @@ def check_limit(timeout_s: float) -> None:
 
 
 class _BudgetUsedUpError(Exception):
-    """The time budget of the plan is used up. An executor that has no open attempts need not handle this."""
+    """The time budget of the plan is used up. An executor without open attempts need not handle this exception."""
 
 
 @dataclass
@@ -201,14 +203,14 @@ class _Open:
 
     attempt: Attempt
     files: ExitStack
-    """Context that removes the directory of the attempt unless it was stored."""
+    """Context manager that removes the directory of the attempt unless the directory was stored."""
     started_at: str
     start: float
     phase: str = ""
 
 
 class RunCoordinator(Coordinator):
-    """The coordinator of `run_all`, which stores records and passes events on to the listener and to plugins."""
+    """The coordinator of `run_all`, which stores records and forwards events to the listener and to plugins."""
 
     def __init__(
         self,
@@ -225,17 +227,19 @@ class RunCoordinator(Coordinator):
         self._marks = marks
         self._thread = threading.get_ident()
         self._requested = {run.index: run.spec for run in runs}
-        """The specification of each run before its batch size was reduced."""
+        """Specifications before their batch sizes were reduced, by the number of the run."""
         self._waiting = {run.index: run for run in runs}
         """The runs that are not finished."""
         self._open: dict[str, _Open] = {}
         self.not_stored: RecordError | None = None
-        """The error that prevented a record from being stored, if any."""
+        """Error that prevented a record from being stored, or None."""
 
     def start(self, run: PlannedRun) -> Attempt:
         self._check_thread()
         if self._waiting.get(run.index) != run:
-            raise PluginError(f"the run {run.spec.title!r} was started again after its end, or is not part of the plan")
+            raise PluginError(
+                f"the run {run.spec.title!r} cannot be started, because it is finished or not part of the plan"
+            )
         if self._deadline is not None and self._listener.latest and time.monotonic() >= self._deadline:
             raise _BudgetUsedUpError
         with self._interrupts.deferred():
@@ -244,7 +248,7 @@ class RunCoordinator(Coordinator):
                 self.message(f"{run.spec.title}: an attempt was lost; the run is started again")
             self._listener.run_started(run.index, run.total, run.spec)
             self._events.notify("harness_run_started", spec=run.spec)
-        self._events.drain()  # a hook that is still running would disturb the measurement
+        self._events.drain()  # wait for event hooks that are still running, which would disturb the measurement
         with self._interrupts.deferred():
             files = ExitStack()
             directory = self._storing(lambda: files.enter_context(self._store.scratch()))
@@ -291,10 +295,10 @@ class RunCoordinator(Coordinator):
             raise self.not_stored
         if self._waiting:
             first, count = next(iter(self._waiting.values())).spec.title, len(self._waiting)
-            raise PluginError(f"it ended without the results of {count} of its runs, the first of which is {first}")
+            raise PluginError(f"it returned without reporting the results of {count} runs, including {first}")
 
     def abandon(self, failure: Failure) -> None:
-        """Record every open attempt as failed. Results that arrive later are dropped."""
+        """Record every open attempt as failed. Results that are reported later are dropped."""
         while self._open:
             self._store_result(self._open.popitem()[1], failure)
         self._waiting.clear()
@@ -306,7 +310,7 @@ class RunCoordinator(Coordinator):
             self._open.popitem()[1].files.close()
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Return the runs that were out of memory, with half the batch size. They are not finished from now on."""
+        """Return the runs that ran out of memory, with half the batch size, and treat them as not finished."""
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size
@@ -351,6 +355,6 @@ class RunCoordinator(Coordinator):
 
 
 def _check_spec(record: RunRecord, planned: RunSpec) -> None:
-    """Raise `harness.PluginError` if a record does not belong to a spec. The worker resolves the device."""
+    """Raise `harness.PluginError` if a record does not belong to a spec. Only the resolved device may differ."""
     if msgspec.structs.replace(record.spec, device=planned.device) != planned:
         raise PluginError(f"it returned the record of {record.spec.title!r} as the result of {planned.title!r}")

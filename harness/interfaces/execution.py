@@ -1,4 +1,4 @@
-"""The interface for executors, which decide where and when planned runs are executed.
+"""The interface for executors, which determine where and when planned runs are executed.
 
 An `Executor` receives each `PlannedRun` and reports to a `Coordinator`.
 """
@@ -28,7 +28,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     """Plugins that the run needs. They must be installed where the run is executed."""
     packages: tuple[str, ...] = ()
-    """Distributions of the backend, whose versions are stored in the record."""
+    """Python distributions that the backend needs. Their versions are stored in the record."""
     timeout_s: float
     """Time limit of the run, in seconds."""
     memory_limit_bytes: int | None = None
@@ -42,7 +42,7 @@ class Attempt:
     """One attempt to execute a run."""
 
     id: str
-    """Unique id of the attempt, under which its events and its result are reported."""
+    """Unique id of the attempt, which is passed when its events and its result are reported."""
     run: PlannedRun
     directory: Path
     """Directory on this machine for the files of the run. It becomes the run's directory in the results directory when
@@ -50,18 +50,19 @@ class Attempt:
 
 
 class Coordinator(ABC):
-    """The receiver of an executor's attempts, events and results. The core implements this class.
+    """The object to which an executor reports attempts, events and results. The core implements this class.
 
-    It stores the records, shows the progress, and calls the event hooks. Its methods must be called in the thread that
-    called `Executor.execute`. They are not interrupted by Ctrl-C, but may raise KeyboardInterrupt at their end.
+    The coordinator stores the records, shows the progress, and calls the event hooks. Its methods must be called in the
+    thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
+    KeyboardInterrupt when it ends.
     """
 
     @abstractmethod
     def start(self, run: PlannedRun) -> Attempt:
-        """Begin an attempt to execute a run.
+        """Start an attempt to execute a run.
 
-        If an earlier attempt of this run is still open, it is lost from now on: its events and its result are dropped,
-        even if they arrive later.
+        If an earlier attempt of this run is still open, the earlier attempt is treated as lost. Its events and its
+        result are then dropped.
 
         Parameters
         ----------
@@ -83,7 +84,7 @@ class Coordinator(ABC):
 
     @abstractmethod
     def is_open(self, attempt_id: str) -> bool:
-        """Return whether the result of an attempt is still wanted, which is false if it is finished or lost.
+        """Return whether the coordinator accepts the result of an attempt, which is False after it is finished or lost.
 
         Parameters
         ----------
@@ -113,7 +114,7 @@ class Coordinator(ABC):
             Id of the attempt.
         result : RunRecord or Failure
             The record that `harness.execute_run` returned, or a failure if there is no record, for example because no
-            machine is left. In the second case, the record describes this machine.
+            machine is available. For a failure, a record is created that describes this machine.
 
         Returns
         -------
@@ -125,43 +126,41 @@ class Coordinator(ABC):
         harness.PluginError
             If the record belongs to another specification.
         harness.RecordError
-            If the record cannot be stored. The executor must let this error pass.
+            If the record cannot be stored. The executor must not catch this exception.
         KeyboardInterrupt
-            If the run was interrupted by the user, after its record was stored.
+            If the user interrupted the run. The record has been stored.
         """
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Show a line about work that is not part of a run, such as the start of a machine.
+        """Show a message that does not belong to a run, such as the start of a machine.
 
         Parameters
         ----------
         text : str
-            The line.
+            The message, in one line.
         """
 
 
 class Executor(ABC):
-    """A place where planned runs are executed, selected with ``harness run --executor NAME``.
+    """A way to execute planned runs, selected with ``harness run --executor NAME``.
 
     Notes
     -----
     An executor follows these rules:
 
-    - Each run is executed by `harness.execute_run`, on this machine or another one, which starts the same child process
-      everywhere, with the run's time limit and memory limit. The child ends when the process that called this function
-      ends, so a task that is killed leaves no process behind.
+    - Each run is executed by `harness.execute_run`, on this machine or another one. On every machine, this function
+      starts the same child process, with the run's time limit and memory limit. The child process ends when the
+      process that called `harness.execute_run` ends.
+    - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the
+      executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
+      `Coordinator.finish`. Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist there, with the same code of `harness` and of the plugins. `harness.execute_run` saves
-      the environment's lock in the run's directory.
-    - Before a run is executed, `Coordinator.start` is called for it. After a remote run, the files of its directory are
-      copied to `Attempt.directory`, and the record is passed to `Coordinator.finish`. The files and the record are kept
-      in one place, the results directory of this process, which remote machines never write to.
+      The environment must exist there, with the same code of `harness` and of the plugins.
     - If an attempt is lost, for example because its machine does not answer, the run is started again with
-      `Coordinator.start`, possibly elsewhere. Results are stored by attempt: a result of the lost attempt that arrives
-      later is dropped, so each run is stored once. `Coordinator.is_open` returns whether copying the files is still
-      useful.
-    - A run that fails is not repeated: its record, whose outcome is a `harness.Failure`, is its result. Only attempts
+      `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
+      so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
+    - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs never measure on the same cores or the same device at the same time.
     - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
@@ -170,7 +169,7 @@ class Executor(ABC):
     """
 
     name: ClassVar[str]
-    """Name of the executor, as in ``--executor``."""
+    """Name of the executor, as passed to ``--executor``."""
     summary: ClassVar[str]
     """One-line description."""
 
@@ -181,7 +180,7 @@ class Executor(ABC):
         Parameters
         ----------
         runs : sequence of PlannedRun
-            The runs. Runs that are compared are next to each other, and the order should be kept as far as possible.
+            The runs. Runs that are compared with each other are adjacent, so the order should be kept if possible.
         coordinator : Coordinator
             Receiver of attempts, events and results.
         """

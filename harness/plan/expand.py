@@ -25,7 +25,7 @@ from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
 MAX_THREADS = 1024
-"""Maximum number of threads. Libraries fail to start larger thread pools."""
+"""Maximum number of threads. Larger thread pools cannot be started by some libraries."""
 
 
 def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
@@ -39,7 +39,7 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable
     B A). Repeats are also interleaved: all specs are executed once, then once more in reverse order. A steady drift in
     the machine's speed therefore affects all specs equally.
 
-    Raises the same errors as `expand`. The message contains the location of the selection in a suite.
+    Raises the same exceptions as `expand`. For a suite, the message contains the file and the line of the entry.
     """
     repeats: dict[str, int] = {}
     specs: dict[str, RunSpec] = {}
@@ -82,8 +82,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     models. For every second seed or split, the order is reversed (A B B A). If several environments are selected, a
     backend is executed in those that contain its packages.
 
-    Raises `harness.UsageError` if a name is unknown, names cannot be combined or a value is invalid, and `ValueError`
-    if the selection's checkpoint has not been located (see `Selection.resolved`).
+    Raises `harness.UsageError` if a name is unknown, if the selected plugins cannot be combined or if a value is
+    invalid. Raises `ValueError` if the selection's checkpoint has not been located (see `Selection.resolved`).
     """
     specs = _expanded(selection, catalog)
     return tuple(specs[key] for key in _interleaved(specs))
@@ -185,7 +185,7 @@ def _is_excluded(
     overrides: Mapping[str, Mapping[str, Any]],
     catalog: Catalog,
 ) -> bool:
-    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names in the selection."""
+    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names as given in the selection."""
 
     def matches(key: str, value: Any) -> bool:
         section, dot, name = key.partition(".")
@@ -264,7 +264,7 @@ def backend_problem(name: str, catalog: Catalog, env: str = "") -> str | None:
 
 
 class _DataOfVariants:
-    """Cache of the data settings of each selected split, by overrides. The user's files are read once for each set of
+    """Cache of the dataset settings of each selected split. The user's files are read only once for each set of
     overrides."""
 
     def __init__(self, selection: Selection, dataset: Dataset) -> None:
@@ -303,8 +303,8 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    The first model family that is compatible with the task and can load the checkpoint is used, else the family named
-    in the checkpoint, else the task's default model.
+    This is the first model family that is compatible with the task and can load the checkpoint. If there is none, it is
+    the family that the checkpoint names, or the task's default model if the checkpoint names no family.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):

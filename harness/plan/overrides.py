@@ -18,15 +18,15 @@ SECTIONS = ("recipe", "model", "task", "dataset", "protocol")
 
 
 MAX_COMBINATIONS = 100_000
-"""Maximum number of combinations of override values in one selection."""
+"""Maximum number of combinations of values in the overrides of one selection."""
 
 
 def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return all combinations of the values of overrides such as ``recipe.batch_size=16,32``, each as overrides with a
-    single value.
+    """Return all combinations of the values of overrides such as ``recipe.batch_size=16,32``. Each override in a
+    combination has a single value.
 
-    Values are separated by commas outside of brackets, braces and double quotes. A value that is valid JSON, such as
-    ``[1,2]`` or ``"a,b"``, and a value with an empty part, such as ``,``, are not divided. A later override of a
+    Values are separated by commas outside of brackets, braces and double quotes. A text that is valid JSON, such as
+    ``[1,2]`` or ``"a,b"``, or that has an empty part, such as ``,``, is a single value. A later override of a
     setting replaces an earlier one. The last override varies fastest.
 
     Raises `harness.UsageError` if there are too many combinations, or if a value occurs twice.
@@ -40,7 +40,7 @@ def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
         choices.pop(path.strip(), None)
         choices[path.strip()] = [f"{path}{equals}{each}" for each in values]
     if math.prod(map(len, choices.values())) > MAX_COMBINATIONS:
-        raise UsageError(f"the overrides have more than {MAX_COMBINATIONS} combinations; give fewer values")
+        raise UsageError(f"the overrides have more than {MAX_COMBINATIONS} combinations; remove some of the values")
     return list(itertools.product(*choices.values()))
 
 

@@ -1,4 +1,4 @@
-"""Suites: TOML files with several selections, which can be shared and run again.
+"""Suites, which are TOML files that define several selections of runs.
 
 ::
 
@@ -17,8 +17,8 @@
     split = "all"
     set = { recipe.epochs = 5 }
 
-The keys are the names in `harness.plan.selection.OPTIONS`, and those in `_ENTRY` and `_FILE`. Keys of `shared` options
-can also be set above the runs, and then apply to all of them. Settings such as ``recipe.epochs`` can be quoted, and
+The keys are the names in `harness.plan.selection.OPTIONS`, `_ENTRY` and `_FILE`. Keys of `shared` options can also be
+set before the first ``[[run]]``, and then apply to all entries. Settings such as ``recipe.epochs`` can be quoted, and
 ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
 """
 
@@ -44,7 +44,7 @@ from harness.plan.toml_lines import Place, lines_of
 from harness.records.reading import read_named
 
 MAX_BYTES = 16 * 2**20
-"""Maximum size of a suite."""
+"""Maximum size of a suite file."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Suite:
 
     selections: list[Selection]
     budget_s: float | None = None
-    """Time during which runs are started, in seconds, or None for no limit."""
+    """Time after which no further run is started, in seconds, or None for no limit."""
 
 
 def load(path: Path) -> Suite:
-    """Read a suite. Raises `harness.UsageError`, which names the file and the line, if the file is invalid."""
+    """Read a suite. Raises `harness.UsageError` with the file name and the line if the suite is invalid."""
     try:
         text = read_named(path, MAX_BYTES).decode()
         content = tomllib.loads(text)
@@ -76,7 +76,7 @@ def dump(selections: Iterable[Selection]) -> str:
 
 
 def schema() -> str:
-    """Return the JSON Schema (draft 2020-12) of a suite, with which editors complete and check keys."""
+    """Return the JSON Schema (draft 2020-12) of a suite, which editors use to complete and check keys."""
     content = msgspec.json.schema(_Suite)
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "harness suite", **content}
     return msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=1).decode()
@@ -91,7 +91,7 @@ class _Reader:
     def __init__(self, path: Path, text: str, content: dict[str, Any]) -> None:
         self._path, self._content = path, content
         self._lines = cache(lambda: lines_of(text))
-        """Lines of the keys, which are needed only for errors."""
+        """Line numbers of the keys, which are only needed for error messages."""
 
     def suite(self) -> Suite:
         runs = self._content.get("run", [])
@@ -105,7 +105,7 @@ class _Reader:
         return Suite(selections, budget and budget * 3600)
 
     def _selections(self, number: int, run: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Selection]:
-        """Return the selection of an entry, and one for each of its additional combinations."""
+        """Return one selection for the combinations of an entry, and one for each item in ``include``."""
         where, place = f"run {number + 1}", ("run", number)
         self._check_keys(where, run, (*_OPTION_KEYS, *_ENTRY), place)
         entry = {**shared, **run}
@@ -153,7 +153,7 @@ class _Reader:
         return dataclasses.replace(selection, located=self._locator(place))
 
     def _check_rule(self, rule: Mapping[str, Any], dimensions: Mapping[str, Sequence[Any]], place: Place) -> None:
-        """Check a combination in ``exclude``, which must be able to match a run of the entry."""
+        """Raise `harness.UsageError` if a combination in ``exclude`` cannot match any run of the entry."""
         self._check_combination(rule, place)
         for key, value in rule.items():
             here = (*place, key)
@@ -171,12 +171,12 @@ class _Reader:
 
     def _check_combination(self, combination: Mapping[str, Any], place: Place) -> None:
         if not combination:
-            self._fail("an empty combination; name at least one key", place)
+            self._fail("this combination is empty; add at least one key", place)
         settings = [key for key in combination if key.partition(".")[0] in SECTIONS and "." in key]
         self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
 
     def _flat(self, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Return settings by their full names. TOML reads ``recipe.epochs = 1`` without quotes as nested tables."""
+        """Return settings by their full names. Without quotes, ``recipe.epochs = 1`` is a nested table in TOML."""
         flat = {key: value for key, value in values.items() if not _is_section(key, value)}
         for section, settings in values.items():
             for name, value in settings.items() if _is_section(section, settings) else ():
@@ -194,7 +194,7 @@ class _Reader:
                 raise UnknownNameError("key", key, known, hint=f"(in {where} of {line})")
 
     def _converted(self, values: Mapping[str, Any], kind: Any, where: str, place: Place) -> dict[str, Any]:
-        """Return the values that are set, after a check of their types."""
+        """Return the values that are set. Raises `harness.UsageError` if a value has the wrong type."""
         try:
             checked = msgspec.structs.asdict(msgspec.convert(dict(values), kind))
             return {key: value for key, value in checked.items() if value is not UNSET}
@@ -207,7 +207,7 @@ class _Reader:
         raise UsageError(f"{self._at(place)}: {message}") from None
 
     def _at(self, place: Place) -> str:
-        """Return the file and the line of the value at `place`, or of the closest value that contains it."""
+        """Return the file and the line of the value at the path `place`, or of the closest value that contains it."""
         return f"{self._path}:{self._line(place)}"
 
     def _line(self, place: Place) -> int:
@@ -215,14 +215,14 @@ class _Reader:
         while place and place not in lines:
             if (nested := _nested(place)) in lines:
                 return lines[nested]
-            # A key of the entry may be set for all runs.
+            # The key may be set for all entries, before the first [[run]].
             if (last := place[-1:]) in lines and place[:1] == ("run",) and len(place) == 3:
                 return lines[last]
             place = place[:-1]
         return lines.get(place, 1)
 
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
-        """Return a function that finds the value of an entry to which an error refers, by the names in its message."""
+        """Return a function that finds the line to which an error in an entry refers, by the names in the message."""
 
         def located(error: HarnessError) -> str:
             message = str(error)
@@ -240,7 +240,7 @@ class _Reader:
         return located
 
     def _element(self, place: Place, message: str) -> Place:
-        """Return the element of the array at `place` that the message names first, or `place`."""
+        """Return the path of the first array element that occurs in `message`, or `place` if there is none."""
         value: Any = self._content
         for step in place:
             value = value[step]
@@ -255,7 +255,7 @@ def _is_section(key: str, value: Any) -> bool:
 
 
 def _nested(place: Place) -> Place:
-    """Return the place of a setting that is written without quotes, and thus divided at its first period."""
+    """Return the path of a setting that is written without quotes. TOML splits it at the first period."""
     section, _, name = str(place[-1]).partition(".")
     return (*place[:-1], section, name)
 
@@ -313,14 +313,14 @@ _OPTION_KEYS = tuple(OPTION_BY_KEY)
 _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several and option.name != "set")
 """Keys of options that accept several values, which are the dimensions of an entry in addition to its ``matrix``."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
-"""Keys that combinations in ``include`` can set."""
+"""Keys that are allowed in combinations in ``include``."""
 _ENTRY = ("matrix", "exclude", "include")
 _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget_hours")
 
 _BUDGET = _field(
     "budget_hours",
     Annotated[float, Meta(gt=0)],
-    "Hours during which runs are started. The remaining runs are executed when the command is repeated.",
+    "Hours after which no further run is started. To execute the remaining runs, repeat the command.",
 )
 _Budget = msgspec.defstruct("_Budget", [_BUDGET])
 _Values = Annotated[list[Any], Meta(min_length=1)]
@@ -333,11 +333,17 @@ _Run = msgspec.defstruct(
         _field(
             "matrix",
             dict[str, _Values | dict[str, _Values]],
-            "Settings with several values, such as recipe.batch_size = [16, 32]. All combinations are run.",
+            "Settings with several values, such as recipe.batch_size = [16, 32]. All combinations are executed.",
         ),
-        _field("exclude", _Combinations, "Combinations that are not run. A run is excluded if all keys of one match."),
         _field(
-            "include", _Combinations, "Additional combinations. Each one replaces the values of its keys in the entry."
+            "exclude",
+            _Combinations,
+            "Combinations that are not executed. A run is excluded if all keys of a combination match.",
+        ),
+        _field(
+            "include",
+            _Combinations,
+            "Additional combinations. The values of a combination replace the values of the entry.",
         ),
     ],
     kw_only=True,
@@ -350,7 +356,7 @@ _Suite = msgspec.defstruct(
             "run",
             _described(
                 Annotated[list[_Run], Meta(min_length=1)],  # type: ignore[valid-type]
-                "Entries. Each one runs all combinations of its values.",
+                "Entries. All combinations of the values of an entry are executed.",
             ),
         ),
         *_fields(option for option in OPTIONS.values() if option.shared),

@@ -1,5 +1,4 @@
-"""The lines of the keys and array elements in a TOML file, for error messages. `tomllib` does not return line
-numbers."""
+"""Line numbers of the keys and array elements in a TOML file, which `tomllib` does not return, for error messages."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ class _Scanner:
         return self._found
 
     def _skip(self) -> bool:
-        """Skip spaces and comments. Return False at the end of the text."""
+        """Skip whitespace and comments. Return False at the end of the text."""
         self._at = self._match(_SPACE)
         return self._at < len(self._text)
 
@@ -64,7 +63,7 @@ class _Scanner:
             self._found.setdefault(place[:length], line)
 
     def _header(self) -> Place:
-        """Read ``[table]`` or ``[[array of tables]]`` and return the place of the table."""
+        """Read ``[table]`` or ``[[array of tables]]`` and return the path of the table."""
         start = self._at
         is_array = self._text.startswith("[[", self._at)
         self._at += 2 if is_array else 1

@@ -1,9 +1,10 @@
-"""An index of a results directory, which commands use to determine which records they do not need to read.
+"""An index of a results directory, with which commands select runs without reading all records.
 
 For each record that was read and validated, the index contains the identity of the file and the values by which runs
-are selected. The index is only a cache: no value in a report is read from it. The index is a single file, which is
-replaced atomically. It is in the user's cache directory, to which other users cannot write. An index that is missing,
-damaged or written by another version of this package is ignored and replaced. See ``docs/explanation/reliability.md``.
+are selected. The index is only a cache. Values in a report are never read from the index. The index is a single
+file, which is replaced atomically. It is in the user's cache directory, to which other users cannot write. An index
+that is missing, damaged or written by another version of this package is ignored and replaced. See
+``docs/explanation/reliability.md``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SETTLED_NS = 2 * 10**9
 """Minimum age of a file in the index, in nanoseconds. A file that is changed twice within the resolution of its
 timestamps can have the same identity before and after the second change."""
 MAX_NAMES = 1000
-"""Maximum number of bytes of the values in one row. Records with longer values are not indexed."""
+"""Maximum total size of the values in one row, in bytes. Records with longer values are not indexed."""
 KEPT_DAYS = 30
 """Number of days after which an unused index is removed."""
 _DIGEST_BYTES = 32
@@ -91,8 +92,8 @@ def identity_of(state: os.stat_result) -> Identity:
 class Index:
     """The index of a results directory.
 
-    `known` returns an entry, `add` collects entries, and `save` writes them. If the index cannot be used, no method
-    raises an exception, and all records are read.
+    `known` returns an entry, `add` collects entries, and `save` writes them. If the index cannot be used,
+    the methods do not raise an exception, and `known` returns None.
     """
 
     def __init__(self, results: Path | None, count: int) -> None:
@@ -122,12 +123,12 @@ class Index:
         return found[1]
 
     def add(self, summary: Summary, state: os.stat_result) -> None:
-        """Add the summary of a valid record. `state` is the state of the file before the record was read."""
+        """Add the summary of a valid record. `state` is the identity of the file before the record was read."""
         if state.st_ctime_ns < self._opened_ns - SETTLED_NS and _is_short(summary):
             self._added[summary.name] = (identity_of(state), summary)
 
     def save(self) -> None:
-        """Replace the index on disk if its content has changed. Ignore all errors of the file system."""
+        """Write the index to disk if its content has changed. OSError is ignored."""
         if self._path is None or self._added == self._rows:
             return
         with contextlib.suppress(OSError):
@@ -142,7 +143,7 @@ class Index:
 
 
 def _location(results: Path) -> Path | None:
-    """Return the path of the index of a results directory, or None if there is no cache directory."""
+    """Return the path of a results directory's index file, or None if there is no cache directory."""
     try:
         name = hashlib.sha256(os.fsencode(os.path.realpath(results))).hexdigest()[:32]
         return cache_dir() / f"indexes-{os.geteuid()}" / name

@@ -436,8 +436,10 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     records.
     """
     batch_size_reduced_from: int | None = None
-    """Batch size that was requested, if the run was repeated with a smaller one because it was out of memory, or None.
-    `spec` contains the batch size of the run, and `request_key` belongs to the requested one."""
+    """Requested batch size if the run ran out of memory and was repeated with a smaller batch size, otherwise None.
+
+    `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
+    """
     repeat: int
     """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
     on."""

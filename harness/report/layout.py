@@ -122,7 +122,7 @@ def legend(shown: list[Block]) -> list[str]:
     if any(cell.ci95 is not None and not cell.shown_ci95 for cell in cells):
         lines.append("A mean without ± is from one seed, or the values of all seeds are equal to seven digits.")
     if FIT_THROUGHPUT.name in names:
-        lines.append("fit: rate of a fit of the whole training split in one call, which cannot be compared with train.")
+        lines.append("fit: throughput when the whole training split is fitted in one call; not comparable with train.")
     lines += unranked([row for block in shown for row in block.rows])
     if names & set(RATIOS):
         lines.append("× is the ratio to the first backend with the same model and settings.")

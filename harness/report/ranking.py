@@ -23,10 +23,10 @@ MAX_LISTED = 10
 """Maximum number of unused cases that are listed."""
 
 LEGEND = (
-    "mean rank: mean over the datasets; 1 is best. win rate: fraction of comparisons won; a tie is half a win.",
-    "ratio: geometric mean over the datasets relative to the baseline; above 1 is better, also if lower values are.",
-    "The intervals of ratios are too narrow if a few datasets of the population have far more extreme ratios.",
-    "p: difference of the mean rank from that of the baseline, with Holm's correction. Intervals are at 95%.",
+    "mean rank: mean over the datasets; 1 is best. win rate: fraction of comparisons won; a tie counts as half a win.",
+    "ratio: geometric mean over the datasets, relative to the baseline; above 1 is better, for all metrics.",
+    "The intervals of ratios are too narrow if a small fraction of all datasets has far more extreme ratios.",
+    "p: p-value of the difference between the mean rank and that of the baseline (Holm). Intervals are at 95%.",
 )
 
 
@@ -41,7 +41,7 @@ def markdown(rankings: Sequence[Ranking]) -> str:
 
 
 def csv(rankings: Sequence[Ranking]) -> str:
-    """Return the rankings as CSV, with one line for each contender and policy. Missing values are empty fields."""
+    """Return the rankings as CSV, with one line for each candidate and policy. Missing values are empty fields."""
     lines = [line(list(COLUMNS))]
     for ranking in rankings:
         for placement in ranking.placements:
@@ -68,8 +68,7 @@ def _field(value: object) -> str:
 
 
 def shown_placements(ranking: Ranking) -> list[Placement]:
-    """Return the placements to show. If no runs failed, both placements are equal, and only the first one is
-    returned."""
+    """Return the placements to show. If no runs failed, return only one, because both placements are equal."""
     return ranking.placements if any(ranking.failed.values()) else ranking.placements[:1]
 
 
@@ -91,7 +90,7 @@ def heading(ranking: Ranking, placement: Placement) -> str:
 
 
 def rows(found: Standings) -> list[list[str]]:
-    """Return the cells of each contender, without its name."""
+    """Return the table cells of each candidate, without the name."""
     return [
         [
             f"{one.mean_rank:.2f}",
@@ -108,7 +107,7 @@ def rows(found: Standings) -> list[list[str]]:
 
 
 def tests(found: Standings) -> str:
-    """Return the results of Friedman's test and of Nemenyi's critical difference."""
+    """Return a sentence with the result of Friedman's test and Nemenyi's critical difference."""
     if found.friedman_chi2 is None or found.friedman_p is None or found.critical_difference is None:
         return "Friedman's test and the critical difference need at least two datasets."
     p = "<0.001" if found.friedman_p < 0.001 else f"= {found.friedman_p:.3f}"
@@ -119,14 +118,14 @@ def tests(found: Standings) -> str:
 
 
 def ties_note(ranking: Ranking, placement: Placement) -> str:
-    """Return a sentence on how ties were decided."""
+    """Return an explanation of how ties were determined."""
     if ranking.ties == "exact":
-        return "Contenders tie only if their means are equal."
-    note = "Two contenders tie on a dataset if `harness compare` is inconclusive there, at a confidence of 95%."
+        return "Only equal means tie."
+    note = "Two candidates tie on a dataset if the verdict of `harness compare` is inconclusive at the 95% level."
     if placement.undecided:
         note += (
             f" {placement.undecided} of {placement.comparisons} comparisons are ties because there are too few runs or "
-            "they are not interleaved."
+            "the runs are not interleaved."
         )
     return note
 
@@ -138,8 +137,8 @@ def remarks(ranking: Ranking, placement: Placement) -> list[str]:
     return [
         *placement.notes,
         *([f"failed runs: {', '.join(failed)}"] if failed else []),
-        *(f"left out: {one.case}: {one.reason}" for one in left[:MAX_LISTED]),
-        *([f"left out: {len(left) - MAX_LISTED} more cases"] if len(left) > MAX_LISTED else []),
+        *(f"not used: {one.case}: {one.reason}" for one in left[:MAX_LISTED]),
+        *([f"not used: {len(left) - MAX_LISTED} more cases"] if len(left) > MAX_LISTED else []),
     ]
 
 

@@ -167,7 +167,7 @@ def test_a_contender_with_few_common_datasets_is_not_ranked() -> None:
     values["w"]["c"] = 0.99
     ranking = of(table(values))
     assert ranking.contenders == ["a", "b"]
-    assert ranking.notes == ["c is not ranked, because it was run on too few of the same datasets as the others"]
+    assert ranking.notes == ["c is not ranked, because too few datasets have runs of it and of all others"]
     kept = of(table(values), baseline="c")
     assert "c" in kept.contenders
 
@@ -237,7 +237,7 @@ def test_older_package_versions_are_ignored() -> None:
     ranking = of(
         [msgspec.structs.replace(one, started_at=f"2025-11-22T12:{n:02}:00Z") for n, one in enumerate(records)]
     )
-    assert ranking.notes == ["3 runs with older package versions or other data ignored"]
+    assert ranking.notes == ["runs with older package versions or other data are ignored: 3"]
     assert mean_ranks(ranking.placements[0])["a"] == pytest.approx(4 / 3)
 
 
@@ -254,7 +254,9 @@ def test_tasks_with_scores_of_opposite_directions_are_ranked_together() -> None:
 def test_one_dataset_has_no_interval() -> None:
     placement = of(table({"x": {"a": 0.9, "b": 0.5}})).placements[0]
     assert standing(placement, "a").mean_rank_low is None
-    assert placement.notes == ["too few datasets for an interval: 1; ranks need 3, ratios 5"]
+    assert placement.notes == [
+        "too few datasets for intervals: 1; intervals of ranks need 3, and intervals of ratios need 5"
+    ]
     assert placement.standings is not None
     assert placement.standings.critical_difference is None
 

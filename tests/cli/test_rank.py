@@ -98,7 +98,7 @@ def test_rank_ranks_several_metrics(rank: Invoke, ranked: Path) -> None:
 
 def test_rank_too_few_datasets_says_so(rank: Invoke, ranked: Path) -> None:
     text = rank(ranked, "--dataset", "a,b").stdout
-    assert "too few datasets for an interval: 2; ranks need 3, ratios 5" in text
+    assert "too few datasets for intervals: 2; intervals of ranks need 3, and intervals of ratios need 5" in text
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".json"])
@@ -112,7 +112,7 @@ def test_rank_rejects_wrong_requests(rank: Invoke, ranked: Path, tmp_path: Path)
     for words, reason in (
         (("--by", "bakend"), "unknown field 'bakend'; did you mean 'backend'?"),
         (("--metric", "qualty"), "unknown metric 'qualty'; did you mean 'quality'?"),
-        (("--baseline", "jax"), "unknown contender 'jax'"),
+        (("--baseline", "jax"), "unknown baseline 'jax'"),
         (("--by", "model"), "all runs have the model 'bert-tiny'"),
         (("--backend", "jax"), "has no matching runs"),
         (("--plot", str(tmp_path / "plot.gif")), "unknown plot format '.gif'"),

@@ -32,10 +32,10 @@ def specs(catalog: Catalog) -> tuple[RunSpec, ...]:
 
 
 def test_status_of_a_finished_command(invoke: Invoke) -> None:
-    assert "no plan was started here" in invoke("status").stdout
+    assert "no plan was recorded in this results directory" in invoke("status").stdout
     assert invoke("run", *TOY, "--backend", "toy-numpy").exit_code == 0
     shown = invoke("status").stdout
-    assert ": finished\n1 run: 1 done, 0 running, 0 failed, 0 left\n" in shown
+    assert ": finished\n1 run: 1 done, 0 running, 0 failed, 0 remaining\n" in shown
     (values,) = json.loads(invoke("status", "--format", "json").stdout)
     assert values["command"].startswith("harness run --task toy-classify --threads 1 ")
     assert (values["state"], values["done"], values["left"]) == ("finished", 1, 0)
@@ -52,16 +52,16 @@ def test_status_counts_runs_while_the_plan_is_running_and_after_it_was_interrupt
         with store.scratch():
             shown = invoke("status").stdout
     assert f": running (process {os.getpid()} on " in shown
-    assert "\n7 runs: 4 done (3 of them before this plan), 1 running, 1 failed, 1 left\n" in shown
-    assert "\nnow: toy-regress · toy-linear · toy-segfault · seed 1\n" in shown
-    assert "\ntime left: about 0:0" in shown
-    assert "without 1 run of unknown duration" in shown
+    assert "\n7 runs: 4 done (3 of them before this plan), 1 running, 1 failed, 1 remaining\n" in shown
+    assert "\nrunning now: toy-regress · toy-linear · toy-segfault · seed 1\n" in shown
+    assert "\nremaining time: about 0:0" in shown
+    assert "not including 1 run of unknown duration" in shown
     stopped = invoke("status").stdout
     assert ": interrupted\n" in stopped
-    assert "0 running, 1 failed, 2 left" in stopped
+    assert "0 running, 1 failed, 2 remaining" in stopped
     assert "the same command continues the plan\n  harness run --suite 'my suite.toml'\n" in stopped
     run_all(specs[2:], catalog, store)
-    assert "2 failed, 0 left" in invoke("status").stdout
+    assert "2 failed, 0 remaining" in invoke("status").stdout
 
 
 def test_recorded_plans_are_bounded(specs: tuple[RunSpec, ...], tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_status_does_not_follow_links(
         pass
     store.prepare()
     (store.path / FOLDER).symlink_to(other.path / FOLDER)
-    assert "no plan was started here" in invoke("status").stdout
+    assert "no plan was recorded in this results directory" in invoke("status").stdout
     with recorded(store, specs, skipped=0, command=()):  # has no effect, and raises no exception
         assert len(list((other.path / FOLDER).iterdir())) == 1
 

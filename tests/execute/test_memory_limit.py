@@ -115,7 +115,7 @@ class TestObservation:
 
 def test_limit_without_proc_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(UsageError, match="cannot be observed without /proc; remove --memory-limit"):
+    with pytest.raises(UsageError, match="cannot be read without /proc; remove --memory-limit"):
         memory_limit.check_memory_limit(1)
 
 

@@ -226,10 +226,10 @@ def test_time_budget_ends_before_the_remaining_runs(invoke: Invoke, tmp_path: Pa
     command = ("run", "--suite", suite_file(tmp_path, budget_hours=1e-6))
     first = invoke(*command)
     assert first.exit_code == 1
-    assert "the time budget is used up; 1 run is left, and the same command continues with them" in first.stderr
+    assert "the time budget is used up; 1 run was not executed; repeat the command to continue" in first.stderr
     assert "Saved 1 run to results/" in first.stderr
     plan = invoke(*command, "--dry-run")
-    assert "the time budget of 0:00 ends before all runs are done" in plan.stdout
+    assert "the time budget of 0:00 is too short for all runs" in plan.stdout
     second = invoke(*command)
     assert second.exit_code == 0
     assert "Saved 1 run to results/; 1 run skipped" in second.stderr
@@ -249,7 +249,7 @@ def test_unavailable_runs_are_listed_refused_or_skipped(invoke: Invoke, tmp_path
         "1 run: backend 'toy-numpy' cannot compute in bf16 on cpu",
     ]
     assert all(f"\n  {reason}" in plan.stdout for reason in reasons), plan.stdout
-    assert "7 runs planned, 5 not available here; none was started" in plan.stdout
+    assert "7 runs planned, 5 unavailable on this machine; none was started" in plan.stdout
     assert [line.split()[-1] for line in plan.stdout.splitlines() if "toy-absent" in line][:2] == ["unavailable"] * 2
     refused = invoke("run", "--suite", suite)
     assert refused.exit_code == 2

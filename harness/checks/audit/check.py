@@ -47,9 +47,9 @@ class Subject:
     run: StoredRun
     catalog: Catalog
     others: Sequence[StoredRun] = ()
-    """Runs in the same results directory."""
+    """Other runs in the results directory of the audited run."""
     verdicts: Mapping[str, ParityVerdict] = field(default_factory=dict)
-    """Parity verdicts in the same results directory, by key."""
+    """Parity verdicts in the results directory of the audited run, by key."""
 
     @property
     def record(self) -> RunRecord:

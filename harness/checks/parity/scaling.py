@@ -1,7 +1,7 @@
-"""Gradient scaling at fp16. Reduction of a session's loss scale until the gradients are finite.
+"""Gradient scaling at fp16: a session's loss scale is reduced until the gradients are finite.
 
-At fp16, sessions multiply the loss by a scale. If the gradients overflow, a training step leaves the weights and the
-optimizer's state unchanged, and halves the scale. `Session.gradients` returns the gradients divided by the scale, but
+At fp16, sessions multiply the loss by a scale. If the gradients overflow, a training step halves the scale and leaves
+the weights and the optimizer's state unchanged. `Session.gradients` returns the gradients divided by the scale, but
 gradients that overflowed remain infinite or NaN.
 """
 
@@ -19,23 +19,23 @@ from harness.records import Precision
 Array = NDArray[Any]
 
 _HALVINGS = 30
-"""Largest number of times that the loss scale is halved. The largest scales in use are about 2**24."""
+"""Maximum number of times that the loss scale is halved. Loss scales in practice are at most about 2**24."""
 
 
 class Scaled(NamedTuple):
-    """The gradients of a batch, and the number of times that the loss scale was halved to compute them."""
+    """Gradients of a batch, and the number of times that the loss scale was halved before they were finite."""
 
     loss: float
     gradients: dict[str, Array]
     halvings: int
-    """Number of times that the loss scale had to be halved, which is 0 except at fp16."""
+    """Number of times that the loss scale was halved. Always 0 for precisions other than fp16."""
 
 
 def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Scaled:
     """Compute gradients. At fp16, halve the session's loss scale until the gradients are finite.
 
-    The scale is halved by training steps with a learning rate of 0 and gradients that overflow. If the gradients
-    overflow even at the smallest scale, the returned gradients are not finite.
+    A training step with the learning rate 0 halves the scale if its gradients overflow. If the gradients still overflow
+    after the maximum number of steps, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)
     halvings = 0
@@ -48,6 +48,6 @@ def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Sc
 
 def finite(arrays: Mapping[str, Array]) -> bool:
     """Return True if all elements are finite."""
-    # A sum is several times as fast as a test of each element. The sum of finite weights does not overflow in float64.
+    # A sum is several times faster than a test of each element. The sum of finite values does not overflow in float64.
     with np.errstate(invalid="ignore"):  # the sum of infinities with different signs is invalid
         return all(bool(np.isfinite(array.sum(dtype=np.float64))) for array in arrays.values())

@@ -128,7 +128,7 @@ def side(backend: str, device_name: str | None, packages: Mapping[str, str], plu
 
 
 def verdict_key(subject: str, sides: Iterable[str]) -> str:
-    """Return the key of a verdict. The key does not depend on the order of the sides."""
+    """Return the key of a verdict. The key does not depend on the order of the two compared backends."""
     return _digest([subject, sorted(sides)])
 
 

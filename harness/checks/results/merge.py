@@ -24,9 +24,9 @@ from harness.records.reading import is_stored, open_stored
 from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
 
 MAX_FILE_BYTES = 64 * 2**30
-"""Maximum size of a file that is copied."""
+"""Maximum size of a file to copy, in bytes."""
 _RENAMING = "-renaming"
-"""Suffix of the name of a run while its repeat number is being changed.
+"""Suffix of the name of a run's directory while the run's repeat number is being changed.
 
 If a merge is interrupted, the next merge completes the renaming.
 """
@@ -51,10 +51,10 @@ class Merged:
 def merge(target: Path, others: Sequence[Path]) -> Merged:
     """Add the runs and parity verdicts of `others` to the results directory `target`.
 
-    Runs with equal records, apart from their ids, are the same run. Files of such a run that are missing from `target`,
-    such as an audit or saved weights, are added. Repeats of a specification are then numbered in the order in which
-    they started, so that the result depends neither on the order of the directories nor on the number of merges. Files
-    in `others` are not changed. Links, pipes and devices are not copied.
+    Runs whose records differ only in the id and the repeat number are treated as one run. If files of such a run, such
+    as an audit or saved weights, are missing from `target`, they are added. Repeats of a specification are then
+    numbered in the order in which they started, so that the result depends neither on the order of the directories nor
+    on the number of merges. Files in `others` are not changed. Links, pipes and devices are not copied.
 
     Raises `harness.UsageError` if one of `others` is not a directory, and `harness.RecordError` if a directory cannot
     be read or `target` cannot be written.
@@ -95,7 +95,7 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
 
 def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
-    """Return the runs whose ids are file names. The names in a record from another person may contain anything."""
+    """Return the runs whose ids are valid file names. A record from an untrusted source may contain any text as id."""
     found = []
     for run in runs:
         name = _named(run.record, 1).run_id
@@ -113,8 +113,8 @@ def _content(record: RunRecord) -> str:
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run, by the digest of its content. Runs of a specification are numbered in the
-    order in which they started."""
+    """Return the repeat number of each run, by the digest of its record. Runs with the same specification are numbered
+    in the order in which they started."""
     repeats: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for content, run in runs.items():
         repeats[run.record.spec.key].append((run.record.started_at, content))
@@ -146,9 +146,9 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, merged: Merged) -> None:
-    """Copy a run to the target, and add files that are only in other copies of the run.
+    """Copy a run to the target, together with files that exist only in other copies of the run.
 
-    The copy is made in a hidden directory.
+    The run is copied to a hidden directory first, so that an incomplete copy is never read as a run.
     """
     named = _named(run.record, number)
     target, directory = made_in.parent / named.run_id, made_in / named.run_id

@@ -1,4 +1,4 @@
-"""Selection and removal of runs that are not needed any more."""
+"""Selection and removal of runs that are no longer needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.records.store import StoredRun
 
 @dataclass(frozen=True)
 class Removable:
-    """A run that can be removed."""
+    """A run that can be removed, and the reason."""
 
     run: StoredRun
     reason: str
@@ -53,14 +53,14 @@ def removable(
                 elif failed:
                     found.append(Removable(run, f"failed: {run.record.outcome.kind}"))
         if keep is not None:
-            found += [Removable(run, f"older than the newest {keep} repeats") for run in done[:-keep]]
+            found += [Removable(run, f"not among the newest {keep} successful repeats") for run in done[:-keep]]
     return sorted(found, key=lambda each: (each.run.record.started_at, each.run.record.run_id))
 
 
 def remove(run: StoredRun) -> None:
-    """Remove the directory of a run. Raises `harness.RecordError`.
+    """Remove the directory of a run. Raises `harness.RecordError` if the directory cannot be removed.
 
-    The directory is first renamed to a hidden name, so that an incomplete directory is never taken for a run.
+    The directory is first renamed to a hidden name, so that an incomplete directory is never read as a run.
     """
     hidden = run.path.with_name(f"{PREFIX}removed-{run.path.name}")
     try:

@@ -12,10 +12,10 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
-    """Yield the problems of directories that are not runs, and then each run with the problems of its files.
+    """Yield the problems of directories without a valid record, and then each run with the problems of its files.
 
-    A record must be readable and valid, and its key and name must match its specification. The raw samples and the
-    saved weights must have the recorded digests. `harness audit` checks a single run more thoroughly.
+    A record must be readable and valid, and its key and id must match its specification. The raw samples and the saved
+    weights must match the recorded digests. `harness audit` checks a single run more thoroughly.
 
     Raises `harness.RecordError` if the directory cannot be read.
     """

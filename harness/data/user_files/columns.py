@@ -71,16 +71,20 @@ class Columns:
     def infer_by_name(
         self, role: str, names: Sequence[str], fits: Callable[[list[Any]], bool] = lambda cells: True
     ) -> str | None:
-        """Assign the column whose name is in `names`, ignoring letter case, and whose cells fit, if there is exactly
-        one such column."""
+        """Assign `role` to the unassigned column whose name is in `names` and whose cells satisfy `fits`.
+
+        Letter case is ignored. Nothing is assigned unless exactly one column qualifies.
+        """
         candidates = [
             name for name in self.unassigned() if name.strip().lower() in names and fits(self.table.columns[name])
         ]
         return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
     def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """Assign the only column without a role whose cells fit. Raises `harness.UsageError` unless exactly one column
-        fits."""
+        """Assign `role` to the only unassigned column whose cells satisfy `fits`.
+
+        Raises `harness.UsageError` unless exactly one column qualifies.
+        """
         candidates = [name for name in self.unassigned() if fits(self.table.columns[name])]
         if len(candidates) != 1:
             columns = ", ".join(self.table.columns)
@@ -91,11 +95,11 @@ class Columns:
         return self._infer(role, candidates[0])
 
     def unassigned(self) -> list[str]:
-        """Return the columns without a role."""
+        """Return the names of the columns without a role."""
         return [name for name in self.table.columns if name not in self._assigned]
 
     def infer_rest(self, role: str) -> list[str]:
-        """Assign all columns without a role."""
+        """Assign `role` to all columns without a role, and return their names."""
         names = self.unassigned()
         self._assigned.update(names)
         self.guessed.append(role)

@@ -31,7 +31,10 @@ SMALLEST = 1e-100
 NUMBERED, SHUFFLED = 10, 20
 """Minimum numbers of rows for treating consecutive numbers as row numbers, if they are sorted and if they are not."""
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
-"""Pattern of names of columns that identify the rows if their values are distinct integers."""
+"""Regular expression for the names of possible ID columns.
+
+A matching column is an ID column if its values are distinct integers.
+"""
 
 Numbers = NDArray[np.float64]
 Parts = Mapping[str, NDArray[Any]]

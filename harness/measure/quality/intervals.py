@@ -130,7 +130,7 @@ def _area(targets: Array, outputs: Array) -> Interval | str:
 
 
 def _too_few(support: Array, answers: Array) -> dict[str, str]:
-    """Return the reason for each averaged score without an interval."""
+    """Return, for each averaged score without an interval, the reason why it has none."""
     missing = {}
     for name, least in MIN_PER_CLASS.items():
         counted = support[support > 0] if name == "f1_weighted" else support

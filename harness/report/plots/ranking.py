@@ -21,7 +21,7 @@ WIDTH, STEP = 420, 26
 def critical_difference(found: Standings) -> Any:
     """Return a chart of the mean ranks with bars of half the critical difference on each side.
 
-    Two contenders differ significantly by Nemenyi's test if their bars do not overlap. The best contender is at the
+    Two candidates differ significantly by Nemenyi's test if their bars do not overlap. The best candidate is at the
     top, and better ranks are on the right.
     """
     half = (found.critical_difference or 0.0) / 2
@@ -49,7 +49,7 @@ def critical_difference(found: Standings) -> Any:
         base.mark_point().encode(
             x=alt.X("rank:Q"),
             tooltip=[
-                alt.Tooltip("name:N", title="contender"),
+                alt.Tooltip("name:N", title="name"),
                 alt.Tooltip("rank:Q", title="mean rank", format=".2f"),
                 alt.Tooltip("won:N", title="comparisons"),
             ],
@@ -73,6 +73,8 @@ def figure(rankings: Sequence[Ranking], suffix: str) -> bytes:
             if placement.standings is not None
         ]
         if not charts:
-            raise UsageError("there is nothing to plot, because no dataset has successful runs of all contenders")
+            raise UsageError(
+                "there is nothing to plot, because no dataset has successful runs of everything that is ranked"
+            )
         document = alt.vconcat(*charts).resolve_scale(x="independent", y="independent").to_dict(validate=False)
     return written(document, suffix)

@@ -19,16 +19,16 @@ from harness.report.site.tables import HtmlCell, Value, View, plain
 FIELDS = ("backend", "model")
 METRICS = (QUALITY, *(metric for metric in HEADLINES if metric.group == "throughput"))
 MAX_CONTENDERS = 20
-"""Maximum number of contenders, since all pairs of them are compared on each dataset."""
+"""Maximum number of ranked backends or models, because all pairs are compared on each dataset."""
 _NAMES = ("mean_rank", "rank_interval", "win_rate", "win_rate_interval", "record", "ratio", "ratio_interval", "p_holm")
-"""Names of the columns in downloaded files. They are unique, unlike the headers."""
+"""Column names in downloaded files. Unlike the headers of the displayed table, these names are unique."""
 
 Section = tuple[str, View, list[str], list[tuple[str, Any]]]
 """Title, table, notes and charts of a ranking."""
 
 
 def rankings(report: Report) -> list[Section]:
-    """Return the rankings that use three datasets or more."""
+    """Return the rankings that are based on at least three datasets."""
     plugins = {name: provided.value for name, provided in report.catalog.metrics.items()}
     found: list[Section] = []
     for by in FIELDS:

@@ -160,7 +160,7 @@ def test_prune_removes_what_was_listed_and_nothing_else(invoke: Invoke, tmp_path
     assert content(tmp_path / "results") == kept
     assert [line.partition(": ")[2] for line in listed.stdout.splitlines()] == [
         f"failed, and {run_id(spec(), spec().key, 2)} succeeded later",
-        "older than the newest 1 repeats",
+        "not among the newest 1 successful repeats",
         "2 runs can be removed with --yes",
     ]
     assert invoke("results", "prune", "--keep", "1", "--yes").exit_code == 0
