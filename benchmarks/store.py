@@ -38,7 +38,7 @@ RUNS_PER_TASK = 1000
 TASK = "nlp-0"
 MODEL = "bert-tiny"
 BYTES = 100 * 10**6
-"""Size in bytes of a record that exceeds the size limit."""
+"""Size of a record that is rejected because it is too large, in bytes."""
 
 
 class Usage(NamedTuple):

@@ -265,7 +265,7 @@ def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Return the runs of each candidate in each case that used its newest package versions and data, and a note.
+    """Return, for each candidate and case, the runs with the newest package versions and data, and a note.
 
     A failed run is kept unless its record contains other versions. Some versions may be missing from the record.
     """
@@ -299,7 +299,8 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
     """Return the candidates that are ranked, and a note about each candidate that is not ranked.
 
     While fewer than three datasets have runs of all candidates, the candidate that was run on the fewest datasets is
-    omitted, provided that more datasets can then be used. Failed runs count as runs.
+    omitted, provided that more datasets can then be used. For this
+    purpose, failed runs are treated like successful runs.
     """
     run_on = {
         name: {d for d, cases in cells.items() if any(name in case for case in cases.values())} for name in contenders

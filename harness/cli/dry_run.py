@@ -86,7 +86,7 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 
 
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the settings outside `_OWN_COLUMNS` that vary among the runs of a model with a backend.
+    """Return the settings that vary among runs with the same task, dataset, model and backend, except `_OWN_COLUMNS`.
 
     Models and tasks have different default settings. Differences between these defaults are not returned.
     """

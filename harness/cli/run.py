@@ -218,7 +218,11 @@ def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bo
     lines = describe_reasons(reasons)
     left = tuple(spec for spec in specs if spec.key not in reasons)
     if not (skip and left):
-        advice = "install what is missing, or pass --skip-unavailable to execute the others" if left else ""
+        advice = (
+            "install the missing packages or datasets, or pass --skip-unavailable to execute the other runs"
+            if left
+            else ""
+        )
         raise UsageError(
             "\n  ".join(["some runs cannot be executed on this machine:", *lines, *filter(None, [advice])])
         )

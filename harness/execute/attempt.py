@@ -28,7 +28,7 @@ from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, WEIGHTS
 
 MAX_NAME = 100
-"""Maximum length of the name of a phase or metric in a failure."""
+"""Maximum length of the name of a phase or metric in a failure message."""
 
 
 def execute_run(
@@ -109,8 +109,8 @@ def execute_run(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create the record of a run whose child process returned none, and remove the run's arrays and weights, which may
-    be incomplete."""
+    """Create a record for a run whose child process did not return one. Remove the run's arrays and weights, which may be
+    incomplete."""
     for name in (ARRAYS, WEIGHTS):
         for folder in (directory, *spares(directory)):
             with contextlib.suppress(OSError):

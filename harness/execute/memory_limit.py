@@ -35,7 +35,7 @@ _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", star
 def size_bytes(text: str | int) -> int:
     """Return a size such as ``4GiB``, ``500 MB`` or ``1.5g`` in bytes. A number without a unit is in bytes.
 
-    Raises `harness.UsageError` for any other text, and for sizes of less than one byte.
+    Raises `harness.UsageError` if the text is not a size or if the size is less than one byte.
     """
     found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]*)\s*", str(text).lower(), re.ASCII)
     if found is None or found[2] not in _UNITS or float(found[1]) * _UNITS[found[2]] < 1:

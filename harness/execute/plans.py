@@ -43,9 +43,9 @@ class PlannedRun(Struct, frozen=True, array_like=True):
     key: str
     title: str
     setting: str
-    """Identifier of the specification without the seed, the split and the device; see `setting_of`."""
+    """Identifier of the specification without the seed, the split and the device."""
     kind: str
-    """Identifier of the task, dataset, model, backend and protocol; see `kind_of`."""
+    """Identifier of the task, dataset, model, backend and protocol."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):

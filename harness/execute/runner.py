@@ -310,7 +310,7 @@ class RunCoordinator(Coordinator):
             self._open.popitem()[1].files.close()
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Return the runs that ran out of memory, with half the batch size, and treat them as not finished."""
+        """Halve the batch sizes of the runs that ran out of memory, and return these runs, which are unfinished again."""
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size

@@ -303,8 +303,8 @@ def _splits(selection: Selection, dataset: Dataset, overrides: Mapping[str, Any]
 def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) -> str:
     """Return the name of the model to train if none is selected.
 
-    This is the first model family that is compatible with the task and can load the checkpoint. If there is none, it is
-    the family that the checkpoint names, or the task's default model if the checkpoint names no family.
+    This is the first model family that is compatible with the task and can load the checkpoint. If there is none, the
+    family that the checkpoint names is returned, or the task's default model if the checkpoint names no family.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):

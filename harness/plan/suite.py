@@ -263,7 +263,7 @@ def _nested(place: Place) -> Place:
 def as_dimensions(matrix: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     """Convert ``{"recipe.batch_size": [16, 32]}`` to ``("recipe.batch_size=16,32",)``.
 
-    Raises `harness.UsageError` for a value that cannot be represented in JSON.
+    Raises `harness.UsageError` if a value cannot be represented in JSON.
     """
     return tuple(
         f"{key}={','.join(text.partition('=')[2] for value in values for text in as_overrides({'': value}))}"
@@ -311,7 +311,7 @@ def _field(name: str, kind: Any, text: str) -> tuple[str, Any, Any]:
 OPTION_BY_KEY = {option.name: option for option in OPTIONS.values()}
 _OPTION_KEYS = tuple(OPTION_BY_KEY)
 _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several and option.name != "set")
-"""Keys of options that accept several values, which are the dimensions of an entry in addition to its ``matrix``."""
+"""Keys of options that accept several values. All combinations of these values and of ``matrix`` are executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
 """Keys that are allowed in combinations in ``include``."""
 _ENTRY = ("matrix", "exclude", "include")

@@ -2,7 +2,7 @@
 
 For each record that was read and validated, the index contains the identity of the file and the values by which runs
 are selected. The index is only a cache. Values in a report are never read from the index. The index is a single
-file, which is replaced atomically. It is in the user's cache directory, to which other users cannot write. An index
+file, which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An index
 that is missing, damaged or written by another version of this package is ignored and replaced. See
 ``docs/explanation/reliability.md``.
 """
@@ -85,7 +85,7 @@ def summary_of(name: str, record: RunRecord) -> Summary:
 
 
 def identity_of(state: os.stat_result) -> Identity:
-    """Return the identity of a file, which differs after every change to the file."""
+    """Return the identity of a file. Every change to the file changes the identity."""
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
