@@ -129,8 +129,9 @@ def run_all(
     exception, the exception is ignored, and the listener is not called again.
 
     Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
-    named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError` or `harness.CombinationError`, before
-    a run is started, if the executor or a plugin that one of the specs needs is not installed.
+    named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
+    or `harness.CombinationError`, before a run is started, if the executor or a plugin that one of the specs needs is
+    not installed.
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
