@@ -299,8 +299,8 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
     """Return the candidates that are ranked, and a note about each candidate that is not ranked.
 
     While fewer than three datasets have runs of all candidates, the candidate that was run on the fewest datasets is
-    omitted, provided that more datasets can then be used. For this
-    purpose, failed runs are treated like successful runs.
+    omitted, provided that more datasets can then be used. For this purpose, failed runs are treated like successful
+    runs.
     """
     run_on = {
         name: {d for d, cases in cells.items() if any(name in case for case in cases.values())} for name in contenders

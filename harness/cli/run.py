@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-size-backoff",
     is_flag=True,
-    help="Repeat a run that ran out of memory with half the batch size, down to a batch size of 1.",
+    help="If a run runs out of memory, repeat it with half the batch size, down to a batch size of 1.",
 )
 @click.option(
     "--executor",

@@ -109,8 +109,8 @@ def execute_run(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run whose child process did not return one. Remove the run's arrays and weights, which may be
-    incomplete."""
+    """Create a record for a run whose child process did not return one. Remove the run's arrays and weights, which may
+    be incomplete."""
     for name in (ARRAYS, WEIGHTS):
         for folder in (directory, *spares(directory)):
             with contextlib.suppress(OSError):

@@ -32,8 +32,9 @@ def measuring_on(
     """Hold the locks of `devices`, which are devices as requested in run specs, such as ``auto`` or ``cuda:1``.
 
     Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on any
-    other device, such as ``cpu`` or ``auto``, excludes all other processes. The locks are flock(2) locks on files in the
-    cache directory, and are released when the process ends. If the cache directory is not writable, nothing is locked.
+    other device, such as ``cpu`` or ``auto``, excludes all other processes. The locks are flock(2) locks on files in
+    the cache directory, and are released when the process ends. If the cache directory is not writable, nothing is
+    locked.
 
     Raises `harness.BusyError`, which names the other process, if another process holds a lock and `wait` is false. If
     `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it waited.

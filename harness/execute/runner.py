@@ -311,7 +311,7 @@ class RunCoordinator(Coordinator):
             self._open.popitem()[1].files.close()
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Halve the batch sizes of the runs that ran out of memory, and return these runs, which are unfinished again."""
+        """Halve the batch sizes of the runs that ran out of memory, and return these runs to be executed again."""
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size

@@ -84,7 +84,7 @@ class Coordinator(ABC):
 
     @abstractmethod
     def is_open(self, attempt_id: str) -> bool:
-        """Return whether the coordinator accepts the result of an attempt, which is False after it is finished or lost.
+        """Return whether the coordinator accepts the result of an attempt. Return False if it is finished or lost.
 
         Parameters
         ----------

@@ -2,8 +2,8 @@
 
 For each record that was read and validated, the index contains the identity of the file and the values by which runs
 are selected. The index is only a cache. Values in a report are never read from the index. The index is a single
-file, which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An index
-that is missing, damaged or written by another version of this package is ignored and replaced. See
+file, which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An
+index that is missing, damaged or written by another version of this package is ignored and replaced. See
 ``docs/explanation/reliability.md``.
 """
 
