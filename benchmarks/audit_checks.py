@@ -34,7 +34,7 @@ def updated(page: str) -> str:
         before, marker, rest = page.partition(begin)
         _, end, after = rest.partition(END)
         if not (marker and end):
-            raise ValueError(f"{PAGE} lacks the lines {begin!r} and {END!r}")
+            raise ValueError(f"{PAGE} must contain the lines {begin!r} and {END!r}")
         page = f"{before}{begin}\n{table}\n{END}{after}"
     return page
 

@@ -176,8 +176,8 @@ def regression(kind: str, n: int, targets: int = 1) -> Case:
 
 
 def area(name: str, counts: tuple[int, int], second: Callable[[np.random.Generator, int], Array], truth: float) -> Case:
-    """Return a case with two classes. The difference of the logits is normally distributed for the first class, and
-    drawn by `second` for the second class. `truth` is the area under the ROC curve.
+    """Return a case with two classes. The difference between the logits is normally distributed for the first class,
+    and drawn with `second` for the second class. `truth` is the area under the ROC curve.
     """
 
     def draw(rng: np.random.Generator) -> Bounds:
@@ -265,7 +265,7 @@ def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> floa
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--samples", type=int, default=2000, help="simulations of each case [2000]")
-    parser.add_argument("-k", default="", help="only the cases whose name contains this text")
+    parser.add_argument("-k", default="", help="simulate only the cases whose name contains this text")
     options = parser.parse_args()
     found: list[Coverage] = []
     for case in cases():

@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
-"""Number of tests that a parity check performs and this benchmark does not simulate. These tests compare the losses of
+"""Number of tests in a parity check that this benchmark does not simulate. These tests compare the losses of
 training steps, repeated masks and successive masks."""
 
 

@@ -1,6 +1,6 @@
 """Measure the time to plan and to skip many runs: ``python -m benchmarks.plan [--runs 10000]``.
 
-Each plan has 10,000 runs with real tasks, which differ in their seeds, in their settings or in both. All runs of the
+Each plan has 10,000 runs of real tasks, which differ in their seeds, in their settings or in both. All runs of the
 plan are already in the results directory, so no run is executed. Their records are copies of a record in
 ``results/reference`` with the settings, plugins and environment of the planned run. The time is the CPU time of this
 process in user mode. The index of the results directory is written in the first round.
@@ -35,7 +35,7 @@ from harness.records.store import ARRAYS, RECORD, Store, run_id
 
 
 def plans(runs: int) -> dict[str, Selection]:
-    """Return selections that each have `runs` runs, by name."""
+    """Return a mapping from names to selections of `runs` runs each."""
     side = int(runs**0.5)
     sizes = f"recipe.batch_size={','.join(map(str, range(1, side + 1)))}"
     epochs = f"recipe.epochs={','.join(map(str, range(1, runs // side + 1)))}"
@@ -81,7 +81,7 @@ def _records(sample: RunRecord, specs: Sequence[RunSpec], catalog: Catalog) -> I
 
 
 def measure(selection: Selection, catalog: Catalog, store: Store) -> tuple[float, float]:
-    """Return the CPU times in user mode of planning the runs and of deciding to skip all of them."""
+    """Return the user-mode CPU times for planning the runs and for deciding to skip all of them."""
     start = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     specs = expand_all([selection], catalog)
     middle = resource.getrusage(resource.RUSAGE_SELF).ru_utime
@@ -93,7 +93,7 @@ def measure(selection: Selection, catalog: Catalog, store: Store) -> tuple[float
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
-    parser.add_argument("--runs", type=int, default=10_000, help="number of runs of each plan [10000]")
+    parser.add_argument("--runs", type=int, default=10_000, help="number of runs in each plan [10000]")
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds [3]")
     options = parser.parse_args()
     catalog = discover((), crashing)

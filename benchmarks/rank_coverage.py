@@ -3,9 +3,9 @@
 ``python -m benchmarks.rank_coverage`` draws datasets from a population in which the mean ranks and the geometric mean
 ratios of four backends are known, and ranks the backends with `harness.analysis.standings`. The logarithm of a
 backend's performance is the sum of the mean of the backend, a random effect of the dataset, and a random effect of the
-seed. There are five seeds. The baseline has no dataset effects, so that the ratios have a skewed distribution if the
-dataset effects have one. ``--samples N`` sets the number of simulations of each case. The command also prints how often
-Friedman's test and the critical difference report a difference between backends that do not differ.
+seed. There are five seeds. The baseline has no dataset effects, so the distribution of the ratios is skewed if that of
+the dataset effects is skewed. ``--samples N`` sets the number of simulations of each case. The command also prints how
+often Friedman's test and the critical difference report a difference between backends that do not differ.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = 
 def ties(values: Array) -> NDArray[np.bool_]:
     """Return which pairs of backends tie, bool ``[datasets, backends, backends]``.
 
-    A pair ties if a paired t-test over seeds, as in ``harness compare``, is not significant at the level 5%.
+    A pair ties if a paired t-test over seeds, as in ``harness compare``, is not significant at the 5% level.
     """
     differences = values[:, :, None, :] - values[:, None, :, :]
     error = differences.std(axis=-1, ddof=1) / math.sqrt(SEEDS)

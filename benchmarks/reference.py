@@ -91,7 +91,7 @@ def _replace(page: Path, begin: str, section: str) -> None:
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"{page} lacks the lines {begin!r} and {END!r}")
+        raise SystemExit(f"{page} must contain the lines {begin!r} and {END!r}")
     page.write_text(f"{before}{begin}{section}{END}{after}", encoding="utf-8")
 
 
@@ -158,7 +158,7 @@ def verdicts() -> list[ParityVerdict]:
 
 
 def overview() -> str:
-    """Return a table of the directories of results, with the time and the machine of their runs."""
+    """Return a table of the results directories, with the time and the machine of their runs."""
     rows = []
     for name, (shown, command) in SHOWN.items():
         if name == FOLDER:
@@ -202,7 +202,7 @@ def _machine(record: RunRecord) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reference", description=__doc__)
-    parser.add_argument("groups", nargs="*", help="only these groups of runs [all]")
+    parser.add_argument("groups", nargs="*", help="execute only these groups of runs [all]")
     parser.add_argument(
         "--no-run", action="store_true", help="write the tables and the figure without running anything"
     )

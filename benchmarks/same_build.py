@@ -118,7 +118,7 @@ def slowed(run: StoredRun, share: float) -> StoredRun:
 
 
 class Rates:
-    """Counts over many comparisons of two groups of runs of one build."""
+    """Counts over many comparisons between two groups of runs of the same build."""
 
     def __init__(self, catalog: Catalog, slowdown: float) -> None:
         self._catalog, self._slowdown = catalog, slowdown

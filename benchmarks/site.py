@@ -2,9 +2,9 @@
 
 The runs of the four default tasks in a results directory are copied with new seeds until the requested number is
 reached; their arrays are hard-linked. For each number of runs, ``harness report --format html`` builds the site in a
-new process, and the time and peak memory of that process are measured. Chromium then opens the home page and the page
-that lists all runs seven times each, with an empty cache, and reports the time until the tables are ready and the time
-until the first figure is drawn.
+new process, and the time and peak memory of that process are measured. Chromium then opens each of two pages, the home
+page and the list of all runs, seven times with an empty cache, and reports the time until the tables are ready and the
+time until the first figure is drawn.
 """
 
 from __future__ import annotations

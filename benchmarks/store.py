@@ -10,7 +10,7 @@ Each command runs in a new process:
 - warm: The index exists, and the pages are in the page cache (median of `--rounds` processes).
 - changed: 100 records were added after the index was written.
 
-The CPU time includes the start of Python and the time in the kernel. The memory is the peak of the resident set.
+The CPU time includes the start of Python and the time in the kernel. The memory is the peak resident set size.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RUNS_PER_TASK = 1000
 TASK = "nlp-0"
 MODEL = "bert-tiny"
 BYTES = 100 * 10**6
-"""Size of a record that is rejected because it is too large, in bytes."""
+"""Size in bytes of a record that is rejected because it is too large."""
 
 
 class Usage(NamedTuple):
@@ -77,7 +77,7 @@ def records(count: int, start: int = 0) -> Iterator[RunRecord]:
 
 
 def write(directory: Path, made: Iterator[RunRecord]) -> None:
-    """Write records in the same format as runs."""
+    """Write records in the format that runs use."""
     for record in made:
         folder = directory / record.run_id
         folder.mkdir(parents=True)
