@@ -1,4 +1,4 @@
-"""Benchmark the same model on the same data under different machine-learning frameworks, by quality and cost.
+"""Benchmark the quality and cost of the same model on the same data under different machine-learning frameworks.
 
 The public interface for scripts and plugins consists of the names in ``__all__``. Public names are listed in
 ``__init__.pyi`` and imported on first use, so that ``import harness`` is fast.

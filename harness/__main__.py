@@ -1,4 +1,4 @@
-"""The command line as a module: ``python -m harness``."""
+"""Entry point for ``python -m harness``."""
 
 from harness.cli import main
 

@@ -157,12 +157,12 @@ class Executor(ABC):
       `Coordinator.finish`. Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
       The environment must exist there, with the same code of `harness` and of the plugins.
-    - If an attempt is lost, for example because its machine does not answer, the run is started again with
+    - If an attempt is lost, for example because its machine stops responding, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
-    - Two runs never measure on the same cores or the same device at the same time.
+    - Two runs must never be measured on the same cores or the same device at the same time.
     - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
       or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
       ends the runs that it started, and it does not use the coordinator afterwards.

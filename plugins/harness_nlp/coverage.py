@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from harness_nlp.options import NlpOptions
 
 UNKNOWN_LIMIT = 0.1
-"""Fraction of ``[UNK]`` among the tokens of a split above which a warning is given."""
+"""Fraction of ``[UNK]`` tokens in a split above which a warning is issued."""
 TRUNCATED_LIMIT = 0.2
-"""Fraction of truncated texts in a split above which a warning is given."""
+"""Fraction of truncated texts in a split above which a warning is issued."""
 
 Rows = Sequence[Sequence[int]]
 

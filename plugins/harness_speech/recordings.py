@@ -17,13 +17,13 @@ FULL_SCALE = 0.97
 CLIPPED = 0.001
 """A recording is considered clipped if more than this fraction of its samples repeat its largest or smallest value."""
 CLIPPED_LIMIT = 0.01
-"""Fraction of clipped recordings in a split above which a warning is given."""
+"""Fraction of clipped recordings in a split above which a warning is issued."""
 TRUNCATED_LIMIT = 0.2
-"""Fraction of truncated recordings in a split above which a warning is given."""
+"""Fraction of truncated recordings in a split above which a warning is issued."""
 HALVED_LIMIT = 0.05
-"""Fraction of recordings truncated to less than half of their length above which a warning is given."""
+"""Fraction of recordings truncated to less than half of their length above which a warning is issued."""
 PADDED_LIMIT = 0.5
-"""Fraction of recordings with more padding than sound above which a warning is given."""
+"""Fraction of recordings with more padding than sound above which a warning is issued."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 
 class Mode(NamedTuple):
-    """Settings for one call of a network."""
+    """Settings for one call to a network."""
 
     training: bool
     """True in training mode, False in evaluation mode."""
@@ -129,7 +129,7 @@ def _wide(x: Array) -> Array:
 
 
 def convolve(x: Array, weight: Array, stride: int, padding: int) -> Array:
-    """Return the cross-correlation of channels-last `x` with `weight` ``[out, in, *kernel]`` on one or two axes."""
+    """Return the cross-correlation of channels-last `x` with `weight` ``[out, in, *kernel]`` along one or two axes."""
     strides, pads = [stride, stride], [(padding, padding)] * 2
     # Convert to an image of height 1, because XLA's CPU code for one spatial axis is up to four times slower.
     if x.ndim == 3:
@@ -149,7 +149,7 @@ def _convolve_images(x_bhwc: Array, weight: Array, strides: Sequence[int], pads:
 
 
 def _convolve_patches(x_bhwc: Array, weight: Array, stride: int, padding: int, rows: int, columns: int) -> Array:
-    """Compute a convolution as one matrix product of the image patches and the kernel.
+    """Compute a convolution as a single matrix product of the image patches and the kernel.
 
     On a CPU, XLA's convolution takes ten times as long as this product if the kernel is larger than the output (3x3
     over 2x2 pixels), and twice as long for a one-pixel kernel.

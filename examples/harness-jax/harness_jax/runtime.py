@@ -111,7 +111,7 @@ def threads() -> str:
 
 
 def roofline_kernels(device: str, precision: str, thread_count: int) -> harness.RooflineKernels:
-    """Return matrix products and copies that reuse the donated memory of the previous result.
+    """Return functions for matrix products and copies that reuse the donated memory of the previous result.
 
     The timings of these operations therefore do not include memory allocation.
     """

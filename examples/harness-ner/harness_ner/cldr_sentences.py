@@ -61,7 +61,8 @@ class CldrSentences(Dataset):
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"
     notes = (
-        "This dataset was created for this package. There are no published results. Names depend on the babel release."
+        "This dataset was created for this package. There are no published results. "
+        "The names depend on the babel release."
     )
     examples = SIZES
     inputs = INPUTS

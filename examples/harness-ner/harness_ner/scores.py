@@ -69,5 +69,5 @@ def _score(name: str, targets: Array, outputs: Array, info: DataInfo) -> float |
 
 
 def _any(sentences: Tags) -> bool:
-    """Return True if the sentences have entities."""
+    """Return True if any sentence contains an entity."""
     return any(tag != "O" for sentence in sentences for tag in sentence)

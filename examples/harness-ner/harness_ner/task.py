@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_LIMIT = 0.1
-"""Fraction of ``[UNK]`` among the tokens of a split above which a warning is given."""
+"""Fraction of ``[UNK]`` tokens in a split above which a warning is issued."""
 TRUNCATED_LIMIT = 0.2
-"""Fraction of truncated sentences in a split above which a warning is given."""
+"""Fraction of truncated sentences in a split above which a warning is issued."""
 
 
 class NerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

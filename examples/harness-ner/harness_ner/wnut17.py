@@ -16,7 +16,8 @@ class Wnut17(Dataset):
     """Shared task of the third Workshop on Noisy User-generated Text: 6 entity types, with the published splits.
 
     The training sentences are tweets. The validation and test sentences come from YouTube, Reddit, Stack Exchange and
-    Twitter, and were selected for entities that do not occur in the training split. The literature reports entity F1.
+    Twitter, and were selected for entities that do not occur in the training split. Published results report the
+    entity-level F1 score.
 
     Inputs: ``words``, object array [N] of tuples of str. Targets: int64 [N, W], the tag of each word.
     """
@@ -31,7 +32,7 @@ class Wnut17(Dataset):
         "Derczynski et al. 2017, Results of the WNUT2017 Shared Task on Novel and Emerging Entity Recognition, W-NUT"
     )
     notes = (
-        "Uses the publisher's splits. 103 training sentences occur twice, 3 in validation and 7 in test. The best "
+        "Uses the publisher's splits. 103 training, 3 validation and 7 test sentences occur twice. The best "
         "system of the shared task had an F1 of 0.42 (all six types); models trained from scratch score far lower. "
         "A few sentences are very long: with 128 tokens, 0.8% of the words in the test split are not scored "
         "(details.unscored_share); with --set task.max_length=240, all are scored, but training takes twice as long."

@@ -1,4 +1,4 @@
-"""Tests of the preparation: tokens, targets, options and errors."""
+"""Tests of data preparation: tokens, targets, options and errors."""
 
 from __future__ import annotations
 

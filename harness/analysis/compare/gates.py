@@ -116,7 +116,7 @@ def check(
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
     """Return the results that make the comparison fail.
 
-    The comparison fails for all results whose state is not ``holds``. With `allow_missing`, excusable results are
+    The comparison fails if the state of any result is not ``holds``. With `allow_missing`, excusable results are
     omitted if the same bound was checked for at least one setting, even if some runs of this setting lack the data.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
@@ -221,7 +221,7 @@ def _absent(matched: Match) -> str:
 
 
 def _other_data(matched: Match) -> str:
-    """Return a message if the runs were not made with the same data, or an empty string if they were.
+    """Return a message if the runs did not use the same data, or an empty string if they did.
 
     The digests also depend on the task's options, which may be the settings that are compared.
     """
@@ -234,7 +234,7 @@ def _other_data(matched: Match) -> str:
         return ""
     datasets = {record.spec.dataset for record in records}
     options = {msgspec.json.encode((r.spec.task, r.spec.task_options), order="sorted") for r in records}
-    return "the runs were made with different data" if len(datasets) > 1 or len(options) == 1 else ""
+    return "the runs used different data" if len(datasets) > 1 or len(options) == 1 else ""
 
 
 def _without_ratio(metric: RunMetric, matched: Match) -> str:

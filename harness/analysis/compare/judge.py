@@ -123,7 +123,7 @@ def _effect(
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
-    """Compare the logarithms of a cost over the runs of both sides.
+    """Compare the logarithms of a cost between the runs of the two sides.
 
     Return the effect, a description of the runs that were compared, and True if the runs were interleaved.
     """
@@ -176,7 +176,7 @@ def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
-    """Compare two runs with the same seed and split over their test examples, if the score is a mean over examples."""
+    """Compare two runs with the same seed and split, example by example, if the score is a mean over test examples."""
     pairs = [
         (base, new)
         for base in matched.base
@@ -291,8 +291,8 @@ def compare_all(
 ) -> list[Compared]:
     """Compare the two sides of every match with respect to each of `metrics`.
 
-    If `metrics` is empty, the primary metric and the costs that are compared by default are compared. Metrics in
-    `additional` are included if they can be compared. `price_per_hour` is the price of the machine, from which the
+    If `metrics` is empty, the comparison covers the primary metric and the costs that are compared by default. Metrics
+    in `additional` are included if they can be compared. `price_per_hour` is the price of the machine, from which the
     costs per million samples are computed. Raises `harness.UsageError` if one of `metrics` has no value on one side of
     every match, and `harness.UnknownNameError` if one of `metrics` does not exist.
     """

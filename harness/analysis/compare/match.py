@@ -92,9 +92,7 @@ def _found(
     matching = matching or [run for run in runs if run.path.name.startswith(text)]
     matching = matching or [run for run in runs if text in run.path.name]
     if not matching:
-        raise UsageError(
-            f"no directory and no run in {results} has the name {text!r}; list the runs with `harness report`"
-        )
+        raise UsageError(f"{text!r} is neither a directory nor a run in {results}; list the runs with `harness report`")
     return matching
 
 

@@ -270,4 +270,6 @@ def test_output_has_name_and_note_and_json_has_verdicts(slower: tuple[Path, Path
 def test_missing_side_is_a_usage_error(slower: tuple[Path, Path], side: str) -> None:
     done = invoke(slower[0], side, "--results", slower[1])
     assert done.exit_code == 2
-    assert "no directory and no run in" in done.stderr or "no results directory, run or baseline" in done.stderr
+    assert (
+        "is neither a directory nor a run in" in done.stderr or "no results directory, run or baseline" in done.stderr
+    )

@@ -325,7 +325,7 @@ def test_runs_with_other_data_fail(tmp_path: Path, base: Path, bound: str, count
     new = keep(tmp_path / "new", [*map(other_data, made[:count]), *made[count:]])
     done = invoke(base, new, "--fail-on", bound, "--allow-missing")
     assert done.exit_code == 1
-    assert "not checked: the runs were made with different data" in done.stderr
+    assert "not checked: the runs used different data" in done.stderr
 
 
 def test_runs_with_other_options_of_the_task_are_compared(tmp_path: Path, base: Path) -> None:
