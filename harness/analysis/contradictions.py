@@ -1,4 +1,4 @@
-"""Detection of values of a run or a row that are impossible or contradict each other.
+"""Detection of values in a run or a row that are impossible or contradict each other.
 
 The rules use the values that the tables show, so they also apply to records of older versions. A rule that compares two
 durations allows them to differ by `FACTOR`, because they were measured at different times on a machine whose speed
@@ -130,7 +130,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
 
 
 def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
-    """Return the duration of a batch according to a throughput."""
+    """Return the duration of a batch that a throughput implies."""
     return batch_size / samples_per_s if samples_per_s else None
 
 
