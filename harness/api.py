@@ -155,7 +155,7 @@ class Results(Sequence[RunRecord]):
         from harness.records.store import StoredRun
 
         if ties not in ("verdict", "exact"):
-            raise UsageError(f"unknown value of ties {ties!r}; use 'verdict' or 'exact'")
+            raise UsageError(f"unknown value for ties {ties!r}; use 'verdict' or 'exact'")
         return rank(
             [StoredRun(Path(record.run_id), record) for record in self.records],
             {metric.name: metric for metric in self._metrics},

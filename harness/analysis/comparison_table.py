@@ -47,7 +47,8 @@ _IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
 
 def _columns(secondary: Iterable[RunMetric]) -> tuple[Column, ...]:
-    """Return the columns of the table. `secondary` are the scores that have a column in addition to the quality."""
+    """Return the columns of the table. `secondary` contains the scores that have a column in addition to the
+    quality."""
     return (
         *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
         Column("batch_size", "batch", "", "count"),
@@ -78,9 +79,9 @@ def build_table(
     The parity column is filled in from the `verdicts` on the row's computation or, if there are none, from the results
     of parity checks in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million
-    samples in the same currency. `metrics` are the metrics of plugins, which are needed only for older records.
+    samples in the same currency. `metrics` contains the metrics of plugins, which are needed only for older records.
 
-    Each row is placed at the position of its first run. A ratio is relative to the first row among the rows that differ
+    Rows are in the order of their first runs. A ratio is relative to the first row among the rows that differ
     only in the backend, its packages and the named environment. If both rows have the same splits, seeds and repeats,
     the half-width of a ratio is computed over these pairs of runs. Otherwise, the half-width is computed from the
     half-widths of the two means, which are assumed to be independent.

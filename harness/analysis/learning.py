@@ -70,7 +70,7 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
             ("quality",),
             "worse than the closed form",
             f"training reached a {scores.primary} of {reached:.4g}, but the closed-form solution of the same model has "
-            f"{solution:.4g}; train longer, e.g. with recipe.epochs={epochs}, or change recipe.learning_rate",
+            f"{solution:.4g}; train longer, for example with recipe.epochs={epochs}, or change recipe.learning_rate",
         )
 
 
@@ -125,7 +125,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
             ("quality",),
             "rising validation curve",
             f"the validation {name} was still improving at the last epoch, from {_mean(scores[-2 * size : -size])} to "
-            f"{_mean(scores[-size:])} ({_blocks(size)}); train longer, e.g. with recipe.epochs={2 * epochs}",
+            f"{_mean(scores[-size:])} ({_blocks(size)}); train longer, for example with recipe.epochs={2 * epochs}",
         )
     elif (
         epochs >= MIN_EPOCHS
@@ -137,7 +137,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
             "training past the best epoch",
             f"the validation {name} was best at epoch {best_epoch} of {epochs} and then became worse, from "
             f"{_mean(scores[best : best + size])} to {_mean(scores[-size:])} ({_blocks(size)}); train for fewer "
-            f"epochs, e.g. with recipe.epochs={best_epoch}",
+            f"epochs, for example with recipe.epochs={best_epoch}",
         )
 
 

@@ -2,8 +2,8 @@
 
 A *candidate* is a value of the ranked fields, such as a backend. A *case* is a set of runs that differ only in the
 ranked fields, the seed, the split, and settings that were not swept, such as the default recipe of a model. In each
-case, all pairs of candidates are compared as by ``harness compare``, with 95% confidence intervals. A pair
-ties if the verdict is inconclusive or the runs were not interleaved.
+case, all pairs of candidates are compared in the same way as by ``harness compare``, with 95% confidence intervals. A
+pair ties if the verdict is inconclusive or the runs were not interleaved.
 
 A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
