@@ -149,7 +149,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
 
 
 def _training_time(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if the time to target differs from the time that its steps take at the measured throughput."""
+    """Yield a contradiction if the time to target differs from the time its steps take at the measured throughput."""
     outcome = success(record)
     step_s = _seconds(values["train_samples_per_s"], batches.train)
     reached_s, reached = values["time_to_target_s"], outcome.time_to_target
