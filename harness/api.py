@@ -128,7 +128,7 @@ class Results(Sequence[RunRecord]):
             ``"recipe.batch_size"``.
         baseline : str, optional
             Candidate to which ratios are relative and whose runs replace failed runs. By default, the first candidate
-            with results on most datasets.
+            with results on the largest number of datasets.
         ties : {"verdict", "exact"}, default="verdict"
             ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.
@@ -155,7 +155,7 @@ class Results(Sequence[RunRecord]):
         from harness.records.store import StoredRun
 
         if ties not in ("verdict", "exact"):
-            raise UsageError(f"unknown value of ties {ties!r}; use 'verdict' or 'exact'")
+            raise UsageError(f"unknown value for ties {ties!r}; use 'verdict' or 'exact'")
         return rank(
             [StoredRun(Path(record.run_id), record) for record in self.records],
             {metric.name: metric for metric in self._metrics},
@@ -259,15 +259,15 @@ def run(
         Maximum host memory of a run and the processes that it starts, such as ``"4GiB"`` or a number of bytes. A run
         that uses more is stopped and recorded with the failure ``"oom"``. By default, the memory is not limited.
     batch_size_backoff : bool, default=False
-        Repeat a run that is out of memory with half the batch size, down to 1. The record states from which batch size
-        it was reduced.
+        If a run exceeds the available memory, repeat it with half the batch size, down to 1. The record contains the
+        original batch size.
     executor : str, default="local"
         Name of the executor, which determines where the runs are executed.
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
-        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Only failed runs whose failure is of one of these kinds
-        are executed again. By default, all failed runs are executed again.
+        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Only runs with a failure of one of these kinds are
+        executed again. By default, all failed runs are executed again.
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until it ends.
     plugins : iterable of str, optional

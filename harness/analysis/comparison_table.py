@@ -47,7 +47,8 @@ _IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
 
 def _columns(secondary: Iterable[RunMetric]) -> tuple[Column, ...]:
-    """Return the columns of the table. `secondary` are the scores that have a column in addition to the quality."""
+    """Return the columns of the table. `secondary` contains the scores that have a column in addition to the
+    quality."""
     return (
         *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
         Column("batch_size", "batch", "", "count"),
@@ -78,12 +79,12 @@ def build_table(
     The parity column is filled in from the `verdicts` on the row's computation or, if there are none, from the results
     of parity checks in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million
-    samples in the same currency. `metrics` are the metrics of plugins, which are needed only for older records.
+    samples in the same currency. `metrics` contains the metrics of plugins, which are needed only for older records.
 
-    Rows are ordered by their first runs. A ratio is relative to the first row among the rows that differ only in the
-    backend, its packages and the named environment. If both rows have the same splits, seeds and repeats, the
-    half-width of a ratio is computed over these pairs of runs. Otherwise, the half-width is computed from those of both
-    means, which are assumed to be independent.
+    Rows are in the order of their first runs. A ratio is relative to the first row among the rows that differ
+    only in the backend, its packages and the named environment. If both rows have the same splits, seeds and repeats,
+    the half-width of a ratio is computed over these pairs of runs. Otherwise, the half-width is computed from the
+    half-widths of the two means, which are assumed to be independent.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
@@ -177,7 +178,7 @@ def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float 
 def _flags(
     group: list[RunRecord], cells: Mapping[str, Cell], averaged: Sequence[RunMetric], metrics: Mapping[str, Metric]
 ) -> list[RowFlag]:
-    """Return the flags of a row, including a note if its quality is averaged over targets of different units."""
+    """Return the flags of a row, including a note if its quality is averaged over targets with different units."""
     done = [record for record in group if isinstance(record.outcome, Success)]
     if not done:
         return []
@@ -189,7 +190,7 @@ def _flags(
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """Return a string such as ``20 splits`` or ``split 3``, or an empty string without numbered splits."""
+    """Return a string such as ``20 splits`` or ``split 3``, or an empty string if the splits are not numbered."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 

@@ -1,4 +1,4 @@
-"""Detection of values of a run or a row that are impossible or contradict each other.
+"""Detection of values in a run or a row that are impossible or contradict each other.
 
 The rules use the values that the tables show, so they also apply to records of older versions. A rule that compares two
 durations allows them to differ by `FACTOR`, because they were measured at different times on a machine whose speed
@@ -117,7 +117,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             yield RunFlag(
                 (lower, upper),
                 f"value above {upper}",
-                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, but cannot be larger",
+                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, which should be an upper bound",
             )
     mfu = values.get("mfu_percent")
     if mfu is not None and mfu > 100:
@@ -130,7 +130,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
 
 
 def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
-    """Return the duration of a batch according to a throughput."""
+    """Return the duration of a batch that a throughput implies."""
     return batch_size / samples_per_s if samples_per_s else None
 
 
@@ -149,9 +149,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
 
 
 def _training_time(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if the time to target differs from the duration of the same number of steps at the measured
-    throughput.
-    """
+    """Yield a contradiction if the time to target differs from the time its steps take at the measured throughput."""
     outcome = success(record)
     step_s = _seconds(values["train_samples_per_s"], batches.train)
     reached_s, reached = values["time_to_target_s"], outcome.time_to_target
@@ -163,8 +161,8 @@ def _training_time(record: RunRecord, values: Values, batches: Batches) -> Itera
         yield RunFlag(
             ("time_to_target_s", "train_samples_per_s"),
             "contradiction with train_samples_per_s",
-            f"the {steps} steps after the first one took {actual_s:.4g} s, but take {expected_s:.4g} s according to "
-            "the throughput",
+            f"the {steps} steps after the first one took {actual_s:.4g} s, but should have taken "
+            f"{expected_s:.4g} s according to the throughput",
         )
 
 

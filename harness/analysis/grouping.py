@@ -11,7 +11,7 @@ from harness.records import Failure, RunRecord, Success
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Group runs into the rows of the comparison table. Rows are ordered by their first runs."""
+    """Group runs into the rows of the comparison table. Rows are in the order of their first runs."""
     records = with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -61,8 +61,8 @@ def _dataset_key(record: RunRecord) -> str:
 def with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, filling in the device of runs that failed before selecting one.
 
-    A run without a selected device is assigned the device of the other runs with the same setting, if these ran on one
-    device.
+    A run without a selected device is assigned the device of the other runs with the same setting, if these all ran on
+    the same device.
     """
     if all(record.spec.device != "auto" for record in records):
         return list(records)
@@ -85,7 +85,7 @@ def representative(runs: list[RunRecord]) -> RunRecord:
 
 
 def _setting(record: RunRecord) -> tuple[str, ...]:
-    """Return a key for the setting, without seed and split, and for the machine."""
+    """Return a key that identifies the machine and the setting, except for the seed and the split."""
     return (record.spec.group_key, *machine_of(record).values())
 
 

@@ -137,7 +137,7 @@ def _check_names(
         metric = possible[name]
         raise UsageError(
             f"{name} has no history, because "
-            + (metric.never_compared or f"none of the runs has a value of it{metric.advice}")
+            + (metric.never_compared or f"none of the runs has a value for it{metric.advice}")
         )
 
 

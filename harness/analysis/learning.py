@@ -24,7 +24,7 @@ flagged."""
 STRONG = 5.0
 """Minimum size of a strong increase, in standard errors."""
 FAR = 1.05
-"""Minimum ratio of the error after training to the error of the closed form for which training is flagged.
+"""Ratio of the error after training to the error of the closed form above which training is flagged.
 
 The difference must also be larger than 5% of the standard deviation of the targets.
 """
@@ -70,12 +70,12 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
             ("quality",),
             "worse than the closed form",
             f"training reached a {scores.primary} of {reached:.4g}, but the closed-form solution of the same model has "
-            f"{solution:.4g}; train longer, such as with recipe.epochs={epochs}, or change recipe.learning_rate",
+            f"{solution:.4g}; train longer, for example with recipe.epochs={epochs}, or change recipe.learning_rate",
         )
 
 
 def _one_class(outcome: Success) -> Iterator[RunFlag]:
-    """Yield a flag if all test examples, which belong to several classes, are predicted as the same class."""
+    """Yield a flag if the same class is predicted for all test examples, although they belong to several classes."""
     confusion = outcome.scores.confusion
     predicted = [number for number, column in enumerate(zip(*confusion, strict=False)) if any(column)]
     if len(predicted) != 1 or sum(any(row) for row in confusion) < 2:
@@ -91,7 +91,7 @@ def _one_class(outcome: Success) -> Iterator[RunFlag]:
 
 
 def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequence[float]) -> Iterator[RunFlag]:
-    """Yield a flag if the last scores are better than the scores before, or clearly worse than the best scores.
+    """Yield a flag if the last scores are better than the earlier scores, or clearly worse than the best scores.
 
     Larger values of `curve` are better; `scores` contains the same values with their original sign. `error` is the
     standard error of a score over the validation examples.
@@ -125,7 +125,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
             ("quality",),
             "rising validation curve",
             f"the validation {name} was still improving at the last epoch, from {_mean(scores[-2 * size : -size])} to "
-            f"{_mean(scores[-size:])} ({_blocks(size)}); train longer, such as with recipe.epochs={2 * epochs}",
+            f"{_mean(scores[-size:])} ({_blocks(size)}); train longer, for example with recipe.epochs={2 * epochs}",
         )
     elif (
         epochs >= MIN_EPOCHS
@@ -137,7 +137,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
             "training past the best epoch",
             f"the validation {name} was best at epoch {best_epoch} of {epochs} and then became worse, from "
             f"{_mean(scores[best : best + size])} to {_mean(scores[-size:])} ({_blocks(size)}); train for fewer "
-            f"epochs, such as with recipe.epochs={best_epoch}",
+            f"epochs, for example with recipe.epochs={best_epoch}",
         )
 
 

@@ -164,7 +164,7 @@ def _host_peak_mib(record: RunRecord) -> float:
 
 
 def _hours_per_million(throughput: RunMetric) -> Callable[[RunRecord], float | None]:
-    """Return a function that reads the number of hours for a million samples."""
+    """Return a function that reads the number of machine hours per million samples."""
 
     def read(record: RunRecord) -> float | None:
         samples_per_s = throughput.value(record)
@@ -398,7 +398,7 @@ def available(
 ) -> dict[str, RunMetric]:
     """Return all metrics that successful runs of one task may have, by name. Scores come first.
 
-    `metrics` are the metrics of plugins, which are needed only for scores of older records.
+    `metrics` contains the metrics of plugins, which are needed only for scores of older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)

@@ -2,8 +2,8 @@
 
 A *candidate* is a value of the ranked fields, such as a backend. A *case* is a set of runs that differ only in the
 ranked fields, the seed, the split, and settings that were not swept, such as the default recipe of a model. In each
-case, all pairs of candidates are compared as by ``harness compare``, with intervals at the confidence level 95%. A pair
-ties if the verdict is inconclusive or the runs were not interleaved.
+case, all pairs of candidates are compared in the same way as by ``harness compare``, with 95% confidence intervals. A
+pair ties if the verdict is inconclusive or the runs were not interleaved.
 
 A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
@@ -146,9 +146,9 @@ def rank(
     """Return the ranking of the candidates, which are the distinct values of the fields `by`.
 
     `plugins` maps names to the metrics of plugins, which are needed only for the scores of older records. By default,
-    the baseline is the candidate with results in most cases. If `ties` is ``exact``, the candidates of a case are
-    ranked by their means, and only equal means tie. If `by_example` is True, scores of single seeds are compared over
-    the test examples of the stored predictions.
+    the baseline is the candidate with results in the largest number of cases. If `ties` is ``exact``, the candidates of
+    a case are ranked by their means, and only equal means tie. If `by_example` is True, scores of single seeds are
+    compared over the test examples of the stored predictions.
 
     Raises `harness.UsageError` if there are fewer than two candidates with common datasets or if the runs cannot be
     ranked by `metric`, and `harness.UnknownNameError` if a name is unknown.
@@ -235,7 +235,7 @@ def _dataset(record: RunRecord) -> tuple[str, ...]:
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
     """Divide each case by the settings that were swept. Return the runs, and a note about other settings that vary.
 
-    A setting was swept if a candidate has runs with several values of the setting for one pair of seed and split.
+    A setting was swept if a candidate has runs with several values of the setting for the same seed and split.
     Settings that vary only with the seed or split, such as settings that were tuned for each split, do not divide a
     case.
     """

@@ -109,7 +109,7 @@ class Standings(Struct, frozen=True, kw_only=True):
     friedman_p: float | None
     """p-value of Friedman's test, by permutation of the ranks within each dataset."""
     critical_difference: float | None
-    """Minimum difference between two mean ranks for which Nemenyi's test is significant at the level 0.05."""
+    """Minimum difference between two mean ranks for which Nemenyi's test is significant at the 0.05 level."""
 
 
 def standings(
@@ -306,7 +306,7 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
 
 
 def critical_difference(k: int, n: int) -> float:
-    """Return the critical difference of Nemenyi's test at the level 0.05, for `k` candidates on `n` datasets.
+    """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets.
 
     The critical difference is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range, divided by
     sqrt(2) (Demsar 2006, section 3.2.2).
@@ -317,14 +317,14 @@ def critical_difference(k: int, n: int) -> float:
 
 
 def p_of_difference(difference: float, k: int, n: int) -> float:
-    """Return the two-sided p-value of a difference between two mean ranks, without a correction (Demsar 2006)."""
+    """Return the uncorrected two-sided p-value for a difference between two mean ranks (Demsar 2006)."""
     from scipy.special import ndtr
 
     return float(2 * ndtr(-abs(difference) / math.sqrt(k * (k + 1) / (6 * n))))
 
 
 def holm(p_values: Sequence[float]) -> list[float | None]:
-    """Return the p-values after the correction by Holm (1979, Scandinavian Journal of Statistics 6, 65-70)."""
+    """Return the p-values, corrected by the method of Holm (1979, Scandinavian Journal of Statistics 6, 65-70)."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0

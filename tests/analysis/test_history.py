@@ -106,7 +106,7 @@ def test_significant_change_of_speed_is_marked_because_points_are_not_interleave
 def test_cost_needs_a_price(tmp_path: Path) -> None:
     records = [at(day, success(train=1000.0 * day), commit=str(day) * 40) for day in (1, 2)]
     runs = Store(write(tmp_path, records)).load().runs
-    with pytest.raises(UsageError, match="no history, because none of the runs has a value of it; pass the price"):
+    with pytest.raises(UsageError, match="no history, because none of the runs has a value for it; pass the price"):
         histories(runs, load([]), ["train_cost_per_million"])
     (history,) = histories(runs, load([]), ["train_cost_per_million"], price_per_hour=7.2)
     assert [point.figures[0].value for point in history.points] == pytest.approx([2.0, 1.0])

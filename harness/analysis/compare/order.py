@@ -1,4 +1,4 @@
-"""Chronological order of the runs of two sides, and pairs of runs that were made shortly after each other.
+"""Chronological order of the runs in a comparison, and pairs of runs that followed each other closely.
 
 The order is determined from the start times, which are read from the system's clock. Runs are not paired if their order
 is uncertain: if they started at the same time as a run of the other side, if they overlapped another run, or if the
@@ -16,11 +16,11 @@ from harness.records import RunRecord, Success
 from harness.records.store import StoredRun
 
 Pair = tuple[StoredRun, StoredRun]
-"""A run of the base and a run of the new side."""
+"""Two consecutive runs, one of the base and one of the new side."""
 
 MAX_GAP = timedelta(hours=1)
-"""Maximum time between the end of the first run of a pair and the start of the second run. A machine may change between
-runs that are further apart, for example from day to night."""
+"""Maximum time between the end of the first run of a pair and the start of the second run. If runs are further apart,
+the state of the machine may change between them, for example between day and night."""
 SLACK_S, SLACK_FRACTION = 1.0, 0.01
 """Allowed difference between the system's clock and the timer of the run: a number of seconds plus a fraction of the
 duration. The allowed difference accounts for small clock adjustments by the operating system."""

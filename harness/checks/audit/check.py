@@ -98,7 +98,7 @@ class Subject:
 
     @property
     def is_old(self) -> bool:
-        """True if the version that wrote the record stored neither the way of training nor the metric definitions."""
+        """True if the version that wrote the record stored neither the training method nor the metric definitions."""
         outcome = self.outcome
         return outcome.speed.by_steps is None and not outcome.scores.metrics and not outcome.scores.per_target
 
@@ -129,8 +129,8 @@ class Check:
     A path includes all fields within the field, and ``[]`` stands for any item of a list or dictionary.
     """
     function: Callable[..., Result]
-    """Function that performs the check on a `Subject`. A check that needs repeated parts of the run also receives a
-    `Replay`."""
+    """Function that performs the check on a `Subject`. If the check needs parts of the run to be repeated, the function
+    also receives a `Replay`."""
 
     def finding(self, *arguments: Any) -> Finding:
         """Perform the check.

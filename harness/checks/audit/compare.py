@@ -40,7 +40,7 @@ def _differences(recorded: Any, computed: Any, name: str, tolerance: float) -> I
     if isinstance(recorded, dict) and isinstance(computed, dict):
         for key in computed:
             if key not in recorded:
-                yield f"{name}[{key}] is missing in the record"
+                yield f"{name}[{key}] is missing from the record"
         for key, value in recorded.items():
             if key not in computed:
                 yield f"{name}[{key}] should not be in the record"

@@ -19,7 +19,7 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "environment.*": "the state of the machine cannot be examined after the run",
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
-    "outcome.curves[].validation[]": "other validation scores than the last ones cannot be recomputed from stored "
+    "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
     "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured only once; only the largest one is also in "
     "another field",

@@ -1,4 +1,4 @@
-"""Checks of the run's identity, its weights, its raw samples as a file, and its plugins."""
+"""Checks of the run's identity, its weights, the file with its raw samples, and its plugins."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def _memory(subject: Subject) -> Result:
     if min(values, default=0) <= 0 or max(values, default=0) > subject.record.environment.memory_bytes:
         problems.append("a peak is not between 0 and the machine's memory")
     if memory.tree_peak_bytes is not None and memory.tree_peak_bytes < memory.host_peak_bytes:
-        problems.append(f"the peak with started processes is {memory.tree_peak_bytes}, less than the host peak")
+        problems.append(f"the peak with child processes, {memory.tree_peak_bytes}, is below the host peak")
     if memory.device is not None:
         allocated, reserved = memory.device.allocator_peak_bytes, memory.device.reserved_peak_bytes
         given = [value for value in (allocated, reserved, memory.device.driver_peak_bytes) if value is not None]

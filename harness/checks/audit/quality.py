@@ -114,12 +114,12 @@ def _slices(subject: Subject) -> Result:
     for group in dict.fromkeys(one.group for one in slices):
         members = [one for one in slices if one.group == group]
         if sum(one.support for one in members) != examples or len({one.value for one in members}) != len(members):
-            problems.append(f"the slices by {group} do not contain each of {examples} examples exactly once")
+            problems.append(f"the slices by {group} do not contain each of the {examples} examples exactly once")
     return Result(problems, f"{len(slices)} slices")
 
 
 def _classes(subject: Subject) -> Result:
-    """Check that scores by class agree with the confusion matrix, which requires no samples."""
+    """Check that scores by class agree with the confusion matrix. This check needs no samples."""
     scores = subject.outcome.scores
     info = subject.record.provenance.data
     problems = []

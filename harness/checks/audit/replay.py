@@ -130,7 +130,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return a property of the machine or the environment that differs from the run's, or an empty string."""
+    """Return a property of the machine or the environment that is not the same as in the run, or an empty string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)
@@ -139,7 +139,8 @@ def _elsewhere(subject: Subject, replay: Replay) -> str:
 
 
 def _settings(subject: Subject, replay: Replay) -> Result:
-    """Compare the device and the settings that the backend reports, which depend on the machine and on versions."""
+    """Compare the device and the settings that the backend reports, which depend on the machine and the package
+    versions."""
     if differing := _elsewhere(subject, replay):
         raise NotCheckedError(f"the run was made on another machine or with other packages ({differing} differ)")
     provenance = subject.record.provenance
@@ -154,7 +155,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
 
     With dropout, the package versions must be the same, because the framework draws the dropout masks. On a machine
     with the same processor and packages, more steps are compared. If a loss differs on such a machine, the steps are
-    repeated once more, because rounding errors may differ between two trainings on the same machine.
+    repeated once more, because rounding errors may differ between two training runs on the same machine.
     """
     import numpy as np
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def batch_size(subject: Subject) -> int:
     """Return the number of examples in a training step, which are all examples if the model is fitted in one call.
 
-    If the backend is not installed, the way of training is read from the record. Raises `NotCheckedError` if the record
+    If the backend is not installed, the training method is read from the record. Raises `NotCheckedError` if the record
     does not contain it.
     """
     examples, backend = subject.outcome.examples["train"], subject.catalog.backends.get(subject.spec.backend)
@@ -32,7 +32,7 @@ def batch_size(subject: Subject) -> int:
 
 
 def _by_steps(subject: Subject) -> Result:
-    """Check that the recorded way of training is that of the backend."""
+    """Check that the recorded training method is that of the backend."""
     recorded, backend = subject.outcome.speed.by_steps, subject.catalog.backends.get(subject.spec.backend)
     if backend is None or (recorded is None and subject.is_old):
         raise NotCheckedError(
@@ -40,7 +40,7 @@ def _by_steps(subject: Subject) -> Result:
         )
     expected = backend.value.trains_by_steps
     problems = (
-        [] if recorded == expected else [f"by_steps is {recorded}, but it is {expected} for {subject.spec.backend}"]
+        [] if recorded == expected else [f"by_steps is {recorded}, but should be {expected} for {subject.spec.backend}"]
     )
     return Result(problems, f"by_steps is {recorded}")
 
@@ -59,7 +59,7 @@ def _examples(subject: Subject) -> Result:
     for split in ("validation", "test"):
         array = subject.samples.get(f"{split}_outputs")
         if array is not None and len(array) != examples[split]:
-            problems.append(f"{examples[split]} {split} examples in the record, {len(array)} predictions")
+            problems.append(f"{examples[split]} {split} examples in the record, but {len(array)} predictions")
     size = subject.samples.get("train_batch_size")
     if size is not None and int(size) != batch_size(subject):
         problems.append(f"training used batches of {size} examples instead of {batch_size(subject)}")
@@ -73,7 +73,7 @@ def _losses(subject: Subject) -> Result:
     if len(losses) != epochs * steps:
         problems.append(f"{len(losses)} losses instead of {epochs} epochs of {steps} steps")
     if windows.sum() != len(losses) or not len(windows) or windows[0] != 1:
-        problems.append(f"the windows contain {windows.sum()} steps, the first window {windows[:1].tolist()}")
+        problems.append(f"the windows contain {windows.sum()} steps; the first window contains {windows[:1].tolist()}")
     return Result(problems, f"{len(losses)} losses, {epochs} epochs of {steps} steps")
 
 
@@ -92,7 +92,7 @@ def _curves(subject: Subject) -> Result:
         if not same(point.train_s, train_s) or not same(point.train_loss, train_loss):
             problems.append(
                 f"epoch {point.epoch} has loss {point.train_loss} after {point.train_s} s in the record, "
-                f"{train_loss} after {train_s} s in the samples"
+                f"but {train_loss} after {train_s} s in the samples"
             )
     return Result(problems, f"{len(curves)} epochs")
 
@@ -114,7 +114,7 @@ def _validation(subject: Subject) -> Result:
     last, scored, primary = outcome.curves[-1].validation, outcome.scores.validation, outcome.scores.primary
     problems = []
     if subject.spec.device == "cpu" and not same(last[primary], scored[primary], 1e-6):
-        problems.append(f"{primary} is {last[primary]} after the last epoch, {scored[primary]} in the scores")
+        problems.append(f"{primary} is {last[primary]} after the last epoch, but {scored[primary]} in the scores")
     if "validation_outputs" in (subject.arrays or {}):
         from harness.checks.audit.quality import judge
 
@@ -122,7 +122,7 @@ def _validation(subject: Subject) -> Result:
         computed = judge(subject).quick(arrays["validation_targets"], arrays["validation_outputs"])["loss"]
         allowed = tolerance("loss", subject.spec.precision, outcome.model.parameters).value
         if not same(last["loss"], computed, allowed):
-            problems.append(f"the loss after the last epoch is {last['loss']}, {computed} from the predictions")
+            problems.append(f"the loss after the last epoch is {last['loss']}, but the predictions give {computed}")
     return Result(problems, f"{primary} is {scored[primary]}")
 
 
@@ -145,7 +145,7 @@ def _target(subject: Subject) -> Result:
 CHECKS = (
     Check("the number of examples agrees with the samples", ("outcome.examples",), _examples),
     Check("the number of losses is epochs times steps", (), _losses),
-    Check("the recorded way of training is the backend's", ("outcome.speed.by_steps",), _by_steps),
+    Check("the recorded training method is the backend's", ("outcome.speed.by_steps",), _by_steps),
     Check(
         "learning curves follow from the losses and the windows",
         ("outcome.curves",),

@@ -26,7 +26,7 @@ MARGIN = 1.5
 """Ratio of the query rate announced to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
 queries in advance."""
 OVERHEAD_S = 1e-4
-"""Overhead per query that is assumed when a target rate is chosen, in seconds. The overhead of LoadGen and of switching
+"""Assumed overhead per query when a target rate is chosen, in seconds. The overhead of LoadGen and of switching
 threads is measured by ``python -m benchmarks.loadgen``."""
 _SCENARIOS = {
     "single-stream": "SingleStream",

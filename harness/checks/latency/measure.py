@@ -72,7 +72,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
     Raises `harness.PluginError` if a plugin of the run is missing, and `harness.HarnessError` if the measurement fails.
-    If an error is raised, no files remain.
+    If an error is raised, no files are left behind.
     """
     spec = run.record.spec
     plugins = catalog.for_run(run.record.provenance.plugins).refs_for(spec)

@@ -35,7 +35,7 @@ LARGE = 5_000_000
 CLIPPED_STEPS = 20
 """Number of training steps with a clipping norm that about half of the gradients exceed."""
 SCALED_STEPS = 30
-"""Number of training steps at fp16 from weights at which gradients overflow."""
+"""Number of fp16 training steps that start from weights at which gradients overflow."""
 _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Factors by which matrices are multiplied. The first factor at which gradients overflow at fp16 is used."""
 _SLIGHT = 5e-4
@@ -105,11 +105,11 @@ class Computations:
     def train(
         self, trained: Session, probe: Session, initial: Mapping[str, Array], arrays: dict[str, Array]
     ) -> list[Mapping[str, Array]]:
-        """Train from `initial` with the recipe's schedule, as if the whole training had `steps` steps.
+        """Train from `initial` with the recipe's schedule, as if the training run had `steps` steps in total.
 
-        The steps are predicted with the session `probe`. If it is the trained session, as for the reference, no steps
-        are predicted. Return a list with the trained weights, which is empty if there were no steps or if the training
-        diverged.
+        The steps are predicted with the session `probe`. If `probe` is the trained session, as for the reference, no
+        steps are predicted. Return a list with the trained weights, which is empty if there were no steps or if the
+        training diverged.
         """
         import numpy as np
 
@@ -157,7 +157,7 @@ class Computations:
 
     @property
     def long_steps(self) -> int:
-        """Number of steps of the longer training."""
+        """Number of steps in the longer training run."""
         scalars = sum(math.prod(parameter.shape) for parameter in self._prepared.request.parameters)
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
@@ -190,7 +190,7 @@ class Computations:
             self._add(arrays, "clip", replay, CLIPPED_STEPS)
 
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
-        """Train a few steps at fp16 from weights at which gradients overflow.
+        """Train for a few steps at fp16 from weights at which gradients overflow.
 
         The matrices are multiplied by a factor, which increases the activations and gradients. If no factor makes the
         gradients overflow, as in a model that normalizes its activations, the training starts from the probe weights.

@@ -33,7 +33,7 @@ class Change(NamedTuple):
     value: Array
     """New value minus old value, float64."""
     doubt: Array
-    """Bound on the error of each element of `value` due to rounding errors of the gradients."""
+    """Bound on the error in each element of `value` that is caused by rounding errors in the gradients."""
 
 
 class ReferenceOptimizer:
@@ -44,7 +44,7 @@ class ReferenceOptimizer:
     """
 
     def __init__(self, recipe: Recipe, decayed: Collection[str]) -> None:
-        """Start with an empty state. `decayed` are the names of the parameters to which weight decay applies."""
+        """Start with an empty state. `decayed` contains the names of the parameters to which weight decay applies."""
         self._recipe = recipe
         self._decayed = frozenset(decayed)
         self._step = 0
@@ -67,7 +67,7 @@ class ReferenceOptimizer:
         gradients : mapping of str to ndarray
             Gradients of the loss at these weights, before clipping.
         noise : mapping of str to ndarray
-            Rounding errors of the gradients.
+            Rounding errors in the gradients.
         learning_rate : float
             Learning rate of this step.
         clipping : float, default=1.0

@@ -24,7 +24,7 @@ from harness.records import Precision, Recipe
 Array = NDArray[Any]
 
 _STORED = 4.0
-"""Allowed rounding errors of a stored weight, in units of the unit roundoff. A step consists of a few in-place
+"""Allowed rounding error of a stored weight, as a multiple of the unit roundoff. A step consists of a few in-place
 additions."""
 _NOISE = 2.0
 """Safety factor for the rounding errors of gradients."""
@@ -36,7 +36,7 @@ _LARGE = 1e18
 
 
 class Replay:
-    """Training of a session, in which each step is predicted with a second session."""
+    """Training of a session, with a second session for predicting each step."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Replay:
         return self._lost
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
-        """Add a step in which no change can be compared."""
+        """Add a step whose changes cannot be compared."""
         row = {name: [0.0] * len(self._trainable) for name in ("size", "rounding", "kept")}
         row |= {name: [np.inf] * len(self._trainable) for name in ("actual", "error")}
         self._rows.append({**row, "loss": [loss, expected_loss], "clipping": 1.0})
@@ -139,7 +139,7 @@ class Replay:
         - ``kept``, ``[S, P]``: number of elements in these norms, which exclude elements whose change is determined by
           the rounding error of the gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
-        - ``clipping``, ``[S]``: factor by which the gradients are scaled in clipping,
+        - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
         - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
@@ -182,7 +182,8 @@ def _nudged(array: Array, rng: np.random.Generator) -> Array:
 
 
 def _magnitude(gradient: Array) -> Array:
-    """Return the scale of each element's rounding error, or 0 if its gradient is exactly 0 (unused embeddings)."""
+    """Return the scale of each element's rounding error, or 0 if its gradient is exactly 0, as for unused
+    embeddings."""
     return np.where(gradient == 0, 0.0, rms(gradient) + np.abs(gradient, dtype=np.float64))
 
 
