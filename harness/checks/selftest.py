@@ -1,4 +1,4 @@
-"""A self-test of the measurements on this machine, which measures known quantities in the same way as runs.
+"""A self-test of the measurements on this machine, which measures known quantities in the same way as a run does.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
 accelerator, another child process allocates known amounts of device memory in the same way.

@@ -50,7 +50,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     dataset_options: dict[str, Any]
     task_options: dict[str, Any]
     columns: tuple[ColumnInfo, ...]
-    """Columns of the user's table, or an empty tuple without a table."""
+    """Columns of the user's table, or an empty tuple if there is no table."""
     sizes: dict[str, dict[str, Spread]]
     """Sizes of the examples in each split, such as the number of ``characters``, by name and split."""
     targets: dict[str, dict[str, Spread]]
@@ -107,7 +107,7 @@ def _spread(values: NDArray[Any]) -> Spread:
 
 
 def _sizes(split: Split) -> dict[str, NDArray[Any]]:
-    """Return the sizes of the raw examples that follow from the types of the inputs, by name."""
+    """Return the sizes of the raw examples, such as the number of characters or the height, by name."""
     sizes: dict[str, NDArray[Any]] = {}
     for name, array in split.inputs.items():
         first = array[0]
