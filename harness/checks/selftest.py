@@ -101,7 +101,7 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """Yield checks of the memory that the framework reports for allocations of known size, if it reports memory."""
+    """Yield checks of the memory usage that the framework reports, if any, for allocations of known size."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)

@@ -27,15 +27,15 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 )
 @options.names(
     "--by",
-    "Fields to rank: backend, model, device, precision, or a setting such as recipe.batch_size. Several fields are "
-    "ranked in combination.",
+    "Fields to rank: backend, model, device, precision, or a setting such as recipe.batch_size. If several "
+    "fields are given, their combinations are ranked.",
     default="backend",
 )
 @click.option(
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Backend, model or setting that is the baseline of the ratios and whose runs replace failed runs.",
+        "Backend, model or setting that is the baseline for ratios; its runs replace failed runs.",
         "the first one with results on the most datasets",
     ),
 )

@@ -38,7 +38,7 @@ REPRODUCED = "reproduced"
 @click.option(
     "--create-envs",
     is_flag=True,
-    help="Create the named environments of the runs that do not exist here, with the exact versions in their locks.",
+    help="Create the runs' named environments if they do not exist here, with the exact versions in their lock files.",
 )
 @options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS or ./results")
 @options.wait
@@ -140,7 +140,7 @@ def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
 def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
     """Create the named environment `env` from its lock file if it does not exist here and `create` is true.
 
-    Raises `harness.UsageError` if it does not exist and `create` is false, or if the bundle does not contain its lock.
+    Raises `harness.UsageError` if it does not exist and `create` is false, or if its lock file is not in the bundle.
     """
     import shlex
 
@@ -155,8 +155,8 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
         return
     if not lock:
         raise UsageError(
-            f"the runs of the bundle used the environment {env!r}, which does not exist here and whose lock is not in "
-            f"the bundle; create it with: harness env create {env} --with 'PACKAGE==VERSION'"
+            f"the runs of the bundle used the environment {env!r}, which does not exist here and whose lock "
+            f"file is not in the bundle; create it with: harness env create {env} --with 'PACKAGE==VERSION'"
         )
     if not create:
         raise UsageError(

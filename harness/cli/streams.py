@@ -79,7 +79,7 @@ def end_threads(status: int) -> None:
         if thread.is_alive():
             from harness.plugins.containment import end_process, report
 
-            report(f"the thread {thread.name!r}, which a plugin has started, did not end in time; ending the process")
+            report(f"the thread {thread.name!r}, which a plugin started, did not end in time; ending the process")
             end_process(status)
 
 

@@ -267,8 +267,8 @@ def _decompressed(archive: Path) -> IO[bytes]:
 class _Bounded:
     """The contents of a tar archive, with limits on the size of each read and on the position.
 
-    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. The contents
-    of members are read in smaller parts.
+    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. The
+    contents of members are read in smaller chunks.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:

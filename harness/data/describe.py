@@ -46,7 +46,7 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Number of examples in each split. Like `inputs` and `label_names`, the mapping describes the dataset with its
     default options. It is empty if the dataset does not declare the numbers."""
     splits: tuple[int, ...]
-    """Numbers of the published splits, if there are several."""
+    """Numbers that identify the published splits, if there are several."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str

@@ -35,7 +35,7 @@ class ExampleInfo(Struct, frozen=True, kw_only=True):
     content: dict[str, str]
     """Description of each raw input."""
     target: str
-    """Class, values of the targets, or classes of the positions."""
+    """Class of the example, its target values, or the classes of its positions."""
 
 
 class DataSummary(Struct, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     dataset: str
     task: str
     path: str | None
-    """Path of the user's data, or None for a dataset of a plugin."""
+    """Path of the user's data, or None for a dataset from a plugin."""
     inferred: tuple[str, ...]
     """Names of the options that were inferred."""
     dataset_options: dict[str, Any]

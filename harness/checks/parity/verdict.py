@@ -24,8 +24,8 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are norm-wise relative. In the stage ``dropout``, errors are given in standard errors. Errors that are not
-    finite are None.
+    Errors are norm-wise relative. In the stage ``dropout``, errors are given in standard errors. Non-finite errors
+    are stored as None.
     """
 
     name: str
