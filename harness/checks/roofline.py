@@ -1,7 +1,7 @@
 """The roofline of a device: the highest matrix multiplication rate and copy bandwidth that a backend reaches on it.
 
 A run's fraction of the matrix multiplication rate is its model FLOPs utilization (Chowdhery et al. 2022,
-arXiv:2204.02311, appendix B). Unlike there, the attainable rate is used instead of the manufacturer's peak. The ratio
+arXiv:2204.02311, appendix B). However, the measured rate is used here instead of the manufacturer's peak. The ratio
 of rate to bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 

@@ -1,4 +1,4 @@
-"""A self-test of the measurements on this machine, which measures known quantities in the same way as runs.
+"""A self-test of the measurements on this machine, which measures known quantities in the same way as a run does.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
 accelerator, another child process allocates known amounts of device memory in the same way.
@@ -101,7 +101,7 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """Yield checks of the memory that the framework reports for allocations of known size, if it reports memory."""
+    """Yield checks of the memory usage that the framework reports, if any, for allocations of known size."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)

@@ -181,7 +181,8 @@ def render(compared: Sequence[Compared]) -> str:
     else:
         promise = (
             "not interleaved: the runs of BASE and NEW did not alternate (A B B A), so a change in the machine\n"
-            "may look like a difference. The interval is wider, but the probability of a false difference is unknown."
+            "may be mistaken for a difference between them. The interval is wider, but the probability of a false "
+            "difference is unknown."
         )
     parts.append(f"{promise}\ndetectable: the smallest change that would have been detected with probability 0.95.")
     unranked = {c.metric for pair in compared for c in pair.comparisons if c.higher_is_better is None}

@@ -1,4 +1,4 @@
-"""The commands ``harness data``, for datasets and their files."""
+"""The ``harness data`` commands, which manage datasets and their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands ``harness env``."""
+"""The ``harness env`` commands."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def create(
     """Create the environment NAME, which contains the requirements, harness and the installed plugins.
 
     Harness and the plugins are installed from the same sources as in the current environment. The exact versions of all
-    packages are saved in a lock, whose digest is part of the record of each run. If the installation fails or is
+    packages are saved in a lock file, whose digest is part of the record of each run. If the installation fails or is
     interrupted, no environment is created.
 
     \b
@@ -94,12 +94,12 @@ def create(
     _created(made)
 
 
-@env.command(short_help="Create an environment again, with the current code of harness.")
+@env.command(short_help="Recreate an environment with the current version of harness.")
 @click.argument("name")
 @_with
 @_file
 def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
-    """Create the environment NAME again from its requirements, and from the requirements given here.
+    """Recreate the environment NAME from its requirements and the additional ones given here.
 
     This installs the current versions of harness and the plugins. The old environment is kept if this fails.
 
@@ -116,7 +116,7 @@ def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
 
 @env.command("list", short_help="List the environments.")
 def list_() -> None:
-    """List the environments, with the version of Python, the digest of the lock and the requirements.
+    """List the environments, with the version of Python, the digest of the lock file and the requirements.
 
     \b
     Examples:
@@ -144,11 +144,11 @@ def list_() -> None:
         echo(f"no environments in {environments_dir()}; create one with `harness env create`")
 
 
-@env.command("show", short_help="Show the lock of an environment.")
+@env.command("show", short_help="Show the lock file of an environment.")
 @click.argument("name")
 @options.format_
 def show_(name: str, format_: str) -> None:
-    """Show the interpreter of the environment NAME, the digest of its lock, and the lock.
+    """Show the interpreter of the environment NAME, the digest of its lock file, and the lock file itself.
 
     \b
     Examples:
@@ -179,7 +179,7 @@ def show_(name: str, format_: str) -> None:
 @env.command(short_help="Remove an environment.")
 @click.argument("name")
 def remove(name: str) -> None:
-    """Remove the environment NAME. Records of runs that were executed in it are kept.
+    """Remove the environment NAME. The records of runs in this environment are kept.
 
     \b
     Examples:

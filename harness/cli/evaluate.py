@@ -58,6 +58,6 @@ def render(evaluation: Evaluation) -> str:
     lines = [evaluation.run, tabulate(rows, headers=header, tablefmt="plain", disable_numparse=True)]
     if evaluation.same_class is not None:
         lines.append(f"{evaluation.same_class} of {evaluation.examples} examples have the same predicted class")
-    lines.append(f"relative difference of the outputs: {evaluation.error:.1e} (norm-wise)")
+    lines.append(f"relative difference between the outputs: {evaluation.error:.1e} (norm-wise)")
     lines.append("the predictions agree" if evaluation.agree else "the predictions DIFFER")
     return "\n".join(lines)

@@ -42,7 +42,7 @@ def history(
     """Show how metrics changed with the harness commit and package versions, and which changes are significant.
 
     A history consists of runs with the same settings on the same machine. Each row contains the runs for one commit and
-    one set of package versions, and is compared with the previous row in the same way as by `harness compare`.
+    one set of package versions, and is compared with the previous row in the same way as `harness compare` does.
 
     \b
     Examples:

@@ -129,7 +129,7 @@ def with_default(text: str, default: str) -> str:
 
 
 def names(option: str, text: str, default: str = "") -> Callable[[F], F]:
-    """Return an option that accepts one or several names."""
+    """Return an option that accepts one or more names."""
     text = with_default(text, default)
     return click.option(option, multiple=True, metavar="NAME[,NAME]", callback=split, help=text)
 
@@ -189,7 +189,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="Own data: columns by whose values, or quartiles for numbers, the scores are also reported.",
+        help="Own data: columns for whose values (or quartiles, if numeric) separate scores are also reported.",
         default="none",
         several=True,
     ),

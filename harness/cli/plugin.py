@@ -1,4 +1,4 @@
-"""The commands ``harness plugin``."""
+"""The ``harness plugin`` commands."""
 
 from __future__ import annotations
 

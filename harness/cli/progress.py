@@ -217,7 +217,7 @@ class Live(Listener):
         return [*(describe_validation(self._epoch) if self._epoch else []), *self._time_left()]
 
     def _time_left(self) -> list[str]:
-        """Return the remaining time of the training, estimated from the completed steps, and the remaining time of all
+        """Return the remaining training time, estimated from the completed steps, and the remaining time of all
         runs, estimated from the finished runs."""
         now, parts = time.monotonic(), []
         if self._progress and self._progress.step > self._first_step:

@@ -27,23 +27,23 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 )
 @options.names(
     "--by",
-    "Fields to rank: backend, model, device, precision, or a setting such as recipe.batch_size. Several fields are "
-    "ranked in combination.",
+    "Fields to rank: backend, model, device, precision, or a setting such as recipe.batch_size. If several "
+    "fields are given, their combinations are ranked.",
     default="backend",
 )
 @click.option(
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Backend, model or setting that is the baseline of the ratios and whose runs replace failed runs.",
-        "the first one with results on most datasets",
+        "Backend, model or setting that is the baseline for ratios; its runs replace failed runs.",
+        "the first one with results on the most datasets",
     ),
 )
 @click.option(
     "--ties",
     type=click.Choice(["verdict", "exact"]),
     default="verdict",
-    help="verdict: a comparison is a tie if `harness compare` is inconclusive; exact: only equal means tie.",
+    help="verdict: a comparison is a tie if `harness compare` is inconclusive; exact: only equal means are a tie.",
 )
 @options.price_per_hour
 @options.filters(*_FILTERS)
@@ -71,7 +71,7 @@ def rank(
 
     RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is used only if
     every ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are
-    shown. Excluded: failed runs are ignored, and so are datasets without a successful run of everything that is ranked.
+    shown. Excluded: failed runs are ignored, and so are datasets on which not every ranked entry has a successful run.
     Imputed: a failed run is replaced by a run of the baseline. Choose a simple baseline, because a strong baseline
     would compensate for failures.
 

@@ -38,9 +38,9 @@ REPRODUCED = "reproduced"
 @click.option(
     "--create-envs",
     is_flag=True,
-    help="Create the named environments of the runs that do not exist here, with the exact versions in their locks.",
+    help="Create the runs' named environments if they do not exist here, with the exact versions in their lock files.",
 )
-@options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS, else in ./results")
+@options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS or ./results")
 @options.wait
 @options.timeout("Maximum duration of a run, in seconds.")
 @options.quiet
@@ -126,7 +126,7 @@ def reproduce(
 
 
 def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
-    """Return the lock of each named environment of the runs, by name."""
+    """Return the lock file of each named environment that the runs used, by name."""
     from harness.plugins.environments import LOCK, MAX_LOCK_BYTES
     from harness.records.reading import is_stored, read_stored
 
@@ -138,9 +138,9 @@ def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
 
 
 def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
-    """Create the named environment `env` from its lock if it does not exist here and `create` is true.
+    """Create the named environment `env` from its lock file if it does not exist here and `create` is true.
 
-    Raises `harness.UsageError` if it does not exist and `create` is false, or if the bundle does not contain its lock.
+    Raises `harness.UsageError` if it does not exist and `create` is false, or if its lock file is not in the bundle.
     """
     import shlex
 
@@ -155,8 +155,8 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
         return
     if not lock:
         raise UsageError(
-            f"the runs of the bundle used the environment {env!r}, which does not exist here and whose lock is not in "
-            f"the bundle; create it with: harness env create {env} --with 'PACKAGE==VERSION'"
+            f"the runs of the bundle used the environment {env!r}, which does not exist here and whose lock "
+            f"file is not in the bundle; create it with: harness env create {env} --with 'PACKAGE==VERSION'"
         )
     if not create:
         raise UsageError(
@@ -165,7 +165,7 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
         )
     pins, others = creation.pins(lock)
     if others:
-        say(f"Warning: environment {env!r} is created without {', '.join(others)}, not from a package index")
+        say(f"Warning: environment {env!r} is created without {', '.join(others)}: not available from a package index")
     made = creation.create(env, pins, say=lambda text: say(f"{env}: {text}"))
     if made.lock != lock:
         say(f"Warning: the packages of environment {env!r} are not exactly those of the bundle")

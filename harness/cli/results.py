@@ -54,7 +54,7 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 
 
 @results.command(short_help="Remove failed and superseded runs.")
-@click.option("--failed", is_flag=True, help="Remove all failed runs, even those that did not succeed later.")
+@click.option("--failed", is_flag=True, help="Remove all failed runs, even those that were not repeated successfully.")
 @click.option(
     "--keep",
     type=click.IntRange(min=1),

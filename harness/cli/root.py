@@ -38,12 +38,12 @@ _COMMANDS = {
 
 
 ARGUMENTS = "harness.arguments"
-"""Key of the context's meta data with the words of the command."""
+"""Key of the command's arguments in the metadata of the context."""
 _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
 }
-"""Exceptions that are caused by a file or the machine and not by a bug."""
+"""Errors that are caused by a file or the machine rather than by a bug."""
 
 
 class _LazyGroup(SuggestingGroup):

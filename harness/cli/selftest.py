@@ -21,7 +21,7 @@ def selftest(format_: str) -> None:
     accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured in the
     same way as in a run.
 
-    The exit status is 1 if the error of the memory exceeds both 1% and 2 MiB, or if the error of the step timer exceeds
+    The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer is off by more than
     1 ms over half a second.
 
     \b

@@ -59,7 +59,7 @@ def _state(plan: Progress) -> str:
 
 
 def _command(plan: Progress) -> str:
-    """Return the command of a plan, or an empty string for a call from Python."""
+    """Return the command of a plan, or an empty string if the plan was started from Python."""
     words = plan.plan.command
     if not words:
         return ""

@@ -79,7 +79,7 @@ def end_threads(status: int) -> None:
         if thread.is_alive():
             from harness.plugins.containment import end_process, report
 
-            report(f"the thread {thread.name!r}, which a plugin has started, did not end in time; ending the process")
+            report(f"the thread {thread.name!r}, which a plugin started, did not end in time; ending the process")
             end_process(status)
 
 
@@ -142,7 +142,7 @@ class _Clean:
 
 
 _PART = 1000
-"""Maximum number of characters per write. In UTF-8, this number of characters has at most 4096 bytes (``PIPE_BUF``),
+"""Maximum number of characters per write. In UTF-8, this many characters take up at most 4096 bytes (``PIPE_BUF``),
 which a pipe that is ready for writing accepts without blocking."""
 
 

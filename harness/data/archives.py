@@ -22,8 +22,8 @@ from harness.errors import DataError, HarnessError
 from harness.records.zip_index import index_problem
 
 EXPANSION = 200
-"""Maximum ratio of extracted size to archive size. The ratio of text rarely exceeds 20, while that of a decompression
-bomb reaches 1000."""
+"""Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text, but reaches 1000 for a
+decompression bomb."""
 MIN_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, that is accepted regardless of the size of the archive."""
 MAX_MEMBERS = 1_000_000
@@ -185,11 +185,11 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
 
 
 _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
-"""Overhead of a tar archive in bytes, which is a header and padding for each member."""
+"""Maximum overhead of a tar archive in bytes: a header and padding for each member."""
 
 
 class _Xz(io.RawIOBase):
-    """Content of an xz or lzma file, decompressed with a limit on memory, which `lzma.open` does not have."""
+    """Content of an xz or lzma file, decompressed with a memory limit, which `lzma.open` does not support."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -265,10 +265,10 @@ def _decompressed(archive: Path) -> IO[bytes]:
 
 
 class _Bounded:
-    """The contents of a tar archive, with limits on the size of one read and on the position.
+    """The contents of a tar archive, with limits on the size of each read and on the position.
 
-    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. The contents
-    of members are read in smaller parts.
+    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. The
+    contents of members are read in smaller chunks.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:

@@ -58,8 +58,8 @@ def output_shape(targets: NDArray[Any], examples: int, outputs: int) -> tuple[in
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
     """Yield (inputs, valid) for each batch of the split, in stored order.
 
-    Every batch has `batch_size` examples. The last batch is padded by repeating its last example, so only the first
-    `valid` examples of a batch must be used.
+    Every batch has `batch_size` examples. The last batch is padded by repeating its last example, so use only the
+    first `valid` examples of each batch.
     """
     whole = len(split) // batch_size * batch_size
     for start in range(0, whole, batch_size):

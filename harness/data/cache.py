@@ -64,7 +64,7 @@ def state(dataset: Dataset) -> State:
 
 
 def out_of_reach(dataset: Dataset) -> str | None:
-    """Return a message on why `dataset` is not available offline and what to do, or None if the dataset is available.
+    """Return a message that explains why `dataset` is not available offline and what to do, or None if it is available.
 
     Raises `harness.UsageError` if the mirror does not exist.
     """

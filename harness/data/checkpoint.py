@@ -135,7 +135,7 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
 
 
 def _conversion(folder: Path, found: list[str]) -> str:
-    """Return advice for a checkpoint that has no safetensors file of the usual name."""
+    """Return advice for a checkpoint that has no safetensors file with the usual name."""
     others = [file for file in found if file.endswith(_SUFFIXES)]
     if not others:
         return "it contains no weights; download the checkpoint again"

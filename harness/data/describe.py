@@ -43,10 +43,10 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     citation: str
     notes: str
     examples: dict[str, int]
-    """Number of examples in each split. The mapping refers to the default options, like `inputs` and `label_names`, and
-    is empty if the dataset does not declare the numbers."""
+    """Number of examples in each split. Like `inputs` and `label_names`, the mapping describes the dataset with its
+    default options. It is empty if the dataset does not declare the numbers."""
     splits: tuple[int, ...]
-    """Numbers of the published splits, if there are several."""
+    """Numbers that identify the published splits, if there are several."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str

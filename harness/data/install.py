@@ -164,7 +164,7 @@ class Log:
 
 
 reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", default=Log)
-"""Factory of the progress callback that `installed` uses for a dataset."""
+"""Factory for the progress callback that `installed` uses for a dataset."""
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ class ExampleInfo(Struct, frozen=True, kw_only=True):
     content: dict[str, str]
     """Description of each raw input."""
     target: str
-    """Class, values of the targets, or classes of the positions."""
+    """Class of the example, its target values, or the classes of its positions."""
 
 
 class DataSummary(Struct, frozen=True, kw_only=True):
@@ -44,13 +44,13 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     dataset: str
     task: str
     path: str | None
-    """Path of the user's data, or None for a dataset of a plugin."""
+    """Path of the user's data, or None for a dataset from a plugin."""
     inferred: tuple[str, ...]
     """Names of the options that were inferred."""
     dataset_options: dict[str, Any]
     task_options: dict[str, Any]
     columns: tuple[ColumnInfo, ...]
-    """Columns of the user's table, or an empty tuple without a table."""
+    """Columns of the user's table, or an empty tuple if there is no table."""
     sizes: dict[str, dict[str, Spread]]
     """Sizes of the examples in each split, such as the number of ``characters``, by name and split."""
     targets: dict[str, dict[str, Spread]]
@@ -107,7 +107,7 @@ def _spread(values: NDArray[Any]) -> Spread:
 
 
 def _sizes(split: Split) -> dict[str, NDArray[Any]]:
-    """Return the sizes of the raw examples that follow from the types of the inputs, by name."""
+    """Return the sizes of the raw examples, such as the number of characters or the height, by name."""
     sizes: dict[str, NDArray[Any]] = {}
     for name, array in split.inputs.items():
         first = array[0]

@@ -17,11 +17,11 @@ Digests = NDArray[np.uint64]
 
 
 REPEATED = 0.05
-"""Fraction of a split above which equal examples are reported."""
+"""Fraction of a split above which identical examples are reported."""
 CONSTANT = 0.01
 """Fraction of a split above which constant examples are reported."""
 CONTRADICTORY = 0.001
-"""Fraction of all examples above which equal examples of different classes are reported."""
+"""Fraction of all examples above which identical examples of different classes are reported."""
 MAJORITY = 0.8
 """Fraction of the test split above which the most frequent class is reported."""
 
@@ -125,10 +125,10 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 
 
 def _constant(name: str, split: Split) -> list[str]:
-    """Return a sentence about each input for which some examples have only equal values, such as silence or a blank
-    image.
+    """Return a sentence about each input for which all values of some examples are equal, such as silence or a
+    blank image.
 
-    Only inputs with at least 16 numbers per example are checked, because few numbers may be equal by chance. Integer
+    Only inputs with at least 16 numbers per example are checked, because a few numbers may be equal by chance. Integer
     token ids are checked by the task, which knows their meaning.
     """
     found = []

@@ -157,7 +157,7 @@ class Computations:
 
     @property
     def long_steps(self) -> int:
-        """Number of steps in the longer training run."""
+        """Number of steps of the longer training run."""
         scalars = sum(math.prod(parameter.shape) for parameter in self._prepared.request.parameters)
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 

@@ -19,9 +19,9 @@ ARRAYS = "evidence.npz"
 CHECKPOINTS = (1, 5, 10, 20, 50)
 """Numbers of training steps after which the test batch is predicted."""
 STEPS = 50
-"""Number of training steps in a check whose verdict is saved."""
+"""Default number of training steps in a check, which is also the minimum for its verdict to be saved."""
 LONG_STEPS = 300
-"""Number of steps of the longer training on small batches."""
+"""Number of steps of the longer training run on small batches."""
 
 
 class ParityReport(Struct, frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ class Scaled(NamedTuple):
 def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Scaled:
     """Compute gradients. At fp16, halve the session's loss scale until the gradients are finite.
 
-    A training step with the learning rate 0 halves the scale if its gradients overflow. If the gradients still overflow
+    A training step with a learning rate of 0 halves the scale if its gradients overflow. If they still overflow
     after the maximum number of steps, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)

@@ -220,7 +220,7 @@ class _Comparison:
         return tolerance(stage, self._one.report.spec.precision, self._scalars)
 
     def curve(self, *, covered: bool) -> Stage:
-        """Compare the losses of the training. `covered` is True if all training steps were replayed."""
+        """Compare the training losses. `covered` is True if all training steps were replayed."""
         count = self._comparable()
 
         def errors(a: Evidence, b: Evidence) -> Errors:
@@ -272,7 +272,7 @@ class _Comparison:
     def _stage(
         self, name: str, errors: Any, least: Mapping[str, Tolerance] | None = None, *, where: str = "", remark: str = ""
     ) -> Stage:
-        """Compare the backends. `least` maps locations to tolerances that differ from that of the stage."""
+        """Compare the backends. `least` maps locations to tolerances that override the tolerance of the stage."""
         measured = list(errors(self._other, self._one))
         allowed = {place: (least or {}).get(place) or self._allowed(name) for place, _ in measured}
         bars = self._bars(errors, allowed) if name in BACKWARD else {}
@@ -285,7 +285,7 @@ class _Comparison:
         if widest:
             text = (
                 "rounding determines this result: perturbing the last bits of the weights changes the float64 result "
-                "by half of the tolerance"
+                "by half the tolerance"
             )
             remark = "; ".join(filter(None, (remark, text)))
         coarse = widest > max(COARSE, worst.value)

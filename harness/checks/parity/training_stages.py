@@ -26,7 +26,7 @@ EXCLUDED = 0.1
 If a larger fraction is excluded, the check is only partial.
 """
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to its change, for which a step counts as compared."""
+"""Largest rounding error of a parameter, relative to its change, at which a step is still considered compared."""
 _SKIPPED = 2.0
 """Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
 
@@ -35,14 +35,14 @@ A difference of one can be due to rounding if a gradient is about as large as th
 SEGMENTS = {
     "curve": "the loss curve",
     "long": "the long training",
-    "clip": "the training with another clipping norm",
-    "scaled": "the training with gradients that overflow",
+    "clip": "the training run with another clipping norm",
+    "scaled": "the training run with gradients that overflow",
 }
 MORE_SKIPPED = f"different numbers of steps skipped in {SEGMENTS['scaled']}"
 
 
 class Replayed(NamedTuple):
-    """One comparison between an actual and a predicted result of a backend."""
+    """Comparison of an actual result of a backend with the predicted result."""
 
     place: str
     error: float
@@ -83,7 +83,7 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
 
 
 def _diverged(one: Evidence, other: Evidence) -> Iterator[tuple[str, str]]:
-    """Yield the backend and the name of each training that diverged to infinite or NaN values in one backend only."""
+    """Yield the backend and name of each training run that diverged to infinite or NaN values in only one backend."""
     done = {e.backend: {segment: "logits" in arrays for segment, arrays in segments(e)} for e in (one, other)}
     for backend, peer in ((one.backend, other.backend), (other.backend, one.backend)):
         for segment, completed in done[backend].items():
@@ -96,7 +96,7 @@ def _scales(evidence: Evidence) -> bool:
 
 
 def segments(evidence: Evidence) -> Iterator[tuple[str, dict[str, Array]]]:
-    """Yield the name and the arrays of each replayed training that has steps."""
+    """Yield the name and the arrays of each replayed training run with at least one step."""
     for segment in SEGMENTS:
         prefix = f"replay/{segment}/"
         if f"{prefix}planned" in evidence.arrays:

@@ -24,8 +24,8 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are norm-wise relative. In the stage ``dropout``, errors are in units of standard errors. Errors that are not
-    finite are None.
+    Errors are norm-wise relative. In the stage ``dropout``, errors are given in standard errors. Non-finite errors
+    are stored as None.
     """
 
     name: str
@@ -81,7 +81,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     @property
     def partly(self) -> str:
-        """Reasons why the check covers only a part of the computation, or an empty string if the check is complete."""
+        """Reasons why the check covers only part of the computation, or an empty string if the check is complete."""
         return "; ".join(f"{stage.name}: {stage.partly}" for stage in self.stages if stage.partly)
 
     @property
@@ -109,7 +109,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
     The digest includes the description of the data and the spec, but not the backend, the seed, the number of epochs,
-    the measurement protocol, and the options and location of the data.
+    the measurement protocol, or the options and location of the data.
     """
     values = msgspec.to_builtins(spec)
     for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):

@@ -95,7 +95,7 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
 
 def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
-    """Return the runs whose ids are valid file names. A record from an untrusted source may contain any text as id."""
+    """Return the runs whose ids are valid file names. A record from an untrusted source may have any text as its id."""
     found = []
     for run in runs:
         name = _named(run.record, 1).run_id

@@ -32,8 +32,8 @@ def removable(
     """Return the runs that can be removed, with the reasons, ordered by start time.
 
     Failed runs can be removed if a later run of the same specification succeeded. With `failed`, all failed runs can be
-    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed. Only runs
-    for whose specification `selected` returns True are included. Raises ValueError if `keep` is not positive.
+    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed. Only
+    runs whose specification is accepted by `selected` are included. Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")

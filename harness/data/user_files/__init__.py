@@ -1,1 +1,1 @@
-"""Datasets read from the user's files. A path is given instead of a dataset name. See ``docs/how-to/own-data.md``."""
+"""Datasets read from the user's files. To use one, pass its path as the dataset. See ``docs/how-to/own-data.md``."""

@@ -21,11 +21,11 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     """Uses of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
     type: ColumnType
-    """Type of the known cells. Text that can be parsed as a number is treated as a number."""
+    """Type of the cells that have a value. Text that can be parsed as a number is treated as a number."""
     missing: int
     """Number of cells without a value."""
     distinct: int
-    """Number of different known values."""
+    """Number of distinct values, not counting missing ones."""
 
 
 def of_table(table: Table, options: UserOptions) -> tuple[ColumnInfo, ...]:

@@ -117,14 +117,14 @@ def is_missing(cell: Any) -> bool:
 
 
 def holds_text(cells: list[Any]) -> bool:
-    """Return whether most cells are strings that cannot be parsed as numbers. Words for missing values are ignored."""
+    """Return whether most cells, ignoring missing values, are strings that cannot be parsed as numbers."""
     known = [cell for cell in cells if not PLAIN.is_missing(cell)]
     texts = sum(isinstance(cell, str) and PLAIN.number(cell) is None for cell in known)
     return 2 * texts > len(known)
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether any cell is the name of a split. Rows with other cells are bad rows."""
+    """Return whether any cell is the name of a split. Rows with other values count as bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
@@ -155,7 +155,7 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
         elif not isinstance(cell, str):
             problems.add(where, f"column {column!r} contains {shown(cell)}, which is not text")
         elif not cell.isascii() and SURROGATES.search(cell):
-            problems.add(where, f"the text in column {column!r} contains half of a character (a lone surrogate)")
+            problems.add(where, f"the text in column {column!r} contains an incomplete character (a lone surrogate)")
     return [cell if isinstance(cell, str) else "" for cell in cells]
 
 

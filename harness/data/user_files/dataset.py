@@ -217,7 +217,7 @@ class UserDataset(Dataset[UserOptions]):
 
 
 def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
-    """Return a warning if the sizes of splits by time differ much from the requested sizes."""
+    """Return a warning if the sizes of time-based splits differ considerably from the requested sizes."""
     sizes = {name: len(rows) for name, rows in parts.items()}
     wanted = {"validation": options.validation_share, "test": options.test_share}
     total = sum(sizes.values())

@@ -143,5 +143,7 @@ def test_text_with_half_of_a_character_is_named(tmp_path: Path) -> None:
     rows = [f'{{"text": "text {n}", "label": "{"ab"[n % 2]}"}}' for n in range(30)]
     rows[3] = '{"text": "a \\ud800 b", "label": "a"}'
     (tmp_path / "t.jsonl").write_text("\n".join(rows))
-    with pytest.raises(DataError, match=r"row 4 \(line 4\): the text in column 'text' contains half of a character"):
+    with pytest.raises(
+        DataError, match=r"row 4 \(line 4\): the text in column 'text' contains an incomplete character"
+    ):
         loaded(tmp_path / "t.jsonl", "text")
