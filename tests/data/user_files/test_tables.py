@@ -167,7 +167,7 @@ WHOLE = [
     ("t.csv", b"PK\x03\x04...", "the file is a spreadsheet or a ZIP archive, not text"),
     ("t.csv", b"\x1f\x8b\x08", "the file is compressed with gzip, not text"),
     ("t.jsonl", b"PAR1...", "the file is a Parquet file, not text"),
-    ("t.jsonl", b'{\n"a": 1\n}\n', "line 1 contains only '{', so that a row takes several lines"),
+    ("t.jsonl", b'{\n"a": 1\n}\n', "line 1 contains only '{', so a row spans several lines"),
     ("t.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-16"),
     ("t.jsonl", b"{}\n", "no named columns"),
     ("t.parquet", b"not parquet", "not a valid Parquet file"),
