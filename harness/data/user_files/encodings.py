@@ -118,7 +118,7 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
             return text, _doubts(data, encoding)
         shown = re.search(r"\w*[^\W\x00-\x7f]\w*", plain)
         example = f" (there, {shown[0]!r} is a word)" if shown else ""
-        return text, [f"the file was read as {encoding} as declared, but it is also valid UTF-8{example}"]
+        return text, [f"the file was read as {encoding}, as declared, but it is also valid UTF-8{example}"]
     return text, []
 
 
