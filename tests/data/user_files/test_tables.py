@@ -470,7 +470,7 @@ def test_read_table_declared_encoding_in_which_nothing_is_legible_is_doubted(
 ) -> None:
     (tmp_path / "t.tsv").write_bytes(f"a\n{text}\n".encode(encoding))
     (warning,) = read_table(tmp_path / "t.tsv", Problems("t", "error"), encoding="latin-1").warnings
-    assert f"was read as latin-1 as declared, but looks like {encoding}" in warning
+    assert f"was read as latin-1, as declared, but looks like {encoding}" in warning
     assert not read_table(tmp_path / "t.tsv", Problems("t", "error"), encoding=encoding).warnings
 
 
