@@ -121,7 +121,7 @@ class RecordError(HarnessError):
 
 
 class DataError(HarnessError):
-    """A dataset that is missing, damaged or not as declared."""
+    """A dataset that is missing or damaged, or that differs from its declaration."""
 
 
 class BusyError(HarnessError):

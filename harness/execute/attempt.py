@@ -93,7 +93,7 @@ def execute_run(
         returned = Failure(kind="error", message=f"the run could not be started: {error}")
     wall_s = time.monotonic() - start
     if isinstance(returned, Failure):
-        called = f" (during the call of the metric {metric!r})" if metric else ""
+        called = f" (while calling the metric {metric!r})" if metric else ""
         failure = msgspec.structs.replace(returned, message=returned.message + called, phase=phase)
         returned = failed_record(run, folder, failure, started_at=started_at, wall_s=wall_s)
     outcome = returned.outcome
@@ -153,7 +153,7 @@ def child_environment(spec: RunSpec) -> dict[str, str]:
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Return the environment variables with which each library in a child process uses `threads` threads."""
+    """Return the environment variables that make each library in a child process use `threads` threads."""
     count = str(threads)
     pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
     return {

@@ -16,7 +16,7 @@ from harness.records import RunSpec
 
 
 def unavailable(specs: Iterable[RunSpec], catalog: Catalog) -> dict[str, str]:
-    """Return the reason for each spec that cannot be executed on this machine, by the key of the spec.
+    """Return the reason why each unavailable spec cannot be executed on this machine, by the key of the spec.
 
     If a spec selects a GPU, or a precision other than fp32, a child process imports the framework to list the devices
     of the backend.

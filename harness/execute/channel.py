@@ -103,7 +103,7 @@ class Log:
             del self._tail[: max(0, len(self._tail) - LOG_TAIL_BYTES)]
 
     def note(self, text: str) -> None:
-        """Add a note by harness to the log, as a separate line."""
+        """Add a note from harness to the log, on a separate line."""
         self.feed(f"harness: {text}\n".encode())
 
     def close(self) -> None:

@@ -61,8 +61,8 @@ KILL_WAIT_S = 30.0
 later."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
-"""Upper bound on the capacity of a pipe, and on the number of bytes read after a child has ended. The bytes include all
-output of the child, and the limit excludes endless output of a process that outlives the child."""
+"""Upper bound on the capacity of a pipe, and on the number of bytes read after a child has ended. The limit is large
+enough for all output of the child, and stops endless output from a process that outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
 """Minimum capacity of a pipe, which applies if the user's limit for pipes is reached (pipe(7))."""
 BATCH_S = 0.1

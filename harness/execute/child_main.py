@@ -58,7 +58,7 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 
 
 def end_with_parent(lifeline: int, parent: int) -> None:
-    """Arrange that this process and its process group end when the parent dies.
+    """Ensure that this process and its process group end when the parent dies.
 
     On Linux, the kernel sends SIGKILL. The signal ends this process even if no Python code can run; the guard of
     `harness.execute.child` ends the rest of the group. On every system, a thread also blocks on reading `lifeline`, to

@@ -48,7 +48,7 @@ _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 _LOCAL_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _LOCAL = "not from a package index"
-"""Comment in a lock on a distribution that was installed from a folder, file or URL."""
+"""Lock-file comment that marks a distribution installed from a folder, file or URL."""
 
 _PROBE = """
 import importlib.metadata, importlib.util, json, os, platform, sys
@@ -88,7 +88,7 @@ class _Probed(Struct, frozen=True):
 
 
 class _Report(Struct, frozen=True):
-    """The installation report of pip (``pip install --report``), as far as it is used."""
+    """The parts of pip's installation report (``pip install --report``) that are used."""
 
     install: list[_Installed] = []
 
@@ -124,7 +124,7 @@ def create(
     environment is replaced.
 
     Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
-    installer's output if it fails. In both cases, nothing is changed.
+    installer's output if the installer fails. In both cases, nothing is changed.
     """
     check_name(name)
     for line in requirements:
@@ -163,7 +163,8 @@ def create(
 
 
 def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] = lambda _: None) -> NamedEnvironment:
-    """Create an environment again from its requirements and `added`, and return it. Raises the errors of `create`."""
+    """Recreate an environment from its requirements and `added`, and return it. Raises the same exceptions as
+    `create`."""
     known = environments.load(name).description
     return create(
         name,
@@ -225,7 +226,7 @@ def _check_requirement(line: str) -> None:
         raise UsageError(f"{line!r} is not a requirement; pass a requirement such as 'numpy==2.1.0'")
     if _LOCAL_OPTION.match(line.strip()):
         raise UsageError(
-            f"{line!r} refers to another file, which the environment could not be created from again; list the "
+            f"{line!r} refers to another file, from which the environment could not be recreated; list the "
             "requirements themselves"
         )
 
@@ -323,7 +324,8 @@ def _own_arguments() -> list[str]:
 
 
 def _run(command: Sequence[str], problem: str, limit_s: float) -> str:
-    """Run a program and return its output. Raises `harness.HarnessError` with the last lines of it if it fails."""
+    """Run a program and return its output. Raises `harness.HarnessError` with the last lines of the output if the
+    program fails."""
     variables: Mapping[str, str] = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     try:
         done = run_program(command, timeout_s=limit_s, environment=variables)

@@ -36,7 +36,7 @@ class Ended:
     too_long_lines: int = 0
     """Number of messages that were ignored because they exceed the limit on their length."""
     over_memory: MemoryWatch | None = None
-    """Observation of the memory of the process group, if it was ended because it exceeded its memory limit."""
+    """Observed memory use of the process group, if it was ended because it exceeded its memory limit."""
 
     @property
     def by_limit(self) -> bool:

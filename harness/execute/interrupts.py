@@ -15,7 +15,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """A context manager that defers SIGINT, and raises KeyboardInterrupt only inside of `allowed`. SIGTERM and SIGHUP
+    """A context manager that defers SIGINT, and raises KeyboardInterrupt only inside `allowed`. SIGTERM and SIGHUP
     are also deferred if they have the same handler as SIGINT. The context has no effect outside of the main thread,
     because only the main thread handles signals. A signal that arrived outside of `allowed` raises KeyboardInterrupt on
     exit from the context manager.
@@ -55,9 +55,9 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Return a context in which signals are deferred, inside a context of `allowed`.
+        """Return a context manager that defers signals again inside an `allowed` block.
 
-        A signal that arrived raises KeyboardInterrupt at the end.
+        A deferred signal raises KeyboardInterrupt on exit.
         """
         allowed, self._allowed = self._allowed, False
         try:

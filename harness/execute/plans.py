@@ -38,7 +38,7 @@ MAX_PLANS = 10
 
 
 class PlannedRun(Struct, frozen=True, array_like=True):
-    """A planned run without a usable record when the plan started."""
+    """A planned run that had no usable record when the plan started."""
 
     key: str
     title: str

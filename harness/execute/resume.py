@@ -28,7 +28,7 @@ machines report varies by a few percent."""
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision whether a planned run is executed or replaced by a stored run."""
+    """Decision on whether a planned run is executed or replaced by a stored run."""
 
     spec: RunSpec
     stored: StoredRun | None
@@ -156,9 +156,9 @@ class _Here:
         return self._versions[place]
 
     def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
-        """Return a message if the packages of the named environment were changed since the run.
+        """Return a message if the packages of the named environment have changed since the run.
 
-        A change of the packages that the record lists is described by their versions instead.
+        If packages that the record lists have changed, None is returned, because their versions describe the change.
         """
         same = record.environment.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(record), self._packages(spec)):

@@ -50,13 +50,13 @@ class Listener:
         """Handle a message that does not belong to a run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        """Handle the start of a run, whose number is `index` (from 1) of `total`."""
+        """Handle the start of run number `index` (counted from 1) out of `total` runs."""
 
     def event(self, spec: RunSpec, event: Event) -> None:
         """Handle an event of the current run."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        """Handle the record of a finished run, whose number is `index` (from 1) of `total`."""
+        """Handle the record of finished run number `index` (counted from 1) out of `total` runs."""
         self.records.append(record)
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ def pretrained_weights(
 MAX_BYTES = 256 * 2**30
 """Maximum size of a file with weights."""
 _READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-"""Types of safetensors that numpy supports. Other types can be read only if a package has registered them with
+"""Safetensors data types that numpy supports. Other types can be read only if a package has registered them with
 numpy."""
 
 

@@ -327,7 +327,7 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
 
 
 def _gpu_settings(device: str) -> dict[str, str]:
-    """Return the environment variables that determine to which GPU the name of a CUDA device refers."""
+    """Return the environment variables that determine which GPU the name of a CUDA device refers to."""
     names = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES") if device.startswith("cuda") else ()
     return {name: os.environ[name] for name in names if name in os.environ}
 

@@ -75,9 +75,9 @@ def harness_tasks():
     [
         ("cheats", "error", "the metric 'toy_metric' failed: ValueError: assignment destination is read-only"),
         ("beyond", "bad_result", "the metric 'toy_metric' is 1.5, outside its declared bounds 0 to 1"),
-        ("leaves", "error", "ended with status 3 (during the call of the metric 'toy_metric')"),
-        ("crashes", "crash", "killed by SIGSEGV (during the call of the metric 'toy_metric')"),
-        ("hangs", "timeout", "did not end within 15 s; raise the limit with --timeout (during the call of the metric"),
+        ("leaves", "error", "ended with status 3 (while calling the metric 'toy_metric')"),
+        ("crashes", "crash", "killed by SIGSEGV (while calling the metric 'toy_metric')"),
+        ("hangs", "timeout", "did not end within 15 s; raise the limit with --timeout (while calling the metric"),
     ],
 )
 def test_run_with_a_misbehaving_metric_fails_and_names_it(

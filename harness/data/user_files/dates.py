@@ -91,7 +91,7 @@ def fitting(cells: Sequence[Any]) -> list[str]:
 
 
 def moment(value: datetime | time | None) -> float | None:
-    """Return the seconds since 1970 of a date, or None for a time of day.
+    """Return a date in seconds since 1970, or None for a time of day.
 
     A date without a time zone is assumed to be in UTC.
     """

@@ -20,12 +20,13 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 Row = tuple[str, dict[str, Any]]
-"""Position of a row, and the cells of the row by column."""
+"""The position of a row and its cells, by column."""
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""Minimum fraction of the sampled rows with the same number of cells for rejecting a header with a different number.
+"""Minimum fraction of the sampled rows that must have the same number of cells for a header with a different number to
+be rejected.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
@@ -254,7 +255,8 @@ class _File:
         return Record(first, end, cells)
 
     def _is_strict(self, first: int, last: int) -> bool:
-        """Return whether these lines are a row that follows RFC 4180, in which only quoted cells contain quotes."""
+        """Return whether these lines form a valid row according to RFC 4180, in which only quoted cells contain
+        quotes."""
         mark = re.escape(self.separator)
         cell = rf'(?:"(?:[^"]++|"")*+"|[^"{mark}\r\n]*+)'
         return re.fullmatch(rf"{cell}(?:{mark}{cell})*+[\r\n]*", "".join(self.lines[first:last])) is not None
@@ -328,7 +330,7 @@ class _File:
         if len(best) > 1 and fit[best[0]] >= USUAL:
             marks = " and ".join(map(repr, best))
             raise DataError(
-                f"{self.source}: both {marks} divide the header and the rows into equal numbers of cells; state the "
+                f"{self.source}: both {marks} divide the header and the rows into equal numbers of cells; specify the "
                 "separator with --set dataset.separator"
             )
         return best[0]

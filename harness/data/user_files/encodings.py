@@ -45,7 +45,7 @@ COMMON = (
         "mac-cyrillic",
     ),
 )
-"""Encodings that are suggested, in the order of preference. Windows-1252 agrees with ISO 8859-1 on all printable
+"""Encodings to suggest, in order of preference. Windows-1252 agrees with ISO 8859-1 on all printable
 characters, and GB 18030 contains GBK and GB 2312."""
 PLAUSIBLE, WRONG = 0.9, 0.5
 """Minimum fraction of legible words for suggesting an encoding, and fraction below which the declared encoding is
@@ -109,7 +109,7 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
         line = data.count(b"\n", 0, getattr(error, "start", 0)) + 1
         raise DataError(
             f"{source}: the file is not encoded as {encoding} (dataset.encoding): invalid bytes near line {line}; "
-            "state another encoding"
+            "specify another encoding"
         ) from None
     if not data.isascii() and not name.startswith(("utf", "ascii")):
         try:
@@ -118,7 +118,7 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
             return text, _doubts(data, encoding)
         shown = re.search(r"\w*[^\W\x00-\x7f]\w*", plain)
         example = f" (there, {shown[0]!r} is a word)" if shown else ""
-        return text, [f"the file was read as {encoding} as declared, but it is also valid UTF-8{example}"]
+        return text, [f"the file was read as {encoding}, as declared, but it is also valid UTF-8{example}"]
     return text, []
 
 
@@ -130,7 +130,7 @@ def _doubts(data: bytes, encoding: str) -> list[str]:
         return []
     word = _telling_word(sample, [encoding, other])
     return [
-        f"the file was read as {encoding} as declared, but looks like {other} (a word is "
+        f"the file was read as {encoding}, as declared, but looks like {other} (a word is "
         f"{word.decode(encoding, 'replace')[:30]!r} or {word.decode(other, 'replace')[:30]!r}, respectively)"
     ]
 
@@ -181,7 +181,7 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the first of the words that decode to the largest number of different strings."""
+    """Return the word that the encodings decode to the largest number of different strings, or the first such word."""
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 
@@ -213,13 +213,13 @@ def _as_utf8(source: str, data: bytes) -> str:
         meant.setdefault(word.decode(name, "replace")[:30], name)
     if not meant:
         raise DataError(
-            f"{source}: {problem}; state its encoding with --encoding (dataset.encoding), or save the file as UTF-8"
+            f"{source}: {problem}; specify its encoding with --encoding (dataset.encoding), or save the file as UTF-8"
         )
     (first, name), *others = list(meant.items())[:SHOWN]
     other = "".join(f", {name} if they mean {text!r}" for text, name in others)
     raise DataError(
         f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if they mean {first!r}{other}, otherwise "
-        "state the encoding of the file,"
+        "specify the encoding of the file,"
         " or save the file as UTF-8"
     )
 

@@ -59,16 +59,16 @@ class Examples:
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
-    """Sentences about data that were ignored, merged or changed."""
+    """Messages about data that were ignored, merged or changed."""
     table: Table | None = None
     """Table with the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
         """Return an identifier of the content of each row, or None if rows with the same content are not copies.
 
-        Texts are compared ignoring letter case, invisible characters and repeated blanks. Files are compared by their
-        digests, and rows of tables by all features. If at least half of the rows of a table are equal to other rows,
-        equal rows count as different examples, because the features have few distinct values.
+        Texts are compared without regard to letter case, invisible characters and repeated spaces. Files are compared
+        by their digests, and rows of tables by all features. If at least half of the rows of a table are equal to other
+        rows, equal rows count as different examples, because the features have few distinct values.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -82,9 +82,10 @@ class Examples:
         return rows if 2 * len(set(rows)) > len(rows) else None
 
     def encodings(self, rows: Sequence[int]) -> dict[str, str]:
-        """Return the categories of each categorical column in the training `rows`, by which a task encodes it.
+        """Return the categories of each categorical column in the training `rows`, which a task uses to encode the
+        column.
 
-        The most frequent categories are listed with their numbers of rows.
+        The most frequent categories are listed with their row counts.
         """
         found = {}
         for name, cells in zip(self.category_names, self.categories, strict=True):

@@ -58,7 +58,7 @@ def notation_of(
 
 
 def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
-    """Return the distinct cells with their numbers of occurrences. If some cells are not strings, each cell is listed
+    """Return the distinct cells and how often each of them occurs. If some cells are not strings, each cell is listed
     separately."""
     return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
@@ -129,7 +129,7 @@ def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool)
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
     if not finding.of_separators:
         what = f"has {finding.what}, such as in {finding.example!r}"
-        return f"{what}; convert all numbers to one unit and remove it from the cells{categories}"
+        return f"{what}; convert all numbers to one unit and remove the unit from the cells{categories}"
     if not finding.options:
         return (
             f"contains numbers with different separators ({cells}, such as {finding.example!r}); write all of them "
@@ -346,15 +346,15 @@ def date_parts(
         values.append(value)
     if not any(values):
         raise DataError(
-            f"{table.source}: no cell of column {column!r} is a date in the format {form or 'ISO 8601'}; state the "
+            f"{table.source}: no cell of column {column!r} is a date in the format {form or 'ISO 8601'}; specify the "
             "format in dataset.date_format, such as %d/%m/%Y"
         )
     return {f"{column} ({part})": numbers for part, numbers in dates.parts(values).items()}
 
 
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
-    """Return the time of each row, in any unit. Rows without a time are added to `problems`. Raises `harness.DataError`
-    if the column mixes numbers, times with a time zone and times without a time zone.
+    """Return the time of each row, in an arbitrary unit. Rows without a time are added to `problems`. Raises
+    `harness.DataError` if the column mixes numbers, times with a time zone and times without a time zone.
     """
     found = []
     kinds = set()
@@ -370,7 +370,7 @@ def moments(table: Table, column: str, problems: Problems, form: str | None) -> 
                 where,
                 f"time column {column!r} contains {shown(cell)}, which is neither a number nor a date in "
                 f"{form or 'ISO 8601'}"
-                + ("" if form else "; state the format in dataset.date_format, such as %d/%m/%Y"),
+                + ("" if form else "; specify the format in dataset.date_format, such as %d/%m/%Y"),
             )
         elif value is None:
             kinds.add("given as numbers")

@@ -126,7 +126,7 @@ def _media(folder: Path, shown: Path, kind: str) -> list[str]:
 
 
 def _is_media(name: str, kind: str) -> bool:
-    """Return whether a file has a suffix of this kind and is not a file with attributes from macOS (``._name``)."""
+    """Return whether a file has a suffix of this kind and is not a macOS metadata file (``._name``)."""
     return Path(name).suffix.lower() in MEDIA[kind] and not name.startswith("._")
 
 
@@ -189,7 +189,7 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
         others = [top for top in tops if top not in named]
         raise DataError(
             f"{root}: split folders ({_listed(named)}) are mixed with other folders ({_listed(others)}); keep "
-            f"folders of only one of the two kinds"
+            f"only one of the two kinds of folders"
         )
     inner = {top: {f.split("/")[1] for f in tree.files if f.startswith(f"{top}/") and f.count("/") > 1} for top in tops}
     if len(tops) == 1 and len(inner[tops[0]]) > 1:

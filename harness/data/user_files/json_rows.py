@@ -53,7 +53,8 @@ def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], li
 
 
 def parsed(text: str) -> Any:
-    """Return a JSON value, in which ``NaN`` and ``Infinity`` are numbers. Raises ValueError for repeated keys."""
+    """Decode a JSON text, which may contain the numbers ``NaN`` and ``Infinity``. Raises ValueError for repeated
+    keys."""
     try:
         value = msgspec.json.decode(text)
         message = ""
@@ -100,7 +101,7 @@ def _lines(source: str, lines: list[str]) -> list[tuple[str, str]]:
     found = [(number, text) for number, text in enumerate(lines, start=1) if text.strip()]
     if found and found[0][1].strip() in ("{", "["):
         raise DataError(
-            f"{source}: line {found[0][0]} contains only {found[0][1].strip()!r}, so that a row takes several lines; "
+            f"{source}: line {found[0][0]} contains only {found[0][1].strip()!r}, so a row spans several lines; "
             "write each object on one line, or all objects as one JSON array"
         )
     return [(f"row {row} (line {line})", text) for row, (line, text) in enumerate(found, start=1)]

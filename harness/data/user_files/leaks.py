@@ -1,4 +1,5 @@
-"""Warnings about features that reveal the target or the order of the rows, and about features without information."""
+"""Warnings about features that reveal the target or the order of the rows, and about features that contain no
+information."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from harness.errors import DataError
 
 ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed: 0")
-"""Usual names of columns with row numbers, in lower case."""
+"""Common names of columns that contain row numbers, in lower case."""
 ROWS = 5000
 """Maximum number of rows that are used to test for linear dependence."""
 COLUMNS = 500
@@ -27,9 +28,10 @@ FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
 """Minimum distance of an outlier from all other values, in units of the range of these values. Minimum number of equal
 outliers that may stand for a missing value. Minimum number of distinct values in a column for these tests."""
 SMALLEST = 1e-100
-"""Minimum of the largest absolute value in a column. The squares of much smaller numbers are 0 in double precision."""
+"""Lower limit on the largest absolute value in a column. The squares of much smaller numbers are 0 in double
+precision."""
 NUMBERED, SHUFFLED = 10, 20
-"""Minimum numbers of rows for treating consecutive numbers as row numbers, if they are sorted and if they are not."""
+"""Minimum numbers of rows for treating consecutive numbers as row numbers, for sorted and for unsorted numbers."""
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
 """Regular expression for the names of possible ID columns.
 
@@ -167,7 +169,7 @@ def is_one_to_one(column: NDArray[Any], target: NDArray[Any]) -> bool:
 
 
 def is_monotone(column: Numbers, target: Numbers) -> bool:
-    """Return whether the target increases or decreases strictly with the column, in at least 20 different values."""
+    """Return whether the target is a strictly monotonic function of the column, with at least 20 distinct values."""
     known = ~np.isnan(column)
     if known.sum() < max(20, 0.5 * len(column)):
         return False

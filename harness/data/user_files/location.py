@@ -17,7 +17,7 @@ MEDIA = {
     "audio": (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"),
 }
 """Lower-case file name suffixes for each kind of raw input."""
-_CONVERT = "convert the recordings, such as with: ffmpeg -i in.m4a out.flac"
+_CONVERT = "convert the recordings, for example with: ffmpeg -i in.m4a out.flac"
 REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka", ".3gp"), _CONVERT)
 """Advice for files that the required packages cannot read, by suffix."""
 

@@ -70,7 +70,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 
     8-bit images are returned as uint8. Grayscale images with more bits, which have no fixed range, are returned as
     float32 in their original unit; `scaled` converts them. The EXIF orientation is applied, and transparent parts
-    become white. If the shorter side is longer than `shorter_side`, the image is scaled down to this length.
+    become white. If the shorter side is longer than `shorter_side`, the image is scaled down so that this side has the
+    given length.
 
     `notes` counts the parts of files that were ignored. Raises `UnreadableError` if the file cannot be decoded.
     """
@@ -115,7 +116,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 
 
 def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
-    """Return a digest of the pixels ``[H, W, C]`` of an image, or of the samples of a recording at 16 bits.
+    """Return a digest of the pixels ``[H, W, C]`` of an image, or of the 16-bit samples of a recording.
 
     The digest does not depend on the file format, the metadata, or whether a gray image is stored in color.
     """
@@ -185,8 +186,8 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 CANCELED = 1e-3
-"""Ratio of the peak of the averaged channels to the peak of the channels, below which the channels cancel each
-other."""
+"""Ratio of the peak of the averaged channels to the peak of the individual channels. If the ratio is smaller, the
+channels are considered to cancel each other out."""
 STREAMED = 0x7FFF0000
 """Minimum size in the header of a WAV file that indicates a file written as a stream. Programs that cannot update the
 header store 0 or the largest 31-bit or 32-bit number, sometimes rounded."""

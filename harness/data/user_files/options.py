@@ -39,8 +39,8 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists the bad rows; ``skip`` drops the bad rows."""
     copies: Literal["together", "independent"] = "together"
-    """Treatment of rows with the same content when splits are drawn. ``together`` keeps equal rows in one split,
-    ``independent`` treats equal rows like different rows."""
+    """Treatment of rows with the same content when splits are drawn. ``together`` keeps equal rows in the same split;
+    ``independent`` treats them like any other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
@@ -155,7 +155,7 @@ def _check_date_format(text: str) -> None:
     try:
         parsed = datetime.strptime(example.strftime(text), text)
     except ValueError:
-        raise ValueError(f"date_format {text!r} is not a format of strptime, such as %d/%m/%Y") from None
+        raise ValueError(f"date_format {text!r} is not a valid strptime format, such as %d/%m/%Y") from None
     if (parsed.year, parsed.month) != (2021, 11):
         raise ValueError(f"date_format {text!r} has no year or no month; use a format such as %d/%m/%Y")
 
@@ -173,4 +173,4 @@ OPTIONS: dict[str, type[UserOptions]] = {
     "image": ImageOptions,
     "audio": AudioOptions,
 }
-"""Class of options for each kind of raw input."""
+"""Options class for each kind of raw input."""

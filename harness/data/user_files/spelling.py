@@ -61,7 +61,7 @@ def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
 
 
 def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if there are names that a person may confuse."""
+    """Return a warning if some names are easily confused."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted({name for name in names if name}):
         groups[skeleton(name)].append(name)
@@ -95,7 +95,7 @@ def skeleton(name: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Remove the invisible characters from a text, and replace each sequence of blanks by a single space."""
+    """Remove the invisible characters from a text, and replace each sequence of blanks with a single space."""
     if not text.isascii() or not text.isprintable():
         text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
     return " ".join(text.split())

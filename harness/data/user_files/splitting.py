@@ -84,8 +84,8 @@ def split_by_time(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    The last rows in `times` (``[N]``) form the test split, and the rows before them the validation split. Rows with
-    the same time stay together, so that the fractions are approximate.
+    The last rows in `times` (``[N]``) form the test split, and the rows before them the validation split. Rows with the
+    same time stay together, so the fractions are only approximate.
 
     Raises `harness.DataError` if there are fewer than three different times.
     """
@@ -112,9 +112,7 @@ def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
 
 
 def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the number of a group for each row, so that rows with the same group or the same content have the same
-    number.
-    """
+    """Return a group number for each row, which is the same for rows with the same group or the same content."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -200,7 +198,7 @@ def _check_enough(
     few = [f"{names[n]!r} has {c}" for n, c in zip(numbers, counts, strict=True) if c < splits]
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more classes" if len(few) > 5 else "")
-        advice = ", or treat copies as other rows with --set dataset.copies=independent" if distinct else ""
+        advice = ", or treat copies as independent rows with --set dataset.copies=independent" if distinct else ""
         raise DataError(
             f"{splits} splits need at least {splits} {kind} of each class, but {shown}; add examples, or remove the "
             f"class{advice}"

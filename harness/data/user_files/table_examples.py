@@ -159,8 +159,8 @@ def from_table(
 def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
-    If the file does not exist, variants of the name are looked up. They have slashes instead of the backslashes of
-    Windows paths, another normalization form of Unicode, or a different letter case.
+    If the file does not exist, variants of the name are looked up. Variants have slashes instead of the backslashes of
+    Windows paths, a different Unicode normalization form, or a different letter case.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]

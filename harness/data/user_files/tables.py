@@ -27,7 +27,7 @@ MARKS = {
     b"BZh": "compressed with bzip2",
     b"\xfd7zXZ\0": "compressed with xz",
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet or another document of Microsoft Office",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet or another Microsoft Office document",
     b"PAR1": "a Parquet file",
     b"ARROW1": "an Arrow file",
     b"SQLite format 3\0": "a SQLite database",
@@ -50,7 +50,7 @@ class Table:
     folders: list[str] = field(default_factory=list)
     """Split folder of each row if the rows are from metadata files of split folders, otherwise an empty list."""
     warnings: list[str] = field(default_factory=list)
-    """Sentences about rows and cells that were ignored or changed."""
+    """Messages about rows and cells that were ignored or changed."""
 
     def __len__(self) -> int:
         return len(self.where)

@@ -71,7 +71,7 @@ def test_load_dates_are_refused_unless_they_are_split_into_parts(
     expected = {(day.year, day.month, day.day, day.weekday(), *([day.hour] if timed else [])) for day in DAYS}
     assert {tuple(row) for row in everything[:, : 4 + timed]} == expected
     if form is not None:
-        with pytest.raises(DataError, match=r"state the format in dataset\.date_format"):
+        with pytest.raises(DataError, match=r"specify the format in dataset\.date_format"):
             loaded(path, date_columns=("when",))
 
 

@@ -318,4 +318,4 @@ def test_folders_inside_class_folders_are_reported(tmp_path: Path, names: list[s
 def test_recordings_in_formats_that_cannot_be_read_are_counted_with_a_remedy(tmp_path: Path, suffix: str) -> None:
     root = tree(tmp_path / "s", "a/0.wav", "b/0.wav", f"b/1.{suffix}")
     (warning,) = files_by_class(root, "audio").warnings
-    assert f"(.{suffix.lower()}: 1); convert the recordings, such as with: ffmpeg" in warning
+    assert f"(.{suffix.lower()}: 1); convert the recordings, for example with: ffmpeg" in warning

@@ -167,7 +167,7 @@ WHOLE = [
     ("t.csv", b"PK\x03\x04...", "the file is a spreadsheet or a ZIP archive, not text"),
     ("t.csv", b"\x1f\x8b\x08", "the file is compressed with gzip, not text"),
     ("t.jsonl", b"PAR1...", "the file is a Parquet file, not text"),
-    ("t.jsonl", b'{\n"a": 1\n}\n', "line 1 contains only '{', so that a row takes several lines"),
+    ("t.jsonl", b'{\n"a": 1\n}\n', "line 1 contains only '{', so a row spans several lines"),
     ("t.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-16"),
     ("t.jsonl", b"{}\n", "no named columns"),
     ("t.parquet", b"not parquet", "not a valid Parquet file"),
@@ -470,7 +470,7 @@ def test_read_table_declared_encoding_in_which_nothing_is_legible_is_doubted(
 ) -> None:
     (tmp_path / "t.tsv").write_bytes(f"a\n{text}\n".encode(encoding))
     (warning,) = read_table(tmp_path / "t.tsv", Problems("t", "error"), encoding="latin-1").warnings
-    assert f"was read as latin-1 as declared, but looks like {encoding}" in warning
+    assert f"was read as latin-1, as declared, but looks like {encoding}" in warning
     assert not read_table(tmp_path / "t.tsv", Problems("t", "error"), encoding=encoding).warnings
 
 
