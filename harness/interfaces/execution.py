@@ -54,7 +54,7 @@ class Coordinator(ABC):
 
     The coordinator stores the records, shows the progress, and calls the event hooks. Its methods must be called in the
     thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
-    KeyboardInterrupt when it ends.
+    KeyboardInterrupt once it has finished its work.
     """
 
     @abstractmethod
@@ -128,12 +128,12 @@ class Coordinator(ABC):
         harness.RecordError
             If the record cannot be stored. The executor must not catch this exception.
         KeyboardInterrupt
-            If the user interrupted the run. The record has been stored.
+            If the user interrupted the run. The record has already been stored.
         """
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Show a message that does not belong to a run, such as the start of a machine.
+        """Show a message that does not concern a particular run, for example that a machine is starting.
 
         Parameters
         ----------
@@ -157,12 +157,12 @@ class Executor(ABC):
       `Coordinator.finish`. Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
       The environment must exist there, with the same code of `harness` and of the plugins.
-    - If an attempt is lost, for example because its machine does not answer, the run is started again with
+    - If an attempt is lost, for example because its machine does not respond, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
-    - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
-      without a record are repeated.
-    - Two runs never measure on the same cores or the same device at the same time.
+    - A failed run is not repeated, because its record is a valid result, whose outcome is a `harness.Failure`. Only
+      attempts without a record are repeated.
+    - No two runs may be measured on the same cores or the same device at the same time.
     - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
       or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
       ends the runs that it started, and it does not use the coordinator afterwards.

@@ -125,7 +125,7 @@ class _Delivery:
                 self._dropped = 0
 
     def close(self) -> bool:
-        """Stop the thread, and return whether no hook is running."""
+        """Stop the thread, and return True if no hook is running."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
