@@ -388,7 +388,8 @@ def _backends(
 def _check_environments(
     selection: Selection, envs: Sequence[str], specs: Collection[RunSpec], catalog: Catalog
 ) -> None:
-    """Raise `harness.UsageError` if an environment is not used by any run, or if its code differs from this process."""
+    """Raise `harness.UsageError` if an environment is not used by any run, or if its code differs from that of this
+    process."""
     for env in envs:
         if not env:
             continue

@@ -26,8 +26,7 @@ class EndedProcessError(PluginError):
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
-    """Make `os._exit` raise `EndedProcessError` in the threads of plugins, or in all threads if `whole_process` is
-    true.
+    """Make `os._exit` raise `EndedProcessError` in plugin threads, or in all threads if `whole_process` is true.
 
     Forked processes can still call `os._exit`.
     """
@@ -59,7 +58,7 @@ def end_process(status: int) -> NoReturn:
 
 
 class Surroundings:
-    """Process-wide state that plugins may change and that `restore` changes back. The state consists of the current
+    """Process-wide state that plugins may change, and which `restore` resets. The state consists of the current
     directory, the standard streams, the file mode creation mask, the recursion limit, and the entries of `sys.path` and
     `os.environ`. Plugins may add entries but not remove them. All threads share one object.
     """

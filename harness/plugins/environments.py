@@ -172,7 +172,7 @@ def load_usable(name: str) -> NamedEnvironment:
     environment = load(name)
     if not os.access(environment.interpreter, os.X_OK):
         raise UsageError(
-            f"environment {name!r}: the interpreter {environment.interpreter} does not exist any more; run: "
+            f"environment {name!r}: the interpreter {environment.interpreter} no longer exists; run: "
             f"{update_command(name)}"
         )
     if (
@@ -180,8 +180,8 @@ def load_usable(name: str) -> NamedEnvironment:
         != environment.description.installed_digest
     ):
         raise UsageError(
-            f"environment {name!r}: packages were installed or removed after it was created, so that its lock is not "
-            f"valid any more; run: {update_command(name)}"
+            f"environment {name!r}: packages were installed or removed after it was created, so its lock is no "
+            f"longer valid; run: {update_command(name)}"
         )
     return environment
 

@@ -46,7 +46,7 @@ def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failure
             why, solution = (f" ({failure.message})", failure.solution) if failure else ("", "")
             texts.append(f"plugin {ref.name!r} ({origin}) is not loaded{why}; {solution or _how_to_load(ref)}")
         elif (here[ref.name].distribution, here[ref.name].version) != (ref.distribution, ref.version):
-            texts.append(f"plugin {ref.name!r} is from {_origin(here[ref.name])}, but was from {origin} in the run")
+            texts.append(f"plugin {ref.name!r} is from {_origin(here[ref.name])}, but the run used {origin}")
     return "; ".join(texts)
 
 

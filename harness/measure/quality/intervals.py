@@ -7,8 +7,8 @@ They do not cover the variation between training runs, which is measured by usin
   1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
   most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
   few examples.
-- For two classes, the area under the ROC curve is treated as a proportion of the examples of the rarer class, which is
-  valid for all distributions of the outputs.
+- For two classes, the interval of the area under the ROC curve is that of a proportion of the examples of the rarer
+  class. This interval is valid for all distributions of the outputs.
 - Regression errors have Student's t intervals, computed for the logarithm of the error. The upper end is computed as if
   there were one more example with a larger error, because a test split seldom contains the largest possible errors.
 
@@ -246,7 +246,7 @@ def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Inter
     """Return the interval of a positive value, or None if the examples do not vary.
 
     Both arguments contain a value and the influence of each example on it: `seen` for the test examples, and `extended`
-    for these and an additional one. The ends are those of Student's t for the logarithm of the value.
+    for these and an additional one. The ends are those of the Student's t interval for the logarithm of the value.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):
