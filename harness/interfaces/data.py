@@ -119,7 +119,7 @@ class PreparedData:
     info: DataInfo
     """Description of the data, which determines the models' input and output sizes."""
     digest: str = ""
-    """SHA-256 (hex) over all arrays in all splits. The core computes this digest."""
+    """SHA-256 (hex) of all arrays in all splits. The core computes this digest."""
     augment: Augment | None = None
     """Function that augments the inputs of a training batch, or None for no augmentation.
 

@@ -207,7 +207,7 @@ class Binding:
         Returns
         -------
         ndarray
-            Array in canonical shape, which may share memory with `own`.
+            Array in the canonical shape, which may share memory with `own`.
 
         Raises
         ------

@@ -18,7 +18,7 @@ Groups = tuple[Path, ...]
 
 
 def cpu_groups(root: Path = Path("/")) -> Groups:
-    """Return the directories of this process's groups with the CPU controller.
+    """Return the directories of this process's groups that have the CPU controller.
 
     `root` is the directory that contains ``proc`` and ``sys``. The result is empty if there are no control groups.
     """
@@ -75,7 +75,7 @@ def available_cores(root: Path = Path("/")) -> int:
 
 
 def _mounts(root: Path) -> Iterator[tuple[str, str, PurePosixPath, Path]]:
-    """Yield type, options, root within the hierarchy, and directory of each mounted cgroup file system."""
+    """Yield the type, options, root within the hierarchy and directory of each mounted cgroup file system."""
     for line in (root / "proc/self/mountinfo").read_text(errors="surrogateescape").split("\n"):
         mount, dash, rest = line.partition(" - ")
         fields, described = mount.split(" "), rest.split(" ")

@@ -105,7 +105,9 @@ def _visible_device(devices: Sequence[Device], index: int) -> Device:
     else:  # a UUID may be abbreviated
         matching = [device for device in devices if device.uuid.lower().startswith(name.lower())]
     if len(matching) != 1:
-        raise OSError(f"NVML lists {len(matching)} devices for {name!r} in CUDA_VISIBLE_DEVICES, which is cuda:{index}")
+        raise OSError(
+            f"NVML lists {len(matching)} devices for {name!r}, the entry of CUDA_VISIBLE_DEVICES for cuda:{index}"
+        )
     return matching[0]
 
 

@@ -62,7 +62,7 @@ class PhaseMemory:
         self._resettable = reset_peak()
         self.by_phase_bytes: dict[str, int] = {}
         self.tree_by_phase_bytes: dict[str, int] = {}
-        """Summed peaks of this process and its descendants, for phases at the end of which a descendant is running.
+        """Sum of the peaks of this process and its descendants, for each phase that ends while a descendant is running.
 
         The sum is an upper bound for these processes, because their peaks may occur at different times and shared pages
         are counted once per process. Processes that exited before the end of the phase are not included.

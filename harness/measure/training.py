@@ -66,7 +66,7 @@ class Training:
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows that belong to the recipe. Windows after these only measure speed."""
+        """Number of windows that belong to the recipe. Later windows only measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
 

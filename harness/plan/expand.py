@@ -25,14 +25,13 @@ from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
 MAX_THREADS = 1024
-"""Maximum number of threads. Larger thread pools cannot be started by some libraries."""
+"""Maximum number of threads. Some libraries cannot start larger thread pools."""
 
 
 def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    If several selections contain the same spec, the spec is executed as often as the largest of their numbers of
-    repeats.
+    If several selections contain the same spec, the largest of their numbers of repeats applies to it.
 
     Runs with the same task and dataset are interleaved, even if they are in several selections. The specs with the
     first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B
@@ -366,8 +365,8 @@ def _backends(
     """Return the selected backends or, if none is selected, all backends available on this machine, with the
     environments in which they are available.
 
-    Raises `harness.UsageError` if a selected backend is not available in any of `envs`. If `unavailable` is true, it is
-    returned with all of them instead.
+    Raises `harness.UsageError` if a selected backend is not available in any of `envs`. If `unavailable` is true, no
+    exception is raised, and the backend is returned with all of `envs`.
     """
     for env in filter(None, envs):
         environments.load_usable(env)
@@ -389,8 +388,8 @@ def _backends(
 def _check_environments(
     selection: Selection, envs: Sequence[str], specs: Collection[RunSpec], catalog: Catalog
 ) -> None:
-    """Raise `harness.UsageError` if no run uses one of the environments, or if the code of one differs from that of
-    this process."""
+    """Raise `harness.UsageError` if an environment is not used by any run, or if its code differs from that of this
+    process."""
     for env in envs:
         if not env:
             continue

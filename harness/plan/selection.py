@@ -248,7 +248,8 @@ suites."""
 
 
 def _checked(option: Option, value: Any) -> str | int | bool:
-    """Convert a value to the type of the option. Paths are converted to str, and integers of other libraries to int."""
+    """Convert a value to the type of the option. Paths are converted to str, and the integer types of other libraries
+    are converted to int."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if option.kind is int and not isinstance(value, bool) and hasattr(value, "__index__"):

@@ -1,4 +1,4 @@
-"""The settings that a run can change with ``--set``, with their defaults and descriptions."""
+"""The settings of a run that ``--set`` can change, with their defaults and descriptions."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class ComparisonSettings:
 
 
 def plain(options: Struct) -> dict[str, Any]:
-    """Return the options converted to JSON types, so that a spec that is written to JSON and read again is equal to the
+    """Return the options converted to JSON types, so that a spec that is written to JSON and read back is equal to the
     original."""
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

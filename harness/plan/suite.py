@@ -18,8 +18,8 @@
     set = { recipe.epochs = 5 }
 
 The keys are the names in `harness.plan.selection.OPTIONS`, `_ENTRY` and `_FILE`. Keys of `shared` options can also be
-set before the first ``[[run]]``, and then apply to all entries. Settings such as ``recipe.epochs`` can be quoted, and
-``set`` can also be a list, such as ``["recipe.epochs=5"]``.
+set before the first ``[[run]]``, in which case they apply to all entries. Settings such as ``recipe.epochs`` can be
+quoted, and ``set`` can also be a list, such as ``["recipe.epochs=5"]``.
 """
 
 from __future__ import annotations
@@ -222,7 +222,8 @@ class _Reader:
         return lines.get(place, 1)
 
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
-        """Return a function that finds the line to which an error in an entry refers, by the names in the message."""
+        """Return a function that finds the line to which an error in an entry refers, based on the names in the
+        message."""
 
         def located(error: HarnessError) -> str:
             message = str(error)

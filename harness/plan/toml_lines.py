@@ -53,7 +53,7 @@ class _Scanner:
         return self._at < len(self._text)
 
     def _match(self, pattern: re.Pattern[str]) -> int:
-        """Return the end of a pattern at the current position, or the current position if it does not match."""
+        """Return the end of a pattern's match at the current position, or the current position if there is no match."""
         found = pattern.match(self._text, self._at)
         return found.end() if found else self._at
 

@@ -16,7 +16,7 @@ from harness.errors import PluginError
 from harness.records.printing import note
 
 THREAD = "harness-plugin"
-"""Prefix of the names of the threads that run only code of plugins."""
+"""Prefix of the names of the threads that run only plugin code."""
 _exit = os._exit
 _whole_process = False
 
@@ -26,7 +26,7 @@ class EndedProcessError(PluginError):
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
-    """Let `os._exit` raise `EndedProcessError` in the threads of plugins, or in all threads if `whole_process` is true.
+    """Make `os._exit` raise `EndedProcessError` in plugin threads, or in all threads if `whole_process` is true.
 
     Forked processes can still call `os._exit`.
     """
@@ -58,8 +58,8 @@ def end_process(status: int) -> NoReturn:
 
 
 class Surroundings:
-    """Process-wide state that plugins may change and `restore` restores. The state consists of the current directory,
-    the standard streams, the file mode creation mask, the recursion limit, and the entries of `sys.path` and
+    """Process-wide state that plugins may change, and which `restore` resets. The state consists of the current
+    directory, the standard streams, the file mode creation mask, the recursion limit, and the entries of `sys.path` and
     `os.environ`. Plugins may add entries but not remove them. All threads share one object.
     """
 
@@ -75,7 +75,7 @@ class Surroundings:
         self._restoring = threading.Lock()
 
     def redirect_stdout(self) -> None:
-        """Let descriptor 1 refer to stderr until the next call of `restore`."""
+        """Make descriptor 1 refer to stderr until the next call to `restore`."""
         if 1 in self._streams and 2 in self._streams:
             os.dup2(2, 1)
             self._expected[1] = self._streams[2]

@@ -1,4 +1,4 @@
-"""Named environments: Python environments in which runs can be executed instead of that of the command.
+"""Named environments: Python environments, other than that of the command, in which runs can be executed.
 
 An environment is a directory that `harness.execute.environments` creates. It contains a virtual environment, the lock,
 and a file that describes both. Everything that is needed to plan a run is read from files, without starting the
@@ -54,8 +54,8 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     path: tuple[str, ...]
     """Directories from which packages are imported, relative to the environment's directory if they are inside it."""
     modules: dict[str, str]
-    """Source files of `harness` and the plugins, relative like `path`. Packages installed with ``--editable`` are not
-    in `path`."""
+    """Source files of `harness` and the plugins, with relative paths as in `path`. Packages installed with
+    ``--editable`` are not in `path`."""
     installed_digest: str
     """Value of `installed_digest` when the environment was created."""
 
@@ -125,7 +125,7 @@ def interpreter_in(directory: Path) -> Path:
 
 
 def check_name(name: str) -> None:
-    """Raise `harness.UsageError` if an environment must not have this name."""
+    """Raise `harness.UsageError` if this name is not allowed for an environment."""
     if name == CURRENT:
         raise UsageError(
             f"an environment cannot have the name {CURRENT!r}, which selects the environment of the command"
@@ -165,14 +165,14 @@ def load(name: str) -> NamedEnvironment:
 
 
 def load_usable(name: str) -> NamedEnvironment:
-    """Return an environment whose interpreter exists and whose packages are those of the lock.
+    """Return an environment whose interpreter exists and whose packages match its lock.
 
     Raises `harness.UsageError` otherwise.
     """
     environment = load(name)
     if not os.access(environment.interpreter, os.X_OK):
         raise UsageError(
-            f"environment {name!r}: the interpreter {environment.interpreter} does not exist any more; run: "
+            f"environment {name!r}: the interpreter {environment.interpreter} no longer exists; run: "
             f"{update_command(name)}"
         )
     if (
@@ -180,8 +180,8 @@ def load_usable(name: str) -> NamedEnvironment:
         != environment.description.installed_digest
     ):
         raise UsageError(
-            f"environment {name!r}: packages were installed or removed after it was created, so that its lock is not "
-            f"valid any more; run: {update_command(name)}"
+            f"environment {name!r}: packages were installed or removed after it was created, so its lock is no "
+            f"longer valid; run: {update_command(name)}"
         )
     return environment
 

@@ -52,14 +52,14 @@ class Events:
             self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
-        """Queue a call of a hook for every plugin that implements the hook."""
+        """Queue a call to a hook for every plugin that implements the hook."""
         for delivery in self._deliveries:
             delivery.put(hook, arguments)
 
     def drain(self) -> None:
         """Wait until the queued events are delivered.
 
-        After the time limit of a hook, the remaining epoch events are dropped.
+        After a hook's time limit, the remaining epoch events are dropped.
         """
         for delivery in self._deliveries:
             delivery.drain()
@@ -125,7 +125,7 @@ class _Delivery:
                 self._dropped = 0
 
     def close(self) -> bool:
-        """Stop the thread, and return whether no hook is running."""
+        """Stop the thread, and return True if no hook is running."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

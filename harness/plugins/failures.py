@@ -34,7 +34,7 @@ class PluginFailure:
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return instructions for loading the plugins in `wanted` that are missing or loaded in another version, or "" if
+    """Return instructions for loading the plugins in `wanted` that are missing or loaded with another version, or "" if
     there are none."""
     here = {ref.name: ref for ref in loaded}
     failed = {failure.ref.name: failure for failure in failures}
@@ -46,7 +46,7 @@ def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failure
             why, solution = (f" ({failure.message})", failure.solution) if failure else ("", "")
             texts.append(f"plugin {ref.name!r} ({origin}) is not loaded{why}; {solution or _how_to_load(ref)}")
         elif (here[ref.name].distribution, here[ref.name].version) != (ref.distribution, ref.version):
-            texts.append(f"plugin {ref.name!r} is from {_origin(here[ref.name])}, but was from {origin} in the run")
+            texts.append(f"plugin {ref.name!r} is from {_origin(here[ref.name])}, but the run used {origin}")
     return "; ".join(texts)
 
 
@@ -77,7 +77,7 @@ def describe(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # An exception of a plugin may have no text.
-        text = "the exception has no text"
+        text = "the exception has no message"
     return f"{type(error).__name__}: {_shortened(text)}"
 
 

@@ -183,7 +183,7 @@ def harness_executors() -> Iterable[Executor]:
 def harness_run_started(spec: RunSpec) -> None:
     """Handle the start of a run, just before its child process is started.
 
-    The run starts when this hook returns, or after the time limit of a hook.
+    The run starts when this hook returns or exceeds its time limit.
 
     Parameters
     ----------

@@ -27,8 +27,8 @@ MAX_ARRAYS = 10_000
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
 EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
-"""Maximum ratio of the size of the arrays to the size of the file, and size that is accepted for any ratio, in bytes.
-harness does not compress arrays, and the ratio for compressed floating-point numbers rarely exceeds 5."""
+"""Maximum ratio of the size of the arrays to the size of the file, and size in bytes that is accepted regardless of the
+ratio. harness does not compress arrays, and the ratio for compressed floating-point numbers rarely exceeds 5."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -87,7 +87,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
     """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
     Reading members directly is faster than using zipfile, which reads in small chunks. A report may read thousands of
-    files. For a damaged member, also return None, so that zipfile raises an exception.
+    files. The result is also None for a damaged member, so that zipfile raises an exception.
     """
     import zlib
 
@@ -110,7 +110,7 @@ def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """Return the array in the content of an ``.npy`` file as a read-only array."""
+    """Return the content of an ``.npy`` file as a read-only array."""
     import numpy as np
 
     if content[:6] != b"\x93NUMPY" or content[6:8] not in _LENGTH_BYTES:
@@ -130,13 +130,13 @@ def _array(content: bytes) -> NDArray[Any]:
 
 
 _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-"""Mapping from the format version of an ``.npy`` file to the size of the field with the length of the header, in bytes
+"""Mapping from the format version of an ``.npy`` file to the size in bytes of the field that holds the header length
 (NEP 1)."""
 
 
 @lru_cache(maxsize=1024)
 def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Parse a header. Results are cached, because headers repeat and parsing a Python literal is slow."""
+    """Parse a header. Results are cached, because the same headers recur and parsing a Python literal is slow."""
     import io
 
     from numpy.lib import format as npy

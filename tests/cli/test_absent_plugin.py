@@ -348,7 +348,5 @@ def test_error_states_that_another_version_of_the_plugin_is_loaded(toy: Any) -> 
     from harness.errors import PluginError
 
     older = msgspec.structs.replace(TOY_REF, version="0.9")
-    with pytest.raises(
-        PluginError, match=r"plugin 'toy' is from harness-toy 1.0, but was from harness-toy 0.9 in the run"
-    ):
+    with pytest.raises(PluginError, match=r"plugin 'toy' is from harness-toy 1.0, but the run used harness-toy 0.9"):
         load([TOY_REF]).for_run([older]).task("toy-gone")

@@ -419,7 +419,7 @@ def test_changed_packages_and_missing_interpreter_are_reported_before_anything_r
     with pytest.raises(UsageError, match=r"packages were installed or removed .* run: harness env update one"):
         planned(plans, "one")
     (own / "two" / "venv" / "bin" / "python").unlink()
-    with pytest.raises(UsageError, match=r"environment 'two': the interpreter .* does not exist any more"):
+    with pytest.raises(UsageError, match=r"environment 'two': the interpreter .* no longer exists"):
         planned(plans, "two")
     (own / "two" / DESCRIPTION).write_text("{}")
     with pytest.raises(UsageError, match=r"environment 'two' is damaged .* run: harness env update two"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Function = Callable[["Array", "Array", DataInfo], "float | None"]
 
 ROUNDING = 1e-6
-"""Distance by which a value may exceed the bounds of its metric, because metrics may compute in float32."""
+"""Amount by which a value may exceed the bounds of its metric, because metrics may compute in float32."""
 
 
 def call(
@@ -60,7 +60,7 @@ def checked(
     except Exception as error:  # a subclass of int or float may define its own conversion
         raise PluginError(f"the value of the metric {name!r} is not a number: {described_with_place(error)}") from error
     if not math.isfinite(number):
-        raise BadResultError(f"the metric {name!r} is {number}; a metric without a value must return None")
+        raise BadResultError(f"the metric {name!r} is {number}; an undefined metric must return None")
     low, high = bounds
     if (low is not None and number < low - rounding) or (high is not None and number > high + rounding):
         raise BadResultError(

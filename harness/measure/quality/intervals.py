@@ -2,15 +2,15 @@
 
 They do not cover the variation between training runs, which is measured by using several seeds.
 
-- Accuracy has the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
-- Scores that are averaged over classes have the same interval for an effective number of examples (Korn and Graubard
+- The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
+- Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
   1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
   most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
   few examples.
-- The area under the ROC curve of two classes has the interval of a proportion of the examples of the rarer class, which
-  is valid for all distributions of the outputs.
-- Errors of a regression have an interval from Student's t for the logarithm. Its upper end is computed as if there were
-  one more example with a larger error, because a test split seldom contains the largest errors that are possible.
+- For two classes, the interval of the area under the ROC curve is that of a proportion of the examples of the rarer
+  class. This interval is valid for all distributions of the outputs.
+- Regression errors have Student's t intervals, computed for the logarithm of the error. The upper end is computed as if
+  there were one more example with a larger error, because a test split seldom contains the largest possible errors.
 
 ``python -m benchmarks.coverage`` measures how often the intervals contain the true score.
 """
@@ -33,11 +33,11 @@ Array = NDArray[Any]
 Interval = tuple[float, float]
 
 METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
-"""Name of the methods, as stored in the records."""
+"""Description of the methods, as stored in the records."""
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
 """Methods in older records, whose intervals are not recomputed."""
 TAIL = 0.025
-"""Probability that a proportion is below, and that it is above, its interval."""
+"""Probability that a proportion lies below its interval, which equals the probability that it lies above."""
 MIN_PER_CLASS = {"recall_macro": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2}
 """Minimum number of test examples of each class for the interval of a score. Classes without examples are ignored for
 `f1_weighted`. The values were chosen by simulation, so that at least 93% of the intervals contain the true score."""
@@ -53,7 +53,7 @@ were chosen by simulation, so that at least 93% of the intervals contain the tru
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
-    """Return (low, high) by metric, and by metric the reason why a metric has no interval.
+    """Return the intervals (low, high) by metric, and the reasons why the other metrics have no interval.
 
     Each metric in `harness.measure.quality.metrics` for the objective is in one of the two dictionaries.
 
@@ -120,7 +120,7 @@ def _area(targets: Array, outputs: Array) -> Interval | str:
     distributions of the outputs (Birnbaum and Klose 1957, Annals of Mathematical Statistics 28, 933-945).
     """
     if outputs.shape[1] != 2:
-        return "it is a mean over more than two classes, which depend on each other"
+        return "it is a mean over more than two classes, whose values are not independent"
     scores = probabilities(outputs)[:, 1]
     first, second = np.sort(scores[targets == 0]), scores[targets == 1]
     if not len(first) or not len(second):
@@ -152,12 +152,12 @@ def _examples(number: int) -> str:
 
 
 def effective(counts: Array) -> float:
-    """Return an effective number of examples for the mean of proportions of classes with these numbers of examples.
+    """Return the effective number of examples for a mean over classes with these numbers of examples.
 
-    If all examples are right, the Clopper-Pearson interval for this number starts at the lowest mean for which this has
-    a probability of 2.5%. The probability of the class i is ``p_i ** n_i``. By the method of Lagrange multipliers, the
-    sum of ``p_i`` is minimal at ``p_i = min(1, n_i / m)``, where m is the number for which the product of these
-    probabilities is 2.5%. For classes of equal size, the result is the total number of examples.
+    If all examples are correct, the Clopper-Pearson interval for this number starts at the lowest mean for which this
+    outcome has a probability of 2.5%. For class i, the probability is ``p_i ** n_i``. By the method of Lagrange
+    multipliers, the sum of ``p_i`` is minimal at ``p_i = min(1, n_i / m)``, where m is the number for which the product
+    of these probabilities is 2.5%. For classes of equal size, the result is the total number of examples.
     """
     sizes = np.sort(counts).astype(np.float64)
     total, logs = sizes.cumsum(), (sizes * np.log(sizes)).cumsum()
@@ -168,7 +168,7 @@ def effective(counts: Array) -> float:
 
 
 def proportion(score: float, n: float) -> Interval:
-    """Return the Clopper-Pearson interval for a proportion of `n` examples, which need not be an integer."""
+    """Return the Clopper-Pearson interval for a proportion of `n` examples, where `n` need not be an integer."""
     from scipy.special import betaincinv
 
     count, rest = score * n, (1 - score) * n
@@ -246,7 +246,7 @@ def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Inter
     """Return the interval of a positive value, or None if the examples do not vary.
 
     Both arguments contain a value and the influence of each example on it: `seen` for the test examples, and `extended`
-    for these and an additional one. The ends are those of Student's t for the logarithm of the value.
+    for these and an additional one. The ends are those of the Student's t interval for the logarithm of the value.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):

@@ -26,7 +26,7 @@ class Scorer:
 
     For token classification, targets are class indices ``[N, L]`` and outputs are float32 logits ``[N, L, C]``.
     Positions with the target `harness.IGNORED` are not scored. For other objectives, the arrays have the types that
-    metric functions take, except that regression targets and outputs may be standardized.
+    metric functions expect, except that regression targets and outputs may be standardized.
 
     Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes the arrays, which
     would affect other scores and the stored predictions, or if it returns anything but a number or None.
@@ -51,8 +51,8 @@ class Scorer:
         return self._values(self._functions, *self._in_target_unit(targets, outputs))
 
     def quick(self, targets: Array, outputs: Array) -> dict[str, float | None]:
-        """Return the loss without label smoothing and the primary metric. These two values are computed after every
-        epoch."""
+        """Return the primary metric and the loss, which is computed without label smoothing. These two values are
+        computed after every epoch."""
         primary = self._values([self._primary], *self._in_target_unit(targets, outputs))
         return {"loss": self._loss(targets, outputs), **primary}
 
@@ -189,7 +189,7 @@ class Scorer:
         missing = {}
         for name, value in scores.items():
             if self._functions[name] is not getattr(core_metrics, name, None):
-                missing[name] = "no method is known for the metric of a plugin"
+                missing[name] = "no method is known for metrics that plugins provide"
             elif value is None:
                 missing[name] = "the metric is undefined for the test split"
             elif name not in given:
