@@ -11,7 +11,7 @@ from msgspec import Struct, field
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Measurement settings; see ``docs/explanation/measurement.md``.
 
-    Some fields are stored under a different name, so that the keys of runs remain stable. The constructor raises
+    Some fields are stored under different names, so that the keys of runs remain stable. The constructor raises
     `ValueError` if a value is out of range.
     """
 

@@ -347,7 +347,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     load_1min: float | None
     """One-minute load average at the start of the run."""
     cpu_quota: float | None = None
-    """CPU quota of the process's control groups, in cores, or None if there is no quota and in older records."""
+    """CPU quota of the process's control groups, in cores, or None in older records or if there is no quota."""
     git_commit: str | None = None
     """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified, or None for an installed
     package.
@@ -412,7 +412,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
     """Reason why the check covered only a part of the computation, or an empty string if the check was complete. The
-    default value is used for older records, whose checks did not compare training steps and dropout.
+    default value is used for older records, whose checks did not compare training steps or dropout.
     """
 
     @property

@@ -74,7 +74,7 @@ def figure(rankings: Sequence[Ranking], suffix: str) -> bytes:
         ]
         if not charts:
             raise UsageError(
-                "there is nothing to plot, because no dataset has successful runs of everything that is ranked"
+                "there is nothing to plot, because no dataset has successful runs of all ranked candidates"
             )
         document = alt.vconcat(*charts).resolve_scale(x="independent", y="independent").to_dict(validate=False)
     return written(document, suffix)
