@@ -177,7 +177,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory, and remove incomplete runs of plans that were killed.
+        """Create the directory, and remove incomplete runs left behind by plans that were killed.
 
         Raises `harness.RecordError` if the directory cannot be created or is not writable.
         """

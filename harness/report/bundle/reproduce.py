@@ -51,7 +51,7 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     dataset: Answer
     initial_weights: Answer
     final_weights: Answer
-    """``agrees`` if training gave bitwise equal weights, which is not expected on other machines or with other
+    """``agrees`` if training produced bitwise identical weights, which is not expected on other machines or with other
     package versions."""
     costs: list[ReproducedCost] = []
     machines: tuple[str, str]
