@@ -1,4 +1,4 @@
-"""An index of a results directory, with which commands select runs without reading all records.
+"""An index of a results directory, which commands use to select runs without reading all records.
 
 For each record that was read and validated, the index contains the identity of the file and the values by which runs
 are selected. The index is only a cache. Values in a report are never read from the index. The index is a single
@@ -39,7 +39,7 @@ _DIGEST_BYTES = 32
 
 
 class Setting(Struct, frozen=True, array_like=True):
-    """The values of a run's specification by which commands select runs."""
+    """The values in a run's specification that commands use to select runs."""
 
     task: str
     dataset: str
@@ -207,7 +207,10 @@ def _sweep(directory: Path) -> None:
 
 
 def _is_short(summary: Summary) -> bool:
-    """Return True if the values of a summary fit into a row and are valid Unicode, unlike some directory names."""
+    """Return True if the values of a summary fit into a row and are valid Unicode.
+
+    Some directory names are not valid Unicode.
+    """
     values = (summary.name, summary.run_id, summary.started_at, *msgspec.structs.astuple(summary.setting))
     try:
         return sum(len(value.encode()) for value in values) <= MAX_NAMES

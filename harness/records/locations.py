@@ -1,4 +1,4 @@
-"""The directories of the user."""
+"""Directories in which the user's data are stored."""
 
 from __future__ import annotations
 

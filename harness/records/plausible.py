@@ -1,7 +1,7 @@
 """Validation of the values of a record, beyond their types.
 
-Reports compute with the values of records, which may be damaged or come from untrusted sources. Values that no run can
-produce, such as a confusion matrix that is not square, are detected when a record is read.
+Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Values
+that no run can produce, such as a confusion matrix that is not square, are detected when a record is read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def problem(record: RunRecord) -> str:
         return f"an environment cannot have the name {record.spec.env[:70]!r}"
     requested, size = record.batch_size_reduced_from, record.spec.recipe.batch_size
     if requested is not None and (requested <= size or size not in halved(requested)):
-        return f"the batch size {size} does not follow from {requested} by halving"
+        return f"the batch size {size} cannot be obtained by halving {requested}"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Measurement settings; see ``docs/explanation/measurement.md``.
 
-    Some fields are stored under a different name, so that the keys of runs remain stable. The constructor raises
+    Some fields are stored under different names, so that the keys of runs remain stable. The constructor raises
     `ValueError` if a value is out of range.
     """
 
@@ -28,7 +28,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum half-width of the within-run range of the median, as a fraction of the median, at which sampling stops.
     The range is a measure of the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit for sampling, in seconds. The limit applies to all windows of inference, but for training only to the
+    """Time limit for sampling, in seconds. For inference, the limit applies to all windows; for training, only to the
     windows after the recipe's steps."""
     latency_batches: int = 662
     """Number of batches that are timed individually to measure latency (the 99th percentile requires 662). Fewer

@@ -20,7 +20,7 @@ from harness.errors import RecordError
 T = TypeVar("T")
 
 MAX_JSON_BYTES = 64 * 2**20
-"""Maximum size of a file with JSON. A record of a task with a thousand classes has about 10 MiB."""
+"""Maximum size of a JSON file. The record of a task with a thousand classes takes about 10 MiB."""
 MAX_ARRAYS_BYTES = 2 * 2**30
 """Maximum size of the raw samples of a run, on disk and in memory."""
 MAX_LOG_BYTES = 256 * 2**20
@@ -74,7 +74,7 @@ def read_stored(path: Path, limit: int) -> bytes:
 
 
 def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
-    """Return the content of a file in a results directory, and its `stat` before reading; see `open_stored`."""
+    """Return the content of a file in a results directory, and its status before it was read; see `open_stored`."""
     file = open_stored(path, limit)
     state = os.fstat(file.fileno())
     return _read(file, path, limit), state

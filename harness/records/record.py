@@ -116,8 +116,8 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Number of windows that are discarded before the steady state, excluding the first step."""
     low: float | None
     """Lower end of the within-run range of the median, in samples per second, or None if there are fewer than six
-    windows. The ends are order statistics of the windows. If the windows were independent, the range would be a 95%
-    confidence interval, but consecutive windows are usually similar.
+    windows. Both ends are throughputs of individual windows (order statistics). If the windows were independent, the
+    range would be a 95% confidence interval, but consecutive windows are usually similar.
     """
     high: float | None
     """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six
@@ -347,7 +347,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     load_1min: float | None
     """One-minute load average at the start of the run."""
     cpu_quota: float | None = None
-    """CPU quota of the process's control groups, in cores, or None if there is no quota and in older records."""
+    """CPU quota of the process's control groups, in cores, or None in older records or if there is no quota."""
     git_commit: str | None = None
     """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified, or None for an installed
     package.
@@ -412,7 +412,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
     """Reason why the check covered only a part of the computation, or an empty string if the check was complete. The
-    default value is used for older records, whose checks did not compare training steps and dropout.
+    default value is used for older records, whose checks did not compare training steps or dropout.
     """
 
     @property

@@ -21,7 +21,7 @@ RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 2**10
 """Size of the reserve file, in bytes. If the disk is full, this file is deleted to make space for the record."""
 RESCUED = "harness-rescued-"
-"""Prefix of the names of directories with runs that could not be saved in the results directory."""
+"""Prefix for the names of directories that store runs if the results directory cannot be written."""
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _spared(scratch: Path) -> list[Path]:
 
 
 def _check_owner(directory: Path) -> None:
-    """Raise PermissionError if another user has created the directory in a directory for temporary files."""
+    """Raise PermissionError if another user created this directory for temporary files, or if it is a link."""
     if directory.lstat().st_uid != os.geteuid() or directory.is_symlink():
         raise PermissionError(errno.EPERM, "this directory belongs to another user, or is a link", str(directory))
 

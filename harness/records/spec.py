@@ -110,7 +110,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data from before the start of the run, which `DataInfo.warnings` also contains."""
+    """Warnings about the data that were issued before the run started. `DataInfo.warnings` also contains them."""
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -163,14 +163,14 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
         The path of a checkpoint is omitted. If there is no checkpoint or no named environment, the field is omitted, so
-        that the keys of older runs remain valid. User data are identified by the dataset option with the digest of
-        their content, not by a name or path.
+        that the keys of older runs remain valid. User-provided data are identified by a digest of their content, which
+        is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
     @property
     def group_key(self) -> str:
-        """Key without the seed and the published split.
+        """Key of the specification, computed without the seed and the published split.
 
         Runs that are aggregated in one row of the comparison table share this key.
         """

@@ -28,7 +28,7 @@ from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored, read
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
 AUDIT = "audit.json"
-_NO_STEADY_STATE = "the run was measured before steady states were detected (schema version 1)"
+_NO_STEADY_STATE = "the run was recorded before steady-state detection was introduced (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 """Exceptions that are raised when the record is read from a directory that does not contain a run."""
 
@@ -89,7 +89,7 @@ class Loaded:
 
 
 MAX_LISTED = 10
-"""Maximum number of runs that the message about an ambiguous id lists."""
+"""Maximum number of runs listed in the message about an ambiguous id."""
 
 
 def results_dir(option: str | os.PathLike[str] | None = None) -> Path:
@@ -177,7 +177,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory, and remove incomplete runs of plans that were killed.
+        """Create the directory, and remove incomplete runs left behind by plans that were killed.
 
         Raises `harness.RecordError` if the directory cannot be created or is not writable.
         """
@@ -329,7 +329,7 @@ class Store:
             listed = sorted(matches)[:MAX_LISTED]
             more = f"\n  ... and {len(matches) - MAX_LISTED} more" if len(matches) > MAX_LISTED else ""
             runs = "".join(f"\n  {line}" for line in _distinguished({name: self.path / name for name in listed}))
-            raise UsageError(f"{len(matches)} runs match {text!r}; pass more of the id of one of them:{runs}{more}")
+            raise UsageError(f"{len(matches)} runs match {text!r}; pass a longer part of one of these ids:{runs}{more}")
         path = self.path / matches[0]
         return StoredRun(path, read_record(path / RECORD))
 
@@ -337,7 +337,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Return the sorted names of the directories that may contain runs, with True for symbolic links."""
+        """Map the name of each directory that may contain a run to True if the directory is a symbolic link."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}
@@ -378,7 +378,7 @@ def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:
 def no_collection() -> Iterator[None]:
     """Disable garbage collection while records are read.
 
-    Records contain no reference cycles, and garbage collection would take about half of the time for reading.
+    Records contain no reference cycles, and garbage collection would account for about half of the reading time.
     """
     was_on = gc.isenabled()
     gc.disable()

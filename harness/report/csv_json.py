@@ -7,9 +7,9 @@ quoted.
 
 The JSON file contains an object with
 
-- ``schema_version``: 1; it is incremented by changes that break existing readers,
-- ``columns``: the name, title, unit, kind (``text``, ``count``, ``number``) and better direction (``higher``, ``lower``
-  or empty) of each column; the direction of ``quality`` is in the column ``metric_better`` of each row,
+- ``schema_version``: 1; it is incremented whenever a change breaks existing readers,
+- ``columns``: the name, title, unit and kind (``text``, ``count``, ``number``) of each column, and which of its values
+  are better (``higher``, ``lower`` or empty); for ``quality``, each row states this in the column ``metric_better``,
 - ``rows``: objects that map column names to values, with ``<name>_ci95`` after each ``number``. Missing values are
   null.
 """
@@ -27,8 +27,8 @@ _CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
 _FORMULA = re.compile(
     "[\\s\\u00ad\\u200b-\\u200f\\u2060\\ufeff]*[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20\\ufe62\\ufe63\\ufe66\\ufe6b]"
 )
-"""Start of a formula: ``=``, ``+``, ``-`` or ``@`` in any of their forms, after optional spaces and invisible
-characters."""
+"""Start of a formula: ``=``, ``+``, ``-`` or ``@`` or one of their Unicode variants, optionally preceded by spaces and
+invisible characters."""
 
 
 def csv_text(table: Table) -> str:

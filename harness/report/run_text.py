@@ -12,7 +12,7 @@ from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
 
 MOST_ROWS = 1000
-"""Maximum number of rows that are shown of a table. Formatting more rows takes seconds."""
+"""Maximum number of rows shown for each table, because formatting more rows would take seconds."""
 
 
 def render(record: RunRecord, path: Path) -> str:
@@ -144,7 +144,7 @@ def _direction(name: str, scores: Scores) -> str:
 
 
 def interval_title(scores: Scores) -> str:
-    """Return the title of the column of intervals, which states the less accurate method of older records."""
+    """Return the title of the interval column. In older records, the intervals are percentile bootstrap intervals."""
     return "95% bootstrap interval" if scores.interval_method == "percentile bootstrap" else "95% interval"
 
 

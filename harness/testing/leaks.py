@@ -51,7 +51,7 @@ def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, repo
         differing = _differences(before, task.prepare(changed, options), frozenset((*task.reported, *reported)))
         if differing:
             raise AssertionError(
-                f"task {task.name!r} uses the {name} split in its preprocessing: with another {name} split, "
+                f"task {task.name!r} uses the {name} split in its preprocessing: with a different {name} split, "
                 f"{', '.join(differing)} of the training split change{'s' * (len(differing) == 1)}"
             )
 

@@ -23,7 +23,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     passed: bool | None
     """True if the object follows the rule, or None if the rule cannot be checked on this machine."""
     seen: str = ""
-    """Description of the violation, or the reason why the rule was not checked, or an empty string if the object
+    """Description of the violation, the reason why the rule was not checked, or an empty string if the object
     follows the rule.
     """
     fix: str = ""

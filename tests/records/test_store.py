@@ -190,7 +190,7 @@ def test_find_prefers_the_exact_id(store: Store) -> None:
 
 def test_find_rejects_ambiguous_and_unknown_text(store: Store) -> None:
     ids = [keep(store, record(seed=seed)).record.run_id for seed in range(12)]
-    with pytest.raises(UsageError, match=r"12 runs match 'nlp'; pass more of the id") as caught:
+    with pytest.raises(UsageError, match=r"12 runs match 'nlp'; pass a longer part of one of these ids") as caught:
         store.find("nlp")
     _, *lines, last = str(caught.value).splitlines()
     assert lines == [f"  {name}: seed={name.split('-s')[1].split('-')[0]}" for name in sorted(ids)[:10]]

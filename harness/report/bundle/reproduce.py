@@ -21,12 +21,11 @@ Answer = Literal["agrees", "differs", "not known", "none"]
 """Result of one check. ``none`` means that the check does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""Weight digests of a model without weights: Models without weights have the digest None or, in old records, the digest
-of an empty string."""
+"""Weight digests of models without weights: None or, in old records, the digest of an empty string."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """A cost of the run in the bundle (``then``) and of the new run (``now``)."""
+    """One cost, as measured by the run in the bundle (``then``) and by the new run (``now``)."""
 
     metric: str
     title: str
@@ -52,11 +51,11 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     dataset: Answer
     initial_weights: Answer
     final_weights: Answer
-    """``agrees`` if training gave bitwise equal weights, which is not expected on other machines or with other
+    """``agrees`` if training produced bitwise identical weights, which is not expected on other machines or with other
     package versions."""
     costs: list[ReproducedCost] = []
     machines: tuple[str, str]
-    """Descriptions of the machines of the run in the bundle and of the new run."""
+    """Descriptions of the machines on which the run in the bundle and the new run were executed."""
     differences: list[tuple[str, str, str]] = []
     """(name, then, now) for each machine property, package version or setting that differs."""
 

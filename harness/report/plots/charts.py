@@ -219,7 +219,7 @@ def _bar(panel: Panel, points: Points, value: str, title: str) -> Chart:
 
 
 def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
-    """Return the quality axis, with better values at the top if it is known which values are better."""
+    """Return the quality axis, with better values at the top if the direction of the metric is known."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
     remark = {"lower": ", lower is better", "": ", not ranked"}.get(panel.better, "")
     title = f"{prefix}{panel.quality}{remark}"

@@ -71,8 +71,8 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "latency": _latency,
     "memory": _memory,
 }
-"""Plot name -> function that yields a panel's titles and charts. The function yields nothing if the runs do not have
-the data."""
+"""Mapping from plot names to functions that yield a panel's titles and charts. A function yields nothing if the runs do
+not have the required data."""
 
 
 def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:

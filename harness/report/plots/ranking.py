@@ -19,7 +19,7 @@ WIDTH, STEP = 420, 26
 
 
 def critical_difference(found: Standings) -> Any:
-    """Return a chart of the mean ranks with bars of half the critical difference on each side.
+    """Return a chart of the mean ranks with bars that extend half the critical difference to each side.
 
     Two candidates differ significantly by Nemenyi's test if their bars do not overlap. The best candidate is at the
     top, and better ranks are on the right.
@@ -74,7 +74,7 @@ def figure(rankings: Sequence[Ranking], suffix: str) -> bytes:
         ]
         if not charts:
             raise UsageError(
-                "there is nothing to plot, because no dataset has successful runs of everything that is ranked"
+                "there is nothing to plot, because no dataset has successful runs of all ranked candidates"
             )
         document = alt.vconcat(*charts).resolve_scale(x="independent", y="independent").to_dict(validate=False)
     return written(document, suffix)

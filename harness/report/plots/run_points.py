@@ -167,7 +167,7 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
 
 
 def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
-    """Round values to five significant digits, which are more than a plot can show."""
+    """Round values to five significant digits, which is more precision than a plot can show."""
     if len(values) < _MIN_FOR_NUMPY:
         return [float(f"{value:.5g}") for value in values]
     exact = np.asarray(values, np.float64)

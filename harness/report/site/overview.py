@@ -25,7 +25,7 @@ from harness.report.report import Report
 TITLES = {QUALITY.name: QUALITY.title.capitalize()} | {
     metric.name: metric.headline.capitalize() for metric in HEADLINES if metric is not FIT_THROUGHPUT
 }
-"""Metric -> title; ``quality`` is the primary metric of the task."""
+"""Title of each metric, by name. ``quality`` is the primary metric of the task."""
 
 CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction", "significant (95%)", "inconclusive"
 
@@ -48,7 +48,7 @@ class BackendLead:
 
 @dataclass(frozen=True)
 class Contest:
-    """The rows of several backends that have all other settings in common."""
+    """Rows of several backends that agree in all other settings."""
 
     task: str
     name: str

@@ -190,7 +190,7 @@ def _tables(outcome: Success) -> list[View]:
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
     """Return a table of the most frequent misclassifications, given by true and predicted class, or an empty list if
-    none.
+    there are none.
     """
     names, confusion = run_points.labels(outcome), outcome.scores.confusion
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
@@ -204,7 +204,7 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:
-    """Return names and values as HTML. The HTML is not built by a template, because this would be slower."""
+    """Return names and values as HTML. The HTML is not built by a template, because templates are slower."""
     parts = []
     for title, rows in shown:
         if rows:

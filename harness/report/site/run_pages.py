@@ -1,4 +1,4 @@
-"""Rendering of all run pages. Rendering a page takes milliseconds, so several processes are used if there are many
+"""Rendering of all run pages. A page takes several milliseconds, so multiple processes are used if there are many
 runs."""
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def run_pages(
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
     """Yield an iterator over the path within the site and the contents of each run page.
 
-    If there are many runs, child processes render the pages from the start of this context.
+    If there are many runs, child processes start to render the pages when this context is entered.
     """
     rows = list(_rows(report, addresses))
     count = min(available_cores(), _MAX_PROCESSES)

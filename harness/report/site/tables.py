@@ -174,7 +174,7 @@ def _head(columns: tuple[Column, ...]) -> Markup:
 
 
 def html(value: Value, places: str) -> str:
-    """Return a cell as HTML. Numbers, which are the most frequent type, are formatted without an `HtmlCell`."""
+    """Return a cell as HTML. Numbers, which are the most common type, are formatted without an `HtmlCell`."""
     if isinstance(value, float):
         return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
     if isinstance(value, int):
