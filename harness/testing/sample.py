@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
-"""Name that must be escaped, because it contains a script for HTML pages, a separator of table columns and a control
-sequence for terminals."""
+"""Name that must be escaped, because it contains an HTML script, a table column separator and a terminal control
+sequence."""
 
 
 def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:

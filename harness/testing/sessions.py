@@ -93,7 +93,7 @@ class SessionCases:
         return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES)
 
     def _parameters(self, case: str, info: DataInfo | None = None) -> tuple[Parameter, ...]:
-        """Return the parameters of a case's model, without importing the network and the framework."""
+        """Return the parameters of a case's model, without importing the network or the framework."""
         family, config = self.model(case)
         return tuple(family.parameters(config, info or example(family.accepts[0])[0]))
 
@@ -211,7 +211,7 @@ class SessionSuite:
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
     """Case for testing losses, optimizers and seeds. The model of this case must accept ``features`` and have dropout
-    layers, and its biases must not use weight decay."""
+    layers, and weight decay must not apply to its biases."""
     slow: ClassVar[Collection[str]] = ()
     """Cases whose tests are marked ``slow``. Tests that neither train nor predict are not marked."""
     positions: ClassVar[BuildNetwork | None] = None
@@ -333,7 +333,7 @@ class SessionSuite:
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
-        """Check that the weight of an example in the loss is proportional to its number of positions with a target."""
+        """Check that examples are weighted in the loss by the number of their positions that have a target."""
         if self.positions is None:
             pytest.skip("the suite does not define a network for token classification")
         info = DataInfo(

@@ -1,4 +1,4 @@
-"""`Workbench`, which provides a backend with a small model and real data and opens sessions for the rules."""
+"""The `Workbench` class, which opens sessions of a backend with a small model and real data for the rules."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Workbench:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """Settings for a run on the CPU with one thread. Raises `NotChecked` if there is no suitable model and
-        dataset."""
+        """Settings for a run on the CPU with one thread. Raises `NotChecked` if no suitable model and dataset are
+        available."""
         from harness.plan.expand import expand, suits
         from harness.plan.selection import Selection
 

@@ -1,4 +1,4 @@
-"""Feature extraction: conversion of prepared inputs, a dict of arrays ``[N, ...]``, to the input of an estimator."""
+"""Feature extraction, which converts prepared inputs (a dict of arrays ``[N, ...]``) to the input of an estimator."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class _Baseline(Model):
 
 
 class Majority(_Baseline):
-    """Constant prediction of the most frequent class."""
+    """Baseline that always predicts the most frequent class."""
 
     name = "majority"
     summary = "predicts the most frequent class of the training split"
@@ -49,7 +49,7 @@ class Majority(_Baseline):
 
 
 class Mean(_Baseline):
-    """Constant prediction of the mean of the targets."""
+    """Baseline that always predicts the mean of the targets."""
 
     name = "mean"
     summary = "predicts the mean of the targets in the training split"
@@ -109,7 +109,7 @@ class MfccConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fi
     mel_bands: int = 40
     """Number of mel filters."""
     parts: int = 5
-    """Number of equal parts that a clip is divided into; each part has separate statistics."""
+    """Number of equal parts that a clip is divided into; statistics are computed for each part."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

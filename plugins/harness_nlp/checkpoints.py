@@ -1,4 +1,4 @@
-"""Comparison of the sizes of a checkpoint with its tokenizer and with the options of the ``nlp`` task."""
+"""Checks that the sizes of a checkpoint are compatible with its tokenizer and the options of the ``nlp`` task."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def check(folder: Path, options: NlpOptions) -> None:
     if own.vocab_size is not None and own.vocab_size < tokens:
         raise UsageError(
             f"the tokenizer in {options.tokenizer} has {tokens} token ids, but the checkpoint {folder} has only "
-            f"{own.vocab_size} embeddings (vocab_size in its config.json), as if tokens had been added to the "
-            "tokenizer alone; resize the embeddings of the checkpoint, such as with model.resize_token_embeddings"
+            f"{own.vocab_size} embeddings (vocab_size in its config.json), perhaps because tokens were added only to "
+            "the tokenizer; resize the embeddings of the checkpoint, for example with model.resize_token_embeddings"
             f"({tokens}) and save_pretrained in transformers, or use the tokenizer that it was trained with"
         )

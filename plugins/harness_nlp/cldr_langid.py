@@ -29,9 +29,9 @@ class CldrLangid(Dataset):
     CLDR. The same item may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in
     only one split.
 
-    With babel 2.18, there are 15,734 names: 12,586 for training and 1,574 each for validation and test. A language has
-    787 names on average, from 518 (Danish) to 1,135 (Lithuanian). Always predicting the largest class gives an accuracy
-    of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on the test split
+    With babel 2.18, there are 15,734 names: 12,586 for training and 1,574 each for validation and test. Each language
+    has between 518 (Danish) and 1,135 (Lithuanian) names, 787 on average. Always predicting the largest class gives an
+    accuracy of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on the test split
     (``python -m benchmarks.character_ngrams``).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], indices into ``label_names``, which are ISO 639-1

@@ -62,7 +62,7 @@ def warnings(ids: Mapping[str, Rows], unknown: int, max_length: int, options: Nl
         if lost:
             found.append(
                 f"{lost:,} of {len(rows):,} {name} texts consist only of [UNK] or are empty after tokenization, so "
-                f"that a model cannot distinguish them; {_advice(options)}"
+                f"a model cannot distinguish them; {_advice(options)}"
             )
         cut = truncated_share(rows, max_length)
         if cut > TRUNCATED_LIMIT:
@@ -79,10 +79,10 @@ def _advice(options: NlpOptions) -> str:
         return "use a checkpoint whose tokenizer covers the language and script of the texts"
     if options.vocabulary == "word":
         return (
-            "words that do not occur at least twice in the training split, or not among the task.vocab_size "
-            f"({options.vocab_size}) most frequent ones, are unknown; set task.vocabulary=wordpiece to split them"
+            "words that occur fewer than two times in the training split, or are not among the task.vocab_size "
+            f"({options.vocab_size}) most frequent words, are unknown; set task.vocabulary=wordpiece to split them"
         )
     return (
         "characters that do not occur in the training split, or that do not fit into task.vocab_size "
-        f"({options.vocab_size}), are unknown; raise task.vocab_size or draw the splits from the same kind of texts"
+        f"({options.vocab_size}), are unknown; raise task.vocab_size or use splits that contain the same kind of text"
     )

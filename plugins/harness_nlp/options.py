@@ -17,7 +17,7 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     occur at least twice; all other words become ``[UNK]``."""
     word_dropout: float = 0.0
     """Fraction of the tokens in a training batch that are replaced with ``[UNK]`` (Bowman et al. 2016, CoNLL, section
-    3.1), from 0 to below 1. Special tokens are never replaced."""
+    3.1), at least 0 and below 1. Special tokens are never replaced."""
     max_length: int | None = None
     """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, use the length that covers 99% of the
     training texts, rounded up to a multiple of 8 and limited to 512 or to the number of positions of the checkpoint."""

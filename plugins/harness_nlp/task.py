@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 LONGEST = 512
-"""Maximum for the default of ``max_length``, in tokens."""
+"""Upper limit of the default ``max_length``, in tokens."""
 
 
 class TextClassification(Task[NlpOptions]):
@@ -135,7 +135,7 @@ class TextClassification(Task[NlpOptions]):
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
-                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt; copy the tokenizer that the "
+                f"{folder} has no tokenizer (tokenizer.json or vocab.txt); copy the tokenizer that the "
                 "checkpoint was trained with into this folder"
             )
         return {"tokenizer": str(folder)}
@@ -167,7 +167,8 @@ def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 
 
 def _longest(options: NlpOptions) -> int:
-    """Return the maximum for the default length: 512, or the number of positions of the checkpoint, if smaller."""
+    """Return the upper limit of the default length: 512, or the number of positions of the checkpoint if it is
+    smaller."""
     positions = (
         None if options.tokenizer is None else checkpoints.sizes(Path(options.tokenizer)).max_position_embeddings
     )

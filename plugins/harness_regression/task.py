@@ -58,7 +58,7 @@ class RegressionTask(Task[RegressionOptions]):
     Options = RegressionOptions
 
     def check_data(self, data: RawData, options: RegressionOptions) -> None:
-        """Raise `harness.DataError` if an array has a wrong dtype or shape, or contains an invalid value."""
+        """Raise `harness.DataError` if an array has the wrong dtype or shape, or contains an invalid value."""
         gaps_allowed = options.missing == "impute"
         for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
             features = split.inputs["features"]
@@ -71,7 +71,7 @@ class RegressionTask(Task[RegressionOptions]):
 
         ``info.target_mean`` and ``info.target_scale`` revert the standardization of the targets. ``info.details``
         contains the dataset's details, the number of ``constant_features`` and, if numbers are missing in the training
-        split, their fraction ``missing_share``. Raises `harness.DataError` if an array has a wrong dtype or shape, or
+        split, their fraction ``missing_share``. Raises `harness.DataError` if an array has the wrong dtype or shape, or
         contains a value that is not finite.
         """
         import numpy as np
@@ -122,7 +122,7 @@ def check_columns(
 ) -> None:
     """Raise `harness.DataError` unless `values` is a finite float array ``[N, *shape]`` with N at least 1.
 
-    NaN is accepted if `gaps` is true. `columns` contains the names of the columns, if they have names.
+    NaN is accepted if `gaps` is true. `columns` contains the names of the columns, if they are known.
     """
     import numpy as np
 
@@ -140,7 +140,7 @@ def check_columns(
 
 
 def column_means(values: NDArray[Any], columns: Sequence[str] = ()) -> NDArray[np.float64]:
-    """Return the mean of the numbers in each column, ``[F]``.
+    """Return the mean of each column, ``[F]``, ignoring NaN.
 
     Raises `harness.DataError` if a column contains no number.
     """

@@ -97,7 +97,7 @@ def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
 
 
 def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: Sequence[int]) -> Iterator[str]:
-    """Yield a warning for each split in which recordings lose much of their content, with the option to change.
+    """Yield a warning for each split in which recordings lose much of their content, naming the option to change.
 
     `rates_hz` contains the sample rates of all recordings before they are resampled to `rate_hz`.
     """
@@ -106,8 +106,8 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
         higher = sum(rate > rate_hz for rate in rates_hz)
         yield (
             f"the recordings have sample rates from {min(rates_hz):,} to {max(rates_hz):,} Hz; at the common rate of "
-            f"{rate_hz:,} Hz, {higher:,} of {len(rates_hz):,} lose their higher frequencies and {lower:,} have none "
-            "there, which may reveal their class; set task.sample_rate_hz to change the rate"
+            f"{rate_hz:,} Hz, {higher:,} of {len(rates_hz):,} lose their higher frequencies and {lower:,} do not "
+            "contain these frequencies, which may reveal their class; set task.sample_rate_hz to change the rate"
         )
     length = f"{samples / rate_hz:.4g} s"
     for name, each in splits.items():
@@ -116,7 +116,7 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
             yield (
                 f"{each.silent:,} of {total:,} {name} recordings ({each.silent / total:.1%}) are nearly silent (peak "
                 f"below -60 dBFS in the first {length}, as mono); check these files, such as stereo files whose "
-                "channels cancel each other, or set task.seconds to use more of them"
+                "channels cancel each other out, or set task.seconds to use more of them"
             )
         if each.clipped > CLIPPED_LIMIT * total:
             yield (
@@ -132,6 +132,6 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
         if each.padded > PADDED_LIMIT * total:
             yield (
                 f"{each.padded:,} of {total:,} {name} recordings ({each.padded / total:.1%}) are shorter than half of "
-                f"the common length of {length}, so that they consist mostly of padding; set task.seconds to change the"
+                f"the common length of {length}, so they consist mostly of padding; set task.seconds to change the"
                 " length"
             )

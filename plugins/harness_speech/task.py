@@ -27,8 +27,8 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """True if each waveform is normalized to zero mean and unit variance; otherwise, samples remain in [-1, 1] as
     recorded."""
     shift_ms: float = 0.0
-    """Maximum random shift of training waveforms in time, in milliseconds, in each direction; zeros are shifted in. 100
-    is the default of TensorFlow's Speech Commands example."""
+    """Maximum random shift of training waveforms in time, in milliseconds, in each direction; the gap is filled with
+    zeros. 100 is the default of TensorFlow's Speech Commands example."""
     noise_snr_db: float | None = None
     """Signal-to-noise ratio, in decibels, of white noise added to training waveforms; the padding remains zero. If
     None, no noise is added."""

@@ -49,9 +49,9 @@ class Optimizer(tf.Module):
         """Update the variables by one step.
 
         `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If the
-        bool scalar `finite` is given and false, the variables, moments and step count keep their values. A skipped
-        update is computed with constants for which it has no effect, because a conditional would make the host wait for
-        the GPU.
+        bool scalar `finite` is given and false, the variables, moments and step count keep their values. A skipped step
+        is still computed, with constants that leave all values unchanged, because a conditional would make the host
+        wait for the GPU.
         """
 
         def unless_skipped(value: Any, neutral: float) -> Any:
@@ -113,8 +113,8 @@ class Optimizer(tf.Module):
         """Return the rate and epsilon with which the kernel computes the bias-corrected step.
 
         The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Expanding ``a m^ / (sqrt(s^) + e)`` by ``c = sqrt(1 -
-        beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e c``. Rate and epsilon are computed in
-        float64, because of cancellation in ``1 - beta^t``, from the float32 betas that the kernel uses.
+        beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e c``. The rate and epsilon are computed
+        from the float32 betas that the kernel uses, but in float64 to limit cancellation in ``1 - beta^t``.
         """
         t = tf.cast(step, tf.float64)
         beta1, beta2 = (tf.constant(float(np.float32(beta)), tf.float64) for beta in self._betas)

@@ -92,7 +92,7 @@ def has_cudnn() -> bool:
 
 
 def notes() -> dict[str, str]:
-    """Return the current threads and numeric modes, for the record."""
+    """Return the current numbers of threads and numeric modes, which are stored in the record."""
     return {
         "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
         "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
@@ -103,7 +103,7 @@ def notes() -> dict[str, str]:
 
 
 def allocated_bytes(device: str, size_bytes: int) -> int | None:
-    """Return the increase in the allocator's peak when a tensor of `size_bytes` is created, or None on the CPU."""
+    """Return the increase in the peak allocated memory when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
     name = _logical_name(device)
@@ -115,7 +115,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
 
 
 def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
-    """Return matrix products and copies, each executed eagerly."""
+    """Return functions for matrix products and copies, which are executed eagerly."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")

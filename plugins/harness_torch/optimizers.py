@@ -80,5 +80,5 @@ class ScaledRMSprop(torch.optim.RMSprop):
 
 
 def implementation(recipe: Recipe) -> str:
-    """Return the name of the optimizer's implementation, for the record."""
+    """Return the name of the optimizer's implementation, which is stored in the record."""
     return "foreach" if recipe.optimizer == "rmsprop" else "fused"

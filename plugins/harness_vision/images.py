@@ -32,7 +32,7 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
     elif len(sizes) == 1:
         height, width = next(iter(sizes))
     elif options.resize == "none":
-        raise DataError("the images have several sizes, and resize is none; set task.image_size to the size to crop")
+        raise DataError("the images differ in size, and resize is none; set task.image_size to the size to crop to")
     else:
         height = width = usual
     return height, width, options.channels or max((image.shape[2] for image in images), default=3)
@@ -43,9 +43,10 @@ def uniform(
 ) -> NDArray[np.uint8]:
     """Resize, crop and convert each image according to `options`; return uint8 ``[N, *shape]``, 0 to 255.
 
-    Images are resized with Pillow's filters, which avoid aliasing. Gray images are repeated to 3 channels; color images
-    are converted to gray according to ITU-R 601-2. If `pixel_max` is not 255, pixels are scaled to 0 to 255 first, so
-    that filters can produce intermediate levels. Raises `harness.UnsupportedError` if Pillow is not installed.
+    Images are resized with Pillow's filters, which avoid aliasing. Gray images are repeated across 3 channels; color
+    images are converted to gray according to ITU-R 601-2. If `pixel_max` is not 255, pixels are scaled to 0 to 255
+    first, so that filters can produce intermediate levels. Raises `harness.UnsupportedError` if Pillow is not
+    installed.
     """
     import numpy as np
 

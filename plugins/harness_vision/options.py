@@ -21,9 +21,9 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     the number of channels.
     """
     resize: Literal["cover", "stretch", "none"] = "cover"
-    """Scaling of an image before its center is cropped to `image_size`. ``cover``: keep the proportions and cover the
-    size. ``stretch``: scale to the size without keeping the proportions. ``none``: do not scale; missing pixels are
-    black."""
+    """Scaling of an image before its center is cropped to `image_size`. ``cover``: scale to cover the size, keeping the
+    proportions. ``stretch``: scale to the size without keeping the proportions. ``none``: do not scale; missing pixels
+    are black."""
     crop_share: float = 1.0
     """Side length of the crop divided by the side length of the scaled image, 0.1 to 1. 0.875 is common for ImageNet:
     224 pixels from the center of 256."""
@@ -37,8 +37,8 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     option is required if `mean` is given, and not allowed otherwise. If None, use the standard deviation of each
     channel in the training split."""
     crop: int = 0
-    """Maximum random shift of training images in each direction, in pixels (0 to 1024). Pixels that are shifted in have
-    the value 0, which is the mean. 4 is common for 32x32 images (He et al. 2016)."""
+    """Maximum random shift of training images in each direction, in pixels (0 to 1024). The gap is filled with 0, which
+    is the mean after normalization. 4 is common for 32x32 images (He et al. 2016)."""
     flip: bool = False
     """True if training images are mirrored left to right with probability 0.5. Do not use this option for digits and
     letters."""

@@ -22,7 +22,7 @@ STRETCHED = 1.5
 LIMIT = 0.2
 """A warning is given if more than this fraction of the images of a split is affected."""
 FAINT = 8
-"""An image is nearly blank if its largest and smallest pixel values differ by less than this number of 255 levels."""
+"""An image is nearly blank if its largest and smallest pixel values differ by less than this value, out of 255."""
 
 
 def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
@@ -33,7 +33,7 @@ def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
 
 
 def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], options: VisionOptions) -> Iterator[str]:
-    """Yield a warning for each kind of change that affects many images of a split, with the option that controls it.
+    """Yield a warning for each kind of change that affects many images of a split, naming the option that controls it.
 
     `sizes` contains the shapes before preparation, and `shape` is the common shape.
     """
@@ -61,7 +61,7 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
         found = np.maximum(ratio, 1 / ratio) > STRETCHED
         if found.mean() > LIMIT:
             yield (
-                f"the ratio of the sides of {share(found)} was changed by a factor of more than {STRETCHED:g}; set "
+                f"the aspect ratio of {share(found)} was changed by a factor of more than {STRETCHED:g}; set "
                 "task.resize=cover to keep it, or set task.image_size to their proportions"
             )
         return
@@ -105,6 +105,6 @@ def blank_warnings(name: str, images: NDArray[np.uint8], pixel_max: float) -> It
     if count:
         yield (
             f"{count:,} of {len(images):,} {name} images ({count / len(images):.1%}) are nearly blank: their pixels "
-            f"differ by less than {FAINT} of 255 levels; check these files, or set task.image_size if a crop removes "
-            "their content"
+            f"differ by less than {FAINT} out of 255 levels; check these files, or set task.image_size if a crop "
+            "removes their content"
         )

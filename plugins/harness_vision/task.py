@@ -58,7 +58,7 @@ class VisionTask(Task[VisionOptions]):
 
         ``info.details`` contains the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``, and if images were
         resized, the median ``original_height`` and ``original_width`` of the training images. Raises
-        `harness.DataError` if the images have a wrong dtype or shape, or if the number of channels does not match the
+        `harness.DataError` if the images have the wrong dtype or shape, or if the number of channels does not match the
         given mean.
         """
         import numpy as np
@@ -186,7 +186,7 @@ def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32
 
 
 def shifted(images: NDArray[np.float32], corners: NDArray[np.int64], margin: int) -> NDArray[np.float32]:
-    """Pad each image ``[H, W, C]`` with `margin` zeros per side and crop the original size at `corners`.
+    """Pad each image ``[H, W, C]`` with `margin` zeros on each side, and crop it to the original size at `corners`.
 
     `corners` ``[N, 2]`` are the row and column of the upper left corner of the crop, from 0 to twice the margin.
     """

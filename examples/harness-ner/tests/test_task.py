@@ -100,7 +100,7 @@ def test_checkpoint_options_select_the_tokenizer_of_the_checkpoint(folder: Path,
     assert NamedEntities().checkpoint_options(folder) == {"tokenizer": str(folder)}
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(UsageError, match=r"has no tokenizer: neither tokenizer\.json nor vocab\.txt"):
+    with pytest.raises(UsageError, match=r"has no tokenizer \(tokenizer\.json or vocab\.txt\)"):
         NamedEntities().checkpoint_options(empty)
     (folder / "vocab.txt").write_text("rio\nde\n")
     with pytest.raises(DataError, match=r"lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"):

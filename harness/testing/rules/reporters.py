@@ -21,7 +21,7 @@ _RULER = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$")
 
 
 class Rendered:
-    """A report format, and its cached rendering of the sample report."""
+    """A report format and its cached rendering of the sample report."""
 
     def __init__(self, reporter: Reporter, catalog: Catalog) -> None:
         self.reporter, self.catalog = reporter, catalog
@@ -116,7 +116,7 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     Rule(
         "reporter-renders",
         "The output for a comparison with a failed run is not empty.",
-        "render every row, including rows of failed runs, whose cells have no values",
+        "render every row, including the rows of failed runs, in which some cells are empty",
         _renders,
     ),
     Rule(

@@ -9,7 +9,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import Workbench
 
 CLOSE = 1e-4
-"""Maximum relative difference between float32 results that a different order of summation can cause."""
+"""Maximum relative difference that a different order of summation can cause in float32 results."""
 
 
 def round_trips_weights(bench: Workbench) -> None:
@@ -117,7 +117,7 @@ def _resets_the_optimizer(bench: Workbench) -> None:
         session.set_weights(bench.weights)
         second = bench.losses(session)
     if distance(second, first) > CLOSE:
-        raise Broken(f"after set_weights, the same steps have the losses {shown(second)} instead of {shown(first)}")
+        raise Broken(f"after set_weights, the same steps give the losses {shown(second)} instead of {shown(first)}")
 
 
 def _respects_the_seed(bench: Workbench) -> None:
@@ -170,7 +170,7 @@ def _computes_gradients(bench: Workbench) -> None:
 
 
 def by_steps(bench: Workbench) -> None:
-    """Raise `NotChecked` if the backend does not train by steps."""
+    """Raise `NotChecked` if the backend does not train step by step."""
     if not bench.backend.trains_by_steps:
         raise NotChecked("each training step of the backend fits the model from scratch")
 
@@ -216,8 +216,8 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-learns",
-        "Training steps on one batch decrease its loss.",
-        "check the sign of the update, the mean in the loss, and whether the optimizer updates all trainable variables",
+        "Repeated training steps on the same batch decrease its loss.",
+        "check the sign of the update, the averaging of the loss, and whether every trainable variable is updated",
         _learns,
     ),
     Rule(

@@ -1,4 +1,4 @@
-"""Functions shared by the text datasets, which build splits from lists."""
+"""Functions that build splits from lists, shared by the text datasets."""
 
 from __future__ import annotations
 

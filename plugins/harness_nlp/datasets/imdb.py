@@ -15,7 +15,7 @@ class Imdb(Dataset):
 
     Reviews are long (median 171 words, at most 2,459) and contain HTML line breaks, which are replaced with spaces. The
     validation split is 10% of the training reviews in each class. Copies of a review are in the same split, but reviews
-    of the same film may be in both the training and the validation split. The 50,000 unlabeled reviews of the
+    of the same film may be in both the training and the validation split. The 50,000 unlabeled reviews in the
     publisher's archive are not extracted.
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's
@@ -29,7 +29,7 @@ class Imdb(Dataset):
     license = "not stated by the publisher; research use is customary"
     homepage = "https://ai.stanford.edu/~amaas/data/sentiment/"
     citation = "Maas et al. 2011, Learning Word Vectors for Sentiment Analysis, ACL"
-    notes = "123 reviews of the test split also occur verbatim in the publisher's training part."
+    notes = "123 test reviews also occur verbatim in the publisher's training set."
     examples = {"train": 22_500, "validation": 2_500, "test": 25_000}
     inputs = INPUTS
     label_names = LABELS

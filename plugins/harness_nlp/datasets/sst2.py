@@ -17,10 +17,12 @@ LABELS = ("negative", "positive")
 
 
 class Sst2(Dataset):
-    """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 train, 872 dev, 1,821 test examples.
+    """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 training, 872 dev and 1,821 test
+    examples.
 
     **The test labels are withheld** (GLUE's server scores predictions), so the test split here is GLUE's dev set of 872
-    whole sentences (444 positive), which most papers report on. The validation split is taken from the training file.
+    whole sentences (444 positive), on which most papers report results. The validation split is taken from the training
+    file.
 
     The training file contains every phrase of the treebank's parses (37,569 positive of 67,349), for example "a
     gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn

@@ -1,7 +1,7 @@
 """A unidirectional LSTM classifier (Hochreiter and Schmidhuber 1997; gates as in ``torch.nn.LSTM``).
 
-The network is an embedding, LSTM layers, pooling of the last layer's hidden states over the valid tokens, and a dense
-classifier.
+The network consists of an embedding, LSTM layers, pooling of the last layer's hidden states over the valid tokens, and
+a dense classifier.
 """
 
 from __future__ import annotations

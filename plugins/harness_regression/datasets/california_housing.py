@@ -73,7 +73,7 @@ def read(folder: Path, options: SeededSplit) -> RawData:
         targets = np.array([[float(row[TARGET])] for row in rows])
         categories = np.array([[row[CATEGORY]] for row in rows], dtype=object)
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{path} does not have the expected columns of numbers: {error}") from error
+        raise DataError(f"{path} does not have the expected numeric columns: {error}") from error
     everything = Split(inputs={"features": numbers, "categories": categories}, targets=targets)
     rest, test = holdout(np.zeros(len(rows)), TEST_SHARE, seed=options.split_seed)
     kept, held = holdout(np.zeros(len(rest)), VALIDATION_SHARE, seed=options.split_seed)

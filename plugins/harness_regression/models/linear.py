@@ -49,7 +49,8 @@ class Linear(Model[LinearConfig]):
         """Return the ordinary least-squares solution with intercept on the prepared training split.
 
         The solution is computed in float64. If features are linearly dependent, the result is the minimum-norm
-        solution, as in scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed form.
+        solution, as in scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed-form
+        solution.
         """
         if info.objective != "regression":
             return None

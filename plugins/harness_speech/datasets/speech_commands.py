@@ -25,7 +25,7 @@ WORDS = (
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 NOISE = "_background_noise_"
 EXTRA_SHARE = 0.1
-"""Number of silence examples, and number of unknown words, relative to the number of examples of the ten commands."""
+"""Number of silence examples, and of unknown words, as a fraction of the number of command examples."""
 SPLITS = ("train", "validation", "test")
 _NOISE_SHARE = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
@@ -45,24 +45,24 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
 
     - ``classes=35``: every word is a class.
     - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``, as in section 7 of the paper and in its training
-      code (``input_data.py``). The number of silence examples is a tenth of the number of commands. Silence examples
-      are one-second segments at random positions in the background recordings; each split uses a separate part of these
-      recordings. An equal number of unknown words is drawn at random from the recordings of the other 25 words. The
-      test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's test archive has the
-      same number of examples per class, but different random examples.
+      code (``input_data.py``). The number of silence examples is a tenth of the number of command examples. Silence
+      examples are one-second segments at random positions in the background recordings; each split uses a separate part
+      of these recordings. An equal number of unknown words is drawn at random from the recordings of the other 25
+      words. The test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's test archive
+      has the same number of examples per class, but different random examples.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
-    literature reports accuracy. Preparing all recordings takes 6.8 GB of memory.
+    literature reports accuracy. Preparing all recordings requires 6.8 GB of memory.
 
     **The full download has not been tested.** The format is documented in the publisher's ``README.md``: one folder per
     word with files ``<speaker>_nohash_<number>.wav``, recordings of about a minute in ``_background_noise_/*.wav``, and
-    the two lists. URL, size and SHA-256 come from TensorFlow Datasets (``url_checksums/speech_commands.txt``).
+    the two lists. The URL, size and SHA-256 come from TensorFlow Datasets (``url_checksums/speech_commands.txt``).
     """
 
     name = "speech-commands"
     kind = "audio"
     objective = "classification"
-    summary = "105,829 spoken words, 16 kHz, 35 classes or 12 (Speech Commands v0.02)"
+    summary = "105,829 spoken words, 16 kHz, 35 or 12 classes (Speech Commands v0.02)"
     license = "CC BY 4.0"
     homepage = "https://arxiv.org/abs/1804.03209"
     citation = "Warden 2018, Speech Commands: A Dataset for Limited-Vocabulary Speech Recognition, arXiv:1804.03209"
