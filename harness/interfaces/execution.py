@@ -54,7 +54,7 @@ class Coordinator(ABC):
 
     The coordinator stores the records, shows the progress, and calls the event hooks. Its methods must be called in the
     thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
-    KeyboardInterrupt once it has finished its work.
+    KeyboardInterrupt when it ends.
     """
 
     @abstractmethod
@@ -128,12 +128,12 @@ class Coordinator(ABC):
         harness.RecordError
             If the record cannot be stored. The executor must not catch this exception.
         KeyboardInterrupt
-            If the user interrupted the run. The record has already been stored.
+            If the user interrupted the run. The record has been stored.
         """
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Show a message that does not concern a particular run, for example that a machine is starting.
+        """Show a message that does not belong to a run, such as the start of a machine.
 
         Parameters
         ----------
@@ -145,27 +145,27 @@ class Coordinator(ABC):
 class Executor(ABC):
     """A way to execute planned runs, selected with ``harness run --executor NAME``.
 
-        Notes
-        -----
-        An executor follows these rules:
+    Notes
+    -----
+    An executor follows these rules:
 
-        - Each run is executed by `harness.execute_run`, on this machine or another one. On every machine, this function
-          starts the same child process, with the run's time limit and memory limit. The child process ends when the
-          process that called `harness.execute_run` ends.
-        - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the
-          executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
-          `Coordinator.finish`. Remote machines never write to the results directory.
-        - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-          The environment must exist there, with the same code of `harness` and of the plugins.
-            - If an attempt is lost, for example because its machine stops responding, the run is started again with
-          `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
-          so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
-        - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
-          without a record are repeated.
-        - Two runs must never be measured on the same cores or the same device at the same time.
-            - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
-          or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
-          ends the runs that it started, and it does not use the coordinator afterwards.
+    - Each run is executed by `harness.execute_run`, on this machine or another one. On every machine, this function
+      starts the same child process, with the run's time limit and memory limit. The child process ends when the
+      process that called `harness.execute_run` ends.
+    - Before a run is executed, the executor calls `Coordinator.start` for this run. After a remote run, the
+      executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
+      `Coordinator.finish`. Remote machines never write to the results directory.
+    - A run in a named environment is executed in the environment with this name on the machine that executes the run.
+      The environment must exist there, with the same code of `harness` and of the plugins.
+    - If an attempt is lost, for example because its machine stops responding, the run is started again with
+      `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
+      so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
+    - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
+      without a record are repeated.
+    - Two runs must never be measured on the same cores or the same device at the same time.
+    - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
+      or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
+      ends the runs that it started, and it does not use the coordinator afterwards.
     """
 
     name: ClassVar[str]
