@@ -170,7 +170,7 @@ def arguments(rng: random.Random, place: Path) -> list[str]:
     elif words in ("run", "parity") and rng.random() < 0.9:
         line += ["--task", rng.choice(VALUES["toy task"])]
     parameters = known[words].params
-    share = min(0.15, 1.2 / len(parameters))  # most combinations of many options are invalid
+    share = min(0.15, 1.2 / max(1, len(parameters)))  # most combinations of many options are invalid
     for parameter in parameters:
         option = max(parameter.opts, key=len) if isinstance(parameter, click.Option) else None
         optional = not parameter.required and option != "--backend"

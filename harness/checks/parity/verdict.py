@@ -112,7 +112,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
     the measurement protocol, or the options and location of the data.
     """
     values = msgspec.to_builtins(spec)
-    for name in ("backend", "seed", "protocol", "task_options", "dataset_options", "source"):
+    for name in ("backend", "env", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
     del values["recipe"]["epochs"]
     described = msgspec.to_builtins(data)
