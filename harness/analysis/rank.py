@@ -267,7 +267,8 @@ def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
     """Return, for each candidate and case, the runs with the newest package versions and data, and a note.
 
-    A failed run is kept unless its record contains other versions. Some versions may be missing from the record.
+    A failed run is kept unless it was recorded with different
+    package versions. Some versions may be missing from the record.
     """
     newest: dict[tuple[Any, ...], _Placed] = {}
     for one in placed:

@@ -27,7 +27,7 @@ class Column:
     kind: Literal["text", "count", "number"]
     """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Whether higher or lower values are better, or an empty string if neither is. The quality column has an empty
+    """Direction of better values, or an empty string if neither direction is better. The quality column has an empty
     string here, because each row states its direction in ``metric_better``."""
 
     @property

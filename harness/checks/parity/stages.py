@@ -14,7 +14,7 @@ Rounding also determines the derivative of a ReLU whose input is zero up to roun
 there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
 backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
 last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's results estimates the
-effect of rounding. If twice this change is larger than the tolerance, it is used as the tolerance, up to the limit
+effect of rounding. If twice this change exceeds the tolerance, the tolerance is raised to that value, but never above
 `CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
 """
 

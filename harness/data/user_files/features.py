@@ -119,7 +119,7 @@ def _is_nested(cell: Any) -> bool:
 def _read_as(column: str, finding: Finding) -> str:
     assert finding.notation is not None
     value = finding.notation.number(finding.example)
-    how = "were read with" if "sign" in finding.what else "were read as numbers without"
+    how = "were read as numbers without" if finding.notation.affix else "were read with"
     return f"column {column!r}: {finding.odd:,} cells {how} {finding.what}, such as {finding.example!r} as {value:g}"
 
 

@@ -63,7 +63,7 @@ def test_load_numbers_with_undeclared_separators_are_refused_with_the_option_tha
     tmp_path: Path, cells: list[str], options: dict[str, str], expected: set[float]
 ) -> None:
     path = table(tmp_path, cells)
-    with pytest.raises(DataError, match=r"t\.csv: column 'x' contains numbers with separators") as raised:
+    with pytest.raises(DataError, match=r"t\.csv: column 'x' contains numbers with decimal or") as raised:
         loaded(path)
     for name, value in options.items():
         shown = '" "' if value == " " else value
@@ -79,7 +79,7 @@ def test_load_targets_with_undeclared_separators_are_refused_too(
     tmp_path: Path, cells: list[str], options: dict[str, str], expected: set[float]
 ) -> None:
     path = table(tmp_path, cells, "y")
-    with pytest.raises(DataError, match=r"t\.csv: target column 'y' contains numbers with separators") as raised:
+    with pytest.raises(DataError, match=r"t\.csv: target column 'y' contains numbers with decimal or") as raised:
         loaded(path, on_bad_row="skip")
     assert "categorical_columns" not in str(raised.value)
     data = loaded(path, **options)
