@@ -33,7 +33,7 @@ def events(file: Path) -> list[Event]:
 
 
 def run(tmp_path: Path, **environment: str) -> None:
-    command = [sys.executable, "-m", "harness", *RUN, *QUICK, "--results", str(tmp_path / "results")]
+    command = [sys.executable, "-m", "harness", *RUN, *QUICK, "--rerun", "--results", str(tmp_path / "results")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
