@@ -106,7 +106,7 @@ class UserDataset(Dataset[UserOptions]):
         from harness.data.user_files.column_info import of_table
 
         examples = self._read(msgspec.convert(options, OPTIONS[self.kind]))
-        return () if examples.table is None else of_table(examples.table, examples.options)
+        return () if examples.table is None else of_table(examples.table, examples.options, examples.category_names)
 
     def load(self, options: UserOptions) -> RawData:
         """Return the data. Raises `harness.DataError` if there are bad rows, or if the content does not match
