@@ -55,6 +55,8 @@ def relation(column: NDArray[Any], target: NDArray[Any], columns: int = 1) -> st
         if known.sum() < max(FEWEST, 0.5 * len(column)):
             return None
         column, target = column[known], target[known]
+    if target.dtype.kind == "f" and np.isnan(target).any():
+        return None
     x, y = _numbered(column), _numbered(target)
     chance = math.log(FALSE_ALARMS / max(1, columns))
     step = len(x) // CHECKED_FIRST + 1

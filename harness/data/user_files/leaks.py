@@ -83,14 +83,45 @@ def giveaways(
                 f"at prediction time"
             )
         elif linear:
-            shown = ", ".join(map(repr, linear[:5])) + (f" and {len(linear) - 5} more" if len(linear) > 5 else "")
             found.append(
-                f"target {target!r} is a linear combination of the features {shown}; check that all of them are "
-                f"known at prediction time"
+                f"target {target!r} is a linear combination of the features {_listed(linear)}; check that all of them "
+                "are known at prediction time"
             )
         others = {name: column for name, column in {**features, **categories}.items() if name not in linear}
-        found += _functions(others, values, f"target {target!r}")
+        exact = _functions(others, values, f"target {target!r}")
+        found += exact
+        if not linear and not exact:
+            found += _products(features, values, target)
+            found += _functions_of_target(others, values, target)
     return found
+
+
+def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> list[str]:
+    """Return a warning if the target is a product of powers of several features, such as a price that is an amount
+    times a unit price."""
+    if not values.all() or len(np.unique(values)) < DISTINCT:
+        return []
+    logs = {name: np.log(np.abs(column)) for name, column in features.items() if column.all()}
+    names = _linear(logs, np.log(np.abs(values)))
+    if len(names) < 2:
+        return []
+    return [
+        f"target {target!r} is a product of powers of the features {_listed(names)}; check that all of them are known "
+        "at prediction time"
+    ]
+
+
+def _functions_of_target(columns: Mapping[str, NDArray[Any]], values: Numbers, target: str) -> list[str]:
+    """Return a warning about each column that is a rounded or binned function of the target."""
+    return [
+        f"feature {name!r} is {found} of the target {target!r}; check that it is known at prediction time"
+        for name, column in columns.items()
+        if (found := functions.relation(values, column, len(columns))) and ("monotone" in found or "step" in found)
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> list[str]:

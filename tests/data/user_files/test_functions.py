@@ -175,3 +175,46 @@ def test_load_functions_of_a_column_are_reported(tmp_path: Path) -> None:
     assert warnings(tmp_path, x=X, other=noise, y=(X > 0) * 1) == [
         "target 'y' is a step function (2 ranges) of the feature 'x'; check that it is known at prediction time"
     ]
+
+
+A, B = RNG.uniform(1, 5, (2, 200))
+
+
+@pytest.mark.parametrize(
+    ("features", "target", "names"),
+    [
+        ({"a": A, "b": B}, A * B, ["a", "b"]),
+        ({"a": A, "b": B}, A / B, ["a", "b"]),
+        ({"a": A, "b": B, "c": X}, A * B**2, ["a", "b"]),
+        ({"a": A, "b": B, "c": A[::-1]}, A * B * A[::-1] / 6, ["a", "b", "c"]),
+        ({"a": np.round(10 * A), "b": np.round(B, 2)}, np.round(np.round(10 * A) * np.round(B, 2), 2), ["a", "b"]),
+        ({"a": X, "b": B}, X * B, ["a", "b"]),
+        ({"a": A, "b": B}, A * B + 0.1 * X, []),
+        ({"a": A, "b": B}, RNG.uniform(1, 5, 200), []),
+        ({"a": A}, RNG.uniform(1, 5, 200), []),
+    ],
+)
+def test_giveaways_products_of_features_are_found(features: dict[str, Array], target: Array, names: list[str]) -> None:
+    found = [text for text in giveaways(features, {}, {"y": target}) if "product of powers" in text]
+    shown = ", ".join(map(repr, names))
+    assert [f"of the features {shown};" in text for text in found] == [True] * bool(names)
+
+
+@pytest.mark.parametrize(
+    ("column", "found"),
+    [
+        (np.array(["low", "middle", "high"], object)[np.digitize(X, [-0.5, 0.5])], "a step function (3 ranges)"),
+        (np.round(np.sqrt(X + 5), 2), "a monotone function"),
+        (np.digitize(X, np.linspace(-2, 2, 40)) * 1.0, "a monotone function"),
+        (np.digitize(X, [-1, 0, 1]) * 1.0, "a step function (4 ranges)"),
+        ((X > 0.2) * 1.0, "a step function (2 ranges)"),
+        (np.array(["low", "middle", "high"], object)[np.digitize(X + 0.2 * A, [0, 1])], None),
+        (AGE[:200], None),
+        (CITY, None),
+    ],
+)
+def test_giveaways_rounded_and_binned_functions_of_the_target_are_found(column: Array, found: str | None) -> None:
+    numeric = column.dtype != object
+    warnings = giveaways({"x": column} if numeric else {}, {} if numeric else {"x": column}, {"y": X})
+    message = f"feature 'x' is {found} of the target 'y'; check that it is known at prediction time"
+    assert warnings == ([message] if found else [])
