@@ -8,7 +8,7 @@ comparing all pairs. The pixels or samples of each candidate are then compared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,10 @@ KINDS = {"image": "images", "audio": "recordings"}
 """Kinds of inputs that are compared, with the plural noun for messages."""
 RADII = {"image": 0.08, "audio": 0.12}
 """Maximum distance between the descriptors of two copies."""
-SMALLEST_RADIUS = 0.01
 AXES = 10
 """Number of principal components by which candidates are searched."""
 MAX_PAIRS = 2_000_000
-"""Maximum number of pairs that are similar in the principal components. If there are more, the radius is halved."""
+"""Maximum number of pairs that are sorted by their similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
 """Maximum number of pixels or samples that are compared, which takes about 20 s."""
 MAX_COMPARED = 100_000
@@ -63,7 +62,6 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     descriptors, rows = descriptors[known], rows[known]
     if len(rows) < 2:
         return None
-    candidates, limit = _candidates(descriptors, RADII[kind], KINDS[kind])
     count = int(min(MAX_COMPARED, WORK[kind] / max(1.0, float(np.mean([content.size for content in distinct])))))
 
     def are_same(one: int, other: int) -> bool:
@@ -71,68 +69,73 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
             return fingerprints.are_same_image(distinct[one], distinct[other])
         return fingerprints.are_same_recording(distinct[one], rates[one], distinct[other], rates[other])
 
-    groups, pair, handled = _joined(rows[candidates], len(distinct), are_same, count)
-    if handled < len(candidates) and not limit:
-        limit = f"only the {handled:,} most similar of {len(candidates):,} pairs of {KINDS[kind]} were compared"
+    parents = list(range(len(distinct)))
+    candidates = _candidates(descriptors, rows, RADII[kind], parents)
+    pair, complete = _join(candidates, parents, are_same, count)
+    limit = "" if complete else f"many {KINDS[kind]} are similar, so that only {count:,} pairs of them were compared"
     if pair is None:
         return NearCopies(groups=places.astype(np.int64), pair=(0, 0), limit=limit) if limit else None
+    groups = np.array([_root(parents, row) for row in range(len(distinct))], np.int64)
     return NearCopies(groups=groups[places], pair=(int(firsts[pair[0]]), int(firsts[pair[1]])), limit=limit)
 
 
-def _candidates(descriptors: NDArray[np.float32], radius: float, noun: str) -> tuple[Index, str]:
-    """Return the pairs ``[P, 2]`` of descriptors within the radius, the most similar first.
+def _candidates(
+    descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of `rows` whose descriptors are within the radius, the most similar first.
 
-    The second value is a sentence if the radius had to be reduced, and otherwise an empty string.
+    If there are too many pairs for sorting them, pairs are yielded by their first row. Rows that are already in the
+    group of another row, according to `parents`, are skipped.
     """
     from scipy.spatial import cKDTree
 
     centered = descriptors - descriptors.mean(axis=0)
     axes = np.linalg.eigh(centered.T @ centered)[1][:, : -AXES - 1 : -1]
     tree = cKDTree(centered @ axes)
-    wanted = radius
-    while (tree.count_neighbors(tree, radius) - len(descriptors)) / 2 > MAX_PAIRS:
-        radius /= 2
-        if radius < SMALLEST_RADIUS:
-            return np.empty((0, 2), np.int64), f"near copies were not searched for, because too many {noun} are similar"
+    if (tree.count_neighbors(tree, radius) - len(descriptors)) / 2 > MAX_PAIRS:
+        for number, row in enumerate(rows.tolist()):
+            if parents[row] == row:
+                near = np.array(tree.query_ball_point(tree.data[number], radius))
+                near = near[near > number]
+                distances = np.linalg.norm(descriptors[near] - descriptors[number], axis=1)
+                near = near[distances <= radius][np.argsort(distances[distances <= radius], kind="stable")]
+                yield from ((row, other) for other in rows[near].tolist())
+        return
     pairs = tree.query_pairs(radius, output_type="ndarray")
     chunks = np.array_split(pairs, len(pairs) // 100_000 + 1)
     distances = np.concatenate(
         [np.linalg.norm(descriptors[chunk[:, 0]] - descriptors[chunk[:, 1]], axis=1) for chunk in chunks]
     )
-    order = np.argsort(distances, kind="stable")
-    order = order[: int((distances <= radius).sum())]
-    limit = ""
-    if radius < wanted:
-        limit = f"many {noun} are similar, so that only the most similar pairs were compared"
-    return pairs[order].astype(np.int64), limit
+    order = np.argsort(distances, kind="stable")[: int((distances <= radius).sum())]
+    yield from map(tuple, rows[pairs[order]].tolist())
 
 
-def _joined(
-    pairs: Index, count: int, are_same: Callable[[int, int], bool], limit: int
-) -> tuple[Index, tuple[int, int] | None, int]:
-    """Return the group of each of `count` examples, the first near copies, and the number of pairs that were handled.
+def _join(
+    pairs: Iterable[tuple[int, int]], parents: list[int], are_same: Callable[[int, int], bool], limit: int
+) -> tuple[tuple[int, int] | None, bool]:
+    """Join the groups of near copies in `parents`, and return the first near copies and whether all pairs were handled.
 
     Pairs that are already in one group are not compared. At most `limit` pairs are compared.
     """
-    parents = list(range(count))
+    first, compared = None, 0
+    for one, other in pairs:
+        ends = _root(parents, one), _root(parents, other)
+        if ends[0] == ends[1]:
+            continue
+        if compared == limit:
+            return first, False
+        compared += 1
+        if are_same(one, other):
+            parents[max(ends)] = min(ends)
+            first = first or (one, other)
+    return first, True
 
-    def root(row: int) -> int:
-        while parents[row] != row:
-            parents[row] = row = parents[parents[row]]
-        return row
 
-    first, compared, handled = None, 0, 0
-    for one, other in pairs.tolist():
-        ends = root(one), root(other)
-        if ends[0] != ends[1]:
-            if compared == limit:
-                break
-            compared += 1
-            if are_same(one, other):
-                parents[max(ends)] = min(ends)
-                first = first or (one, other)
-        handled += 1
-    return np.array([root(row) for row in range(count)], np.int64), first, handled
+def _root(parents: list[int], row: int) -> int:
+    """Return the first row of a group."""
+    while parents[row] != row:
+        parents[row] = row = parents[parents[row]]
+    return row
 
 
 def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: str) -> list[str]:

@@ -281,18 +281,24 @@ def test_between_splits_near_copies_in_a_dataset_of_a_plugin_are_counted() -> No
     assert between_splits(raw, "table") == []
 
 
-def test_find_many_similar_images_are_limited_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    originals = [scene(seed // 2) for seed in range(40)]
+@pytest.mark.parametrize("sorted_pairs", [True, False])
+def test_find_many_similar_images_are_limited_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, sorted_pairs: bool
+) -> None:
+    originals = [scene(seed // 4) for seed in range(80)]
     for number, pixels in enumerate(originals):
         pixels[0, 0] = number
+    if not sorted_pairs:
+        monkeypatch.setattr(near_copies, "MAX_PAIRS", 4)
+    found = find("image", originals, (), np.arange(80))
+    assert found is not None
+    assert found.limit == ""
+    assert found.groups.tolist() == [seed // 4 * 4 for seed in range(80)]
     monkeypatch.setattr(near_copies, "MAX_COMPARED", 5)
-    found = find("image", originals, (), np.arange(40))
+    found = find("image", originals, (), np.arange(80))
     assert found is not None
-    assert found.limit == "only the 5 most similar of 20 pairs of images were compared"
-    monkeypatch.setattr(near_copies, "MAX_PAIRS", 4)
-    found = find("image", originals, (), np.arange(40))
-    assert found is not None
-    assert found.limit == "near copies were not searched for, because too many images are similar"
+    assert found.limit == "many images are similar, so that only 5 pairs of them were compared"
+    assert len(np.unique(found.groups)) == 75
 
 
 @pytest.mark.parametrize("side", [1, 4, 7])
