@@ -36,7 +36,7 @@ def scene(seed: int, shape: tuple[int, ...] = (72, 96, 3)) -> Array:
             inside = np.hypot(down - y, across - x) < size / 4
         planes = np.where(inside[..., None], rng.uniform(0, 255, 3), planes)
     pixels = planes.clip(0, 255).astype(np.uint8)
-    return pixels if len(shape) == 3 else pixels[..., :1]
+    return pixels[..., : shape[2]]
 
 
 def tones(seed: int, seconds: float = 0.6, rate_hz: int = 8000) -> Array:
