@@ -15,7 +15,8 @@ from harness.measure.inference import predict
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
 from harness.measure.quality.scorer import Scorer
-from harness.measure.schedule import learning_rate
+from harness.measure.schedule import learning_rate, reductions
+from harness.measure.selection import monitored
 from harness.measure.steady import is_enough
 from harness.measure.timed import Meter, Timed
 from harness.records import EpochEnded, Progress, RunSpec
@@ -69,6 +70,7 @@ class Training:
         """Number of windows that belong to the recipe. Later windows only measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
+        self._reductions = 0
 
     def run_epoch(self, epoch: int) -> None:
         """Run all steps of an epoch, counted from 1. Raises `harness.BadResultError` if a loss is not finite."""
@@ -104,7 +106,8 @@ class Training:
         self.timed.open()
         start = time.perf_counter()
         for index, batch in enumerate(self._batches(epoch)):
-            pending.append(session.train_step(batch, learning_rate(recipe, min(step + index, last), self._steps)))
+            rate = learning_rate(recipe, min(step + index, last), self._steps, self._reductions)
+            pending.append(session.train_step(batch, rate))
             if len(pending) < self._length.steps and index + 1 < self._per_epoch:
                 continue
             session.synchronize()
@@ -124,7 +127,8 @@ class Training:
         data, spec = self._data, self._spec
         return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment)
 
-    def end_epoch(self, epoch: int, validation: dict[str, float | None]) -> None:
+    def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
+        """Add a point to the learning curves and update the schedule. `validation` are the epoch's scores."""
         ended = EpochEnded(
             epoch=epoch,
             epochs=self._spec.recipe.epochs,
@@ -135,6 +139,10 @@ class Training:
         )
         self.curves.append(ended)
         self._emit(ended)
+        recipe, name = self._spec.recipe, scorer.primary
+        scores = monitored(self.curves, recipe, name, higher_is_better=scorer.higher_is_better)
+        if epoch < recipe.epochs:
+            self._reductions = reductions(recipe, epoch, scores)
 
     def _keep_losses(self, pending: list[Any]) -> None:
         for handle in pending:
@@ -180,5 +188,5 @@ def train(
             training.run_epoch(epoch)
         with phases("validate"):
             outputs = predict(session, data.validation, spec.recipe.batch_size, data.info.outputs)
-            training.end_epoch(epoch, scorer.quick(data.validation.targets, outputs))
+            training.end_epoch(epoch, scorer, scorer.quick(data.validation.targets, outputs))
     return training

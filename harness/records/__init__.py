@@ -14,6 +14,7 @@ from harness.records.events import (
     Progress,
 )
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
+from harness.records.recipe import Recipe
 from harness.records.record import (
     SCHEMA_VERSION,
     ClassScore,
@@ -53,7 +54,6 @@ from harness.records.spec import (
     PluginRef,
     Precision,
     Pretrained,
-    Recipe,
     RunSpec,
     SplitInfo,
 )

@@ -145,6 +145,7 @@ class RecipeReference:
     def __init__(self, recipe: Recipe, parameters: Sequence[Parameter]) -> None:
         self.recipe, self.t = recipe, 0
         self.decays = {p.name: recipe.weight_decay * p.decay for p in parameters}
+        self.penalized = {p.name for p in parameters if p.decay}
         self.first: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
         self.second: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
 
@@ -162,9 +163,11 @@ class RecipeReference:
 
     def _moved(self, name: str, p: Array, g: Array, rate: float) -> Any:
         recipe, decay = self.recipe, self.decays[name]
-        if recipe.optimizer == "adamw":
+        if name in self.penalized:
+            g = g + recipe.l1 * np.sign(p)
+        if recipe.optimizer in ("adamw", "lion") or recipe.decoupled_decay:
             p = p - rate * decay * p
-        else:
+        elif recipe.optimizer != "lamb":
             g = g + decay * p
         if recipe.optimizer == "sgd":
             m = self.first[name] = recipe.momentum * self.first[name] + g
@@ -172,10 +175,21 @@ class RecipeReference:
         if recipe.optimizer == "rmsprop":
             s = self.second[name] = 0.99 * self.second[name] + 0.01 * g**2
             return p - rate * g / (np.sqrt(s) + recipe.epsilon)
+        if recipe.optimizer == "adagrad":
+            s = self.second[name] = self.second[name] + g**2
+            return p - rate * g / (np.sqrt(s) + recipe.epsilon)
+        if recipe.optimizer == "lion":
+            mixed = recipe.beta1 * self.first[name] + (1 - recipe.beta1) * g
+            self.first[name] = recipe.beta2 * self.first[name] + (1 - recipe.beta2) * g
+            return p - rate * np.sign(mixed)
         m = self.first[name] = recipe.beta1 * self.first[name] + (1 - recipe.beta1) * g
         s = self.second[name] = recipe.beta2 * self.second[name] + (1 - recipe.beta2) * g**2
         m_hat, s_hat = m / (1 - recipe.beta1**self.t), s / (1 - recipe.beta2**self.t)
-        return p - rate * m_hat / (np.sqrt(s_hat) + recipe.epsilon)
+        direction = m_hat / (np.sqrt(s_hat) + recipe.epsilon)
+        if recipe.optimizer == "lamb":
+            direction = direction + decay * p
+            direction = direction * np.linalg.norm(p) / np.linalg.norm(direction)
+        return p - rate * direction
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -195,6 +209,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
     "adamw-large-epsilon": {"optimizer": "adamw", "weight_decay": 0.1, "epsilon": 0.1},
     "adamw-clipped": {"optimizer": "adamw", "clip_norm": 0.5, "epsilon": 0.1, "weight_decay": 0.1},
+    "adagrad": {"optimizer": "adagrad", "weight_decay": 0.1, "epsilon": 1e-3},
+    "lion": {"optimizer": "lion", "weight_decay": 0.1, "beta2": 0.99},
+    "lamb": {"optimizer": "lamb", "weight_decay": 0.1, "epsilon": 1e-3},
+    "sgd-l1": {"optimizer": "sgd", "l1": 0.1, "clip_norm": 0.5},
+    "adamw-l1": {"optimizer": "adamw", "l1": 0.1, "weight_decay": 0.1, "epsilon": 0.1},
+    "sgd-decoupled": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1, "decoupled_decay": True},
+    "adagrad-decoupled": {"optimizer": "adagrad", "weight_decay": 0.1, "decoupled_decay": True, "epsilon": 1e-3},
 }
 RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
@@ -376,7 +397,7 @@ class SessionSuite:
             for name, array in session.get_weights().items():
                 np.testing.assert_allclose(array, expected[name], rtol=2e-5, atol=2e-6, err_msg=f"{name} at {number}")
 
-    @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+    @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"])
     def test_set_weights_resets_the_optimizer(self, optimizer: str) -> None:
         recipe = msgspec.convert({"optimizer": optimizer, "momentum": 0.9}, Recipe)
         session = self.cases.open(self.plain, recipe=recipe)

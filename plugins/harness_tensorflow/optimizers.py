@@ -31,6 +31,9 @@ class Optimizer(tf.Module):
             "rmsprop": ("square",),
             "adam": ("mean", "square"),
             "adamw": ("mean", "square"),
+            "adagrad": ("square",),
+            "lion": ("momentum",),
+            "lamb": ("mean", "square"),
         }[recipe.optimizer]
         self._slots = {
             name: [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in self._variables]
@@ -62,17 +65,21 @@ class Optimizer(tf.Module):
             gradients = clip_by_global_norm(gradients, recipe.clip_norm)
         learning_rate = unless_skipped(learning_rate, 0.0)
         step = self._step.assign_add(1 if finite is None else tf.cast(finite, tf.int64), read_value=True)
-        adam_rate, adam_epsilon = self._adam_scalars(step, learning_rate) if "mean" in self._slots else (0.0, 1.0)
+        adam = recipe.optimizer in ("adam", "adamw")
+        adam_rate, adam_epsilon = self._adam_scalars(step, learning_rate) if adam else (0.0, 1.0)
         adam_rate, adam_epsilon = unless_skipped(adam_rate, 0.0), unless_skipped(adam_epsilon, 1.0)
         beta1, beta2, momentum = (unless_skipped(each, 1.0) for each in (recipe.beta1, recipe.beta2, recipe.momentum))
         square_weight = unless_skipped(1 - _RMSPROP_DECAY, 0.0)
+        first_weight, second_weight = (unless_skipped(1 - beta, 0.0) for beta in self._betas)
         for index, (variable, gradient) in enumerate(zip(self._variables, gradients, strict=True)):
             slots = {name: values[index] for name, values in self._slots.items()}
-            if recipe.weight_decay and self._decays[index]:
-                if recipe.optimizer == "adamw":
-                    variable.assign_sub(learning_rate * recipe.weight_decay * variable, read_value=False)
-                else:
-                    gradient = gradient + recipe.weight_decay * variable
+            decay, l1 = (recipe.weight_decay, recipe.l1) if self._decays[index] else (0.0, 0.0)
+            if l1:
+                gradient = gradient + l1 * tf.sign(variable)
+            if decay and (recipe.decoupled_decay or recipe.optimizer in ("adamw", "lion")):
+                variable.assign_sub(learning_rate * decay * variable, read_value=False)
+            elif decay and recipe.optimizer != "lamb":
+                gradient = gradient + decay * variable
             gradient = unless_skipped(gradient, 0.0)
             match recipe.optimizer:
                 case "sgd":
@@ -81,6 +88,21 @@ class Optimizer(tf.Module):
                     square = slots["square"]
                     mean_square = square.assign_sub(square_weight * (square - gradient * gradient))
                     change = learning_rate * gradient / (tf.sqrt(mean_square) + recipe.epsilon)
+                    variable.assign_sub(unless_skipped(change, 0.0))
+                case "adagrad":
+                    squares = slots["square"].assign_add(gradient * gradient)
+                    change = learning_rate * gradient / (tf.sqrt(squares) + recipe.epsilon)
+                    variable.assign_sub(unless_skipped(change, 0.0))
+                case "lion":
+                    average = slots["momentum"]
+                    mixed = recipe.beta1 * average + (1 - recipe.beta1) * gradient
+                    variable.assign_sub(learning_rate * tf.sign(mixed))
+                    average.assign_sub(second_weight * (average - gradient))
+                case "lamb":
+                    mean = slots["mean"].assign_sub(first_weight * (slots["mean"] - gradient))
+                    square = slots["square"].assign_sub(second_weight * (slots["square"] - gradient * gradient))
+                    direction = self._lamb_direction(step, mean, square) + decay * variable
+                    change = learning_rate * _trust_ratio(variable, direction) * direction
                     variable.assign_sub(unless_skipped(change, 0.0))
                 case "adam" | "adamw":
                     tf.raw_ops.ResourceApplyAdam(
@@ -122,9 +144,22 @@ class Optimizer(tf.Module):
         rate = tf.cast(learning_rate, tf.float64) * correction / (1 - beta1**t)
         return tf.cast(rate, tf.float32), tf.cast(self._recipe.epsilon * correction, tf.float32)
 
+    def _lamb_direction(self, step: Any, mean: Any, square: Any) -> Any:
+        """Return ``m^ / (sqrt(s^) + epsilon)``."""
+        t = tf.cast(step, tf.float64)
+        first, second = (tf.cast(1 / (1 - tf.constant(beta, tf.float64) ** t), mean.dtype) for beta in self._betas)
+        return first * mean / (tf.sqrt(second * square) + self._recipe.epsilon)
+
     @property
     def _betas(self) -> tuple[float, float]:
         return self._recipe.beta1, self._recipe.beta2
+
+
+def _trust_ratio(variable: Any, direction: Any) -> Any:
+    """Return the ratio of the 2-norms of a variable and its step in LAMB, or 1 if one of the norms is zero."""
+    weight_norm, norm = tf.norm(variable), tf.norm(direction)
+    known = tf.logical_and(weight_norm > 0, norm > 0)
+    return tf.where(known, weight_norm / tf.where(known, norm, tf.ones_like(norm)), tf.ones_like(norm))
 
 
 def clip_by_global_norm(gradients: Sequence[Any], clip_norm: float) -> list[Any]:

@@ -14,6 +14,7 @@ from msgspec import structs
 from strategies import protocols, recipes, records, specs
 
 from harness.records import SCHEMA_VERSION, DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
+from harness.records.spec import key_of
 from harness.records.store import RECORD, Store
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "defaults"
@@ -194,6 +195,19 @@ NAN, INF = float("nan"), float("inf")
         ({"weight_decay": NAN}, "weight_decay"),
         ({"epsilon": -1.0}, "epsilon"),
         ({"epsilon": INF}, "epsilon"),
+        ({"l1": -0.1}, "l1"),
+        ({"l1": INF}, "l1"),
+        ({"optimizer": "adam", "decoupled_decay": True}, "use the optimizer adamw"),
+        ({"optimizer": "lion", "decoupled_decay": True}, "always decoupled"),
+        ({"schedule": "step"}, "step_size or milestones"),
+        ({"schedule": "step", "step_size": 2, "milestones": (1,)}, "step_size or milestones"),
+        ({"step_size": 0}, "step_size"),
+        ({"milestones": (2, 1)}, "milestones"),
+        ({"milestones": (0,)}, "milestones"),
+        ({"gamma": 1.0}, "gamma"),
+        ({"gamma": NAN}, "gamma"),
+        ({"plateau_patience": 0}, "plateau_patience"),
+        ({"schedule": "one_cycle"}, "warmup_fraction"),
     ],
 )
 def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], name: str) -> None:
@@ -203,6 +217,15 @@ def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], name: 
 
 def test_recipe_accepts_boundary_values() -> None:
     Recipe(epochs=1, batch_size=1, warmup_fraction=1.0, beta2=0.9999999, momentum=0.0, epsilon=0.0, clip_norm=1e-6)
+
+
+def test_recipe_fields_added_later_are_part_of_the_key_unless_they_have_their_defaults() -> None:
+    plain = structs.replace(SPEC, recipe=Recipe())
+    stored = msgspec.json.decode(msgspec.json.encode(plain))
+    del stored["recipe"]["l1"], stored["recipe"]["milestones"]
+    assert key_of(stored) == plain.key
+    for changed in (Recipe(l1=0.1), Recipe(monitor="loss"), Recipe(schedule="step", milestones=(3,))):
+        assert structs.replace(SPEC, recipe=changed).key != plain.key
 
 
 @pytest.mark.parametrize(

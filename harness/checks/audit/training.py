@@ -51,6 +51,14 @@ def steps_per_epoch(subject: Subject) -> int:
     return steps_per_epoch(subject.outcome.examples["train"], batch_size(subject))
 
 
+def monitored_scores(subject: Subject) -> list[float]:
+    """Return the recorded validation scores that determine the best epoch."""
+    from harness.measure.selection import monitored
+
+    metric = subject.catalog.metric(subject.outcome.scores.primary)
+    return monitored(subject.outcome.curves, subject.spec.recipe, metric.name, higher_is_better=metric.higher_is_better)
+
+
 def _examples(subject: Subject) -> Result:
     examples = subject.outcome.examples
     problems = []

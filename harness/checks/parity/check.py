@@ -20,6 +20,7 @@ from harness.execute.child import call_in_child
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter, missing
 from harness.records import Failure, ParityMark, RunSpec
+from harness.records.recipe import without_loop_fields
 from harness.records.store import Store
 
 TIMEOUT_S = 1800.0
@@ -53,8 +54,7 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
 
 def _kind(spec: RunSpec) -> str:
     """Return a key that is equal for all specs that the same check covers."""
-    recipe = msgspec.structs.replace(spec.recipe, epochs=1)
-    return msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe).key
+    return msgspec.structs.replace(spec, backend="", seed=0, recipe=without_loop_fields(spec.recipe)).key
 
 
 def compared(specs: Sequence[RunSpec]) -> set[str]:

@@ -113,14 +113,12 @@ class Computations:
         """
         import numpy as np
 
-        from harness.measure.schedule import learning_rate
-
         steps, recipe = self._steps, self._spec.recipe
         trained.set_weights(initial)
         replay = None if probe is trained or self._reference else self._replay(trained, probe, initial, recipe)
         losses, predicted = [], []
         for step, batch in zip(range(steps), self._batches(), strict=False):
-            rate = learning_rate(recipe, step, steps)
+            rate = self._rate(step, steps)
             loss = replay.step(batch, rate) if replay else float(_fetched(trained, trained.train_step(batch, rate)))
             losses.append(loss)
             if step + 1 in CHECKPOINTS:
@@ -142,18 +140,23 @@ class Computations:
         """
         import numpy as np
 
-        from harness.measure.schedule import learning_rate
-
         recipe, steps = self._spec.recipe, self.long_steps
         factors = np.random.default_rng(self._spec.seed).uniform(0.3, 1, steps)
         replay = self._replay(trained, probe, self._weights, recipe)
         rate = 0.0
         for step, batch in zip(range(steps), self._batches(EXAMPLES), strict=False):
-            scheduled = max(learning_rate(recipe, step, steps), recipe.learning_rate / 20)
+            scheduled = max(self._rate(step, steps), recipe.learning_rate / 20)
             rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * float(factors[step])
             replay.step(batch, rate)
         self._add(arrays, "long", replay, steps)
         return [] if replay.lost else [replay.weights]
+
+    def _rate(self, step: int, steps: int) -> float:
+        """Return the scheduled learning rate of a step in a training run of `steps` steps without validation."""
+        from harness.measure.schedule import learning_rate, reductions
+
+        recipe = self._spec.recipe
+        return learning_rate(recipe, step, steps, reductions(recipe, step * recipe.epochs // steps, ()))
 
     @property
     def long_steps(self) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import Sample, rms
+from harness.checks.parity.distance import ELEMENTS, Sample, rms
 from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
 from harness.checks.parity.scaling import finite, scaled_gradients
 from harness.checks.parity.tolerances import tolerance
@@ -57,7 +57,9 @@ class Replay:
         trained.set_weights(start)
         self.weights = _copied(trained.get_weights())
         """The weights after the last predicted step."""
-        self._sample = Sample({name: self.weights[name] for name in self._trainable})
+        # LAMB divides by the norm of the whole step, so its oracle needs all elements.
+        elements = np.inf if recipe.optimizer == "lamb" else ELEMENTS
+        self._sample = Sample({name: self.weights[name] for name in self._trainable}, elements)
         self._noise: dict[str, float] = {}
         self._rows: list[dict[str, Any]] = []
         self._steps = self._skipped = 0
