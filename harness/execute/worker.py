@@ -285,6 +285,7 @@ class Run:
             flags=[*train.flags, *infer.flags],
             energy=summary.energy(train, infer, machine),
             time_to_target=self._time_to_target(trained.curves),
+            selection=trained.selection(scored.scores.primary) if self.backend.trains_by_steps else None,
             evidence=Evidence(
                 timed_examples=examples,
                 timed_error=error,

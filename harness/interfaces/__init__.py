@@ -11,8 +11,8 @@ from harness.interfaces.backend import (
     Session,
     SessionRequest,
 )
+from harness.interfaces.batch import Batch
 from harness.interfaces.data import (
-    Batch,
     Dataset,
     NoOptions,
     PreparedData,

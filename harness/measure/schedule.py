@@ -62,3 +62,9 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
         if stale == recipe.plateau_patience:
             count, stale = count + 1, 0
     return count
+
+
+def planned_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Return the number of training steps, unless training ends early or after `Recipe.max_seconds`."""
+    steps = steps_per_epoch * recipe.epochs
+    return steps if recipe.max_steps is None else min(steps, recipe.max_steps)

@@ -139,6 +139,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                             overrides=overrides,
                             checkpoint=selection.pretrained,
                             data=data.of(overrides["dataset"]),
+                            precisions=precisions,
                         ),
                         model_name,
                         available,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Struct
@@ -35,6 +35,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     constructor raises `ValueError` if a value is out of range.
     """
 
+    SESSION_OPTIONS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
+            "loss_scale", "frozen", "layer_decay",
+        }
+    )  # fmt: skip
+    """Optimizers and fields that a backend has to implement, but that backends written for earlier versions ignore; see
+    `Backend.recipe_options`."""
     epochs: int = 10
     """Number of passes over the training split."""
     batch_size: int = 64
@@ -79,6 +87,43 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decoupled_decay: bool = False
     """If True, the weight decay of ``sgd``, ``rmsprop`` and ``adagrad`` is decoupled, as in SGDW (Loshchilov and Hutter
     2019). The weight decay of ``adamw``, ``lion`` and ``lamb`` is always decoupled."""
+    accumulation_steps: int = 1
+    """Number of parts into which each batch is divided, so that less memory is needed. The gradients are those of the
+    mean loss over the whole batch. Parts may differ in size by one example. Batch normalization uses the statistics of
+    each part."""
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
+    """Weights by which the loss of each example or position is multiplied, by class, before the mean over the batch.
+    ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Given weights are divided by
+    their mean over the training examples. None for no weights. Only for classification; validation losses are computed
+    without weights."""
+    ema_decay: float | None = None
+    """Decay d of the exponential moving average of the weights, which is evaluated instead of the weights. After step
+    t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased towards the initial weights
+    (the bias correction of Kingma and Ba 2015). The average includes running statistics. None for no average."""
+    loss_scale: float | None = None
+    """Fixed loss scale at precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
+    steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). A step whose gradients
+    overflow is skipped in both cases."""
+    frozen: tuple[str, ...] = ()
+    """Patterns of canonical parameter names, such as ``bert.embeddings.*``, of parameters that are not trained.
+    Running statistics are updated nevertheless."""
+    layer_decay: float = 1.0
+    """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
+    rate of a parameter is multiplied by the k-th power of this factor if k layers are closer to the output. The
+    parameters of a layer have names that agree up to the first number or, without a number, in the first two
+    components; layers are ordered like the parameters of the model."""
+    early_stopping: int | None = None
+    """Number of consecutive epochs without a new best validation score after which training ends, or None to train for
+    all epochs. `monitor` selects the score. Schedules are those of training for all epochs."""
+    keep_best: bool = False
+    """If True, the weights of the epoch with the best validation score are evaluated, instead of those of the last
+    epoch. `monitor` selects the score; of several equal scores, the first is used. The default for user data is
+    True."""
+    max_steps: int | None = None
+    """Maximum number of training steps. Schedules that depend on the last step end with this step."""
+    max_seconds: float | None = None
+    """Training time in seconds, without validation, after which training ends, or None for no limit. The number of
+    steps then depends on the speed of the machine, so that the run is not reproducible bit for bit."""
     step_size: int | None = None
     """Number of epochs between reductions in the schedule ``step``."""
     milestones: tuple[int, ...] = ()
@@ -111,16 +156,37 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"decoupled_decay cannot be combined with {self.optimizer}: {advice}")
         if self.schedule == "step" and (self.step_size is None) == (not self.milestones):
             raise ValueError("schedule 'step' needs either step_size or milestones, in epochs")
-        if self.step_size is not None and self.step_size < 1:
-            raise ValueError(f"step_size must be at least 1, got {self.step_size}")
+        for name in ("step_size", "plateau_patience", "accumulation_steps", "early_stopping", "max_steps"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self._check_values()
         if list(self.milestones) != sorted({number for number in self.milestones if number > 0}):
             raise ValueError(f"milestones must be positive and in increasing order, got {list(self.milestones)}")
         if not 0 < self.gamma < 1:
             raise ValueError(f"gamma must be between 0 and 1 (both exclusive), got {self.gamma}")
-        if self.plateau_patience < 1:
-            raise ValueError(f"plateau_patience must be at least 1, got {self.plateau_patience}")
         if self.schedule == "one_cycle" and not 0 < self.warmup_fraction < 1:
             raise ValueError("schedule 'one_cycle' needs warmup_fraction between 0 and 1, such as 0.3")
+
+    def _check_values(self) -> None:
+        """Raise `ValueError` if the value of an option that was added later is out of range."""
+        if self.accumulation_steps > self.batch_size:
+            raise ValueError(
+                f"accumulation_steps must be at most batch_size, got {self.accumulation_steps} for batches of "
+                f"{self.batch_size} examples"
+            )
+        if isinstance(self.class_weights, tuple) and not (
+            self.class_weights and all(0 < weight < float("inf") for weight in self.class_weights)
+        ):
+            raise ValueError("class_weights must be 'balanced' or one positive number for each class")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be between 0 and 1 (both exclusive), got {self.ema_decay}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+        for name in ("loss_scale", "max_seconds"):
+            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not all(self.frozen):
+            raise ValueError("frozen must contain patterns of parameter names; remove the empty pattern")
 
 
 _FIRST = frozenset(
@@ -130,7 +196,9 @@ _FIRST = frozenset(
     }
 )  # fmt: skip
 """Fields that are part of a key even if they have their default values, as in the keys of the first records."""
-LOOP_FIELDS = ("epochs", "plateau_patience", "monitor")
+LOOP_FIELDS = (
+    "epochs", "plateau_patience", "monitor", "early_stopping", "keep_best", "max_steps", "max_seconds"
+)  # fmt: skip
 """Fields that affect neither a training step nor the learning rate between two validations. A parity verdict applies to
 recipes that differ in these fields."""
 _DEFAULTS: dict[str, Any] = msgspec.structs.asdict(Recipe())
@@ -152,3 +220,12 @@ def without_loop_fields(recipe: Recipe) -> Recipe:
     """Return a copy of a recipe in which `LOOP_FIELDS` have their default values."""
     defaults = Recipe()
     return msgspec.structs.replace(recipe, **{name: getattr(defaults, name) for name in LOOP_FIELDS})
+
+
+def session_options(recipe: Recipe) -> list[str]:
+    """Return the elements of `Recipe.SESSION_OPTIONS` that a recipe uses."""
+    return sorted(
+        option
+        for option in Recipe.SESSION_OPTIONS
+        if option == recipe.optimizer or getattr(recipe, option, None) != _DEFAULTS.get(option)
+    )

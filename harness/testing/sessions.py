@@ -20,6 +20,7 @@ from harness.interfaces import Backend, Batch, BuildNetwork, Model, Network, Par
 from harness.plugins import discover, resolve
 from harness.plugins.catalog import Catalog
 from harness.records import IGNORED, DataInfo, InputSpec, Recipe
+from harness.testing.recipe_options import POSITIONS_BATCH, OptionTests
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -209,6 +210,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
     "adamw-large-epsilon": {"optimizer": "adamw", "weight_decay": 0.1, "epsilon": 0.1},
     "adamw-clipped": {"optimizer": "adamw", "clip_norm": 0.5, "epsilon": 0.1, "weight_decay": 0.1},
+    "sgd-accumulated": {"optimizer": "sgd", "momentum": 0.9, "accumulation_steps": 4, "label_smoothing": 0.1},
     "adagrad": {"optimizer": "adagrad", "weight_decay": 0.1, "epsilon": 1e-3},
     "lion": {"optimizer": "lion", "weight_decay": 0.1, "beta2": 0.99},
     "lamb": {"optimizer": "lamb", "weight_decay": 0.1, "epsilon": 1e-3},
@@ -220,7 +222,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
 
-class SessionSuite:
+class SessionSuite(OptionTests):
     """Tests for a backend's sessions: losses, optimizer steps, modes, seeds and unsupported requests.
 
     Examples
@@ -355,25 +357,9 @@ class SessionSuite:
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
         """Check that examples are weighted in the loss by the number of their positions that have a target."""
-        if self.positions is None:
-            pytest.skip("the suite does not define a network for token classification")
-        info = DataInfo(
-            kind="positions",
-            inputs={"features": InputSpec(shape=(3, 2), dtype="float32")},
-            objective="token_classification",
-            outputs=4,
-        )
-        session = self.cases.open(
-            self.plain,
-            recipe=Recipe(optimizer="sgd", label_smoothing=smoothing),
-            build=self.positions,
-            info=info,
-            parameters=(Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,))),
-        )
-        inputs = {"features": np.random.default_rng(0).standard_normal((2, 3, 2)).astype(np.float32)}
-        batch = Batch(inputs, np.array([[3, 0, 1], [2, IGNORED, IGNORED]]))
+        session, batch = self.open_positions(recipe=Recipe(optimizer="sgd", label_smoothing=smoothing)), POSITIONS_BATCH
         counted = batch.targets != IGNORED
-        logits = session.fetch(session.predict(inputs))
+        logits = session.fetch(session.predict(batch.inputs))
         assert logits.shape == (2, 3, 4)
         expected, slopes = cross_entropy(logits[counted], batch.targets[counted], smoothing)
         loss, gradients = session.gradients(batch)

@@ -20,12 +20,23 @@ _RMSPROP_DECAY = 0.99
 class Optimizer(tf.Module):
     """Optimizer for a list of variables, for use inside a `tf.function`, with or without XLA."""
 
-    def __init__(self, recipe: harness.Recipe, variables: Sequence[Any], decays: Sequence[bool]) -> None:
-        """Create the slot variables. `decays` is True for each variable that weight decay applies to."""
+    def __init__(
+        self,
+        recipe: harness.Recipe,
+        variables: Sequence[Any],
+        decays: Sequence[bool],
+        factors: Sequence[float] | None = None,
+    ) -> None:
+        """Create the slot variables.
+
+        `decays` is True for each variable that weight decay applies to. `factors` contains a factor of the learning
+        rate for each variable.
+        """
         super().__init__()
         self._recipe = recipe
         self._variables = list(variables)
         self._decays = list(decays)
+        self._factors = list(factors or [1.0] * len(self._variables))
         names = {
             "sgd": ("momentum",) if recipe.momentum else (),
             "rmsprop": ("square",),
@@ -63,16 +74,17 @@ class Optimizer(tf.Module):
         recipe = self._recipe
         if recipe.clip_norm is not None:
             gradients = clip_by_global_norm(gradients, recipe.clip_norm)
-        learning_rate = unless_skipped(learning_rate, 0.0)
+        base_rate = unless_skipped(learning_rate, 0.0)
         step = self._step.assign_add(1 if finite is None else tf.cast(finite, tf.int64), read_value=True)
         adam = recipe.optimizer in ("adam", "adamw")
-        adam_rate, adam_epsilon = self._adam_scalars(step, learning_rate) if adam else (0.0, 1.0)
-        adam_rate, adam_epsilon = unless_skipped(adam_rate, 0.0), unless_skipped(adam_epsilon, 1.0)
+        base_adam_rate, adam_epsilon = self._adam_scalars(step, base_rate) if adam else (0.0, 1.0)
+        base_adam_rate, adam_epsilon = unless_skipped(base_adam_rate, 0.0), unless_skipped(adam_epsilon, 1.0)
         beta1, beta2, momentum = (unless_skipped(each, 1.0) for each in (recipe.beta1, recipe.beta2, recipe.momentum))
         square_weight = unless_skipped(1 - _RMSPROP_DECAY, 0.0)
         first_weight, second_weight = (unless_skipped(1 - beta, 0.0) for beta in self._betas)
         for index, (variable, gradient) in enumerate(zip(self._variables, gradients, strict=True)):
             slots = {name: values[index] for name, values in self._slots.items()}
+            learning_rate, adam_rate = (_scaled(rate, self._factors[index]) for rate in (base_rate, base_adam_rate))
             decay, l1 = (recipe.weight_decay, recipe.l1) if self._decays[index] else (0.0, 0.0)
             if l1:
                 gradient = gradient + l1 * tf.sign(variable)
@@ -155,6 +167,10 @@ class Optimizer(tf.Module):
         return self._recipe.beta1, self._recipe.beta2
 
 
+def _scaled(rate: Any, factor: float) -> Any:
+    return rate if factor == 1 else rate * factor
+
+
 def _trust_ratio(variable: Any, direction: Any) -> Any:
     """Return the ratio of the 2-norms of a variable and its step in LAMB, or 1 if one of the norms is zero."""
     weight_norm, norm = tf.norm(variable), tf.norm(direction)
@@ -173,19 +189,26 @@ class LossScale(tf.Module):
     """Dynamic loss scaling for float16 gradients, with the constants of PyTorch's ``GradScaler``.
 
     The loss is multiplied by a scale, which doubles after 2000 consecutive steps with finite gradients. A step with
-    gradients that are not finite is skipped, and the scale is halved.
+    gradients that are not finite is skipped, and the scale is halved. A fixed scale never changes.
     """
 
     _INITIAL, _GROWTH_INTERVAL = 65536.0, 2000
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: float | None = None) -> None:
         super().__init__()
-        self._scale = tf.Variable(self._INITIAL, trainable=False)
+        self._fixed = fixed
+        self._initial = self._INITIAL if fixed is None else fixed
+        self._scale = tf.Variable(self._initial, trainable=False)
         self._finite_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def reset(self) -> None:
-        self._scale.assign(self._INITIAL)
+        self._scale.assign(self._initial)
         self._finite_steps.assign(0)
+
+    @property
+    def description(self) -> str:
+        """Kind of loss scale, which is stored in the record."""
+        return "dynamic" if self._fixed is None else f"fixed, {self._fixed:g}"
 
     def scale(self, loss: Any) -> Any:
         return loss * self._scale
@@ -199,6 +222,8 @@ class LossScale(tf.Module):
         gradients = self.unscale(gradients)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
         optimizer.apply(gradients, learning_rate, finite)
+        if self._fixed is not None:
+            return
         none = tf.constant(0, tf.int64)
         finite_steps = tf.where(finite, self._finite_steps + 1, none)
         grown = finite_steps >= self._GROWTH_INTERVAL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,25 +18,34 @@ def build_optimizer(
     others: Iterable[torch.nn.Parameter],
     *,
     scaled: bool = False,
+    factors: Mapping[int, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Build the optimizer for `recipe`, with weight decay and the L1 penalty for `decayed` only.
 
     Fused implementations compute the same update in a single pass. `scaled` is True if the optimizer is used with a
     `torch.amp.GradScaler`. With a GradScaler, the optimizer does not wait for the GPU to determine whether a gradient
     overflowed.
+
+    `factors` contains factors of the learning rate, by the id of a parameter. The session multiplies the learning rate
+    of each group by its entry ``factor``.
     """
     decoupled = recipe.weight_decay if recipe.decoupled_decay else 0.0
-    groups: list[dict[str, Any]] = [
-        {"params": list(decayed), "weight_decay": recipe.weight_decay - decoupled, "pull": (recipe.l1, decoupled)},
-        {"params": list(others), "weight_decay": 0.0, "pull": (0.0, 0.0)},
-    ]
-    groups = [group for group in groups if group["params"]]
+    regularization = {"weight_decay": recipe.weight_decay - decoupled, "pull": (recipe.l1, decoupled)}
+    none = {"weight_decay": 0.0, "pull": (0.0, 0.0)}
+    groups: list[dict[str, Any]] = []
+    for parameters, settings in ((decayed, regularization), (others, none)):
+        by_factor: dict[float, list[torch.nn.Parameter]] = {}
+        for parameter in parameters:
+            by_factor.setdefault((factors or {}).get(id(parameter), 1.0), []).append(parameter)
+        groups += [{"params": each, "factor": factor, **settings} for factor, each in by_factor.items()]
     kind, options = _kind(recipe)
     if recipe.l1 or decoupled:
         kind = type(f"Regularized{kind.__name__}", (Regularized, kind), {})
     if scaled and (recipe.optimizer not in _FUSED or recipe.l1 or decoupled):
         kind = type(f"Scaled{kind.__name__}", (Scaled, kind), {})
-    optimizer = kind(groups, lr=recipe.learning_rate, **options)
+    optimizer: torch.optim.Optimizer = kind(groups, lr=recipe.learning_rate, **options)
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.learning_rate * group["factor"]
     if scaled and recipe.optimizer == "sgd" and recipe.momentum:
         # torch leaves the momentum uninitialized if the gradients of the first step overflow.
         for parameter in (each for group in groups for each in group["params"]):

@@ -111,10 +111,28 @@ def test_every_setting_of_the_recipe_is_part_of_the_key() -> None:
         "clip_norm": 1.0,
         "label_smoothing": 0.1,
         "dropout": 0.1,
+        "l1": 0.1,
+        "decoupled_decay": True,
+        "accumulation_steps": 2,
+        "class_weights": "balanced",
+        "ema_decay": 0.9,
+        "loss_scale": 8.0,
+        "frozen": ("a.*",),
+        "layer_decay": 0.5,
+        "early_stopping": 2,
+        "keep_best": True,
+        "max_steps": 5,
+        "max_seconds": 1.0,
+        "step_size": 2,
+        "milestones": (1,),
+        "gamma": 0.5,
+        "plateau_patience": 2,
+        "monitor": "loss",
     }
     assert set(changes) == set(Recipe.__struct_fields__)
-    recipe = {name: structs.replace(SPEC.recipe, **{name: value}) for name, value in changes.items()}
-    assert len({SPEC.key, *(structs.replace(SPEC, recipe=changed).key for changed in recipe.values())}) == 16
+    start = structs.replace(SPEC, recipe=structs.replace(SPEC.recipe, optimizer="rmsprop"))
+    recipe = {name: structs.replace(start.recipe, **{name: value}) for name, value in changes.items()}
+    assert len({start.key, *(structs.replace(SPEC, recipe=changed).key for changed in recipe.values())}) == 33
 
 
 def test_order_of_options_does_not_change_the_key() -> None:
@@ -208,6 +226,22 @@ NAN, INF = float("nan"), float("inf")
         ({"gamma": NAN}, "gamma"),
         ({"plateau_patience": 0}, "plateau_patience"),
         ({"schedule": "one_cycle"}, "warmup_fraction"),
+        ({"accumulation_steps": 0}, "accumulation_steps"),
+        ({"accumulation_steps": 5, "batch_size": 4}, "at most batch_size"),
+        ({"class_weights": ()}, "class_weights"),
+        ({"class_weights": (1.0, 0.0)}, "class_weights"),
+        ({"class_weights": (1.0, NAN)}, "class_weights"),
+        ({"ema_decay": 0.0}, "ema_decay"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"loss_scale": 0.0}, "loss_scale"),
+        ({"loss_scale": INF}, "loss_scale"),
+        ({"frozen": ("",)}, "frozen"),
+        ({"layer_decay": 0.0}, "layer_decay"),
+        ({"layer_decay": 1.5}, "layer_decay"),
+        ({"early_stopping": 0}, "early_stopping"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_seconds": 0.0}, "max_seconds"),
+        ({"max_seconds": NAN}, "max_seconds"),
     ],
 )
 def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], name: str) -> None:

@@ -197,11 +197,11 @@ def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> N
     import numpy as np
 
     from harness.data.batches import training_batches
-    from harness.measure.schedule import learning_rate, reductions
+    from harness.measure.schedule import learning_rate, planned_steps, reductions
 
     spec, data, scores = replay.prepared.spec, replay.data, monitored_scores(subject)
     epochs = range(1, 2 if spec.recipe.dropout else spec.recipe.epochs + 1)
-    steps = steps_per_epoch(subject) * spec.recipe.epochs
+    steps = planned_steps(spec.recipe, steps_per_epoch(subject))
     batches = (
         (batch, reductions(spec.recipe, epoch - 1, scores[: epoch - 1]))
         for epoch in epochs

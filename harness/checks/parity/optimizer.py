@@ -18,6 +18,7 @@ The formulas are those in the docstring of `harness.Recipe`. The sources of the 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,10 +48,17 @@ class ReferenceOptimizer:
     accumulate from step to step, except in the moments.
     """
 
-    def __init__(self, recipe: Recipe, decayed: Collection[str]) -> None:
-        """Start with an empty state. `decayed` contains the names of the parameters to which weight decay applies."""
+    def __init__(
+        self, recipe: Recipe, decayed: Collection[str], factors: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Start with an empty state.
+
+        `decayed` contains the names of the parameters to which weight decay applies, and `factors` the factors of their
+        learning rates that are not 1.
+        """
         self._recipe = recipe
         self._decayed = frozenset(decayed)
+        self._factors = factors
         self._step = 0
         self._state: dict[str, dict[str, Array]] = {}
 
@@ -89,7 +97,7 @@ class ReferenceOptimizer:
                 np.asarray(weights[name], np.float64),
                 clipping * np.asarray(gradient, np.float64),
                 clipping * noise[name],
-                learning_rate,
+                learning_rate * self._factors.get(name, 1.0),
             )
             for name, gradient in gradients.items()
         }
