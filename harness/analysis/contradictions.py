@@ -42,7 +42,7 @@ class RunFlag(NamedTuple):
     kind: str
     """Short description, such as ``drift`` or ``contradiction with latency_p50_ms``."""
     detail: str
-    """Description that includes the values."""
+    """Detailed description, including the values."""
 
 
 class Batches(NamedTuple):

@@ -144,7 +144,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
 def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) -> float:
     """Return the standard error of a score over the validation examples.
 
-    The standard error is derived from the bootstrap interval over the test examples. For a fraction, the standard error
+    The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error
     is at least that of a proportion. For another metric without an interval, it is 1% of the score.
     """
     examples = max(1, outcome.examples.get("validation", 1))

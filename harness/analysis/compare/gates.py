@@ -166,7 +166,7 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
         reason = f"the mean of the base is {comparison.base:.4g}, so the {kind} bound cannot be computed"
         return result("not checked", reason)
     if comparison.relative and bound <= -1:
-        return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
+        return result("not checked", f"a decrease of {-bound:.0%} is not possible, so the bound cannot be violated")
     if _is_beyond_limit(metric, comparison, bound, matched):
         return result("not checked", f"{gate.metric} cannot change by {bound:+.4g}, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
