@@ -117,21 +117,21 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
         except UnicodeDecodeError:
             return text, _doubts(data, encoding)
         shown = re.search(r"\w*[^\W\x00-\x7f]\w*", plain)
-        example = f" (there, {shown[0]!r} is a word)" if shown else ""
+        example = f" (with words such as {shown[0]!r})" if shown else ""
         return text, [f"the file was read as {encoding}, as declared, but it is also valid UTF-8{example}"]
     return text, []
 
 
 def _doubts(data: bytes, encoding: str) -> list[str]:
-    """Return a warning if most words are not legible in the declared encoding, but are in another one."""
+    """Return a warning if most words are illegible in the declared encoding, but legible in another one."""
     sample = _sample(data)
     other = next(iter(candidates(sample)), None)
     if other is None or _legible(sample.decode(encoding, "replace")) >= WRONG:
         return []
     word = _telling_word(sample, [encoding, other])
     return [
-        f"the file was read as {encoding}, as declared, but looks like {other} (a word is "
-        f"{word.decode(encoding, 'replace')[:30]!r} or {word.decode(other, 'replace')[:30]!r}, respectively)"
+        f"the file was read as {encoding}, as declared, but looks like {other} (for example, "
+        f"{word.decode(encoding, 'replace')[:30]!r} would be {word.decode(other, 'replace')[:30]!r})"
     ]
 
 

@@ -100,7 +100,7 @@ def from_table(
             for name, file in zip(names, found.files, strict=True)
         )
         if cases:
-            found.warnings.append(f"{cases:,} paths differ from the names of the files in letter case")
+            found.warnings.append(f"{cases:,} paths differ from the file names in letter case")
         windows = sum("\\" in name and file.exists() for name, file in zip(names, found.files, strict=True))
         if windows:
             found.warnings.append(f"{windows:,} paths with backslashes were read as paths with slashes")
