@@ -66,7 +66,7 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
             holder = _holder(file)
             if not wait:
                 raise BusyError(
-                    f"{holder} is measuring on this device, and simultaneous measurements would be wrong; "
+                    f"{holder} is measuring on this device, and simultaneous measurements would affect each other; "
                     "wait until it ends, or pass --wait"
                 ) from None
             if not announced:

@@ -28,7 +28,7 @@ machines report varies by a few percent."""
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision on whether a planned run is executed or replaced by a stored run."""
+    """Decision on whether a planned run is executed or a stored run is used instead."""
 
     spec: RunSpec
     stored: StoredRun | None
@@ -158,7 +158,8 @@ class _Here:
     def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
         """Return a message if the packages of the named environment have changed since the run.
 
-        If packages that the record lists have changed, None is returned, because their versions describe the change.
+        If packages that the record lists have changed, None is returned, because a comparison of their versions
+        describes the change.
         """
         same = record.environment.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(record), self._packages(spec)):
@@ -195,8 +196,8 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose values differ, or an empty string if all values are equal. If `shown` is true, both
-    values follow the name.
+    """Return the first name for which the values differ, or an empty string if all values are equal. If `shown` is
+    true, the name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
