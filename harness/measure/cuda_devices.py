@@ -1,7 +1,7 @@
 """Find the NVML device that corresponds to CUDA device N of this process.
 
-CUDA numbers the devices that ``CUDA_VISIBLE_DEVICES`` allows, in the order of this variable or of
-``CUDA_DEVICE_ORDER``; NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
+CUDA numbers only the devices that ``CUDA_VISIBLE_DEVICES`` lists, in the order of this variable or in that of
+``CUDA_DEVICE_ORDER``, whereas NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
 """
 
 from __future__ import annotations

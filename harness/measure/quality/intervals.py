@@ -1,6 +1,6 @@
 """95% confidence intervals for test scores, which describe how a score varies between test sets of the same size.
 
-They do not cover the variation between training runs, which is measured by using several seeds.
+The intervals do not include the variation between training runs, which is measured by using several seeds.
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
@@ -42,9 +42,9 @@ MIN_PER_CLASS = {"recall_macro": 2, "f1_macro": 4, "f1_weighted": 3, "precision_
 """Minimum number of test examples of each class for the interval of a score. Classes without examples are ignored for
 `f1_weighted`. The values were chosen by simulation, so that at least 93% of the intervals contain the true score."""
 MIN_ANSWERS = 2
-"""Minimum number of predictions of each class for the interval of macro precision."""
+"""Minimum number of predictions of each class for which macro precision has an interval."""
 MIN_EXAMPLES = 20
-"""Minimum number of test examples for the interval of a regression score."""
+"""Minimum number of test examples for which a regression score has an interval."""
 TAILS = (0.01, 0.025)
 """Nominal probabilities that an error is below and above its interval."""
 UNSEEN = (1.5, 25.0)
