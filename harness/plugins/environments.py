@@ -1,8 +1,8 @@
 """Named environments: Python environments, other than that of the command, in which runs can be executed.
 
 An environment is a directory that `harness.execute.environments` creates. It contains a virtual environment, the lock,
-and a file that describes both. Everything that is needed to plan a run is read from files, without starting the
-environment's interpreter.
+and a file that describes both. A run in the environment can be planned without starting the environment's interpreter,
+because all required information is read from files.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     """Requirements with which the environment was created, one per line of a requirements file."""
     installer: Installer
     inherit: bool
-    """True if the packages of the environment in which the command was executed are importable as well."""
+    """True if the packages of the environment in which the command was executed can also be imported."""
     interpreter: str
-    """Interpreter from which the virtual environment was created, or an empty string for that of the command."""
+    """Python interpreter with which the virtual environment was created, or an empty string for the interpreter that
+    executed the command."""
     python: str
     """Implementation and version of Python, such as ``CPython 3.11.7``."""
     path: tuple[str, ...]

@@ -94,7 +94,7 @@ def _check_metric(metric: Metric) -> None:
     cannot be stored in a record.
     """
     if metric.name in RESERVED:
-        raise PluginError(f"a metric cannot have the name {metric.name!r}, which is a column of reports; rename it")
+        raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")
     fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
     fields |= {"title": metric.title, "summary": metric.summary, "in_tables": metric.in_tables}
     try:
