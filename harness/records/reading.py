@@ -120,7 +120,7 @@ def _checked(file: int, path: Path, limit: int) -> io.BufferedReader:
     elif not stat.S_ISREG(state.st_mode):
         problem = "not a regular file; pipes and devices are not read"
     elif state.st_size > limit:
-        problem = f"the file has {state.st_size} bytes, but at most {limit} are read"
+        problem = f"the file has {state.st_size} bytes; the limit is {limit}"
     if problem:
         os.close(file)
         raise RecordError(f"{path}: {problem}")

@@ -1,4 +1,4 @@
-"""Raw samples of a run: reading, validation, and conversion to the form used by plots and comparisons.
+"""Functions that read and validate the raw samples of a run and convert them to the form used by plots and comparisons.
 
 Windows are converted to throughputs, and outputs to predictions in the unit of the targets.
 """

@@ -42,7 +42,7 @@ def scratch(results: Path) -> Iterator[Path]:
 
 
 def places() -> list[Path]:
-    """Return the directories for files that cannot be saved in the results directory."""
+    """Return the directories in which files are saved if the results directory cannot be written."""
     # `tempfile.gettempdir` is not used, because its result depends on which directories are full at the time of the
     # call.
     found = [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp"), Path("/var/tmp")]
