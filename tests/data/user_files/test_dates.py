@@ -94,8 +94,8 @@ def test_load_dates_as_target_are_refused(tmp_path: Path, written: str) -> None:
 def test_load_digits_that_are_dates_are_reported(tmp_path: Path) -> None:
     path = table(tmp_path, [day.strftime("%Y%m%d") for day in DAYS])
     warnings = "; ".join(loaded(path).warnings)
-    assert "column 'when' was read as numbers, but all of them are dates such as '20191201'" in warnings
-    assert "the rows are in order of time (column 'when')" in warnings
+    assert "column 'when' was read as numbers, but all of them look like dates, such as '20191201'" in warnings
+    assert "the rows are in chronological order (column 'when')" in warnings
     assert loaded(path, date_columns=("when",)).train.inputs["features"].shape[1] == 5
 
 
@@ -270,7 +270,7 @@ ORDERED: list[tuple[str, list[Any]]] = [
 def test_load_random_splits_of_rows_in_order_of_time_are_reported(tmp_path: Path, name: str, cells: list[Any]) -> None:
     noise = np.random.default_rng(0).uniform(size=(2, COUNT)).tolist()
     path = write_csv(tmp_path / "t.csv", {name: cells, "x": noise[0], "y": noise[1]})
-    message = f"the rows are in order of time (column {name!r}), but splits were drawn at random"
+    message = f"the rows are in chronological order (column {name!r}), but splits were drawn at random"
     assert any(message in warning for warning in loaded(path, feature_columns=("x",)).warnings)
     mixed = [cells[n] for n in np.random.default_rng(3).permutation(COUNT)]
     path = write_csv(tmp_path / "t.csv", {name: mixed, "x": noise[0], "y": noise[1]})
