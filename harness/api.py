@@ -127,8 +127,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Candidate that is the reference for ratios and whose runs replace failed runs of other candidates. By
-            default, the first of the candidates with results on the most datasets.
+            Candidate with which the others are compared in ratios, and whose runs replace the failed runs of other
+            candidates. By default, the first of the candidates with results on the most datasets.
         ties : {"verdict", "exact"}, default="verdict"
             ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.

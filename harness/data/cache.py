@@ -1,4 +1,4 @@
-"""Locations of the data cache and the mirror, and the state of a dataset."""
+"""Functions that locate the data cache and the mirror and determine whether a dataset is cached."""
 
 from __future__ import annotations
 

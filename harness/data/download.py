@@ -75,8 +75,8 @@ def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
     """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
     Files are first written to a temporary folder next to `folder`, so that `folder` is always complete. Raises
-    `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError for
-    disk errors.
+    `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError if a
+    file cannot be written.
     """
     work = folder.with_name(folder.name + ".tmp")
     failures = []
@@ -128,7 +128,7 @@ def _check(file: RemoteFile, received: Path) -> None:
 
 
 def _page_note(received: Path) -> str:
-    """Return a note for the error message if the received file is a web page, else an empty string."""
+    """Return a note for the error message if the received file is a web page, or an empty string otherwise."""
     with received.open("rb") as file:
         start = file.read(4096).decode("utf-8", "replace")
     if not re.match(r"\s*<(!doctype|html|head|\?xml)", start, re.IGNORECASE):

@@ -1,4 +1,4 @@
-"""Installation of a dataset's verified files in the cache. An installed folder is always complete."""
+"""Installation of a dataset's verified files in the cache. A dataset's folder in the cache is always complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`StoredRows`, an array that is stored in a file and of which only the requested rows are read."""
+"""`StoredRows`, an array that is stored in a file and reads only the requested rows."""
 
 from __future__ import annotations
 

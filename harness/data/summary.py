@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 """Number of training examples that are included in a summary."""
 SHOWN = 100
-"""Number of characters to which the content of an example is truncated."""
+"""Maximum number of characters of an example's content; longer content is truncated."""
 
 
 class Spread(Struct, frozen=True, kw_only=True):

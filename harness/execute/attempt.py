@@ -109,7 +109,7 @@ def execute_run(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run whose child process did not return one. Remove the run's arrays and weights, which may
+    """Create a record for a run if its child process did not return one. Remove the run's arrays and weights, which may
     be incomplete."""
     for name in (ARRAYS, WEIGHTS):
         for folder in (directory, *spares(directory)):

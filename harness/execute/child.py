@@ -15,8 +15,8 @@ data that is kept.
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect the end of its parent, the child
 watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
 (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
-The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits for the end
-of the lifeline and then kills the child's process group.
+The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits until the
+other end of the lifeline is closed and then kills the child's process group.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ def call_in_child(
     or if an exception such as KeyboardInterrupt is raised, the child's process group is terminated with SIGTERM and, if
     necessary, killed with SIGKILL. `limit_option` is the command-line option that sets `timeout_s`, if there is one,
     such as ``--timeout``. If the child exceeds the time limit, the message of the failure recommends this option. The
-    child also ends when the pipe `lifeline` reaches its end. By default, this function creates the pipe. `interpreter`
-    is the path of the Python interpreter that executes the child, by default the interpreter of this process. Raises
-    `harness.RecordError` if the job cannot be written.
+    child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates the pipe.
+    `interpreter` is the path of the Python interpreter that executes the child, by default the interpreter of this
+    process. Raises `harness.RecordError` if the job cannot be written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -314,8 +314,8 @@ def run_process(
 
 @contextlib.contextmanager
 def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
-    """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell on exit from the
-    context manager.
+    """Start a shell that kills a process group when the other end of the pipe `lifeline` is closed, and stop the shell
+    on exit from the context manager.
 
     If the system has no shell, nothing is started.
     """
@@ -368,8 +368,8 @@ def _listen(
     is_complete: Callable[[], bool],
     watch: MemoryWatch | None,
 ) -> Literal["ended", "timeout", "lingers", "memory"]:
-    """Read until the process ends, the deadline passes, the process has been complete for `EXIT_WAIT_S`, or the limit
-    of `watch` is exceeded."""
+    """Read until the process ends, the deadline passes, `EXIT_WAIT_S` seconds have passed since the process sent its
+    result, or the limit of `watch` is exceeded."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (

@@ -72,7 +72,7 @@ def end_with_parent(lifeline: int, parent: int) -> None:
 
 
 def _watch(lifeline: int) -> None:
-    """Wait for the end of `lifeline`, then kill the process group."""
+    """Wait until the other end of `lifeline` is closed, then kill the process group."""
     try:
         os.read(lifeline, 1)
     except OSError:  # raised if a plugin closed the descriptor

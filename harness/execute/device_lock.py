@@ -36,8 +36,8 @@ def measuring_on(
     the cache directory, and are released when the process ends. If the cache directory is not writable, nothing is
     locked.
 
-    Raises `harness.BusyError`, which names the other process, if another process holds a lock and `wait` is false. If
-    `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it waited.
+    If another process holds a lock and `wait` is false, a `harness.BusyError` that identifies this process is raised.
+    If `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it waited.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))

@@ -192,11 +192,11 @@ def remove(name: str) -> None:
 
 
 def pins(lock: str) -> tuple[list[str], list[str]]:
-    """Return the requirements in a lock from which the environment can be created again, and the other lines.
+    """Return the lines of a lock from which the environment can be recreated, and the other lines.
 
-    Only exact versions on a package index are returned, because a lock may come from another person. Harness and the
-    plugins of this process are omitted, because they are installed from the same sources as in the environment of this
-    process.
+    Only exact versions from a package index are returned as requirements, because the lock may be from an untrusted
+    source. Harness and the plugins of this process are omitted, because they are installed from the same sources as in
+    the environment of this process.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []

@@ -110,7 +110,7 @@ def fit_at_once(session: Session, prepared: Preparation) -> None:
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
-    """Load the plugins in `refs` and no others. Raises `harness.PluginError` if a plugin cannot be loaded."""
+    """Load only the plugins in `refs`. Raises `harness.PluginError` if a plugin cannot be loaded."""
     catalog = plugins.load(refs)
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
@@ -243,7 +243,8 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
     """Add the name of the dataset to the message of a `harness.DataError` unless the message contains the name. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that names the origin of the data."""
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data comes
+    from."""
     try:
         yield
     except DataError as error:

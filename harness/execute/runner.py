@@ -1,4 +1,4 @@
-"""Execution of planned runs by an executor, and storage of their records, including those of failed runs."""
+"""Execution of planned runs by an executor, and storage of the records of successful and failed runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Listener:
 class Guarded(Listener):
     """A listener that forwards events to another listener until that listener raises an exception.
 
-    An output error, such as that of a closed terminal, must not end a run.
+    An output error, for example because the terminal was closed, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:

@@ -164,8 +164,8 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run whose data was modified
-            fails.
+            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data was
+            modified.
 
         Returns
         -------
@@ -212,7 +212,7 @@ class Session(ABC):
         return None
 
     def notes(self) -> dict[str, str]:
-        """Return the settings that are in effect, such as thread counts, TF32 flags and the compile mode.
+        """Return the settings that the session actually uses, such as thread counts, TF32 flags and the compile mode.
 
         The settings are stored in the run's record.
         """
@@ -243,8 +243,8 @@ class Backend(ABC):
     """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
     training split, learning rates and gradients are not used, and models need not have canonical parameters."""
     default_models: ClassVar[Sequence[str]] = ()
-    """Preferred model variants for this backend, best first. If the user names no model and the task's default model
-    has no network for this backend, the first compatible variant is used."""
+    """Preferred model variants for this backend, best first. If the user does not select a model and no network
+    implements the task's default model for this backend, the first compatible variant is used."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:

@@ -178,7 +178,7 @@ class Rapl:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
         self._wrapped: dict[Path, int] = {}
-        """Microjoules to add for previous wraparounds of each zone's counter."""
+        """Energy, in microjoules, to add to the counter of each zone because of earlier wraparounds."""
         self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):

@@ -223,7 +223,7 @@ class _Reader:
         return lines.get(place, 1)
 
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
-        """Return a function that finds the line to which an error in an entry refers, based on the names in the
+        """Return a function that finds the line that caused an error in an entry, based on the names in the error
         message."""
 
         def located(error: HarnessError) -> str:

@@ -117,7 +117,7 @@ class Catalog:
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
         """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
 
-        A metric of the task that no plugin provides is omitted. Raises the same errors as `task` if any other name is
+        Metrics of the task that no plugin provides are omitted. Raises the same errors as `task` if any other name is
         not found.
         """
         task = self._get("task", self.tasks, spec.task)

@@ -1,4 +1,4 @@
-"""Named environments: Python environments, other than that of the command, in which runs can be executed.
+"""Named environments: Python environments in which runs can be executed, in addition to the current environment.
 
 An environment is a directory that `harness.execute.environments` creates. It contains a virtual environment, the lock,
 and a file that describes both. A run in the environment can be planned without starting the environment's interpreter,
@@ -29,7 +29,7 @@ from harness.records.reading import load_named, read_named
 from harness.records.spec import ENV_NAME
 
 CURRENT = "current"
-"""Name that selects the environment of the command itself."""
+"""Name that refers to the environment in which the command itself is executed."""
 DESCRIPTION = "environment.json"
 LOCK = "environment.lock"
 """Names of the description and the lock in the directory of an environment. The lock is copied to the directory of each

@@ -403,7 +403,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """
 
     backend: str
-    """Backend with which the run's backend was compared."""
+    """Backend with which the backend of the run was compared."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None

@@ -136,7 +136,7 @@ class Windows(NamedTuple):
     samples_per_s: Floats
     seconds: Floats
     steady_from: int
-    """Index of the first window in the steady state."""
+    """Index of the first window of the steady state."""
 
 
 def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:

@@ -124,7 +124,7 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether any cell is the name of a split. Rows with other values count as bad rows."""
+    """Return whether any cell is the name of a split. If so, rows with other values are treated as bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
@@ -147,7 +147,7 @@ def unused_splits(table: Table, used: str | None) -> list[str]:
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
-    """Return the strings in a column. Rows whose cell is empty or not a string are added to `problems`."""
+    """Return the strings in a column. Rows with a cell that is empty or not a string are added to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
         if is_missing(cell) or (isinstance(cell, str) and not visible(cell)):

@@ -22,7 +22,7 @@ OTHER = (
     re.compile(r"\d{1,2}(:[0-5]\d){1,2} ?[ap]\.?m\.?", re.IGNORECASE),
     re.compile(r"\d{4}-W\d\d(-\d)?|\d{8}T\d{4,6}Z?|\d{4}[- ]?Q[1-4]"),
 )
-"""Common notations of dates and times other than ISO 8601, and notations of weeks and quarters."""
+"""Patterns of common notations of dates and times other than ISO 8601, and of weeks and quarters."""
 GUESSES = (
     "%d/%m/%Y",
     "%m/%d/%Y",

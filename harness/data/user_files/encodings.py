@@ -181,7 +181,7 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word that the encodings decode to the largest number of different strings, or the first such word."""
+    """Return the first word for which the number of different strings to which the encodings decode it is largest."""
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 

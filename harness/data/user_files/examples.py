@@ -45,9 +45,9 @@ class Examples:
     digests: list[str] = field(default_factory=list)
     """Digest of each file's content. After decoding, it is replaced by the digest of the decoded content."""
     bytes_digests: list[str] = field(default_factory=list)
-    """Digest of each file's content, if `digests` contains the digests of the decoded content."""
+    """Digest of the undecoded content of each file, if `digests` contains the digests of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
-    """Values of each numeric column; NaN marks a missing value."""
+    """Values of each numeric column; NaN denotes a missing value."""
     feature_names: list[str] = field(default_factory=list)
     """Name of each numeric column. Each part of a date, such as the month, is a separate column."""
     categories: list[list[str | None]] = field(default_factory=list)
@@ -64,7 +64,8 @@ class Examples:
     """Table with the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
-        """Return an identifier of the content of each row, or None if rows with the same content are not copies.
+        """Return an identifier of the content of each row, or None if rows with the same content are not considered to
+        be copies.
 
         Texts are compared without regard to letter case, invisible characters and repeated spaces. Files are compared
         by their digests, and rows of tables by all features. If at least half of the rows of a table are equal to other

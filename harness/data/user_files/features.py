@@ -22,7 +22,7 @@ LARGEST = 1e100
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Pattern of lists and objects that are written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Patterns of numbers whose point may be a thousands separator, and of integers with at most three digits."""
+"""Patterns of numbers in which the point may be a thousands separator, and of integers with at most three digits."""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Pattern of the start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05

@@ -110,8 +110,8 @@ def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
-    """Return the features of which the target is a linear combination, or an empty list if there is no exact
-    combination. A single feature is preferred; otherwise, the features with non-zero weights are returned.
+    """Return the features from which the target can be computed as a linear combination, or an empty list if this is
+    not possible. A single feature is preferred; otherwise, the features with non-zero weights are returned.
     """
     step = len(target) // ROWS + 1
     y = target[::step]

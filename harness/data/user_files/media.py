@@ -73,7 +73,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
     become white. If the shorter side is longer than `shorter_side`, the image is scaled down so that this side has the
     given length.
 
-    `notes` counts the parts of files that were ignored. Raises `UnreadableError` if the file cannot be decoded.
+    `notes` counts the images of which a part was ignored, by the reason. Raises `UnreadableError` if the file cannot be
+    decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps

@@ -172,7 +172,7 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the only file whose path below the folder equals the name except for letter case, or None."""
+    """Return the only file whose path relative to the folder matches the name if letter case is ignored, or None."""
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):

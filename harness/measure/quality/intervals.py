@@ -7,8 +7,8 @@ The intervals do not include the variation between training runs, which is measu
   1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
   most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
   few examples.
-- For two classes, the interval of the area under the ROC curve is that of a proportion of the examples of the rarer
-  class. This interval is valid for all distributions of the outputs.
+- For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion of the
+  examples of the rarer class. This interval is valid for all distributions of the outputs.
 - Regression errors have Student's t intervals, computed for the logarithm of the error. The upper end is computed as if
   there were one more example with a larger error, because a test split seldom contains the largest possible errors.
 
@@ -46,7 +46,7 @@ MIN_ANSWERS = 2
 MIN_EXAMPLES = 20
 """Minimum number of test examples for which a regression score has an interval."""
 TAILS = (0.01, 0.025)
-"""Nominal probabilities that an error is below and above its interval."""
+"""Nominal probability that a regression error is below its interval, and that it is above its interval."""
 UNSEEN = (1.5, 25.0)
 """The error of the additional example is a + b / N times the largest error of the N test examples. The values (a, b)
 were chosen by simulation, so that at least 93% of the intervals contain the true score for heavy-tailed errors."""
