@@ -274,10 +274,10 @@ def test_load_random_splits_of_rows_in_order_of_time_are_reported(tmp_path: Path
     assert any(message in warning for warning in loaded(path, feature_columns=("x",)).warnings)
     mixed = [cells[n] for n in np.random.default_rng(3).permutation(COUNT)]
     path = write_csv(tmp_path / "t.csv", {name: mixed, "x": noise[0], "y": noise[1]})
-    assert not any("order of time" in warning for warning in loaded(path, feature_columns=("x",)).warnings)
+    assert not any("chronological order" in warning for warning in loaded(path, feature_columns=("x",)).warnings)
     split = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
     path = write_csv(tmp_path / "t.csv", {name: cells, "x": noise[0], "y": noise[1], "split": split})
-    assert not any("order of time" in warning for warning in loaded(path, feature_columns=("x",)).warnings)
+    assert not any("chronological order" in warning for warning in loaded(path, feature_columns=("x",)).warnings)
 
 
 def test_moment_of_dates_is_in_seconds_and_none_for_a_time_of_day() -> None:
@@ -289,7 +289,7 @@ def test_moment_of_dates_is_in_seconds_and_none_for_a_time_of_day() -> None:
 def test_load_uneven_splits_by_time_are_reported(tmp_path: Path) -> None:
     cells = [str(min(max(n, 1), 2) + (n == COUNT - 1)) for n in range(COUNT)]
     warnings = loaded(table(tmp_path, cells), time_column="when").warnings
-    assert any("very different sizes: train 2, validation 37, test 1" in warning for warning in warnings)
+    assert any("very different: train 2, validation 37, test 1" in warning for warning in warnings)
     assert not any(
         "different sizes" in w for w in loaded(table(tmp_path, list(range(COUNT))), time_column="when").warnings
     )
