@@ -30,7 +30,7 @@ MANIFEST = ".manifest.json"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """List of the installed files, with which ``harness data verify`` compares the folder."""
+    """List of the installed files, which ``harness data verify`` compares with the contents of the folder."""
 
     dataset: str
     sources: tuple[str, ...]

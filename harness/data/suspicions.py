@@ -126,8 +126,7 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 
 
 def _constant(name: str, split: Split) -> list[str]:
-    """Return a sentence about each input for which all values of some examples are equal, such as silence or a
-    blank image.
+    """Return a sentence about each input that is constant in some examples, such as silence or a blank image.
 
     Only inputs with at least 16 numbers per example are checked, because a few numbers may be equal by chance. Token
     ids are not checked here, because their meaning depends on the task, which checks them.

@@ -13,7 +13,7 @@ pipes when the child ends, even if another process still has them open. `harness
 data that is kept.
 
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect the end of its parent, the child
-watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
+watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
 (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
 The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits until the
 other end of the lifeline is closed and then kills the child's process group.

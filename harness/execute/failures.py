@@ -34,7 +34,7 @@ class Ended:
     output: str = ""
     """End of the output of the process, at most `LOG_TAIL_BYTES`."""
     too_long_lines: int = 0
-    """Number of messages that were ignored because they exceed the limit on their length."""
+    """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
     """Measured memory use of the process group, if it was terminated because it exceeded its memory limit."""
 

@@ -74,7 +74,8 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
 def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     """Load plugins in a child.
 
-    Return the number of plugins that were loaded, and the problem of the next plugin, or "" if all plugins were loaded.
+    Return the number of plugins that were loaded, and the problem with the next plugin, or "" if all plugins were
+    loaded.
     """
     from harness.execute.child import call_in_child
 

@@ -90,8 +90,8 @@ class RooflineKernels:
 class Session(ABC):
     """One model on one device.
 
-    A session only computes; the core runs the training loop, measures the time and provides the batches. Methods may
-    return before the device has finished. `synchronize` and `fetch` wait for the device.
+    A session performs only the computations. The core runs the training loop, measures the time and provides the
+    batches. Methods may return before the device has finished. `synchronize` and `fetch` wait for the device.
 
     Notes
     -----

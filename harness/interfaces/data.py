@@ -170,7 +170,7 @@ class Dataset(ABC, Generic[OptionsT]):
     """Kind of raw input, which determines the tasks that accept the dataset: ``text``, ``image``, ``audio`` or
     ``table``."""
     objective: ClassVar[Objective]
-    """Training objective that the targets are intended for."""
+    """Training objective for which the targets are intended."""
     summary: ClassVar[str]
     """One-line description."""
     license: ClassVar[str] = ""
@@ -313,7 +313,7 @@ class Task(ABC, Generic[OptionsT]):
         return {}
 
     def check_checkpoint(self, folder: Path, options: OptionsT) -> None:
-        """Check that a pretrained checkpoint fits the options of a run. By default, do nothing.
+        """Check that a pretrained checkpoint is compatible with the options of a run. By default, do nothing.
 
         The core calls this method when it plans a run, so that an unsuitable checkpoint is reported before any run
         starts, and in the same way for every backend.

@@ -52,8 +52,8 @@ class Attempt:
 class Coordinator(ABC):
     """The object to which an executor reports attempts, events and results. The core implements this class.
 
-    The coordinator stores the records, shows the progress, and calls the event hooks. Its methods must be called in the
-    thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
+    The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
+    the thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
     KeyboardInterrupt when it ends.
     """
 

@@ -83,8 +83,8 @@ class Model(ABC, Generic[ConfigT]):
 
     checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
     """Mapping from fields of `Config` that specify the length of an array's first axis to the canonical name of the
-    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The field and the length are compared
-    before any run starts."""
+    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The value of the field and the length
+    of the axis are compared before any run starts."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
@@ -223,7 +223,7 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A model built with a framework, as returned by the function that a `NetworkRef` refers to.
+    """A model built with a framework, as returned by the function to which a `NetworkRef` refers.
 
     Every canonical array must have a binding, and every trainable variable of the module must be bound.
     """

@@ -38,8 +38,8 @@ def warmup(rates: Array) -> int:
     """Return the number of warm-up windows before the steady state, which is at most half of all windows.
 
     According to the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error
-    of the mean over the remaining windows. As an estimate of this error, the sum of squared deviations is divided by (n
-    - d)^2.
+    of the mean over the remaining windows. This error is estimated by the sum of squared deviations, divided by the
+    squared number of remaining windows.
     """
     n = len(rates)
     if n < 4:

@@ -31,8 +31,7 @@ MAX_THREADS = 1024
 def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    If several selections contain the same spec, it is repeated as often as the largest of their numbers of repeats
-    specifies.
+    If several selections with different numbers of repeats contain the same spec, the largest number is used.
 
     Runs with the same task and dataset are interleaved, even if they are in several selections. The specs with the
     first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B

@@ -128,12 +128,10 @@ def interpreter_in(directory: Path) -> Path:
 def check_name(name: str) -> None:
     """Raise `harness.UsageError` if this name is not allowed for an environment."""
     if name == CURRENT:
-        raise UsageError(
-            f"an environment cannot have the name {CURRENT!r}, which selects the environment of the command"
-        )
+        raise UsageError(f"an environment cannot have the name {CURRENT!r}, which refers to the current environment")
     if not ENV_NAME.fullmatch(name):
         raise UsageError(
-            f"{name[:70]!r} is not a valid name of an environment; use at most 64 letters, digits and . _ -, starting "
+            f"{name[:70]!r} is not a valid environment name; use at most 64 letters, digits and . _ -, starting "
             "with a letter or digit"
         )
 

@@ -85,8 +85,7 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Names that metrics must not have: columns of the comparison table, costs, and other names in reports.
-"""
+"""Reserved names that metrics must not use: columns of the comparison table, costs, and other names in reports."""
 
 
 def _check_metric(metric: Metric) -> None:

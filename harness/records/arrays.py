@@ -136,7 +136,7 @@ _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
 
 @lru_cache(maxsize=1024)
 def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Parse a header. Results are cached, because headers are often equal and parsing a Python literal is slow."""
+    """Parse a header. Results are cached, because headers often repeat and parsing a Python literal is slow."""
     import io
 
     from numpy.lib import format as npy

@@ -41,7 +41,7 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes that are tried after `size`: half of it, rounded down, and so on, down to 1."""
+    """Return the batch sizes that are tried after `size`: each is half of the previous one, rounded down, until 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 

@@ -441,7 +441,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
     repeat: int
-    """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
+    """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
     on."""
     started_at: str
     """UTC time in ISO 8601 format."""

@@ -1,7 +1,7 @@
 """Directories for unfinished runs.
 
-The directories are locked while in use, removed when the process that owns them has ended, and copied to another
-directory if the results directory cannot be written.
+The directories are locked while in use, removed after the process that owns them has ended, and copied to another
+directory if the results directory is not writable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 2**10
 """Size of the reserve file, in bytes. If the disk is full, this file is deleted to make space for the record."""
 RESCUED = "harness-rescued-"
-"""Prefix for the names of directories that store runs if the results directory cannot be written."""
+"""Prefix of the names of directories in which runs are saved if the results directory is not writable."""
 
 
 @contextmanager

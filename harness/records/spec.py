@@ -157,7 +157,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
     source: DataSource | None = None
-    """Source of a user-provided data file, or None for a dataset that a plugin provides."""
+    """Source of the user's data, or None for a dataset that a plugin provides."""
 
     @property
     def key(self) -> str:

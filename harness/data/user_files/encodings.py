@@ -181,7 +181,8 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the first word for which the number of different strings to which the encodings decode it is largest."""
+    """Return the word that is decoded to the largest number of different strings by the encodings, or the first of
+    several such words."""
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 

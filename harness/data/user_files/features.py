@@ -18,7 +18,8 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 LARGEST = 1e100
-"""Largest accepted absolute value of a number. The limit keeps the sum of squares for standardization finite."""
+"""Largest accepted absolute value of a number. With this limit, the sum of squares that is computed for standardization
+is finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Pattern of lists and objects that are written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")

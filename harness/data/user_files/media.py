@@ -73,7 +73,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
     become white. If the shorter side is longer than `shorter_side`, the image is scaled down so that this side has the
     given length.
 
-    `notes` counts the images of which a part was ignored, by the reason. Raises `UnreadableError` if the file cannot be
+    `notes` counts the images with parts that were ignored, by reason. Raises `UnreadableError` if the file cannot be
     decoded.
     """
     import numpy as np

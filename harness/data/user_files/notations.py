@@ -102,7 +102,7 @@ class Notation:
     decimal: str = "."
     thousands: str = ""
     missing: frozenset[str] = MISSING
-    """Words that mean a missing value, in lower case."""
+    """Words that denote a missing value, in lower case."""
     affix: str = ""
     """Currency or unit that precedes or follows each number."""
     signs: bool = False

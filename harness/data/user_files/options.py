@@ -103,7 +103,7 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
         super().__post_init__()
         if len(self.thousands) > 1 or self.thousands.isdigit() or self.thousands in ("+", "-", "\u2212"):
             raise ValueError(
-                f"thousands must be a single character that is neither digit nor sign, got {self.thousands!r}"
+                f"thousands must be a single character that is neither a digit nor a sign, got {self.thousands!r}"
             )
         if self.thousands == self.decimal:
             raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; set decimal too")
