@@ -96,8 +96,7 @@ def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     )
     if not isinstance(answer, Failure):
         return len(refs), ""
-    ended = f"it ended the process that loaded it: {answer.message.removesuffix(' but returned no result')}"
-    return last.index, last.problem or ended
+    return last.index, last.problem or f"it ended the process that loaded it: {answer.message}"
 
 
 def load_each(job: TrialJob, context: object) -> None:
