@@ -13,7 +13,7 @@ Schedule = Literal["constant", "linear", "cosine", "step", "one_cycle", "plateau
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training settings. Their meaning does not depend on the backend.
+    """Training settings, which have the same meaning for every backend.
 
     The optimizers are defined as follows, where p is a parameter, g its gradient, a the scheduled learning rate, w the
     weight decay and t the number of the step, starting at 1:
