@@ -181,6 +181,7 @@ def run(
     model: str | Iterable[str] = (),
     env: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
+    devices: int | Iterable[int] = 1,
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
     parity: bool = False,
@@ -225,6 +226,8 @@ def run(
         environment of this process, which is the default.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    devices : int or iterable of int, default=1
+        Numbers of devices on which a model is trained, with one process per device. Each number is a separate run.
     precision : str or iterable of str, default="fp32"
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
     deterministic : bool, default=False
@@ -242,7 +245,8 @@ def run(
     split : int, iterable of int or "all", optional
         Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
-        Number of CPU threads per run, from 1 to 1024. By default, the number of available cores.
+        Number of CPU threads per process, from 1 to 1024. By default, the number of available cores, divided by the
+        largest number of devices.
     repeat : int, optional
         Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 with the protocol
         ``"publish"``.
@@ -312,6 +316,7 @@ def run(
             "backend": backend,
             "env": env,
             "device": device,
+            "devices": devices,
             "precision": precision,
             "seed": seed,
             "threads": threads,
@@ -382,7 +387,7 @@ def carry_out(
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
-    from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_executor, check_limit, run_all
 
     listener = Guarded(listener or Listener())
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
@@ -393,7 +398,7 @@ def carry_out(
         check_limit(limit_s)
         limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
         check_memory_limit(limit_bytes)
-        catalog.executor(executor)
+        check_executor(specs, catalog, executor)
         store.prepare()
         pairs = compared(specs) if parity else set[str]()
 
@@ -415,8 +420,8 @@ def carry_out(
         decide_again()
         with contextlib.ExitStack() as stack:
             if left():
-                devices = [spec.device for spec in left()]
-                if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
+                used = [name for spec in left() for name in spec.used_devices]
+                if stack.enter_context(measuring_on(used, wait=wait, say=listener.message)):
                     decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)

@@ -111,6 +111,7 @@ def run(
       harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
       harness run --task nlp --model bert-mini --set recipe.batch_size=128
       harness run --task nlp --device cuda --precision bf16
+      harness run --task vision --backend torch --devices 1,2
       harness run --task nlp --backend torch,tensorflow --parity
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
@@ -124,6 +125,7 @@ def run(
     from harness.data.checkpoint import locate
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
+    from harness.execute.runner import check_executor
     from harness.plan.expand import expand_all
     from harness.plan.suite import Suite, load
     from harness.records import Failure
@@ -140,6 +142,7 @@ def run(
         catalog,
         unavailable=dry_run or skip_unavailable or bool(suite),
     )
+    check_executor(specs, catalog, executor)
     reasons = unavailable(specs, catalog) if dry_run or skip_unavailable or suite else {}
     if reasons and not dry_run:
         specs = _available(specs, reasons, skip=skip_unavailable)

@@ -34,6 +34,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -87,6 +88,9 @@ class ChildContext:
     """Directory of this call, for large arrays and other files. The caller reads the files after the call."""
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
+    end: Callable[[Struct], None]
+    """Function that sends a result to the parent and ends this process at once, from any thread. A thread can call it
+    while the function that the parent called is blocked."""
 
 
 class EventFrame(Struct, tag="event"):
@@ -114,6 +118,7 @@ def call_in_child(
     memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
     interpreter: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> ResultT | Failure:
     """Call a module-level function in a child process and return the result of the function, or a `Failure` if there is
     no result.
@@ -128,8 +133,8 @@ def call_in_child(
     necessary, killed with SIGKILL. `limit_option` is the command-line option that sets `timeout_s`, if there is one,
     such as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. The child also ends
     when the pipe `lifeline` reaches its end. By default, this function creates the pipe. The child is executed by the
-    Python interpreter at the path `interpreter`, by default that of this process. Raises `harness.RecordError` if the
-    job cannot be written.
+    Python interpreter at the path `interpreter`, by default that of this process, and inherits the file descriptors in
+    `pass_fds`. Raises `harness.RecordError` if the job cannot be written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -174,6 +179,7 @@ def call_in_child(
             memory_limit_bytes=memory_limit_bytes,
             lifeline=lifeline,
             interpreter=interpreter,
+            pass_fds=pass_fds,
         )
         if isinstance(answer, FailureFrame) and not ended.by_limit:
             return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
@@ -201,21 +207,32 @@ def calls_in_children(
     *,
     timeout_s: float,
     environment: Mapping[str, str],
+    event_type: Any = Any,
+    on_event: Callable[[int, Any], None] | None = None,
+    inputs: Sequence[int] = (),
 ) -> Iterator[list[Future[ResultT | Failure]]]:
     """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
-    On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are
-    killed.
+    `on_event` is called with the number of the job, from 0, and each event that can be decoded as `event_type`, in a
+    thread of this job. `inputs` contains one file descriptor per job, which the child inherits, or is empty. On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are killed.
     """
-    lifeline, held = _pipe()
+    lifeline, held = pipe()
     # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
     # wait for the children.
     with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
         yield [
             threads.submit(
-                call_in_child, function, job, timeout_s=timeout_s, environment=environment, lifeline=lifeline
+                call_in_child,
+                function,
+                job,
+                timeout_s=timeout_s,
+                environment=environment,
+                event_type=event_type,
+                on_event=partial(on_event, number) if on_event else None,
+                lifeline=lifeline,
+                pass_fds=inputs[number : number + 1],
             )
-            for job in jobs
+            for number, job in enumerate(jobs)
         ]
 
 
@@ -254,23 +271,24 @@ def run_process(
     memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
     interpreter: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
     After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
     as if it had exited with status 0. `notes` returns the lines to add to the log at the end. If the memory of its
-    process group exceeds `memory_limit_bytes`, the group is ended.
+    process group exceeds `memory_limit_bytes`, the group is ended. The process inherits `pass_fds`.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        received, channel = map(stack.enter_context, _pipe())
-        printed, output = map(stack.enter_context, _pipe())
-        for pipe in (received, printed):
-            os.set_blocking(pipe.fileno(), False)
-            _enlarge(pipe.fileno())
+        received, channel = map(stack.enter_context, pipe())
+        printed, output = map(stack.enter_context, pipe())
+        for end in (received, printed):
+            os.set_blocking(end.fileno(), False)
+            _enlarge(end.fileno())
         if lifeline is None:
-            lifeline, _held = map(stack.enter_context, _pipe())
+            lifeline, _held = map(stack.enter_context, pipe())
         kept = stack.enter_context(Log(log))
         passed = (channel.fileno(), lifeline.fileno())
         process = subprocess.Popen(
@@ -279,7 +297,7 @@ def run_process(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**DEFAULT_ENVIRONMENT, **os.environ, **environment},
-            pass_fds=passed,
+            pass_fds=(*passed, *pass_fds),
             start_new_session=True,
         )
         lines = Lines(on_line)
@@ -338,7 +356,7 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
         guard.wait()
 
 
-def _pipe() -> tuple[io.FileIO, io.FileIO]:
+def pipe() -> tuple[io.FileIO, io.FileIO]:
     """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams, because
     descriptors 0 to 2 are the standard streams of the child."""
     low = os.pipe()

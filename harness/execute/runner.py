@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
-from harness.errors import HarnessError, PluginError, RecordError, UsageError
+from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
@@ -120,7 +120,7 @@ def run_all(
     `marks` maps the key of each spec to the parity results that are stored in the records of its runs. With
     `save_weights`, the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of
     memory is executed again after all other runs, with half the batch size. This is repeated until the run succeeds or
-    the batch size is 1.
+    the batch size is 1 or, on several devices, until half of it is not divisible by the number of devices.
 
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
@@ -135,6 +135,7 @@ def run_all(
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
+    check_executor(specs, catalog, executor)
     chosen = catalog.executor(executor)
     runs = [
         PlannedRun(
@@ -186,6 +187,15 @@ def _plugins_by_environment(runs: Sequence[PlannedRun]) -> dict[str, set[PluginR
     for run in runs:
         found.setdefault(run.spec.env, set()).update(run.plugins)
     return found
+
+
+def check_executor(specs: Iterable[RunSpec], catalog: Catalog, executor: str) -> None:
+    """Raise `harness.UsageError` if the executor does not exist or cannot execute one of the runs."""
+    chosen = catalog.executor(executor)
+    if any(spec.devices > 1 for spec in specs) and not chosen.data_parallel:
+        raise CombinationError(
+            f"the executor {executor!r} cannot execute runs on several devices; use --devices 1 or --executor {LOCAL}"
+        )
 
 
 def check_limit(timeout_s: float) -> None:
@@ -315,7 +325,8 @@ class RunCoordinator(Coordinator):
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size
-            if isinstance(outcome, Failure) and outcome.kind == "oom" and size > 1:
+            devices = run.spec.devices
+            if isinstance(outcome, Failure) and outcome.kind == "oom" and size > 1 and size // 2 % devices == 0:
                 recipe = msgspec.structs.replace(run.spec.recipe, batch_size=size // 2)
                 spec = msgspec.structs.replace(run.spec, recipe=recipe)
                 reduced.append(msgspec.structs.replace(run, spec=spec))

@@ -172,6 +172,9 @@ class Executor(ABC):
     """Name of the executor, as passed to ``--executor``."""
     summary: ClassVar[str]
     """One-line description."""
+    data_parallel: ClassVar[bool] = False
+    """True if the executor can execute runs on several devices, whose processes `harness.execute_run` starts on one
+    machine. If False, such runs are refused before the first run starts."""
 
     @abstractmethod
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
-from harness.data.batches import steps_per_epoch, training_batches
+from harness.data.batches import WHOLE, Part, steps_per_epoch, training_batches
 from harness.errors import BadResultError
 from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.inference import predict
@@ -41,6 +41,16 @@ class WindowLength:
         self.steps = max(1, grown)
 
 
+class Group:
+    """The processes that train the model. This class is a group of one process; a subclass adds other processes."""
+
+    part: Part = WHOLE
+    """Part of each batch that this process computes."""
+
+    def step(self, epoch: int, index: int, learning_rate: float) -> None:
+        """Make the other processes take the training step on batch number `index`, from 0, of an epoch, from 1."""
+
+
 class Training:
     """Training loop and its measurements.
 
@@ -57,8 +67,10 @@ class Training:
         meter: Meter = Reading,
         *,
         by_steps: bool = True,
+        group: Group | None = None,
     ) -> None:
         self._session, self._data, self._spec, self._emit = session, data, spec, emit
+        self._group = group or Group()
         self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
         self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
         self._steps = self._per_epoch * spec.recipe.epochs
@@ -104,7 +116,9 @@ class Training:
         self.timed.open()
         start = time.perf_counter()
         for index, batch in enumerate(self._batches(epoch)):
-            pending.append(session.train_step(batch, learning_rate(recipe, min(step + index, last), self._steps)))
+            rate = learning_rate(recipe, min(step + index, last), self._steps)
+            self._group.step(epoch, index, rate)
+            pending.append(session.train_step(batch, rate))
             if len(pending) < self._length.steps and index + 1 < self._per_epoch:
                 continue
             session.synchronize()
@@ -122,7 +136,7 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         data, spec = self._data, self._spec
-        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment)
+        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, self._group.part)
 
     def end_epoch(self, epoch: int, validation: dict[str, float | None]) -> None:
         ended = EpochEnded(
@@ -168,13 +182,16 @@ def train(
     meter: Meter = Reading,
     *,
     by_steps: bool = True,
+    group: Group | None = None,
 ) -> Training:
-    """Train with the recipe in `spec`. If `by_steps` is false, each epoch is one step on the whole training split.
+    """Train with the recipe in `spec`, together with the other processes of `group`.
+
+    If `by_steps` is false, each epoch is one step on the whole training split.
 
     Training is measured as the phase ``train`` and validation as the phase ``validate``. Raises
     `harness.BadResultError` if a loss is not finite.
     """
-    training = Training(session, data, spec, emit, meter, by_steps=by_steps)
+    training = Training(session, data, spec, emit, meter, by_steps=by_steps, group=group)
     for epoch in range(1, spec.recipe.epochs + 1):
         with phases("train"):
             training.run_epoch(epoch)

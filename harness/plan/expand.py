@@ -14,8 +14,9 @@ from harness.data.cache import out_of_reach
 from harness.data.user_files.dataset import UserDataset, find_dataset
 from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
 from harness.interfaces import Dataset, Model, Task
-from harness.measure.cgroup import available_cores
+from harness.measure.nvml import gpus
 from harness.plan.checkpoint import model_options, read_config
+from harness.plan.devices import check_devices, device_counts, threads_per_process
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
@@ -24,8 +25,6 @@ from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
-MAX_THREADS = 1024
-"""Maximum number of threads. Some libraries cannot start larger thread pools."""
 
 
 def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
@@ -98,9 +97,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
         _check_device(device)
-    threads = selection.threads or available_cores()
-    if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
-        raise UsageError(f"threads must be between 1 and {MAX_THREADS}, got {selection.threads}")
+    threads = threads_per_process(selection)
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # numpy and all frameworks accept seeds in this range
         raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
@@ -146,8 +143,8 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                     ).items()
                     for env in places[backend]
                 ]
-                for device, precision, number, seed in itertools.product(
-                    selection.devices, precisions, range(data.splits), seeds
+                for device, count, precision, number, seed in itertools.product(
+                    selection.devices, device_counts(selection), precisions, range(data.splits), seeds
                 ):
                     for overrides, splits, backend, env, training in settings:
                         spec = RunSpec(
@@ -162,6 +159,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                             env=env,
                             seed=seed,
                             threads=threads,
+                            devices=count,
                             recipe=training.recipe,
                             protocol=training.protocol,
                             pretrained=training.pretrained,
@@ -171,6 +169,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                             source=splits[number].source,
                         )
                         if not _is_excluded(spec, selection.exclude, dataset_name, model_name, overrides, catalog):
+                            check_devices(spec, catalog, gpus=None if unavailable else gpus)
                             specs[spec.key] = spec
     _check_environments(selection, envs, specs.values(), catalog)
     return specs

@@ -54,6 +54,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         backends=(spec.backend,),
         envs=(spec.env,) if spec.env else (),
         devices=(spec.device,),
+        device_counts=(spec.devices,) if spec.devices > 1 else (),
         precisions=(spec.precision,),
         seeds=(spec.seed,),
         threads=spec.threads,

@@ -187,6 +187,15 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
     """Peak of the memory that the driver attributes to the process."""
 
 
+class RankMemory(Struct, frozen=True, kw_only=True):
+    """Peak memory of one of the processes that train a model on several devices."""
+
+    host_peak_bytes: int
+    """Peak resident memory over all phases except ``prepare``."""
+    device: DeviceMemory | None = None
+    """Peak memory of the accelerator, or None for a run on the CPU."""
+
+
 class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and of its device."""
 
@@ -202,6 +211,9 @@ class Memory(Struct, frozen=True, kw_only=True):
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
+    ranks: list[RankMemory] = []
+    """Peak memory of each process of a run on several devices, in the order of ranks. The first process is the worker.
+    The list is empty for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):

@@ -144,7 +144,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
-    """Number of CPU threads."""
+    """Number of CPU threads of each process."""
+    devices: int = 1
+    """Number of devices on which the model is trained, with one process per device. With several devices, `device` is
+    the first one."""
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
@@ -162,8 +165,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The path of a checkpoint is omitted. If there is no checkpoint or no named environment, the field is omitted, so
-        that the keys of older runs remain valid. User-provided data are identified by a digest of their content, which
+        The path of a checkpoint is omitted. If there is no checkpoint, no named environment or only one device, the
+        field is omitted, so that the keys of older runs remain valid. User-provided data are identified by a digest of their content, which
         is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
@@ -179,10 +182,19 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """Task, model, backend, environment, published split and seed, for progress messages."""
+        """Task, model, backend, environment, number of devices, published split and seed, for progress messages."""
         env = [self.env] if self.env else []
+        devices = [f"{self.devices} devices"] if self.devices > 1 else []
         split = [] if self.split is None else [f"split {self.split}"]
-        return " · ".join([self.task, self.model, self.backend, *env, *split, f"seed {self.seed}"])
+        return " · ".join([self.task, self.model, self.backend, *env, *devices, *split, f"seed {self.seed}"])
+
+    @property
+    def used_devices(self) -> tuple[str, ...]:
+        """Names of the devices that the run uses: consecutive CUDA devices, or only `device` if it has no number."""
+        kind, _, number = self.device.partition(":")
+        if not number:
+            return (self.device,)
+        return tuple(f"{kind}:{int(number) + rank}" for rank in range(self.devices))
 
     @property
     def split(self) -> int | None:
@@ -197,6 +209,8 @@ def key_of(values: dict[str, Any]) -> str:
         values["dataset"] = ""
     if not values.get("env"):
         values.pop("env", None)
+    if values.get("devices") == 1:
+        del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:
         place, digest = pretrained["path"], pretrained["digest"]
         values["pretrained"] = {**pretrained, "path": ""}
