@@ -46,7 +46,7 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
         detail = f"the run used batch size {size} instead of {requested}, because larger batches exceeded the memory"
         flags.append(RunFlag((BATCH_SIZE,), f"reduced from {requested}", detail))
     memory = success(record).memory
-    if (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
+    if (memory.tree_peak_bytes or 0) > memory.host_peak_bytes and not memory.ranks:
         flags.append(
             RunFlag(
                 (HOST_PEAK.name,),

@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One of `count` contiguous parts of a batch, which is the part of the process with this rank."""
+    """One of several contiguous parts of a batch, which is the part of the process with this rank."""
 
     rank: int
-    count: int
+    parts: int
 
     def rows(self, size: int) -> slice:
         """Return the rows of this part of a batch with `size` examples.
 
         If `size` is not a multiple of the number of parts, the first parts have one example more than the others.
         """
-        each, more = divmod(size, self.count)
+        each, more = divmod(size, self.parts)
         start = self.rank * each + min(self.rank, more)
         return slice(start, start + each + (self.rank < more))
 
     def weight(self, targets: NDArray[Any]) -> float:
         """Return the fraction of a batch's targets ``[B, ...]`` that are in this part, without ignored targets."""
-        if self.count == 1:
+        if self.parts == 1:
             return 1.0
         counted = targets != IGNORED if targets.ndim > 1 and targets.dtype.kind == "i" else np.ones(len(targets))
         return float(counted[self.rows(len(targets))].sum() / counted.sum())
@@ -69,7 +69,7 @@ def training_batches(
         inputs = {name: np.ascontiguousarray(array[used]) for name, array in split.inputs.items()}
         if augment is not None:
             inputs = _augmented(inputs, augment, rng)
-            if part.count > 1:
+            if part.parts > 1:
                 inputs = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
         yield Batch(inputs, np.ascontiguousarray(targets[rows]), part.weight(targets))
 

@@ -214,7 +214,8 @@ def calls_in_children(
     """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
     `on_event` is called with the number of the job, from 0, and each event that can be decoded as `event_type`, in a
-    thread of this job. `inputs` contains one file descriptor per job, which the child inherits, or is empty. On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are killed.
+    thread of this job. `inputs` contains one file descriptor per job, which the child inherits, or is empty. On exit
+    from the context manager, for example after KeyboardInterrupt, the children that are still running are killed.
     """
     lifeline, held = pipe()
     # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that

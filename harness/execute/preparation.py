@@ -134,7 +134,7 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
     """Return one of the devices of the spec's backend; see `choose_device`.
 
-    For a spec with several devices, the first one is returned. Raises `harness.UnsupportedError` if one of them is missing
+    For a spec with several devices, the first one is returned. Raises `harness.UnsupportedError` if a device is missing
     or does not support the precision.
     """
     known = {device.name: device for device in devices}
@@ -148,7 +148,7 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
     names = msgspec.structs.replace(spec, device=wanted).used_devices
     if absent := [name for name in names if name not in known]:
         raise UnsupportedError(
-            f"{spec.devices} devices from {wanted} on are {', '.join(names)}, but backend {spec.backend!r} does not find "
+            f"the run needs the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
             f"{', '.join(absent)} on this machine; available devices: {', '.join(known)}"
         )
     if spec.precision not in device.precisions:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import queue
 import socket
@@ -25,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -34,7 +36,7 @@ from harness.errors import BadResultError, UnsupportedError
 from harness.execute.child import ChildContext, calls_in_children, pipe
 from harness.interfaces import DeviceGroup
 from harness.measure.training import Group
-from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunSpec
+from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +106,7 @@ def core_shares(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
     if len(cores) < count:
         return [()] * count
     bounds = [len(cores) * rank // count for rank in range(count + 1)]
-    return [tuple(cores[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [tuple(cores[start:end]) for start, end in itertools.pairwise(bounds)]
 
 
 def own_cores() -> list[int]:
@@ -268,7 +270,7 @@ class Ranks(Group):
                     inputs=readers,
                 ) as self._futures:
                     for number, future in enumerate(self._futures):
-                        future.add_done_callback(lambda ended, number=number: self._ended(number, ended))
+                        future.add_done_callback(partial(self._ended, number))
                     try:
                         self._await_ready(weights)
                         yield self
@@ -393,6 +395,13 @@ class Ranks(Group):
         """Return the first failure, or the first one of a process that was killed."""
         _, rank, failure = min(self._failures, key=lambda each: (each[2].kind not in ("crash", "oom"), each[0]))
         return msgspec.structs.replace(failure, message=f"rank {rank} of {self.group.size}: {failure.message}")
+
+
+def differs_from_one_device(record: RunRecord) -> str:
+    """Return the reason why a run on several devices computes another loss than one device, or an empty string."""
+    if record.provenance.notes.get("batch_norm") == "local":
+        return "each process normalizes its part of a batch with the statistics of this part"
+    return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""
 
 
 GROUP_NOTES = ("processes", "cores", "batch_norm", "seeds", "collectives")

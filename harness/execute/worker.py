@@ -232,9 +232,7 @@ class Run:
         return preparation_of(self.spec, self._catalog, device, data), machine
 
     @contextlib.contextmanager
-    def _opened(
-        self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]
-    ) -> Iterator[Session]:
+    def _opened(self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Session]:
         """Open a session with the initial weights, and close it at the end. `notes` are recorded with those of the
         session."""
         from harness.records.arrays import digest
@@ -242,7 +240,7 @@ class Run:
         self.learn(initial_weights_digest=digest(weights) if weights else None)
         with opened_session(prepared, weights) as session:
             shared = self._ranks.notes() if self._ranks is not None else {}
-            self.learn(notes=session.notes() | notes | shared | _gpu_settings(self.spec.device))
+            self.learn(notes=session.notes() | dict(notes) | shared | _gpu_settings(self.spec.device))
             yield session
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:

@@ -157,8 +157,8 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle to the mean loss of the batch, which `fetch` converts to a number. With a `DeviceGroup`, this is the
-            loss of the whole batch in every process.
+            A handle to the mean loss of the batch, which `fetch` converts to a number. With a `DeviceGroup`, this is
+            the loss of the whole batch in every process.
         """
 
     @abstractmethod

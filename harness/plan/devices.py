@@ -55,8 +55,8 @@ def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[G
     able = sorted(name for name, provided in catalog.backends.items() if provided.value.data_parallel)
     if spec.backend not in able:
         raise CombinationError(
-            f"backend {spec.backend!r} does not support training on several devices; use --devices 1, or a backend that "
-            f"supports it: {', '.join(able) or 'none is installed'}"
+            f"backend {spec.backend!r} does not support training on several devices; use --devices 1, or a backend "
+            f"that supports it: {', '.join(able) or 'none is installed'}"
         )
     size = spec.recipe.batch_size
     if size % spec.devices:

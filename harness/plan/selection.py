@@ -98,7 +98,8 @@ class Selection:
         default=(),
         metadata=_option(
             "devices",
-            "Number of devices on which a model is trained, with one process per device. Each number is a separate run.",
+            "Number of devices on which a model is trained, with one process per device. Each number is a separate "
+            "run.",
             default="1",
             kind=int,
             several=True,

@@ -166,8 +166,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
         The path of a checkpoint is omitted. If there is no checkpoint, no named environment or only one device, the
-        field is omitted, so that the keys of older runs remain valid. User-provided data are identified by a digest of their content, which
-        is a dataset option, and not by a name or path.
+        field is omitted, so that the keys of older runs remain valid. User-provided data are identified by a digest of
+        their content, which is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 

@@ -118,14 +118,18 @@ class TensorFlowSession(harness.Session):
 
     def notes(self) -> dict[str, str]:
         shared = {} if self._replicas is None else {"collectives": self._replicas.library}
-        return shared | runtime.notes() | {
-            "dtype_policy": runtime.POLICIES[self._request.precision],
-            "op_determinism": str(self._request.deterministic).lower(),
-            "xla": str(self._request.compile).lower(),
-            "loss_scaling": "dynamic" if self._loss_scale else "none",
-            "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
-            "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
-        }
+        return (
+            shared
+            | runtime.notes()
+            | {
+                "dtype_policy": runtime.POLICIES[self._request.precision],
+                "op_determinism": str(self._request.deterministic).lower(),
+                "xla": str(self._request.compile).lower(),
+                "loss_scaling": "dynamic" if self._loss_scale else "none",
+                "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
+                "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
+            }
+        )
 
     def close(self) -> None:
         self._train_functions.clear()

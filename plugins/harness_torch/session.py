@@ -182,7 +182,16 @@ class TorchSession(Session):
     def close(self) -> None:
         if self._replicas is not None:
             self._replicas.leave()
-        for name in ("_module", "_forward", "_train_forward", "_replicas", "_weights", "_trainable", "_optimizer", "_scaler"):
+        for name in (
+            "_module",
+            "_forward",
+            "_train_forward",
+            "_replicas",
+            "_weights",
+            "_trainable",
+            "_optimizer",
+            "_scaler",
+        ):
             self.__dict__.pop(name, None)
         if self._request.compile:
             torch.compiler.reset()

@@ -109,10 +109,11 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
     The digest includes the description of the data and the spec, but not the backend, the seed, the number of epochs,
-    the measurement protocol, or the options and location of the data.
+    the measurement protocol, the number of devices, or the options and location of the data. A check computes on one
+    device; `harness.checks.parity.marks` limits its result for runs on several devices.
     """
     values = msgspec.to_builtins(spec)
-    for name in ("backend", "env", "seed", "protocol", "task_options", "dataset_options", "source"):
+    for name in ("backend", "env", "devices", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
     del values["recipe"]["epochs"]
     described = msgspec.to_builtins(data)
