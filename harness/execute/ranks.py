@@ -82,6 +82,13 @@ class RankChecked(Struct, frozen=True, tag="checked"):
     weights_digest: str
 
 
+class RankFailing(Struct, frozen=True, tag="failing"):
+    """A process has raised an exception, and is about to end."""
+
+    at_s: float
+    """Time of the exception, according to the system's monotonic clock, which all processes share."""
+
+
 class RankEnd(Struct, frozen=True, kw_only=True):
     """The result of a process other than the worker."""
 
@@ -148,29 +155,36 @@ def part_of(group: DeviceGroup) -> Part:
 
 def follow(job: RankJob, context: ChildContext) -> RankEnd:
     """Train as one of the processes other than the worker, as commanded by the worker."""
-    from harness.execute.preparation import opened_session, prepare, starting_weights
-    from harness.measure.memory import peak_bytes
-    from harness.records.arrays import digest
+    from harness.execute.preparation import prepare
 
     os.set_inheritable(job.commands, False)
     use_cores(job.cores)
     prepared = in_group(prepare(job.spec, job.plugins), job.group)
     try:
-        weights, _ = starting_weights(prepared)
-        context.send(RankReady(os.getpid(), prepared.data.digest, digest(weights)))
-        with opened_session(prepared, weights) as session:
-            steps = Steps(session, prepared.data, job.spec, part_of(job.group))
-            for kind, epoch, index, rate in _commands(job.commands):
-                if kind == _STEP:
-                    steps.step(epoch, index, rate)
-                else:
-                    context.send(RankChecked(trained_digest(session.get_weights(), prepared)))
-            session.synchronize()
-            return RankEnd(host_peak_bytes=peak_bytes(), device_memory=session.device_memory())
+        return _train(prepared, job, context)
     except Exception as error:
+        context.send(RankFailing(time.monotonic()))
         if prepared.backend.is_out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise
+
+
+def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEnd:
+    from harness.execute.preparation import opened_session, starting_weights
+    from harness.measure.memory import peak_bytes
+    from harness.records.arrays import digest
+
+    weights, _ = starting_weights(prepared)
+    context.send(RankReady(os.getpid(), prepared.data.digest, digest(weights)))
+    with opened_session(prepared, weights) as session:
+        steps = Steps(session, prepared.data, job.spec, part_of(job.group))
+        for kind, epoch, index, rate in _commands(job.commands):
+            if kind == _STEP:
+                steps.step(epoch, index, rate)
+            else:
+                context.send(RankChecked(trained_digest(session.get_weights(), prepared)))
+        session.synchronize()
+        return RankEnd(host_peak_bytes=peak_bytes(), device_memory=session.device_memory())
 
 
 class Steps:
@@ -243,7 +257,9 @@ class Ranks(Group):
             queue.SimpleQueue() for _ in range(self.group.size - 1)
         ]
         self._futures: list[Future[RankEnd | Failure]] = []
+        self._failing_at_s: dict[int, float] = {}
         self._failures: list[tuple[float, int, Failure]] = []
+        """Time, rank and failure of each process that failed."""
         self._failed, self._noticed = threading.Event(), threading.Event()
         self._pids: list[int] = []
         self._ends: list[RankEnd] = []
@@ -265,8 +281,8 @@ class Ranks(Group):
                     [self._job(rank, plugins, reader) for rank, reader in enumerate(readers, start=1)],
                     timeout_s=float("inf"),  # the worker has a time limit
                     environment={},
-                    event_type=RankReady | RankChecked,
-                    on_event=lambda number, event: self._events[number].put(event),
+                    event_type=RankReady | RankChecked | RankFailing,
+                    on_event=self._receive,
                     inputs=readers,
                 ) as self._futures:
                     for number, future in enumerate(self._futures):
@@ -364,12 +380,19 @@ class Ranks(Group):
                 raise RuntimeError("another process failed")
             yield rank, event
 
+    def _receive(self, number: int, event: RankReady | RankChecked | RankFailing) -> None:
+        if isinstance(event, RankFailing):
+            self._failing_at_s[number + 1] = event.at_s
+        else:
+            self._events[number].put(event)
+
     def _ended(self, number: int, future: Future[RankEnd | Failure]) -> None:
         """Note the end of a process. This method is called in the process's thread."""
         error = future.exception()
         result = Failure(kind="error", message=str(error)) if error is not None else future.result()
         if isinstance(result, Failure) and not self._noticed.is_set():
-            self._failures.append((time.monotonic(), number + 1, result))
+            at_s = self._failing_at_s.get(number + 1, time.monotonic())
+            self._failures.append((at_s, number + 1, result))
             self._failed.set()
             threading.Thread(target=self._end_blocked, name="harness-ranks", daemon=True).start()
         for events in self._events:
@@ -387,7 +410,7 @@ class Ranks(Group):
             time.sleep(SETTLE_S / 4)  # another process may have been killed
         self._noticed.set()
         killed = any(failure.kind == "crash" for _, _, failure in self._failures)
-        if self._failures and (killed or min(self._failures)[0] < raised_at):
+        if killed or any(at_s < raised_at for at_s, _, _ in self._failures):
             raise RankFailedError(self._first()) from error
         raise error
 
