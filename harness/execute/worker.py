@@ -54,6 +54,7 @@ from harness.measure.phases import Emit, Phases
 from harness.records import (
     DataPrepared,
     DeviceMemory,
+    Energy,
     EpochEnded,
     Evidence,
     Failure,
@@ -321,7 +322,7 @@ class Run:
             phases_s=self.phases.seconds,
             examples=_examples(data),
             flags=[*train.flags, *infer.flags],
-            energy=summary.energy(train, infer, machine),
+            energy=self._energy(summary.energy(train, infer, machine)),
             time_to_target=self._time_to_target(trained.curves),
             evidence=Evidence(
                 timed_examples=examples,
@@ -339,6 +340,13 @@ class Run:
             return measured
         worker = RankMemory(host_peak_bytes=measured.host_peak_bytes, device=device)
         return msgspec.structs.replace(measured, ranks=self._ranks.memory(worker, self.phases.memory))
+
+    def _energy(self, energy: Energy) -> Energy:
+        """Return the measured energy, without that of the GPU if the run used several."""
+        if self.spec.devices == 1 or energy.gpu is None:
+            return energy
+        reason = f"the run used {self.spec.devices} GPUs, and only the energy of the first one is measured"
+        return msgspec.structs.replace(energy, gpu=None, gpu_source=reason)
 
     def _time_to_target(self, curves: Sequence[EpochEnded]) -> TimeToTarget | None:
         target = self.spec.protocol.target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import socket
+import sys
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class Pending:
 
 
 def _join(group: DeviceGroup, library: str) -> None:
-    """Initialize the process group of this process, unless an earlier session has done so."""
+    """Initialize the process group of this process."""
     host, _, port = group.addresses[0].rpartition(":")
     first = group.rank == 0
     # Listen only on the given address; by default, the store listens on all addresses of the machine.
@@ -76,5 +77,6 @@ def _join(group: DeviceGroup, library: str) -> None:
         timeout=_TIMEOUT,
         master_listen_fd=listener.detach() if listener else None,
     )
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    # Without this variable, gloo uses the interface of the address that the name of the machine resolves to.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     dist.init_process_group(library, store=store, rank=group.rank, world_size=group.size, timeout=_TIMEOUT)
