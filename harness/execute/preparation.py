@@ -57,7 +57,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
     os.environ.update(backend.environment)
-    device = choose_device(backend, spec)
+    device = choose_device(backend, msgspec.structs.replace(spec, devices=1))  # a preparation is for one device
     spec = msgspec.structs.replace(spec, device=device.name)
     return preparation_of(spec, catalog, device, prepare_data(catalog, spec))
 

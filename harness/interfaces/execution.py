@@ -163,7 +163,8 @@ class Executor(ABC):
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
-    - A run on several devices (`RunSpec.devices`) needs the cores and the device of each of its processes, on one machine.
+    - A run on several devices (`RunSpec.devices`) needs the cores and the device of each of its processes, on one
+      machine.
     - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
       or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
       ends the runs that it started, and it does not use the coordinator afterwards.

@@ -9,11 +9,10 @@ from harness.measure.cgroup import available_cores
 from harness.plan.selection import Selection
 from harness.plugins.catalog import Catalog
 from harness.records import Gpu, RunSpec
+from harness.records.spec import MAX_DEVICES
 
 MAX_THREADS = 1024
 """Maximum number of threads. Some libraries cannot start larger thread pools."""
-MAX_DEVICES = 256
-"""Maximum number of devices of a run, all of which are in one machine."""
 
 
 def device_counts(selection: Selection) -> tuple[int, ...]:

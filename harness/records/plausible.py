@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.records import DataInfo, RunRecord, Success
-from harness.records.spec import ENV_NAME
+from harness.records.spec import ENV_NAME, MAX_DEVICES
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
 """Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
@@ -30,6 +30,8 @@ def problem(record: RunRecord) -> str:
             return "a number has more than 100 digits"
     if record.spec.env and not ENV_NAME.fullmatch(record.spec.env):
         return f"an environment cannot have the name {record.spec.env[:70]!r}"
+    if not 1 <= record.spec.devices <= MAX_DEVICES:
+        return f"a run cannot use {record.spec.devices} devices"
     requested, size = record.batch_size_reduced_from, record.spec.recipe.batch_size
     if requested is not None and (requested <= size or size not in halved(requested)):
         return f"the batch size {size} cannot be obtained by halving {requested}"

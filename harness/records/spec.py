@@ -117,6 +117,10 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Pattern of the names of environments."""
 
 
+MAX_DEVICES = 256
+"""Maximum number of devices of a run, all of which are in one machine."""
+
+
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Specification of one run. All settings except `device` are resolved. Equal specifications have equal keys."""
 

@@ -113,6 +113,15 @@ def test_stopped_process_ends_with_the_time_limit(
 
 
 @pytest.mark.slow
+def test_other_process_ends_with_the_worker(parallel: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_RANK_FAULT", "kill_worker")
+    monkeypatch.setenv("TOY_PID_FILE", str(tmp_path / "pids"))
+    (stored,) = run(parallel, tmp_path, *specs_of(parallel))
+    assert (failure(stored.record).kind, failure(stored.record).phase) == ("crash", "train")
+    assert gone(int((tmp_path / "pids").read_text()))
+
+
+@pytest.mark.slow
 def test_worker_that_is_blocked_after_a_failure_is_ended(
     parallel: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

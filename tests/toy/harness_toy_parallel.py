@@ -42,12 +42,21 @@ def be_stopped(session: ParallelSession) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def kill_worker(session: ParallelSession) -> None:
+    """Write the ID of this process to the file ``TOY_PID_FILE``, and kill the worker."""
+    Path(os.environ["TOY_PID_FILE"]).write_text(str(os.getpid()))
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(3600)
+
+
 def drift(session: ParallelSession) -> None:
     for value in session.network.module.values.values():
         value += 1e-3
 
 
-FAULTS = {function.__name__: function for function in (refuse, exhaust_memory, be_killed, be_stopped, drift)}
+FAULTS = {
+    function.__name__: function for function in (refuse, exhaust_memory, be_killed, be_stopped, kill_worker, drift)
+}
 
 
 class ParallelSession(NumpySession):
