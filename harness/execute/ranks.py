@@ -33,7 +33,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.errors import BadResultError, UnsupportedError
-from harness.execute.child import ChildContext, calls_in_children, pipe
+from harness.execute.child import ChildContext, calls_in_children, new_pipe
 from harness.interfaces import DeviceGroup
 from harness.measure.training import Group
 from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunRecord, RunSpec
@@ -272,7 +272,7 @@ class Ranks(Group):
         exception was raised in the context.
         """
         with contextlib.ExitStack() as stack:
-            pipes = [tuple(map(stack.enter_context, pipe())) for _ in range(self.group.size - 1)]
+            pipes = [tuple(map(stack.enter_context, new_pipe())) for _ in range(self.group.size - 1)]
             self._writers = [writer for _, writer in pipes]
             readers = [reader.fileno() for reader, _ in pipes]
             try:
