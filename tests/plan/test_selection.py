@@ -114,8 +114,8 @@ def test_command_that_reproduces_a_run_is_planned_as_the_same_run(
     values = {"backend": "toy-numpy", "set": as_overrides(overrides)} | choices
     (spec,) = expand(Selection.from_values(values), toys)
     words = shlex.split(rerun.command(spec, toys.refs_for(spec), toys))
-    assert words[:2] == ["harness", "run"]
-    (again,) = expand(parsed(words[2:]), toys)
+    assert words[:3] == ["harness", "run", "--rerun"]
+    (again,) = expand(parsed(words[3:]), toys)
     assert again.key == spec.key
 
 
