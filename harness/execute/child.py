@@ -207,7 +207,7 @@ def calls_in_children(
     On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are
     killed.
     """
-    lifeline, held = _pipe()
+    lifeline, held = new_pipe()
     # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
     # wait for the children.
     with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
@@ -264,13 +264,13 @@ def run_process(
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        received, channel = map(stack.enter_context, _pipe())
-        printed, output = map(stack.enter_context, _pipe())
+        received, channel = map(stack.enter_context, new_pipe())
+        printed, output = map(stack.enter_context, new_pipe())
         for pipe in (received, printed):
             os.set_blocking(pipe.fileno(), False)
             _enlarge(pipe.fileno())
         if lifeline is None:
-            lifeline, _held = map(stack.enter_context, _pipe())
+            lifeline, _held = map(stack.enter_context, new_pipe())
         kept = stack.enter_context(Log(log))
         passed = (channel.fileno(), lifeline.fileno())
         process = subprocess.Popen(
@@ -338,7 +338,7 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
         guard.wait()
 
 
-def _pipe() -> tuple[io.FileIO, io.FileIO]:
+def new_pipe() -> tuple[io.FileIO, io.FileIO]:
     """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams, because
     descriptors 0 to 2 are the standard streams of the child."""
     low = os.pipe()

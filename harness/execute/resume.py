@@ -45,6 +45,7 @@ def decide(
     store: Store,
     *,
     save_weights: bool = False,
+    quality_only: bool = False,
     compared: Collection[str] = (),
     retry: Collection[FailureKind] | None = None,
     batch_size_backoff: bool = False,
@@ -56,7 +57,7 @@ def decide(
     processor, the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and their driver.
     The stored run must have saved weights if `save_weights` is true, and a parity result if the key of the spec is in
     `compared`. Each stored run replaces at most one planned run, so that repeats are counted. A run whose batch size
-    was reduced is used only with `batch_size_backoff`.
+    was reduced is used only with `batch_size_backoff`, and a quality-only run only with `quality_only`.
 
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
     and the records of other failed runs are used.
@@ -74,7 +75,9 @@ def decide(
     for key, spec in wanted.items():
         usable[key] = []
         for run in stored.get(key, ()):
-            changed = here.difference(spec, run, save_weights=save_weights, compared=key in compared)
+            changed = here.difference(
+                spec, run, save_weights=save_weights, quality_only=quality_only, compared=key in compared
+            )
             outcome = run.record.outcome
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
@@ -88,7 +91,8 @@ def decide(
             else:
                 reasons[key] = changed  # report the reason for the newest run
     for runs in usable.values():
-        runs.sort(key=lambda one: isinstance(one[0].record.outcome, Failure))  # successful runs first
+        # Successful runs first, and among them runs that measured everything.
+        runs.sort(key=lambda one: (isinstance(one[0].record.outcome, Failure), one[0].record.quality_only))
     decisions = []
     for key, spec in zip(keys, specs, strict=True):
         if usable[key]:
@@ -128,17 +132,21 @@ class _Here:
         self._digests: dict[PluginRef, str] = {}
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
 
-    def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: bool) -> str | None:
+    def difference(
+        self, spec: RunSpec, run: StoredRun, *, save_weights: bool, quality_only: bool, compared: bool
+    ) -> str | None:
         """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
         record = run.record
         changed = (
             _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
             or self._other_lock(record, spec)
             or _first_change("", self._with_python(record), self._packages(spec))
-            or _other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
+            or other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
         )
         if changed or isinstance(record.outcome, Failure):
             return changed
+        if record.quality_only and not quality_only:
+            return "only the quality was measured"
         if not _exists(f"{run.path}/{ARRAYS}"):
             return f"{ARRAYS} is missing"
         if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:
@@ -150,9 +158,7 @@ class _Here:
     def _packages(self, spec: RunSpec) -> Mapping[str, str]:
         place = spec.backend, spec.env
         if place not in self._versions:
-            names = (*environment.CORE_PACKAGES, *self._catalog.backend(spec.backend).packages)
-            versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
-            self._versions[place] = {"Python": environments.python_version(spec.env), **versions}
+            self._versions[place] = package_versions(spec, self._catalog)
         return self._versions[place]
 
     def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
@@ -179,6 +185,14 @@ class _Here:
                     self._digests[ref] = with_digest(ref).code_digest
             self._known_codes[combination] = {ref.name: self._digests[ref] for ref in refs}
         return self._known_codes[combination]
+
+
+def package_versions(spec: RunSpec, catalog: Catalog) -> dict[str, str]:
+    """Return the versions of Python, of the core packages and of the backend's packages in the environment of a
+    spec."""
+    names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
+    versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
+    return {"Python": environments.python_version(spec.env), **versions}
 
 
 def _exists(path: str) -> bool:
@@ -209,7 +223,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
     return ""
 
 
-def _other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
+def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
     """Return a description of the difference between two machines, or None if both are of the same class."""
     old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
     if change := _first_change("", old, new):

@@ -35,6 +35,8 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     """Limit on the host memory of the run, or None."""
     save_weights: bool = False
     """True to save the trained weights next to the record."""
+    quality_only: bool = False
+    """True to measure only the quality, and neither throughput nor latency."""
 
 
 @dataclass(frozen=True)

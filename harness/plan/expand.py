@@ -28,8 +28,13 @@ MAX_THREADS = 1024
 """Maximum number of threads. Some libraries cannot start larger thread pools."""
 
 
-def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
+def expand_all(
+    selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
+) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
+
+    By default, each run uses all available cores, divided by `jobs`, the number of runs that are executed at the same
+    time.
 
     If several selections contain the same spec, the largest of their numbers of repeats applies to it.
 
@@ -44,7 +49,7 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable
     specs: dict[str, RunSpec] = {}
     for selection in selections:
         try:
-            planned = _expanded(selection, catalog, unavailable=unavailable)
+            planned = _expanded(selection, catalog, unavailable=unavailable, jobs=jobs)
         except HarnessError as error:
             if selection.located is not None:
                 error.args = (f"{selection.located(error)}: {error}",)
@@ -88,7 +93,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     return tuple(specs[key] for key in _interleaved(specs))
 
 
-def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = False) -> dict[str, RunSpec]:
+def _expanded(
+    selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
+) -> dict[str, RunSpec]:
     """Return the specs of a selection by their keys.
 
     If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
@@ -98,7 +105,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
         _check_device(device)
-    threads = selection.threads or available_cores()
+    threads = selection.threads or max(1, available_cores() // jobs)
     if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
         raise UsageError(f"threads must be between 1 and {MAX_THREADS}, got {selection.threads}")
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # numpy and all frameworks accept seeds in this range

@@ -49,7 +49,7 @@ def passed_to_run(**values: Any) -> Selection:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.plugins.discover", lambda *arguments, **settings: None)
         patch.setattr("harness.data.checkpoint.locate", lambda name: name)
-        patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog: received.extend(selections))
+        patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog, jobs: received.extend(selections))
         patch.setattr("harness.api.carry_out", lambda *arguments, **settings: None)
         harness.run(**values)
     return received[0]
@@ -123,7 +123,7 @@ def test_options_declare_the_defaults_and_arguments_of_run() -> None:
     """The other arguments of `harness.run` configure the execution."""
     parameters = inspect.signature(harness.run).parameters
     execution = {"parity", "results", "timeout_s", "memory_limit", "batch_size_backoff", "executor"}
-    execution |= {"rerun", "retry", "wait", "plugins"}
+    execution |= {"rerun", "retry", "jobs", "quality_only", "wait", "plugins"}
     assert set(parameters) - execution == {option.argument or option.name for option in OPTIONS.values()}
     given = {
         option.name: parameter.default
