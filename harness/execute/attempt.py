@@ -20,9 +20,9 @@ from harness.execute.failures import tail
 from harness.execute.worker import RunJob, carry_out
 from harness.interfaces import PlannedRun
 from harness.measure.roofline import lookup
+from harness.plugins import environments
 from harness.plugins.code import with_digest
 from harness.plugins.environments import LOCK as ENVIRONMENT_LOCK
-from harness.plugins.environments import load_usable
 from harness.records import Event, Failure, MetricCalled, PhaseStarted, Provenance, RunRecord, RunSpec
 from harness.records.files import write_new
 from harness.records.scratch import spares
@@ -86,7 +86,13 @@ def execute_attempt(
     interpreter = None
     try:
         if run.spec.env:
-            named = load_usable(run.spec.env)
+            environments.check(run.spec.env, run.plugins)
+            named = environments.load(run.spec.env)
+            if named.lock_digest != run.lock_digest:
+                raise UsageError(
+                    f"the packages of environment {run.spec.env!r} differ from those on the machine of the command, or "
+                    f"have changed since the command was started; create the environment from the same lock"
+                )
             interpreter = named.interpreter
             write_new(folder / ENVIRONMENT_LOCK, named.lock.encode())
         returned = call_in_child(

@@ -140,6 +140,7 @@ def run_all(
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
+    locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
     runs = [
         PlannedRun(
             index=index,
@@ -150,6 +151,7 @@ def run_all(
             timeout_s=timeout_s,
             memory_limit_bytes=memory_limit_bytes,
             save_weights=save_weights,
+            lock_digest=locks[spec.env],
             quality_only=quality_only,
         )
         for index, spec in enumerate(specs, start=1)

@@ -407,7 +407,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """
 
     backend: str
-    """Backend with which the run's backend was compared."""
+    """Backend with which the run's backend was compared, followed by its named environment if there is one, such as
+    ``torch in old``."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None

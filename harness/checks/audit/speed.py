@@ -111,8 +111,9 @@ def _protocol(subject: Subject) -> Result:
     protocol, problems = subject.spec.protocol, []
     recipe, sampled, timed = recipe_windows(subject), sampled_windows(subject), timed_windows(subject)
     if subject.record.quality_only:
-        counts = {"sampling windows": sampled, "inference windows": timed, "latencies": subject.samples["latencies_s"]}
-        problems = [f"{len(found)} {name} in a quality-only run" for name, found in counts.items() if len(found)]
+        timed_batches = len(subject.samples["latencies_s"])
+        counts = {"sampling windows": len(sampled), "inference windows": len(timed), "latencies": timed_batches}
+        problems = [f"{count} {name} in a quality-only run" for name, count in counts.items() if count]
         return Result(problems, "only the quality was measured")
     if is_enough(recipe, protocol) and sampled:
         problems.append("training continued although the recipe's windows were sufficient")
