@@ -394,13 +394,14 @@ def carry_out(
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import measured_part
-    from harness.errors import UsageError
+    from harness.errors import RecordError, UsageError
     from harness.execute.device_lock import measuring_on
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
     from harness.execute.runner import DEFAULT_TIMEOUT_S, LOCAL, Guarded, Listener, check_limit, run_all
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
+    from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
@@ -485,12 +486,19 @@ def carry_out(
     finally:
         listener.close()
         numbers = iter(range(1, len(specs) + 1))  # of the executed runs
+        found: list[RunRecord] = []
+        for decision in decisions:
+            record = None
+            if decision.stored is None:
+                record = listener.latest.get(next(numbers))
+            else:
+                try:
+                    record = read_record(decision.stored.path / RECORD)
+                except RecordError as error:  # the run was removed or changed in the meantime
+                    listener.message(f"{error}; this run is excluded")
+            found += [record] if record is not None else []
         results = Results(
-            [
-                record
-                for decision in decisions
-                if (record := decision.stored.record if decision.stored else listener.latest.get(next(numbers)))
-            ],
+            found,
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
             reused=sum(decision.stored is not None for decision in decisions),

@@ -16,10 +16,11 @@ from harness.measure import environment
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
-from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
+from harness.records import Environment, Failure, FailureKind, PluginRef, RunSpec
+from harness.records.header import Header, HeaderSpec, StoredHeader
 from harness.records.index import Setting
 from harness.records.reading import is_stored
-from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
+from harness.records.store import ARRAYS, WEIGHTS, Store
 
 MEMORY_TOLERANCE = 0.05
 """Maximum relative difference in main memory between machines of the same class. The memory that virtual
@@ -31,8 +32,8 @@ class Decision:
     """Decision on whether a planned run is executed or replaced by a stored run."""
 
     spec: RunSpec
-    stored: StoredRun | None
-    """Stored run that replaces the planned run, or None if the planned run must be executed."""
+    stored: StoredHeader | None
+    """Header of the stored run that replaces the planned run, or None if the planned run must be executed."""
     reason: str
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
     run that has never been executed.
@@ -67,10 +68,9 @@ def decide(
     keys = [spec.key for spec in specs]  # Compute each key only once, because this takes 30 microseconds.
     wanted = dict(zip(keys, specs, strict=True))
     similar = {_selected(spec) for spec in specs}
-    loaded = store.load(lambda run: _selected(run.setting) in similar)
-    stored = _by_request(loaded.runs, wanted)
+    stored = _by_request(store.headers(lambda run: _selected(run.setting) in similar), wanted)
     here = _Here(catalog)
-    usable: dict[str, list[tuple[StoredRun, str]]] = {}
+    usable: dict[str, list[tuple[StoredHeader, str]]] = {}
     reasons: dict[str, str] = {}
     for key, spec in wanted.items():
         usable[key] = []
@@ -106,7 +106,7 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
     return setting.task, setting.dataset, setting.model, setting.backend, setting.precision
 
 
-def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredRun]]:
+def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredHeader]]:
     """Return a mapping from requested keys to stored runs, ordered by start time."""
     # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
@@ -114,7 +114,7 @@ def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dic
         for key, spec in wanted.items():
             for device in {spec.device, "cpu"} if spec.device == "auto" else {spec.device}:
                 resolved.setdefault(msgspec.structs.replace(spec, device=device).key, key)
-    found: dict[str, list[StoredRun]] = defaultdict(list)
+    found: dict[str, list[StoredHeader]] = defaultdict(list)
     for run in runs:
         key = run.record.request_key or resolved.get(run.record.key, "")
         if key in wanted:
@@ -133,7 +133,7 @@ class _Here:
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
 
     def difference(
-        self, spec: RunSpec, run: StoredRun, *, save_weights: bool, quality_only: bool, compared: bool
+        self, spec: RunSpec, run: StoredHeader, *, save_weights: bool, quality_only: bool, compared: bool
     ) -> str | None:
         """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
         record = run.record
@@ -155,13 +155,13 @@ class _Here:
             return "parity was not checked"
         return None
 
-    def _packages(self, spec: RunSpec) -> Mapping[str, str]:
+    def _packages(self, spec: RunSpec | HeaderSpec) -> Mapping[str, str]:
         place = spec.backend, spec.env
         if place not in self._versions:
             self._versions[place] = package_versions(spec, self._catalog)
         return self._versions[place]
 
-    def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
+    def _other_lock(self, record: Header, spec: RunSpec) -> str | None:
         """Return a message if the packages of the named environment have changed since the run.
 
         If packages that the record lists have changed, None is returned, because their versions describe the change.
@@ -171,7 +171,7 @@ class _Here:
             return None
         return f"the lock of environment {spec.env!r} changed"
 
-    def _with_python(self, record: RunRecord) -> Mapping[str, str]:
+    def _with_python(self, record: Header) -> Mapping[str, str]:
         # A run that failed early has not recorded its packages. Compare only the version of Python.
         packages = record.environment.packages or self._packages(record.spec)
         return {**packages, "Python": record.environment.python}
@@ -187,7 +187,7 @@ class _Here:
         return self._known_codes[combination]
 
 
-def package_versions(spec: RunSpec, catalog: Catalog) -> dict[str, str]:
+def package_versions(spec: RunSpec | HeaderSpec, catalog: Catalog) -> dict[str, str]:
     """Return the versions of Python, of the core packages and of the backend's packages in the environment of a
     spec."""
     names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)

@@ -109,7 +109,7 @@ def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
     A turn contains all settings that are compared with each other, with one seed and split, in the order in which the
     settings first occur. If only the quality is measured, each run is a turn.
     """
-    turns: list[Turn] = []
+    divided: list[Turn] = []
     rank: dict[str, int] = {}
     last: tuple[object, ...] = ()
     settings: set[str] = set()
@@ -117,14 +117,14 @@ def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
         case, setting = (spec.task, spec.dataset, spec.split, spec.seed), setting_of(spec)
         rank.setdefault(setting, number)
         if quality_only or case != last or setting in settings:
-            turns.append([])
+            divided.append([])
             settings = set()
-        turns[-1].append(number)
+        divided[-1].append(number)
         settings.add(setting)
         last = case
-    for turn in turns:
+    for turn in divided:
         turn.sort(key=lambda number: rank[setting_of(specs[number - 1])])
-    return turns
+    return divided
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -132,7 +133,7 @@ def test_turns_interleave_what_is_compared_in_every_lane(repeat: int, catalog: C
     """Three lanes take the turns as they become free. Each lane reverses the order of every second turn (A B B A)."""
     specs = planned(catalog, repeat=repeat)
     turns = turns_of(specs, quality_only=False)
-    assert sorted(number for turn in turns for number in turn) == list(range(1, len(specs) + 1))
+    assert sorted(itertools.chain(*turns)) == list(range(1, len(specs) + 1))
     runs = {number: msgspec.structs.replace(spec) for number, spec in enumerate(specs, start=1)}
     lanes: list[dict[str, list[list[int]]]] = [defaultdict(list) for _ in range(3)]
     workers = [side_by_side._Worker(lane) for lane in (LANES[0],) * 3]
