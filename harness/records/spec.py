@@ -202,6 +202,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple(f"{kind}:{int(number) + rank}" for rank in range(self.devices))
 
     @property
+    def backend_in_env(self) -> str:
+        """Name of the backend, followed by the named environment if there is one, such as ``torch in old``."""
+        return f"{self.backend} in {self.env}" if self.env else self.backend
+
+    @property
     def split(self) -> int | None:
         """Number of the published split (dataset option ``split``), or None if the dataset has no numbered splits."""
         return self.dataset_options.get("split")

@@ -61,6 +61,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Run specification that was checked, with the first backend in `backends`."""
     backends: tuple[str, str]
+    """Names of the backends, with their named environments; see `RunSpec.backend_in_env`."""
     devices: tuple[str, str]
     reference: str | None
     """Backend that computed the float64 reference on the CPU, or None if no backend supports it."""
@@ -155,7 +156,8 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
     An earlier verdict with the same key is replaced. Raises `harness.RecordError` if the file cannot be written.
     """
     spec = verdict.spec
-    stem = f"{spec.task}-{spec.model}-{'-'.join(verdict.backends)}-{spec.precision}-{verdict.key[:8]}"
+    backends = "-".join(verdict.backends).replace(" in ", "-")
+    stem = f"{spec.task}-{spec.model}-{backends}-{spec.precision}-{verdict.key[:8]}"
     path = results / FOLDER / f"{stem}.json"
     try:
         make_directory(path.parent)
