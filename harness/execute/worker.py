@@ -271,8 +271,6 @@ class Run:
         with self.phases("score"):
             weights = session.get_weights()
             check(weights, prepared.request.parameters)
-            if self._ranks is not None:
-                self._ranks.check(weights)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
@@ -335,6 +333,7 @@ class Run:
             flags=flags,
             energy=self._energy(energy),
             time_to_target=self._time_to_target(trained.curves),
+            selection=trained.selection(scored.scores.primary) if self.backend.trains_by_steps else None,
             evidence=Evidence(
                 timed_examples=examples,
                 timed_error=error,

@@ -58,6 +58,11 @@ def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[G
             f"backend {spec.backend!r} does not support training on several devices; use --devices 1, or a backend "
             f"that supports it: {', '.join(able) or 'none is installed'}"
         )
+    if spec.recipe.accumulation_steps > 1:
+        raise CombinationError(
+            "recipe.accumulation_steps cannot be used on several devices, each of which already computes a part of "
+            "every batch; use recipe.accumulation_steps=1 or --devices 1"
+        )
     size = spec.recipe.batch_size
     if size % spec.devices:
         raise CombinationError(

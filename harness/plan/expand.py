@@ -140,6 +140,7 @@ def _expanded(
                             overrides=overrides,
                             checkpoint=selection.pretrained,
                             data=data.of(overrides["dataset"]),
+                            precisions=precisions,
                         ),
                         model_name,
                         available,

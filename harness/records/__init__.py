@@ -14,6 +14,7 @@ from harness.records.events import (
     Progress,
 )
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
+from harness.records.recipe import Recipe
 from harness.records.record import (
     SCHEMA_VERSION,
     ClassScore,
@@ -39,6 +40,7 @@ from harness.records.record import (
     Roofline,
     RunRecord,
     Scores,
+    Selection,
     SliceScore,
     Speed,
     Steady,
@@ -55,7 +57,6 @@ from harness.records.spec import (
     PluginRef,
     Precision,
     Pretrained,
-    Recipe,
     RunSpec,
     SplitInfo,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "RunRecord",
     "RunSpec",
     "Scores",
+    "Selection",
     "SliceScore",
     "Speed",
     "SplitInfo",

@@ -76,7 +76,7 @@ def _numbers(record: RunRecord) -> list[Any]:
             numbers += (epoch.train_s, epoch.train_loss, *epoch.validation.values())
         numbers += outcome.phases_s.values()
         structs += [speed, speed.train, speed.inference, outcome.latency, outcome.model, outcome.evidence]
-        structs += [energy.cpu, energy.gpu, outcome.time_to_target]
+        structs += [outcome.selection, energy.cpu, energy.gpu, outcome.time_to_target]
     for struct in structs:
         numbers += () if struct is None else msgspec.structs.astuple(struct)
     return numbers

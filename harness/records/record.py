@@ -266,6 +266,31 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     never reached."""
 
 
+Ended = Literal["epochs", "early_stopping", "max_steps", "max_seconds"]
+"""Settings of the recipe that may end training."""
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """The end of training, and the epoch whose weights were evaluated. `Success.curves` contains all epochs."""
+
+    ended: Ended
+    """Setting of the recipe that ended training. A run that ended with ``max_seconds`` is not reproducible bit for bit,
+    because its number of steps depends on the speed of the machine."""
+    monitor: str
+    """Name of the validation score that determines the best epoch."""
+    best_epoch: int
+    """Epoch with the best validation score, counted from 1."""
+    best: float | None
+    """Validation score of the best epoch, or None if no epoch has a defined score."""
+    last_epoch: int
+    """Last epoch, counted from 1. With `Recipe.max_steps` or `Recipe.max_seconds`, this epoch may be incomplete."""
+    last: float | None
+    """Validation score of the last epoch, or None if it is undefined."""
+    evaluated_epoch: int
+    """Epoch whose weights were evaluated on the test split and saved: the best epoch with `Recipe.keep_best`, otherwise
+    the last one."""
+
+
 class Evidence(Struct, frozen=True, kw_only=True):
     """Measurements for ``harness audit``, which checks that the results of a run are consistent."""
 
@@ -315,6 +340,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     energy: Energy = Energy()
     time_to_target: TimeToTarget | None = None
     """Time to target, or None if neither the dataset nor the user specifies a target."""
+    selection: Selection | None = None
+    """End of training and evaluated epoch, or None in older records and for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
 

@@ -20,6 +20,7 @@ from harness.execute.child import call_in_child
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter, missing
 from harness.records import Failure, ParityMark, RunSpec
+from harness.records.recipe import without_loop_fields
 from harness.records.store import Store
 
 TIMEOUT_S = 1800.0
@@ -54,7 +55,7 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
 
 def _kind(spec: RunSpec) -> str:
     """Return a key that is equal for all specs that the same check covers."""
-    recipe = msgspec.structs.replace(spec.recipe, epochs=1)
+    recipe = without_loop_fields(spec.recipe)
     return msgspec.structs.replace(spec, backend="", env="", seed=0, devices=1, recipe=recipe).key
 
 
