@@ -58,7 +58,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
     os.environ.update(backend.environment)
-    device = choose_device(backend, spec)
+    device = choose_device(backend, msgspec.structs.replace(spec, devices=1))  # a preparation is for one device
     spec = msgspec.structs.replace(spec, device=device.name)
     return preparation_of(spec, catalog, device, prepare_data(catalog, spec))
 
@@ -141,7 +141,11 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
 
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
-    """Return one of the devices of the spec's backend; see `choose_device`."""
+    """Return one of the devices of the spec's backend; see `choose_device`.
+
+    For a spec with several devices, the first one is returned. Raises `harness.UnsupportedError` if a device is missing
+    or does not support the precision.
+    """
     known = {device.name: device for device in devices}
     wanted = {"auto": next(iter(known), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
     if wanted not in known:
@@ -150,6 +154,12 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
             f"available devices: {', '.join(known) or 'none'}"
         )
     device = known[wanted]
+    names = msgspec.structs.replace(spec, device=wanted).used_devices
+    if absent := [name for name in names if name not in known]:
+        raise UnsupportedError(
+            f"the run needs the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
+            f"{', '.join(absent)} on this machine; available devices: {', '.join(known)}"
+        )
     if spec.precision not in device.precisions:
         raise UnsupportedError(
             f"backend {spec.backend!r} cannot compute in {spec.precision} on {wanted} "

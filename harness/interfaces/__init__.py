@@ -6,6 +6,7 @@ functions.
 
 from harness.interfaces.backend import (
     Backend,
+    DeviceGroup,
     DeviceInfo,
     RooflineKernels,
     Session,
@@ -49,6 +50,7 @@ __all__ = [
     "BuildNetwork",
     "Coordinator",
     "Dataset",
+    "DeviceGroup",
     "DeviceInfo",
     "Executor",
     "Metric",

@@ -37,6 +37,25 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     """
 
 
+class DeviceGroup(Struct, frozen=True, kw_only=True):
+    """The processes that train one model on several devices of this machine, and the place of a process among them.
+
+    Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
+    process receives its part of every training batch, and `Batch.weight`.
+    """
+
+    rank: int
+    """Number of this process, from 0. The process with rank 0 measures the run and computes the predictions."""
+    addresses: tuple[str, ...]
+    """An address of each process, in the order of ranks, such as ``127.0.0.1:41234``, on which the process may accept
+    connections from the other processes."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return len(self.addresses)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SessionRequest:
     """A request to open a session, with the model, the training settings and the device."""
@@ -71,6 +90,9 @@ class SessionRequest:
     `Recipe.class_weights`. None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
+    group: DeviceGroup | None = None
+    """The processes with which this session trains the model, or None to train it alone. Only backends with
+    `Backend.data_parallel` receive a group. `seed` is then different in each process."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +156,9 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples of the step.
+            The examples of the step. In a session with a `DeviceGroup`, these are the part of this process, the
+            gradient is the sum of the processes' gradients of the weighted loss (`Batch.weight`), and the optimizer
+            step, including clipping, uses this sum.
         learning_rate : float
             Learning rate for this step. This value replaces the recipe's learning rate, because the core computes the
             schedule.
@@ -142,7 +166,8 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle to the mean loss of the batch, which `fetch` converts to a number.
+            A handle to the mean loss of the batch, which `fetch` converts to a number. With a `DeviceGroup`, this is
+            the loss of the whole batch in every process.
         """
 
     @abstractmethod
@@ -272,6 +297,9 @@ class Backend(ABC):
     trains_by_steps: ClassVar[bool] = True
     """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
     training split, learning rates and gradients are not used, and models need not have canonical parameters."""
+    data_parallel: ClassVar[bool] = False
+    """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
+    devices are refused before they start."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user does not select a model and no network
     implements the task's default model for this backend, the first compatible variant is used."""

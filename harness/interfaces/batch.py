@@ -21,6 +21,10 @@ class Batch(NamedTuple):
     targets: Array
     """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
     classification."""
+    weight: float = 1.0
+    """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`, where the
+    batch is the part of one process, and the weight is the fraction of the whole batch's targets in this part. The loss
+    of the whole batch is the sum of the weighted losses of its parts."""
 
     def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Divide the batch for gradient accumulation.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from statistics import fmean
 from typing import Any
 
-from harness.data.batches import steps_per_epoch, training_batches
+from harness.data.batches import WHOLE, Part, steps_per_epoch, training_batches
 from harness.errors import BadResultError
 from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.inference import predict
@@ -45,6 +45,20 @@ class WindowLength:
         self.steps = max(1, grown)
 
 
+class Group:
+    """The processes that train the model. This class is a group of one process; a subclass adds other processes."""
+
+    part: Part = WHOLE
+    """Part of each batch that this process computes."""
+
+    def step(self, epoch: int, index: int, learning_rate: float) -> None:
+        """Make the other processes take the training step on batch number `index`, from 0, of an epoch, from 1."""
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, those at the end of
+        training."""
+
+
 class Training:
     """Training loop and its measurements.
 
@@ -61,8 +75,10 @@ class Training:
         meter: Meter = Reading,
         *,
         by_steps: bool = True,
+        group: Group | None = None,
     ) -> None:
         self._session, self._data, self._spec, self._emit = session, data, spec, emit
+        self._group = group or Group()
         self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
         self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
         self._steps = planned_steps(spec.recipe, self._per_epoch)
@@ -132,6 +148,7 @@ class Training:
         start = time.perf_counter()
         for index, batch in enumerate(itertools.islice(self._batches(epoch), count)):
             rate = learning_rate(recipe, min(step + index, last), self._steps, self._reductions)
+            self._group.step(epoch, index, rate)
             pending.append(session.train_step(batch, rate))
             if decay is not None:
                 session.update_average(average_weight(decay, step + index + 1))
@@ -152,7 +169,7 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         data, spec = self._data, self._spec
-        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment)
+        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, self._group.part)
 
     def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
         """Add a point to the learning curves and update the schedule. `validation` are the epoch's scores."""
@@ -209,14 +226,17 @@ def train(
     meter: Meter = Reading,
     *,
     by_steps: bool = True,
+    group: Group | None = None,
 ) -> Training:
-    """Train with the recipe in `spec`. If `by_steps` is false, each epoch is one step on the whole training split.
+    """Train with the recipe in `spec`, together with the other processes of `group`.
+
+    If `by_steps` is false, each epoch is one step on the whole training split.
 
     At the end, the weights of the session are those to be evaluated: the moving average if the recipe has one, of the
     best or of the last epoch. Training is measured as the phase ``train`` and validation as the phase ``validate``.
     Raises `harness.BadResultError` if a loss is not finite.
     """
-    training = Training(session, data, spec, emit, meter, by_steps=by_steps)
+    training = Training(session, data, spec, emit, meter, by_steps=by_steps, group=group)
     recipe, best = spec.recipe, {}
     for epoch in range(1, recipe.epochs + 1):
         with phases("train"):
@@ -230,6 +250,8 @@ def train(
                 best = session.get_weights()
         if is_last:
             break
+    if group is not None:
+        group.check(session.get_weights())
     if best and (recipe.ema_decay is not None or best_epoch(training.scores) != epoch):
         with phases("validate"):
             session.set_weights(best)

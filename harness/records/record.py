@@ -127,18 +127,22 @@ class Steady(Struct, frozen=True, kw_only=True):
 
 
 class Speed(Struct, frozen=True, kw_only=True):
-    """Median throughput over the windows of the steady state. ``arrays.npz`` contains the individual windows."""
+    """Median throughput over the windows of the steady state. ``arrays.npz`` contains the individual windows.
+
+    In a quality-only run, all values except `by_steps` are None.
+    """
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None
     """Examples per second in full batches. Padding is not counted."""
-    first_step_s: float
-    """Duration of the first training step, which includes compilation and allocation."""
+    first_step_s: float | None
+    """Duration of the first training step, which includes compilation and allocation, or None in a quality-only run."""
     train: Steady | None
-    """Steady state of training, or None in records with schema version 1 in which training consisted of a single step.
+    """Steady state of training, or None in a quality-only run, and in records with schema version 1 in which training
+    consisted of a single step.
     """
-    inference: Steady
-    """Steady state of inference."""
+    inference: Steady | None
+    """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
     """FLOPs of training per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward
     pass for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
@@ -169,7 +173,7 @@ class Latency(Struct, frozen=True, kw_only=True):
     batch_size: int
     """Number of examples in each timed batch."""
     samples: int
-    """Number of timed batches."""
+    """Number of timed batches, or 0 in a quality-only run."""
     p50_ms: float | None
     p90_ms: float | None
     p99_ms: float | None
@@ -184,6 +188,15 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
     """Peak of the memory reserved by the framework's allocator."""
     driver_peak_bytes: int | None
     """Peak of the memory that the driver attributes to the process."""
+
+
+class RankMemory(Struct, frozen=True, kw_only=True):
+    """Peak memory of one of the processes that train a model on several devices."""
+
+    host_peak_bytes: int
+    """Peak resident memory over all phases except ``prepare``."""
+    device: DeviceMemory | None = None
+    """Peak memory of the accelerator, or None for a run on the CPU."""
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -202,6 +215,9 @@ class Memory(Struct, frozen=True, kw_only=True):
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
+    ranks: list[RankMemory] = []
+    """Peak memory of each process of a run on several devices, in the order of ranks. The first process is the worker.
+    The list is empty for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -279,7 +295,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Measurements for ``harness audit``, which checks that the results of a run are consistent."""
 
     timed_examples: int
-    """Number of examples whose predictions were stored while latency was measured."""
+    """Number of examples whose predictions were stored while latency was measured, or 0 in a quality-only run."""
     timed_error: float
     """Norm-wise relative difference between the predictions stored while latency was measured and the scored
     predictions."""
@@ -317,7 +333,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     model: ModelInfo
     phases_s: dict[str, float]
     """Duration of each phase in seconds: import, prepare (unless an earlier run prepared the data), data, build, train,
-    validate, inference, score, sampling."""
+    validate, inference, score, sampling. A quality-only run has neither inference nor sampling."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
@@ -430,7 +446,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """
 
     backend: str
-    """Backend with which the backend of the run was compared."""
+    """Backend with which the run's backend was compared, followed by its named environment if there is one, such as
+    ``torch in old``."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None
@@ -448,6 +465,20 @@ class ParityMark(Struct, frozen=True, kw_only=True):
         if not self.passed:
             return "differs"
         return "partly checked" if self.partly else "same"
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """Cores and GPU to which a run was restricted, because other runs were executed at the same time (``--jobs``)."""
+
+    jobs: int
+    """Maximum number of runs that were executed at the same time."""
+    cores: tuple[int, ...]
+    """Numbers of the cores to which the process of the run was restricted."""
+    gpu: str = ""
+    """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``, or an empty string if all GPUs were visible."""
+    checked_at: str = ""
+    """Time of the check that found no difference in speed between runs side by side and runs one after another on this
+    machine (UTC, ISO 8601), or an empty string for a quality-only run."""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -475,6 +506,10 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     wall_s: float
     """Lifetime of the child process in seconds, including imports."""
     spec: RunSpec
+    quality_only: bool = False
+    """True if only the quality was measured, so that the record contains no throughput, latency, energy or flags."""
+    placement: Placement | None = None
+    """Placement of the run, or None if no other run was executed at the same time."""
     environment: Environment
     provenance: Provenance
     outcome: Outcome

@@ -55,6 +55,10 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Pattern of the names of environments."""
 
 
+MAX_DEVICES = 256
+"""Maximum number of devices of a run, all of which are in one machine."""
+
+
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Specification of one run. All settings except `device` are resolved. Equal specifications have equal keys."""
 
@@ -82,7 +86,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
-    """Number of CPU threads."""
+    """Number of CPU threads of each process."""
+    devices: int = 1
+    """Number of devices on which the model is trained, with one process per device. With several devices, `device` is
+    the first one."""
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
@@ -100,10 +107,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The path of a checkpoint is omitted. Fields that were added to `Recipe` later, the checkpoint and the named
-        environment are omitted if they have their default values, so that the keys of older runs remain valid.
-        User-provided data are identified by a digest of their content, which is a dataset option, and not by a name
-        or path.
+        The path of a checkpoint is omitted. Fields that were added to `Recipe` later, the checkpoint, the named
+        environment and the number of devices are omitted if they have their default values, so that the keys of older
+        runs remain valid. User-provided data are identified by a digest of their content, which is a dataset option,
+        and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -118,10 +125,24 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """Task, model, backend, environment, published split and seed, for progress messages."""
+        """Task, model, backend, environment, number of devices, published split and seed, for progress messages."""
         env = [self.env] if self.env else []
+        devices = [f"{self.devices} devices"] if self.devices > 1 else []
         split = [] if self.split is None else [f"split {self.split}"]
-        return " · ".join([self.task, self.model, self.backend, *env, *split, f"seed {self.seed}"])
+        return " · ".join([self.task, self.model, self.backend, *env, *devices, *split, f"seed {self.seed}"])
+
+    @property
+    def used_devices(self) -> tuple[str, ...]:
+        """Names of the devices that the run uses: consecutive CUDA devices, or only `device` if it has no number."""
+        kind, _, number = self.device.partition(":")
+        if not number:
+            return (self.device,)
+        return tuple(f"{kind}:{int(number) + rank}" for rank in range(self.devices))
+
+    @property
+    def backend_in_env(self) -> str:
+        """Name of the backend, followed by the named environment if there is one, such as ``torch in old``."""
+        return f"{self.backend} in {self.env}" if self.env else self.backend
 
     @property
     def split(self) -> int | None:
@@ -136,6 +157,8 @@ def key_of(values: dict[str, Any]) -> str:
         values["dataset"] = ""
     if not values.get("env"):
         values.pop("env", None)
+    if values.get("devices") == 1:
+        del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:
         place, digest = pretrained["path"], pretrained["digest"]
         values["pretrained"] = {**pretrained, "path": ""}

@@ -37,6 +37,7 @@ class TensorFlowBackend(harness.Backend):
     summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"
     requires = {"tensorflow": "ml-harness[tensorflow]"}
     packages = ("tensorflow", "keras")
+    data_parallel = True
     environment = {
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 import harness
 from harness_tensorflow import runtime
+from harness_tensorflow.distributed import Replicas
 from harness_tensorflow.optimizers import LossScale, Optimizer
 
 
@@ -39,6 +40,8 @@ class TensorFlowSession(harness.Session):
         self._loss_scale = LossScale(request.recipe.loss_scale) if request.precision == "fp16" else None
         self._average: list[Any] = []
         self._update_average: Callable[..., Any] | None = None
+
+        self._replicas = Replicas() if request.group is not None else None
 
         self._input_names = tuple(request.info.inputs)
         self._train_functions: dict[int, Callable[..., Any]] = {}
@@ -71,6 +74,8 @@ class TensorFlowSession(harness.Session):
         if learning_rate != self._learning_rate_value:
             self._learning_rate_value = learning_rate
             self._learning_rate = tf.constant(learning_rate, tf.float32)
+        if self._replicas is not None:
+            self._replicas.set_weight(batch.weight)
         convert = tf.convert_to_tensor
         inputs = batch.inputs
         return function(
@@ -82,7 +87,9 @@ class TensorFlowSession(harness.Session):
             loss, gradients = self._loss_and_gradients(targets, inputs)
             return loss, self._loss_scale.unscale(gradients) if self._loss_scale else gradients
 
-        function = self._gradient_functions.setdefault(len(batch.targets), self._function(compute))
+        if self._replicas is not None:
+            self._replicas.set_weight(batch.weight)
+        function = self._gradient_functions.setdefault(len(batch.targets), self._train_function(compute))
         arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
         loss, gradients = function(*map(tf.convert_to_tensor, arrays))
         shapes = {parameter.name: parameter.shape for parameter in self._request.parameters}
@@ -141,14 +148,19 @@ class TensorFlowSession(harness.Session):
         )
 
     def notes(self) -> dict[str, str]:
-        return runtime.notes() | {
-            "dtype_policy": runtime.POLICIES[self._request.precision],
-            "op_determinism": str(self._request.deterministic).lower(),
-            "xla": str(self._request.compile).lower(),
-            "loss_scaling": self._loss_scale.description if self._loss_scale else "none",
-            "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
-            "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
-        }
+        shared = {} if self._replicas is None else {"collectives": self._replicas.library}
+        return (
+            shared
+            | runtime.notes()
+            | {
+                "dtype_policy": runtime.POLICIES[self._request.precision],
+                "op_determinism": str(self._request.deterministic).lower(),
+                "xla": str(self._request.compile).lower(),
+                "loss_scaling": self._loss_scale.description if self._loss_scale else "none",
+                "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
+                "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
+            }
+        )
 
     def close(self) -> None:
         self._train_functions.clear()
@@ -179,10 +191,19 @@ class TensorFlowSession(harness.Session):
             tf.TensorSpec((size, *batch.targets.shape[1:]), tf.as_dtype(batch.targets.dtype), name="targets"),
             *self._input_specs(size),
         ]
-        return self._function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
+        return self._train_function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
 
     def _loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
-        """Run forward and backward passes in training mode; at fp16, the gradients are multiplied by the loss scale."""
+        """Return the loss and the gradients of the whole batch; at fp16, the gradients are multiplied by the loss
+        scale."""
+        if self._replicas is None:
+            return self._own_loss_and_gradients(targets, inputs)
+        # XLA cannot compile the collective operations.
+        own = self._function(self._own_loss_and_gradients) if self._request.compile else self._own_loss_and_gradients
+        return self._replicas.total(*own(targets, inputs))
+
+    def _own_loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Run forward and backward passes in training mode on the examples of this process."""
         count = self._request.recipe.accumulation_steps
         if count == 1:
             return self._part_gradients(targets, inputs, None)
@@ -211,6 +232,8 @@ class TensorFlowSession(harness.Session):
             loss = self._loss(outputs, targets)
             if share is not None:
                 loss = share * loss
+            if self._replicas is not None:
+                loss = self._replicas.weighted(loss)
             minimized = self._loss_scale.scale(loss) if self._loss_scale else loss
         return loss, self._dense(tape.gradient(minimized, self._trained))
 
@@ -219,6 +242,11 @@ class TensorFlowSession(harness.Session):
             return self._module(dict(zip(self._input_names, inputs, strict=True)), training=False)
 
         return self._function(forward).get_concrete_function(*self._input_specs(size))  # type: ignore[no-any-return]
+
+    def _train_function(self, function: Callable[..., Any]) -> Any:
+        if self._replicas is None:
+            return self._function(function)
+        return tf.function(self._replicas.run(function), autograph=False)
 
     def _function(self, function: Callable[..., Any]) -> Any:
         return tf.function(function, autograph=False, jit_compile=self._request.compile)

@@ -38,6 +38,7 @@ class TorchBackend(harness.Backend):
     summary = "PyTorch on the CPU and on CUDA devices"
     requires = {"torch": _INSTALL, "transformers": _INSTALL}
     packages = ("torch", "transformers")
+    data_parallel = True
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
         # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import harness
 from harness import Batch, DeviceMemory, Session, SessionRequest
 from harness_torch.devices import require
+from harness_torch.distributed import Pending, Replicas
 from harness_torch.optimizers import build_optimizer, implementation
 from harness_torch.weights import place
 
@@ -50,6 +51,12 @@ class TorchSession(Session):
         self._module: torch.nn.Module = network.module
         self._trainable = self._weights.trainable
         self._forward: Callable[..., torch.Tensor] = _compiled(self._module) if request.compile else self._module
+        self._replicas: Replicas | None = None
+        self._train_forward = self._forward
+        if request.group is not None:
+            self._replicas = Replicas(request.group, self._module, self._device)
+            module = self._replicas.module
+            self._train_forward = _compiled(module) if request.compile else module
         self._module.train()
         self._training = True
         self._loss = _loss(request)
@@ -84,7 +91,7 @@ class TorchSession(Session):
     def get_weights(self) -> dict[str, Array]:
         return self._weights.read()
 
-    def train_step(self, batch: Batch, learning_rate: float) -> torch.Tensor:
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
         if learning_rate != self._learning_rate:
             self._learning_rate = learning_rate
             for group in self._optimizer.param_groups:
@@ -100,16 +107,18 @@ class TorchSession(Session):
                 torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
             self._scaler.step(self._optimizer)
             self._scaler.update(self._request.recipe.loss_scale)
-        return loss
+        return loss if self._replicas is None else self._replicas.total(loss, batch.weight)
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         loss = self._backward(batch)
+        if self._replicas is not None:
+            loss = self._replicas.total(loss, batch.weight).wait()
         return float(loss), self._weights.gradients(self._scaler.get_scale() if self._scaler else 1.0)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
-        """Run the forward and backward passes in training mode, and return the loss.
+        """Run the forward and backward passes in training mode, and return the mean loss of this process's examples.
 
-        The gradients are stored in the parameters; at fp16, they are multiplied by the loss scale.
+        The gradients of the whole batch are stored in the parameters; at fp16, they are multiplied by the loss scale.
         """
         if not self._training:
             self._module.train()
@@ -127,11 +136,12 @@ class TorchSession(Session):
         inputs = self._upload(batch.inputs)
         targets = self._to_device(batch.targets)
         with self._casts or contextlib.nullcontext():
-            outputs = self._forward(**inputs)
+            outputs = self._train_forward(**inputs)
         loss = self._loss(outputs.to(self._dtype), targets)
         if share != 1:
             loss = share * loss
-        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+        minimized = loss if self._replicas is None else self._replicas.share_of(loss, batch.weight)
+        (minimized if self._scaler is None else self._scaler.scale(minimized)).backward()
         return loss.detach()
 
     def update_average(self, weight: float) -> None:
@@ -171,7 +181,9 @@ class TorchSession(Session):
         with self._casts:
             return self._forward(**self._upload(inputs)).to(self._dtype)
 
-    def fetch(self, handle: torch.Tensor) -> Array:
+    def fetch(self, handle: Any) -> Array:
+        if self._replicas is not None and isinstance(handle, Pending):
+            handle = handle.wait()
         array: Array = handle.cpu().numpy() if self._on_gpu else handle.numpy()
         return array
 
@@ -203,13 +215,27 @@ class TorchSession(Session):
             "compile": "torch.compile, default mode" if request.compile else "off",
             "optimizer": implementation(request.recipe),
         }
+        if self._replicas is not None:
+            notes["collectives"] = self._replicas.library
         if self._on_gpu:
             notes["cuda"] = str(torch.version.cuda)
             notes["cudnn"] = str(torch.backends.cudnn.version())
         return notes
 
     def close(self) -> None:
-        for name in ("_module", "_forward", "_weights", "_trainable", "_optimizer", "_scaler", "_average"):
+        if self._replicas is not None:
+            self._replicas.leave()
+        for name in (
+            "_module",
+            "_forward",
+            "_train_forward",
+            "_replicas",
+            "_weights",
+            "_trainable",
+            "_optimizer",
+            "_scaler",
+            "_average",
+        ):
             self.__dict__.pop(name, None)
         if self._request.compile:
             torch.compiler.reset()

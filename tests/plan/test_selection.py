@@ -49,7 +49,7 @@ def passed_to_run(**values: Any) -> Selection:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.plugins.discover", lambda *arguments, **settings: None)
         patch.setattr("harness.data.checkpoint.locate", lambda name: name)
-        patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog: received.extend(selections))
+        patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog, jobs: received.extend(selections))
         patch.setattr("harness.api.carry_out", lambda *arguments, **settings: None)
         harness.run(**values)
     return received[0]
@@ -117,8 +117,8 @@ def test_command_that_reproduces_a_run_is_planned_as_the_same_run(
     except CombinationError:  # an option has no effect with the others
         assume(False)
     words = shlex.split(rerun.command(spec, toys.refs_for(spec), toys))
-    assert words[:2] == ["harness", "run"]
-    (again,) = expand(parsed(words[2:]), toys)
+    assert words[:3] == ["harness", "run", "--rerun"]
+    (again,) = expand(parsed(words[3:]), toys)
     assert again.key == spec.key
 
 
@@ -126,7 +126,7 @@ def test_options_declare_the_defaults_and_arguments_of_run() -> None:
     """The other arguments of `harness.run` configure the execution."""
     parameters = inspect.signature(harness.run).parameters
     execution = {"parity", "results", "timeout_s", "memory_limit", "batch_size_backoff", "executor"}
-    execution |= {"rerun", "retry", "wait", "plugins"}
+    execution |= {"rerun", "retry", "jobs", "quality_only", "wait", "plugins"}
     assert set(parameters) - execution == {option.argument or option.name for option in OPTIONS.values()}
     given = {
         option.name: parameter.default

@@ -25,6 +25,7 @@ from harness.errors import HarnessError
 from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
+from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
@@ -144,9 +145,11 @@ def _settings(subject: Subject, replay: Replay) -> Result:
     versions."""
     if differing := _elsewhere(subject, replay):
         raise NotCheckedError(f"the run was made on another machine or with other packages ({differing} differ)")
-    provenance = subject.record.provenance
+    provenance, notes = subject.record.provenance, subject.record.provenance.notes
+    if subject.spec.devices > 1:  # the audit repeats the run in one process
+        notes = {name: value for name, value in notes.items() if name not in GROUP_NOTES}
     problems = differences(provenance.device_name, replay.prepared.device.description, "device_name")
-    problems += differences(provenance.notes, replay.notes, "notes")
+    problems += differences(notes, replay.notes, "notes")
     return Result(problems, f"{len(replay.notes)} settings")
 
 
@@ -166,6 +169,8 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     if not replay.prepared.backend.trains_by_steps:
         raise NotCheckedError("the backend does not train in steps")
     elsewhere = _elsewhere(subject, replay)
+    if spec.devices > 1 and (differs := differs_from_one_device(subject.record)):
+        raise NotCheckedError(f"on {spec.devices} devices, {differs}")
     if spec.recipe.dropout and elsewhere == "packages":
         raise NotCheckedError("the run used other package versions, which may generate other dropout masks")
     allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
