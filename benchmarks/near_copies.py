@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from harness.data.fingerprints import describe_images
 from harness.data.near_copies import find
 from harness.plugins import discover
 
@@ -87,6 +88,8 @@ def main() -> None:
             chosen = np.random.default_rng(0).choice(len(contents), 1000, replace=False)
             sources[name] = [contents[number] for number in chosen]
     sources |= {f"photographs, {side} pixels": crops(side, 100) for side in (32, 64, 256)}
+    for name, originals in sources.items():
+        print(f"{name}: {len(originals) - len(describe_images(originals)[1])} of {len(originals):,} are nearly blank")
     for change, apply in CHANGES.items():
         for name, originals in sources.items():
             count = len(originals)
