@@ -26,7 +26,7 @@ class Copies:
     near: NearCopies | None
     """Near copies of images or recordings, or None if there are none."""
     independent: bool
-    """Whether copies are treated like other rows."""
+    """True if copies are treated like other rows."""
 
     @property
     def together(self) -> Index | None:
