@@ -134,7 +134,7 @@ def test_every_step_at_fp16_follows_the_recipe_or_is_skipped_because_gradients_o
     from harness_tensorflow import runtime
 
     from harness.checks.parity.replay import Replay
-    from harness.testing.sessions import weights_for
+    from harness.testing.session_cases import weights_for
 
     cpu = harness.DeviceInfo(name="cpu", description="", precisions=("fp16",))
     monkeypatch.setattr(runtime, "devices", lambda: [cpu])
