@@ -35,13 +35,12 @@ from msgspec import Struct
 from harness.errors import BadResultError, UnsupportedError
 from harness.execute.child import ChildContext, calls_in_children, new_pipe
 from harness.interfaces import DeviceGroup
-from harness.measure.training import Group
+from harness.measure.group import Group
 from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.data.batches import Part
     from harness.execute.preparation import Preparation
     from harness.interfaces import Batch, PreparedData, Session
     from harness.measure.memory import PhaseMemory
@@ -143,13 +142,6 @@ def in_group(prepared: Preparation, group: DeviceGroup) -> Preparation:
     return dataclasses.replace(prepared, request=request)
 
 
-def part_of(group: DeviceGroup) -> Part:
-    """Return the part of each batch that a process of the group computes."""
-    from harness.data.batches import Part
-
-    return Part(group.rank, group.size)
-
-
 # ---- the other processes -------------------------------------------------------------------------------------
 
 
@@ -177,7 +169,7 @@ def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEn
     weights, _ = starting_weights(prepared)
     context.send(RankReady(os.getpid(), prepared.data.digest, digest(weights)))
     with opened_session(prepared, weights) as session:
-        steps = Steps(session, prepared.data, job.spec, part_of(job.group))
+        steps = Steps(session, prepared.data, job.spec, job.group)
         for kind, epoch, index, rate in _commands(job.commands):
             if kind == _STEP:
                 steps.step(epoch, index, rate)
@@ -190,8 +182,8 @@ def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEn
 class Steps:
     """The training steps of a process other than the worker."""
 
-    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, part: Part) -> None:
-        self._session, self._data, self._spec, self._part = session, data, spec, part
+    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, group: DeviceGroup) -> None:
+        self._session, self._data, self._spec, self._group = session, data, spec, group
         self._epoch = 0
         self._batches: Iterator[Batch] = iter(())
         self._next = 0
@@ -199,14 +191,13 @@ class Steps:
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
         """Take the training step on batch number `index` of an epoch."""
-        from harness.data.batches import training_batches
+        from harness.data.batches import Part, training_batches
 
         data, spec = self._data, self._spec
         if epoch != self._epoch or index < self._next:
             self._epoch, self._next = epoch, 0
-            self._batches = training_batches(
-                data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment, self._part
-            )
+            part = Part(self._group.rank, self._group.size)
+            self._batches = training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment, part)
         for _ in range(index - self._next):
             next(self._batches)
         handle = self._session.train_step(next(self._batches), learning_rate)
@@ -251,10 +242,10 @@ class Ranks(Group):
         assert prepared.request.group is not None
         self._prepared, self._shares, self._give_up = prepared, shares, give_up
         self.group = prepared.request.group
-        self.part = part_of(self.group)
+        self.size = self.group.size
         self._writers: list[Any] = []
         self._events: list[queue.SimpleQueue[RankReady | RankChecked | None]] = [
-            queue.SimpleQueue() for _ in range(self.group.size - 1)
+            queue.SimpleQueue() for _ in range(self.size - 1)
         ]
         self._futures: list[Future[RankEnd | Failure]] = []
         self._failing_at_s: dict[int, float] = {}
@@ -272,7 +263,7 @@ class Ranks(Group):
         exception was raised in the context.
         """
         with contextlib.ExitStack() as stack:
-            pipes = [tuple(map(stack.enter_context, new_pipe())) for _ in range(self.group.size - 1)]
+            pipes = [tuple(map(stack.enter_context, new_pipe())) for _ in range(self.size - 1)]
             self._writers = [writer for _, writer in pipes]
             readers = [reader.fileno() for reader, _ in pipes]
             try:
@@ -331,7 +322,7 @@ class Ranks(Group):
 
     def notes(self) -> dict[str, str]:
         """Return the settings of the group that are recorded with those of the session; see `GROUP_NOTES`."""
-        request, size = self._prepared.request, self.group.size
+        request, size = self._prepared.request, self.size
         shares = " / ".join(",".join(map(str, share)) for share in self._shares)
         notes = {"processes": str(size), "cores": shares if any(self._shares) else "shared by all processes"}
         if any(not parameter.trainable for parameter in request.parameters):
@@ -417,7 +408,7 @@ class Ranks(Group):
     def _first(self) -> Failure:
         """Return the first failure, or the first one of a process that was killed."""
         _, rank, failure = min(self._failures, key=lambda each: (each[2].kind not in ("crash", "oom"), each[0]))
-        return msgspec.structs.replace(failure, message=f"rank {rank} of {self.group.size}: {failure.message}")
+        return msgspec.structs.replace(failure, message=f"rank {rank} of {self.size}: {failure.message}")
 
 
 def differs_from_one_device(record: RunRecord) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
-from harness.data.batches import WHOLE, Part, steps_per_epoch, training_batches
+from harness.data.batches import Part, steps_per_epoch, training_batches
 from harness.errors import BadResultError
 from harness.interfaces import Batch, PreparedData, Session
+from harness.measure.group import Group
 from harness.measure.inference import predict
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
@@ -39,16 +40,6 @@ class WindowLength:
             return
         grown = 2 * self.steps if seconds < self._target_s / 2 else round(self._target_s * steps / seconds)
         self.steps = max(1, grown)
-
-
-class Group:
-    """The processes that train the model. This class is a group of one process; a subclass adds other processes."""
-
-    part: Part = WHOLE
-    """Part of each batch that this process computes."""
-
-    def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Make the other processes take the training step on batch number `index`, from 0, of an epoch, from 1."""
 
 
 class Training:
@@ -137,7 +128,8 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         data, spec = self._data, self._spec
-        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, self._group.part)
+        part = Part(self._group.rank, self._group.size)
+        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, part)
 
     def end_epoch(self, epoch: int, validation: dict[str, float | None]) -> None:
         ended = EpochEnded(
