@@ -43,7 +43,7 @@ class RunMetric:
     """
     read: Callable[[RunRecord], float | None]
     """Function that returns the value from the record of a successful run, or None if the record does not have it."""
-    group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
+    group: Literal["score", "throughput", "latency", "memory", "energy", "model", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
@@ -70,11 +70,21 @@ class RunMetric:
     """Price of a machine hour, or None if it is unknown. If it is None, a metric with `in_hours` has no value."""
 
     def value(self, record: RunRecord) -> float | None:
-        """Return the value for this run, or None if the run failed or its record has no finite value."""
+        """Return the value for this run, or None if the run failed or its record has no finite value.
+
+        A quality-only run has no costs, not even those that its record contains, such as its duration.
+        """
         if not isinstance(record.outcome, Success) or (self.in_hours and self.price_per_hour is None):
+            return None
+        if record.quality_only and self.is_cost:
             return None
         value = self.read(record)
         return finite(value * self.price_per_hour if value is not None and self.price_per_hour is not None else value)
+
+    @property
+    def is_cost(self) -> bool:
+        """True for measured costs, and False for scores and for properties of the model."""
+        return self.group not in ("score", "model")
 
     @property
     def advice(self) -> str:
@@ -282,6 +292,7 @@ PARAMETERS = RunMetric(
     "",
     None,
     _at("model.parameters"),
+    group="model",
     in_table=False,
     never_compared="the value is a property of the model",
 )
@@ -291,6 +302,7 @@ FORWARD_FLOPS = RunMetric(
     "FLOP/sample",
     None,
     _at("model.flops_per_sample"),
+    group="model",
     in_table=False,
     never_compared="the value is a property of the model",
 )

@@ -271,6 +271,18 @@ def wait(command: F) -> F:
     )(command)
 
 
+def jobs(command: F) -> F:
+    """Add the option ``--jobs``."""
+    return click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Number of runs that are executed at the same time, each on its own cores and its own GPU.",
+    )(command)
+
+
 def _declared(option: Option, text: str) -> Callable[[F], F]:
     form = f"--{option.name}"
     if option.kind is bool:

@@ -289,9 +289,9 @@ def run_process(
     with contextlib.ExitStack() as stack:
         received, channel = map(stack.enter_context, new_pipe())
         printed, output = map(stack.enter_context, new_pipe())
-        for end in (received, printed):
-            os.set_blocking(end.fileno(), False)
-            _enlarge(end.fileno())
+        for pipe in (received, printed):
+            os.set_blocking(pipe.fileno(), False)
+            _enlarge(pipe.fileno())
         if lifeline is None:
             lifeline, _held = map(stack.enter_context, new_pipe())
         kept = stack.enter_context(Log(log))

@@ -17,6 +17,7 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
     Batch,
@@ -63,21 +64,28 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
 
 
 def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
-    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`."""
+    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
+    `harness.UsageError` if an option of the recipe does not fit the model or the data."""
     model, _ = catalog.model(spec.model)
     network = catalog.network(model.name, spec.backend)
     if network is None:
         raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
     config = msgspec.convert(spec.model_options, model.Config)
+    declared = model.parameters(config, data.info)
+    frozen = frozen_names(spec.recipe, declared)
+    parameters = with_frozen(declared, frozen)
     request = SessionRequest(
         build=plugins.resolve(network.build),
         config=config,
         info=data.info,
-        parameters=tuple(model.parameters(config, data.info)),
+        parameters=parameters,
         recipe=spec.recipe,
         device=device.name,
         precision=spec.precision,
         compile=spec.compile,
+        frozen=frozen,
+        rate_factors=rate_factors(spec.recipe, parameters),
+        class_weights=class_weights(spec.recipe, data.info),
         deterministic=spec.deterministic,
         seed=spec.seed,
         threads=spec.threads,

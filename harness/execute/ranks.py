@@ -290,7 +290,6 @@ class Ranks(Group):
         self._command(_STEP, epoch, index, learning_rate)
 
     def check(self, weights: Mapping[str, Any]) -> None:
-        """Raise `harness.BadResultError` if the trained weights of another process differ from those of the worker."""
         self._command(_CHECK)
         own = trained_digest(weights, self._prepared)
         for rank, event in self._answers():
@@ -325,7 +324,7 @@ class Ranks(Group):
         request, size = self._prepared.request, self.size
         shares = " / ".join(",".join(map(str, share)) for share in self._shares)
         notes = {"processes": str(size), "cores": shares if any(self._shares) else "shared by all processes"}
-        if any(not parameter.trainable for parameter in request.parameters):
+        if any(not (each.trainable or each.name in request.frozen) for each in request.parameters):
             notes["batch_norm"] = "local"
         if request.recipe.dropout:
             notes["seeds"] = ", ".join(str(seed_of(self._prepared.spec.seed, rank)) for rank in range(size))

@@ -95,6 +95,8 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     save_weights: bool = False
     """If True, the trained canonical weights are saved next to the arrays."""
+    quality_only: bool = False
+    """If True, throughput and latency are not measured."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
             key="",
             repeat=0,
             started_at=started_at,
+            quality_only=job.quality_only,
             wall_s=time.perf_counter() - start,
             spec=run.spec if run else job.spec,
             environment=msgspec.structs.replace(environment, packages=packages),
@@ -162,7 +165,7 @@ class Run:
         self.spec = job.spec
         self._give_up = give_up
         self._ranks: Ranks | None = None
-        self._save_weights = job.save_weights
+        self._save_weights, self._quality_only = job.save_weights, job.quality_only
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(context.send)
         self._emit: Emit = context.send
@@ -252,6 +255,8 @@ class Run:
         trained = training.train(
             session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
         )
+        if self._quality_only:
+            return Timed(trained, inference.not_measured(min(spec.recipe.batch_size, len(data.test))))
         with phases("inference"):
             batch_size = min(spec.recipe.batch_size, len(data.test))
             return Timed(trained, inference.measure(session, data.test, batch_size, spec.protocol, machine.read))
@@ -266,8 +271,6 @@ class Run:
         with self.phases("score"):
             weights = session.get_weights()
             check(weights, prepared.request.parameters)
-            if self._ranks is not None:
-                self._ranks.check(weights)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
@@ -275,7 +278,7 @@ class Run:
             validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
-        if not timed.training.is_enough():
+        if not (self._quality_only or timed.training.is_enough()):
             with self.phases("sampling"):
                 timed.training.sample()  # Sample after the predictions, because sampling continues training.
         with self.phases("score"):
@@ -310,20 +313,27 @@ class Run:
             "validation_targets": data.validation.targets,
         }
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
-        train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
-        infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
+        by_steps = self.backend.trains_by_steps
+        if self._quality_only:
+            speed, flags, energy = summary.no_speed(by_steps=by_steps), [], Energy()
+        else:
+            train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
+            infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
+            speed = summary.speed(trained.first_step_s, train, infer, model, by_steps=by_steps)
+            flags, energy = [*train.flags, *infer.flags], summary.energy(train, infer, machine)
         return Success(
             scores=scored.scores,
             curves=trained.curves,
-            speed=summary.speed(trained.first_step_s, train, infer, model, by_steps=self.backend.trains_by_steps),
+            speed=speed,
             latency=summary.latency(inference),
             memory=self._memory(scored.device_memory),
             model=model,
             phases_s=self.phases.seconds,
             examples=_examples(data),
-            flags=[*train.flags, *infer.flags],
-            energy=self._energy(summary.energy(train, infer, machine)),
+            flags=flags,
+            energy=self._energy(energy),
             time_to_target=self._time_to_target(trained.curves),
+            selection=trained.selection(scored.scores.primary) if self.backend.trains_by_steps else None,
             evidence=Evidence(
                 timed_examples=examples,
                 timed_error=error,
@@ -373,9 +383,9 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
         "train_losses": np.array(trained.losses),
         "sampling_window_steps": np.array([window.batches for window in sampled], np.int64),
         "sampling_window_s": np.array([window.seconds for window in sampled], np.float64),
-        "inference_window_batches": np.array([window.batches for window in timed.timed.windows]),
-        "inference_window_s": np.array([window.seconds for window in timed.timed.windows]),
-        "latencies_s": np.array(timed.latencies_s),
+        "inference_window_batches": np.array([window.batches for window in timed.timed.windows], np.int64),
+        "inference_window_s": np.array([window.seconds for window in timed.timed.windows], np.float64),
+        "latencies_s": np.array(timed.latencies_s, np.float64),
     }
 
 

@@ -12,8 +12,8 @@ from harness.interfaces.backend import (
     Session,
     SessionRequest,
 )
+from harness.interfaces.batch import Batch
 from harness.interfaces.data import (
-    Batch,
     Dataset,
     NoOptions,
     PreparedData,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
-from harness.interfaces.data import Batch
+from harness.errors import UnsupportedError
+from harness.interfaces.batch import Batch
 from harness.interfaces.model import BuildNetwork, Parameter
 from harness.records import DataInfo, DeviceMemory, Precision, Recipe
 
@@ -66,7 +67,7 @@ class SessionRequest:
     info: DataInfo
     """Description of the prepared data: input shapes, objective, number of outputs."""
     parameters: Sequence[Parameter]
-    """Canonical parameters of the model."""
+    """Canonical parameters of the model. `Parameter.trainable` is False for parameters that `Recipe.frozen` selects."""
     recipe: Recipe
     """Training settings: optimizer, regularization, dropout."""
     device: str
@@ -79,6 +80,14 @@ class SessionRequest:
     """Seed for all random numbers that the session draws, for example for dropout masks."""
     threads: int
     """Number of CPU threads that the session may use."""
+    frozen: frozenset[str] = frozenset()
+    """Names of the parameters that `Recipe.frozen` selects."""
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    """Factors by which the learning rate of each trainable parameter is multiplied, by name, according to
+    `Recipe.layer_decay`. Empty if all factors are 1."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights by which the losses of examples or positions are multiplied, by class, according to
+    `Recipe.class_weights`. None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     group: DeviceGroup | None = None
@@ -182,6 +191,27 @@ class Session(ABC):
             and in canonical shapes.
         """
 
+    def update_average(self, weight: float) -> None:
+        """Update the moving average of all canonical weights: ``average += weight * (weights - average)``.
+
+        The core calls this method after each training step if `Recipe.ema_decay` is set. The weight of the first update
+        after `set_weights` is 1.
+
+        Parameters
+        ----------
+        weight : float
+            Weight of the current weights in the average.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
+
+    def averaged(self) -> AbstractContextManager[Any]:
+        """Return a context manager in which `predict` and `get_weights` use the moving average instead of the weights.
+
+        Training continues with the weights and the optimizer's state after the context. No training step is run within
+        the context.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
+
     @abstractmethod
     def predict(self, inputs: Mapping[str, Array]) -> Any:
         """Run a forward pass in evaluation mode.
@@ -273,6 +303,9 @@ class Backend(ABC):
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user does not select a model and no network
     implements the task's default model for this backend, the first compatible variant is used."""
+
+    recipe_options: ClassVar[Collection[str]] = ()
+    """Elements of `Recipe.SESSION_OPTIONS` that the sessions implement. Other elements are refused in planning."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:

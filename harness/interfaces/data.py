@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from msgspec import Struct
 from typing_extensions import TypeVar
@@ -125,20 +125,6 @@ class PreparedData:
 
     The core sets this attribute to a function that calls `Task.augment`.
     """
-
-
-class Batch(NamedTuple):
-    """Inputs and targets for one step, in host memory."""
-
-    inputs: dict[str, Array]
-    """C-contiguous arrays ``[B, ...]`` by input name."""
-    targets: Array
-    """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
-    classification."""
-    weight: float = 1.0
-    """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`, where the
-    batch is the part of one process, and the weight is the fraction of the whole batch's targets in this part. The loss
-    of the whole batch is the sum of the weighted losses of its parts."""
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,11 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     """Limit on the host memory of the run, or None."""
     save_weights: bool = False
     """True to save the trained weights next to the record."""
+    lock_digest: str = ""
+    """Digest of the lock of the run's named environment on the machine of the command, or an empty string if the run
+    has no named environment."""
+    quality_only: bool = False
+    """True to measure only the quality, and neither throughput nor latency."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,8 @@ class Executor(ABC):
       executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
       `Coordinator.finish`. Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist there, with the same code of `harness` and of the plugins.
+      The environment must exist there, with the same lock and the same code of `harness` and of the plugins.
+      Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.

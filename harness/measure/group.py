@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class Group:
     """A group of one process. A subclass adds other processes, each of which computes a part of every batch."""
@@ -13,3 +16,7 @@ class Group:
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
         """Make the other processes take the training step on batch number `index`, from 0, of an epoch, from 1."""
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, those at the end of
+        training."""

@@ -24,11 +24,12 @@ def device_counts(selection: Selection) -> tuple[int, ...]:
     return counts
 
 
-def threads_per_process(selection: Selection) -> int:
+def threads_per_process(selection: Selection, jobs: int = 1) -> int:
     """Return the number of threads of each process. Raises `harness.UsageError` if it is invalid.
 
-    By default, the processes of a run share the available cores. All runs of a selection have the same number of
-    threads, so that the efficiency with several devices is relative to one process with as many threads.
+    By default, the processes of a run share the available cores, divided by `jobs`, the number of simultaneous runs.
+    All runs of a selection have the same number of threads, so that the efficiency with several devices is relative to
+    one process with as many threads.
     """
     most = max(device_counts(selection))
     if selection.threads is not None:
@@ -41,7 +42,7 @@ def threads_per_process(selection: Selection) -> int:
             f"{most} devices need {most} processes, but this machine has {cores} available CPU "
             f"{'core' if cores == 1 else 'cores'}; use fewer devices, or pass --threads 1 to let processes share cores"
         )
-    return cores // most
+    return max(1, cores // (most * jobs))
 
 
 def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[Gpu]] | None) -> None:
@@ -56,6 +57,11 @@ def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[G
         raise CombinationError(
             f"backend {spec.backend!r} does not support training on several devices; use --devices 1, or a backend "
             f"that supports it: {', '.join(able) or 'none is installed'}"
+        )
+    if spec.recipe.accumulation_steps > 1:
+        raise CombinationError(
+            "recipe.accumulation_steps cannot be used on several devices, each of which already computes a part of "
+            "every batch; use recipe.accumulation_steps=1 or --devices 1"
         )
     size = spec.recipe.batch_size
     if size % spec.devices:

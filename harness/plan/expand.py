@@ -26,10 +26,13 @@ from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
 
-def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
+def expand_all(
+    selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
+) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    If several selections with different numbers of repeats contain the same spec, the largest number is used.
+    By default, each run uses all available cores, divided by `jobs`, the number of runs that are executed at the same
+    time. If several selections with different numbers of repeats contain the same spec, the largest number is used.
 
     Runs with the same task and dataset are interleaved, even if they are in several selections. The specs with the
     first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B
@@ -42,7 +45,7 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable
     specs: dict[str, RunSpec] = {}
     for selection in selections:
         try:
-            planned = _expanded(selection, catalog, unavailable=unavailable)
+            planned = _expanded(selection, catalog, unavailable=unavailable, jobs=jobs)
         except HarnessError as error:
             if selection.located is not None:
                 error.args = (f"{selection.located(error)}: {error}",)
@@ -86,7 +89,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     return tuple(specs[key] for key in _interleaved(specs))
 
 
-def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = False) -> dict[str, RunSpec]:
+def _expanded(
+    selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
+) -> dict[str, RunSpec]:
     """Return the specs of a selection by their keys.
 
     If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
@@ -96,7 +101,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
         _check_device(device)
-    threads = threads_per_process(selection)
+    threads = threads_per_process(selection, jobs)
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # numpy and all frameworks accept seeds in this range
         raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
@@ -135,6 +140,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                             overrides=overrides,
                             checkpoint=selection.pretrained,
                             data=data.of(overrides["dataset"]),
+                            precisions=precisions,
                         ),
                         model_name,
                         available,

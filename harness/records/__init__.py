@@ -14,6 +14,7 @@ from harness.records.events import (
     Progress,
 )
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
+from harness.records.recipe import Recipe
 from harness.records.record import (
     SCHEMA_VERSION,
     ClassScore,
@@ -33,11 +34,13 @@ from harness.records.record import (
     ModelInfo,
     Outcome,
     ParityMark,
+    Placement,
     Provenance,
     RankMemory,
     Roofline,
     RunRecord,
     Scores,
+    Selection,
     SliceScore,
     Speed,
     Steady,
@@ -54,7 +57,6 @@ from harness.records.spec import (
     PluginRef,
     Precision,
     Pretrained,
-    Recipe,
     RunSpec,
     SplitInfo,
 )
@@ -91,6 +93,7 @@ __all__ = [
     "Outcome",
     "ParityMark",
     "PhaseStarted",
+    "Placement",
     "PluginRef",
     "Precision",
     "Pretrained",
@@ -103,6 +106,7 @@ __all__ = [
     "RunRecord",
     "RunSpec",
     "Scores",
+    "Selection",
     "SliceScore",
     "Speed",
     "SplitInfo",

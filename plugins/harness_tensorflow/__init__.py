@@ -43,6 +43,10 @@ class TensorFlowBackend(harness.Backend):
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     }
+    recipe_options = (
+        "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
+        "loss_scale", "frozen", "layer_decay",
+    )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:
         from harness_tensorflow.runtime import devices

@@ -44,6 +44,10 @@ class TorchBackend(harness.Backend):
         # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
     }
+    recipe_options = (
+        "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
+        "loss_scale", "frozen", "layer_decay",
+    )  # fmt: skip
 
     def devices(self) -> Sequence[DeviceInfo]:
         from harness_torch.devices import find_devices

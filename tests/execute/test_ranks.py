@@ -93,7 +93,7 @@ def test_failure_of_one_process_ends_the_run(
     (stored,) = run(parallel, tmp_path, *specs_of(parallel))
     failed = failure(stored.record)
     assert (failed.kind, failed.message) == (kind, message)
-    assert failed.phase == ("score" if fault == "drift" else "train")
+    assert failed.phase == ("validate" if fault == "drift" else "train")
     assert stored.record.wall_s < 20
     assert stored.record.provenance.dataset_digest
     if fault == "refuse":

@@ -40,7 +40,7 @@ class EventLog(Listener):
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self.lines.append(("started", f"{index}/{total}", spec.backend))
 
-    def event(self, spec: RunSpec, event: Event) -> None:
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
         self.events.append(event)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:

@@ -17,7 +17,17 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
     "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
-    "environment.*": "the state of the machine cannot be examined after the run",
+    "placement.*": "the cores and the GPU of a run cannot be determined after the run",
+    **dict.fromkeys(
+        (
+            *(
+                f"environment.{name}"
+                for name in ("os", "kernel", "python", "cpu", "cores", "memory_bytes", "cpu_quota")
+            ),
+            *("environment.gpus.*", "environment.packages.*", "environment.load_1min", "environment.git_commit"),
+        ),
+        "the state of the machine cannot be examined after the run",
+    ),
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
@@ -32,6 +42,7 @@ UNCHECKABLE: dict[str, str] = {
     "phase's windows",
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to the power is checked with a wide tolerance",
+    "outcome.selection": "removing the selection from the record cannot be detected; its values are checked",
     "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
     "limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",

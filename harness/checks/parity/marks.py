@@ -25,7 +25,8 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return the parity of each of `rivals`, which are runs that differ only in their backend.
+    """Return the parity of each of `rivals`, which are runs that differ only in their backend and
+    environment.
 
     The parity of each run after the first is the result of its check against the first run. The parity of the first run
     combines these results. If there is only one run, its parity combines its checks against any backend.
