@@ -323,7 +323,7 @@ class Ranks(Group):
         """Return the settings of the group that are recorded with those of the session; see `GROUP_NOTES`."""
         request, size = self._prepared.request, self.size
         shares = " / ".join(",".join(map(str, share)) for share in self._shares)
-        notes = {"processes": str(size), "cores": shares if any(self._shares) else "shared by all processes"}
+        notes = {"processes": str(size), "cores_by_process": shares if any(self._shares) else "shared by all processes"}
         if any(not (each.trainable or each.name in request.frozen) for each in request.parameters):
             notes["batch_norm"] = "local"
         if request.recipe.dropout:
@@ -417,7 +417,7 @@ def differs_from_one_device(record: RunRecord) -> str:
     return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""
 
 
-GROUP_NOTES = ("processes", "cores", "batch_norm", "seeds", "collectives")
+GROUP_NOTES = ("processes", "cores_by_process", "batch_norm", "seeds", "collectives")
 """Names of the notes that only runs on several devices have."""
 
 
