@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ from harness.records import Failure, PluginRef, RunRecord, RunSpec, Success
 from harness.records.store import ARRAYS, Store, StoredRun
 
 PARALLEL_REF = PluginRef(name="toy-parallel", value="harness_toy_parallel", distribution="harness-toy", version="1.0")
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """Restrict this process and its children to one core, which the processes of a run then share."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture
@@ -135,6 +145,7 @@ def test_worker_that_is_blocked_after_a_failure_is_ended(
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.usefixtures("one_core")  # the toy backend reports its cores, which must be the same in the replay
 def test_audit_of_a_run_on_two_devices_repeats_its_first_steps(
     parallel: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
