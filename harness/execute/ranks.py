@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import queue
 import socket
@@ -34,6 +33,7 @@ from msgspec import Struct
 
 from harness.errors import BadResultError, UnsupportedError
 from harness.execute.child import ChildContext, calls_in_children, new_pipe
+from harness.execute.cores import use_cores
 from harness.interfaces import DeviceGroup
 from harness.measure.group import Group
 from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunRecord, RunSpec
@@ -104,26 +104,7 @@ class RankFailedError(Exception):
         self.failure = failure
 
 
-# ---- cores, devices and seeds of the processes ---------------------------------------------------------------
-
-
-def core_shares(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """Divide cores into `count` disjoint contiguous parts. If there are fewer cores than parts, the parts are empty."""
-    if len(cores) < count:
-        return [()] * count
-    bounds = [len(cores) * rank // count for rank in range(count + 1)]
-    return [tuple(cores[start:end]) for start, end in itertools.pairwise(bounds)]
-
-
-def own_cores() -> list[int]:
-    """Return the cores that this process may use, or an empty list if the system cannot restrict processes to cores."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def use_cores(cores: Sequence[int]) -> None:
-    """Restrict this process and the threads that it starts from now on to `cores`, unless `cores` is empty."""
-    if cores:
-        os.sched_setaffinity(0, cores)
+# ---- preparation of a process ---------------------------------------------------------------
 
 
 def seed_of(seed: int, rank: int) -> int:
