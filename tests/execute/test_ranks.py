@@ -94,7 +94,9 @@ def test_run_on_three_devices_has_the_loss_curve_of_one_device(parallel: Catalog
         ("refuse", "error", "rank 1 of 2: ValueError: no more steps"),
         pytest.param("exhaust_memory", "oom", "rank 1 of 2: the batch is too large", marks=pytest.mark.slow),
         ("be_killed", "crash", "rank 1 of 2: killed by SIGKILL (the kernel sends this signal when memory runs out)"),
-        ("drift", "bad_result", "the trained weights of rank 1 differ from those of rank 0"),
+        pytest.param(
+            "drift", "bad_result", "the trained weights of rank 1 differ from those of rank 0", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_failure_of_one_process_ends_the_run(
@@ -117,9 +119,9 @@ def test_stopped_process_ends_with_the_time_limit(
 ) -> None:
     monkeypatch.setenv("TOY_RANK_FAULT", "be_stopped")
     monkeypatch.setenv("TOY_PID_FILE", str(tmp_path / "pids"))
-    (stored,) = run(parallel, tmp_path, *specs_of(parallel), timeout_s=6)
+    (stored,) = run(parallel, tmp_path, *specs_of(parallel), timeout_s=15)
     assert failure(stored.record).kind == "timeout"
-    assert 6 <= stored.record.wall_s < 14
+    assert 15 <= stored.record.wall_s < 25
     assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
 
 
