@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,11 +19,12 @@ from harness.checks.parity.verdict import load as load_verdicts
 from harness.errors import RecordError, UsageError
 from harness.records import RunRecord
 from harness.records.files import make_directory, replacing
-from harness.records.reading import is_stored, open_stored
+from harness.records.reading import open_stored
 from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
 
 MAX_FILE_BYTES = 64 * 2**30
 """Maximum size of a file to copy, in bytes."""
+_BUFFER_BYTES = 2**20
 _RENAMING = "-renaming"
 """Suffix of the name of a run's directory while the run's repeat number is being changed.
 
@@ -66,26 +66,24 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
     Store(target).prepare()
     present = Store(target).load()
     merged.problems += present.problems
-    runs_here = _with_file_names(present.runs, merged)
-    places = {_content(run.record): run.path for run in runs_here}
+    here = dict(_with_file_names(present.runs, merged))
     arriving: dict[str, StoredRun] = {}
     copies: dict[str, list[Path]] = defaultdict(list)
     for other in (other for other in others if other.resolve() != target.resolve()):
         loaded = Store(other).load()
         merged.problems += loaded.problems
-        for run in _with_file_names(loaded.runs, merged):
-            content = _content(run.record)
-            if content in places:
+        for content, run in _with_file_names(loaded.runs, merged):
+            if content in here:
                 merged.present += 1
-                merged.problems += _copy_files(run.path, places[content])
+                merged.problems += _copy_files(run.path, here[content].path)
             elif content in arriving:
                 merged.present += 1
                 copies[content].append(run.path)
             else:
                 arriving[content] = run
         merged.verdicts += _merge_verdicts(other, target)
-    numbers = _numbers({**{_content(run.record): run for run in runs_here}, **arriving})
-    _renumber(target, runs_here, numbers, merged)
+    numbers = _numbers({**here, **arriving})
+    _renumber(target, here, numbers, merged)
     if arriving:
         with Store(target).scratch() as made_in:
             for content, run in arriving.items():
@@ -136,13 +134,14 @@ def _file_count(directory: Path) -> int:
         return 0
 
 
-def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
-    """Return the runs whose ids are valid file names. A record from an untrusted source may have any text as its id."""
+def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[tuple[str, StoredRun]]:
+    """Return the runs whose ids are valid file names, with the digests of their records. A record from an untrusted
+    source may have any text as its id."""
     found = []
     for run in runs:
-        name = _named(run.record, 1).run_id
+        name = run_id(run.record.spec, "", 1)
         if name == Path(name).name and not name.startswith(".") and "\0" not in name:
-            found.append(run)
+            found.append((_content(run.record), run))
         else:
             merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a file name")
     return found
@@ -163,14 +162,14 @@ def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
     return {content: number for each in repeats.values() for number, (_, content) in enumerate(sorted(each), start=1)}
 
 
-def _renumber(target: Path, runs: Sequence[StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
+def _renumber(target: Path, runs: Mapping[str, StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
     """Assign the new repeat numbers to the runs of the target.
 
     Each run is renamed twice, because old and new names may overlap.
     """
     moved = []
-    for run in runs:
-        named = _named(run.record, numbers[_content(run.record)])
+    for content, run in runs.items():
+        named = _named(run.record, numbers[content])
         if run.path.name != named.run_id:
             moved.append((run.path.with_name(f"{run.path.name}{_RENAMING}"), named))
             merged.renamed[run.record.run_id] = named.run_id
@@ -214,23 +213,33 @@ def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[
     """
     writer: Callable[[Path], AbstractContextManager[BinaryIO]] = replacing if visible else _new_file
     left_out = []
+    folders = [("", os.fspath(source))]
     try:
-        for folder, names, files in os.walk(source):
-            names[:] = [name for name in names if not Path(folder, name).is_symlink()]
-            for name in files:
-                file = Path(folder, name)
-                place = directory / file.relative_to(source)
-                if file == source / RECORD or is_stored(place):
+        while folders:
+            inside, folder = folders.pop()
+            with os.scandir(folder) as entries:
+                found = list(entries)
+            if inside and any(not entry.is_dir(follow_symlinks=False) for entry in found):
+                make_directory(directory / inside)
+            for entry in found:
+                name = f"{inside}{entry.name}"
+                if entry.is_dir():
+                    if not entry.is_symlink():
+                        folders.append((f"{name}/", entry.path))
+                elif name == RECORD or os.path.lexists(f"{directory}/{name}"):
                     continue
-                if not stat.S_ISREG(file.lstat().st_mode):
-                    left_out.append(f"{file}: not copied, because it is not a regular file")
-                    continue
-                make_directory(place.parent)
-                with writer(place) as copy, open_stored(file, MAX_FILE_BYTES) as original:
-                    shutil.copyfileobj(original, copy)
+                elif entry.is_file(follow_symlinks=False):
+                    _copy(Path(entry.path), directory / name, writer)
+                else:
+                    left_out.append(f"{entry.path}: not copied, because it is not a regular file")
     except OSError as error:
         raise RecordError(f"{error.filename or source}: cannot be copied: {error.strerror}") from None
     return left_out
+
+
+def _copy(file: Path, place: Path, writer: Callable[[Path], AbstractContextManager[BinaryIO]]) -> None:
+    with writer(place) as copy, open_stored(file, MAX_FILE_BYTES) as original:
+        shutil.copyfileobj(original, copy, _BUFFER_BYTES)
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -254,5 +263,5 @@ def _age(verdict: ParityVerdict) -> tuple[str, bytes]:
 
 
 def _named(record: RunRecord, number: int) -> RunRecord:
-    name = run_id(record.spec, record.spec.key, number)
-    return msgspec.structs.replace(record, run_id=name, key=record.spec.key, repeat=number)
+    key = record.spec.key
+    return msgspec.structs.replace(record, run_id=run_id(record.spec, key, number), key=key, repeat=number)
