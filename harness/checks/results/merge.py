@@ -66,28 +66,33 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
     Store(target).prepare()
     present = Store(target).load()
     merged.problems += present.problems
-    here = dict(_with_file_names(present.runs, merged))
-    arriving: dict[str, StoredRun] = {}
-    copies: dict[str, list[Path]] = defaultdict(list)
+    kept = _with_file_names(present.runs, merged)
+    brought: list[StoredRun] = []
     for other in (other for other in others if other.resolve() != target.resolve()):
         loaded = Store(other).load()
         merged.problems += loaded.problems
-        for content, run in _with_file_names(loaded.runs, merged):
-            if content in here:
-                merged.present += 1
-                merged.problems += _copy_files(run.path, here[content].path)
-            elif content in arriving:
-                merged.present += 1
-                copies[content].append(run.path)
-            else:
-                arriving[content] = run
+        brought += _with_file_names(loaded.runs, merged)
         merged.verdicts += _merge_verdicts(other, target)
+    contents = _contents([*kept, *brought])
+    here = dict(zip(contents, kept, strict=False))
+    arriving: dict[str, StoredRun] = {}
+    copies: dict[str, list[Path]] = defaultdict(list)
+    for content, run in zip(contents[len(kept) :], brought, strict=True):
+        if content in here:
+            merged.present += 1
+            merged.problems += _copy_files(run.path, here[content].path)
+        elif content in arriving:
+            merged.present += 1
+            copies[content].append(run.path)
+        else:
+            arriving[content] = run
     numbers = _numbers({**here, **arriving})
     _renumber(target, here, numbers, merged)
     if arriving:
         with Store(target).scratch() as made_in:
             for content, run in arriving.items():
-                _add(run, copies[content], made_in, numbers[content], merged)
+                merged.problems += _add(run, copies[content], made_in, numbers[content])
+                merged.added += 1
         os.sync()
     return merged
 
@@ -100,8 +105,8 @@ def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
     changed.
     """
     by_content: dict[str, StoredRun] = {}
-    for run in runs:
-        content = _content(run.record)
+    listed = list(runs)
+    for content, run in zip(_contents(listed), listed, strict=True):
         known = by_content.get(content)
         if known is None or _file_count(run.path) > _file_count(known.path):
             by_content[content] = run
@@ -134,17 +139,29 @@ def _file_count(directory: Path) -> int:
         return 0
 
 
-def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[tuple[str, StoredRun]]:
-    """Return the runs whose ids are valid file names, with the digests of their records. A record from an untrusted
-    source may have any text as its id."""
+def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
+    """Return the runs whose ids are valid file names. A record from an untrusted source may have any text as its id."""
     found = []
     for run in runs:
         name = run_id(run.record.spec, "", 1)
         if name == Path(name).name and not name.startswith(".") and "\0" not in name:
-            found.append((_content(run.record), run))
+            found.append(run)
         else:
             merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a file name")
     return found
+
+
+def _contents(runs: Sequence[StoredRun]) -> list[str]:
+    """Return an identifier of each run, which is equal for runs whose records differ only in the id and the repeat
+    number.
+
+    Runs with different specifications or start times are different, so only the records of other runs are compared.
+    """
+    kinds = [(run.record.spec.key, run.record.started_at) for run in runs]
+    counts = Counter(kinds)
+    return [
+        " ".join(kind) if counts[kind] == 1 else _content(run.record) for kind, run in zip(kinds, runs, strict=True)
+    ]
 
 
 def _content(record: RunRecord) -> str:
@@ -154,8 +171,10 @@ def _content(record: RunRecord) -> str:
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run, by the digest of its record. Runs with the same specification are numbered
-    in the order in which they started."""
+    """Return the repeat number of each run, by its identifier (`_contents`).
+
+    Runs with the same specification are numbered in the order in which they started.
+    """
     repeats: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for content, run in runs.items():
         repeats[run.record.spec.key].append((run.record.started_at, content))
@@ -186,23 +205,25 @@ def _rename(path: Path, new: Path) -> None:
         raise RecordError(f"{path}: cannot be renamed to {new.name}: {error.strerror}") from None
 
 
-def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, merged: Merged) -> None:
-    """Copy a run to the target, together with files that exist only in other copies of the run.
+def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> list[str]:
+    """Copy a run to the target, together with files that exist only in other copies of the run. Return a message for
+    each file that was not copied.
 
     The run is copied to a hidden directory first, so that an incomplete copy is never read as a run.
     """
     named = _named(run.record, number)
     target, directory = made_in.parent / named.run_id, made_in / named.run_id
+    problems = []
     try:
         directory.mkdir()
         for source in (run.path, *copies):
-            merged.problems += _copy_files(source, directory, visible=False)
+            problems += _copy_files(source, directory, visible=False)
         with _new_file(directory / RECORD) as file:
             file.write(msgspec.json.format(msgspec.json.encode(named), indent=1))
         directory.rename(target)
     except OSError as error:
         raise RecordError(f"{target}: cannot be written: {error.strerror}") from None
-    merged.added += 1
+    return problems
 
 
 def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[str]:
