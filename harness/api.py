@@ -127,8 +127,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Candidate to which ratios are relative and whose runs replace failed runs. By default, the first candidate
-            with results on the largest number of datasets.
+            Candidate with which the others are compared in ratios, and whose runs replace the failed runs of other
+            candidates. By default, the first of the candidates with results on the most datasets.
         ties : {"verdict", "exact"}, default="verdict"
             ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.
@@ -136,8 +136,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         Ranking
-            Mean ranks, win rates and ratios with 95% intervals, with failed runs excluded and with failed runs imputed,
-            in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+            Mean ranks, win rates and ratios with 95% intervals, once with failed runs excluded and once with failed
+            runs imputed, in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
 
         Raises
         ------
@@ -181,6 +181,7 @@ def run(
     model: str | Iterable[str] = (),
     env: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
+    devices: int | Iterable[int] = (),
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
     parity: bool = False,
@@ -209,8 +210,8 @@ def run(
     This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
     combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
 
-    Runs that are already in the results directory are not executed again, and their records are returned instead. See
-    ``docs/how-to/many-runs.md`` for the conditions.
+    If the results directory already contains the record of a run, the run is not executed again, and the stored record
+    is returned instead. See ``docs/how-to/many-runs.md`` for the conditions.
 
     Parameters
     ----------
@@ -227,6 +228,9 @@ def run(
         environment of this process, which is the default.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    devices : int or iterable of int, optional
+        Numbers of devices on which a model is trained, with one process per device. Each number is a separate run. By
+        default, 1.
     precision : str or iterable of str, default="fp32"
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
     deterministic : bool, default=False
@@ -244,7 +248,8 @@ def run(
     split : int, iterable of int or "all", optional
         Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
-        Number of CPU threads per run, from 1 to 1024. By default, the number of available cores.
+        Number of CPU threads per process, from 1 to 1024. By default, the number of available cores, divided by the
+        largest number of devices.
     repeat : int, optional
         Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 with the protocol
         ``"publish"``.
@@ -268,8 +273,8 @@ def run(
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
-        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Only runs with a failure of one of these kinds are
-        executed again. By default, all failed runs are executed again.
+        Kinds of failures, such as ``"crash"`` and ``"timeout"``. Among failed runs, only those with one of these kinds
+        of failures are executed again. By default, all failed runs are executed again.
     jobs : int, default=1
         Number of runs that are executed at the same time, each on its own cores and, on a machine with GPUs, on its
         own GPU. Speed is measured only if ``harness selftest --jobs`` found no difference to runs one after another;
@@ -320,6 +325,7 @@ def run(
             "backend": backend,
             "env": env,
             "device": device,
+            "devices": devices,
             "precision": precision,
             "seed": seed,
             "threads": threads,
@@ -376,17 +382,17 @@ def carry_out(
 ) -> Results:
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
-    Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    Instead, the stored records are returned. If another process is measuring on the same device, `harness.BusyError` is
-    raised or, if `wait` is true, this function waits until the other process ends. After `budget_s` seconds, no further
-    run is started, and the number of remaining runs is reported. If the plan is interrupted, ``harness status`` prints
-    `command`, which contains the words of the command after ``harness``.
+    Unless `rerun` is true, runs that are already in the store are not executed again, and the stored records are
+    returned instead; see `harness.execute.resume.decide`. If another process is measuring on the same device,
+    `harness.BusyError` is raised or, if `wait` is true, this function waits until the other process ends. After
+    `budget_s` seconds, no further run is started, and the number of remaining runs is reported. `command` contains the
+    arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
 
     With `quality_only`, neither throughput nor latency is measured. If more than one run is executed at a time
     (`jobs`), they are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
-    `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
-    early.
+    If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
+    error such as a full disk.
 
     Raises the same errors as `harness.execute.runner.run_all`, and `harness.UsageError` if `parity` is true and fewer
     than two backends are selected.
@@ -399,7 +405,15 @@ def carry_out(
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
-    from harness.execute.runner import DEFAULT_TIMEOUT_S, LOCAL, Guarded, Listener, check_limit, run_all
+    from harness.execute.runner import (
+        DEFAULT_TIMEOUT_S,
+        LOCAL,
+        Guarded,
+        Listener,
+        check_executor,
+        check_limit,
+        run_all,
+    )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
     from harness.records.store import RECORD, read_record
 
@@ -412,7 +426,7 @@ def carry_out(
         check_limit(limit_s)
         limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
         check_memory_limit(limit_bytes)
-        catalog.executor(executor)
+        check_executor(specs, catalog.executor(executor))
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
@@ -441,8 +455,8 @@ def carry_out(
         decide_again()
         with contextlib.ExitStack() as stack:
             if left():
-                devices = [spec.device for spec in left()]
-                if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
+                used = [name for spec in left() for name in spec.used_devices]
+                if stack.enter_context(measuring_on(used, wait=wait, say=listener.message)):
                     decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)

@@ -34,7 +34,7 @@ class RowFlag(NamedTuple):
     """A reason why values in a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Columns to mark. If there are none and `name` is a column, the flag states why this column has no mean."""
+    """Flagged columns. If there are none and `name` is a column, the flag states why this column has no mean."""
     name: str
     """Name under which the flag is listed, which is usually that of a column."""
     text: str
@@ -55,7 +55,7 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
         detail = f"the run used batch size {size} instead of {requested}, because larger batches exceeded the memory"
         flags.append(RunFlag((BATCH_SIZE,), f"reduced from {requested}", detail))
     memory = success(record).memory
-    if not record.quality_only and (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
+    if not (record.quality_only or memory.ranks) and (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
         flags.append(
             RunFlag(
                 (HOST_PEAK.name,),

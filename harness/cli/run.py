@@ -11,6 +11,8 @@ from harness.cli import options
 from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.api import Results
     from harness.plan.selection import Selection
     from harness.plugins.catalog import Catalog
@@ -77,6 +79,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Executor, which determines where runs are executed.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also write a plot of quality against throughput. The suffix selects the format: svg, png, pdf, html or json "
+    "(Vega-Lite).",
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
@@ -96,6 +105,7 @@ def run(
     memory_limit: str | None,
     batch_size_backoff: bool,
     executor: str,
+    plot: str | None,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -123,6 +133,7 @@ def run(
       harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
       harness run --task nlp --model bert-mini --set recipe.batch_size=128
       harness run --task nlp --device cuda --precision bf16
+      harness run --task vision --backend torch --devices 1,2
       harness run --task nlp --backend torch,tensorflow --parity
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
@@ -130,6 +141,7 @@ def run(
       harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
+      harness run --suite suites/optimizers.toml --plot optimizers.svg
     """
     from pathlib import Path
 
@@ -137,6 +149,7 @@ def run(
     from harness.data.checkpoint import locate
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
+    from harness.execute.runner import check_executor
     from harness.plan.expand import expand_all
     from harness.plan.suite import Suite, load
     from harness.records import Failure
@@ -144,6 +157,10 @@ def run(
 
     if suite is not None:
         _check_nothing_selected()
+    if plot is not None:
+        from harness.report.plots.formats import check_suffix
+
+        check_suffix(Path(plot).suffix)
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     catalog.executor(executor)
@@ -154,6 +171,7 @@ def run(
         unavailable=dry_run or skip_unavailable or bool(suite),
         jobs=jobs,
     )
+    check_executor(specs, catalog.executor(executor))
     reasons = unavailable(specs, catalog) if dry_run or skip_unavailable or suite else {}
     if reasons and not dry_run:
         specs = _available(specs, reasons, skip=skip_unavailable)
@@ -209,8 +227,24 @@ def run(
         command=click.get_current_context().meta.get("harness.arguments", ()),
         show=show,
     )
+    if plot is not None:
+        _draw(finished, catalog, store, Path(plot))
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
+
+
+def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
+    """Write a plot of quality against throughput for the runs of the command."""
+    from harness.checks.parity.verdict import load
+    from harness.records.files import write_whole
+    from harness.records.store import StoredRun
+    from harness.report.plots.figure import figure
+    from harness.report.report import Report
+
+    runs = tuple(StoredRun(store.path / record.run_id, record) for record in finished)
+    report = Report(runs=runs, catalog=catalog, verdicts=tuple(load(store.path).values()))
+    write_whole(path, figure(report, "pareto", path.suffix))
+    say(f"Wrote {path}")
 
 
 def _check_nothing_selected() -> None:

@@ -1,4 +1,4 @@
-"""Execute one attempt of a planned run in a child process. A record is created even if the child fails."""
+"""Execute a planned run once, in a child process. A record is created even if the child fails."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def execute_run(
     Returns
     -------
     RunRecord
-        The record. Its run id and its repeat number are assigned when the record is stored.
+        The record. Its run id and repeat number are assigned when the record is stored.
     """
     return execute_attempt(run, directory, on_event)
 
@@ -130,7 +130,7 @@ def execute_attempt(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run whose child process did not return one. Remove the run's arrays and weights, which may
+    """Create a record for a run if its child process did not return one. Remove the run's arrays and weights, which may
     be incomplete."""
     for name in (ARRAYS, WEIGHTS):
         for folder in (directory, *spares(directory)):

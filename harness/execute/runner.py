@@ -1,18 +1,18 @@
-"""Execution of planned runs by an executor, and storage of their records, including those of failed runs."""
+"""Execution of planned runs by an executor, and storage of the records of successful and failed runs."""
 
 from __future__ import annotations
 
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
-from harness.errors import HarnessError, PluginError, RecordError, UsageError
+from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
@@ -41,13 +41,13 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class of receivers of progress events, which collects the finished records and shows nothing."""
+    """Base class for receivers of progress events. It collects the records of finished runs and shows nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
 
     def message(self, text: str) -> None:
-        """Handle a message that does not belong to a run."""
+        """Handle a message that is not about a single run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         """Handle the start of run number `index` (counted from 1) out of `total` runs."""
@@ -66,7 +66,7 @@ class Listener:
 class Guarded(Listener):
     """A listener that forwards events to another listener until that listener raises an exception.
 
-    An output error, such as that of a closed terminal, must not end a run.
+    An output error, for example because the terminal was closed, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -124,13 +124,13 @@ def run_all(
     `marks` maps the key of each spec to the parity results that are stored in the records of its runs. With
     `save_weights`, the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of
     memory is executed again after all other runs, with half the batch size. This is repeated until the run succeeds or
-    the batch size is 1.
+    the batch size is 1 or, on several devices, until half of it is not divisible by the number of devices.
 
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
 
-    After Ctrl-C, the current runs are ended and recorded before KeyboardInterrupt is raised. If the listener raises an
-    exception, the exception is ignored, and the listener is not called again.
+    After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
+    an exception, the exception is ignored, and the listener is not called again.
 
     Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
     named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
@@ -140,6 +140,7 @@ def run_all(
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
+    check_executor(specs, chosen)
     locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
     runs = [
         PlannedRun(
@@ -193,6 +194,15 @@ def _plugins_by_environment(runs: Sequence[PlannedRun]) -> dict[str, set[PluginR
     for run in runs:
         found.setdefault(run.spec.env, set()).update(run.plugins)
     return found
+
+
+def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
+    """Raise `harness.UsageError` if the executor cannot execute one of the runs."""
+    if any(spec.devices > 1 for spec in specs) and not executor.data_parallel:
+        raise CombinationError(
+            f"the executor {executor.name!r} cannot execute runs on several devices; use --devices 1 or "
+            f"--executor {LOCAL}"
+        )
 
 
 def check_limit(timeout_s: float) -> None:
@@ -326,7 +336,8 @@ class RunCoordinator(Coordinator):
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size
-            if isinstance(outcome, Failure) and outcome.kind == "oom" and size > 1:
+            devices = run.spec.devices
+            if isinstance(outcome, Failure) and outcome.kind == "oom" and size > 1 and size // 2 % devices == 0:
                 recipe = msgspec.structs.replace(run.spec.recipe, batch_size=size // 2)
                 spec = msgspec.structs.replace(run.spec, recipe=recipe)
                 reduced.append(msgspec.structs.replace(run, spec=spec))

@@ -44,6 +44,8 @@ def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
     """
     if jobs < 1:
         raise UsageError(f"the number of simultaneous runs must be at least 1, got {jobs}")
+    if any(spec.devices > 1 for spec in specs):
+        raise UsageError("--jobs cannot be combined with runs on several devices; remove --jobs or use --devices 1")
     cores, threads = available_cores(), max((spec.threads for spec in specs), default=1)
     if jobs * threads > cores:
         raise UsageError(

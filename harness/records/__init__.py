@@ -14,6 +14,7 @@ from harness.records.events import (
     Progress,
 )
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
+from harness.records.recipe import Recipe
 from harness.records.record import (
     SCHEMA_VERSION,
     ClassScore,
@@ -35,9 +36,11 @@ from harness.records.record import (
     ParityMark,
     Placement,
     Provenance,
+    RankMemory,
     Roofline,
     RunRecord,
     Scores,
+    Selection,
     SliceScore,
     Speed,
     Steady,
@@ -54,7 +57,6 @@ from harness.records.spec import (
     PluginRef,
     Precision,
     Pretrained,
-    Recipe,
     RunSpec,
     SplitInfo,
 )
@@ -98,11 +100,13 @@ __all__ = [
     "Progress",
     "Protocol",
     "Provenance",
+    "RankMemory",
     "Recipe",
     "Roofline",
     "RunRecord",
     "RunSpec",
     "Scores",
+    "Selection",
     "SliceScore",
     "Speed",
     "SplitInfo",

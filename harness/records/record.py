@@ -22,8 +22,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve, or None if no examples, or all examples, of the split belong to the class.
-    """
+    """One-vs-rest area under the ROC curve, or None if none or all of the examples in the split belong to the class."""
     support: int
     """Number of test examples in the class."""
 
@@ -191,11 +190,21 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
     """Peak of the memory that the driver attributes to the process."""
 
 
+class RankMemory(Struct, frozen=True, kw_only=True):
+    """Peak memory of one of the processes that train a model on several devices."""
+
+    host_peak_bytes: int
+    """Peak resident memory over all phases except ``prepare``."""
+    device: DeviceMemory | None = None
+    """Peak memory of the accelerator, or None for a run on the CPU."""
+
+
 class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and of its device."""
 
     host_peak_bytes: int
-    """Peak resident memory over all phases except ``prepare``, in which one run prepares the data for all runs."""
+    """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
+    all of them."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -206,6 +215,9 @@ class Memory(Struct, frozen=True, kw_only=True):
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
+    ranks: list[RankMemory] = []
+    """Peak memory of each process of a run on several devices, in the order of ranks. The first process is the worker.
+    The list is empty for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -246,12 +258,37 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     target: float
     """Target for the score."""
     train_s: float | None
-    """Training time until the target was reached in seconds, excluding validation, or None if the target was never
+    """Training time in seconds until the target was reached, excluding validation, or None if the target was never
     reached.
     """
     epoch: int | None
     """Number of the first epoch whose validation score reached the target, starting at 1, or None if the target was
     never reached."""
+
+
+Ended = Literal["epochs", "early_stopping", "max_steps", "max_seconds"]
+"""Settings of the recipe that may end training."""
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """The end of training, and the epoch whose weights were evaluated. `Success.curves` contains all epochs."""
+
+    ended: Ended
+    """Setting of the recipe that ended training. A run that ended with ``max_seconds`` is not reproducible bit for bit,
+    because its number of steps depends on the speed of the machine."""
+    monitor: str
+    """Name of the validation score that determines the best epoch."""
+    best_epoch: int
+    """Epoch with the best validation score, counted from 1."""
+    best: float | None
+    """Validation score of the best epoch, or None if no epoch has a defined score."""
+    last_epoch: int
+    """Last epoch, counted from 1. With `Recipe.max_steps` or `Recipe.max_seconds`, this epoch may be incomplete."""
+    last: float | None
+    """Validation score of the last epoch, or None if it is undefined."""
+    evaluated_epoch: int
+    """Epoch whose weights were evaluated on the test split and saved: the best epoch with `Recipe.keep_best`, otherwise
+    the last one."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -303,6 +340,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     energy: Energy = Energy()
     time_to_target: TimeToTarget | None = None
     """Time to target, or None if neither the dataset nor the user specifies a target."""
+    selection: Selection | None = None
+    """End of training and evaluated epoch, or None in older records and for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
 
@@ -401,7 +440,7 @@ class Roofline(Struct, frozen=True, kw_only=True):
 
 
 class ParityMark(Struct, frozen=True, kw_only=True):
-    """Result of the parity check that was requested with a run.
+    """Result of the parity check that was requested for a run.
 
     The full verdict is stored in the ``parity/`` subdirectory of the results directory.
     """
@@ -460,7 +499,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
     repeat: int
-    """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
+    """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
     on."""
     started_at: str
     """UTC time in ISO 8601 format."""

@@ -169,6 +169,7 @@ def _memory(record: RunRecord) -> list[tuple[str, object]]:
     if memory.tree_peak_bytes is not None:
         rows.append(("host, including child processes", _mib(HOST_PEAK.value(record))))
     rows.append(("host, worker", f"{_mib(WORKER_PEAK.value(record))} ({memory.host_counter})"))
+    rows += [(f"host, process {rank}", _mib(peak.host_peak_bytes / 2**20)) for rank, peak in enumerate(memory.ranks)]
     rows += [(f"host, {phase}", _mib(size / 2**20)) for phase, size in memory.host_peak_by_phase_bytes.items()]
     return rows + [(counter, _mib(size)) for counter, size in device if memory.device]
 

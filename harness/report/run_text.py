@@ -74,6 +74,7 @@ def run_section(record: RunRecord) -> Section:
         "model",
         "backend",
         "device",
+        "devices",
         "precision",
         "compile",
         "deterministic",

@@ -99,6 +99,7 @@ def completed(run: StoredRun) -> StoredRun:
         record.spec,
         device="cuda:0",
         pretrained=checkpoint,
+        recipe=msgspec.structs.replace(record.spec.recipe, milestones=(1, 2), frozen=("a.*", "b")),
         task_options={**record.spec.task_options, "vocabulary": checkpoint.path, "longest": 0.5},
         model_options={"bias": True},
         dataset_options={"sha256": "e" * 64},

@@ -20,6 +20,7 @@ from harness.execute.child import call_in_child
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter, missing
 from harness.records import Failure, ParityMark, RunSpec
+from harness.records.recipe import without_loop_fields
 from harness.records.store import Store
 
 TIMEOUT_S = 1800.0
@@ -54,8 +55,8 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
 
 def _kind(spec: RunSpec) -> str:
     """Return a key that is equal for all specs that the same check covers."""
-    recipe = msgspec.structs.replace(spec.recipe, epochs=1)
-    return msgspec.structs.replace(spec, backend="", env="", seed=0, recipe=recipe).key
+    recipe = without_loop_fields(spec.recipe)
+    return msgspec.structs.replace(spec, backend="", env="", seed=0, devices=1, recipe=recipe).key
 
 
 def compared(specs: Sequence[RunSpec]) -> set[str]:
@@ -95,13 +96,15 @@ def check(
 ) -> ParityVerdict:
     """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
 
-    Each backend runs in a separate process. If the backends differ only after the backward pass, the reference is
-    recomputed with perturbed weights to measure the effect of rounding. If a backend fails, no exception is raised; the
-    check does not pass, and the verdict contains the failure.
+    The backends compute on one device, even if the specs have several devices. Each backend runs in a separate process.
+    If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to measure
+    the effect of rounding. If a backend fails, no exception is raised; the check does not pass, and the verdict
+    contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 
     start = time.monotonic()
+    one, other = (msgspec.structs.replace(spec, devices=1) for spec in (one, other))
     with tempfile.TemporaryDirectory(prefix="harness-parity-") as directory:
         gathered: dict[str, Gathered] = {}
         late = ""
