@@ -16,7 +16,7 @@ from harness.measure import environment
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
-from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
+from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec, Trial
 from harness.records.index import Setting
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
@@ -76,6 +76,8 @@ def decide(
         for run in stored.get(key, ()):
             changed = here.difference(spec, run, save_weights=save_weights, compared=key in compared)
             outcome = run.record.outcome
+            if isinstance(outcome, Trial):
+                continue  # A trial has no test scores.
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
                 continue  # report the reason for the run with the requested batch size

@@ -27,6 +27,7 @@ from harness.interfaces.execution import (
     Coordinator,
     Executor,
     PlannedRun,
+    TrialPruned,
 )
 from harness.interfaces.model import (
     Binding,
@@ -68,4 +69,5 @@ __all__ = [
     "SessionRequest",
     "Split",
     "Task",
+    "TrialPruned",
 ]

@@ -43,6 +43,8 @@ from harness.records.record import (
     Success,
     TargetScore,
     TimeToTarget,
+    Trial,
+    TuningCost,
 )
 from harness.records.spec import (
     IGNORED,
@@ -108,4 +110,6 @@ __all__ = [
     "Success",
     "TargetScore",
     "TimeToTarget",
+    "Trial",
+    "TuningCost",
 ]

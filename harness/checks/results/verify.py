@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.records import Failure
+from harness.records import Success
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
@@ -40,7 +40,7 @@ def _arrays(run: StoredRun) -> list[str]:
     from harness.records.samples import stored
 
     record = run.record
-    if isinstance(record.outcome, Failure):
+    if not isinstance(record.outcome, Success):
         return []
     recorded = record.outcome.evidence.arrays_digest if record.outcome.evidence else ""
     if not is_stored(run.path / ARRAYS):
