@@ -2,8 +2,10 @@
 
 from harness.analysis.table import Table as Table
 from harness.api import Results as Results
+from harness.api import TuningResults as TuningResults
 from harness.api import load as load
 from harness.api import run as run
+from harness.api import tune as tune
 from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed
 from harness.data.lines import read_lines as read_lines

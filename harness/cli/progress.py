@@ -75,9 +75,14 @@ def carry_out(
 
     SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
+    catch_signals()
+    return api.carry_out(specs, catalog, store, listener=listener(quiet=quiet, warned=warned), **settings)
+
+
+def catch_signals() -> None:
+    """Make SIGTERM and SIGHUP have the same effect as Ctrl-C."""
     for name in ("SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.default_int_handler)
-    return api.carry_out(specs, catalog, store, listener=listener(quiet=quiet, warned=warned), **settings)
 
 
 class Plain(Listener):

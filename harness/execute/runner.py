@@ -130,8 +130,8 @@ def run_all(
     always executed.
 
     If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
-    and returns True to end the trial. `tuning` maps the keys of specs to the cost of tuning that is stored in the records
-    of their runs.
+    and returns True to end the trial. `tuning` maps the keys of specs to the cost of tuning that is stored in the
+    records of their runs.
 
     After Ctrl-C, the current run is ended and recorded before KeyboardInterrupt is raised. If the listener raises an
     exception, the exception is ignored, and the listener is not called again.

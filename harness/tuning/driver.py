@@ -160,18 +160,16 @@ class _OpenStudy:
         except UsageError as error:
             self._listener.message(f"trial {asked.number} failed: {error}")
             return _summary(asked, None, self.plan.objectives, repeated=False, message=str(error)), None
-        record = self._records.get(spec.key)
-        repeated = record is not None
+        record, earlier = self._records.get(spec.key), None
         if record is None:
-            record = self._execute(spec, asked)
-        elif any(each.run_id == record.run_id for each in self.study.trials):
-            earlier = next(each.number for each in self.study.trials if each.run_id == record.run_id)
-            self._listener.message(f"trial {asked.number} has the settings of trial {earlier}, whose result is used")
-        else:  # The process was killed after the record was stored.
-            repeated = False
-        if repeated or record.request_key in self._records:
+            record = self._records[spec.key] = self._execute(spec, asked)
+        else:
+            # If no trial has this record, the process was killed after the record was stored.
+            earlier = next((each.number for each in self.study.trials if each.run_id == record.run_id), None)
             _report(asked, record, self.plan.objectives)
-        self._records[spec.key] = record
+        repeated = earlier is not None
+        if repeated:
+            self._listener.message(f"trial {asked.number} has the settings of trial {earlier}, whose result is used")
         failure = record.outcome if isinstance(record.outcome, Failure) else None
         return _summary(asked, record, self.plan.objectives, repeated=repeated), failure
 
@@ -209,19 +207,18 @@ class _OpenStudy:
             number += 1
             name = f"{plan.name}-{number}"
         if found is not None and not self._settings.rerun:
-            changed = [
-                each for each in {**found.software, **software} if found.software.get(each) != software.get(each)
-            ]
+            then = found.software
+            changed = [each for each in {**then, **software} if then.get(each) != software.get(each)]
             if changed:
-                old, new = found.software.get(changed[0], "none")[:12], software.get(changed[0], "none")[:12]
+                old, new = then.get(changed[0], "none")[:12], software.get(changed[0], "none")[:12]
                 raise UsageError(
                     f"the study {found.name!r} was executed with other software ({changed[0]} {old} -> {new}); pass "
                     "--rerun to start a new study"
                 )
             if found.storage != storage:
                 raise UsageError(
-                    f"the study {found.name!r} uses the storage {found.storage}, not {storage}; pass the same --storage, "
-                    "or --rerun to start a new study"
+                    f"the study {found.name!r} uses the storage {found.storage}, not {storage}; pass the same "
+                    "--storage, or --rerun to start a new study"
                 )
             return found
         return Study(
@@ -393,7 +390,6 @@ def _report(asked: Asked, record: RunRecord, objectives: Sequence[Objective]) ->
 
 def _software(spec: RunSpec, catalog: Catalog) -> dict[str, str]:
     """Return the versions of Python and of the packages, and the digests of the plugins' code."""
-    packages = catalog.backend(spec.backend).packages
-    collected = environment.collect(packages)
+    collected = environment.collect_failed(catalog.backend(spec.backend).packages, spec.env)
     codes = {f"plugin {ref.name}": with_digest(ref).code_digest for ref in catalog.refs_for(spec)}
     return {"Python": collected.python, "CPU": collected.cpu, **collected.packages, **codes}

@@ -116,7 +116,7 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
     specs = expand(base, catalog)
     if len(specs) > len({spec.backend for spec in specs}):
         raise UsageError(
-            "harness tune varies only the settings in --search; select one task, dataset, model, device, precision, seed, "
+            "harness tune varies only the settings in --search; select one task, dataset, model, device, precision, "
             "split and environment, and a single value for each --set"
         )
     plans = []

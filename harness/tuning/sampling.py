@@ -62,8 +62,8 @@ class Asked:
     def finish(self, summary: TrialSummary, *, diverged: bool = False) -> None:
         """Store the result of the trial.
 
-        A trial that diverged is stored as pruned in Optuna, so that samplers avoid its settings, such as a high learning
-        rate. Samplers ignore failed trials.
+        A trial that diverged is stored as pruned in Optuna, so that samplers avoid its settings, such as a high
+        learning rate. Samplers ignore failed trials.
         """
         from optuna.trial import TrialState as State
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.errors import UnknownNameError, UsageError
-from harness.plan.overrides import combinations, parse_overrides
+from harness.plan.overrides import as_overrides, combinations, parse_overrides
 
 SECTIONS = ("recipe", "model", "task")
 """Sections whose settings can be searched. Trials with other data or another measurement protocol could not be
@@ -73,6 +73,20 @@ def overrides(settings: Mapping[str, Value]) -> tuple[str, ...]:
     return tuple(f"{name}={as_text(value)}" for name, value in settings.items())
 
 
+def search_texts(search: Mapping[str, str | Iterable[Any]] | Iterable[str]) -> tuple[str, ...]:
+    """Return a search space as texts for `parse`. Values of lists are written in JSON."""
+    if not isinstance(search, Mapping):
+        return tuple(search)
+    texts = []
+    for name, values in search.items():
+        if isinstance(values, str):
+            texts.append(f"{name}={values}")
+        else:
+            listed = [text.partition("=")[2] for value in values for text in as_overrides({name: value})]
+            texts.append(f"{name}={','.join(listed)}")
+    return tuple(texts)
+
+
 def parse(searches: Sequence[str], fields: Mapping[str, type[Struct]]) -> tuple[Dimension, ...]:
     """Return the dimensions of a search space.
 
@@ -118,8 +132,8 @@ def _dimension(text: str, name: str, space: str, hint: Any) -> Dimension:
     low, high = (_end(text, name, written[end], number) for end in ("low", "high"))
     if low >= high:
         raise UsageError(
-            f"invalid search {text!r}: the range is empty or has a single value, because {low} is not less than {high}; "
-            "use --set for a fixed value"
+            f"invalid search {text!r}: the range is empty or has a single value, because {low} is not less than "
+            f"{high}; use --set for a fixed value"
         )
     if written["log"] and low <= 0:
         raise UsageError(f"invalid search {text!r}: the lower end of a logarithmic range must be positive, got {low}")

@@ -89,10 +89,11 @@ class Study(Struct, frozen=True, kw_only=True):
     best: list[int] = []
     """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
     importance: dict[str, float] = {}
-    """Importance of each searched setting for the first objective, as fractions of their sum. Empty if there are too few
-    complete trials."""
+    """Importance of each searched setting for the first objective, as fractions of their sum. Empty if there are too
+    few complete trials."""
     confirmed: dict[str, list[str]] = {}
-    """Ids of the runs that confirm the settings, by the number of the trial, or ``default`` for the default settings."""
+    """Ids of the runs that confirm the settings, by the number of the trial, or ``default`` for the default
+    settings."""
 
     def trial(self, number: int) -> TrialSummary:
         """Return the trial with this number. Raises `KeyError` if there is none."""
