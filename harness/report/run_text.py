@@ -217,8 +217,20 @@ def _score(value: float | None) -> str:
 
 
 def circumstances(record: RunRecord) -> Iterator[Section]:
-    """Yield sections with the machine, the software, and the digests of data, weights and plugins."""
+    """Yield sections with the cost of tuning, the machine, the software, and the digests of data, weights and
+    plugins."""
     env, origin = record.environment, record.provenance
+    if (tuning := record.tuning) is not None:
+        states = f"{tuning.trials}, including {tuning.pruned} pruned and {tuning.failed} failed"
+        yield (
+            "tuning of the settings",
+            [
+                ("study", f"{tuning.study}, trial {tuning.trial}"),
+                ("trials", states),
+                ("steps", tuning.steps),
+                ("duration", f"{tuning.seconds:.1f} s"),
+            ],
+        )
     yield (
         "environment",
         [

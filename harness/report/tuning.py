@@ -8,9 +8,8 @@ from typing import Any
 from harness.analysis.compare.effects import MIN_RUNS, of_pairs
 from harness.analysis.formatting import one_line
 from harness.records import RunRecord, Success
-from harness.tuning.driver import DEFAULT
 from harness.tuning.space import as_text
-from harness.tuning.study import Study, TrialSummary
+from harness.tuning.study import DEFAULT, Study, TrialSummary
 
 
 def render(study: Study, records: Mapping[str, RunRecord]) -> str:

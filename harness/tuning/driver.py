@@ -21,6 +21,7 @@ from harness.tuning.request import StudyPlan
 from harness.tuning.sampling import Asked, Sampling, without_password
 from harness.tuning.space import Value
 from harness.tuning.study import (
+    DEFAULT,
     JOURNAL,
     STUDY,
     TRIALS,
@@ -32,8 +33,6 @@ from harness.tuning.study import (
     save,
 )
 
-DEFAULT = "default"
-"""Key of the runs with the default settings in `Study.confirmed`."""
 _BEFORE_TRAINING = ("", "import", "prepare", "data", "build")
 
 
@@ -311,7 +310,7 @@ def _confirm(
         store,
         timeout_s=settings.timeout_s,
         memory_limit_bytes=settings.memory_limit_bytes,
-        listener=listener,
+        listener=Guarded(listener),  # which collects only the records of these runs
         tuning=costs,
     )
     records = stored | {spec.key: record for spec, record in zip(missing, executed, strict=True)}

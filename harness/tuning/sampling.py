@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -229,12 +228,13 @@ def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress Optuna's messages about its progress and about experimental features."""
-    logger = logging.getLogger("optuna")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        level = logger.level
-        logger.setLevel(logging.ERROR)
+        from optuna import logging
+
+        level = logging.get_verbosity()
+        logging.set_verbosity(logging.ERROR)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            logging.set_verbosity(level)

@@ -21,6 +21,8 @@ from harness.records.store import write_json
 FOLDER = "tuning"
 STUDY = "study.json"
 JOURNAL = "journal.log"
+DEFAULT = "default"
+"""Key of the runs with the default settings in `Study.confirmed`."""
 TRIALS = "trials"
 """Name of the results directory with the records of the trials, in the directory of the study."""
 
