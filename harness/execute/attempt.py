@@ -1,4 +1,4 @@
-"""Execute one attempt of a planned run in a child process. A record is created even if the child fails."""
+"""Execute a planned run once, in a child process. A record is created even if the child fails."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def execute_run(
     Returns
     -------
     RunRecord
-        The record. Its run id and its repeat number are assigned when the record is stored.
+        The record. Its run id and repeat number are assigned when the record is stored.
     """
     folder = Path(directory).absolute()  # a plugin may change the current directory
     phase = metric = ""

@@ -168,7 +168,7 @@ def harness_executors() -> Iterable[Executor]:
     Yields
     ------
     Executor
-        A place where runs are executed.
+        An object that executes runs, for example on a cluster.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def harness_executors() -> Iterable[Executor]:
 def harness_run_started(spec: RunSpec) -> None:
     """Handle the start of a run, just before its child process is started.
 
-    The run starts when this hook returns or exceeds its time limit.
+    The child process is started when this hook returns or exceeds its time limit.
 
     Parameters
     ----------
@@ -226,7 +226,8 @@ def harness_run_finished(record: RunRecord) -> None:
     Parameters
     ----------
     record : RunRecord
-        Record of the run. The outcome of the record is a `harness.Success` or a `harness.Failure`.
+        Record of the run. The outcome of the record is a `harness.Success`, a `harness.Failure` or, for a trial of
+        ``harness tune``, a `harness.Trial`.
 
     Examples
     --------

@@ -5,7 +5,7 @@ backends draw different masks, but the distributions must be equal. A few statis
 parameter, and their means over the masks are compared with Welch's t-test.
 
 Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
-statistics of a few parameters. `Statistic` lists the numbers.
+statistics of a few parameters. `Statistic` lists these statistics.
 """
 
 from __future__ import annotations
