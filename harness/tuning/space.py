@@ -18,7 +18,7 @@ from harness.plan.overrides import as_overrides, combinations, parse_overrides
 SECTIONS = ("recipe", "model", "task")
 """Sections whose settings can be searched. Trials with other data or another measurement protocol could not be
 compared."""
-_RANGE = re.compile(r"(?:(?P<log>log):)?(?P<low>[^:,\[\]{}\"]+):(?P<high>[^:,\[\]{}\"]+)")
+_RANGE = re.compile(r"(?:(?P<log>log):)?(?P<low>(?!log:)[^:,\[\]{}\"]+):(?P<high>[^:,\[\]{}\"]+)")
 
 Value = bool | int | float | str | None
 
