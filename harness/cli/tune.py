@@ -11,6 +11,8 @@ from harness.cli.output import echo, print_json, say
 
 if TYPE_CHECKING:
     from harness.plan.selection import Selection
+    from harness.plugins.catalog import Catalog
+    from harness.records.store import Store
 
 
 @click.command(short_help="Search for better hyperparameters on the validation split.")
@@ -57,6 +59,14 @@ if TYPE_CHECKING:
         "Optuna storage, such as sqlite:///tuning.db.", "a journal file in the results directory"
     ),
 )
+@click.option(
+    "--lr-range",
+    is_flag=False,
+    flag_value="1e-6:1",
+    metavar="[LOW:HIGH]",
+    help="Instead of a search, train one model per backend while the learning rate increases from LOW to HIGH "
+    "(1e-6:1 if no range is given), and plot the loss.",
+)
 @click.option("--rerun", is_flag=True, help="Start a new study, even if there is one with the same settings.")
 @options.wait
 @options.results
@@ -79,6 +89,7 @@ def tune(
     pruner: str | None,
     confirm: int,
     storage: str | None,
+    lr_range: str | None,
     rerun: bool,
     wait: bool,
     results: str | None,
@@ -106,6 +117,7 @@ def tune(
       harness tune --task nlp --search recipe.batch_size=16,32,64 --search model.hidden_size=64,128 --trials 30
       harness tune --task vision --backend torch,tensorflow --search recipe.weight_decay=log:1e-5:1e-1
       harness tune --task regression --search recipe.learning_rate=log:1e-4:1e-1 --objective quality,train_throughput
+      harness tune --task nlp --backend torch --lr-range
     """
     from harness.api import tune_selection
     from harness.cli.progress import catch_signals, listener, planned_warnings
@@ -117,6 +129,10 @@ def tune(
     from harness.tuning.request import Tuning, plan
 
     catalog, store = options.catalog(), Store(results_dir(results))
+    if lr_range is not None:
+        _check_alone()
+        _range_tests(selection.resolved(locate), catalog, store, lr_range, timeout, wait=wait, format_=format_)
+        return
     request = Tuning(
         selection=selection.resolved(locate),
         search=search,
@@ -154,3 +170,54 @@ def tune(
     failed = any(isinstance(record.outcome, Failure) for record in tuned.results)
     if failed or not all(study.best for study in tuned.studies):
         raise click.exceptions.Exit(1)
+
+
+_OF_SEARCHES = (
+    *("search", "trials", "objective", "sampler", "sampler_seed", "pruner", "confirm", "storage", "rerun"),
+    *("memory_limit", "price_per_hour"),
+)
+"""Parameters that have no effect on a range test."""
+
+
+def _check_alone() -> None:
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in _OF_SEARCHES
+        and context.get_parameter_source(parameter.name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"--lr-range is not a search; remove {', '.join(given)}")
+
+
+def _range_tests(
+    selection: Selection, catalog: Catalog, store: Store, text: str, timeout_s: float, *, wait: bool, format_: str
+) -> None:
+    from harness.execute.device_lock import measuring_on
+    from harness.report.plots.lr_range import plot
+    from harness.tuning.lr_range import STEPS, check, parse_range, range_test, save
+    from harness.tuning.request import base_specs
+
+    low, high = parse_range(text)
+    _, specs = base_specs(selection, catalog)
+    for spec in specs:
+        check(spec, catalog)
+    store.prepare()
+    found = []
+    with measuring_on([spec.device for spec in specs], wait=wait, say=say):
+        for spec in specs:
+            result = range_test(spec, catalog, low, high, timeout_s=timeout_s)
+            path = save(result, store.path, plot(result))
+            found.append(result)
+            if format_ == "json":
+                continue
+            echo(f"{spec.title}: {len(result.rates)} of {STEPS} steps, {low:g} to {high:g}")
+            if result.useful is None:
+                echo("  the loss did not decrease; choose another range of learning rates")
+            else:
+                ends = ":".join(f"{end:.2g}" for end in result.useful)
+                echo(f"  the loss decreased in the range {ends}; --search recipe.learning_rate=log:{ends}")
+            echo(f"  plot: {path}")
+    if format_ == "json":
+        print_json(found)

@@ -112,13 +112,7 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
     """
     _check_numbers(request)
     check_installed(request.sampler)
-    base = _base(request.selection)
-    specs = expand(base, catalog)
-    if len(specs) > len({spec.backend for spec in specs}):
-        raise UsageError(
-            "harness tune varies only the settings in --search; select one task, dataset, model, device, precision, "
-            "split and environment, and a single value for each --set"
-        )
+    base, specs = base_specs(request.selection, catalog)
     plans = []
     for spec in specs:
         dimensions = parse(request.search, _fields(spec, catalog))
@@ -139,6 +133,21 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
             )
         )
     return plans
+
+
+def base_specs(selection: Selection, catalog: Catalog) -> tuple[Selection, tuple[RunSpec, ...]]:
+    """Return the selection of the default runs, with the seed of the trials, and the specification of each backend.
+
+    Raises `harness.UsageError` if the selection has several runs of a backend.
+    """
+    base = _base(selection)
+    specs = expand(base, catalog)
+    if len(specs) > len({spec.backend for spec in specs}):
+        raise UsageError(
+            "harness tune varies only the settings in --search; select one task, dataset, model, device, precision, "
+            "split and environment, and a single value for each --set"
+        )
+    return base, specs
 
 
 def with_overrides(selection: Selection, added: Sequence[str]) -> Selection:
