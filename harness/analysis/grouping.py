@@ -89,6 +89,13 @@ def _setting(record: RunRecord) -> tuple[str, ...]:
     return (record.spec.group_key, *machine_of(record).values())
 
 
+def one_device_key(record: RunRecord) -> tuple[str, ...]:
+    """Return a key that is equal for rows that differ only in the number of devices."""
+    spec = msgspec.structs.replace(record.spec, devices=1)
+    versions = [f"{name} {version}" for name, version in sorted(software_of(record).items())]
+    return (spec.group_key, *machine_of(record).values(), *versions)
+
+
 def rival_key(record: RunRecord) -> tuple[str, ...]:
     """Return a key that is equal for rows that are compared with each other. The key excludes the backend, its packages
     and the named environment."""

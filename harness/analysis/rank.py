@@ -357,7 +357,7 @@ def _fields(
                 field = _Field(label, "\n".join(dataset), metric, present)
                 empty = [c for c in contenders if not field.side(c) and any(not one.failed for one in present[c])]
                 if empty:
-                    reason = f"no value of {name}: {', '.join(empty)}{metric.advice}"
+                    reason = f"no value of {name}{_quality_only(present, empty)}: {', '.join(empty)}{metric.advice}"
                 else:
                     fields.append(field)
             if reason:
@@ -365,6 +365,11 @@ def _fields(
     if name not in known:
         raise UnknownNameError("metric", name, known)
     return fields, left_out
+
+
+def _quality_only(present: Mapping[str, Sequence[_Placed]], empty: Sequence[str]) -> str:
+    found = any(one.run.record.quality_only for name in empty for one in present[name])
+    return " (quality-only runs)" if found else ""
 
 
 def _shown(key: tuple[str, ...], cases: Mapping[tuple[str, ...], object]) -> list[str]:

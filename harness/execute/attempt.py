@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import io
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,9 +20,9 @@ from harness.execute.failures import tail
 from harness.execute.worker import RunJob, carry_out
 from harness.interfaces import PlannedRun, TrialPruned
 from harness.measure.roofline import lookup
+from harness.plugins import environments
 from harness.plugins.code import with_digest
 from harness.plugins.environments import LOCK as ENVIRONMENT_LOCK
-from harness.plugins.environments import load_usable
 from harness.records import (
     EpochEnded,
     Event,
@@ -65,6 +66,19 @@ def execute_run(
     RunRecord
         The record. Its run id and repeat number are assigned when the record is stored.
     """
+    return execute_attempt(run, directory, on_event)
+
+
+def execute_attempt(
+    run: PlannedRun,
+    directory: str | os.PathLike[str],
+    on_event: Callable[[Event], None],
+    *,
+    environment: Mapping[str, str] | None = None,
+    lifeline: io.FileIO | None = None,
+) -> RunRecord:
+    """Execute a run like `execute_run`, with additional environment variables for the child process, which ends when
+    the pipe `lifeline` reaches its end; see `harness.execute.child.call_in_child`."""
     folder = Path(directory).absolute()  # a plugin may change the current directory
     phase = metric = ""
     curves: list[EpochEnded] = []
@@ -93,19 +107,32 @@ def execute_run(
     interpreter = None
     try:
         if run.spec.env:
-            named = load_usable(run.spec.env)
+            environments.check(run.spec.env, run.plugins)
+            named = environments.load(run.spec.env)
+            if named.lock_digest != run.lock_digest:
+                raise UsageError(
+                    f"the packages of environment {run.spec.env!r} differ from those on the machine of the command, or "
+                    f"have changed since the command was started; create the environment from the same lock"
+                )
             interpreter = named.interpreter
             write_new(folder / ENVIRONMENT_LOCK, named.lock.encode())
         returned = call_in_child(
             carry_out,
-            RunJob(spec=run.spec, plugins=run.plugins, save_weights=run.save_weights, trial=run.trial),
+            RunJob(
+                spec=run.spec,
+                plugins=run.plugins,
+                save_weights=run.save_weights,
+                quality_only=run.quality_only,
+                trial=run.trial,
+            ),
             timeout_s=run.timeout_s,
-            environment=child_environment(run.spec),
+            environment={**child_environment(run.spec), **(environment or {})},
             directory=folder,
             event_type=Event | MetricCalled,
             on_event=receive,
             limit_option="--timeout",
             memory_limit_bytes=run.memory_limit_bytes,
+            lifeline=lifeline,
             interpreter=interpreter,
         )
     except KeyboardInterrupt:
@@ -155,6 +182,7 @@ def parents_record(
         repeat=0,
         started_at=started_at,
         wall_s=wall_s,
+        quality_only=run.quality_only,
         spec=run.spec,
         environment=msgspec.structs.replace(environment, lock_digest=_lock_digest(directory)),
         provenance=Provenance(plugins=list(run.plugins)),

@@ -35,6 +35,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -89,6 +90,9 @@ class ChildContext:
     """Directory of this call, for large arrays and other files. The caller reads the files after the call."""
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
+    end: Callable[[Struct], None]
+    """Function that sends a result to the parent and ends this process at once, from any thread. A thread can call it
+    while the function that the parent called is blocked."""
 
 
 class EventFrame(Struct, tag="event"):
@@ -116,6 +120,7 @@ def call_in_child(
     memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
     interpreter: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> ResultT | Failure:
     """Call a module-level function in a child process and return the result of the function, or a `Failure` if there is
     no result.
@@ -131,7 +136,8 @@ def call_in_child(
     such as ``--timeout``. If the child exceeds the time limit, the message of the failure recommends this option. The
     child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates the pipe.
     `interpreter` is the path of the Python interpreter that executes the child, by default the interpreter of this
-    process. Raises `harness.RecordError` if the job cannot be written.
+    process. The child inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the job cannot be
+    written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -176,6 +182,7 @@ def call_in_child(
             memory_limit_bytes=memory_limit_bytes,
             lifeline=lifeline,
             interpreter=interpreter,
+            pass_fds=pass_fds,
         )
         if isinstance(answer, FailureFrame) and not ended.by_limit:
             return msgspec.structs.replace(answer.body, log_tail=failures.last_lines(ended.output))
@@ -203,21 +210,33 @@ def calls_in_children(
     *,
     timeout_s: float,
     environment: Mapping[str, str],
+    event_type: Any = Any,
+    on_event: Callable[[int, Any], None] | None = None,
+    inputs: Sequence[int] = (),
 ) -> Iterator[list[Future[ResultT | Failure]]]:
     """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
-    On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are
-    killed.
+    `on_event` is called with the number of the job, from 0, and each event that can be decoded as `event_type`, in a
+    thread of this job. `inputs` contains one file descriptor per job, which the child inherits, or is empty. On exit
+    from the context manager, for example after KeyboardInterrupt, the children that are still running are killed.
     """
-    lifeline, held = _pipe()
+    lifeline, held = new_pipe()
     # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
     # wait for the children.
     with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
         yield [
             threads.submit(
-                call_in_child, function, job, timeout_s=timeout_s, environment=environment, lifeline=lifeline
+                call_in_child,
+                function,
+                job,
+                timeout_s=timeout_s,
+                environment=environment,
+                event_type=event_type,
+                on_event=partial(on_event, number) if on_event else None,
+                lifeline=lifeline,
+                pass_fds=inputs[number : number + 1],
             )
-            for job in jobs
+            for number, job in enumerate(jobs)
         ]
 
 
@@ -256,23 +275,25 @@ def run_process(
     memory_limit_bytes: int | None = None,
     lifeline: io.FileIO | None = None,
     interpreter: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
     After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
     as if it had exited with status 0. `notes` returns the lines to add to the log at the end. If the memory of its
-    process group exceeds `memory_limit_bytes`, the group is terminated.
+    process group exceeds `memory_limit_bytes`, the group is terminated. The process
+    inherits `pass_fds`.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
-        received, channel = map(stack.enter_context, _pipe())
-        printed, output = map(stack.enter_context, _pipe())
+        received, channel = map(stack.enter_context, new_pipe())
+        printed, output = map(stack.enter_context, new_pipe())
         for pipe in (received, printed):
             os.set_blocking(pipe.fileno(), False)
             _enlarge(pipe.fileno())
         if lifeline is None:
-            lifeline, _held = map(stack.enter_context, _pipe())
+            lifeline, _held = map(stack.enter_context, new_pipe())
         kept = stack.enter_context(Log(log))
         passed = (channel.fileno(), lifeline.fileno())
         process = subprocess.Popen(
@@ -281,7 +302,7 @@ def run_process(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**DEFAULT_ENVIRONMENT, **os.environ, **environment},
-            pass_fds=passed,
+            pass_fds=(*passed, *pass_fds),
             start_new_session=True,
         )
         lines = Lines(on_line)
@@ -340,7 +361,7 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
         guard.wait()
 
 
-def _pipe() -> tuple[io.FileIO, io.FileIO]:
+def new_pipe() -> tuple[io.FileIO, io.FileIO]:
     """Create a pipe whose descriptors are greater than 2, even if this process has closed its standard streams, because
     descriptors 0 to 2 are the standard streams of the child."""
     low = os.pipe()

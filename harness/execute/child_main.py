@@ -45,11 +45,15 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
     def send_event(event: Struct) -> None:
         send(EventFrame(msgspec.Raw(msgspec.json.encode(event))))
 
+    def end(result: Struct) -> None:
+        send(ResultFrame(msgspec.Raw(msgspec.json.encode(result))))
+        os._exit(0)
+
     try:
         function = pkgutil.resolve_name(function_name)
         job_type = typing.get_type_hints(function)["job"]
         job = msgspec.json.decode(Path(directory, JOB).read_bytes(), type=job_type)
-        result = msgspec.json.encode(function(job, ChildContext(Path(directory), send_event)))
+        result = msgspec.json.encode(function(job, ChildContext(Path(directory), send_event, end)))
     except Exception as error:
         traceback.print_exc()
         send(FailureFrame(from_exception(error)))

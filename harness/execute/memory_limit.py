@@ -1,7 +1,9 @@
 """A limit on the host memory of a child process and of the processes that it starts.
 
-The parent process reads the resident memory of each process in the child's process group from ``/proc``
-(proc_pid_stat(5)) and terminates the group when the sum exceeds the limit. The kernel's own limits are less suitable:
+The parent process reads the resident memory of each process in the child's process group, and of the descendants of
+these processes, from ``/proc`` (proc_pid_stat(5)), and terminates the group when the sum exceeds the limit. The
+descendants include the other processes of a run on several devices, which are in separate groups and end with the
+child. The kernel's own limits are less suitable:
 
 - A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
   delegated hierarchy, which most containers and batch systems do not provide.
@@ -10,7 +12,8 @@ The parent process reads the resident memory of each process in the child's proc
 - ``RLIMIT_RSS`` has no effect on Linux.
 
 This method is not exact. A process group can exceed the limit between two measurements. Pages that several processes
-share are counted once for each process. A process that leaves the group (setsid(2)) is neither counted nor terminated.
+share are counted once for each process. A process that leaves the group (setsid(2)) is not counted after its parent
+has ended, and is not terminated with the group.
 """
 
 from __future__ import annotations
@@ -87,8 +90,10 @@ class MemoryWatch:
 
 
 def group_bytes(group: int) -> int:
-    """Return the sum of the resident memory of the processes in a process group, in bytes."""
-    pages = 0
+    """Return the sum of the resident memory of the processes in a process group and their descendants, in bytes."""
+    pages: dict[int, int] = {}
+    children: dict[int, list[int]] = {}
+    members: list[int] = []
     for name in os.listdir("/proc"):  # noqa: PTH208 - faster than creating a Path for each process
         if not name.isdigit():
             continue
@@ -103,6 +108,15 @@ def group_bytes(group: int) -> int:
             continue
         finally:
             os.close(file)
-        if len(fields) > 21 and int(fields[2]) == group:
-            pages += int(fields[21])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        if len(fields) > 21:
+            pages[int(name)] = int(fields[21])
+            children.setdefault(int(fields[1]), []).append(int(name))
+            if int(fields[2]) == group:
+                members.append(int(name))
+    counted: set[int] = set()
+    while members:
+        pid = members.pop()
+        if pid not in counted:
+            counted.add(pid)
+            members += children.get(pid, ())
+    return sum(pages[pid] for pid in counted) * os.sysconf("SC_PAGE_SIZE")

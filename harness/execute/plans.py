@@ -65,6 +65,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Number of planned runs that were skipped because the results directory already contained them."""
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
+    jobs: int = 1
+    """Number of runs that are executed at the same time."""
+    quality_only: bool = False
+    """True if only the quality is measured."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,15 @@ class Progress:
 
 
 @contextmanager
-def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str]) -> Iterator[None]:
+def recorded(
+    store: Store,
+    specs: Sequence[RunSpec],
+    *,
+    skipped: int,
+    command: Sequence[str],
+    jobs: int = 1,
+    quality_only: bool = False,
+) -> Iterator[None]:
     """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
     file."""
     plan = Plan(
@@ -98,6 +110,8 @@ def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: S
         command=list(command),
         skipped=skipped,
         runs=[PlannedRun(spec.key, spec.title, setting_of(spec), kind_of(spec)) for spec in specs],
+        jobs=jobs,
+        quality_only=quality_only,
     )
     folder = store.path / FOLDER
     path = folder / f"{plan.started_at.replace(':', '')}-{secrets.token_hex(4)}.json"
@@ -142,7 +156,7 @@ def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]
         succeeded = isinstance(record.outcome, Success)
         if record.started_at >= plan.started_at:
             since[record.request_key or record.key].append(succeeded)
-        if succeeded:
+        if succeeded and record.quality_only == plan.quality_only:
             for label in (setting_of(record.spec), kind_of(record.spec)):
                 durations[label].append(record.wall_s)
     wanted = Counter(run.key for run in plan.runs)
@@ -163,7 +177,7 @@ def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]
         failed=sum(failed.values()),
         running=min(running, len(left)) if alive else 0,
         left=left,
-        seconds_left=sum(seconds for seconds in expected if seconds is not None),
+        seconds_left=sum(seconds for seconds in expected if seconds is not None) / max(1, plan.jobs),
         unknown=expected.count(None),
     )
 

@@ -17,6 +17,7 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
     Batch,
@@ -57,27 +58,34 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
     os.environ.update(backend.environment)
-    device = choose_device(backend, spec)
+    device = choose_device(backend, msgspec.structs.replace(spec, devices=1))  # a preparation is for one device
     spec = msgspec.structs.replace(spec, device=device.name)
     return preparation_of(spec, catalog, device, prepare_data(catalog, spec))
 
 
 def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
-    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`."""
+    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
+    `harness.UsageError` if an option of the recipe does not fit the model or the data."""
     model, _ = catalog.model(spec.model)
     network = catalog.network(model.name, spec.backend)
     if network is None:
         raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
     config = msgspec.convert(spec.model_options, model.Config)
+    declared = model.parameters(config, data.info)
+    frozen = frozen_names(spec.recipe, declared)
+    parameters = with_frozen(declared, frozen)
     request = SessionRequest(
         build=plugins.resolve(network.build),
         config=config,
         info=data.info,
-        parameters=tuple(model.parameters(config, data.info)),
+        parameters=parameters,
         recipe=spec.recipe,
         device=device.name,
         precision=spec.precision,
         compile=spec.compile,
+        frozen=frozen,
+        rate_factors=rate_factors(spec.recipe, parameters),
+        class_weights=class_weights(spec.recipe, data.info),
         deterministic=spec.deterministic,
         seed=spec.seed,
         threads=spec.threads,
@@ -133,7 +141,11 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
 
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
-    """Return one of the devices of the spec's backend; see `choose_device`."""
+    """Return one of the devices of the spec's backend; see `choose_device`.
+
+    For a spec with several devices, the first one is returned. Raises `harness.UnsupportedError` if a device is missing
+    or does not support the precision.
+    """
     known = {device.name: device for device in devices}
     wanted = {"auto": next(iter(known), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
     if wanted not in known:
@@ -142,6 +154,12 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
             f"available devices: {', '.join(known) or 'none'}"
         )
     device = known[wanted]
+    names = msgspec.structs.replace(spec, device=wanted).used_devices
+    if absent := [name for name in names if name not in known]:
+        raise UnsupportedError(
+            f"the run needs the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
+            f"{', '.join(absent)} on this machine; available devices: {', '.join(known)}"
+        )
     if spec.precision not in device.precisions:
         raise UnsupportedError(
             f"backend {spec.backend!r} cannot compute in {spec.precision} on {wanted} "

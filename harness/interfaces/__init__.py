@@ -6,13 +6,14 @@ functions.
 
 from harness.interfaces.backend import (
     Backend,
+    DeviceGroup,
     DeviceInfo,
     RooflineKernels,
     Session,
     SessionRequest,
 )
+from harness.interfaces.batch import Batch
 from harness.interfaces.data import (
-    Batch,
     Dataset,
     NoOptions,
     PreparedData,
@@ -50,6 +51,7 @@ __all__ = [
     "BuildNetwork",
     "Coordinator",
     "Dataset",
+    "DeviceGroup",
     "DeviceInfo",
     "Executor",
     "Metric",

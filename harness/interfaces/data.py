@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from msgspec import Struct
 from typing_extensions import TypeVar
@@ -125,16 +125,6 @@ class PreparedData:
 
     The core sets this attribute to a function that calls `Task.augment`.
     """
-
-
-class Batch(NamedTuple):
-    """Inputs and targets for one step, in host memory."""
-
-    inputs: dict[str, Array]
-    """C-contiguous arrays ``[B, ...]`` by input name."""
-    targets: Array
-    """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
-    classification."""
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,11 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     """Limit on the host memory of the run, or None."""
     save_weights: bool = False
     """True to save the trained weights next to the record."""
+    lock_digest: str = ""
+    """Digest of the lock of the run's named environment on the machine of the command, or an empty string if the run
+    has no named environment."""
+    quality_only: bool = False
+    """True to measure only the quality, and neither throughput nor latency."""
     trial: Literal["quality", "speed"] | None = None
     """For a trial of ``harness tune``, what is measured on the training and validation splits: only the quality, or
     also the training throughput. None for a complete run. The test split is not used in a trial."""
@@ -169,13 +174,16 @@ class Executor(ABC):
       executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
       `Coordinator.finish`. Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist there, with the same code of `harness` and of the plugins.
+      The environment must exist there, with the same lock and the same code of `harness` and of the plugins.
+      Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
+    - A run on several devices (`RunSpec.devices`) needs the cores and the device of each of its processes, on one
+      machine.
     - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
       or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
       ends the runs that it started, and it does not use the coordinator afterwards.
@@ -185,6 +193,9 @@ class Executor(ABC):
     """Name of the executor, as passed to ``--executor``."""
     summary: ClassVar[str]
     """One-line description."""
+    data_parallel: ClassVar[bool] = False
+    """True if the executor can execute runs on several devices, whose processes `harness.execute_run` starts on one
+    machine. If False, such runs are refused before the first run starts."""
 
     @abstractmethod
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:

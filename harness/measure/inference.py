@@ -79,6 +79,11 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
     return Inference(timed, latencies, kept, batch_size)
 
 
+def not_measured(batch_size: int) -> Inference:
+    """Return the results of a quality-only run, in which inference is not timed."""
+    return Inference(Timed(), [], {}, batch_size)
+
+
 def largest_error(kept: Mapping[int, NDArray[Any]], predictions: NDArray[Any], batch_size: int) -> tuple[int, float]:
     """Compare predictions from the timed loops with `predictions` ``[N, ...]`` for the whole split.
 

@@ -78,6 +78,18 @@ def speed(
     )
 
 
+def no_speed(*, by_steps: bool) -> Speed:
+    """Return the speed of a quality-only run, without values."""
+    return Speed(
+        train_samples_per_s=None,
+        inference_samples_per_s=None,
+        first_step_s=None,
+        train=None,
+        inference=None,
+        by_steps=by_steps,
+    )
+
+
 def latency(timed: Inference) -> Latency:
     from harness.measure.stats import percentile
 

@@ -54,6 +54,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         backends=(spec.backend,),
         envs=(spec.env,) if spec.env else (),
         devices=(spec.device,),
+        device_counts=(spec.devices,) if spec.devices > 1 else (),
         precisions=(spec.precision,),
         seeds=(spec.seed,),
         threads=spec.threads,
@@ -81,9 +82,11 @@ def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> st
 
 
 def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
-    """Return the shell command for a selection. Plugins that are files or modules rather than installed packages are
-    passed with ``--plugin``."""
-    words = ["harness", "run"]
+    """Return the shell command that executes a selection, even if its runs are already in the results directory.
+
+    Plugins that are files or modules rather than installed packages are passed with ``--plugin``.
+    """
+    words = ["harness", "run", "--rerun"]
     for ref in plugins:
         words += ["--plugin", ref.value] if ref.name == ref.value or ref.distribution == "file" else []
     return shlex.join([*words, *arguments(chosen)])

@@ -94,6 +94,20 @@ class Selection:
         default=("auto",),
         metadata=_option("device", "Device: auto, cpu, cuda or cuda:N.", default="auto", several=True, shared=True),
     )
+    device_counts: tuple[int, ...] = field(
+        default=(),
+        metadata=_option(
+            "devices",
+            "Number of devices on which a model is trained, with one process per device. Each number is a separate "
+            "run.",
+            default="1",
+            kind=int,
+            several=True,
+            metavar="N[,N]",
+            shared=True,
+        ),
+    )
+    """Numbers of devices, or an empty tuple for one device."""
     precisions: tuple[str, ...] = field(
         default=("fp32",),
         metadata=_option(
@@ -121,8 +135,8 @@ class Selection:
         default=None,
         metadata=_option(
             "threads",
-            "Number of CPU threads per run.",
-            default="number of available cores",
+            "Number of CPU threads per process.",
+            default="number of available cores, divided by the largest number of devices",
             kind=int,
             metavar="N",
             shared=True,

@@ -122,6 +122,11 @@ class Index:
         self._added[name] = found
         return found[1]
 
+    def is_known(self, name: str, state: os.stat_result) -> bool:
+        """Return whether the entry of the directory `name` is valid for a record file with this state."""
+        found = self._rows.get(name)
+        return found is not None and identity_of(state) == found[0]
+
     def add(self, summary: Summary, state: os.stat_result) -> None:
         """Add the summary of a valid record. `state` is the identity of the file before the record was read."""
         if state.st_ctime_ns < self._opened_ns - SETTLED_NS and _is_short(summary):

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.records import DataInfo, Failure, RunRecord, Success, Trial
-from harness.records.spec import ENV_NAME
+from harness.records.spec import ENV_NAME, MAX_DEVICES
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
 """Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
@@ -30,9 +30,17 @@ def problem(record: RunRecord) -> str:
             return "a number has more than 100 digits"
     if record.spec.env and not ENV_NAME.fullmatch(record.spec.env):
         return f"an environment cannot have the name {record.spec.env[:70]!r}"
+    if not 1 <= record.spec.devices <= MAX_DEVICES:
+        return f"a run cannot use {record.spec.devices} devices"
     requested, size = record.batch_size_reduced_from, record.spec.recipe.batch_size
     if requested is not None and (requested <= size or size not in halved(requested)):
         return f"the batch size {size} cannot be obtained by halving {requested}"
+    placement = record.placement
+    if placement is not None:
+        if placement.jobs < 1 or not placement.cores or min(placement.cores) < 0:
+            return "the placement of the run has no cores"
+        if placement.jobs > 1 and not (record.quality_only or placement.checked_at):
+            return "the run was timed next to other runs without a check"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:
@@ -70,7 +78,7 @@ def _numbers(record: RunRecord) -> list[Any]:
         numbers += [one.score for one in scores.slices]
         numbers += outcome.phases_s.values()
         structs += [speed, speed.train, speed.inference, outcome.latency, outcome.model, outcome.evidence]
-        structs += [energy.cpu, energy.gpu, outcome.time_to_target]
+        structs += [outcome.selection, energy.cpu, energy.gpu, outcome.time_to_target]
     elif isinstance(outcome, Trial):
         numbers += [*outcome.validation.values(), *outcome.phases_s.values(), outcome.train_samples_per_s]
         structs.append(outcome.model)
@@ -109,8 +117,8 @@ def _of_success(outcome: Success) -> str:
         "samples": outcome.latency.samples,
         "parameters": outcome.model.parameters,
         "examples": min(outcome.examples.values(), default=0),
-        "windows": min(outcome.speed.inference.windows, outcome.speed.inference.warmup_windows),
     }
-    if outcome.speed.train is not None:
-        counts["training windows"] = min(outcome.speed.train.windows, outcome.speed.train.warmup_windows)
+    for name, steady in (("windows", outcome.speed.inference), ("training windows", outcome.speed.train)):
+        if steady is not None:
+            counts[name] = min(steady.windows, steady.warmup_windows)
     return next((f"the number of {name} is too small" for name, count in counts.items() if count < 0), "")

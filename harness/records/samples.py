@@ -159,9 +159,9 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
     """Return the inference windows, or None if they were not stored."""
-    if "inference_window_s" not in arrays:
-        return None
     outcome = _outcome(record)
+    if "inference_window_s" not in arrays or outcome.speed.inference is None:
+        return None
     seconds = arrays["inference_window_s"]
     rates = arrays["inference_window_batches"] / seconds * outcome.latency.batch_size
     return Windows(rates, seconds, outcome.speed.inference.warmup_windows)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import msgspec
 
 from harness.errors import HarnessError, UsageError
-from harness.execute import environment
 from harness.execute.attempt import utc_now
 from harness.execute.device_lock import measuring_on
-from harness.execute.resume import decide
+from harness.execute.resume import decide, package_versions
 from harness.execute.runner import Guarded, Listener, run_all
+from harness.measure import environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.records import EpochEnded, Event, Failure, RunRecord, RunSpec, Trial, TuningCost
-from harness.records.store import Store
+from harness.records.store import RECORD, Store, read_record
 from harness.tuning.request import StudyPlan
 from harness.tuning.sampling import Asked, Sampling, without_password
 from harness.tuning.space import Value
@@ -33,6 +33,8 @@ from harness.tuning.study import (
     save,
 )
 
+MAX_STEPS = 2**62
+"""Number of steps that no training reaches."""
 _BEFORE_TRAINING = ("", "import", "prepare", "data", "build")
 
 
@@ -266,8 +268,8 @@ class _Numbered(Listener):
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._listener.run_started(self._index, self._total, spec)
 
-    def event(self, spec: RunSpec, event: Event) -> None:
-        self._listener.event(spec, event)
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
+        self._listener.event(self._index, spec, event)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         self._listener.run_finished(self._index, self._total, record)
@@ -297,9 +299,10 @@ def _confirm(
         chosen += turn[:: -1 if number % 2 else 1]
     specs = {spec.key: spec for _, _, spec in chosen}
     stored = {
-        decision.spec.key: decision.stored.record
+        decision.spec.key: record
         for decision in decide(list(specs.values()), catalog, store)
-        if decision.stored and decision.stored.record.tuning == costs.get(decision.spec.key)
+        if decision.stored
+        and (record := read_record(decision.stored.path / RECORD)).tuning == costs.get(decision.spec.key)
     }
     missing = [spec for key, spec in specs.items() if key not in stored]
     if missing:
@@ -340,7 +343,7 @@ def _summary(
         repeated=repeated,
         message=message or (f"{outcome.kind}: {outcome.message}" if isinstance(outcome, Failure) else ""),
     )
-    if not isinstance(outcome, Trial):
+    if record is None or not isinstance(outcome, Trial):
         return base
     values = _values(outcome, objectives)
     if None in values:
@@ -352,7 +355,7 @@ def _summary(
         values=[value for value in values if value is not None],
         epochs=len(outcome.curves),
         steps=0 if repeated else outcome.steps,
-        planned_steps=0 if repeated else outcome.planned_steps,
+        planned_steps=0 if repeated else min(outcome.planned_steps, record.spec.recipe.max_steps or MAX_STEPS),
     )
 
 
@@ -388,7 +391,7 @@ def _report(asked: Asked, record: RunRecord, objectives: Sequence[Objective]) ->
 
 
 def _software(spec: RunSpec, catalog: Catalog) -> dict[str, str]:
-    """Return the versions of Python and of the packages, and the digests of the plugins' code."""
-    collected = environment.collect_failed(catalog.backend(spec.backend).packages, spec.env)
+    """Return the name of the processor, the versions of Python and of the packages, and the digests of the plugins'
+    code."""
     codes = {f"plugin {ref.name}": with_digest(ref).code_digest for ref in catalog.refs_for(spec)}
-    return {"Python": collected.python, "CPU": collected.cpu, **collected.packages, **codes}
+    return {"CPU": environment.collect().cpu, **package_versions(spec, catalog), **codes}

@@ -157,7 +157,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
         return result("not checked", f"the runs have no value of {gate.metric}", excusable=True)
     missing = _missing(metric, matched)
     if comparison is None:
-        return result("not checked", missing or "the runs cannot be compared", excusable=True)
+        excusable = not (metric.is_cost and _quality_only(matched))
+        return result("not checked", missing or "the runs cannot be compared", excusable=excusable)
     if wrong := _other_data(matched) or _without_ratio(metric, matched):
         return result("not checked", wrong)
     bound = bound_on(gate, comparison)
@@ -176,7 +177,10 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
     if comparison.high < bound if bound < 0 else comparison.low > bound:
         return result("broken", described(comparison, bound))
     missing = " and ".join(filter(None, [missing, _absent(matched)]))
-    return result("not checked", missing, excusable=True, partly=True) if missing else result("holds")
+    if not missing:
+        return result("holds")
+    excusable = not (metric.is_cost and _quality_only(matched))
+    return result("not checked", missing, excusable=excusable, partly=True)
 
 
 def described(comparison: Comparison, bound: float) -> str:
@@ -202,8 +206,14 @@ def _missing(metric: RunMetric, matched: Match) -> str:
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
         without = sum(metric.value(run.record) is None for run in runs)
         if without:
-            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}")
+            reason = " (quality only)" if metric.is_cost and any(run.record.quality_only for run in runs) else ""
+            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}{reason}")
     return " and ".join(parts) + (metric.advice if parts else "")
+
+
+def _quality_only(matched: Match) -> bool:
+    """Return True if a run of either side measured only the quality."""
+    return any(run.record.quality_only for run in (*matched.base, *matched.new))
 
 
 def _absent(matched: Match) -> str:

@@ -281,6 +281,12 @@ def _verdict(effect: Effect | None, higher_is_better: bool | None) -> Comparison
     return "better" if (effect.low > 0) == higher_is_better else "worse"
 
 
+def _quality_only(sides: Sequence[Sequence[Sequence[RunRecord]]]) -> str:
+    """Return the number of quality-only runs in parentheses, or an empty string if there are none."""
+    count = sum(record.quality_only for pair in sides for side in pair for record in side)
+    return f" ({count} of them are quality-only)" if count else ""
+
+
 def compare_all(
     matches: Sequence[Match],
     catalog: Catalog,
@@ -311,7 +317,7 @@ def compare_all(
             f"the runs cannot be compared by {name}, because "
             + (
                 possible[name].never_compared
-                or f"the runs of BASE or NEW have no value of this metric{possible[name].advice}"
+                or f"the runs of BASE or NEW have no value of this metric{_quality_only(sides)}{possible[name].advice}"
             )
         )
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]

@@ -40,8 +40,14 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """(name, base, new) for each setting, machine property, package version or commit that differs."""
-        return changes(*(described(runs[0].record) for runs in (self.base, self.new)))
+        """(name, base, new) for each setting, machine property, package version or commit that differs, and for the
+        number of quality-only runs."""
+        return changes(*(described(runs[0].record) | _quality_only(runs) for runs in (self.base, self.new)))
+
+
+def _quality_only(runs: Sequence[StoredRun]) -> dict[str, str]:
+    count = sum(run.record.quality_only for run in runs)
+    return {"quality-only runs": f"{count} of {len(runs)}"} if count else {}
 
 
 def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bool = False) -> list[StoredRun]:

@@ -41,14 +41,15 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
     On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
     which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
     A B B A, every run is in a pair. In the order A B A B, some runs are not in any pair. The time between the runs of a
-    pair is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine.
+    pair is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine. If several runs were
+    executed at the same time, only runs on the same cores are paired.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     stepped: set[tuple[str, ...]] = set()
     for is_new, side in ((False, base), (True, new)):
         for run in side:
             environment = run.record.environment
-            machine = (*machine_of(run.record).values(), str(environment.memory_bytes), environment.kernel)
+            machine = (*machine_of(run.record).values(), str(environment.memory_bytes), environment.kernel, lane(run))
             if _clock_was_changed(run.record):
                 stepped.add(machine)
             elif turn := _turn(run, is_new):
@@ -59,6 +60,12 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
         if machine not in stepped
         for pair in _balanced(sorted(turns, key=lambda turn: turn.started))
     ]
+
+
+def lane(run: StoredRun) -> str:
+    """Return the cores and the GPU to which a run was restricted, or an empty string if it was not restricted."""
+    placement = run.record.placement
+    return "" if placement is None else f"{placement.cores} {placement.gpu}"
 
 
 def _turn(run: StoredRun, is_new: bool) -> _Turn | None:

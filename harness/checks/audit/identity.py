@@ -8,6 +8,7 @@ import msgspec
 
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
+from harness.checks.results.verify import lock_problems
 from harness.errors import RecordError
 from harness.plugins.code import with_digest
 from harness.records import RunSpec
@@ -160,6 +161,14 @@ def _plugins(subject: Subject) -> Result:
     return Result((), f"{len(installed)} plugins, with the same code")
 
 
+def _lock(subject: Subject) -> Result:
+    digest = subject.record.environment.lock_digest
+    problems = lock_problems(subject.run)
+    if digest and not subject.spec.env:
+        problems.append("the record contains the digest of a lock, but the run was not executed in a named environment")
+    return Result(problems, f"lock {digest[:8]}" if digest else "no named environment")
+
+
 CHECKS = (
     Check(
         "the key and the run id follow from the spec",
@@ -177,4 +186,5 @@ CHECKS = (
         _weights,
     ),
     Check("the plugins are the installed ones", ("provenance.plugins",), _plugins),
+    Check("the lock of the environment matches its digest", ("environment.lock_digest",), _lock),
 )

@@ -510,3 +510,17 @@ def test_quality_stands_for_the_primary_metric(base: Path, tmp_path: Path) -> No
 def test_metric_that_is_never_compared_names_the_reason(base: Path, same: Path) -> None:
     done = invoke(base, same, "--metric", "parameters")
     assert (done.exit_code, "because the value is a property of the model" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_gate_on_the_speed_of_quality_only_runs_fails(base: Path, tmp_path: Path, count: int) -> None:
+    """The records contain speeds, as if runs side by side had been timed without a check."""
+    new = [msgspec.structs.replace(each, quality_only=n < count) for n, each in enumerate(runs(minute=1))]
+    path = keep(tmp_path / "quality", new)
+    reason = f"{count} of 5 runs of NEW have no value of train_samples_per_s (quality only)"
+    for options in ((), ("--allow-missing",)):
+        done = invoke(base, path, "--fail-on", "train_samples_per_s:-50%", *options)
+        assert done.exit_code == 1
+        assert reason in " ".join(done.stderr.split())
+        assert f"quality-only runs: none -> {count} of 5" in " ".join(done.stdout.split())
+    assert invoke(base, path, "--fail-on", "accuracy:-0.05").exit_code == 0
