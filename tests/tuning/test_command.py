@@ -32,7 +32,8 @@ def study_in(results: Path) -> Study:
 
 
 def test_tune_reports_the_study_and_continues_it(invoke: Invoke, tmp_path: Path) -> None:
-    words = ("tune", *TOY, *SEARCH, "--trials", "2", "--confirm", "1", "--results", "here", "--quiet")
+    space = ("--search", "recipe.learning_rate=log:0.3:1.0")  # without the default, so that there are two rows
+    words = ("tune", *TOY, *space, "--trials", "2", "--confirm", "1", "--results", "here", "--quiet")
     done = invoke(*words)
     assert done.exit_code == 0, done.output
     study = study_in(tmp_path / "here")

@@ -41,7 +41,7 @@ def test_trial_has_no_test_examples_and_no_test_scores(
     monkeypatch.setattr(training, "train", watched)
     run = planned(catalog)
     job = worker.RunJob(spec=run.spec, plugins=run.plugins, trial="quality")
-    record = worker.carry_out(job, ChildContext(tmp_path, lambda event: None))
+    record = worker.carry_out(job, ChildContext(tmp_path, lambda event: None, lambda result: None))
     (data,) = seen
     assert [len(split) for split in (data.train, data.validation, data.test)] == [160, 40, 0]
     outcome = record.outcome
@@ -61,7 +61,7 @@ def test_trial_trains_like_a_complete_run(catalog: Catalog, tmp_path: Path) -> N
     for trial in ("quality", "speed", None):
         (folder := tmp_path / str(trial)).mkdir()
         job = worker.RunJob(spec=run.spec, plugins=run.plugins, trial=trial)  # type: ignore[arg-type]
-        record = worker.carry_out(job, ChildContext(folder, lambda event: None))
+        record = worker.carry_out(job, ChildContext(folder, lambda event: None, lambda result: None))
         assert isinstance(record.outcome, Trial | Success)
         curves.append([(each.step, each.train_loss, each.validation) for each in record.outcome.curves])
         if trial == "speed":
