@@ -11,6 +11,8 @@ from harness.cli import options
 from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.api import Results
     from harness.plan.selection import Selection
     from harness.plugins.catalog import Catalog
@@ -77,6 +79,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Executor, which determines where runs are executed.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also write a plot of quality against throughput. The suffix selects the format: svg, png, pdf, html or json "
+    "(Vega-Lite).",
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
@@ -96,6 +105,7 @@ def run(
     memory_limit: str | None,
     batch_size_backoff: bool,
     executor: str,
+    plot: str | None,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -131,6 +141,7 @@ def run(
       harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
+      harness run --suite suites/optimizers.toml --plot optimizers.svg
     """
     from pathlib import Path
 
@@ -146,6 +157,10 @@ def run(
 
     if suite is not None:
         _check_nothing_selected()
+    if plot is not None:
+        from harness.report.plots.formats import check_suffix
+
+        check_suffix(Path(plot).suffix)
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     catalog.executor(executor)
@@ -212,8 +227,24 @@ def run(
         command=click.get_current_context().meta.get("harness.arguments", ()),
         show=show,
     )
+    if plot is not None:
+        _draw(finished, catalog, store, Path(plot))
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
+
+
+def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
+    """Write a plot of quality against throughput for the runs of the command."""
+    from harness.checks.parity.verdict import load
+    from harness.records.files import write_whole
+    from harness.records.store import StoredRun
+    from harness.report.plots.figure import figure
+    from harness.report.report import Report
+
+    runs = tuple(StoredRun(store.path / record.run_id, record) for record in finished)
+    report = Report(runs=runs, catalog=catalog, verdicts=tuple(load(store.path).values()))
+    write_whole(path, figure(report, "pareto", path.suffix))
+    say(f"Wrote {path}")
 
 
 def _check_nothing_selected() -> None:

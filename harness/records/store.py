@@ -117,10 +117,11 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
     Raises a `harness.RecordError` that names `path` if the record is not valid.
     """
-    with contextlib.suppress(ValueError, RecursionError):  # another schema version, or not a valid record
-        record = _RECORD.decode(data)
-        if record.schema_version == SCHEMA_VERSION and not problem(record):
-            return record
+    if b'"schema_version"' in data[:100]:  # otherwise, it may be missing
+        with contextlib.suppress(ValueError, RecursionError):  # another schema version, or not a valid record
+            record = _RECORD.decode(data)
+            if record.schema_version == SCHEMA_VERSION and not problem(record):
+                return record
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:

@@ -169,7 +169,7 @@ class Scaled(torch.optim.Optimizer):
     # GradScaler.step sets these attributes before each step and deletes them afterwards.
     grad_scale: torch.Tensor | None
     """Loss scale, or None if the gradients have already been divided by it."""
-    found_inf: torch.Tensor
+    found_inf: torch.Tensor | None
     """Flag that is zero if all gradients are finite."""
 
     @torch.no_grad()
@@ -179,11 +179,13 @@ class Scaled(torch.optim.Optimizer):
         if self.grad_scale is not None:
             inverse = self.grad_scale.double().reciprocal().float()
             torch._foreach_mul_([p.grad for p in parameters], inverse)
-            self.grad_scale = None  # a fused implementation would divide the gradients again
         before = [p.clone() for p in parameters]
         states = [{name: value.clone() for name, value in self._on_device(p).items()} for p in parameters]
-        super().step()
+        assert self.found_inf is not None
         overflowed = self.found_inf.bool()
+        # A fused implementation would divide the gradients again, and Adagrad refuses both attributes.
+        self.grad_scale = self.found_inf = None
+        super().step()
         for parameter, value, state in zip(parameters, before, states, strict=True):
             torch.where(overflowed, value, parameter, out=parameter)
             for name, current in self._on_device(parameter).items():
