@@ -28,6 +28,7 @@ from harness.interfaces.execution import (
     Coordinator,
     Executor,
     PlannedRun,
+    TrialPruned,
 )
 from harness.interfaces.model import (
     Binding,
@@ -70,4 +71,5 @@ __all__ = [
     "SessionRequest",
     "Split",
     "Task",
+    "TrialPruned",
 ]

@@ -30,6 +30,7 @@ from harness.records import (
     Roofline,
     RunRecord,
     Success,
+    TuningCost,
 )
 from harness.records.store import RECORD, Store, StoredRun, write_json
 
@@ -149,6 +150,7 @@ def completed(run: StoredRun) -> StoredRun:
             energy=Energy(cpu=use, cpu_source="RAPL", gpu=use, gpu_source="NVML"),
             evidence=msgspec.structs.replace(outcome.evidence, timed_error=1e-7),
         ),
+        tuning=TuningCost(study="toy-1", trial=3, trials=20, pruned=8, failed=1, steps=400, seconds=60.5),
         roofline=Roofline(
             backend=spec.backend,
             device=spec.device,
