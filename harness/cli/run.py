@@ -12,13 +12,16 @@ from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
     from harness.api import Results
+    from harness.interfaces import Executor
     from harness.plan.selection import Selection
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
     from harness.records.store import Store
 
 
-@click.command(short_help="Train models, measure quality and speed, and print a comparison.")
+@click.command(
+    cls=options.CommandWithExecutor, short_help="Train models, measure quality and speed, and print a comparison."
+)
 @options.plugins
 @options.selection()
 @click.option(
@@ -71,6 +74,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Executor, which determines where runs are executed.",
 )
+@options.executor_options
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Submit the runs to the executor and return. `harness status` shows their progress, and the same command "
+    "without --detach waits for them and stores the results.",
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
@@ -88,6 +98,8 @@ def run(
     memory_limit: str | None,
     batch_size_backoff: bool,
     executor: str,
+    executor_option: dict[str, str],
+    detach: bool,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -117,6 +129,7 @@ def run(
       harness run --task vision --seed 0,1,2 --dry-run
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
+      harness run --suite nightly.toml --executor ray --ray-address auto --detach
     """
     from pathlib import Path
 
@@ -133,14 +146,15 @@ def run(
         _check_nothing_selected()
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
-    catalog.executor(executor)
+    chosen_executor = catalog.executor(executor, executor_option)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all(
         [each.resolved(locate) for each in chosen.selections],
         catalog,
         unavailable=dry_run or skip_unavailable or bool(suite),
     )
-    reasons = unavailable(specs, catalog) if dry_run or skip_unavailable or suite else {}
+    remote = chosen_executor.remote
+    reasons = unavailable(specs, catalog, remote=remote) if dry_run or skip_unavailable or suite else {}
     if reasons and not dry_run:
         specs = _available(specs, reasons, skip=skip_unavailable)
     warned = [] if quiet else planned_warnings(specs)
@@ -156,6 +170,7 @@ def run(
             retry=retry or None,
             batch_size_backoff=batch_size_backoff,
             budget_s=chosen.budget_s,
+            executor=chosen_executor,
         )
         return
 
@@ -182,6 +197,8 @@ def run(
         memory_limit=limit_bytes,
         batch_size_backoff=batch_size_backoff,
         executor=executor,
+        executor_options=executor_option,
+        detach=detach,
         parity=parity,
         save_weights=save_weights,
         rerun=rerun,
@@ -191,7 +208,7 @@ def run(
         command=click.get_current_context().meta.get("harness.arguments", ()),
         show=show,
     )
-    if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
+    if (len(finished) < len(specs) and not detach) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
 
 
@@ -241,15 +258,24 @@ def _print_plan(
     retry: tuple[str, ...] | None,
     batch_size_backoff: bool,
     budget_s: float | None,
+    executor: Executor,
 ) -> None:
     from harness.cli.dry_run import print_plan
     from harness.execute.estimate import estimates
+    from harness.execute.machines import machines_for
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
     decisions = (
         [Decision(spec, None, "") for spec in specs]
         if rerun
-        else decide(specs, catalog, store, retry=kinds, batch_size_backoff=batch_size_backoff)
+        else decide(
+            specs,
+            catalog,
+            store,
+            retry=kinds,
+            batch_size_backoff=batch_size_backoff,
+            machines=machines_for(executor, specs, catalog),
+        )
     )
     print_plan(decisions, estimates(specs, store.load().runs), reasons, budget_s)

@@ -7,13 +7,14 @@ import datetime
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
 
 from harness.errors import RecordError, UsageError
 from harness.execute.child import call_in_child
+from harness.execute.device_lock import measuring_on
 from harness.execute.environment import collect_failed
 from harness.execute.failures import tail
 from harness.execute.worker import RunJob, carry_out
@@ -32,7 +33,11 @@ MAX_NAME = 100
 
 
 def execute_run(
-    run: PlannedRun, directory: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda _: None
+    run: PlannedRun,
+    directory: str | os.PathLike[str],
+    on_event: Callable[[Event], None] = lambda _: None,
+    *,
+    lock: Collection[str] = (),
 ) -> RunRecord:
     """Execute a planned run in a child process on this machine, and return its record.
 
@@ -48,6 +53,10 @@ def execute_run(
         Existing directory for the files of the run: arrays, log, weights, and the lock of a named environment.
     on_event : callable, optional
         Function that receives each event of the run, such as the end of an epoch.
+    lock : collection of str, optional
+        Devices on which no other `harness` process on this machine measures during the run: the indices of GPUs as
+        ``cuda:N``, or ``cpu``. If necessary, this function first waits for the other process. An executor passes the
+        devices on other machines. The devices of this machine are locked before the executor is called.
 
     Returns
     -------
@@ -55,6 +64,11 @@ def execute_run(
         The record. Its run id and its repeat number are assigned when the record is stored.
     """
     folder = Path(directory).absolute()  # a plugin may change the current directory
+    with measuring_on(lock, wait=True) if lock else contextlib.nullcontext():
+        return _execute(run, folder, on_event)
+
+
+def _execute(run: PlannedRun, folder: Path, on_event: Callable[[Event], None]) -> RunRecord:
     phase = metric = ""
 
     def receive(event: Event | MetricCalled) -> None:

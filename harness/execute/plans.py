@@ -64,6 +64,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Number of planned runs that were skipped because the results directory already contained them."""
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
+    job: str = ""
+    """Name of the job that executes the runs without the command, or an empty string; see
+    `harness.execute.detached`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class Progress:
 
 
 @contextmanager
-def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str]) -> Iterator[None]:
+def recorded(
+    store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str], job: str = ""
+) -> Iterator[None]:
     """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
     file."""
     plan = Plan(
@@ -97,6 +102,7 @@ def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: S
         command=list(command),
         skipped=skipped,
         runs=[PlannedRun(spec.key, spec.title, setting_of(spec), kind_of(spec)) for spec in specs],
+        job=job,
     )
     folder = store.path / FOLDER
     path = folder / f"{plan.started_at.replace(':', '')}-{secrets.token_hex(4)}.json"
@@ -112,9 +118,9 @@ def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: S
         yield
 
 
-def progress(store: Store) -> tuple[list[Progress], list[str]]:
+def progress(store: Store, jobs: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
     """Return the progress of all running plans and of the last plan, ordered by start time. Also return a message for
-    each plan file that cannot be read.
+    each plan file that cannot be read. `jobs` contains the number of runs that are being executed by each job.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -122,7 +128,8 @@ def progress(store: Store) -> tuple[list[Progress], list[str]]:
     problems: list[str] = []
     for path in _files(store.path / FOLDER):
         try:
-            plans.append((decode(read_stored(path, MAX_JSON_BYTES), Plan, path), _is_locked(path)))
+            plan = decode(read_stored(path, MAX_JSON_BYTES), Plan, path)
+            plans.append((plan, plan.job in jobs or _is_locked(path)))
         except RecordError as error:
             problems.append(str(error))
     plans.sort(key=lambda each: each[0].started_at)
@@ -130,7 +137,7 @@ def progress(store: Store) -> tuple[list[Progress], list[str]]:
     kinds = {run.kind.rpartition("\0")[0] for plan, _ in shown for run in plan.runs}
     loaded = store.load(lambda run: "\0".join(msgspec.structs.astuple(run.setting)[:4]) in kinds)
     running = in_use(store.path)
-    return [_progress(plan, alive, running, loaded.runs) for plan, alive in shown], problems
+    return [_progress(plan, alive, jobs.get(plan.job, running), loaded.runs) for plan, alive in shown], problems
 
 
 def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]) -> Progress:

@@ -12,6 +12,7 @@ from typing import cast, get_args
 import msgspec
 
 from harness.errors import UnknownNameError
+from harness.execute.machines import machine_difference
 from harness.measure import environment
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
@@ -20,10 +21,6 @@ from harness.records import Environment, Failure, FailureKind, PluginRef, RunRec
 from harness.records.index import Setting
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
-
-MEMORY_TOLERANCE = 0.05
-"""Maximum relative difference in main memory between machines of the same class. The memory that virtual
-machines report varies by a few percent."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,9 @@ def decide(
     compared: Collection[str] = (),
     retry: Collection[FailureKind] | None = None,
     batch_size_backoff: bool = False,
+    machines: Sequence[Environment] | None = None,
+    collected: Collection[str] = (),
+    rerun: bool = False,
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in order.
 
@@ -58,8 +58,12 @@ def decide(
     `compared`. Each stored run replaces at most one planned run, so that repeats are counted. A run whose batch size
     was reduced is used only with `batch_size_backoff`.
 
+    `machines` contains the environments of the machines that can execute the runs, by default this machine. A stored
+    run may have been executed on a machine of the same class as any of them.
+
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
-    and the records of other failed runs are used.
+    and the records of other failed runs are used. The runs whose ids are in `collected` are results of this command:
+    they are used even if they failed. If `rerun` is true, only these runs are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -68,18 +72,22 @@ def decide(
     similar = {_selected(spec) for spec in specs}
     loaded = store.load(lambda run: _selected(run.setting) in similar)
     stored = _by_request(loaded.runs, wanted)
-    here = _Here(catalog)
+    here = _Machines(catalog, machines)
     usable: dict[str, list[tuple[StoredRun, str]]] = {}
     reasons: dict[str, str] = {}
     for key, spec in wanted.items():
         usable[key] = []
         for run in stored.get(key, ()):
+            new = run.record.run_id in collected
+            if rerun and not new:
+                continue
             changed = here.difference(spec, run, save_weights=save_weights, compared=key in compared)
             outcome = run.record.outcome
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
                 continue  # report the reason for the run with the requested batch size
-            if changed is None and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry):
+            again = isinstance(outcome, Failure) and not new and (retry is None or outcome.kind in retry)
+            if changed is None and isinstance(outcome, Failure) and again:
                 changed = f"failed before: {outcome.kind}"
             if changed is None:
                 word = "failed" if isinstance(outcome, Failure) else "done"
@@ -118,27 +126,26 @@ def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dic
     return found
 
 
-class _Here:
-    """The environment of this process, which is compared with the environments of stored runs."""
+class _Machines:
+    """The machines that can execute planned runs. Their environments are compared with those of stored runs."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, machines: Sequence[Environment] | None) -> None:
         self._catalog = catalog
-        self._environment = environment.collect()
-        self._versions: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._machines = [environment.collect()] if machines is None else list(machines)
+        self._remote = machines is not None
+        self._versions: dict[tuple[int, str, str], Mapping[str, str]] = {}
         self._digests: dict[PluginRef, str] = {}
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
 
     def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: bool) -> str | None:
         """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
         record = run.record
-        changed = (
-            _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
-            or self._other_lock(record, spec)
-            or _first_change("", self._with_python(record), self._packages(spec))
-            or _other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
-        )
+        changed = _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
+        if not changed and self._machines:
+            reasons = [self._change(place, spec, record) for place, _ in enumerate(self._machines)]
+            changed = reasons[0] if all(reasons) else ""
         if changed or isinstance(record.outcome, Failure):
-            return changed
+            return changed or None
         if not _exists(f"{run.path}/{ARRAYS}"):
             return f"{ARRAYS} is missing"
         if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:
@@ -147,28 +154,32 @@ class _Here:
             return "parity was not checked"
         return None
 
-    def _packages(self, spec: RunSpec) -> Mapping[str, str]:
-        place = spec.backend, spec.env
+    def _change(self, machine: int, spec: RunSpec, record: RunRecord) -> str:
+        """Return the first difference between a record and the environment of a machine, or an empty string."""
+        packages = self._packages(machine, spec)
+        if difference := _first_change("", _with_python(record, packages), packages):
+            return difference
+        # If packages that the record lists have changed, their versions describe the change better than the lock.
+        if record.environment.lock_digest != environments.lock_digest(spec.env):
+            return f"the lock of environment {spec.env!r} changed"
+        other = machine_difference(record.environment, self._machines[machine], on_gpu=record.spec.device != "cpu")
+        return f"another machine: {other}" if other else ""
+
+    def _packages(self, machine: int, spec: RunSpec) -> Mapping[str, str]:
+        place = machine, spec.backend, spec.env
         if place not in self._versions:
             names = (*environment.CORE_PACKAGES, *self._catalog.backend(spec.backend).packages)
-            versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
-            self._versions[place] = {"Python": environments.python_version(spec.env), **versions}
+            python = environments.python_version(spec.env)
+            if spec.env:
+                versions = environments.load(spec.env).versions(names)
+            elif self._remote:
+                installed = self._machines[machine].packages
+                python = self._machines[machine].python
+                versions = {name: installed[name] for name in map(environment.title, names) if name in installed}
+            else:
+                versions = environment.versions(names)
+            self._versions[place] = {"Python": python, **versions}
         return self._versions[place]
-
-    def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
-        """Return a message if the packages of the named environment have changed since the run.
-
-        If packages that the record lists have changed, None is returned, because their versions describe the change.
-        """
-        same = record.environment.lock_digest == environments.lock_digest(spec.env)
-        if same or _first_change("", self._with_python(record), self._packages(spec)):
-            return None
-        return f"the lock of environment {spec.env!r} changed"
-
-    def _with_python(self, record: RunRecord) -> Mapping[str, str]:
-        # A run that failed early has not recorded its packages. Compare only the version of Python.
-        packages = record.environment.packages or self._packages(record.spec)
-        return {**packages, "Python": record.environment.python}
 
     def _codes(self, spec: RunSpec) -> Mapping[str, str]:
         combination = (spec.task, spec.dataset if spec.source is None else "", spec.model, spec.backend)
@@ -179,6 +190,11 @@ class _Here:
                     self._digests[ref] = with_digest(ref).code_digest
             self._known_codes[combination] = {ref.name: self._digests[ref] for ref in refs}
         return self._known_codes[combination]
+
+
+def _with_python(record: RunRecord, packages: Mapping[str, str]) -> Mapping[str, str]:
+    # A run that failed early has not recorded its packages. Compare only the version of Python.
+    return {**(record.environment.packages or packages), "Python": record.environment.python}
 
 
 def _exists(path: str) -> bool:
@@ -207,29 +223,6 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
             return f"{title} {'added' if old is None else 'removed'}"
         return f"{title} {old} -> {new}" if shown else f"{title} changed"
     return ""
-
-
-def _other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines, or None if both are of the same class."""
-    old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
-    if change := _first_change("", old, new):
-        return f"another machine: {change}"
-    if abs(then.memory_bytes - now.memory_bytes) > MEMORY_TOLERANCE * max(then.memory_bytes, now.memory_bytes):
-        return f"another machine: memory {then.memory_bytes / 2**30:.1f} GiB -> {now.memory_bytes / 2**30:.1f} GiB"
-    return None
-
-
-def _machine(machine: Environment, *, on_gpu: bool) -> dict[str, str]:
-    facts = {
-        "system": machine.kernel.partition(" ")[0],
-        "CPU": machine.cpu,
-        "cores": str(machine.cores),
-        "CPU quota": "none" if machine.cpu_quota is None else f"{machine.cpu_quota:g}",
-    }
-    if on_gpu:
-        facts["GPUs"] = ", ".join(gpu.name for gpu in machine.gpus) or "none"
-        facts["GPU driver"] = ", ".join(dict.fromkeys(gpu.driver for gpu in machine.gpus)) or "none"
-    return facts
 
 
 def _day(started_at: str) -> str:

@@ -26,6 +26,8 @@ from harness.interfaces.execution import (
     Attempt,
     Coordinator,
     Executor,
+    JobState,
+    Machine,
     PlannedRun,
 )
 from harness.interfaces.model import (
@@ -51,6 +53,8 @@ __all__ = [
     "Dataset",
     "DeviceInfo",
     "Executor",
+    "JobState",
+    "Machine",
     "Metric",
     "Model",
     "Network",
