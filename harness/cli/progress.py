@@ -86,8 +86,9 @@ class Plain(Listener):
     def __init__(self, warned: Sequence[str] = ()) -> None:
         super().__init__()
         self._screen = screen()
-        self._prefix = ""
-        self._phases: set[str] = set()
+        self._runs: dict[int, tuple[str, set[str]]] = {}
+        """Prefix of the lines and phases of each current run, by the identity of its spec. An executor may execute
+        several runs at the same time."""
         self._warned = set(warned)
         self._epoch_shown = self._download_shown = 0.0
 
@@ -95,29 +96,29 @@ class Plain(Listener):
         show_progress(text, self._screen)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        self._prefix = f"[{index}/{total}] {spec.title}: "
-        self._phases.clear()
+        self._runs[id(spec)] = f"[{index}/{total}] {spec.title}: ", set()
 
     def event(self, spec: RunSpec, event: Event) -> None:
+        prefix, phases = self._runs.get(id(spec), ("", set()))
         if isinstance(event, EpochEnded):
             if event.epoch < event.epochs and time.monotonic() - self._epoch_shown < _EPOCH_S:
                 return
             self._epoch_shown = time.monotonic()
-            show_progress(self._prefix + describe_epoch(event), self._screen)
+            show_progress(prefix + describe_epoch(event), self._screen)
         elif isinstance(event, Fetching):
             if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
                 self._download_shown = time.monotonic()
-                show_progress(self._prefix + describe_fetching(event), self._screen)
+                show_progress(prefix + describe_fetching(event), self._screen)
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 show_progress(warning, self._screen)
-        elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
-            self._phases.add(event.phase)  # Training and validation alternate; show each phase only once.
-            show_progress(self._prefix + event.phase, self._screen)
+        elif isinstance(event, PhaseStarted) and event.phase not in phases:
+            phases.add(event.phase)  # Training and validation alternate; show each phase only once.
+            show_progress(prefix + event.phase, self._screen)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        show_progress(self._prefix + describe_result(record), self._screen)
+        show_progress(f"[{index}/{total}] {record.spec.title}: {describe_result(record)}", self._screen)
 
 
 class Live(Listener):
@@ -156,6 +157,8 @@ class Live(Listener):
     def event(self, spec: RunSpec, event: Event) -> None:
         from rich.text import Text
 
+        if spec is not self._spec and not isinstance(event, DataPrepared):
+            return  # Of several runs that are executed at the same time, the last one is shown.
         if isinstance(event, PhaseStarted):
             self._phase = event.phase
         elif isinstance(event, EpochEnded):
