@@ -456,7 +456,11 @@ def carry_out(
             if planned:
                 skipped = len(specs) - len(planned)
                 stack.enter_context(recorded(store, planned, skipped=skipped, command=command, job=job))
-            settings: dict[str, Any] = {"timeout_s": limit_s, "memory_limit_bytes": limit_bytes, "save_weights": save_weights}
+            settings: dict[str, Any] = {
+                "timeout_s": limit_s,
+                "memory_limit_bytes": limit_bytes,
+                "save_weights": save_weights,
+            }
             if detach:
                 runs = planned_runs(planned, catalog, with_digests=True, **settings)
                 submit(job, chosen, executor_options or {}, runs, marks or {}, store)

@@ -161,7 +161,7 @@ def executor_options(command: F) -> F:
         multiple=True,
         metavar="OPTION=VALUE",
         callback=_split_executor_options,
-        help="Option of the executor, which can also be written as --EXECUTOR-OPTION VALUE, such as --ray-address auto; "
+        help="Option of the executor, also written as --EXECUTOR-OPTION VALUE, such as --ray-address auto; "
         "`harness list executors` lists the options. Can be repeated.",
     )(command)
 

@@ -15,6 +15,7 @@ import harness
 
 if TYPE_CHECKING:
     from harness import Coordinator, JobState, Machine, PlannedRun, PluginRef
+    from harness_ray.placement import Node
 
 HARNESS_API_VERSION = "1.0"
 
@@ -34,6 +35,7 @@ class RayExecutor(harness.Executor):
 
     def __init__(self, address: str = "auto", lost_after_s: float = 60.0, node_timeout_s: float = 300.0) -> None:
         self.address, self.lost_after_s, self.node_timeout_s = address, lost_after_s, node_timeout_s
+        self.nodes = Nodes()
 
     def configured(self, options: Mapping[str, str]) -> RayExecutor:
         return RayExecutor(
@@ -43,10 +45,10 @@ class RayExecutor(harness.Executor):
         )
 
     def machines(self, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Sequence[Machine]:
-        from harness_ray.cluster import connect, described_nodes
+        from harness_ray.cluster import connect
 
         connect(self.address)
-        return [node.machine for node in described_nodes(plugins, packages)]
+        return [node.machine for node in self.nodes.described(plugins, packages)]
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
         from harness_ray.driver import end, follow, start
@@ -76,6 +78,25 @@ class RayExecutor(harness.Executor):
         supervisor = find(self.address, job)
         if supervisor is not None:
             end(supervisor)
+
+
+class Nodes:
+    """The nodes that one command has described. Each node is described once."""
+
+    def __init__(self) -> None:
+        self._contents: tuple[set[str], set[str]] = set(), set()
+        self._nodes: list[Node] = []
+
+    def described(self, plugins: Sequence[PluginRef], packages: Sequence[str]) -> list[Node]:
+        """Return the nodes that can execute runs; see `harness_ray.cluster.described_nodes`."""
+        from harness_ray.cluster import described_nodes, living_nodes, offers
+
+        names, living = {ref.name for ref in plugins}, living_nodes()
+        known = names <= self._contents[0] and set(packages) <= self._contents[1]
+        if not known or {node.id for node in self._nodes} != {key for key, node in living.items() if offers(node)}:
+            self._nodes = described_nodes(plugins, packages)
+            self._contents = names, set(packages)
+        return self._nodes
 
 
 def _seconds(options: Mapping[str, str], name: str, default: float) -> float:

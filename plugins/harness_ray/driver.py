@@ -35,7 +35,7 @@ def start(executor: RayExecutor, name: str, runs: Sequence[PlannedRun], *, detac
     cluster.connect(executor.address)
     plugins = list({ref for run in runs for ref in run.plugins})
     packages = sorted({package for run in runs for package in run.packages})
-    nodes = cluster.described_nodes(plugins, packages)
+    nodes = executor.nodes.described(plugins, packages)
     for run in runs:
         spec = run.spec
         if spec.device.startswith("cuda:"):
@@ -57,7 +57,7 @@ def start(executor: RayExecutor, name: str, runs: Sequence[PlannedRun], *, detac
         max_task_retries=-1,
         max_concurrency=32,
     )
-    supervisor = actor.remote(name, list(runs), here, executor.lost_after_s, executor.node_timeout_s)
+    supervisor = actor.remote(name, list(runs), here, nodes, executor.lost_after_s, executor.node_timeout_s)
     _call(supervisor.news.remote({}, 0, [], 0.0), START_S)
     return supervisor
 

@@ -21,6 +21,8 @@ process. Larger ones go through the object store of a node, which ends with the 
 REPORT_S = 0.5
 BEAT_S = 5.0
 """Intervals between reports of events, and between signs of life without events, in seconds."""
+ANSWER_S = 60.0
+"""Time limit for the answer of the supervisor, in seconds."""
 PROGRESS_S = 1.0
 """Minimum interval between reports of training progress, in seconds."""
 RESULT = "result.json"
@@ -58,11 +60,20 @@ def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:
         offset = 0
         while True:
             chunk = file.read(CHUNK_BYTES)
-            if not ray.get(supervisor.put.remote(attempt, name, offset, chunk)):
+            if not _answer(supervisor.put.remote(attempt, name, offset, chunk)):
                 return False
             offset += len(chunk)
             if len(chunk) < CHUNK_BYTES:
                 return True
+
+
+def _answer(reference: Any) -> Any:
+    """Return the result of a call of the supervisor.
+
+    `ray.get` is not used, because it releases the CPUs of the task while it waits, so that Ray could start another task
+    on them, and because it ends this process if the raylet has ended.
+    """
+    return reference.future().result(ANSWER_S)
 
 
 class _Reports:
@@ -98,8 +109,10 @@ class _Reports:
         while True:
             closed = self._closing.is_set()
             new = self._events[self._sent :]
-            with contextlib.suppress(ray.exceptions.RayError):  # Ray ends this process if the supervisor has ended.
-                ray.get(self._supervisor.report.remote(self._attempt, self._sent, new), timeout=BEAT_S)
+            with contextlib.suppress(
+                ray.exceptions.RayError, TimeoutError
+            ):  # Ray ends this process if the supervisor has ended.
+                _answer(self._supervisor.report.remote(self._attempt, self._sent, new))
                 self._sent += len(new)
             if closed:
                 return

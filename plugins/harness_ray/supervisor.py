@@ -79,7 +79,15 @@ class Supervisor:
     finished, because the results are kept in the directory `spool`. Ray ends the tasks of the killed process.
     """
 
-    def __init__(self, job: str, runs: Sequence[PlannedRun], here: Machine, lost_after_s: float, node_timeout_s: float):
+    def __init__(
+        self,
+        job: str,
+        runs: Sequence[PlannedRun],
+        here: Machine,
+        nodes: Sequence[Node],
+        lost_after_s: float,
+        node_timeout_s: float,
+    ):
         self._here, self._lost_after_s, self._node_timeout_s = here, lost_after_s, node_timeout_s
         self._plugins = list({ref for run in runs for ref in run.plugins})
         self._packages = sorted({package for run in runs for package in run.packages})
@@ -92,7 +100,7 @@ class Supervisor:
         """Attempt of each Ray task, by the reference to its result."""
         self._losses: dict[int, list[str]] = {}
         """Nodes on which attempts of a run were lost, by the index of the run."""
-        self._nodes: dict[str, Node] = {}
+        self._nodes = {node.id: node for node in nodes}
         self._refused: set[str] = set()
         self._describing: dict[str, tuple[Mapping[str, Any], Any]] = {}
         self._queried_at = float("-inf")

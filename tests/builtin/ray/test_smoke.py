@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ray_cluster import Log, gated_specs, ray_catalog, ray_cluster, run_on
 from processes import gone
+from ray_cluster import Log, gated_specs, ray_catalog, ray_cluster, run_on
 
 from harness.execute.runner import run_all
 from harness.records import Success
