@@ -19,8 +19,7 @@ CHUNK_BYTES = 64 * 2**10
 """Size of the parts in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
 process. Larger ones go through the object store of a node, which ends with the node's raylet."""
 REPORT_S = 0.5
-BEAT_S = 5.0
-"""Intervals between reports of events, and between signs of life without events, in seconds."""
+"""Minimum interval between reports of events, in seconds."""
 ANSWER_S = 60.0
 """Time limit for the answer of the supervisor, in seconds."""
 PROGRESS_S = 1.0
@@ -30,11 +29,14 @@ RESULT = "result.json"
 NOTE = "the raylet of the node ended during the run, which was not affected"
 
 
-def execute(run: harness.PlannedRun, attempt: str, supervisor: Any) -> bool:
-    """Execute a run, and copy its record and its files to the supervisor. Return False if the attempt is lost."""
+def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: float) -> bool:
+    """Execute a run, and copy its record and its files to the supervisor. Return False if the attempt is lost.
+
+    A sign of life is sent at least every `beat_s` seconds.
+    """
     raylet = os.getppid()
     with tempfile.TemporaryDirectory(prefix="harness-ray-", ignore_cleanup_errors=True) as folder:
-        with _Reports(attempt, supervisor) as reports:
+        with _Reports(attempt, supervisor, beat_s) as reports:
             record = harness.execute_run(run, folder, reports.add, lock=_devices())
         if os.getppid() != raylet:
             provenance = record.provenance
@@ -79,8 +81,8 @@ def _answer(reference: Any) -> Any:
 class _Reports:
     """A thread that sends events and signs of life to the supervisor."""
 
-    def __init__(self, attempt: str, supervisor: Any) -> None:
-        self._attempt, self._supervisor = attempt, supervisor
+    def __init__(self, attempt: str, supervisor: Any, beat_s: float) -> None:
+        self._attempt, self._supervisor, self._beat_s = attempt, supervisor, beat_s
         self._events: list[bytes] = []
         self._sent = 0
         self._progress = 0.0
@@ -116,6 +118,6 @@ class _Reports:
                 self._sent += len(new)
             if closed:
                 return
-            self._changed.wait(BEAT_S)
+            self._changed.wait(self._beat_s)
             self._closing.wait(REPORT_S)
             self._changed.clear()

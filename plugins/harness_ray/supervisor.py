@@ -275,7 +275,7 @@ class Supervisor:
         node.running[attempt] = run.spec.threads, gpu
         self._attempts[attempt] = Running(run, node.id)
         options = {"num_cpus": run.spec.threads, "num_gpus": int(gpu), **cluster.on_node(node.id)}
-        task = self._task.options(name=run.spec.title, **options).remote(run, attempt, self._me)
+        task = self._task.options(name=run.spec.title, **options).remote(run, attempt, self._me, self._lost_after_s / 6)
         self._tasks[task] = attempt
         self._changed.notify_all()
 
@@ -328,8 +328,8 @@ class Supervisor:
         self._free(attempt, one)
         for task in [task for task, key in self._tasks.items() if key == attempt]:
             del self._tasks[task]
-            with contextlib.suppress(Exception):  # the node may have ended
-                ray.cancel(task, force=True)
+            # In a thread, because the call may wait for a node that does not answer.
+            threading.Thread(target=_cancel, args=(task,), daemon=True).start()
         shutil.rmtree(self._folder(attempt), ignore_errors=True)
 
     def _free(self, attempt: str, one: Running) -> None:
@@ -398,6 +398,11 @@ class Supervisor:
     def _message(self, text: str) -> None:
         self._messages.append(text)
         self._changed.notify_all()
+
+
+def _cancel(task: Any) -> None:
+    with contextlib.suppress(Exception):  # the node may have ended
+        ray.cancel(task, force=True)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -83,8 +83,8 @@ class Nodes:
 
 def raylet(node: Any) -> int:
     """Return the process id of a node's raylet."""
-    pid: int = node.all_processes["raylet"][0].process.pid
-    return pid
+    found = node.all_processes.get("raylet")
+    return found[0].process.pid if found else -1
 
 
 @contextmanager
@@ -97,6 +97,7 @@ def ray_cluster(folder: Path, count: int) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
         patch.setenv("RAY_raylet_start_wait_time_s", "180")
+        patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("TOY_GATE", str(folder / "gate"))
         patch.setenv("no_proxy", "127.0.0.1,localhost")
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": QUICK, **SMALL})
@@ -107,7 +108,7 @@ def ray_cluster(folder: Path, count: int) -> Iterator[Nodes]:
         finally:
             ray.shutdown()
             for node in nodes.nodes:
-                if psutil.pid_exists(raylet(node)):
+                if raylet(node) > 0 and psutil.pid_exists(raylet(node)):
                     os.kill(raylet(node), signal.SIGCONT)
             cluster.shutdown()
 
