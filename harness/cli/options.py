@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -133,12 +134,14 @@ class CommandWithExecutor(click.Command):
     ``--executor-option OPTION=VALUE``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [*_expanded(args)])
+        return super().parse_args(ctx, [*expanded(args)])
 
 
-def _expanded(args: list[str]) -> Iterator[str]:
+def expanded(args: list[str]) -> Iterator[str]:
+    """Yield the arguments of a command. If ``--executor NAME`` is one of them, each ``--NAME-OPTION VALUE`` is replaced
+    by ``--executor-option OPTION=VALUE``."""
     words = iter(args)
-    chosen = [value for word, value in zip(args, [*args[1:], ""], strict=True) if word == "--executor"]
+    chosen = [value for word, value in pairwise(args) if word == "--executor"]
     chosen += [word.partition("=")[2] for word in args if word.startswith("--executor=")]
     prefix = f"--{chosen[-1]}-" if chosen and chosen[-1] != "executor" else None
     for word in words:

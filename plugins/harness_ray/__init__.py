@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import harness
 
@@ -51,9 +51,9 @@ class RayExecutor(harness.Executor):
         return [node.machine for node in self.nodes.described(plugins, packages)]
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
-        from harness_ray.driver import end, follow, start
+        from harness_ray.driver import end, follow
 
-        supervisor = start(self, f"run-{secrets.token_hex(8)}", runs, detached=False)
+        supervisor = self._start(f"run-{secrets.token_hex(8)}", runs, detached=False)
         try:
             follow(supervisor, runs, coordinator, wait=True)
         finally:
@@ -61,10 +61,23 @@ class RayExecutor(harness.Executor):
 
     def submit(self, job: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
         from harness_ray.cluster import connect
+
+        self._start(job, runs, detached=True)
+        return {"address": connect(self.address)}
+
+    def _start(self, name: str, runs: Sequence[PlannedRun], *, detached: bool) -> Any:
+        from harness_ray.cluster import connect
         from harness_ray.driver import start
 
-        start(self, job, runs, detached=True)
-        return {"address": connect(self.address)}
+        connect(self.address)
+        return start(
+            name,
+            runs,
+            self.nodes.described,
+            detached=detached,
+            lost_after_s=self.lost_after_s,
+            node_timeout_s=self.node_timeout_s,
+        )
 
     def collect(self, job: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> JobState | None:
         from harness_ray.driver import find, follow

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import ray
 
 import harness
-from harness import Attempt, Coordinator, Event, Failure, JobState, PlannedRun, RunRecord
+from harness import Attempt, Coordinator, Event, Failure, JobState, PlannedRun, PluginRef, RunRecord
 from harness_ray import cluster
 from harness_ray.node import CHUNK_BYTES, RESULT
+from harness_ray.placement import Node
 from harness_ray.supervisor import News, Supervisor, Update
-
-if TYPE_CHECKING:
-    from harness_ray import RayExecutor
 
 WAIT_S = 1.0
 """Duration of one request for news, in seconds."""
@@ -27,15 +25,23 @@ HEAD = "node:__internal_head__"
 """Ray's resource of the head node. If the head node ends, the cluster ends, so the supervisor is started there."""
 
 
-def start(executor: RayExecutor, name: str, runs: Sequence[PlannedRun], *, detached: bool) -> Any:
+def start(
+    name: str,
+    runs: Sequence[PlannedRun],
+    describe: Callable[[Sequence[PluginRef], Sequence[str]], list[Node]],
+    *,
+    detached: bool,
+    lost_after_s: float,
+    node_timeout_s: float,
+) -> Any:
     """Start a supervisor for runs, and return the handle of the actor.
 
-    Raises `harness.UsageError` if the cluster cannot execute one of the runs.
+    `describe` returns the nodes that can execute runs with the given plugins and packages. Raises `harness.UsageError`
+    if none of them can execute one of the runs.
     """
-    cluster.connect(executor.address)
     plugins = list({ref for run in runs for ref in run.plugins})
     packages = sorted({package for run in runs for package in run.packages})
-    nodes = executor.nodes.described(plugins, packages)
+    nodes = describe(plugins, packages)
     for run in runs:
         spec = run.spec
         if spec.device.startswith("cuda:"):
@@ -57,7 +63,7 @@ def start(executor: RayExecutor, name: str, runs: Sequence[PlannedRun], *, detac
         max_task_retries=-1,
         max_concurrency=32,
     )
-    supervisor = actor.remote(name, list(runs), here, nodes, executor.lost_after_s, executor.node_timeout_s)
+    supervisor = actor.remote(name, list(runs), here, nodes, lost_after_s, node_timeout_s)
     _call(supervisor.news.remote({}, 0, [], 0.0), START_S)
     return supervisor
 

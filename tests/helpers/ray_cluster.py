@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from processes import gone
 from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
 from harness.execute.runner import Listener, run_all
@@ -54,7 +55,7 @@ class Nodes:
 
     def at_least(self, count: int) -> None:
         """Add nodes until there are `count` nodes, and forget those whose raylet has ended."""
-        for node in [node for node in self.nodes if not psutil.pid_exists(raylet(node))]:
+        for node in [node for node in self.nodes if gone(raylet(node), 0)]:
             self.nodes.remove(node)
         self.add(max(0, count - len(self.nodes)))
 
@@ -84,7 +85,7 @@ class Nodes:
 def raylet(node: Any) -> int:
     """Return the process id of a node's raylet."""
     found = node.all_processes.get("raylet")
-    return found[0].process.pid if found else -1
+    return found[0].process.pid if found else 2**22  # no process has this id
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def ray_cluster(folder: Path, count: int) -> Iterator[Nodes]:
         finally:
             ray.shutdown()
             for node in nodes.nodes:
-                if raylet(node) > 0 and psutil.pid_exists(raylet(node)):
+                if not gone(raylet(node), 0):
                     os.kill(raylet(node), signal.SIGCONT)
             cluster.shutdown()
 
