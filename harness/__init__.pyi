@@ -26,9 +26,9 @@ from harness.interfaces import Batch as Batch
 from harness.interfaces import Binding as Binding
 from harness.interfaces import Coordinator as Coordinator
 from harness.interfaces import Dataset as Dataset
+from harness.interfaces import DeviceGroup as DeviceGroup
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
-from harness.interfaces import JobState as JobState
 from harness.interfaces import Machine as Machine
 from harness.interfaces import Metric as Metric
 from harness.interfaces import Model as Model
@@ -46,6 +46,7 @@ from harness.interfaces import SeededSplit as SeededSplit
 from harness.interfaces import Session as Session
 from harness.interfaces import SessionRequest as SessionRequest
 from harness.interfaces import Split as Split
+from harness.interfaces import SubmissionState as SubmissionState
 from harness.interfaces import Task as Task
 from harness.interfaces.remote import RemoteFile as RemoteFile
 from harness.plugins.hookspecs import API_VERSION as API_VERSION

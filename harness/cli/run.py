@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )
+@options.jobs
+@click.option(
+    "--quality-only",
+    is_flag=True,
+    help="Measure only the quality, and neither throughput nor latency, which takes less time.",
+)
 @options.wait
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
@@ -91,6 +97,8 @@ def run(
     save_weights: bool,
     rerun: bool,
     retry: tuple[str, ...],
+    jobs: int,
+    quality_only: bool,
     wait: bool,
     results: str | None,
     timeout: float,
@@ -112,6 +120,10 @@ def run(
     skipped if its settings, the code of its plugins, the versions of its packages and the class of machine are
     unchanged. Failed runs are executed again.
 
+    With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
+    own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;
+    otherwise, only the quality is measured.
+
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
 
@@ -123,10 +135,12 @@ def run(
       harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
       harness run --task nlp --model bert-mini --set recipe.batch_size=128
       harness run --task nlp --device cuda --precision bf16
+      harness run --task vision --backend torch --devices 1,2
       harness run --task nlp --backend torch,tensorflow --parity
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
+      harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
       harness run --suite nightly.toml --executor ray --ray-address auto --detach
@@ -137,6 +151,7 @@ def run(
     from harness.data.checkpoint import locate
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
+    from harness.execute.runner import check_executor
     from harness.plan.expand import expand_all
     from harness.plan.suite import Suite, load
     from harness.records import Failure
@@ -152,7 +167,9 @@ def run(
         [each.resolved(locate) for each in chosen.selections],
         catalog,
         unavailable=dry_run or skip_unavailable or bool(suite),
+        jobs=jobs,
     )
+    check_executor(specs, chosen_executor)
     remote = chosen_executor.remote
     reasons = unavailable(specs, catalog, remote=remote) if dry_run or skip_unavailable or suite else {}
     if reasons and not dry_run:
@@ -171,6 +188,8 @@ def run(
             batch_size_backoff=batch_size_backoff,
             budget_s=chosen.budget_s,
             executor=chosen_executor,
+            jobs=jobs,
+            quality_only=quality_only,
         )
         return
 
@@ -203,6 +222,8 @@ def run(
         save_weights=save_weights,
         rerun=rerun,
         retry=retry or None,
+        jobs=jobs,
+        quality_only=quality_only,
         wait=wait,
         budget_s=chosen.budget_s,
         command=click.get_current_context().meta.get("harness.arguments", ()),
@@ -259,13 +280,19 @@ def _print_plan(
     batch_size_backoff: bool,
     budget_s: float | None,
     executor: Executor,
+    jobs: int,
+    quality_only: bool,
 ) -> None:
+    from harness.checks.side_by_side import measured_part
     from harness.cli.dry_run import print_plan
     from harness.execute.estimate import estimates
     from harness.execute.machines import machines_for
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
+    part = measured_part(specs, catalog, jobs, quality_only=quality_only)
+    if part.reason:
+        say(part.reason)
     decisions = (
         [Decision(spec, None, "") for spec in specs]
         if rerun
@@ -275,7 +302,9 @@ def _print_plan(
             store,
             retry=kinds,
             batch_size_backoff=batch_size_backoff,
+            quality_only=part.quality_only,
             machines=machines_for(executor, specs, catalog),
         )
     )
-    print_plan(decisions, estimates(specs, store.load().runs), reasons, budget_s)
+    expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
+    print_plan(decisions, expected, reasons, budget_s, jobs)

@@ -45,7 +45,7 @@ def status(format_: str, results: str | None, cancel: bool) -> None:
 
     directory = results_dir(results)
     store = Store(directory)
-    running = _collect_jobs(store, cancel=cancel)
+    running = _collect_submissions(store, cancel=cancel)
     plans, problems = progress(store, running)
     for problem in problems:
         say(f"Warning: {problem}")
@@ -60,12 +60,12 @@ def status(format_: str, results: str | None, cancel: bool) -> None:
         )
 
 
-def _collect_jobs(store: Store, *, cancel: bool) -> dict[str, int]:
-    """Store the results of jobs that are available, or end the jobs if `cancel` is true. Return the number of runs that
-    are being executed by each job that is not finished."""
-    from harness.execute.detached import jobs
+def _collect_submissions(store: Store, *, cancel: bool) -> dict[str, int]:
+    """Store the available results of submissions, or end them if `cancel` is true. Return the number of runs that
+    are being executed for each submission that is not finished."""
+    from harness.execute.detached import submissions
 
-    found = jobs(store)
+    found = submissions(store)
     if not found:
         if cancel:
             say("no runs were submitted with --detach")
@@ -77,28 +77,28 @@ def _collect_jobs(store: Store, *, cancel: bool) -> dict[str, int]:
 
     catalog = options.loaded(())
     running: dict[str, int] = {}
-    for job in found:
-        day = _day(job.submitted_at)
+    for submission in found:
+        day = _day(submission.submitted_at)
         try:
-            collected = collect(job, catalog, store, Guarded(Listener()))
+            collected = collect(submission, catalog, store, Guarded(Listener()))
             if collected.records:
                 say(f"Saved {counted(len(collected.records), 'run')} to {store.path}/")
             unfinished = bool(collected.left)
             if cancel and unfinished:
-                problem = end(job, catalog, store)
+                problem = end(submission, catalog, store)
                 say(f"canceled {counted(len(collected.left), 'run')} submitted on {day}")
                 if problem:
                     say(f"Warning: these runs may continue, because the executor cannot be reached: {problem}")
             elif collected.problem:
                 say(f"Warning: the results of the runs submitted on {day} cannot be collected: {collected.problem}")
-                running[job.name] = 0
+                running[submission.name] = 0
             elif collected.state is None:
-                say(f"Warning: the executor {job.executor} no longer has the runs submitted on {day}")
+                say(f"Warning: the executor {submission.executor} no longer has the runs submitted on {day}")
             elif unfinished:
-                running[job.name] = len(collected.state.running)
+                running[submission.name] = len(collected.state.running)
         except BusyError as error:
             say(f"Warning: {error}")
-            running[job.name] = 0
+            running[submission.name] = 0
     return running
 
 
@@ -124,7 +124,7 @@ def _values(plan: Progress) -> dict[str, Any]:
         "started_at": plan.plan.started_at,
         "host": plan.plan.host,
         "pid": plan.plan.pid,
-        "job": plan.plan.job,
+        "submission": plan.plan.submission,
         "command": _command(plan),
         "skipped": plan.plan.skipped,
         "done": plan.done,
@@ -140,7 +140,7 @@ def _text(plan: Progress) -> str:
     from harness.cli.progress import clock
 
     process = f" (process {plan.plan.pid} on {plan.plan.host})" if plan.alive else ""
-    if plan.alive and plan.plan.job:
+    if plan.alive and plan.plan.submission:
         process = " (detached)"
     lines = [f"plan of {_day(plan.plan.started_at)}: {_state(plan)}{process}"]
     total = counted(plan.plan.skipped + len(plan.plan.runs), "run")

@@ -1,8 +1,8 @@
-"""Jobs: planned runs that an executor executes without the command that submitted them (``harness run --detach``).
+"""Submissions: planned runs that an executor executes without the command that submitted them (``--detach``).
 
-The file of a job in the results directory contains everything that is needed to store its results later. It is written
-before the runs are submitted and removed when the results of all runs are stored, so that no result is lost if a
-command is killed at any moment. A command that collects results holds a lock (flock) on the file.
+The file of a submission in the results directory contains everything that is needed to store its results later. It is
+written before the runs are submitted and removed when the results of all runs are stored, so that no result is lost if
+a command is killed at any moment. A command that collects results holds a lock (flock) on the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from harness.errors import BusyError, PluginError, RecordError, UsageError
 from harness.execute.attempt import utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.runner import Guarded, RunCoordinator, attempt_of
-from harness.interfaces import Executor, JobState, PlannedRun
+from harness.interfaces import Executor, PlannedRun, SubmissionState
+from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
@@ -34,20 +35,20 @@ from harness.records.files import make_directory, replacing
 from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 from harness.records.store import Store
 
-FOLDER = ".jobs"
+FOLDER = ".submitted"
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class Submission(Struct, frozen=True, kw_only=True):
     """Runs that were submitted with ``--detach`` and whose results are not all stored, as stored in a file."""
 
     version: Literal[1] = 1
     name: str
-    """Name of the job in the executor, and of its file."""
+    """Name of the submission in the executor, and of its file."""
     submitted_at: str
     """Time of submission in UTC, in the format of `RunRecord.started_at`."""
     executor: str
     options: dict[str, str]
-    """Options with which the executor finds the job."""
+    """Options with which the executor finds the submission."""
     runs: list[PlannedRun]
     """The runs, with the digests of their plugins."""
     marks: dict[str, list[ParityMark]]
@@ -56,28 +57,34 @@ class Job(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Collected:
-    """The result of collecting a job."""
+    """The result of collecting a submission."""
 
-    job: Job
-    state: JobState | None
-    """State of the job, or None if the executor no longer has it."""
+    submission: Submission
+    state: SubmissionState | None
+    """State of the submission, or None if the executor no longer has it."""
     records: list[RunRecord]
     """Records that were stored."""
     left: list[PlannedRun]
-    """Runs that are running or waiting, or all runs if the job could not be collected."""
+    """Runs that are running or waiting, or all runs if the submission could not be collected."""
     problem: str = ""
-    """Reason why the job could not be collected, or an empty string."""
+    """Reason why the submission could not be collected, or an empty string."""
 
 
-def jobs(store: Store) -> list[Job]:
-    """Return the jobs of a results directory, oldest first. Raises `harness.RecordError` if a file cannot be read."""
+def submissions(store: Store) -> list[Submission]:
+    """Return the submissions of a results directory, oldest first.
+
+    Raises `harness.RecordError` if a file cannot be read.
+    """
     folder = store.path / FOLDER
     try:
         files = [] if folder.is_symlink() else [path for path in folder.iterdir() if path.suffix == ".json"]
     except OSError:
         return []
     found = [_read(path) for path in files if not path.name.startswith(".")]
-    return sorted((job for job in found if job is not None), key=lambda job: (job.submitted_at, job.name))
+    return sorted(
+        (submission for submission in found if submission is not None),
+        key=lambda submission: (submission.submitted_at, submission.name),
+    )
 
 
 def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: float | None) -> None:
@@ -111,8 +118,8 @@ def describe_submission(submitted: int, pending: int, executor: str) -> str:
 
 
 def new_name() -> str:
-    """Return a unique name for a job."""
-    return f"job-{secrets.token_hex(8)}"
+    """Return a unique name for a submission."""
+    return f"submission-{secrets.token_hex(8)}"
 
 
 def submit(
@@ -123,14 +130,14 @@ def submit(
     marks: Mapping[str, list[ParityMark]],
     store: Store,
 ) -> None:
-    """Submit runs to an executor, as the job `name`. Do nothing if there are no runs.
+    """Submit runs to an executor, as the submission `name`. Do nothing if there are no runs.
 
     Raises `harness.UsageError` if the executor does not accept the runs, and `harness.RecordError` if the results
     directory cannot be written.
     """
     if not runs:
         return
-    job = Job(
+    submission = Submission(
         name=name,
         submitted_at=utc_now(),
         executor=executor.name,
@@ -138,26 +145,33 @@ def submit(
         runs=list(runs),
         marks={key: list(value) for key, value in marks.items()},
     )
-    _write(store, job)  # before the runs are submitted, so that their results cannot be lost
+    _write(store, submission)  # before the runs are submitted, so that their results cannot be lost
     try:
-        found = executor.submit(job.name, job.runs)
+        found = executor.submit(submission.name, submission.runs)
     except BaseException:
         with contextlib.suppress(Exception):
-            executor.cancel(job.name)
-        _path(store, job).unlink(missing_ok=True)
+            executor.cancel(submission.name)
+        _path(store, submission).unlink(missing_ok=True)
         raise
-    job = msgspec.structs.replace(job, options={**job.options, **found})
-    _write(store, job)
+    submission = msgspec.structs.replace(submission, options={**submission.options, **found})
+    _write(store, submission)
 
 
 def collect_all(
-    specs: Sequence[RunSpec], catalog: Catalog, store: Store, listener: Guarded, *, wait: bool
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    listener: Guarded,
+    *,
+    wait: bool,
+    quality_only: bool = False,
+    save_weights: bool = False,
 ) -> tuple[list[RunRecord], Counter[str]]:
-    """Store the results of all jobs of a results directory. Return the records that were stored, and the number of runs
-    of `specs` that are still running or waiting, by the key of the spec.
+    """Store the results of all submissions of a results directory. Return the records that were stored, and the number
+    of runs of `specs` that are still running or waiting, by the key of the spec.
 
-    With `wait`, jobs that contain runs of `specs` are waited for. Raises `harness.UsageError` if such a job cannot be
-    collected. Raises the same errors as `collect`.
+    With `wait`, submissions that contain runs of `specs` are waited for. Raises `harness.UsageError` if such a
+    submission cannot be collected. Raises the same errors as `collect`.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()
@@ -169,84 +183,99 @@ def collect_all(
 
     def is_wanted(run: PlannedRun) -> bool:
         spec = wanted.get(run.spec.key)
-        return spec is not None and run.plugins == tuple(map(current, catalog.refs_for(spec)))
+        return (
+            spec is not None
+            and run.plugins == tuple(map(current, catalog.refs_for(spec)))
+            and run.lock_digest == environments.lock_digest(spec.env)
+            and (quality_only or not run.quality_only)
+            and (run.save_weights or not save_weights)
+        )
 
-    for job in jobs(store):
-        collected = collect(job, catalog, store, listener.separate(), wait=is_wanted if wait else None)
+    for submission in submissions(store):
+        collected = collect(submission, catalog, store, listener.separate(), wait=is_wanted if wait else None)
         records += collected.records
         left = [run for run in collected.left if run.spec.key in wanted]
         if collected.problem and left:
             raise UsageError(
-                f"the results of the runs that were submitted on {job.submitted_at[:16]} cannot be collected: "
+                f"the results of the runs that were submitted on {submission.submitted_at[:16]} cannot be collected: "
                 f"{collected.problem}; make it available, or give up these runs with `harness status --cancel`"
             )
         if collected.state is None and not collected.problem:
             listener.message(
-                f"the executor {job.executor} no longer has the runs that were submitted on {job.submitted_at[:16]}; "
-                "runs without a record are executed again"
+                f"the executor {submission.executor} no longer has the runs that were submitted on "
+                f"{submission.submitted_at[:16]}; runs without a record are executed again"
             )
         pending.update(run.spec.key for run in left if is_wanted(run))
         if changed := sum(not is_wanted(run) for run in left):
-            listener.message(f"{changed} detached {'run uses' if changed == 1 else 'runs use'} other code of a plugin")
+            noun = "run was" if changed == 1 else "runs were"
+            listener.message(f"{changed} detached {noun} submitted with other code or settings, and will not be used")
     return records, pending
 
 
 def collect(
-    job: Job, catalog: Catalog, store: Store, listener: Guarded, *, wait: Callable[[PlannedRun], bool] | None = None
+    submission: Submission,
+    catalog: Catalog,
+    store: Store,
+    listener: Guarded,
+    *,
+    wait: Callable[[PlannedRun], bool] | None = None,
 ) -> Collected:
-    """Store the results of a job, and remove the job if all its runs are finished.
+    """Store the results of a submission, and remove the submission if all its runs are finished.
 
     If `wait` returns True for any run that is not finished, this function returns when all runs are finished.
     After Ctrl-C, KeyboardInterrupt is raised, and the runs continue. Raises `harness.BusyError` if another process is
-    collecting the job, and `harness.RecordError` if the store cannot be written. Other errors are returned in
+    collecting the submission, and `harness.RecordError` if the store cannot be written. Other errors are returned in
     `Collected.problem`.
     """
-    with _locked(store, job):
+    with _locked(store, submission):
         records: list[RunRecord] = []
 
-        def report(*, wait: bool) -> JobState | None:
-            return _report(job, catalog, store, listener, records, wait=wait)
+        def report(*, wait: bool) -> SubmissionState | None:
+            return _report(submission, catalog, store, listener, records, wait=wait)
 
         try:
             state = report(wait=False)
-            left = _left(job, state)
+            left = _left(submission, state)
             if wait is not None and any(map(wait, left)):
                 count = f"{len(left)} detached {'run' if len(left) == 1 else 'runs'}"
-                listener.message(f"waiting for {count} on executor {job.executor}; after Ctrl-C, they continue there")
+                listener.message(
+                    f"waiting for {count} of the executor {submission.executor}, which continue after Ctrl-C"
+                )
                 state = report(wait=True)
             if state is not None and state.finished:
-                catalog.executor(job.executor, job.options).cancel(job.name)
+                catalog.executor(submission.executor, submission.options).cancel(submission.name)
         except (UsageError, PluginError) as error:
-            return Collected(job, None, records, job.runs, problem=str(error))
+            return Collected(submission, None, records, submission.runs, problem=str(error))
         if state is None or state.finished:
-            _path(store, job).unlink(missing_ok=True)
-        return Collected(job, state, records, _left(job, state))
+            _path(store, submission).unlink(missing_ok=True)
+        return Collected(submission, state, records, _left(submission, state))
 
 
-def cancel(job: Job, catalog: Catalog, store: Store) -> str:
-    """End the runs of a job and remove it. Return the reason if the executor could not be reached, or an empty string.
+def cancel(submission: Submission, catalog: Catalog, store: Store) -> str:
+    """End the runs of a submission and remove it. Return the reason if the executor could not be reached, or an empty
+    string.
 
-    Raises `harness.BusyError` if another process is collecting the job.
+    Raises `harness.BusyError` if another process is collecting the submission.
     """
-    with _locked(store, job):
+    with _locked(store, submission):
         problem = ""
         try:
-            catalog.executor(job.executor, job.options).cancel(job.name)
+            catalog.executor(submission.executor, submission.options).cancel(submission.name)
         except (UsageError, PluginError) as error:
             problem = str(error)
-        _path(store, job).unlink(missing_ok=True)
+        _path(store, submission).unlink(missing_ok=True)
         return problem
 
 
 def _report(
-    job: Job, catalog: Catalog, store: Store, listener: Guarded, records: list[RunRecord], *, wait: bool
-) -> JobState | None:
-    """Store the results of a job that are available, and add the records to `records`."""
-    executor = catalog.executor(job.executor, job.options)
+    submission: Submission, catalog: Catalog, store: Store, listener: Guarded, records: list[RunRecord], *, wait: bool
+) -> SubmissionState | None:
+    """Store the results of a submission that are available, and add the records to `records`."""
+    executor = catalog.executor(submission.executor, submission.options)
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
-    keys = {run.spec.key for run in job.runs}
-    tasks = {run.spec.task for run in job.runs}
+    keys = {run.spec.key for run in submission.runs}
+    tasks = {run.spec.task for run in submission.runs}
     known = {
         attempt_of(run.record)
         for run in store.load(lambda run: run.setting.task in tasks).runs
@@ -256,57 +285,68 @@ def _report(
         Interrupts() as interrupts,
         Events(catalog) as events,
         closing(
-            RunCoordinator(job.runs, store, listener, events, interrupts, job.marks, known=known, records=records)
+            RunCoordinator(
+                submission.runs,
+                store,
+                listener,
+                events,
+                interrupts,
+                submission.marks,
+                known=known,
+                records=records,
+            )
         ) as coordinator,
     ):
         try:
             with interrupts.allowed():
-                return executor.collect(job.name, job.runs, coordinator, wait=wait)
+                return executor.collect(submission.name, submission.runs, coordinator, wait=wait)
         except (Exception, SystemExit) as error:
             if coordinator.not_stored is not None:  # such as a full disk
                 raise coordinator.not_stored from None
             if isinstance(error, UsageError | PluginError):
                 raise
-            raise PluginError(f"the executor {job.executor!r} failed: {type(error).__name__}: {error}") from error
+            raise PluginError(
+                f"the executor {submission.executor!r} failed: {type(error).__name__}: {error}"
+            ) from error
 
 
-def _left(job: Job, state: JobState | None) -> list[PlannedRun]:
+def _left(submission: Submission, state: SubmissionState | None) -> list[PlannedRun]:
     wanted = set() if state is None else {*state.running, *state.waiting}
-    return [run for run in job.runs if run.index in wanted]
+    return [run for run in submission.runs if run.index in wanted]
 
 
-def _path(store: Store, job: Job) -> Path:
-    return store.path / FOLDER / f"{job.name}.json"
+def _path(store: Store, submission: Submission) -> Path:
+    return store.path / FOLDER / f"{submission.name}.json"
 
 
-def _write(store: Store, job: Job) -> None:
-    path = _path(store, job)
+def _write(store: Store, submission: Submission) -> None:
+    path = _path(store, submission)
     try:
         make_directory(path.parent)
         with replacing(path) as file:
-            file.write(msgspec.json.encode(job))
+            file.write(msgspec.json.encode(submission))
     except OSError as error:
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _read(path: Path) -> Job | None:
+def _read(path: Path) -> Submission | None:
     try:
-        return decode(read_stored(path, MAX_JSON_BYTES), Job, path)
+        return decode(read_stored(path, MAX_JSON_BYTES), Submission, path)
     except RecordError:
-        if not path.exists():  # another process has collected the job
+        if not path.exists():  # another process has collected the submission
             return None
         raise
 
 
 @contextmanager
-def _locked(store: Store, job: Job) -> Iterator[None]:
-    """Hold the lock of a job. Raises `harness.BusyError` if another process holds it."""
+def _locked(store: Store, submission: Submission) -> Iterator[None]:
+    """Hold the lock of a submission. Raises `harness.BusyError` if another process holds it."""
     try:
-        lock = os.open(_path(store, job), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = os.open(_path(store, submission), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         raise BusyError("another harness command has collected the detached runs; repeat the command") from None
     except OSError as error:
-        raise RecordError(f"{_path(store, job)}: cannot be read: {error.strerror}") from None
+        raise RecordError(f"{_path(store, submission)}: cannot be read: {error.strerror}") from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

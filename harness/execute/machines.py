@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from harness.execute.environment import collect
 from harness.interfaces import Executor, Machine
 from harness.plugins.catalog import Catalog
@@ -40,11 +42,19 @@ def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] 
 
 
 def machines_for(executor: Executor, specs: Sequence[RunSpec], catalog: Catalog) -> list[Environment] | None:
-    """Return the environments of the machines on which an executor can execute runs, or None for this machine."""
+    """Return the distinct environments of the machines on which an executor can execute runs, or None for this
+    machine."""
     plugins = {ref for spec in specs for ref in catalog.refs_for(spec)}
     packages = {package for spec in specs for package in catalog.backend(spec.backend).packages}
     machines = executor.machines(sorted(plugins, key=lambda ref: ref.name), sorted(packages))
-    return None if machines is None else [machine.environment for machine in machines]
+    if machines is None:
+        return None
+    distinct: list[Environment] = []
+    for machine in machines:
+        found = msgspec.structs.replace(machine.environment, load_1min=None)
+        if found not in distinct:
+            distinct.append(found)
+    return distinct
 
 
 def machine_difference(old: Environment, new: Environment, *, on_gpu: bool) -> str | None:

@@ -1,4 +1,5 @@
-"""Records of the plans of a results directory, from which ``harness status`` computes the progress.
+"""Files that describe the plans of a results directory. ``harness status`` uses them to report the progress of the
+plans.
 
 A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
 (flock) on the file, so that other processes can determine whether the plan is still running. The progress is determined
@@ -38,7 +39,7 @@ MAX_PLANS = 10
 
 
 class PlannedRun(Struct, frozen=True, array_like=True):
-    """A planned run that had no usable record when the plan started."""
+    """A planned run for which no usable record existed when the plan was started."""
 
     key: str
     title: str
@@ -64,9 +65,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Number of planned runs that were skipped because the results directory already contained them."""
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
-    job: str = ""
-    """Name of the job that executes the runs without the command, or an empty string; see
+    submission: str = ""
+    """Name of the submission whose runs are executed without the command, or an empty string; see
     `harness.execute.detached`."""
+    jobs: int = 1
+    """Number of runs that are executed at the same time."""
+    quality_only: bool = False
+    """True if only the quality is measured."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Progress:
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs that have no record yet, including the current run, in execution order."""
+    """Runs for which no record exists yet, including the current run, in execution order."""
     seconds_left: float
     """Expected duration of the runs in `left` whose duration can be estimated."""
     unknown: int
@@ -90,7 +95,14 @@ class Progress:
 
 @contextmanager
 def recorded(
-    store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str], job: str = ""
+    store: Store,
+    specs: Sequence[RunSpec],
+    *,
+    skipped: int,
+    command: Sequence[str],
+    jobs: int = 1,
+    quality_only: bool = False,
+    submission: str = "",
 ) -> Iterator[None]:
     """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
     file."""
@@ -102,7 +114,9 @@ def recorded(
         command=list(command),
         skipped=skipped,
         runs=[PlannedRun(spec.key, spec.title, setting_of(spec), kind_of(spec)) for spec in specs],
-        job=job,
+        jobs=jobs,
+        quality_only=quality_only,
+        submission=submission,
     )
     folder = store.path / FOLDER
     path = folder / f"{plan.started_at.replace(':', '')}-{secrets.token_hex(4)}.json"
@@ -118,9 +132,10 @@ def recorded(
         yield
 
 
-def progress(store: Store, jobs: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
+def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
     """Return the progress of all running plans and of the last plan, ordered by start time. Also return a message for
-    each plan file that cannot be read. `jobs` contains the number of runs that are being executed by each job.
+    each plan file that cannot be read. `submissions` contains
+    the number of runs that are being executed for each submission.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -129,7 +144,7 @@ def progress(store: Store, jobs: Mapping[str, int] = {}) -> tuple[list[Progress]
     for path in _files(store.path / FOLDER):
         try:
             plan = decode(read_stored(path, MAX_JSON_BYTES), Plan, path)
-            plans.append((plan, plan.job in jobs or _is_locked(path)))
+            plans.append((plan, plan.submission in submissions or _is_locked(path)))
         except RecordError as error:
             problems.append(str(error))
     plans.sort(key=lambda each: each[0].started_at)
@@ -137,7 +152,9 @@ def progress(store: Store, jobs: Mapping[str, int] = {}) -> tuple[list[Progress]
     kinds = {run.kind.rpartition("\0")[0] for plan, _ in shown for run in plan.runs}
     loaded = store.load(lambda run: "\0".join(msgspec.structs.astuple(run.setting)[:4]) in kinds)
     running = in_use(store.path)
-    return [_progress(plan, alive, jobs.get(plan.job, running), loaded.runs) for plan, alive in shown], problems
+    return [
+        _progress(plan, alive, submissions.get(plan.submission, running), loaded.runs) for plan, alive in shown
+    ], problems
 
 
 def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]) -> Progress:
@@ -148,7 +165,7 @@ def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]
         succeeded = isinstance(record.outcome, Success)
         if record.started_at >= plan.started_at:
             since[record.request_key or record.key].append(succeeded)
-        if succeeded:
+        if succeeded and record.quality_only == plan.quality_only:
             for label in (setting_of(record.spec), kind_of(record.spec)):
                 durations[label].append(record.wall_s)
     wanted = Counter(run.key for run in plan.runs)
@@ -169,7 +186,7 @@ def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]
         failed=sum(failed.values()),
         running=min(running, len(left)) if alive else 0,
         left=left,
-        seconds_left=sum(seconds for seconds in expected if seconds is not None),
+        seconds_left=sum(seconds for seconds in expected if seconds is not None) / max(1, plan.jobs),
         unknown=expected.count(None),
     )
 

@@ -17,19 +17,20 @@ from harness.measure import environment
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
-from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
+from harness.records import Environment, Failure, FailureKind, PluginRef, RunSpec
+from harness.records.header import Header, HeaderSpec, StoredHeader
 from harness.records.index import Setting
 from harness.records.reading import is_stored
-from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
+from harness.records.store import ARRAYS, WEIGHTS, Store
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision on whether a planned run is executed or replaced by a stored run."""
+    """Decision on whether a planned run is executed or a stored run is used instead."""
 
     spec: RunSpec
-    stored: StoredRun | None
-    """Stored run that replaces the planned run, or None if the planned run must be executed."""
+    stored: StoredHeader | None
+    """Header of the stored run that replaces the planned run, or None if the planned run must be executed."""
     reason: str
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
     run that has never been executed.
@@ -42,6 +43,7 @@ def decide(
     store: Store,
     *,
     save_weights: bool = False,
+    quality_only: bool = False,
     compared: Collection[str] = (),
     retry: Collection[FailureKind] | None = None,
     batch_size_backoff: bool = False,
@@ -55,11 +57,12 @@ def decide(
     of Python and of the packages, and the class of machine are the same. The class of machine consists of the
     processor, the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and their driver.
     The stored run must have saved weights if `save_weights` is true, and a parity result if the key of the spec is in
-    `compared`. Each stored run replaces at most one planned run, so that repeats are counted. A run whose batch size
-    was reduced is used only with `batch_size_backoff`.
+    `compared`. Each stored run replaces at most one planned run, so that all requested repeats are executed. A run
+    whose batch size was reduced is used only with `batch_size_backoff`, and a quality-only run only with
+    `quality_only`.
 
-    `machines` contains the environments of the machines that can execute the runs, by default this machine. A stored
-    run may have been executed on a machine of the same class as any of them.
+    `machines` contains the environments of the machines that can execute the runs, by default only this machine. A
+    stored run may have been executed on a machine of the same class as any of them.
 
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
     and the records of other failed runs are used. The runs whose ids are in `collected` are results of this command:
@@ -70,10 +73,9 @@ def decide(
     keys = [spec.key for spec in specs]  # Compute each key only once, because this takes 30 microseconds.
     wanted = dict(zip(keys, specs, strict=True))
     similar = {_selected(spec) for spec in specs}
-    loaded = store.load(lambda run: _selected(run.setting) in similar)
-    stored = _by_request(loaded.runs, wanted)
-    here = _Machines(catalog, machines)
-    usable: dict[str, list[tuple[StoredRun, str]]] = {}
+    stored = _by_request(store.headers(lambda run: _selected(run.setting) in similar), wanted)
+    places = [_Here(catalog)] if machines is None else [_Here(catalog, machine) for machine in machines]
+    usable: dict[str, list[tuple[StoredHeader, str]]] = {}
     reasons: dict[str, str] = {}
     for key, spec in wanted.items():
         usable[key] = []
@@ -81,12 +83,18 @@ def decide(
             new = run.record.run_id in collected
             if rerun and not new:
                 continue
-            changed = here.difference(spec, run, save_weights=save_weights, compared=key in compared)
+            differences = [
+                place.difference(
+                    spec, run, save_weights=save_weights, quality_only=quality_only, compared=key in compared
+                )
+                for place in places
+            ]
+            changed = None if None in differences else differences[0]
             outcome = run.record.outcome
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
                 continue  # report the reason for the run with the requested batch size
-            again = isinstance(outcome, Failure) and not new and (retry is None or outcome.kind in retry)
+            again = not new and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry)
             if changed is None and isinstance(outcome, Failure) and again:
                 changed = f"failed before: {outcome.kind}"
             if changed is None:
@@ -96,7 +104,8 @@ def decide(
             else:
                 reasons[key] = changed  # report the reason for the newest run
     for runs in usable.values():
-        runs.sort(key=lambda one: isinstance(one[0].record.outcome, Failure))  # successful runs first
+        # Successful runs first, and among them runs that measured everything.
+        runs.sort(key=lambda one: (isinstance(one[0].record.outcome, Failure), one[0].record.quality_only))
     decisions = []
     for key, spec in zip(keys, specs, strict=True):
         if usable[key]:
@@ -110,7 +119,7 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
     return setting.task, setting.dataset, setting.model, setting.backend, setting.precision
 
 
-def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredRun]]:
+def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredHeader]]:
     """Return a mapping from requested keys to stored runs, ordered by start time."""
     # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
@@ -118,7 +127,7 @@ def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dic
         for key, spec in wanted.items():
             for device in {spec.device, "cpu"} if spec.device == "auto" else {spec.device}:
                 resolved.setdefault(msgspec.structs.replace(spec, device=device).key, key)
-    found: dict[str, list[StoredRun]] = defaultdict(list)
+    found: dict[str, list[StoredHeader]] = defaultdict(list)
     for run in runs:
         key = run.record.request_key or resolved.get(run.record.key, "")
         if key in wanted:
@@ -126,26 +135,31 @@ def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dic
     return found
 
 
-class _Machines:
-    """The machines that can execute planned runs. Their environments are compared with those of stored runs."""
+class _Here:
+    """The environment of this process or of another machine, which is compared with the environments of stored runs."""
 
-    def __init__(self, catalog: Catalog, machines: Sequence[Environment] | None) -> None:
-        self._catalog = catalog
-        self._machines = [environment.collect()] if machines is None else list(machines)
-        self._remote = machines is not None
-        self._versions: dict[tuple[int, str, str], Mapping[str, str]] = {}
+    def __init__(self, catalog: Catalog, machine: Environment | None = None) -> None:
+        self._catalog, self._machine = catalog, machine
+        self._environment = environment.collect() if machine is None else machine
+        self._versions: dict[tuple[str, str], Mapping[str, str]] = {}
         self._digests: dict[PluginRef, str] = {}
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
 
-    def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: bool) -> str | None:
-        """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
+    def difference(
+        self, spec: RunSpec, run: StoredHeader, *, save_weights: bool, quality_only: bool, compared: bool
+    ) -> str | None:
+        """Return the reason why a stored run cannot replace a planned run, or None if it can."""
         record = run.record
-        changed = _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
-        if not changed and self._machines:
-            reasons = [self._change(place, spec, record) for place, _ in enumerate(self._machines)]
-            changed = reasons[0] if all(reasons) else ""
+        changed = (
+            _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
+            or self._other_lock(record, spec)
+            or _first_change("", self._with_python(record), self._packages(spec))
+            or other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
+        )
         if changed or isinstance(record.outcome, Failure):
-            return changed or None
+            return changed
+        if record.quality_only and not quality_only:
+            return "only the quality was measured"
         if not _exists(f"{run.path}/{ARRAYS}"):
             return f"{ARRAYS} is missing"
         if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:
@@ -154,32 +168,27 @@ class _Machines:
             return "parity was not checked"
         return None
 
-    def _change(self, machine: int, spec: RunSpec, record: RunRecord) -> str:
-        """Return the first difference between a record and the environment of a machine, or an empty string."""
-        packages = self._packages(machine, spec)
-        if difference := _first_change("", _with_python(record, packages), packages):
-            return difference
-        # If packages that the record lists have changed, their versions describe the change better than the lock.
-        if record.environment.lock_digest != environments.lock_digest(spec.env):
-            return f"the lock of environment {spec.env!r} changed"
-        other = machine_difference(record.environment, self._machines[machine], on_gpu=record.spec.device != "cpu")
-        return f"another machine: {other}" if other else ""
-
-    def _packages(self, machine: int, spec: RunSpec) -> Mapping[str, str]:
-        place = machine, spec.backend, spec.env
+    def _packages(self, spec: RunSpec | HeaderSpec) -> Mapping[str, str]:
+        place = spec.backend, spec.env
         if place not in self._versions:
-            names = (*environment.CORE_PACKAGES, *self._catalog.backend(spec.backend).packages)
-            python = environments.python_version(spec.env)
-            if spec.env:
-                versions = environments.load(spec.env).versions(names)
-            elif self._remote:
-                installed = self._machines[machine].packages
-                python = self._machines[machine].python
-                versions = {name: installed[name] for name in map(environment.title, names) if name in installed}
-            else:
-                versions = environment.versions(names)
-            self._versions[place] = {"Python": python, **versions}
+            self._versions[place] = package_versions(spec, self._catalog, self._machine)
         return self._versions[place]
+
+    def _other_lock(self, record: Header, spec: RunSpec) -> str | None:
+        """Return a message if the packages of the named environment have changed since the run.
+
+        If packages that the record lists have changed, None is returned, because a comparison of their versions
+        describes the change.
+        """
+        same = record.environment.lock_digest == environments.lock_digest(spec.env)
+        if same or _first_change("", self._with_python(record), self._packages(spec)):
+            return None
+        return f"the lock of environment {spec.env!r} changed"
+
+    def _with_python(self, record: Header) -> Mapping[str, str]:
+        # A run that failed early has not recorded its packages. Compare only the version of Python.
+        packages = record.environment.packages or self._packages(record.spec)
+        return {**packages, "Python": record.environment.python}
 
     def _codes(self, spec: RunSpec) -> Mapping[str, str]:
         combination = (spec.task, spec.dataset if spec.source is None else "", spec.model, spec.backend)
@@ -192,13 +201,24 @@ class _Machines:
         return self._known_codes[combination]
 
 
-def _with_python(record: RunRecord, packages: Mapping[str, str]) -> Mapping[str, str]:
-    # A run that failed early has not recorded its packages. Compare only the version of Python.
-    return {**(record.environment.packages or packages), "Python": record.environment.python}
+def package_versions(
+    spec: RunSpec | HeaderSpec, catalog: Catalog, machine: Environment | None = None
+) -> dict[str, str]:
+    """Return the versions of Python, of the core packages and of the backend's packages in the environment of a spec,
+    on this machine or another one."""
+    names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
+    if machine is not None and not spec.env:
+        titles = map(environment.title, names)
+        return {
+            "Python": machine.python,
+            **{name: machine.packages[name] for name in titles if name in machine.packages},
+        }
+    versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
+    return {"Python": environments.python_version(spec.env), **versions}
 
 
 def _exists(path: str) -> bool:
-    """Return whether a file or link exists. `os.lstat` takes half as long with a string as with a Path."""
+    """Return whether a file or link exists. `os.lstat` is twice as fast with a string as with a Path."""
     try:
         os.lstat(path)
     except (OSError, ValueError):
@@ -211,8 +231,8 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose values differ, or an empty string if all values are equal. If `shown` is true, both
-    values follow the name.
+    """Return the first name for which the values differ, or an empty string if all values are equal. If `shown` is
+    true, the name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
@@ -223,6 +243,12 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
             return f"{title} {'added' if old is None else 'removed'}"
         return f"{title} {old} -> {new}" if shown else f"{title} changed"
     return ""
+
+
+def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
+    """Return a description of the difference between two machines, or None if both are of the same class."""
+    change = machine_difference(then, now, on_gpu=on_gpu)
+    return f"another machine: {change}" if change else None
 
 
 def _day(started_at: str) -> str:

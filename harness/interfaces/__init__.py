@@ -6,13 +6,14 @@ functions.
 
 from harness.interfaces.backend import (
     Backend,
+    DeviceGroup,
     DeviceInfo,
     RooflineKernels,
     Session,
     SessionRequest,
 )
+from harness.interfaces.batch import Batch
 from harness.interfaces.data import (
-    Batch,
     Dataset,
     NoOptions,
     PreparedData,
@@ -26,9 +27,9 @@ from harness.interfaces.execution import (
     Attempt,
     Coordinator,
     Executor,
-    JobState,
     Machine,
     PlannedRun,
+    SubmissionState,
 )
 from harness.interfaces.model import (
     Binding,
@@ -51,9 +52,9 @@ __all__ = [
     "BuildNetwork",
     "Coordinator",
     "Dataset",
+    "DeviceGroup",
     "DeviceInfo",
     "Executor",
-    "JobState",
     "Machine",
     "Metric",
     "Model",
@@ -71,5 +72,6 @@ __all__ = [
     "Session",
     "SessionRequest",
     "Split",
+    "SubmissionState",
     "Task",
 ]

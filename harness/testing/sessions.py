@@ -20,6 +20,7 @@ from harness.interfaces import Backend, Batch, BuildNetwork, Model, Network, Par
 from harness.plugins import discover, resolve
 from harness.plugins.catalog import Catalog
 from harness.records import IGNORED, DataInfo, InputSpec, Recipe
+from harness.testing.recipe_options import POSITIONS_BATCH, OptionTests
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,6 +146,7 @@ class RecipeReference:
     def __init__(self, recipe: Recipe, parameters: Sequence[Parameter]) -> None:
         self.recipe, self.t = recipe, 0
         self.decays = {p.name: recipe.weight_decay * p.decay for p in parameters}
+        self.penalized = {p.name for p in parameters if p.decay}
         self.first: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
         self.second: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
 
@@ -162,9 +164,11 @@ class RecipeReference:
 
     def _moved(self, name: str, p: Array, g: Array, rate: float) -> Any:
         recipe, decay = self.recipe, self.decays[name]
-        if recipe.optimizer == "adamw":
+        if name in self.penalized:
+            g = g + recipe.l1 * np.sign(p)
+        if recipe.optimizer in ("adamw", "lion") or recipe.decoupled_decay:
             p = p - rate * decay * p
-        else:
+        elif recipe.optimizer != "lamb":
             g = g + decay * p
         if recipe.optimizer == "sgd":
             m = self.first[name] = recipe.momentum * self.first[name] + g
@@ -172,10 +176,21 @@ class RecipeReference:
         if recipe.optimizer == "rmsprop":
             s = self.second[name] = 0.99 * self.second[name] + 0.01 * g**2
             return p - rate * g / (np.sqrt(s) + recipe.epsilon)
+        if recipe.optimizer == "adagrad":
+            s = self.second[name] = self.second[name] + g**2
+            return p - rate * g / (np.sqrt(s) + recipe.epsilon)
+        if recipe.optimizer == "lion":
+            mixed = recipe.beta1 * self.first[name] + (1 - recipe.beta1) * g
+            self.first[name] = recipe.beta2 * self.first[name] + (1 - recipe.beta2) * g
+            return p - rate * np.sign(mixed)
         m = self.first[name] = recipe.beta1 * self.first[name] + (1 - recipe.beta1) * g
         s = self.second[name] = recipe.beta2 * self.second[name] + (1 - recipe.beta2) * g**2
         m_hat, s_hat = m / (1 - recipe.beta1**self.t), s / (1 - recipe.beta2**self.t)
-        return p - rate * m_hat / (np.sqrt(s_hat) + recipe.epsilon)
+        direction = m_hat / (np.sqrt(s_hat) + recipe.epsilon)
+        if recipe.optimizer == "lamb":
+            direction = direction + decay * p
+            direction = direction * np.linalg.norm(p) / np.linalg.norm(direction)
+        return p - rate * direction
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -195,11 +210,19 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
     "adamw-large-epsilon": {"optimizer": "adamw", "weight_decay": 0.1, "epsilon": 0.1},
     "adamw-clipped": {"optimizer": "adamw", "clip_norm": 0.5, "epsilon": 0.1, "weight_decay": 0.1},
+    "sgd-accumulated": {"optimizer": "sgd", "momentum": 0.9, "accumulation_steps": 4, "label_smoothing": 0.1},
+    "adagrad": {"optimizer": "adagrad", "weight_decay": 0.1, "epsilon": 1e-3},
+    "lion": {"optimizer": "lion", "weight_decay": 0.1, "beta2": 0.99},
+    "lamb": {"optimizer": "lamb", "weight_decay": 0.1, "epsilon": 1e-3},
+    "sgd-l1": {"optimizer": "sgd", "l1": 0.1, "clip_norm": 0.5},
+    "adamw-l1": {"optimizer": "adamw", "l1": 0.1, "weight_decay": 0.1, "epsilon": 0.1},
+    "sgd-decoupled": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1, "decoupled_decay": True},
+    "adagrad-decoupled": {"optimizer": "adagrad", "weight_decay": 0.1, "decoupled_decay": True, "epsilon": 1e-3},
 }
 RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
 
-class SessionSuite:
+class SessionSuite(OptionTests):
     """Tests for a backend's sessions: losses, optimizer steps, modes, seeds and unsupported requests.
 
     Examples
@@ -334,25 +357,9 @@ class SessionSuite:
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
         """Check that examples are weighted in the loss by the number of their positions that have a target."""
-        if self.positions is None:
-            pytest.skip("the suite does not define a network for token classification")
-        info = DataInfo(
-            kind="positions",
-            inputs={"features": InputSpec(shape=(3, 2), dtype="float32")},
-            objective="token_classification",
-            outputs=4,
-        )
-        session = self.cases.open(
-            self.plain,
-            recipe=Recipe(optimizer="sgd", label_smoothing=smoothing),
-            build=self.positions,
-            info=info,
-            parameters=(Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,))),
-        )
-        inputs = {"features": np.random.default_rng(0).standard_normal((2, 3, 2)).astype(np.float32)}
-        batch = Batch(inputs, np.array([[3, 0, 1], [2, IGNORED, IGNORED]]))
+        session, batch = self.open_positions(recipe=Recipe(optimizer="sgd", label_smoothing=smoothing)), POSITIONS_BATCH
         counted = batch.targets != IGNORED
-        logits = session.fetch(session.predict(inputs))
+        logits = session.fetch(session.predict(batch.inputs))
         assert logits.shape == (2, 3, 4)
         expected, slopes = cross_entropy(logits[counted], batch.targets[counted], smoothing)
         loss, gradients = session.gradients(batch)
@@ -376,7 +383,7 @@ class SessionSuite:
             for name, array in session.get_weights().items():
                 np.testing.assert_allclose(array, expected[name], rtol=2e-5, atol=2e-6, err_msg=f"{name} at {number}")
 
-    @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+    @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"])
     def test_set_weights_resets_the_optimizer(self, optimizer: str) -> None:
         recipe = msgspec.convert({"optimizer": optimizer, "momentum": 0.9}, Recipe)
         session = self.cases.open(self.plain, recipe=recipe)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import harness
 
 if TYPE_CHECKING:
-    from harness import Coordinator, JobState, Machine, PlannedRun, PluginRef
+    from harness import Coordinator, Machine, PlannedRun, PluginRef, SubmissionState
     from harness_ray.placement import Node
 
 HARNESS_API_VERSION = "1.0"
@@ -59,10 +59,10 @@ class RayExecutor(harness.Executor):
         finally:
             end(supervisor)
 
-    def submit(self, job: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
+    def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
         from harness_ray.cluster import connect
 
-        self._start(job, runs, detached=True)
+        self._start(submission, runs, detached=True)
         return {"address": connect(self.address)}
 
     def _start(self, name: str, runs: Sequence[PlannedRun], *, detached: bool) -> Any:
@@ -79,16 +79,18 @@ class RayExecutor(harness.Executor):
             node_timeout_s=self.node_timeout_s,
         )
 
-    def collect(self, job: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> JobState | None:
+    def collect(
+        self, submission: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool
+    ) -> SubmissionState | None:
         from harness_ray.driver import find, follow
 
-        supervisor = find(self.address, job)
+        supervisor = find(self.address, submission)
         return None if supervisor is None else follow(supervisor, runs, coordinator, wait=wait)
 
-    def cancel(self, job: str) -> None:
+    def cancel(self, submission: str) -> None:
         from harness_ray.driver import end, find
 
-        supervisor = find(self.address, job)
+        supervisor = find(self.address, submission)
         if supervisor is not None:
             end(supervisor)
 

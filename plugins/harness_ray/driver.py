@@ -11,7 +11,7 @@ import msgspec
 import ray
 
 import harness
-from harness import Attempt, Coordinator, Event, Failure, JobState, PlannedRun, PluginRef, RunRecord
+from harness import Attempt, Coordinator, Event, Failure, PlannedRun, PluginRef, RunRecord, SubmissionState
 from harness_ray import cluster
 from harness_ray.node import CHUNK_BYTES, RESULT
 from harness_ray.placement import Node
@@ -84,7 +84,7 @@ def end(supervisor: Any) -> None:
     ray.kill(supervisor, no_restart=True)
 
 
-def follow(supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> JobState:
+def follow(supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> SubmissionState:
     """Report attempts, events and results to the coordinator until all runs are finished, or until no result is left
     if `wait` is false."""
     by_index = {run.index: run for run in runs}
@@ -120,7 +120,7 @@ def follow(supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator
                 result = _fetch(supervisor, update, attempt.directory)
                 coordinator.finish(attempt.id, result)
                 collected.append(update.attempt)
-        state = JobState(running=tuple(news.running), waiting=tuple(news.waiting))
+        state = SubmissionState(running=tuple(news.running), waiting=tuple(news.waiting))
         if not collected and (state.finished or not wait):
             if stopped is not None:
                 raise stopped

@@ -81,7 +81,7 @@ class Supervisor:
 
     def __init__(
         self,
-        job: str,
+        name: str,
         runs: Sequence[PlannedRun],
         here: Machine,
         nodes: Sequence[Node],
@@ -91,7 +91,7 @@ class Supervisor:
         self._here, self._lost_after_s, self._node_timeout_s = here, lost_after_s, node_timeout_s
         self._plugins = list({ref for run in runs for ref in run.plugins})
         self._packages = sorted({package for run in runs for package in run.packages})
-        self._spool = Path(tempfile.gettempdir(), f"harness-ray-{job}")
+        self._spool = Path(tempfile.gettempdir(), f"harness-ray-{name}")
         self._changed = threading.Condition()
         self._closed = False
         self._all = tuple(runs)

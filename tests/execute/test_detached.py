@@ -1,4 +1,4 @@
-"""Tests of jobs: runs that an executor executes after the command has ended, and whose results are stored later."""
+"""Tests of submissions, whose runs are executed after the command has ended, and whose results are stored later."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from harness.cli.options import expanded
 from harness.errors import BusyError, HarnessError, UnknownNameError, UsageError
 from harness.execute import detached
 from harness.execute.attempt import utc_now
-from harness.execute.detached import jobs
+from harness.execute.detached import submissions
 from harness.execute.environment import collect as environment
 from harness.execute.runner import Guarded, Listener
-from harness.interfaces import Coordinator, Executor, JobState, PlannedRun
+from harness.interfaces import Coordinator, Executor, PlannedRun, SubmissionState
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import Failure, PluginRef, Provenance, RunRecord
 from harness.records.store import ARRAYS, Store
@@ -29,13 +29,13 @@ REF = PluginRef(name="queue", value="queue", distribution="queue", version="1.0"
 
 
 class Queue(Executor):
-    """An executor whose runs finish when a test calls `finish`. The jobs outlive the executor object."""
+    """An executor whose runs finish when a test calls `finish`. The submissions outlive the executor object."""
 
     name = "queue"
     summary = "runs that finish on demand"
     options: ClassVar[Mapping[str, str]] = {"color": "color of the queue"}
     remote = True
-    jobs: ClassVar[dict[str, dict[int, PlannedRun]]] = {}
+    submitted: ClassVar[dict[str, dict[int, PlannedRun]]] = {}
     results: ClassVar[dict[str, dict[int, RunRecord]]] = {}
     executed: ClassVar[list[int]] = []
     """Seeds of the submitted runs."""
@@ -52,39 +52,41 @@ class Queue(Executor):
         finish()
         self.collect("direct", runs, coordinator, wait=False)
 
-    def submit(self, job: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
-        self.jobs[job], self.results[job] = {run.index: run for run in runs}, {}
+    def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
+        self.submitted[submission], self.results[submission] = {run.index: run for run in runs}, {}
         self.executed.extend(run.spec.seed for run in runs)
         return {"color": "red"}
 
-    def collect(self, job: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> JobState | None:
+    def collect(
+        self, submission: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool
+    ) -> SubmissionState | None:
         if self.unreachable:
             raise UsageError("the queue cannot be reached")
-        if job not in self.jobs:
+        if submission not in self.submitted:
             return None
         if wait:
             finish()
         by_index = {run.index: run for run in runs}
-        for count, (index, record) in enumerate(list(self.results[job].items())):
+        for count, (index, record) in enumerate(list(self.results[submission].items())):
             attempt = coordinator.start(by_index[index])
             (attempt.directory / ARRAYS).touch()
             coordinator.finish(attempt.id, record)
             if self.killed_after == count + 1:
                 raise UsageError("killed")
-            del self.results[job][index]
-        return JobState(running=tuple(self.jobs[job]), waiting=())
+            del self.results[submission][index]
+        return SubmissionState(running=tuple(self.submitted[submission]), waiting=())
 
-    def cancel(self, job: str) -> None:
-        self.jobs.pop(job, None)
-        self.results.pop(job, None)
+    def cancel(self, submission: str) -> None:
+        self.submitted.pop(submission, None)
+        self.results.pop(submission, None)
 
 
 def finish(count: int | None = None, failure: Failure | None = None) -> None:
-    """Finish the first `count` runs of each job, by default all runs."""
-    for job, runs in Queue.jobs.items():
+    """Finish the first `count` runs of each submission, by default all runs."""
+    for submission, runs in Queue.submitted.items():
         for run in list(runs.values())[:count]:
             del runs[run.index]
-            Queue.results[job][run.index] = RunRecord(
+            Queue.results[submission][run.index] = RunRecord(
                 run_id="",
                 key="",
                 repeat=0,
@@ -126,7 +128,13 @@ class Bench:
 
 @pytest.fixture
 def bench(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    for name, value in {"jobs": {}, "results": {}, "executed": [], "killed_after": None, "unreachable": False}.items():
+    for name, value in {
+        "submitted": {},
+        "results": {},
+        "executed": [],
+        "killed_after": None,
+        "unreachable": False,
+    }.items():
         monkeypatch.setattr(Queue, name, value)
     monkeypatch.setattr("harness.measure.environment._load_1min", lambda: 0.0)
     return Bench(catalog, tmp_path / "results")
@@ -138,11 +146,11 @@ def test_detached_runs_are_collected_once_and_not_repeated(bench: Bench) -> None
     finish(2)
     assert len(bench.run(detach=True)) == 2
     assert "0 runs submitted to the executor queue; 2 submitted earlier and not finished" in bench.messages[-1]
-    assert [job.options for job in jobs(bench.store)] == [{"color": "red"}]
+    assert [submission.options for submission in submissions(bench.store)] == [{"color": "red"}]
     assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
     assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
     assert bench.stored == Queue.executed == [0, 1, 2, 3]
-    assert (jobs(bench.store), Queue.jobs) == ([], {})
+    assert (submissions(bench.store), Queue.submitted) == ([], {})
 
 
 def test_only_runs_that_are_neither_submitted_nor_stored_are_submitted(bench: Bench) -> None:
@@ -156,7 +164,11 @@ def test_only_runs_that_are_neither_submitted_nor_stored_are_submitted(bench: Be
     bench.specs = every[2:]
     finish(1)
     bench.run()
-    assert bench.stored == [0, 2, 3]  # the available result of the first job, and all results of the second job
+    assert bench.stored == [
+        0,
+        2,
+        3,
+    ]  # the available result of the first submission, and all results of the second submission
 
 
 def test_result_that_was_stored_before_a_kill_is_not_stored_again(
@@ -168,7 +180,7 @@ def test_result_that_was_stored_before_a_kill_is_not_stored_again(
     with pytest.raises(UsageError, match="cannot be collected: killed"):
         bench.run()
     assert bench.stored == [0, 1, 2]
-    assert len(Queue.results[jobs(bench.store)[0].name]) == 2
+    assert len(Queue.results[submissions(bench.store)[0].name]) == 2
     monkeypatch.setattr(Queue, "killed_after", None)
     assert len(bench.run()) == 4
     assert bench.stored == [0, 1, 2, 3]
@@ -196,7 +208,7 @@ def test_job_that_no_longer_exists_is_executed_again(bench: Bench) -> None:
     bench.run(detach=True)
     finish(1)
     bench.run(detach=True)
-    Queue.jobs.clear()
+    Queue.submitted.clear()
     bench.run()
     assert any("no longer has the runs that were submitted" in text for text in bench.messages)
     assert bench.stored == [0, 1, 2, 3]
@@ -211,7 +223,7 @@ def test_unreachable_job_is_an_error_only_for_its_runs(bench: Bench, monkeypatch
     message = r"cannot be collected: the queue cannot be reached; make it available, or .* `harness status --cancel`"
     with pytest.raises(UsageError, match=message):
         bench.run(detach=True)
-    assert len(jobs(bench.store)) == 1
+    assert len(submissions(bench.store)) == 1
     bench.specs = every[2:]
     bench.run(detach=True)
     assert sorted(Queue.executed) == [0, 1, 2, 3]
@@ -219,16 +231,16 @@ def test_unreachable_job_is_an_error_only_for_its_runs(bench: Bench, monkeypatch
 
 def test_runs_with_other_code_are_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.run(detach=True)
-    (job,) = jobs(bench.store)
+    (submission,) = submissions(bench.store)
     old = [
         msgspec.structs.replace(
             run, plugins=tuple(msgspec.structs.replace(ref, code_digest="0" * 64) for ref in run.plugins)
         )
-        for run in job.runs
+        for run in submission.runs
     ]
-    detached._write(bench.store, msgspec.structs.replace(job, runs=old))
+    detached._write(bench.store, msgspec.structs.replace(submission, runs=old))
     bench.run(detach=True)
-    assert "4 detached runs use other code of a plugin" in bench.messages
+    assert "4 detached runs were submitted with other code or settings, and will not be used" in bench.messages
     assert len(Queue.executed) == 8
 
 
@@ -239,17 +251,17 @@ def test_failed_submission_leaves_no_job(bench: Bench, monkeypatch: pytest.Monke
     monkeypatch.setattr(Queue, "submit", refuse)
     with pytest.raises(UsageError, match="full"):
         bench.run(detach=True)
-    assert jobs(bench.store) == []
+    assert submissions(bench.store) == []
 
 
 def test_two_commands_do_not_collect_at_the_same_time(bench: Bench) -> None:
     bench.run(detach=True)
-    (job,) = jobs(bench.store)
+    (submission,) = submissions(bench.store)
     with (
-        detached._locked(bench.store, job),
+        detached._locked(bench.store, submission),
         pytest.raises(BusyError, match="another harness command is collecting the detached runs"),
     ):
-        detached.collect(job, bench.catalog, bench.store, Guarded(Listener()))
+        detached.collect(submission, bench.catalog, bench.store, Guarded(Listener()))
 
 
 def test_canceled_job_is_removed_even_if_the_executor_is_unreachable(
@@ -260,9 +272,9 @@ def test_canceled_job_is_removed_even_if_the_executor_is_unreachable(
 
     bench.run(detach=True)
     monkeypatch.setattr(Queue, "cancel", refuse)
-    (job,) = jobs(bench.store)
-    assert detached.cancel(job, bench.catalog, bench.store) == "unreachable"
-    assert jobs(bench.store) == []
+    (submission,) = submissions(bench.store)
+    assert detached.cancel(submission, bench.catalog, bench.store) == "unreachable"
+    assert submissions(bench.store) == []
 
 
 @pytest.mark.parametrize(

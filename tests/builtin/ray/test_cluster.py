@@ -140,7 +140,7 @@ def test_late_result_of_a_silent_node_is_dropped(nodes: Nodes, tmp_path: Path) -
 
 
 def test_supervisor_that_is_killed_continues(nodes: Nodes, tmp_path: Path) -> None:
-    """Uncollected results of a detached job are kept, and the run in progress is repeated."""
+    """Uncollected results of a submission are kept, and the run in progress is repeated."""
     carry_out_on(nodes, tmp_path, detach=True)
     first = nodes.gated(2)
     (supervisor,) = [one for one in psutil.process_iter(["name"]) if "Supervisor" in (one.info["name"] or "")]
@@ -177,10 +177,10 @@ def test_command_that_is_killed_is_continued_by_another(nodes: Nodes, tmp_path: 
     again = run_command(*command)
     assert again.stderr.count("skip: ") == 4
     assert stored(tmp_path) == records
-    assert list((tmp_path / ".jobs").iterdir()) == []
+    assert list((tmp_path / ".submitted").iterdir()) == []
 
 
-def test_canceled_job_ends_its_runs(nodes: Nodes, tmp_path: Path) -> None:
+def test_canceled_submission_ends_its_runs(nodes: Nodes, tmp_path: Path) -> None:
     command = harness_words(nodes, tmp_path)
     run_command(*command, "--detach")
     children = nodes.gated(2)

@@ -54,6 +54,9 @@ RECIPES = [
     harness.Recipe(optimizer="rmsprop", weight_decay=0.1, clip_norm=0.5),
     harness.Recipe(optimizer="adam", weight_decay=0.1),
     harness.Recipe(optimizer="adamw", weight_decay=0.1, clip_norm=0.5),
+    harness.Recipe(optimizer="adagrad", weight_decay=0.1, decoupled_decay=True),
+    harness.Recipe(optimizer="lion", weight_decay=0.1, l1=0.01),
+    harness.Recipe(optimizer="lamb", weight_decay=0.1),
 ]
 NO_EPSILON = [harness.Recipe(optimizer=name, epsilon=0.0) for name in ("rmsprop", "adam", "adamw")]
 

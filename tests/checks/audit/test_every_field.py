@@ -60,7 +60,8 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]:
-    """Yield a classification with groups, a regression with a closed form, and a run with every optional field."""
+    """Yield a classification with groups, a regression with a closed form, a quality-only run, and a run with every
+    optional field."""
     folder = tmp_path_factory.mktemp("audited")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -69,6 +70,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]
         catalog = grouped_catalog(folder)
         classes = make("toy-grouped", catalog, folder / "results", ["protocol.target=0.6"])
         numbers = make("toy-regress", catalog, folder / "results")
+        quality = make("toy-regress", catalog, folder / "quality", quality_only=True)
         optional = completed(classes)
         with (
             replay.opened(classes.record, catalog.refs_for(classes.record.spec)) as one,
@@ -77,6 +79,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]
             yield [
                 Audited(classes, catalog, one),
                 Audited(numbers, catalog, other),
+                Audited(quality, catalog, None),
                 Audited(optional, catalog, None),
             ]
 
