@@ -16,6 +16,9 @@ from msgspec import Struct
 from harness.errors import UsageError
 from harness.records import Environment, Event, Failure, PluginRef, RunRecord, RunSpec
 
+EXECUTOR_NOTE = "executor"
+"""Key in `Provenance.notes` of a remark that an executor adds to a record, such as an incident during the run."""
+
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
     """A run to execute. It can be encoded as JSON or pickled, and executed on another machine."""
@@ -192,6 +195,7 @@ class Executor(ABC):
     - If an attempt is lost, for example because its machine stops responding, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
+    - An executor may add a remark to a record, as the note ``executor`` in `Provenance.notes`.
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.

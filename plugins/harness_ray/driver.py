@@ -13,9 +13,10 @@ import ray
 import harness
 from harness import Attempt, Coordinator, Event, Failure, PlannedRun, PluginRef, RunRecord, SubmissionState
 from harness_ray import cluster
+from harness_ray.attempts import News, Update
 from harness_ray.node import CHUNK_BYTES, RESULT
 from harness_ray.placement import Node
-from harness_ray.supervisor import News, Supervisor, Update
+from harness_ray.supervisor import Supervisor
 
 WAIT_S = 1.0
 """Duration of one request for news, in seconds."""

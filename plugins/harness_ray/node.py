@@ -40,7 +40,7 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
             record = harness.execute_run(run, folder, reports.add, lock=_devices())
         if os.getppid() != raylet:
             provenance = record.provenance
-            provenance = msgspec.structs.replace(provenance, notes={**provenance.notes, "ray": NOTE})
+            provenance = msgspec.structs.replace(provenance, notes={**provenance.notes, "executor": NOTE})
             record = msgspec.structs.replace(record, provenance=provenance)
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink())
         for path in files:

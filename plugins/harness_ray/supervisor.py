@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -20,6 +19,7 @@ import ray
 
 from harness import Environment, Failure, Machine, PlannedRun
 from harness_ray import cluster, placement
+from harness_ray.attempts import News, Running, Update
 from harness_ray.node import RESULT, execute
 from harness_ray.placement import Group, Node
 
@@ -31,45 +31,6 @@ MAX_EVENTS = 20_000
 """Maximum number of events that are kept for one attempt. Later events are dropped."""
 COLLECTED = "collected"
 """Name of the file that marks a run whose result was collected."""
-
-
-@dataclass
-class Running:
-    """An attempt that is not lost and whose result was not collected."""
-
-    run: PlannedRun
-    node: str
-    """Id of the node."""
-    events: list[bytes] = field(default_factory=list)
-    heard_at: float | None = None
-    """Time of the last report, by the monotonic clock, or None before the first report."""
-    files: dict[str, int] | None = None
-    """Sizes of the files by name if the attempt is finished, otherwise None. `RESULT` is one of the files."""
-
-
-@dataclass(frozen=True)
-class Update:
-    """News about an attempt."""
-
-    attempt: str
-    index: int
-    """Index of the run."""
-    events: list[bytes]
-    """New events, as JSON."""
-    files: dict[str, int] | None
-    """Sizes of the files by name if the attempt is finished, otherwise None."""
-
-
-@dataclass(frozen=True)
-class News:
-    """Answer to a command that follows the runs."""
-
-    updates: list[Update]
-    messages: list[str]
-    """New messages that do not belong to a run."""
-    running: list[int]
-    waiting: list[int]
-    """Indices of the runs that are being executed, and of those that have not been started."""
 
 
 class Supervisor:

@@ -30,7 +30,13 @@ def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=page_id)
+NEED_RAY = ("cluster.md", "many-runs.md")
+"""Pages with options of the executor ``ray``."""
+each_page = pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.plugins("ray")] if page.name in NEED_RAY else []) for page in PAGES],
+    ids=page_id,
+)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
