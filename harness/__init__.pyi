@@ -2,8 +2,10 @@
 
 from harness.analysis.table import Table as Table
 from harness.api import Results as Results
+from harness.api import TuningResults as TuningResults
 from harness.api import load as load
 from harness.api import run as run
+from harness.api import tune as tune
 from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed
 from harness.data.lines import read_lines as read_lines
@@ -48,6 +50,7 @@ from harness.interfaces import SessionRequest as SessionRequest
 from harness.interfaces import Split as Split
 from harness.interfaces import SubmissionState as SubmissionState
 from harness.interfaces import Task as Task
+from harness.interfaces import TrialPruned as TrialPruned
 from harness.interfaces.remote import RemoteFile as RemoteFile
 from harness.plugins.hookspecs import API_VERSION as API_VERSION
 from harness.plugins.hookspecs import hookimpl as hookimpl
@@ -65,6 +68,7 @@ from harness.records import Recipe as Recipe
 from harness.records import RunRecord as RunRecord
 from harness.records import RunSpec as RunSpec
 from harness.records import Success as Success
+from harness.records import Trial as Trial
 from harness.records.store import StoredRun as StoredRun
 from harness.report.report import Report as Report
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
     from harness.records.store import Store
+    from harness.tuning.request import StudyPlan
+    from harness.tuning.study import Study
 
 
 class Results(Sequence[RunRecord]):
@@ -567,6 +569,227 @@ def carry_out(
         if show is not None and started and results:
             show(results)
     return results
+
+
+class TuningResults:
+    """The results of `tune`.
+
+    Parameters
+    ----------
+    studies : iterable of Study
+        The studies, one for each backend.
+    results : Results
+        Records of the runs that confirm the settings on fresh seeds.
+
+    Attributes
+    ----------
+    studies : tuple of Study
+        The studies, one for each backend, with their trials, their cost, and the numbers of the best trials.
+    results : Results
+        Records of the runs with the default settings and with the best settings. The records of the best settings
+        contain the cost of tuning.
+    """
+
+    def __init__(self, studies: Iterable[Study], results: Results) -> None:
+        self.studies = tuple(studies)
+        self.results = results
+
+    @property
+    def best(self) -> dict[str, dict[str, Any]]:
+        """The best settings by backend, as overrides for `run`. With several objectives, those of the first objective.
+
+        Backends without a complete trial are omitted.
+        """
+        found = {}
+        for study in self.studies:
+            trials = [study.trial(number) for number in study.best]
+            if trials:
+                sign = 1 if study.objectives[0].higher_is_better else -1
+                found[study.spec.backend] = max(trials, key=lambda trial: sign * trial.values[0]).settings
+        return found
+
+    def __repr__(self) -> str:
+        """Return the studies and the comparison table as text, for display in a notebook."""
+        from harness.report.tuning import render
+
+        records = {record.run_id: record for record in self.results}
+        return "\n".join([*(render(study, records) for study in self.studies), repr(self.results)])
+
+
+def tune(
+    task: str,
+    backend: str | Iterable[str] = (),
+    *,
+    search: Mapping[str, str | Sequence[Any]],
+    trials: int = 20,
+    objective: str | Iterable[str] = "quality",
+    sampler: str = "tpe",
+    sampler_seed: int = 0,
+    pruner: str | None = None,
+    confirm: int = 3,
+    storage: str | None = None,
+    dataset: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    env: str | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    deterministic: bool = False,
+    pretrained: str | os.PathLike[str] | None = None,
+    compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
+    seed: int = 0,
+    split: int | None = None,
+    threads: int | None = None,
+    protocol: str = "standard",
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    results: str | os.PathLike[str] | None = None,
+    timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    rerun: bool = False,
+    wait: bool = False,
+    plugins: Iterable[str] = (),
+) -> TuningResults:
+    """Search for settings that improve a model on the validation split, and compare them with the default settings.
+
+    This function is the Python equivalent of ``harness tune``. The arguments that are not described here have the same
+    meaning as in `run`, but accept only one value. Trials do not use the test split. See ``docs/how-to/tuning.md``.
+
+    Parameters
+    ----------
+    task : str
+        Name of the task.
+    backend : str or iterable of str, optional
+        Names of backends. Each backend has its own study, with the same search space, number of trials and sampler
+        seed. By default, all available backends that implement the model.
+    search : mapping of str to str or sequence
+        Values of each setting to search: a sequence of values, such as ``[16, 32, 64]``, or a range as in ``--search``,
+        such as ``"0.0:0.5"`` or ``"log:1e-4:1e-2"``.
+    trials : int, default=20
+        Number of trials of each backend.
+    objective : str or iterable of str, default="quality"
+        Value to optimize: ``"quality"`` (the task's primary metric on the validation split), ``"loss"`` (on the
+        validation split), ``"train_throughput"`` or ``"parameters"``. Several objectives give a Pareto front.
+    sampler : {"tpe", "random", "gp", "nsga2"}, default="tpe"
+        Method that suggests settings.
+    sampler_seed : int, default=0
+        Seed of the sampler.
+    pruner : {"median", "hyperband", "none"}, optional
+        Rule for ending unpromising trials early. By default, ``"median"``, or ``"none"`` with several objectives.
+    confirm : int, default=3
+        Number of fresh seeds with which the best and the default settings are trained and scored on the test split.
+    storage : str, optional
+        URL of an Optuna storage. By default, a journal file in the results directory.
+    seed : int, default=0
+        Seed of the trials. The fresh seeds are the following numbers.
+    rerun : bool, default=False
+        Start a new study, even if there is one with the same settings.
+
+    Returns
+    -------
+    TuningResults
+        The studies, and the records of the runs that confirm the settings.
+
+    Raises
+    ------
+    UsageError
+        If the request is invalid. No trial is started.
+    HarnessError
+        If the first trial of a study fails before training.
+    RecordError
+        If results cannot be written.
+    BusyError
+        If another harness process is measuring on the same device, and `wait` is false.
+
+    Examples
+    --------
+    ::
+
+        tuned = harness.tune("nlp", "torch", search={"recipe.learning_rate": "log:1e-4:1e-2"}, trials=20)
+        tuned.best["torch"]
+    """
+    from harness.data.checkpoint import locate
+    from harness.execute.trial import crashing
+    from harness.plan.overrides import as_overrides
+    from harness.plan.selection import Selection
+    from harness.plugins import check_loaded, discover
+    from harness.records.store import Store, results_dir
+    from harness.tuning.request import Tuning, plan
+    from harness.tuning.space import search_texts
+
+    selection = Selection.from_values(
+        {
+            "task": task,
+            "dataset": dataset,
+            "model": model,
+            "backend": backend,
+            "env": env,
+            "device": device,
+            "precision": precision,
+            "seed": seed,
+            "threads": threads,
+            "protocol": protocol,
+            "pretrained": pretrained,
+            "split": split,
+            "compile": compile,
+            "deterministic": deterministic,
+            "set": as_overrides(overrides or ()),
+        }
+    )
+    sources = tuple(plugins)
+    catalog = discover(sources, crashing)
+    check_loaded(sources, catalog)
+    request = Tuning(
+        selection=selection.resolved(locate),
+        search=search_texts(search),
+        trials=trials,
+        objectives=(objective,) if isinstance(objective, str) else tuple(objective),
+        sampler=sampler,
+        pruner=pruner or "",
+        sampler_seed=sampler_seed,
+        confirm=confirm,
+    )
+    return tune_selection(
+        plan(request, catalog),
+        catalog,
+        Store(results_dir(results)),
+        timeout_s=timeout_s,
+        memory_limit=memory_limit,
+        storage=storage,
+        rerun=rerun,
+        wait=wait,
+    )
+
+
+def tune_selection(
+    plans: Sequence[StudyPlan],
+    catalog: Catalog,
+    store: Store,
+    *,
+    timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    storage: str | None = None,
+    rerun: bool = False,
+    wait: bool = False,
+    listener: Listener | None = None,
+) -> TuningResults:
+    """Execute planned studies; see `harness.tuning.driver.tune`, which describes the errors that are raised."""
+    from harness.checks.parity.verdict import load as load_verdicts
+    from harness.execute.memory_limit import check_memory_limit, size_bytes
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit
+    from harness.tuning.driver import Settings
+    from harness.tuning.driver import tune as execute
+
+    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
+    check_limit(limit_s)
+    check_memory_limit(limit_bytes)
+    settings = Settings(
+        timeout_s=limit_s, memory_limit_bytes=limit_bytes, storage=storage or "", rerun=rerun, wait=wait
+    )
+    tuned = execute(plans, catalog, store, settings, listener or Listener())
+    metrics = [provided.value for provided in catalog.metrics.values()]
+    return TuningResults(
+        tuned.studies, Results(tuned.records, verdicts=load_verdicts(store.path).values(), metrics=metrics)
+    )
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Results:

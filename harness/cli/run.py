@@ -11,6 +11,8 @@ from harness.cli import options
 from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.api import Results
     from harness.interfaces import Executor
     from harness.plan.selection import Selection
@@ -80,6 +82,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Executor, which determines where runs are executed.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also write a plot of quality against throughput. The suffix selects the format: svg, png, pdf, html or json "
+    "(Vega-Lite).",
+)
 @options.executor_options
 @click.option(
     "--detach",
@@ -106,6 +115,7 @@ def run(
     memory_limit: str | None,
     batch_size_backoff: bool,
     executor: str,
+    plot: str | None,
     executor_option: dict[str, str],
     detach: bool,
     quiet: bool,
@@ -143,6 +153,7 @@ def run(
       harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
+      harness run --suite suites/optimizers.toml --plot optimizers.svg
       harness run --suite nightly.toml --executor ray --ray-address auto --detach
     """
     from pathlib import Path
@@ -159,6 +170,10 @@ def run(
 
     if suite is not None:
         _check_nothing_selected()
+    if plot is not None:
+        from harness.report.plots.formats import check_suffix
+
+        check_suffix(Path(plot).suffix)
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
@@ -229,8 +244,24 @@ def run(
         command=click.get_current_context().meta.get("harness.arguments", ()),
         show=show,
     )
+    if plot is not None:
+        _draw(finished, catalog, store, Path(plot))
     if (len(finished) < len(specs) and not detach) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
+
+
+def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
+    """Write a plot of quality against throughput for the runs of the command."""
+    from harness.checks.parity.verdict import load
+    from harness.records.files import write_whole
+    from harness.records.store import StoredRun
+    from harness.report.plots.figure import figure
+    from harness.report.report import Report
+
+    runs = tuple(StoredRun(store.path / record.run_id, record) for record in finished)
+    report = Report(runs=runs, catalog=catalog, verdicts=tuple(load(store.path).values()))
+    write_whole(path, figure(report, "pareto", path.suffix))
+    say(f"Wrote {path}")
 
 
 def _check_nothing_selected() -> None:

@@ -18,7 +18,7 @@ from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.records import Environment, Failure, FailureKind, PluginRef, RunSpec
-from harness.records.header import Header, HeaderSpec, StoredHeader
+from harness.records.header import Header, HeaderSpec, HeaderTrial, StoredHeader
 from harness.records.index import Setting
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store
@@ -91,6 +91,8 @@ def decide(
             ]
             changed = None if None in differences else differences[0]
             outcome = run.record.outcome
+            if isinstance(outcome, HeaderTrial):
+                continue  # A trial has no test scores.
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
                 continue  # report the reason for the run with the requested batch size

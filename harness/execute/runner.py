@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from harness.errors import CombinationError, HarnessError, PluginError, RecordEr
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
-from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
+from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
@@ -30,6 +30,7 @@ from harness.records import (
     PluginRef,
     RunRecord,
     RunSpec,
+    TuningCost,
 )
 from harness.records.store import Store
 
@@ -120,6 +121,9 @@ def run_all(
     save_weights: bool = False,
     quality_only: bool = False,
     budget_s: float | None = None,
+    trial: Literal["quality", "speed"] | None = None,
+    prune: Callable[[EpochEnded], bool] | None = None,
+    tuning: Mapping[str, TuningCost] | None = None,
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
@@ -133,6 +137,10 @@ def run_all(
 
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
+
+    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
+    and returns True to end the trial. `tuning` maps the keys of specs to the cost of tuning that is stored in the
+    records of their runs.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
@@ -151,6 +159,7 @@ def run_all(
         memory_limit_bytes=memory_limit_bytes,
         save_weights=save_weights,
         quality_only=quality_only,
+        trial=trial,
     )
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
@@ -158,7 +167,9 @@ def run_all(
     with (
         Interrupts() as interrupts,
         Events(catalog) as events,
-        closing(RunCoordinator(runs, store, listener, events, interrupts, marks or {}, budget_s)) as coordinator,
+        closing(
+            RunCoordinator(runs, store, listener, events, interrupts, marks or {}, budget_s, prune, tuning or {})
+        ) as coordinator,
     ):
         while runs:
             try:
@@ -190,6 +201,7 @@ def planned_runs(
     memory_limit_bytes: int | None,
     save_weights: bool,
     quality_only: bool = False,
+    trial: Literal["quality", "speed"] | None = None,
     with_digests: bool = False,
 ) -> list[PlannedRun]:
     """Return the runs that an executor executes for `specs`.
@@ -212,6 +224,7 @@ def planned_runs(
             save_weights=save_weights,
             lock_digest=locks[spec.env],
             quality_only=quality_only,
+            trial=trial,
         )
         for index, spec in enumerate(specs, start=1)
     ]
@@ -282,6 +295,8 @@ class RunCoordinator(Coordinator):
         interrupts: Interrupts,
         marks: Mapping[str, list[ParityMark]],
         budget_s: float | None = None,
+        prune: Callable[[EpochEnded], bool] | None = None,
+        tuning: Mapping[str, TuningCost] | None = None,
         *,
         known: Collection[tuple[str, float]] = (),
         records: list[RunRecord] | None = None,
@@ -294,7 +309,7 @@ class RunCoordinator(Coordinator):
         self._known, self._records = known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
         self._store, self._listener, self._events, self._interrupts = store, listener, events, interrupts
-        self._marks = marks
+        self._marks, self._prune, self._tuning = marks, prune, tuning or {}
         self._thread = threading.get_ident()
         self._requested = {run.index: run.spec for run in runs}
         """Specifications before their batch sizes were reduced, by the number of the run."""
@@ -341,6 +356,8 @@ class RunCoordinator(Coordinator):
             self._listener.event(one.attempt.run.index, one.attempt.run.spec, event)
             if isinstance(event, EpochEnded):
                 self._events.notify("harness_epoch_ended", spec=one.attempt.run.spec, epoch=event)
+        if self._prune is not None and isinstance(event, EpochEnded) and self._prune(event):
+            raise TrialPruned
 
     def finish(self, attempt_id: str, result: RunRecord | Failure) -> bool:
         self._check_thread()
@@ -411,6 +428,7 @@ class RunCoordinator(Coordinator):
                 request_key=requested.key,
                 batch_size_reduced_from=None if requested.recipe.batch_size == size else requested.recipe.batch_size,
                 parity=list(self._marks.get(run.spec.key, [])),
+                tuning=self._tuning.get(requested.key),
             )
             record = self._storing(lambda: self._store.commit(directory, record).record)
         self._waiting.pop(run.index, None)

@@ -30,6 +30,7 @@ from harness.interfaces.execution import (
     Machine,
     PlannedRun,
     SubmissionState,
+    TrialPruned,
 )
 from harness.interfaces.model import (
     Binding,
@@ -74,4 +75,5 @@ __all__ = [
     "Split",
     "SubmissionState",
     "Task",
+    "TrialPruned",
 ]

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from msgspec import Struct
 
@@ -44,6 +44,9 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     has no named environment."""
     quality_only: bool = False
     """True to measure only the quality, and neither throughput nor latency."""
+    trial: Literal["quality", "speed"] | None = None
+    """For a trial of ``harness tune``, what is measured on the training and validation splits: only the quality, or
+    also the training throughput. None for a complete run. The test split is not used in a trial."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -81,6 +84,10 @@ class Attempt:
     directory: Path
     """Directory on this machine for the files of the run. It becomes the run's directory in the results directory when
     the attempt is finished, and is removed when the attempt is lost."""
+
+
+class TrialPruned(Exception):  # noqa: N818 - not an error
+    """The signal to end a trial of ``harness tune``, raised by `Coordinator.event`."""
 
 
 class Coordinator(ABC):
@@ -136,6 +143,12 @@ class Coordinator(ABC):
             Id of the attempt.
         event : Event
             The event, as passed to the function `on_event` of `harness.execute_run`.
+
+        Raises
+        ------
+        harness.TrialPruned
+            If the run is a trial that is to be pruned. `harness.execute_run` handles this exception if it is raised by
+            its function `on_event`.
         """
 
     @abstractmethod

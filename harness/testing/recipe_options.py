@@ -12,7 +12,7 @@ from harness.interfaces import Batch, BuildNetwork, Parameter, Session
 from harness.records import IGNORED, DataInfo, InputSpec, Recipe
 
 if TYPE_CHECKING:
-    from harness.testing.sessions import SessionCases
+    from harness.testing.session_cases import SessionCases
 
 POSITIONS = DataInfo(
     kind="positions",

@@ -43,6 +43,7 @@ CHANGES: dict[str, Any] = {
     "env": "tf220",
     "seed": 1,
     "threads": 2,
+    "devices": 2,
     "recipe": Recipe(epochs=4, learning_rate=0.1),
     "protocol": Protocol(window_s=1.0),
     "task_options": {"length": 8},

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from harness.errors import UsageError
-from harness.report.plots.figure import FORMATS, unchecked, written
+from harness.report.plots.figure import unchecked, written
+from harness.report.plots.formats import check_suffix
 from harness.report.ranking import heading, shown_placements
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def figure(rankings: Sequence[Ranking], suffix: str) -> bytes:
 
     Raises `harness.UsageError` if the suffix is unknown or there is nothing to plot.
     """
-    if suffix not in FORMATS:
-        raise UsageError(f"unknown plot format {suffix!r}; use an output file that ends in {', '.join(FORMATS)}")
+    check_suffix(suffix)
     with unchecked():
         charts = [
             critical_difference(placement.standings).properties(title=heading(ranking, placement))

@@ -46,6 +46,19 @@ def test_loss_scale_skips_a_step_that_overflowed_and_halves() -> None:
     assert step(tf.constant([0.0, 0.0])).numpy() == 65536
 
 
+def test_fixed_loss_scale_never_changes() -> None:
+    import tensorflow as tf
+    from harness_tensorflow.optimizers import LossScale, Optimizer
+
+    variable = tf.Variable([1.0, 2.0])
+    optimizer, scale = Optimizer(harness.Recipe(optimizer="sgd"), [variable], [False]), LossScale(8.0)
+    assert scale.description == "fixed, 8"
+    for gradient, expected in (([float("inf"), 0.0], [1, 2]), ([8.0, 16.0], [0, 0])):
+        scale.apply(optimizer, [tf.constant(gradient)], tf.constant(1.0))
+        np.testing.assert_array_equal(variable.numpy(), expected)
+        assert scale.scale(tf.constant(1.0)).numpy() == 8
+
+
 RECIPES = [
     harness.Recipe(optimizer="sgd"),
     harness.Recipe(optimizer="sgd", weight_decay=0.1, clip_norm=0.5),
@@ -121,7 +134,7 @@ def test_every_step_at_fp16_follows_the_recipe_or_is_skipped_because_gradients_o
     from harness_tensorflow import runtime
 
     from harness.checks.parity.replay import Replay
-    from harness.testing.sessions import weights_for
+    from harness.testing.session_cases import weights_for
 
     cpu = harness.DeviceInfo(name="cpu", description="", precisions=("fp16",))
     monkeypatch.setattr(runtime, "devices", lambda: [cpu])
