@@ -457,6 +457,7 @@ def carry_out(
         part = measured_part(specs, catalog, jobs, quality_only=quality_only)
         if part.reason:
             listener.message(part.reason)
+        machines = machines_for(chosen, specs, catalog)
         store.prepare()
         pairs = compared(specs) if parity else set[str]()
         collected, pending = collect_all(
@@ -468,7 +469,6 @@ def carry_out(
             quality_only=part.quality_only,
             save_weights=save_weights,
         )
-        machines = machines_for(chosen, specs, catalog)
 
         def left() -> list[RunSpec]:
             return without([decision.spec for decision in decisions if decision.stored is None], pending)
