@@ -27,7 +27,10 @@ from harness.interfaces.execution import (
     Attempt,
     Coordinator,
     Executor,
+    Machine,
     PlannedRun,
+    SubmissionState,
+    TrialPruned,
 )
 from harness.interfaces.model import (
     Binding,
@@ -53,6 +56,7 @@ __all__ = [
     "DeviceGroup",
     "DeviceInfo",
     "Executor",
+    "Machine",
     "Metric",
     "Model",
     "Network",
@@ -69,5 +73,7 @@ __all__ = [
     "Session",
     "SessionRequest",
     "Split",
+    "SubmissionState",
     "Task",
+    "TrialPruned",
 ]

@@ -47,6 +47,8 @@ from harness.records.record import (
     Success,
     TargetScore,
     TimeToTarget,
+    Trial,
+    TuningCost,
 )
 from harness.records.spec import (
     IGNORED,
@@ -114,4 +116,6 @@ __all__ = [
     "Success",
     "TargetScore",
     "TimeToTarget",
+    "Trial",
+    "TuningCost",
 ]
