@@ -81,6 +81,7 @@ RESERVED = frozenset(
         *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "time_to_target_s", "host_peak_mib"),
         *("device_peak_mib", "reserved_peak_mib", "driver_peak_mib", "train_cpu_j_per_sample"),
         *("train_gpu_j_per_sample", "inference_cpu_j_per_sample", "inference_gpu_j_per_sample"),
+        *("rank_peak_mib", "scaling_efficiency", "tuning_s", "tuning_steps", "tuning_trials"),
         *("train_gflop_per_s", "first_step_s", "wall_s", "worker_peak_mib", "train_cpu_w", "inference_cpu_w"),
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )

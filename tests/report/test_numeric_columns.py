@@ -15,7 +15,7 @@ import pytest
 from sample_records import comparison, record
 from sample_store import example
 
-from harness.analysis.comparison_table import RATIOS, build_table
+from harness.analysis.comparison_table import EFFICIENCY, RATIOS, build_table
 from harness.analysis.metrics import METRICS, QUALITY, REFERENCE, available
 from harness.analysis.table import Column, Table
 from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
@@ -47,6 +47,7 @@ def declared(table: Table, records: list[RunRecord]) -> set[tuple[str, str, str]
     """Return the name, title and unit that each metric and each ratio may have in a report."""
     found = {(metric.name, metric.title, metric.unit) for metric in (*METRICS, QUALITY, REFERENCE)}
     found |= {(metric.ratio_column.name, metric.title, "×") for metric in METRICS}
+    found.add((EFFICIENCY.name, EFFICIENCY.title, EFFICIENCY.unit))  # ratio of the throughputs of two rows
     plugins = {metric.name: metric for metric in QUALITY_METRICS}
     for run in records:
         metrics = available([run], plugins)
