@@ -7,6 +7,7 @@ from harness.api import run as run
 from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed
 from harness.data.lines import read_lines as read_lines
+from harness.deploy.run import Run as Run
 from harness.errors import BadResultError as BadResultError
 from harness.errors import BusyError as BusyError
 from harness.errors import CombinationError as CombinationError

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.analysis.rank import Ranking
     from harness.analysis.table import Table
     from harness.checks.parity.verdict import ParityVerdict
+    from harness.deploy.run import Run
     from harness.execute.runner import Listener
     from harness.interfaces import Metric
     from harness.plugins.catalog import Catalog
@@ -39,6 +40,8 @@ class Results(Sequence[RunRecord]):
         Results of parity checks, which are shown in the comparison table.
     metrics : iterable of Metric, optional
         Metrics provided by plugins. The comparison table shows their units and directions.
+    directory : Path, optional
+        Results directory that contains the runs.
 
     Attributes
     ----------
@@ -58,8 +61,10 @@ class Results(Sequence[RunRecord]):
         metrics: Iterable[Metric] = (),
         *,
         reused: int = 0,
+        directory: Path | None = None,
     ) -> None:
         self.records = tuple(records)
+        self._directory = directory
         self.problems = tuple(problems)
         self._verdicts = tuple(verdicts)
         self._metrics = tuple(metrics)
@@ -71,7 +76,7 @@ class Results(Sequence[RunRecord]):
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> RunRecord | Results:
         if isinstance(index, slice):
-            return Results(self.records[index], self.problems, self._verdicts, self._metrics)
+            return Results(self.records[index], self.problems, self._verdicts, self._metrics, directory=self._directory)
         return self.records[index]
 
     def __len__(self) -> int:
@@ -79,6 +84,19 @@ class Results(Sequence[RunRecord]):
 
     def __iter__(self) -> Iterator[RunRecord]:
         return iter(self.records)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Runs with their directories, in the order of `records`, whose predictions and trained models can be used.
+
+        Raises `UsageError` if the results directory is not known.
+        """
+        from harness.deploy.run import Run
+        from harness.errors import UsageError
+
+        if self._directory is None:
+            raise UsageError("these results have no results directory; load them with harness.load")
+        return tuple(Run(self._directory / record.run_id, record) for record in self.records)
 
     def table(self, *, price_per_hour: float | None = None) -> Table:
         """Return the comparison table, aggregated over seeds and splits.
@@ -456,6 +474,7 @@ def carry_out(
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
             reused=sum(decision.stored is not None for decision in decisions),
+            directory=store.path,
         )
         if show is not None and started and results:
             show(results)
@@ -501,4 +520,5 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
         loaded.problems,
         load_verdicts(directory).values(),
         [provided.value for provided in discover((), crashing).metrics.values()],
+        directory=directory,
     )

@@ -17,6 +17,8 @@ _COMMANDS = {
     "status": "harness.cli.status:status",
     "parity": "harness.cli.parity:parity",
     "evaluate": "harness.cli.evaluate:evaluate",
+    "predictions": "harness.cli.predict:predictions",
+    "predict": "harness.cli.predict:predict",
     "latency": "harness.cli.latency:latency",
     "list": "harness.cli.list:list_",
     "data": "harness.cli.data:data",

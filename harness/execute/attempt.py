@@ -25,7 +25,7 @@ from harness.plugins.environments import load_usable
 from harness.records import Event, Failure, MetricCalled, PhaseStarted, Provenance, RunRecord, RunSpec
 from harness.records.files import write_new
 from harness.records.scratch import spares
-from harness.records.store import ARRAYS, LOG, WEIGHTS
+from harness.records.store import ARRAYS, LOG, PREPROCESSING, WEIGHTS
 
 MAX_NAME = 100
 """Maximum length of the name of a phase or metric in a failure message."""
@@ -111,7 +111,7 @@ def execute_run(
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
     """Create a record for a run whose child process did not return one. Remove the run's arrays and weights, which may
     be incomplete."""
-    for name in (ARRAYS, WEIGHTS):
+    for name in (ARRAYS, WEIGHTS, PREPROCESSING):
         for folder in (directory, *spares(directory)):
             with contextlib.suppress(OSError):
                 (folder / name).unlink()

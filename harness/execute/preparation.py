@@ -205,6 +205,7 @@ def load_and_prepare(
     from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
     from harness.data.suspicions import described
+    from harness.data.user_files.new_data import named_columns
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
         raw = _loaded(dataset, dataset_options)
@@ -217,7 +218,15 @@ def load_and_prepare(
         details={**raw.details, **data.info.details},
         warnings=(*raw.warnings, *data.info.warnings),
     )
-    data = dataclasses.replace(data, info=info, digest=dataset_digest(data))
+    data = dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, rows=raw.train.rows),
+        validation=dataclasses.replace(data.validation, rows=raw.validation.rows),
+        test=dataclasses.replace(data.test, rows=raw.test.rows),
+        info=info,
+        digest=dataset_digest(data),
+        reading=raw.reading or named_columns(raw),
+    )
     return raw, dataclasses.replace(data, info=described(data))
 
 

@@ -51,6 +51,7 @@ from harness.records import (
     MetricCalled,
     ModelInfo,
     PluginRef,
+    Preprocessing,
     Provenance,
     RunRecord,
     RunSpec,
@@ -60,7 +61,7 @@ from harness.records import (
 )
 from harness.records.arrays import write_arrays
 from harness.records.scratch import save as save_file
-from harness.records.store import ARRAYS, WEIGHTS
+from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -232,6 +233,7 @@ class Run:
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
+                self._save_preprocessing(data)
             test = predict(session, data.test, batch_size, outputs)
             validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
@@ -249,6 +251,18 @@ class Run:
                 (data.test.targets, test), (data.validation.targets, validation), reference, data.test.groups
             )
         return Scored(scores, test, validation, evaluated, device_memory)
+
+    def _save_preprocessing(self, data: PreparedData) -> None:
+        preprocessing = Preprocessing(
+            task=self.task.name,
+            input_kind=self.task.kind,
+            task_options=self.spec.task_options,
+            dataset_options=self.spec.dataset_options if self.spec.source is not None else {},
+            info=data.info,
+            fitted=dict(data.fitted),
+            reading=dict(data.reading),
+        )
+        save_file(self._directory, PREPROCESSING, lambda path: write_json(path, preprocessing))
 
     def _summarize(
         self, prepared: Preparation, machine: Machine, timed: Timed, scored: Scored, clock_s: float, wall_s: float
@@ -270,6 +284,8 @@ class Run:
             "validation_outputs": scored.validation_outputs,
             "validation_targets": data.validation.targets,
         }
+        if data.test.rows is not None:
+            arrays["test_rows"] = data.test.rows
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
         train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
         infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)

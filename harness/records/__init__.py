@@ -13,6 +13,7 @@ from harness.records.events import (
     PhaseStarted,
     Progress,
 )
+from harness.records.preprocessing import Preprocessing
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
 from harness.records.record import (
     SCHEMA_VERSION,
@@ -92,6 +93,7 @@ __all__ = [
     "PhaseStarted",
     "PluginRef",
     "Precision",
+    "Preprocessing",
     "Pretrained",
     "Progress",
     "Protocol",
