@@ -27,6 +27,7 @@ from harness.interfaces import Coordinator as Coordinator
 from harness.interfaces import Dataset as Dataset
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
+from harness.interfaces import InferenceSession as InferenceSession
 from harness.interfaces import Metric as Metric
 from harness.interfaces import Model as Model
 from harness.interfaces import Network as Network

@@ -192,7 +192,7 @@ class Results(Sequence[RunRecord]):
 
 
 def run(
-    task: str | Iterable[str],
+    task: str | Iterable[str] = (),
     backend: str | Iterable[str] = (),
     *,
     dataset: str | os.PathLike[str] | Iterable[str] = (),
@@ -203,6 +203,7 @@ def run(
     deterministic: bool = False,
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | Iterable[str] = (),
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
@@ -231,7 +232,7 @@ def run(
     Parameters
     ----------
     task : str or iterable of str
-        Names of tasks.
+        Names of tasks. Required unless `weights` is given.
     backend : str or iterable of str, optional
         Names of backends. By default, all available backends that implement the model.
     dataset : str, path-like or iterable of these, optional
@@ -252,6 +253,9 @@ def run(
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.
+    weights : str, path-like or iterable of str, optional
+        Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
+        runs determine task, data and model.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
@@ -335,6 +339,7 @@ def run(
             "threads": threads,
             "protocol": protocol,
             "pretrained": pretrained,
+            "weights": weights,
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
@@ -345,11 +350,12 @@ def run(
     sources = tuple(plugins)
     catalog = discover(sources, crashing)
     check_loaded(sources, catalog)
-    specs = expand_all([selection.resolved(locate)], catalog)
+    store = Store(results_dir(results))
+    specs = expand_all([selection.resolved(locate, store.find)], catalog)
     return carry_out(
         specs,
         catalog,
-        Store(results_dir(results)),
+        store,
         parity=parity,
         timeout_s=timeout_s,
         memory_limit=memory_limit,
@@ -396,6 +402,7 @@ def carry_out(
     """
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
+    from harness.errors import UsageError
     from harness.execute.device_lock import measuring_on
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
@@ -413,6 +420,8 @@ def carry_out(
         check_memory_limit(limit_bytes)
         catalog.executor(executor)
         store.prepare()
+        if parity and any(spec.weights is not None for spec in specs):
+            raise UsageError("--parity compares how backends train, but --weights trains nothing; remove one of them")
         pairs = compared(specs) if parity else set[str]()
 
         def left() -> list[RunSpec]:

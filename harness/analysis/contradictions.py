@@ -139,7 +139,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
     first_s = success(record).speed.first_step_s
     for name in ("train_samples_per_s", "fit_samples_per_s"):
         step_s = _seconds(values[name], batches.train)
-        if step_s and first_s > 0 and step_s > FACTOR * first_s:
+        if step_s and first_s and step_s > FACTOR * first_s:
             yield RunFlag(
                 (name,),
                 "contradiction with the first step",
@@ -153,10 +153,11 @@ def _training_time(record: RunRecord, values: Values, batches: Batches) -> Itera
     outcome = success(record)
     step_s = _seconds(values["train_samples_per_s"], batches.train)
     reached_s, reached = values["time_to_target_s"], outcome.time_to_target
-    if not step_s or reached_s is None or reached is None:
+    first_s = outcome.speed.first_step_s
+    if not step_s or first_s is None or reached_s is None or reached is None:
         return
     steps = next((epoch.step for epoch in outcome.curves if epoch.epoch == reached.epoch), 0) - 1
-    actual_s, expected_s = reached_s - outcome.speed.first_step_s, steps * step_s
+    actual_s, expected_s = reached_s - first_s, steps * step_s
     if steps > 0 and actual_s >= MIN_TRAINING_S and not 1 / FACTOR <= actual_s / expected_s <= FACTOR:
         yield RunFlag(
             ("time_to_target_s", "train_samples_per_s"),

@@ -115,6 +115,7 @@ def run(
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
+      harness run --weights nlp-bert-tiny-torch-s0 --backend torch,tensorflow
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
     """
@@ -136,7 +137,7 @@ def run(
     catalog.executor(executor)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all(
-        [each.resolved(locate) for each in chosen.selections],
+        [each.resolved(locate, store.find) for each in chosen.selections],
         catalog,
         unavailable=dry_run or skip_unavailable or bool(suite),
     )

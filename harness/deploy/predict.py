@@ -20,10 +20,11 @@ from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import choose_device, load_plugins, opened_session, preparation_of, saved_weights
 from harness.interfaces import PreparedData, Split
+from harness.plan.weights import check_servable
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.plugins.failures import described_with_place
-from harness.records import DataInfo, Failure, PluginRef, Preprocessing, RunSpec, Success
+from harness.records import DataInfo, Failure, PluginRef, Preprocessing, RunSpec
 from harness.records.arrays import digest, read_arrays, read_only, write_arrays
 from harness.records.preprocessing import PREPROCESSING_VERSION
 from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
@@ -67,26 +68,6 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """Result of the child process, which saves the outputs in `ARRAYS`."""
 
     device: str
-
-
-def check_servable(run: StoredRun) -> Success:
-    """Return the outcome of a run whose weights can be used for inference.
-
-    Raises `harness.UsageError` if the run failed, its model has no canonical weights, or its weights were not saved.
-    """
-    record = run.record
-    if not isinstance(record.outcome, Success):
-        raise UsageError(f"run {record.run_id!r} failed, so it has no trained model: {record.outcome.message}")
-    if not record.outcome.model.parameters:
-        raise UsageError(
-            f"run {record.run_id!r} has no weights that can be loaded again: its model, {record.spec.model!r}, is not "
-            "trained step by step"
-        )
-    if not is_stored(run.path / WEIGHTS):
-        raise UsageError(
-            f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
-        )
-    return record.outcome
 
 
 def stored_preprocessing(run: StoredRun) -> Preprocessing:

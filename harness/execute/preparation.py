@@ -31,7 +31,7 @@ from harness.interfaces import (
 )
 from harness.plugins.catalog import Catalog
 from harness.plugins.failures import described_with_place
-from harness.records import PluginRef, RunSpec
+from harness.records import PluginRef, RunSpec, TrainedWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,16 +291,34 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, and notes on the arrays that were not read from the
-    spec's checkpoint.
+    """Return the canonical arrays from which training starts, or the spec's trained weights, and notes on the arrays
+    that were not read from the spec's checkpoint.
 
-    Raises `harness.DataError` if the checkpoint does not fit the model.
+    Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights are not
+    those of the run that trained the weights.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 
+    if prepared.spec.weights is not None:
+        return _trained_weights(prepared.spec.weights, prepared), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
     initial = initial_weights(parameters, prepared.spec.seed)
     return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
+
+
+def _trained_weights(trained: TrainedWeights, prepared: Preparation) -> dict[str, Any]:
+    from harness.records.arrays import digest
+    from harness.records.store import WEIGHTS
+
+    if prepared.data.digest != trained.dataset_digest:
+        raise DataError(
+            f"the data differ from those with which run {trained.run!r} was trained; restore that version of the data, "
+            "or train again"
+        )
+    weights = saved_weights(Path(trained.path) / WEIGHTS, prepared)
+    if digest(weights) != trained.digest:
+        raise DataError(f"{Path(trained.path) / WEIGHTS}: the weights are not those that run {trained.run!r} recorded")
+    return weights
 
 
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
 class Timed:
     """Results of training and timed inference."""
 
-    training: Training
+    training: Training | None
+    """Results of training, or None if the run used trained weights."""
     inference: Inference
 
 
@@ -214,8 +215,10 @@ class Run:
         from harness.measure import inference, training
 
         spec, data, phases = self.spec, prepared.data, self.phases
-        by_steps = self.backend.trains_by_steps
-        trained = training.train(session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps)
+        trained = None
+        if spec.weights is None:
+            by_steps = self.backend.trains_by_steps
+            trained = training.train(session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps)
         with phases("inference"):
             batch_size = min(spec.recipe.batch_size, len(data.test))
             return Timed(trained, inference.measure(session, data.test, batch_size, spec.protocol, machine.read))
@@ -238,7 +241,7 @@ class Run:
             validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
-        if not timed.training.is_enough():
+        if timed.training is not None and not timed.training.is_enough():
             with self.phases("sampling"):
                 timed.training.sample()  # Sample after the predictions, because sampling continues training.
         with self.phases("score"):
@@ -287,20 +290,28 @@ class Run:
         if data.test.rows is not None:
             arrays["test_rows"] = data.test.rows
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
-        train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
+        train = None
+        if trained is not None:
+            train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
         infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
         return Success(
             scores=scored.scores,
-            curves=trained.curves,
-            speed=summary.speed(trained.first_step_s, train, infer, model, by_steps=self.backend.trains_by_steps),
+            curves=trained.curves if trained is not None else [],
+            speed=summary.speed(
+                None if trained is None else trained.first_step_s,
+                train,
+                infer,
+                model,
+                by_steps=None if trained is None else self.backend.trains_by_steps,
+            ),
             latency=summary.latency(inference),
             memory=summary.memory(self.phases.memory, scored.device_memory),
             model=model,
             phases_s=self.phases.seconds,
             examples=_examples(data),
-            flags=[*train.flags, *infer.flags],
+            flags=[*(train.flags if train is not None else ()), *infer.flags],
             energy=summary.energy(train, infer, machine),
-            time_to_target=self._time_to_target(trained.curves),
+            time_to_target=self._time_to_target(trained.curves) if trained is not None else None,
             evidence=Evidence(
                 timed_examples=examples,
                 timed_error=error,
@@ -325,7 +336,17 @@ def _examples(data: PreparedData) -> dict[str, int]:
     return {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
 
 
-def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
+def _arrays(trained: Training | None, timed: Inference) -> dict[str, Any]:
+    import numpy as np
+
+    return (_training_arrays(trained) if trained is not None else {}) | {
+        "inference_window_batches": np.array([window.batches for window in timed.timed.windows]),
+        "inference_window_s": np.array([window.seconds for window in timed.timed.windows]),
+        "latencies_s": np.array(timed.latencies_s),
+    }
+
+
+def _training_arrays(trained: Training) -> dict[str, Any]:
     import numpy as np
 
     train, sampled = trained.timed.windows[: trained.recipe_windows], trained.timed.windows[trained.recipe_windows :]
@@ -336,9 +357,6 @@ def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
         "train_losses": np.array(trained.losses),
         "sampling_window_steps": np.array([window.batches for window in sampled], np.int64),
         "sampling_window_s": np.array([window.seconds for window in sampled], np.float64),
-        "inference_window_batches": np.array([window.batches for window in timed.timed.windows]),
-        "inference_window_s": np.array([window.seconds for window in timed.timed.windows]),
-        "latencies_s": np.array(timed.latencies_s),
     }
 
 

@@ -7,6 +7,7 @@ functions.
 from harness.interfaces.backend import (
     Backend,
     DeviceInfo,
+    InferenceSession,
     RooflineKernels,
     Session,
     SessionRequest,
@@ -51,6 +52,7 @@ __all__ = [
     "Dataset",
     "DeviceInfo",
     "Executor",
+    "InferenceSession",
     "Metric",
     "Model",
     "Network",

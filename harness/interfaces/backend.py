@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
+from harness.errors import UnsupportedError
 from harness.interfaces.data import Batch
 from harness.interfaces.model import BuildNetwork, Parameter
 from harness.records import DataInfo, DeviceMemory, Precision, Recipe
@@ -222,6 +223,22 @@ class Session(ABC):
         """Free the session's memory on the device. The session is not used afterwards."""
 
 
+class InferenceSession(Session):
+    """A session of a backend that cannot train (`Backend.trains` is False).
+
+    Subclasses implement the remaining abstract methods. `set_weights` is called once before any prediction, and may be
+    called again with other weights.
+    """
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
+        """Raise `harness.UnsupportedError`."""
+        raise UnsupportedError("this backend only computes predictions and cannot train")
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """Raise `harness.UnsupportedError`."""
+        raise UnsupportedError("this backend only computes predictions and has no gradients")
+
+
 class Backend(ABC):
     """A framework that trains and runs networks.
 
@@ -242,6 +259,9 @@ class Backend(ABC):
     trains_by_steps: ClassVar[bool] = True
     """False if each call to `Session.train_step` fits the model from scratch. If False, the batch is the whole training
     split, learning rates and gradients are not used, and models may have no canonical parameters."""
+    trains: ClassVar[bool] = True
+    """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
+    ``harness predict``, and its sessions are instances of `InferenceSession`."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user names no model and the task's default model
     has no network for this backend, the first compatible variant is used."""

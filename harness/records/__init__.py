@@ -57,6 +57,7 @@ from harness.records.spec import (
     Recipe,
     RunSpec,
     SplitInfo,
+    TrainedWeights,
 )
 
 __all__ = [
@@ -110,4 +111,5 @@ __all__ = [
     "Success",
     "TargetScore",
     "TimeToTarget",
+    "TrainedWeights",
 ]

@@ -79,6 +79,11 @@ class Subject:
             raise NotCheckedError(NO_SAMPLES)
         return self.arrays
 
+    def require_training(self) -> None:
+        """Raise `NotCheckedError` if the run used trained weights instead of training."""
+        if self.spec.weights is not None:
+            raise NotCheckedError("the run did not train, but used trained weights")
+
     @property
     def evidence(self) -> Evidence:
         """The measurements for audits. Raises `NotCheckedError` if a record of version 1 does not contain them, and

@@ -17,6 +17,7 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
     "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
+    "spec.weights.path": "the path of the run with the weights, which is not part of the key",
     "environment.*": "the state of the machine cannot be examined after the run",
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
