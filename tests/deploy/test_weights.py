@@ -213,3 +213,14 @@ def test_inference_session_refuses_to_train() -> None:
     for method in (lambda: session.train_step(batch, 0.1), lambda: session.gradients(batch)):
         with pytest.raises(harness.UnsupportedError, match="only computes predictions"):
             method()
+
+
+def test_backend_that_only_predicts_passes_the_conformance_kit(catalog: Catalog) -> None:
+    from harness.testing.rules.backends import BACKEND_RULES
+    from harness.testing.workbench import Workbench
+
+    bench = Workbench(catalog.backend("toy-serving"), catalog, "toy")
+    slow = ("backend-respects-threads", "backend-frees-memory")
+    findings = [rule.apply("toy-serving", bench) for rule in BACKEND_RULES if rule.name not in slow]
+    assert [finding.seen for finding in findings if finding.passed is False] == []
+    assert {finding.rule for finding in findings if finding.passed} >= {"backend-opens", "backend-round-trips-weights"}

@@ -105,6 +105,8 @@ class Subject:
     def is_old(self) -> bool:
         """True if the version that wrote the record stored neither the training method nor the metric definitions."""
         outcome = self.outcome
+        if self.spec.weights is not None:
+            return False
         return outcome.speed.by_steps is None and not outcome.scores.metrics and not outcome.scores.per_target
 
     @property

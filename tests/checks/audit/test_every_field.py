@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from audited_runs import completed, grouped_catalog, make
+from audited_runs import completed, grouped_catalog, make, served
 from record_changes import changes
 from toy_plugin import install_toy
 
@@ -60,7 +60,8 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]:
-    """Yield a classification with groups, a regression with a closed form, and a run with every optional field."""
+    """Yield a classification with groups, a regression with a closed form, a run with every optional field, and a run
+    with trained weights."""
     folder = tmp_path_factory.mktemp("audited")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -70,14 +71,17 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]
         classes = make("toy-grouped", catalog, folder / "results", ["protocol.target=0.6"])
         numbers = make("toy-regress", catalog, folder / "results")
         optional = completed(classes)
+        inference = served(classes, catalog)
         with (
             replay.opened(classes.record, catalog.refs_for(classes.record.spec)) as one,
             replay.opened(numbers.record, catalog.refs_for(numbers.record.spec)) as other,
+            replay.opened(inference.record, catalog.refs_for(inference.record.spec)) as third,
         ):
             yield [
                 Audited(classes, catalog, one),
                 Audited(numbers, catalog, other),
                 Audited(optional, catalog, None),
+                Audited(inference, catalog, third),
             ]
 
 
