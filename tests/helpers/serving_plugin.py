@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import harness
-from harness import DeviceInfo, InferenceSession, NetworkRef, SessionRequest
+from harness import DeviceInfo, InferenceSession, NetworkRef, SessionRequest, UnsupportedError
 
 HARNESS_API_VERSION = "1.0"
 
@@ -42,6 +42,8 @@ class Serving(harness.Backend):
         return [DeviceInfo(name="cpu", description="the host", precisions=("fp32",))]
 
     def open(self, request: SessionRequest) -> ServingSession:
+        if (request.device, request.precision) != ("cpu", "fp32"):
+            raise UnsupportedError(f"toy-serving computes only in fp32 on cpu, not {request.precision}")
         return ServingSession()
 
 

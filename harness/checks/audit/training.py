@@ -175,7 +175,13 @@ CHECKS = (
     Check("the number of examples agrees with the samples", ("outcome.examples",), _examples),
     Check(
         "a run with trained weights did not train",
-        ("spec.weights", "outcome.curves", "outcome.time_to_target", "outcome.speed.by_steps"),
+        (
+            "spec.weights",
+            "outcome.curves",
+            "outcome.time_to_target",
+            *(f"outcome.speed.{name}" for name in ("by_steps", "first_step_s", "train", "train_samples_per_s")),
+            "outcome.speed.train_flops_per_s",
+        ),
         _no_training,
     ),
     Check("the number of losses is epochs times steps", (), _losses),
