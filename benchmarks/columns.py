@@ -42,6 +42,7 @@ DESCRIPTIONS = {
     "latency_p90_ms": "90th percentile of the latency of a batch.",
     "latency_p99_ms": "99th percentile of the latency of a batch.",
     "host_peak_mib": "Peak resident memory of the process and of the processes that it started.",
+    "rank_peak_mib": "Largest peak resident memory of a process; only for runs on several devices.",
     "device_peak_mib": "Peak device memory allocated by the framework.",
     "reserved_peak_mib": "Peak device memory reserved by the framework.",
     "driver_peak_mib": "Peak device memory of the process according to the driver.",
@@ -49,6 +50,8 @@ DESCRIPTIONS = {
     "inference_cpu_j_per_sample": "Processor energy of inference.",
     "train_gpu_j_per_sample": "GPU energy of training.",
     "inference_gpu_j_per_sample": "GPU energy of inference.",
+    "scaling_efficiency": "Training throughput per device, relative to the row with one device and otherwise the "
+    "same settings.",
     "train_ratio": "Training throughput relative to the first backend.",
     "inference_ratio": "Inference throughput relative to the first backend.",
     "train_gflop_per_s": "Floating-point operations per second of training.",

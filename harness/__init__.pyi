@@ -25,6 +25,7 @@ from harness.interfaces import Batch as Batch
 from harness.interfaces import Binding as Binding
 from harness.interfaces import Coordinator as Coordinator
 from harness.interfaces import Dataset as Dataset
+from harness.interfaces import DeviceGroup as DeviceGroup
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
 from harness.interfaces import InferenceSession as InferenceSession

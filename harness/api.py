@@ -145,8 +145,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Candidate to which ratios are relative and whose runs replace failed runs. By default, the first candidate
-            with results on the largest number of datasets.
+            Candidate with which the others are compared in ratios, and whose runs replace the failed runs of other
+            candidates. By default, the first of the candidates with results on the most datasets.
         ties : {"verdict", "exact"}, default="verdict"
             ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.
@@ -154,8 +154,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         Ranking
-            Mean ranks, win rates and ratios with 95% intervals, with failed runs excluded and with failed runs imputed,
-            in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+            Mean ranks, win rates and ratios with 95% intervals, once with failed runs excluded and once with failed
+            runs imputed, in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
 
         Raises
         ------
@@ -199,6 +199,7 @@ def run(
     model: str | Iterable[str] = (),
     env: str | Iterable[str] = (),
     device: str | Iterable[str] = "auto",
+    devices: int | Iterable[int] = (),
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
     parity: bool = False,
@@ -218,6 +219,8 @@ def run(
     executor: str = "local",
     rerun: bool = False,
     retry: str | Iterable[str] | None = None,
+    jobs: int = 1,
+    quality_only: bool = False,
     wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> Results:
@@ -226,8 +229,8 @@ def run(
     This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
     combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
 
-    Runs that are already in the results directory are not executed again, and their records are returned instead. See
-    ``docs/how-to/many-runs.md`` for the conditions.
+    If the results directory already contains the record of a run, the run is not executed again, and the stored record
+    is returned instead. See ``docs/how-to/many-runs.md`` for the conditions.
 
     Parameters
     ----------
@@ -244,6 +247,9 @@ def run(
         environment of this process, which is the default.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+    devices : int or iterable of int, optional
+        Numbers of devices on which a model is trained, with one process per device. Each number is a separate run. By
+        default, 1.
     precision : str or iterable of str, default="fp32"
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
     deterministic : bool, default=False
@@ -264,7 +270,8 @@ def run(
     split : int, iterable of int or "all", optional
         Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
-        Number of CPU threads per run, from 1 to 1024. By default, the number of available cores.
+        Number of CPU threads per process, from 1 to 1024. By default, the number of available cores, divided by the
+        largest number of devices.
     repeat : int, optional
         Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 with the protocol
         ``"publish"``.
@@ -288,8 +295,14 @@ def run(
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
-        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Only runs with a failure of one of these kinds are
-        executed again. By default, all failed runs are executed again.
+        Kinds of failures, such as ``"crash"`` and ``"timeout"``. Among failed runs, only those with one of these kinds
+        of failures are executed again. By default, all failed runs are executed again.
+    jobs : int, default=1
+        Number of runs that are executed at the same time, each on its own cores and, on a machine with GPUs, on its
+        own GPU. Speed is measured only if ``harness selftest --jobs`` found no difference to runs one after another;
+        otherwise, only the quality is measured.
+    quality_only : bool, default=False
+        Measure only the quality, and neither throughput nor latency.
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until it ends.
     plugins : iterable of str, optional
@@ -334,6 +347,7 @@ def run(
             "backend": backend,
             "env": env,
             "device": device,
+            "devices": devices,
             "precision": precision,
             "seed": seed,
             "threads": threads,
@@ -351,7 +365,7 @@ def run(
     catalog = discover(sources, crashing)
     check_loaded(sources, catalog)
     store = Store(results_dir(results))
-    specs = expand_all([selection.resolved(locate, store.find)], catalog)
+    specs = expand_all([selection.resolved(locate, store.find)], catalog, jobs=max(1, jobs))
     return carry_out(
         specs,
         catalog,
@@ -363,6 +377,8 @@ def run(
         executor=executor,
         rerun=rerun,
         retry=retry,
+        jobs=jobs,
+        quality_only=quality_only,
         wait=wait,
     )
 
@@ -380,6 +396,8 @@ def carry_out(
     save_weights: bool = False,
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
+    jobs: int = 1,
+    quality_only: bool = False,
     wait: bool = False,
     budget_s: float | None = None,
     command: Sequence[str] = (),
@@ -388,26 +406,40 @@ def carry_out(
 ) -> Results:
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
-    Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    Instead, the stored records are returned. If another process is measuring on the same device, `harness.BusyError` is
-    raised or, if `wait` is true, this function waits until the other process ends. After `budget_s` seconds, no further
-    run is started, and the number of remaining runs is reported. If the plan is interrupted, ``harness status`` prints
-    `command`, which contains the words of the command after ``harness``.
+    Unless `rerun` is true, runs that are already in the store are not executed again, and the stored records are
+    returned instead; see `harness.execute.resume.decide`. If another process is measuring on the same device,
+    `harness.BusyError` is raised or, if `wait` is true, this function waits until the other process ends. After
+    `budget_s` seconds, no further run is started, and the number of remaining runs is reported. `command` contains the
+    arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
 
-    `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
-    early.
+    With `quality_only`, neither throughput nor latency is measured. If more than one run is executed at a time
+    (`jobs`), they are measured only if `harness.checks.side_by_side.measured_part` permits it.
+
+    If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
+    error such as a full disk.
 
     Raises the same errors as `harness.execute.runner.run_all`, and `harness.UsageError` if `parity` is true and fewer
     than two backends are selected.
     """
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.errors import UsageError
+    from harness.checks.side_by_side import measured_part
+    from harness.errors import RecordError, UsageError
     from harness.execute.device_lock import measuring_on
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
-    from harness.execute.runner import DEFAULT_TIMEOUT_S, Guarded, Listener, check_limit, run_all
+    from harness.execute.runner import (
+        DEFAULT_TIMEOUT_S,
+        LOCAL,
+        Guarded,
+        Listener,
+        check_executor,
+        check_limit,
+        run_all,
+    )
+    from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
+    from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
@@ -418,7 +450,13 @@ def carry_out(
         check_limit(limit_s)
         limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
         check_memory_limit(limit_bytes)
-        catalog.executor(executor)
+        check_executor(specs, catalog.executor(executor))
+        if jobs != 1 and executor != LOCAL:
+            raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
+        lanes = lanes_for(specs, jobs) if jobs != 1 else ()
+        part = measured_part(specs, catalog, jobs, quality_only=quality_only)
+        if part.reason:
+            listener.message(part.reason)
         store.prepare()
         if parity and any(spec.weights is not None for spec in specs):
             raise UsageError("--parity compares how backends train, but --weights trains nothing; remove one of them")
@@ -437,13 +475,14 @@ def carry_out(
                     compared=pairs,
                     retry=kinds,
                     batch_size_backoff=batch_size_backoff,
+                    quality_only=part.quality_only,
                 )
 
         decide_again()
         with contextlib.ExitStack() as stack:
             if left():
-                devices = [spec.device for spec in left()]
-                if stack.enter_context(measuring_on(devices, wait=wait, say=listener.message)):
+                used = [name for spec in left() for name in spec.used_devices]
+                if stack.enter_context(measuring_on(used, wait=wait, say=listener.message)):
                     decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)
@@ -452,7 +491,17 @@ def carry_out(
                 marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
             planned, started = left(), True
             if planned:
-                stack.enter_context(recorded(store, planned, skipped=len(specs) - len(planned), command=command))
+                skipped = len(specs) - len(planned)
+                stack.enter_context(
+                    recorded(
+                        store,
+                        planned,
+                        skipped=skipped,
+                        command=command,
+                        jobs=jobs,
+                        quality_only=part.quality_only,
+                    )
+                )
             records = run_all(
                 planned,
                 catalog,
@@ -460,7 +509,10 @@ def carry_out(
                 timeout_s=limit_s,
                 memory_limit_bytes=limit_bytes,
                 batch_size_backoff=batch_size_backoff,
-                executor=executor,
+                executor=SideBySide(lanes, turns_of(planned, quality_only=part.quality_only), part.checked_at)
+                if lanes
+                else executor,
+                quality_only=part.quality_only,
                 listener=listener,
                 marks=marks,
                 save_weights=save_weights,
@@ -474,12 +526,19 @@ def carry_out(
     finally:
         listener.close()
         numbers = iter(range(1, len(specs) + 1))  # of the executed runs
+        found: list[RunRecord] = []
+        for decision in decisions:
+            record = None
+            if decision.stored is None:
+                record = listener.latest.get(next(numbers))
+            else:
+                try:
+                    record = read_record(decision.stored.path / RECORD)
+                except RecordError as error:  # the run was removed or changed in the meantime
+                    listener.message(f"{error}; this run is excluded")
+            found += [record] if record is not None else []
         results = Results(
-            [
-                record
-                for decision in decisions
-                if (record := decision.stored.record if decision.stored else listener.latest.get(next(numbers)))
-            ],
+            found,
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
             reused=sum(decision.stored is not None for decision in decisions),

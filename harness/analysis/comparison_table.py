@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from harness.analysis.differences import IDENTITY, differences
 from harness.analysis.flags import RowFlag, row_flags
 from harness.analysis.formatting import one_line
-from harness.analysis.grouping import group_runs, representative, rival_key
+from harness.analysis.grouping import group_runs, one_device_key, representative, rival_key
 from harness.analysis.metrics import (
     INFERENCE_THROUGHPUT,
     METRICS,
@@ -41,7 +41,9 @@ from harness.records import Failure, RunRecord, Success
 __all__ = ["COLUMNS", "RATIOS", "Table", "build_table"]
 
 RATIOS = {metric.ratio_column.name: metric for metric in (TRAIN_THROUGHPUT, INFERENCE_THROUGHPUT)}
-"""Column name -> metric from which the ratio is computed."""
+"""Metrics from which the columns of ratios are computed, by column name."""
+EFFICIENCY = Column("scaling_efficiency", "scaling", "", "number", "higher")
+"""Training throughput relative to that of one device, divided by the number of devices."""
 _BUILTIN = {metric.name: score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.in_tables}
 _IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
@@ -57,6 +59,7 @@ def _columns(secondary: Iterable[RunMetric]) -> tuple[Column, ...]:
         *(Column(name, name.replace("_", " "), "", "text") for name in _METRIC),
         *(metric.column for metric in (QUALITY, REFERENCE, *secondary, *_IN_TABLE)),
         *(metric.ratio_column for metric in RATIOS.values()),
+        EFFICIENCY,
         *(Column(name, name, "", "text") for name in ("parity", "status", "flags", "failures")),
     )
 
@@ -76,7 +79,7 @@ def build_table(
 ) -> Table:
     """Return the comparison table for these runs. Each run is in exactly one row.
 
-    The parity column is filled in from the `verdicts` on the row's computation or, if there are none, from the results
+    The parity column is filled in from the `verdicts` for the row's computation or, if there are none, from the results
     of parity checks in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million
     samples in the same currency. `metrics` contains the metrics of plugins, which are needed only for older records.
@@ -96,6 +99,9 @@ def build_table(
         ", ".join(filter(None, [_splits(group), _weights(group), text]))
         for group, text in zip(groups, differences([representative(group) for group in groups]), strict=True)
     ]
+    one_device = {
+        one_device_key(representative(group)): index for index, group in enumerate(groups) if group[0].spec.devices == 1
+    }
     rivals: dict[tuple[str, ...], list[int]] = {}
     for index, group in enumerate(groups):
         rivals.setdefault(rival_key(group[0]), []).append(index)
@@ -109,6 +115,8 @@ def build_table(
                 mean, base = (measured[row][metric.name] for row in (index, indices[0]))
                 spread = _paired_spread(groups[index], groups[indices[0]], metric)
                 cells[ratio] = _ratio(mean, base, spread, index == indices[0]) if comparable else Cell(None)
+            base_index = one_device.get(one_device_key(representative(groups[index])))
+            cells[EFFICIENCY.name] = _efficiency(index, base_index, groups, measured)
             flags = _flags(groups[index], cells, averaged, known)
             for flag in flags:
                 if not flag.columns and flag.name in cells:
@@ -268,6 +276,21 @@ def _by_run(group: list[RunRecord], metric: RunMetric) -> dict[tuple[int, int, i
             repeats[draw] += 1
             values[*draw, repeats[draw]] = value
     return values
+
+
+def _efficiency(
+    index: int, base: int | None, groups: Sequence[list[RunRecord]], measured: Sequence[Mapping[str, Cell]]
+) -> Cell:
+    """Return the scaling efficiency of a row with several devices, or an empty cell if there is no row `base` with one
+    device."""
+    devices, name = groups[index][0].spec.devices, TRAIN_THROUGHPUT.name
+    if devices == 1 or base is None:
+        return Cell(None)
+    spread = _paired_spread(groups[index], groups[base], TRAIN_THROUGHPUT)
+    ratio = _ratio(measured[index][name], measured[base][name], spread, is_base=False)
+    if not isinstance(ratio.value, float):
+        return ratio
+    return Cell(ratio.value / devices, None if ratio.ci95 is None else ratio.ci95 / devices)
 
 
 def _ratio(mean: Cell, base: Cell, paired_spread: float | None, is_base: bool) -> Cell:

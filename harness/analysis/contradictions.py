@@ -42,7 +42,7 @@ class RunFlag(NamedTuple):
     kind: str
     """Short description, such as ``drift`` or ``contradiction with latency_p50_ms``."""
     detail: str
-    """Description that includes the values."""
+    """Detailed description, including the values."""
 
 
 class Batches(NamedTuple):
@@ -125,7 +125,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             ("mfu_percent",),
             "value above 100%",
             f"{mfu:.4g}% of the peak measured by `harness doctor --roofline`: the peak was measured under other "
-            "conditions, or the model's FLOP formula overestimates",
+            "conditions, or the model's formula overestimates the number of FLOPs",
         )
 
 
@@ -139,7 +139,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
     first_s = success(record).speed.first_step_s
     for name in ("train_samples_per_s", "fit_samples_per_s"):
         step_s = _seconds(values[name], batches.train)
-        if step_s and first_s and step_s > FACTOR * first_s:
+        if step_s and first_s and first_s > 0 and step_s > FACTOR * first_s:
             yield RunFlag(
                 (name,),
                 "contradiction with the first step",
@@ -154,7 +154,7 @@ def _training_time(record: RunRecord, values: Values, batches: Batches) -> Itera
     step_s = _seconds(values["train_samples_per_s"], batches.train)
     reached_s, reached = values["time_to_target_s"], outcome.time_to_target
     first_s = outcome.speed.first_step_s
-    if not step_s or first_s is None or reached_s is None or reached is None:
+    if not step_s or reached_s is None or reached is None or first_s is None:
         return
     steps = next((epoch.step for epoch in outcome.curves if epoch.epoch == reached.epoch), 0) - 1
     actual_s, expected_s = reached_s - first_s, steps * step_s

@@ -71,7 +71,10 @@ def differences(firsts: list[RunRecord]) -> list[str]:
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
             shown.pop("compile", None)
             shown.pop("weights", None)  # the table names the runs
-            compiled = firsts[index].spec.compile  # listed even if all rows are compiled
+            spec = firsts[index].spec
+            compiled = spec.compile  # listed even if all rows are compiled
+            if spec.devices > 1:
+                shown = {"devices": str(spec.devices), **shown}  # likewise
             texts[index] = ", ".join(["compile"] * compiled + [f"{name}={value}" for name, value in shown.items()])
     return texts
 

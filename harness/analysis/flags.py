@@ -13,19 +13,28 @@ from typing import NamedTuple
 from harness.analysis import contradictions, learning
 from harness.analysis.contradictions import RunFlag
 from harness.analysis.formatting import rounded
-from harness.analysis.metrics import BY_FLAG, FIT_THROUGHPUT, HOST_PEAK, TRAIN_THROUGHPUT, fitted_in_one_call, success
+from harness.analysis.metrics import (
+    BY_FLAG,
+    BY_NAME,
+    FIT_THROUGHPUT,
+    HOST_PEAK,
+    TRAIN_THROUGHPUT,
+    fitted_in_one_call,
+    success,
+)
 from harness.measure import stats
 from harness.records import RunRecord
 
 CHILDREN = "child processes"
 BATCH_SIZE = "batch_size"
+QUALITY_ONLY = "quality only"
 
 
 class RowFlag(NamedTuple):
     """A reason why values in a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Columns to mark. If there are none and `name` is a column, the flag states why this column has no mean."""
+    """Flagged columns. If there are none and `name` is a column, the flag states why this column has no mean."""
     name: str
     """Name under which the flag is listed, which is usually that of a column."""
     text: str
@@ -46,7 +55,7 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
         detail = f"the run used batch size {size} instead of {requested}, because larger batches exceeded the memory"
         flags.append(RunFlag((BATCH_SIZE,), f"reduced from {requested}", detail))
     memory = success(record).memory
-    if (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
+    if not (record.quality_only or memory.ranks) and (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
         flags.append(
             RunFlag(
                 (HOST_PEAK.name,),
@@ -69,11 +78,12 @@ def row_flags(
     yield from _changed_code(done)
     flags = [run_flags(record) for record in done]
     yield from _of_runs(done, flags)
+    yield from _quality_only(done)
     known = {(flag.columns, flag.kind) for run in flags for flag in run}
     for columns, kind, _ in contradictions.of_values(shown, contradictions.batches_of(done[0])):
         if (columns, kind) not in known:
             yield RowFlag(columns, columns[0], f"{kind} (means of the row)")
-    yield from _incomplete(values)
+    yield from _incomplete(done, values)
     yield from _missed_target(done)
     yield from _data_warnings(done)
 
@@ -105,12 +115,30 @@ def _changed_code(done: Iterable[RunRecord]) -> Iterator[RowFlag]:
         yield RowFlag(("quality",), "code", f"the runs used {', '.join(changed)}")
 
 
-def _incomplete(values: Sequence[Mapping[str, float | None]]) -> Iterator[RowFlag]:
-    """Yield a flag for each column whose mean covers only some of the successful runs."""
+def _quality_only(done: Sequence[RunRecord]) -> Iterator[RowFlag]:
+    """Yield a flag if some of the runs measured only the quality."""
+    found = [record for record in done if record.quality_only]
+    if found:
+        count = "" if len(found) == len(done) else f"{len(found)} of {len(done)} runs: "
+        yield RowFlag((), QUALITY_ONLY, f"{count}{describe_quality_only(found)}")
+
+
+def describe_quality_only(records: Iterable[RunRecord]) -> str:
+    """Return a phrase that describes why these quality-only runs have no costs."""
+    jobs = sorted({record.placement.jobs for record in records if record.placement is not None})
+    beside = f", up to {jobs[-1]} runs at the same time" if jobs else ""
+    return f"speed and memory were not measured{beside}"
+
+
+def _incomplete(done: Sequence[RunRecord], values: Sequence[Mapping[str, float | None]]) -> Iterator[RowFlag]:
+    """Yield a flag for each column whose mean covers only some of the successful runs. Quality-only runs, which have no
+    costs, have their own flag."""
+    timed = [row for record, row in zip(done, values, strict=True) if not record.quality_only]
     for name in dict.fromkeys(name for row in values for name in row):
-        known = sum(row.get(name) is not None for row in values)
-        if 0 < known < len(values) and name != "time_to_target_s":
-            yield RowFlag((name,), name, f"mean over {known} of {len(values)} runs; the others have no value")
+        rows = timed if name in BY_NAME and BY_NAME[name].is_cost else values
+        known = sum(row.get(name) is not None for row in rows)
+        if 0 < known < len(rows) and name != "time_to_target_s":
+            yield RowFlag((name,), name, f"mean over {known} of {len(rows)} runs; the others have no value")
 
 
 def _missed_target(done: Iterable[RunRecord]) -> Iterator[RowFlag]:

@@ -34,7 +34,7 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, with dataset digests removed if they differ only because the splits differ.
 
-    Each published split of a dataset has a separate digest. Digests are kept if they can show that the data changed:
+    Each published split of a dataset has a separate digest. Digests are kept if they indicate that the data changed:
     if a split has several digests, or if the dataset has no numbered splits.
     """
     digests: dict[tuple[str, int | None], set[str]] = {}
@@ -87,6 +87,13 @@ def representative(runs: list[RunRecord]) -> RunRecord:
 def _setting(record: RunRecord) -> tuple[str, ...]:
     """Return a key that identifies the machine and the setting, except for the seed and the split."""
     return (record.spec.group_key, *machine_of(record).values())
+
+
+def one_device_key(record: RunRecord) -> tuple[str, ...]:
+    """Return a key that is equal for rows that differ only in the number of devices."""
+    spec = msgspec.structs.replace(record.spec, devices=1)
+    versions = [f"{name} {version}" for name, version in sorted(software_of(record).items())]
+    return (spec.group_key, *machine_of(record).values(), *versions)
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ class RunMetric:
     """
     read: Callable[[RunRecord], float | None]
     """Function that returns the value from the record of a successful run, or None if the record does not have it."""
-    group: Literal["score", "throughput", "latency", "memory", "energy", "other"] = "other"
+    group: Literal["score", "throughput", "latency", "memory", "energy", "model", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
@@ -70,11 +70,21 @@ class RunMetric:
     """Price of a machine hour, or None if it is unknown. If it is None, a metric with `in_hours` has no value."""
 
     def value(self, record: RunRecord) -> float | None:
-        """Return the value for this run, or None if the run failed or its record has no finite value."""
+        """Return the value for this run, or None if the run failed or its record has no finite value.
+
+        A quality-only run has no costs, not even those that its record contains, such as its duration.
+        """
         if not isinstance(record.outcome, Success) or (self.in_hours and self.price_per_hour is None):
+            return None
+        if record.quality_only and self.is_cost:
             return None
         value = self.read(record)
         return finite(value * self.price_per_hour if value is not None and self.price_per_hour is not None else value)
+
+    @property
+    def is_cost(self) -> bool:
+        """True for measured costs, and False for scores and for properties of the model."""
+        return self.group not in ("score", "model")
 
     @property
     def advice(self) -> str:
@@ -151,9 +161,9 @@ def _if_fitted(read: Callable[[RunRecord], float | None], *, in_one_call: bool) 
 
 
 def _mfu_percent(record: RunRecord) -> float | None:
-    """Return the model FLOPs utilization during training, as a percentage of the device's measured peak."""
+    """Return the model FLOPs utilization during training, as a percentage of the measured peak of all devices."""
     flops_per_s = success(record).speed.train_flops_per_s
-    peak = record.roofline.matrix_flops_per_s if record.roofline else None
+    peak = record.roofline.matrix_flops_per_s * record.spec.devices if record.roofline else None
     return 100 * flops_per_s / peak if flops_per_s and peak else None
 
 
@@ -161,6 +171,23 @@ def _host_peak_mib(record: RunRecord) -> float:
     """Return the peak host memory of the worker and the processes that it started."""
     memory = success(record).memory
     return max(memory.host_peak_bytes, memory.tree_peak_bytes or 0) / 2**20
+
+
+def _rank_peak_mib(record: RunRecord) -> float | None:
+    """Return the largest peak host memory of a process of a run on several devices."""
+    return max((rank.host_peak_bytes / 2**20 for rank in success(record).memory.ranks), default=None)
+
+
+def _device_peak_mib(field: str) -> Callable[[RunRecord], float | None]:
+    """Return a function that reads the peak memory of a device, or the largest peak of several devices."""
+
+    def read(record: RunRecord) -> float | None:
+        memory = success(record).memory
+        devices = [rank.device for rank in memory.ranks] or [memory.device]
+        sizes = [getattr(device, field) for device in devices if device is not None]
+        return None if None in sizes else max((size / 2**20 for size in sizes), default=None)
+
+    return read
 
 
 def _hours_per_million(throughput: RunMetric) -> Callable[[RunRecord], float | None]:
@@ -193,8 +220,8 @@ def _latency(percent: int, **more: Any) -> RunMetric:
     return RunMetric(f"latency_{part}_ms", part, "ms", False, _at(f"latency.{part}_ms"), "latency", part, **more)
 
 
-def _peak(kind: str, part: str, path: str, **more: Any) -> RunMetric:
-    read = _at(f"memory.device.{path}", 2**-20)
+def _peak(kind: str, part: str, field: str, **more: Any) -> RunMetric:
+    read = _device_peak_mib(field)
     return RunMetric(f"{kind}_peak_mib", f"{kind} peak", "MiB", False, read, "memory", part, **more)
 
 
@@ -265,6 +292,7 @@ PARAMETERS = RunMetric(
     "",
     None,
     _at("model.parameters"),
+    group="model",
     in_table=False,
     never_compared="the value is a property of the model",
 )
@@ -274,6 +302,7 @@ FORWARD_FLOPS = RunMetric(
     "FLOP/sample",
     None,
     _at("model.flops_per_sample"),
+    group="model",
     in_table=False,
     never_compared="the value is a property of the model",
 )
@@ -288,6 +317,8 @@ HOST_PEAK = RunMetric(
     headline="peak host memory",
     compared="by default",
 )
+RANK_PEAK = RunMetric("rank_peak_mib", "process peak", "MiB", False, _rank_peak_mib)
+"""Peak host memory of a process of a run on several devices. Each process has one device."""
 WORKER_PEAK = RunMetric(
     "worker_peak_mib", "worker peak", "MiB", False, _at("memory.host_peak_bytes", 2**-20), in_table=False
 )
@@ -310,6 +341,7 @@ METRICS = (
     _latency(90),
     _latency(99, compared="by default"),
     HOST_PEAK,
+    RANK_PEAK,
     _peak("device", "device, allocator", "allocator_peak_bytes", headline="peak device memory", compared="by default"),
     _peak("reserved", "device, reserved", "reserved_peak_bytes"),
     _peak("driver", "device, driver", "driver_peak_bytes"),
@@ -416,7 +448,7 @@ def available(
 def comparable(
     sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return the metrics that have a value on both sides, for comparing successful runs of one task.
+    """Return the metrics that have a value in each set of runs, for comparing successful runs of one task.
 
     Scores are listed before costs.
     """

@@ -356,7 +356,7 @@ def _fields(
                 field = _Field(label, "\n".join(dataset), metric, present)
                 empty = [c for c in contenders if not field.side(c) and any(not one.failed for one in present[c])]
                 if empty:
-                    reason = f"no value of {name}: {', '.join(empty)}{metric.advice}"
+                    reason = f"no value of {name}{_quality_only(present, empty)}: {', '.join(empty)}{metric.advice}"
                 else:
                     fields.append(field)
             if reason:
@@ -364,6 +364,11 @@ def _fields(
     if name not in known:
         raise UnknownNameError("metric", name, known)
     return fields, left_out
+
+
+def _quality_only(present: Mapping[str, Sequence[_Placed]], empty: Sequence[str]) -> str:
+    found = any(one.run.record.quality_only for name in empty for one in present[name])
+    return " (quality-only runs)" if found else ""
 
 
 def _shown(key: tuple[str, ...], cases: Mapping[tuple[str, ...], object]) -> list[str]:
@@ -444,7 +449,7 @@ def _tied(
 ) -> tuple[frozenset[tuple[int, int]], int]:
     """Return the pairs of candidates that tie, and the number of pairs without a verdict.
 
-    A pair also ties if its verdict contradicts the means over all runs. The verdict may be based on only some runs.
+    A pair also ties if its verdict, which may be based on only some of the runs, contradicts the means over all runs.
     """
     tied, missing, levels = set(), 0, case.levels
     for i, j in itertools.combinations(range(len(sides)), 2):

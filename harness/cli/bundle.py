@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import click
@@ -28,19 +27,20 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     the environment, digests, a suite, and a manifest with the SHA-256 digest of every file.
 
     RUN is a substring of the run ids, a run's directory, a results directory, or a suite file. By default, all runs in
-    the results directory are packed. Failed runs are included.
+    the results directory are packed. Failed runs are included. If several results directories contain the same run, it
+    is packed once. If different runs have the same id, their repeats are numbered in the order in which they started.
 
     \b
     Examples:
       harness bundle --results results/reference/defaults --output reference.zip
       harness bundle nlp-bert-tiny nlp-lstm --output comparison.zip
+      harness bundle laptop/results server/results --output both.zip
       harness reproduce comparison.zip
     """
     from importlib.metadata import version
 
     from harness.analysis.compare.match import find
-    from harness.checks.parity.verdict import load as load_verdicts
-    from harness.errors import UsageError
+    from harness.checks.results.merge import combined, newest_verdicts
     from harness.plugins.requirements import DISTRIBUTION
     from harness.records.files import real_path
     from harness.records.store import results_dir
@@ -51,12 +51,8 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     chosen = {
         real_path(run.path): run for text in runs or (str(directory),) for run in find(text, directory, options.catalog)
     }
-    included = sorted(chosen.values(), key=lambda run: (run.record.started_at, run.record.run_id))
-    names = [run.record.run_id for run in included]
-    duplicate, count = Counter(names).most_common(1)[0] if names else ("", 0)
-    if count > 1:
-        raise UsageError(f"two of these runs have the id {duplicate!r}; bundle one results directory at a time")
-    verdicts = [v for folder in {run.path.parent for run in included} for v in load_verdicts(folder).values()]
+    included = combined(chosen.values())
+    verdicts = newest_verdicts(dict.fromkeys(run.path.parent for run in chosen.values()))
     report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
     digest = pack(report, output, version(DISTRIBUTION))
     if any(run.record.spec.source for run in included):

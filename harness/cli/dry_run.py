@@ -24,11 +24,13 @@ def print_plan(
     estimates: Sequence[Estimate | None],
     unavailable: Mapping[str, str],
     budget_s: float | None,
+    jobs: int = 1,
 ) -> None:
     """Print the planned runs in execution order, with their states and the settings that vary. Also print the expected
     duration and disk space of the runs that would be executed.
 
-    `unavailable` maps the key of each run that cannot be executed on this machine to the reason.
+    `unavailable` maps the key of each run that cannot be executed on this machine to the reason. `jobs` is the number
+    of runs that are executed at the same time.
     """
     from tabulate import tabulate
 
@@ -68,11 +70,12 @@ def print_plan(
     echo(f"\n{counted(len(specs), 'run')} planned{done}{missing}; none was started")
     left = [each for each, state in zip(estimates, states, strict=True) if state in _EXECUTED]
     if known := [estimate for estimate in left if estimate]:
-        seconds, size = sum(e.seconds for e in known), sum(e.disk_bytes for e in known)
+        seconds, size = sum(e.seconds for e in known) / jobs, sum(e.disk_bytes for e in known)
         rest = f", not including {counted(len(left) - len(known), 'run')} of unknown duration" * (
             len(known) < len(left)
         )
-        echo(f"about {clock(seconds)} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
+        beside = f" with {jobs} runs at the same time" if jobs > 1 else ""
+        echo(f"about {clock(seconds)}{beside} and {size / 1e6:.1f} MB, estimated from similar runs{rest}")
         if budget_s is not None and seconds > budget_s:
             echo(f"the time budget of {clock(budget_s)} is too short for all runs; repeat the command to continue")
 

@@ -271,6 +271,18 @@ def wait(command: F) -> F:
     )(command)
 
 
+def jobs(command: F) -> F:
+    """Add the option ``--jobs``."""
+    return click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Number of runs that are executed at the same time, each on its own cores and its own GPU.",
+    )(command)
+
+
 def _declared(option: Option, text: str) -> Callable[[F], F]:
     form = f"--{option.name}"
     if option.kind is bool:
@@ -279,7 +291,13 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
         return click.option(form, type=click.Choice(option.choices), help=text)
     if option.several:
         metavar = option.metavar or "NAME[,NAME]"
-        callback = {"dataset": split_datasets, "set": None, "split": split_numbers, "seed": split_whole_numbers}
+        callback = {
+            "dataset": split_datasets,
+            "set": None,
+            "split": split_numbers,
+            "seed": split_whole_numbers,
+            "devices": split_whole_numbers,
+        }
         return click.option(form, multiple=True, metavar=metavar, callback=callback.get(option.name, split), help=text)
     kind = click.IntRange(min=1) if option.kind is int else str
     return click.option(form, type=kind, metavar=option.metavar or "NAME", help=text)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @click.command(short_help="Check that backends compute the same results.")
 @options.plugins
 @options.selection(
-    leave_out=("seed", "split", "repeat", "weights"),
+    leave_out=("seed", "split", "repeat", "devices", "weights"),
     backend="Backends to compare (at least two). Each backend is compared with the first one.",
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Check every model in its default size on every compatible task."
+    "--all", "everything", is_flag=True, help="Check every model at its default size on every compatible task."
 )
 @click.option(
     "--steps",

@@ -86,8 +86,8 @@ class Plain(Listener):
     def __init__(self, warned: Sequence[str] = ()) -> None:
         super().__init__()
         self._screen = screen()
-        self._prefix = ""
-        self._phases: set[str] = set()
+        self._prefixes: dict[int, str] = {}
+        self._phases: dict[int, set[str]] = {}
         self._warned = set(warned)
         self._epoch_shown = self._download_shown = 0.0
 
@@ -95,29 +95,63 @@ class Plain(Listener):
         show_progress(text, self._screen)
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        self._prefix = f"[{index}/{total}] {spec.title}: "
-        self._phases.clear()
+        self._prefixes[index] = f"[{index}/{total}] {spec.title}: "
+        self._phases[index] = set()
 
-    def event(self, spec: RunSpec, event: Event) -> None:
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
+        prefix, phases = self._prefixes[index], self._phases[index]
         if isinstance(event, EpochEnded):
             if event.epoch < event.epochs and time.monotonic() - self._epoch_shown < _EPOCH_S:
                 return
             self._epoch_shown = time.monotonic()
-            show_progress(self._prefix + describe_epoch(event), self._screen)
+            show_progress(prefix + describe_epoch(event), self._screen)
         elif isinstance(event, Fetching):
             if time.monotonic() - self._download_shown >= _DOWNLOAD_S:
                 self._download_shown = time.monotonic()
-                show_progress(self._prefix + describe_fetching(event), self._screen)
+                show_progress(prefix + describe_fetching(event), self._screen)
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 show_progress(warning, self._screen)
-        elif isinstance(event, PhaseStarted) and event.phase not in self._phases:
-            self._phases.add(event.phase)  # Training and validation alternate; show each phase only once.
-            show_progress(self._prefix + event.phase, self._screen)
+        elif isinstance(event, PhaseStarted) and event.phase not in phases:
+            phases.add(event.phase)  # Training and validation alternate; show each phase only once.
+            show_progress(prefix + event.phase, self._screen)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
-        show_progress(self._prefix + describe_result(record), self._screen)
+        show_progress(self._prefixes[index] + describe_result(record), self._screen)
+
+
+class _Current:
+    """A run in progress, as shown by `Live`."""
+
+    def __init__(self, index: int, total: int, spec: RunSpec) -> None:
+        self.title = f"[{index}/{total}] {spec.title}"
+        self.phase = "starting"
+        self.progress: Progress | None = None
+        self.epoch: EpochEnded | None = None
+        self.started = time.monotonic()
+        self.first_at, self.first_step = 0.0, 0
+        """Time and step of the first progress event."""
+
+    def update(self, progress: Progress) -> None:
+        if self.progress is None:
+            self.first_at, self.first_step = time.monotonic(), progress.step
+        self.progress = progress
+
+    def state(self) -> list[str]:
+        if self.progress is None:
+            return [self.phase]
+        p = self.progress
+        counts = [f"epoch {p.epoch}/{p.epochs}", f"step {p.step}/{p.steps}"]
+        return [self.phase, *counts, f"loss {p.loss:.4g}", f"{p.samples_per_s:.4g} samples/s"]
+
+    def outlook(self) -> list[str]:
+        """Return the last validation scores, and the remaining training time, estimated from the completed steps."""
+        parts = describe_validation(self.epoch) if self.epoch else []
+        if self.progress and self.progress.step > self.first_step:
+            pace_s = (time.monotonic() - self.first_at) / (self.progress.step - self.first_step)
+            parts = [*parts, f"training: {clock(pace_s * (self.progress.steps - self.progress.step))} left"]
+        return parts
 
 
 class Live(Listener):
@@ -132,14 +166,11 @@ class Live(Listener):
 
         self._console = shown_on or console()
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._index = self._total = 0
-        self._spec: RunSpec | None = None
+        self._total = 0
+        self._current: dict[int, _Current] = {}
+        """Runs in progress, by their numbers."""
         self._warned = set(warned)
-        self._phase = "starting"
-        self._progress: Progress | None = None
-        self._epoch: EpochEnded | None = None
-        self._started = self._first = self._drawn = 0.0
-        self._first_step = 0
+        self._drawn = 0.0
 
     def message(self, text: str) -> None:
         from rich.text import Text
@@ -147,28 +178,26 @@ class Live(Listener):
         self._console.print(Text(text))
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        self._index, self._total, self._spec = index, total, spec
-        self._phase, self._progress, self._epoch = "starting", None, None
-        self._started = time.monotonic()
+        self._total = total
+        self._current[index] = _Current(index, total, spec)
         self._live.start()
         self._draw()
 
-    def event(self, spec: RunSpec, event: Event) -> None:
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
         from rich.text import Text
 
+        current = self._current[index]
         if isinstance(event, PhaseStarted):
-            self._phase = event.phase
+            current.phase = event.phase
         elif isinstance(event, EpochEnded):
-            self._epoch = event
+            current.epoch = event
         elif isinstance(event, Fetching):
-            self._phase = describe_fetching(event)
+            current.phase = describe_fetching(event)
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 self._console.print(Text(warning, style="yellow"))
         else:
-            if self._progress is None:
-                self._first, self._first_step = time.monotonic(), event.step
-            self._progress = event
+            current.update(event)
             if time.monotonic() - self._drawn < _REFRESH_S:
                 return
         self._draw()
@@ -177,6 +206,7 @@ class Live(Listener):
         super().run_finished(index, total, record)
         from rich.text import Text
 
+        self._current.pop(index, None)
         failed = isinstance(record.outcome, Failure)
         line = Text(f"[{index}/{total}] {record.spec.title}: ")
         line.append(describe_result(record), style="red" if failed else "green")
@@ -195,39 +225,25 @@ class Live(Listener):
         from rich.table import Table
         from rich.text import Text
 
-        assert self._spec is not None
-        done, total = (self._progress.step, self._progress.steps) if self._progress else (0, 1)
-        head = Table.grid(padding=(0, 2))
-        head.add_column(no_wrap=True)
-        head.add_row(
-            Text(f"[{self._index}/{self._total}] {self._spec.title}", style="bold"),
-            ProgressBar(total=total, completed=done, width=16),
-        )
-        lines = ("  ".join(parts) for parts in (self._state(), self._outlook()))
-        return Group(head, *(Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines))
-
-    def _state(self) -> list[str]:
-        if self._progress is None:
-            return [self._phase]
-        p = self._progress
-        counts = [f"epoch {p.epoch}/{p.epochs}", f"step {p.step}/{p.steps}"]
-        return [self._phase, *counts, f"loss {p.loss:.4g}", f"{p.samples_per_s:.4g} samples/s"]
-
-    def _outlook(self) -> list[str]:
-        return [*(describe_validation(self._epoch) if self._epoch else []), *self._time_left()]
+        parts: list[Table | Text] = []
+        for number, current in enumerate(self._current.values()):
+            done, total = (current.progress.step, current.progress.steps) if current.progress else (0, 1)
+            head = Table.grid(padding=(0, 2))
+            head.add_column(no_wrap=True)
+            head.add_row(Text(current.title, style="bold"), ProgressBar(total=total, completed=done, width=16))
+            outlook = current.outlook() + (self._time_left() if number == 0 else [])
+            lines = ("  ".join(words) for words in (current.state(), outlook))
+            parts += [head, *(Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines)]
+        return Group(*parts)
 
     def _time_left(self) -> list[str]:
-        """Return the remaining training time, estimated from the completed steps, and the remaining time of all
-        runs, estimated from the finished runs."""
-        now, parts = time.monotonic(), []
-        if self._progress and self._progress.step > self._first_step:
-            pace_s = (now - self._first) / (self._progress.step - self._first_step)
-            parts.append(f"training: {clock(pace_s * (self._progress.steps - self._progress.step))} left")
-        if self.records:
-            mean_s = sum(record.wall_s for record in self.records) / len(self.records)
-            rest_s = mean_s * (self._total - self._index) + max(mean_s - (now - self._started), 0.0)
-            parts.append(f"all runs: about {clock(rest_s)} left")
-        return parts
+        """Return the remaining time of all runs, estimated from the finished runs."""
+        if not self.records:
+            return []
+        mean_s, now = sum(record.wall_s for record in self.records) / len(self.records), time.monotonic()
+        waiting = self._total - len(self.records) - len(self._current)
+        rest_s = mean_s * waiting + sum(max(mean_s - (now - run.started), 0.0) for run in self._current.values())
+        return [f"all runs: about {clock(rest_s / len(self._current))} left"]
 
 
 def describe_fetching(event: Fetching) -> str:

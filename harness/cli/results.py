@@ -94,7 +94,8 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
 @results.command(short_help="Check that the files of all runs are complete and unchanged.")
 @options.results
 def verify(results: str | None) -> None:
-    """Check the files of all runs: records must be valid, and raw samples and weights must match the recorded digests.
+    """Check the files of all runs: records must be valid, and raw samples, weights and locks of environments must
+    match the recorded digests.
 
     The exit status is 1 if there is a problem. `harness audit` checks a single run more thoroughly.
 

@@ -11,6 +11,8 @@ from harness.cli import options
 from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from harness.api import Results
     from harness.plan.selection import Selection
     from harness.plugins.catalog import Catalog
@@ -45,6 +47,12 @@ if TYPE_CHECKING:
     "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )
+@options.jobs
+@click.option(
+    "--quality-only",
+    is_flag=True,
+    help="Measure only the quality, and neither throughput nor latency, which takes less time.",
+)
 @options.wait
 @options.results
 @options.timeout("Maximum duration of a run, in seconds.")
@@ -71,6 +79,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Executor, which determines where runs are executed.",
 )
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Also write a plot of quality against throughput. The suffix selects the format: svg, png, pdf, html or json "
+    "(Vega-Lite).",
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
@@ -81,6 +96,8 @@ def run(
     save_weights: bool,
     rerun: bool,
     retry: tuple[str, ...],
+    jobs: int,
+    quality_only: bool,
     wait: bool,
     results: str | None,
     timeout: float,
@@ -88,6 +105,7 @@ def run(
     memory_limit: str | None,
     batch_size_backoff: bool,
     executor: str,
+    plot: str | None,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -100,6 +118,10 @@ def run(
     skipped if its settings, the code of its plugins, the versions of its packages and the class of machine are
     unchanged. Failed runs are executed again.
 
+    With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
+    own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;
+    otherwise, only the quality is measured.
+
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
 
@@ -111,13 +133,16 @@ def run(
       harness run --task nlp,vision --backend torch,tensorflow --seed 0,1,2
       harness run --task nlp --model bert-mini --set recipe.batch_size=128
       harness run --task nlp --device cuda --precision bf16
+      harness run --task vision --backend torch --devices 1,2
       harness run --task nlp --backend torch,tensorflow --parity
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
       harness run --weights nlp-bert-tiny-torch-s0 --backend torch,tensorflow
+      harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
+      harness run --suite suites/optimizers.toml --plot optimizers.svg
     """
     from pathlib import Path
 
@@ -125,6 +150,7 @@ def run(
     from harness.data.checkpoint import locate
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
+    from harness.execute.runner import check_executor
     from harness.plan.expand import expand_all
     from harness.plan.suite import Suite, load
     from harness.records import Failure
@@ -132,6 +158,10 @@ def run(
 
     if suite is not None:
         _check_nothing_selected()
+    if plot is not None:
+        from harness.report.plots.formats import check_suffix
+
+        check_suffix(Path(plot).suffix)
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     catalog.executor(executor)
@@ -140,7 +170,9 @@ def run(
         [each.resolved(locate, store.find) for each in chosen.selections],
         catalog,
         unavailable=dry_run or skip_unavailable or bool(suite),
+        jobs=jobs,
     )
+    check_executor(specs, catalog.executor(executor))
     reasons = unavailable(specs, catalog) if dry_run or skip_unavailable or suite else {}
     if reasons and not dry_run:
         specs = _available(specs, reasons, skip=skip_unavailable)
@@ -157,6 +189,8 @@ def run(
             retry=retry or None,
             batch_size_backoff=batch_size_backoff,
             budget_s=chosen.budget_s,
+            jobs=jobs,
+            quality_only=quality_only,
         )
         return
 
@@ -187,13 +221,31 @@ def run(
         save_weights=save_weights,
         rerun=rerun,
         retry=retry or None,
+        jobs=jobs,
+        quality_only=quality_only,
         wait=wait,
         budget_s=chosen.budget_s,
         command=click.get_current_context().meta.get("harness.arguments", ()),
         show=show,
     )
+    if plot is not None:
+        _draw(finished, catalog, store, Path(plot))
     if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
+
+
+def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
+    """Write a plot of quality against throughput for the runs of the command."""
+    from harness.checks.parity.verdict import load
+    from harness.records.files import write_whole
+    from harness.records.store import StoredRun
+    from harness.report.plots.figure import figure
+    from harness.report.report import Report
+
+    runs = tuple(StoredRun(store.path / record.run_id, record) for record in finished)
+    report = Report(runs=runs, catalog=catalog, verdicts=tuple(load(store.path).values()))
+    write_whole(path, figure(report, "pareto", path.suffix))
+    say(f"Wrote {path}")
 
 
 def _check_nothing_selected() -> None:
@@ -242,15 +294,29 @@ def _print_plan(
     retry: tuple[str, ...] | None,
     batch_size_backoff: bool,
     budget_s: float | None,
+    jobs: int,
+    quality_only: bool,
 ) -> None:
+    from harness.checks.side_by_side import measured_part
     from harness.cli.dry_run import print_plan
     from harness.execute.estimate import estimates
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
+    part = measured_part(specs, catalog, jobs, quality_only=quality_only)
+    if part.reason:
+        say(part.reason)
     decisions = (
         [Decision(spec, None, "") for spec in specs]
         if rerun
-        else decide(specs, catalog, store, retry=kinds, batch_size_backoff=batch_size_backoff)
+        else decide(
+            specs,
+            catalog,
+            store,
+            retry=kinds,
+            batch_size_backoff=batch_size_backoff,
+            quality_only=part.quality_only,
+        )
     )
-    print_plan(decisions, estimates(specs, store.load().runs), reasons, budget_s)
+    expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
+    print_plan(decisions, expected, reasons, budget_s, jobs)

@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import options
-from harness.cli.output import show
+from harness.cli.output import say, show
 
 if TYPE_CHECKING:
     from harness.checks.selftest import Check
+    from harness.checks.side_by_side import SideBySideCheck
+    from harness.plan.selection import Selection
 
 
 @click.command(short_help="Check that measurements on this machine are accurate.")
 @options.plugins
+@options.jobs
+@options.selection(leave_out=("seed", "split"), repeat="Number of rounds of a check with --jobs, at least 4.")
+@options.wait
+@options.timeout("Maximum duration of a run of a check with --jobs, in seconds.")
+@options.quiet
 @options.format_
-def selftest(format_: str) -> None:
+def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet: bool, format_: str) -> None:
     """Check the accuracy of measurements on this machine: allocate known amounts of memory on the host and on every
     accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured in the
     same way as in a run.
@@ -24,17 +31,93 @@ def selftest(format_: str) -> None:
     The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer is off by more than
     1 ms over half a second.
 
+    With --jobs, check instead whether runs with the selected settings are slowed down by N - 1 other runs. The settings
+    are executed one after another and N at a time, in turn. The check passes if the confidence interval of the change
+    of every metric includes zero, and is within 5% (25% for the 99th percentile of the latency). The result is saved in
+    the cache directory, and allows `harness run --jobs N` to measure speed with these settings on this class of
+    machine. The exit status is 1 if the check does not pass.
+
     \b
     Examples:
       harness selftest
       harness selftest --format json
+      harness selftest --jobs 2 --task regression --model mlp --backend torch --threads 1
     """
+    passed = _side_by_side(jobs, selection, wait, timeout, quiet, format_) if jobs > 1 else _accuracy(format_)
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+def _accuracy(format_: str) -> bool:
     from harness.checks.selftest import run
 
+    given = [
+        parameter.opts[0]
+        for parameter in click.get_current_context().command.params
+        if click.get_current_context().get_parameter_source(parameter.name or "")
+        == click.core.ParameterSource.COMMANDLINE
+        and parameter.name in options.SELECTING
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} can only be used with --jobs")
     checks = run(options.catalog())
     show(checks, format_, render)
-    if not all(check.passed for check in checks):
-        raise click.exceptions.Exit(1)
+    return all(check.passed for check in checks)
+
+
+def _side_by_side(jobs: int, selection: Selection, wait: bool, timeout: float, quiet: bool, format_: str) -> bool:
+    import dataclasses
+
+    from harness.analysis.compare.side_by_side import figures
+    from harness.checks.side_by_side import ROUNDS, check
+    from harness.cli.progress import listener
+    from harness.data.checkpoint import locate
+    from harness.execute.device_lock import measuring_on
+    from harness.plan.expand import expand_all
+
+    catalog = options.catalog()
+    chosen = dataclasses.replace(selection.resolved(locate), seeds=(0,), repeat=1)
+    specs = expand_all([chosen], catalog, jobs=jobs)
+    shown = listener(quiet=quiet)
+    try:
+        with measuring_on([spec.device for spec in specs], wait=wait, say=say):
+            rounds = selection.repeat or ROUNDS
+            found = check(
+                specs, catalog, jobs, figures, rounds=rounds, timeout_s=timeout, listener=shown, say=shown.message
+            )
+    finally:
+        shown.close()
+    show(found, format_, render_side_by_side)
+    return found.passed
+
+
+def render_side_by_side(found: SideBySideCheck) -> str:
+    from tabulate import tabulate
+
+    from harness.checks.side_by_side import described
+
+    rows = [
+        [
+            figure.setting,
+            ", ".join(map(str, figure.cores)),
+            figure.metric,
+            f"{figure.alone:.4g}",
+            f"{figure.beside:.4g}",
+            described(figure),
+            f"{figure.margin:.0%}",
+            figure.evidence,
+            figure.result,
+        ]
+        for figure in found.figures
+    ]
+    header = ["setting", "cores", "metric", "alone", "side by side", "change", "margin", "from", ""]
+    table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
+    verdict = (
+        f"passed: `harness run --jobs {found.jobs}` measures speed with these settings"
+        if found.passed
+        else f"not passed: `harness run --jobs {found.jobs}` measures only the quality with these settings"
+    )
+    return f"{table}\n\n{verdict}"
 
 
 def render(checks: list[Check]) -> str:

@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import PluginError
 from harness.interfaces import Batch, Split
+from harness.records import IGNORED
 
 if TYPE_CHECKING:
     from harness.interfaces.data import Augment
+
+
+class Part(NamedTuple):
+    """One of several contiguous parts of a batch, which is the part of the process with this rank."""
+
+    rank: int
+    parts: int
+
+    def rows(self, size: int) -> slice:
+        """Return the rows of this part of a batch with `size` examples.
+
+        If `size` is not a multiple of the number of parts, the first parts have one example more than the others.
+        """
+        each, more = divmod(size, self.parts)
+        start = self.rank * each + min(self.rank, more)
+        return slice(start, start + each + (self.rank < more))
+
+    def weight(self, targets: NDArray[Any]) -> float:
+        """Return the fraction of a batch's targets ``[B, ...]`` that are in this part, without ignored targets."""
+        if self.parts == 1:
+            return 1.0
+        counted = targets != IGNORED if targets.ndim > 1 and targets.dtype.kind == "i" else np.ones(len(targets))
+        return float(counted[self.rows(len(targets))].sum() / counted.sum())
+
+
+WHOLE = Part(0, 1)
+"""The whole batch."""
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
@@ -21,22 +49,29 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def training_batches(
-    split: Split, batch_size: int, seed: int, epoch: int, augment: Augment | None = None
+    split: Split, batch_size: int, seed: int, epoch: int, augment: Augment | None = None, part: Part = WHOLE
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
 
     All batches have the same size, so that backends compile only once. Examples that do not fill a batch are dropped
-    from the epoch. Raises `harness.PluginError` if `augment` changes a shape or dtype.
+    from the epoch. With `part`, only this part of each batch is yielded, with its `Batch.weight`. Raises
+    `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
     rng = np.random.default_rng([seed, epoch, 1])
     size = min(batch_size, len(split))
+    rows = part.rows(size)
     for step in range(steps_per_epoch(len(split), batch_size)):
         index = order[step * size : (step + 1) * size]
-        inputs = {name: np.ascontiguousarray(array[index]) for name, array in split.inputs.items()}
+        targets = split.targets[index]
+        # The whole batch is augmented, because its examples share one stream of random numbers.
+        used = index if augment is not None else index[rows]
+        inputs = {name: np.ascontiguousarray(array[used]) for name, array in split.inputs.items()}
         if augment is not None:
             inputs = _augmented(inputs, augment, rng)
-        yield Batch(inputs, np.ascontiguousarray(split.targets[index]))
+            if part.parts > 1:
+                inputs = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
+        yield Batch(inputs, np.ascontiguousarray(targets[rows]), part.weight(targets))
 
 
 def _augmented(inputs: dict[str, NDArray[Any]], augment: Augment, rng: np.random.Generator) -> dict[str, NDArray[Any]]:

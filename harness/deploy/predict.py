@@ -28,6 +28,7 @@ from harness.records import DataInfo, Failure, PluginRef, Preprocessing, RunSpec
 from harness.records.arrays import digest, read_arrays, read_only, write_arrays
 from harness.records.preprocessing import PREPROCESSING_VERSION
 from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
+from harness.records.recipe import for_inference
 from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
@@ -105,7 +106,13 @@ def predict(
     check_servable(run)
     record, preprocessing = run.record, stored_preprocessing(run)
     name = record.spec.backend if backend is None else catalog.backend(backend).name
-    spec = msgspec.structs.replace(record.spec, backend=name, device=record.spec.device if backend is None else device)
+    spec = msgspec.structs.replace(
+        record.spec,
+        backend=name,
+        device=record.spec.device if backend is None else device,
+        devices=1,
+        recipe=for_inference(record.spec.recipe),
+    )
     if device != "auto":
         spec = msgspec.structs.replace(spec, device=device)
     catalog = catalog.for_run(record.provenance.plugins)

@@ -45,11 +45,15 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
     def send_event(event: Struct) -> None:
         send(EventFrame(msgspec.Raw(msgspec.json.encode(event))))
 
+    def end(result: Struct) -> None:
+        send(ResultFrame(msgspec.Raw(msgspec.json.encode(result))))
+        os._exit(0)
+
     try:
         function = pkgutil.resolve_name(function_name)
         job_type = typing.get_type_hints(function)["job"]
         job = msgspec.json.decode(Path(directory, JOB).read_bytes(), type=job_type)
-        result = msgspec.json.encode(function(job, ChildContext(Path(directory), send_event)))
+        result = msgspec.json.encode(function(job, ChildContext(Path(directory), send_event, end)))
     except Exception as error:
         traceback.print_exc()
         send(FailureFrame(from_exception(error)))
@@ -58,11 +62,11 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 
 
 def end_with_parent(lifeline: int, parent: int) -> None:
-    """Ensure that this process and its process group end when the parent dies.
+    """Ensure that this process and its process group are terminated when the parent dies.
 
-    On Linux, the kernel sends SIGKILL. The signal ends this process even if no Python code can run; the guard of
-    `harness.execute.child` ends the rest of the group. On every system, a thread also blocks on reading `lifeline`, to
-    which the parent never writes, and ends the group when the read returns.
+    On Linux, the kernel sends SIGKILL. The signal terminates this process even if no Python code can run, and the guard
+    of `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data from
+    `lifeline`, to which the parent never writes, and terminates the group when the read returns.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
@@ -72,7 +76,7 @@ def end_with_parent(lifeline: int, parent: int) -> None:
 
 
 def _watch(lifeline: int) -> None:
-    """Wait for the end of `lifeline`, then kill the process group."""
+    """Wait until the other end of `lifeline` is closed, then kill the process group."""
     try:
         os.read(lifeline, 1)
     except OSError:  # raised if a plugin closed the descriptor

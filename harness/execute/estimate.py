@@ -25,14 +25,18 @@ class Estimate:
     """Size of the run's directory, in bytes."""
 
 
-def estimates(specs: Sequence[RunSpec], runs: Iterable[StoredRun]) -> list[Estimate | None]:
-    """Return an estimate for each spec, which is the median over the most similar successful runs.
+def estimates(
+    specs: Sequence[RunSpec], runs: Iterable[StoredRun], *, quality_only: bool = False
+) -> list[Estimate | None]:
+    """Return an estimate for each spec: the median over the most similar successful runs.
+
+    Only runs that measured the same, everything or only the quality, are considered.
 
     The most similar runs are the runs whose specification differs only in the seed, the split and the device. If there
     are none, runs with the same task, dataset, model, backend and protocol are used. The estimate is None if there are
     no such runs.
     """
-    done = [run for run in runs if isinstance(run.record.outcome, Success)]
+    done = [run for run in runs if isinstance(run.record.outcome, Success) and run.record.quality_only == quality_only]
     levels = []
     for similar in (setting_of, kind_of):
         groups: dict[str, list[StoredRun]] = defaultdict(list)

@@ -1,4 +1,5 @@
-"""Records of the plans of a results directory, from which ``harness status`` computes the progress.
+"""Files that describe the plans of a results directory. ``harness status`` uses them to report the progress of the
+plans.
 
 A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
 (flock) on the file, so that other processes can determine whether the plan is still running. The progress is determined
@@ -38,7 +39,7 @@ MAX_PLANS = 10
 
 
 class PlannedRun(Struct, frozen=True, array_like=True):
-    """A planned run that had no usable record when the plan started."""
+    """A planned run for which no usable record existed when the plan was started."""
 
     key: str
     title: str
@@ -64,6 +65,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Number of planned runs that were skipped because the results directory already contained them."""
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
+    jobs: int = 1
+    """Number of runs that are executed at the same time."""
+    quality_only: bool = False
+    """True if only the quality is measured."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Progress:
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs that have no record yet, including the current run, in execution order."""
+    """Runs for which no record exists yet, including the current run, in execution order."""
     seconds_left: float
     """Expected duration of the runs in `left` whose duration can be estimated."""
     unknown: int
@@ -86,7 +91,15 @@ class Progress:
 
 
 @contextmanager
-def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: Sequence[str]) -> Iterator[None]:
+def recorded(
+    store: Store,
+    specs: Sequence[RunSpec],
+    *,
+    skipped: int,
+    command: Sequence[str],
+    jobs: int = 1,
+    quality_only: bool = False,
+) -> Iterator[None]:
     """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
     file."""
     plan = Plan(
@@ -97,6 +110,8 @@ def recorded(store: Store, specs: Sequence[RunSpec], *, skipped: int, command: S
         command=list(command),
         skipped=skipped,
         runs=[PlannedRun(spec.key, spec.title, setting_of(spec), kind_of(spec)) for spec in specs],
+        jobs=jobs,
+        quality_only=quality_only,
     )
     folder = store.path / FOLDER
     path = folder / f"{plan.started_at.replace(':', '')}-{secrets.token_hex(4)}.json"
@@ -141,7 +156,7 @@ def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]
         succeeded = isinstance(record.outcome, Success)
         if record.started_at >= plan.started_at:
             since[record.request_key or record.key].append(succeeded)
-        if succeeded:
+        if succeeded and record.quality_only == plan.quality_only:
             for label in (setting_of(record.spec), kind_of(record.spec)):
                 durations[label].append(record.wall_s)
     wanted = Counter(run.key for run in plan.runs)
@@ -162,7 +177,7 @@ def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]
         failed=sum(failed.values()),
         running=min(running, len(left)) if alive else 0,
         left=left,
-        seconds_left=sum(seconds for seconds in expected if seconds is not None),
+        seconds_left=sum(seconds for seconds in expected if seconds is not None) / max(1, plan.jobs),
         unknown=expected.count(None),
     )
 

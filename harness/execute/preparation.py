@@ -1,4 +1,4 @@
-"""Preparation of a session from a spec.
+"""Preparation of the data, the device and the session that a spec describes.
 
 Runs, parity checks, audits, evaluations and latency measurements all use this module.
 """
@@ -17,6 +17,7 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
     Batch,
@@ -32,6 +33,7 @@ from harness.interfaces import (
 from harness.plugins.catalog import Catalog
 from harness.plugins.failures import described_with_place
 from harness.records import PluginRef, RunSpec, TrainedWeights
+from harness.records.recipe import for_inference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,27 +59,34 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
     os.environ.update(backend.environment)
-    device = choose_device(backend, spec)
+    device = choose_device(backend, msgspec.structs.replace(spec, devices=1))  # a preparation is for one device
     spec = msgspec.structs.replace(spec, device=device.name)
     return preparation_of(spec, catalog, device, prepare_data(catalog, spec))
 
 
 def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
-    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`."""
+    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
+    `harness.UsageError` if an option of the recipe does not fit the model or the data."""
     model, _ = catalog.model(spec.model)
     network = catalog.network(model.name, spec.backend)
     if network is None:
         raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
     config = msgspec.convert(spec.model_options, model.Config)
+    declared = model.parameters(config, data.info)
+    frozen = frozen_names(spec.recipe, declared)
+    parameters = with_frozen(declared, frozen)
     request = SessionRequest(
         build=plugins.resolve(network.build),
         config=config,
         info=data.info,
-        parameters=tuple(model.parameters(config, data.info)),
-        recipe=spec.recipe,
+        parameters=parameters,
+        recipe=spec.recipe if spec.weights is None else for_inference(spec.recipe),
         device=device.name,
         precision=spec.precision,
         compile=spec.compile,
+        frozen=frozen,
+        rate_factors=rate_factors(spec.recipe, parameters),
+        class_weights=class_weights(spec.recipe, data.info),
         deterministic=spec.deterministic,
         seed=spec.seed,
         threads=spec.threads,
@@ -102,14 +111,15 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit the session's model if the backend does not train step by step, because an unfitted model cannot predict."""
+    """Fit the session's model if the backend does not train in steps, because a model must be fitted before it can
+    predict."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
-    """Load the plugins in `refs` and no others. Raises `harness.PluginError` if a plugin cannot be loaded."""
+    """Load only the plugins in `refs`. Raises `harness.PluginError` if a plugin cannot be loaded."""
     catalog = plugins.load(refs)
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
@@ -132,7 +142,11 @@ def choose_device(backend: Backend, spec: RunSpec) -> DeviceInfo:
 
 
 def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
-    """Return one of the devices of the spec's backend; see `choose_device`."""
+    """Return one of the devices of the spec's backend; see `choose_device`.
+
+    For a spec with several devices, the first one is returned. Raises `harness.UnsupportedError` if a device is missing
+    or does not support the precision.
+    """
     known = {device.name: device for device in devices}
     wanted = {"auto": next(iter(known), "cpu"), "cuda": "cuda:0"}.get(spec.device, spec.device)
     if wanted not in known:
@@ -141,6 +155,12 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
             f"available devices: {', '.join(known) or 'none'}"
         )
     device = known[wanted]
+    names = msgspec.structs.replace(spec, device=wanted).used_devices
+    if absent := [name for name in names if name not in known]:
+        raise UnsupportedError(
+            f"the run needs the devices {', '.join(names)}, but backend {spec.backend!r} does not find "
+            f"{', '.join(absent)} on this machine; available devices: {', '.join(known)}"
+        )
     if spec.precision not in device.precisions:
         raise UnsupportedError(
             f"backend {spec.backend!r} cannot compute in {spec.precision} on {wanted} "
@@ -152,7 +172,7 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
-    If the data can be cached, they are read from the cache or added to it. `DataInfo.details` includes the details that
+    If the data can be cached, it is read from the cache or added to it. `DataInfo.details` includes the details that
     the dataset reports.
     """
     from harness.data import prepared_cache
@@ -170,7 +190,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
+    """Return False if the prepared data can be cached but is not in the cache, and True otherwise."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -251,7 +271,8 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
     """Add the name of the dataset to the message of a `harness.DataError` unless the message contains the name. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that names the origin of the data."""
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data comes
+    from."""
     try:
         yield
     except DataError as error:
@@ -291,8 +312,8 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, or the spec's trained weights, and notes on the arrays
-    that were not read from the spec's checkpoint.
+    """Return the canonical arrays from which training starts, or the spec's trained weights, and messages about the
+    arrays that were not read from the spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights are not
     those of the run that trained the weights.

@@ -16,10 +16,11 @@ from harness.measure import environment
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
-from harness.records import Environment, Failure, FailureKind, PluginRef, RunRecord, RunSpec
+from harness.records import Environment, Failure, FailureKind, PluginRef, RunSpec
+from harness.records.header import Header, HeaderSpec, StoredHeader
 from harness.records.index import Setting
 from harness.records.reading import is_stored
-from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
+from harness.records.store import ARRAYS, WEIGHTS, Store
 
 MEMORY_TOLERANCE = 0.05
 """Maximum relative difference in main memory between machines of the same class. The memory that virtual
@@ -28,11 +29,11 @@ machines report varies by a few percent."""
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision on whether a planned run is executed or replaced by a stored run."""
+    """Decision on whether a planned run is executed or a stored run is used instead."""
 
     spec: RunSpec
-    stored: StoredRun | None
-    """Stored run that replaces the planned run, or None if the planned run must be executed."""
+    stored: StoredHeader | None
+    """Header of the stored run that replaces the planned run, or None if the planned run must be executed."""
     reason: str
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
     run that has never been executed.
@@ -45,6 +46,7 @@ def decide(
     store: Store,
     *,
     save_weights: bool = False,
+    quality_only: bool = False,
     compared: Collection[str] = (),
     retry: Collection[FailureKind] | None = None,
     batch_size_backoff: bool = False,
@@ -55,8 +57,9 @@ def decide(
     of Python and of the packages, and the class of machine are the same. The class of machine consists of the
     processor, the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and their driver.
     The stored run must have saved weights if `save_weights` is true, and a parity result if the key of the spec is in
-    `compared`. Each stored run replaces at most one planned run, so that repeats are counted. A run whose batch size
-    was reduced is used only with `batch_size_backoff`.
+    `compared`. Each stored run replaces at most one planned run, so that all requested repeats are executed. A run
+    whose batch size was reduced is used only with `batch_size_backoff`, and a quality-only run only with
+    `quality_only`.
 
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
     and the records of other failed runs are used.
@@ -66,15 +69,16 @@ def decide(
     keys = [spec.key for spec in specs]  # Compute each key only once, because this takes 30 microseconds.
     wanted = dict(zip(keys, specs, strict=True))
     similar = {_selected(spec) for spec in specs}
-    loaded = store.load(lambda run: _selected(run.setting) in similar)
-    stored = _by_request(loaded.runs, wanted)
+    stored = _by_request(store.headers(lambda run: _selected(run.setting) in similar), wanted)
     here = _Here(catalog)
-    usable: dict[str, list[tuple[StoredRun, str]]] = {}
+    usable: dict[str, list[tuple[StoredHeader, str]]] = {}
     reasons: dict[str, str] = {}
     for key, spec in wanted.items():
         usable[key] = []
         for run in stored.get(key, ()):
-            changed = here.difference(spec, run, save_weights=save_weights, compared=key in compared)
+            changed = here.difference(
+                spec, run, save_weights=save_weights, quality_only=quality_only, compared=key in compared
+            )
             outcome = run.record.outcome
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
@@ -88,7 +92,8 @@ def decide(
             else:
                 reasons[key] = changed  # report the reason for the newest run
     for runs in usable.values():
-        runs.sort(key=lambda one: isinstance(one[0].record.outcome, Failure))  # successful runs first
+        # Successful runs first, and among them runs that measured everything.
+        runs.sort(key=lambda one: (isinstance(one[0].record.outcome, Failure), one[0].record.quality_only))
     decisions = []
     for key, spec in zip(keys, specs, strict=True):
         if usable[key]:
@@ -102,7 +107,7 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
     return setting.task, setting.dataset, setting.model, setting.backend, setting.precision
 
 
-def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredRun]]:
+def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredHeader]]:
     """Return a mapping from requested keys to stored runs, ordered by start time."""
     # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
@@ -110,7 +115,7 @@ def _by_request(runs: Sequence[StoredRun], wanted: Mapping[str, RunSpec]) -> dic
         for key, spec in wanted.items():
             for device in {spec.device, "cpu"} if spec.device == "auto" else {spec.device}:
                 resolved.setdefault(msgspec.structs.replace(spec, device=device).key, key)
-    found: dict[str, list[StoredRun]] = defaultdict(list)
+    found: dict[str, list[StoredHeader]] = defaultdict(list)
     for run in runs:
         key = run.record.request_key or resolved.get(run.record.key, "")
         if key in wanted:
@@ -128,17 +133,21 @@ class _Here:
         self._digests: dict[PluginRef, str] = {}
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
 
-    def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: bool) -> str | None:
-        """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
+    def difference(
+        self, spec: RunSpec, run: StoredHeader, *, save_weights: bool, quality_only: bool, compared: bool
+    ) -> str | None:
+        """Return the reason why a stored run cannot replace a planned run, or None if it can."""
         record = run.record
         changed = (
             _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
             or self._other_lock(record, spec)
             or _first_change("", self._with_python(record), self._packages(spec))
-            or _other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
+            or other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
         )
         if changed or isinstance(record.outcome, Failure):
             return changed
+        if record.quality_only and not quality_only:
+            return "only the quality was measured"
         if not _exists(f"{run.path}/{ARRAYS}"):
             return f"{ARRAYS} is missing"
         if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:
@@ -147,25 +156,24 @@ class _Here:
             return "parity was not checked"
         return None
 
-    def _packages(self, spec: RunSpec) -> Mapping[str, str]:
+    def _packages(self, spec: RunSpec | HeaderSpec) -> Mapping[str, str]:
         place = spec.backend, spec.env
         if place not in self._versions:
-            names = (*environment.CORE_PACKAGES, *self._catalog.backend(spec.backend).packages)
-            versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
-            self._versions[place] = {"Python": environments.python_version(spec.env), **versions}
+            self._versions[place] = package_versions(spec, self._catalog)
         return self._versions[place]
 
-    def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
+    def _other_lock(self, record: Header, spec: RunSpec) -> str | None:
         """Return a message if the packages of the named environment have changed since the run.
 
-        If packages that the record lists have changed, None is returned, because their versions describe the change.
+        If packages that the record lists have changed, None is returned, because a comparison of their versions
+        describes the change.
         """
         same = record.environment.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(record), self._packages(spec)):
             return None
         return f"the lock of environment {spec.env!r} changed"
 
-    def _with_python(self, record: RunRecord) -> Mapping[str, str]:
+    def _with_python(self, record: Header) -> Mapping[str, str]:
         # A run that failed early has not recorded its packages. Compare only the version of Python.
         packages = record.environment.packages or self._packages(record.spec)
         return {**packages, "Python": record.environment.python}
@@ -181,8 +189,16 @@ class _Here:
         return self._known_codes[combination]
 
 
+def package_versions(spec: RunSpec | HeaderSpec, catalog: Catalog) -> dict[str, str]:
+    """Return the versions of Python, of the core packages and of the backend's packages in the environment of a
+    spec."""
+    names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
+    versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
+    return {"Python": environments.python_version(spec.env), **versions}
+
+
 def _exists(path: str) -> bool:
-    """Return whether a file or link exists. `os.lstat` takes half as long with a string as with a Path."""
+    """Return whether a file or link exists. `os.lstat` is twice as fast with a string as with a Path."""
     try:
         os.lstat(path)
     except (OSError, ValueError):
@@ -195,8 +211,8 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose values differ, or an empty string if all values are equal. If `shown` is true, both
-    values follow the name.
+    """Return the first name for which the values differ, or an empty string if all values are equal. If `shown` is
+    true, the name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
@@ -209,7 +225,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
     return ""
 
 
-def _other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
+def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
     """Return a description of the difference between two machines, or None if both are of the same class."""
     old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
     if change := _first_change("", old, new):

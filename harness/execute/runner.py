@@ -1,22 +1,22 @@
-"""Execution of planned runs by an executor, and storage of their records, including those of failed runs."""
+"""Execution of planned runs by an executor, and storage of the records of successful and failed runs."""
 
 from __future__ import annotations
 
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
-from harness.errors import HarnessError, PluginError, RecordError, UsageError
+from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
-from harness.interfaces import Attempt, Coordinator, PlannedRun
+from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.events import Events
@@ -41,19 +41,19 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class of receivers of progress events, which collects the finished records and shows nothing."""
+    """Base class for receivers of progress events. It collects the records of finished runs and shows nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
 
     def message(self, text: str) -> None:
-        """Handle a message that does not belong to a run."""
+        """Handle a message that is not about a single run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         """Handle the start of run number `index` (counted from 1) out of `total` runs."""
 
-    def event(self, spec: RunSpec, event: Event) -> None:
-        """Handle an event of the current run."""
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
+        """Handle an event of run number `index`."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         """Handle the record of finished run number `index` (counted from 1) out of `total` runs."""
@@ -66,7 +66,7 @@ class Listener:
 class Guarded(Listener):
     """A listener that forwards events to another listener until that listener raises an exception.
 
-    An output error, such as that of a closed terminal, must not end a run.
+    An output error, for example because the terminal was closed, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -81,8 +81,8 @@ class Guarded(Listener):
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self._pass_on("run_started", index, total, spec)
 
-    def event(self, spec: RunSpec, event: Event) -> None:
-        self._pass_on("event", spec, event)
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
+        self._pass_on("event", index, spec, event)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         super().run_finished(index, total, record)
@@ -109,24 +109,28 @@ def run_all(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     memory_limit_bytes: int | None = None,
     batch_size_backoff: bool = False,
-    executor: str = LOCAL,
+    executor: str | Executor = LOCAL,
     listener: Listener | None = None,
     marks: Mapping[str, list[ParityMark]] | None = None,
     save_weights: bool = False,
+    quality_only: bool = False,
     budget_s: float | None = None,
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
+    `executor` is the name of an executor in the catalog, or an executor. With `quality_only`, neither throughput nor
+    latency is measured.
+
     `marks` maps the key of each spec to the parity results that are stored in the records of its runs. With
     `save_weights`, the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of
     memory is executed again after all other runs, with half the batch size. This is repeated until the run succeeds or
-    the batch size is 1.
+    the batch size is 1 or, on several devices, until half of it is not divisible by the number of devices.
 
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
 
-    After Ctrl-C, the current run is ended and recorded before KeyboardInterrupt is raised. If the listener raises an
-    exception, the exception is ignored, and the listener is not called again.
+    After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
+    an exception, the exception is ignored, and the listener is not called again.
 
     Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
     named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
@@ -135,7 +139,9 @@ def run_all(
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
-    chosen = catalog.executor(executor)
+    chosen = catalog.executor(executor) if isinstance(executor, str) else executor
+    check_executor(specs, chosen)
+    locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
     runs = [
         PlannedRun(
             index=index,
@@ -146,6 +152,8 @@ def run_all(
             timeout_s=timeout_s,
             memory_limit_bytes=memory_limit_bytes,
             save_weights=save_weights,
+            lock_digest=locks[spec.env],
+            quality_only=quality_only,
         )
         for index, spec in enumerate(specs, start=1)
     ]
@@ -164,7 +172,7 @@ def run_all(
                 with interrupts.allowed():
                     chosen.execute(runs, coordinator)
                 coordinator.check_finished()
-            except _BudgetUsedUpError:
+            except BudgetUsedUpError:
                 coordinator.abandon(interrupted())
                 break
             except KeyboardInterrupt:
@@ -174,7 +182,7 @@ def run_all(
                 if coordinator.not_stored is not None:  # such as a full disk
                     raise coordinator.not_stored from None
                 problem = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-                message = f"the executor {executor!r} failed: {problem}"
+                message = f"the executor {chosen.name!r} failed: {problem}"
                 coordinator.abandon(Failure(kind="error", message=message.splitlines()[0][:500]))
                 raise PluginError(message) from error
             runs = coordinator.reduce_batches(runs) if batch_size_backoff else []
@@ -188,14 +196,27 @@ def _plugins_by_environment(runs: Sequence[PlannedRun]) -> dict[str, set[PluginR
     return found
 
 
+def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
+    """Raise `harness.UsageError` if the executor cannot execute one of the runs."""
+    if any(spec.devices > 1 for spec in specs) and not executor.data_parallel:
+        raise CombinationError(
+            f"the executor {executor.name!r} cannot execute runs on several devices; use --devices 1 or "
+            f"--executor {LOCAL}"
+        )
+
+
 def check_limit(timeout_s: float) -> None:
     """Raise `harness.UsageError` if the time limit of a run is not positive."""
     if not timeout_s > 0:
         raise UsageError(f"the time limit of a run must be positive, got {timeout_s}")
 
 
-class _BudgetUsedUpError(Exception):
-    """The time budget of the plan is used up. An executor without open attempts need not handle this exception."""
+class BudgetUsedUpError(Exception):
+    """The time budget of the plan is used up.
+
+    `RunCoordinator.start` raises this exception. An executor with open attempts completes them before it raises the
+    exception again.
+    """
 
 
 @dataclass
@@ -242,7 +263,7 @@ class RunCoordinator(Coordinator):
                 f"the run {run.spec.title!r} cannot be started, because it is finished or not part of the plan"
             )
         if self._deadline is not None and self._listener.latest and time.monotonic() >= self._deadline:
-            raise _BudgetUsedUpError
+            raise BudgetUsedUpError
         with self._interrupts.deferred():
             for attempt_id in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
                 self._open.pop(attempt_id).files.close()
@@ -269,7 +290,7 @@ class RunCoordinator(Coordinator):
         with self._interrupts.deferred():
             if isinstance(event, PhaseStarted):
                 one.phase = event.phase[:MAX_NAME]
-            self._listener.event(one.attempt.run.spec, event)
+            self._listener.event(one.attempt.run.index, one.attempt.run.spec, event)
             if isinstance(event, EpochEnded):
                 self._events.notify("harness_epoch_ended", spec=one.attempt.run.spec, epoch=event)
 
@@ -315,7 +336,8 @@ class RunCoordinator(Coordinator):
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size
-            if isinstance(outcome, Failure) and outcome.kind == "oom" and size > 1:
+            devices = run.spec.devices
+            if isinstance(outcome, Failure) and outcome.kind == "oom" and size > 1 and size // 2 % devices == 0:
                 recipe = msgspec.structs.replace(run.spec.recipe, batch_size=size // 2)
                 spec = msgspec.structs.replace(run.spec, recipe=recipe)
                 reduced.append(msgspec.structs.replace(run, spec=spec))

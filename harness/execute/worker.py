@@ -13,7 +13,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,17 @@ from harness.execute.preparation import (
     prepare_data,
     starting_weights,
 )
-from harness.interfaces import Dataset, PreparedData, Session
+from harness.execute.ranks import (
+    RankFailedError,
+    Ranks,
+    addresses,
+    check_batches,
+    core_shares,
+    in_group,
+    own_cores,
+    use_cores,
+)
+from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session
 from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine
@@ -44,15 +54,18 @@ from harness.measure.phases import Emit, Phases
 from harness.records import (
     DataPrepared,
     DeviceMemory,
+    Energy,
     EpochEnded,
     Evidence,
     Failure,
     Fetching,
+    Memory,
     MetricCalled,
     ModelInfo,
     PluginRef,
     Preprocessing,
     Provenance,
+    RankMemory,
     RunRecord,
     RunSpec,
     Scores,
@@ -83,6 +96,8 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginRef, ...]
     save_weights: bool = False
     """If True, the trained canonical weights are saved next to the arrays."""
+    quality_only: bool = False
+    """If True, throughput and latency are not measured."""
 
 
 @dataclass(frozen=True)
@@ -113,36 +128,46 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     reporter.set(lambda dataset: _fetching(dataset, context.send))
     run: Run | None = None
-    outcome: Success | Failure
     environment = collect()  # Collect the environment before the run, so that the load average excludes the run.
+
+    def record(outcome: Success | Failure) -> RunRecord:
+        packages = versions((*CORE_PACKAGES, *run.backend.packages)) if run else environment.packages
+        return RunRecord(
+            run_id="",
+            key="",
+            repeat=0,
+            started_at=started_at,
+            quality_only=job.quality_only,
+            wall_s=time.perf_counter() - start,
+            spec=run.spec if run else job.spec,
+            environment=msgspec.structs.replace(environment, packages=packages),
+            provenance=run.provenance if run else Provenance(plugins=list(job.plugins)),
+            outcome=outcome,
+        )
+
+    def give_up(failure: Failure) -> None:
+        phase = run.phases.current if run else ""
+        context.end(record(msgspec.structs.replace(failure, phase=failure.phase or phase)))
+
     try:
-        run = Run(job, context)
-        outcome = run.go()
+        run = Run(job, context, give_up)
+        return record(run.go())
+    except RankFailedError as error:
+        traceback.print_exc()
+        return record(msgspec.structs.replace(error.failure, phase=run.phases.current if run else ""))
     except Exception as error:
         traceback.print_exc()
-        outcome = from_exception(error, run.backend, run.phases.current) if run else from_exception(error)
-    if run is not None:
-        packages = versions((*CORE_PACKAGES, *run.backend.packages))
-        environment = msgspec.structs.replace(environment, packages=packages)
-    return RunRecord(
-        run_id="",
-        key="",
-        repeat=0,
-        started_at=started_at,
-        wall_s=time.perf_counter() - start,
-        spec=run.spec if run else job.spec,
-        environment=environment,
-        provenance=run.provenance if run else Provenance(plugins=list(job.plugins)),
-        outcome=outcome,
-    )
+        return record(from_exception(error, run.backend, run.phases.current) if run else from_exception(error))
 
 
 class Run:
-    """One run and the information collected so far, which is also recorded if the run fails."""
+    """A run, and the information that has been collected so far, which is recorded even if the run fails."""
 
-    def __init__(self, job: RunJob, context: ChildContext) -> None:
+    def __init__(self, job: RunJob, context: ChildContext, give_up: Callable[[Failure], None]) -> None:
         self.spec = job.spec
-        self._save_weights = job.save_weights
+        self._give_up = give_up
+        self._ranks: Ranks | None = None
+        self._save_weights, self._quality_only = job.save_weights, job.quality_only
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(context.send)
         self._emit: Emit = context.send
@@ -161,18 +186,30 @@ class Run:
         from harness.data.protect import Unchanged
         from harness.measure.quality.scorer import scorer
 
+        shares = core_shares(own_cores(), self.spec.devices)
+        if self.spec.devices > 1:
+            use_cores(shares[0])
         prepared, machine = self._prepare()
+        if self.spec.devices > 1:
+            check_batches(prepared.data, self.spec)
+            prepared = in_group(prepared, DeviceGroup(rank=0, addresses=addresses(self.spec.devices)))
+            self._ranks = Ranks(prepared, shares, self._give_up)
         unchanged = Unchanged(prepared.data)
         metrics = self._catalog.metrics_of(self.task.name)
         judge = scorer(prepared.data.info, self.task.metric, metrics, self._announce)
         with contextlib.ExitStack() as stack:
             with self.phases("build"):
-                session = stack.enter_context(self._opened(prepared))
+                weights, notes = starting_weights(prepared)
+                if self._ranks is not None:
+                    stack.enter_context(self._ranks.running(self.provenance.plugins, weights))
+                session = stack.enter_context(self._opened(prepared, weights, notes))
             clock_s, wall_s = time.perf_counter(), time.time()
             timed = self._train_and_time(prepared, session, machine, judge)
             scored = self._score(prepared, session, machine, judge, timed)
             clock_s, wall_s = time.perf_counter() - clock_s, time.time() - wall_s
             unchanged.check(prepared.data, self.backend.name)
+            if self._ranks is not None:
+                self._ranks.finish()
             return self._summarize(prepared, machine, timed, scored, clock_s, wall_s)
 
     def _prepare(self) -> tuple[Preparation, Machine]:
@@ -201,14 +238,15 @@ class Run:
         return preparation_of(self.spec, self._catalog, device, data), machine
 
     @contextlib.contextmanager
-    def _opened(self, prepared: Preparation) -> Iterator[Session]:
-        """Open a session with the initial weights, and close it at the end."""
+    def _opened(self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Session]:
+        """Open a session with the initial weights, and close it at the end. `notes` are recorded with those of the
+        session."""
         from harness.records.arrays import digest
 
-        weights, notes = starting_weights(prepared)
         self.learn(initial_weights_digest=digest(weights) if weights else None)
         with opened_session(prepared, weights) as session:
-            self.learn(notes=session.notes() | notes | _gpu_settings(self.spec.device))
+            shared = self._ranks.notes() if self._ranks is not None else {}
+            self.learn(notes=session.notes() | dict(notes) | shared | _gpu_settings(self.spec.device))
             yield session
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
@@ -218,7 +256,11 @@ class Run:
         trained = None
         if spec.weights is None:
             by_steps = self.backend.trains_by_steps
-            trained = training.train(session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps)
+            trained = training.train(
+                session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
+            )
+        if self._quality_only:
+            return Timed(trained, inference.not_measured(min(spec.recipe.batch_size, len(data.test))))
         with phases("inference"):
             batch_size = min(spec.recipe.batch_size, len(data.test))
             return Timed(trained, inference.measure(session, data.test, batch_size, spec.protocol, machine.read))
@@ -241,7 +283,7 @@ class Run:
             validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
-        if timed.training is not None and not timed.training.is_enough():
+        if timed.training is not None and not (self._quality_only or timed.training.is_enough()):
             with self.phases("sampling"):
                 timed.training.sample()  # Sample after the predictions, because sampling continues training.
         with self.phases("score"):
@@ -290,28 +332,31 @@ class Run:
         if data.test.rows is not None:
             arrays["test_rows"] = data.test.rows
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
+        by_steps = None if trained is None else self.backend.trains_by_steps
         train = None
-        if trained is not None:
-            train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
-        infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
+        if self._quality_only:
+            speed, flags, energy = summary.no_speed(by_steps=by_steps), [], Energy()
+        else:
+            if trained is not None:
+                train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
+            infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
+            first_step_s = None if trained is None else trained.first_step_s
+            speed = summary.speed(first_step_s, train, infer, model, by_steps=by_steps)
+            flags = [*(train.flags if train is not None else ()), *infer.flags]
+            energy = summary.energy(train, infer, machine)
         return Success(
             scores=scored.scores,
             curves=trained.curves if trained is not None else [],
-            speed=summary.speed(
-                None if trained is None else trained.first_step_s,
-                train,
-                infer,
-                model,
-                by_steps=None if trained is None else self.backend.trains_by_steps,
-            ),
+            speed=speed,
             latency=summary.latency(inference),
-            memory=summary.memory(self.phases.memory, scored.device_memory),
+            memory=self._memory(scored.device_memory),
             model=model,
             phases_s=self.phases.seconds,
             examples=_examples(data),
-            flags=[*(train.flags if train is not None else ()), *infer.flags],
-            energy=summary.energy(train, infer, machine),
+            flags=flags,
+            energy=self._energy(energy),
             time_to_target=self._time_to_target(trained.curves) if trained is not None else None,
+            selection=trained.selection(scored.scores.primary) if trained is not None and by_steps else None,
             evidence=Evidence(
                 timed_examples=examples,
                 timed_error=error,
@@ -321,6 +366,20 @@ class Run:
                 arrays_digest=digest(arrays),
             ),
         )
+
+    def _memory(self, device: DeviceMemory | None) -> Memory:
+        measured = summary.memory(self.phases.memory, device)
+        if self._ranks is None:
+            return measured
+        worker = RankMemory(host_peak_bytes=measured.host_peak_bytes, device=device)
+        return msgspec.structs.replace(measured, ranks=self._ranks.memory(worker, self.phases.memory))
+
+    def _energy(self, energy: Energy) -> Energy:
+        """Return the measured energy, without that of the GPU if the run used several."""
+        if self.spec.devices == 1 or energy.gpu is None:
+            return energy
+        reason = f"the run used {self.spec.devices} GPUs, and only the energy of the first one is measured"
+        return msgspec.structs.replace(energy, gpu=None, gpu_source=reason)
 
     def _time_to_target(self, curves: Sequence[EpochEnded]) -> TimeToTarget | None:
         target = self.spec.protocol.target
@@ -340,9 +399,9 @@ def _arrays(trained: Training | None, timed: Inference) -> dict[str, Any]:
     import numpy as np
 
     return (_training_arrays(trained) if trained is not None else {}) | {
-        "inference_window_batches": np.array([window.batches for window in timed.timed.windows]),
-        "inference_window_s": np.array([window.seconds for window in timed.timed.windows]),
-        "latencies_s": np.array(timed.latencies_s),
+        "inference_window_batches": np.array([window.batches for window in timed.timed.windows], np.int64),
+        "inference_window_s": np.array([window.seconds for window in timed.timed.windows], np.float64),
+        "latencies_s": np.array(timed.latencies_s, np.float64),
     }
 
 

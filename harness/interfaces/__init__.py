@@ -6,14 +6,15 @@ functions.
 
 from harness.interfaces.backend import (
     Backend,
+    DeviceGroup,
     DeviceInfo,
     InferenceSession,
     RooflineKernels,
     Session,
     SessionRequest,
 )
+from harness.interfaces.batch import Batch
 from harness.interfaces.data import (
-    Batch,
     Dataset,
     NoOptions,
     PreparedData,
@@ -50,6 +51,7 @@ __all__ = [
     "BuildNetwork",
     "Coordinator",
     "Dataset",
+    "DeviceGroup",
     "DeviceInfo",
     "Executor",
     "InferenceSession",

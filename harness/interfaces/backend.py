@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec import Struct
 
 from harness.errors import UnsupportedError
-from harness.interfaces.data import Batch
+from harness.interfaces.batch import Batch
 from harness.interfaces.model import BuildNetwork, Parameter
 from harness.records import DataInfo, DeviceMemory, Precision, Recipe
 
@@ -25,16 +25,35 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     """A device that a backend can use, and the precisions that the backend supports on it."""
 
     name: str
-    """Name of the device: ``cpu``, or the kind and index of a device, such as ``cuda:0``. The index of a CUDA device is
-    its number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
+    """Name of the device: ``cpu``, or a device type and an index, such as ``cuda:0``. The index of a CUDA device is its
+    number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
     """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
-    report it. The core uses the UUID to find the counters of the GPU.
+    report it. The core uses the UUID to find the counters of this GPU in NVML.
     """
+
+
+class DeviceGroup(Struct, frozen=True, kw_only=True):
+    """The processes that train one model on several devices of this machine, and the place of a process among them.
+
+    Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
+    process receives its part of every training batch, and `Batch.weight`.
+    """
+
+    rank: int
+    """Number of this process, from 0. The process with rank 0 measures the run and computes the predictions."""
+    addresses: tuple[str, ...]
+    """An address of each process, in the order of ranks, such as ``127.0.0.1:41234``, on which the process may accept
+    connections from the other processes."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return len(self.addresses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +67,7 @@ class SessionRequest:
     info: DataInfo
     """Description of the prepared data: input shapes, objective, number of outputs."""
     parameters: Sequence[Parameter]
-    """Canonical parameters of the model."""
+    """Canonical parameters of the model. `Parameter.trainable` is False for parameters that `Recipe.frozen` selects."""
     recipe: Recipe
     """Training settings: optimizer, regularization, dropout."""
     device: str
@@ -61,8 +80,19 @@ class SessionRequest:
     """Seed for all random numbers that the session draws, for example for dropout masks."""
     threads: int
     """Number of CPU threads that the session may use."""
+    frozen: frozenset[str] = frozenset()
+    """Names of the parameters that `Recipe.frozen` selects."""
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    """Factors by which the learning rate of each trainable parameter is multiplied, by name, according to
+    `Recipe.layer_decay`. Empty if all factors are 1."""
+    class_weights: tuple[float, ...] | None = None
+    """Weights by which the losses of examples or positions are multiplied, by class, according to
+    `Recipe.class_weights`. None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
+    group: DeviceGroup | None = None
+    """The processes with which this session trains the model, or None to train it alone. Only backends with
+    `Backend.data_parallel` receive a group. `seed` is then different in each process."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +121,8 @@ class RooflineKernels:
 class Session(ABC):
     """One model on one device.
 
-    A session only computes; the core runs the training loop, measures the time and provides the batches. Methods may
-    return before the device has finished. `synchronize` and `fetch` wait for the device.
+    A session performs only the computations. The core runs the training loop, measures the time and provides the
+    batches. Methods may return before the device has finished. `synchronize` and `fetch` wait for the device.
 
     Notes
     -----
@@ -126,7 +156,9 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples of the step.
+            The examples of the step. In a session with a `DeviceGroup`, these are the part of this process, the
+            gradient is the sum of the processes' gradients of the weighted loss (`Batch.weight`), and the optimizer
+            step, including clipping, uses this sum.
         learning_rate : float
             Learning rate for this step. This value replaces the recipe's learning rate, because the core computes the
             schedule.
@@ -134,7 +166,8 @@ class Session(ABC):
         Returns
         -------
         Any
-            A handle to the mean loss of the batch, which `fetch` converts to a number.
+            A handle to the mean loss of the batch, which `fetch` converts to a number. With a `DeviceGroup`, this is
+            the loss of the whole batch in every process.
         """
 
     @abstractmethod
@@ -158,6 +191,27 @@ class Session(ABC):
             and in canonical shapes.
         """
 
+    def update_average(self, weight: float) -> None:
+        """Update the moving average of all canonical weights: ``average += weight * (weights - average)``.
+
+        The core calls this method after each training step if `Recipe.ema_decay` is set. The weight of the first update
+        after `set_weights` is 1.
+
+        Parameters
+        ----------
+        weight : float
+            Weight of the current weights in the average.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
+
+    def averaged(self) -> AbstractContextManager[Any]:
+        """Return a context manager in which `predict` and `get_weights` use the moving average instead of the weights.
+
+        Training continues with the weights and the optimizer's state after the context. No training step is run within
+        the context.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
+
     @abstractmethod
     def predict(self, inputs: Mapping[str, Array]) -> Any:
         """Run a forward pass in evaluation mode.
@@ -165,8 +219,8 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify the arrays; a run fails if its data have
-            changed.
+            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data was
+            modified.
 
         Returns
         -------
@@ -213,7 +267,7 @@ class Session(ABC):
         return None
 
     def notes(self) -> dict[str, str]:
-        """Return the settings that are in effect, such as thread counts, TF32 flags and the compile mode.
+        """Return the settings that the session actually uses, such as thread counts, TF32 flags and the compile mode.
 
         The settings are stored in the run's record.
         """
@@ -257,14 +311,20 @@ class Backend(ABC):
     environment: ClassVar[Mapping[str, str]] = {}
     """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
-    """False if each call to `Session.train_step` fits the model from scratch. If False, the batch is the whole training
-    split, learning rates and gradients are not used, and models may have no canonical parameters."""
+    """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
+    training split, learning rates and gradients are not used, and models need not have canonical parameters."""
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``, and its sessions are instances of `InferenceSession`."""
+    data_parallel: ClassVar[bool] = False
+    """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
+    devices are refused before they start."""
     default_models: ClassVar[Sequence[str]] = ()
-    """Preferred model variants for this backend, best first. If the user names no model and the task's default model
-    has no network for this backend, the first compatible variant is used."""
+    """Preferred model variants for this backend, best first. If the user does not select a model and no network
+    implements the task's default model for this backend, the first compatible variant is used."""
+
+    recipe_options: ClassVar[Collection[str]] = ()
+    """Elements of `Recipe.SESSION_OPTIONS` that the sessions implement. Other elements are refused in planning."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:

@@ -35,6 +35,11 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     """Limit on the host memory of the run, or None."""
     save_weights: bool = False
     """True to save the trained weights next to the record."""
+    lock_digest: str = ""
+    """Digest of the lock of the run's named environment on the machine of the command, or an empty string if the run
+    has no named environment."""
+    quality_only: bool = False
+    """True to measure only the quality, and neither throughput nor latency."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Attempt:
     """One attempt to execute a run."""
 
     id: str
-    """Unique id of the attempt, which is passed when its events and its result are reported."""
+    """Unique id of the attempt. The executor passes this id when it reports an event or the result."""
     run: PlannedRun
     directory: Path
     """Directory on this machine for the files of the run. It becomes the run's directory in the results directory when
@@ -52,8 +57,8 @@ class Attempt:
 class Coordinator(ABC):
     """The object to which an executor reports attempts, events and results. The core implements this class.
 
-    The coordinator stores the records, shows the progress, and calls the event hooks. Its methods must be called in the
-    thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
+    The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
+    the thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
     KeyboardInterrupt when it ends.
     """
 
@@ -61,8 +66,8 @@ class Coordinator(ABC):
     def start(self, run: PlannedRun) -> Attempt:
         """Start an attempt to execute a run.
 
-        If an earlier attempt of this run is still open, the earlier attempt is treated as lost. Its events and its
-        result are then dropped.
+        If an earlier attempt of this run is still open, it is treated as lost, and its events and its result are
+        dropped.
 
         Parameters
         ----------
@@ -84,7 +89,7 @@ class Coordinator(ABC):
 
     @abstractmethod
     def is_open(self, attempt_id: str) -> bool:
-        """Return whether the coordinator accepts the result of an attempt. Return False if it is finished or lost.
+        """Return True if the coordinator accepts the result of an attempt, or False if the attempt is finished or lost.
 
         Parameters
         ----------
@@ -114,7 +119,7 @@ class Coordinator(ABC):
             Id of the attempt.
         result : RunRecord or Failure
             The record that `harness.execute_run` returned, or a failure if there is no record, for example because no
-            machine is available. For a failure, a record is created that describes this machine.
+            machine is available. In this case, a record with the failure and a description of this machine is created.
 
         Returns
         -------
@@ -124,16 +129,16 @@ class Coordinator(ABC):
         Raises
         ------
         harness.PluginError
-            If the record belongs to another specification.
+            If the record is the result of a different run.
         harness.RecordError
             If the record cannot be stored. The executor must not catch this exception.
         KeyboardInterrupt
-            If the user interrupted the run. The record has been stored.
+            If the user interrupted the run. The record is stored before the exception is raised.
         """
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Show a message that does not belong to a run, such as the start of a machine.
+        """Show a message that is not about a single run, such as a message that a machine is starting.
 
         Parameters
         ----------
@@ -156,13 +161,16 @@ class Executor(ABC):
       executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
       `Coordinator.finish`. Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist there, with the same code of `harness` and of the plugins.
+      The environment must exist there, with the same lock and the same code of `harness` and of the plugins.
+      Otherwise, the run fails.
     - If an attempt is lost, for example because its machine stops responding, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
+    - A run on several devices (`RunSpec.devices`) needs the cores and the device of each of its processes, on one
+      machine.
     - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
       or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
       ends the runs that it started, and it does not use the coordinator afterwards.
@@ -172,6 +180,9 @@ class Executor(ABC):
     """Name of the executor, as passed to ``--executor``."""
     summary: ClassVar[str]
     """One-line description."""
+    data_parallel: ClassVar[bool] = False
+    """True if the executor can execute runs on several devices, whose processes `harness.execute_run` starts on one
+    machine. If False, such runs are refused before the first run starts."""
 
     @abstractmethod
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:

@@ -18,7 +18,8 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def peak_bytes() -> int:
-    """Return the peak resident memory of the process since its start or the last `reset_peak`, in bytes."""
+    """Return the peak resident memory of the process since its start or since the last call of `reset_peak`, in
+    bytes."""
     peak = _high_water(_STATUS) if _STATUS.exists() else None
     if peak is not None:
         return peak
@@ -67,6 +68,9 @@ class PhaseMemory:
         The sum is an upper bound for these processes, because their peaks may occur at different times and shared pages
         are counted once per process. Processes that exited before the end of the phase are not included.
         """
+        self.by_process_bytes: dict[int, int] = {}
+        """Peak of each descendant over the phases that ended while it was running, except ``prepare``, by process ID.
+        """
 
     @property
     def counter(self) -> str:
@@ -83,9 +87,12 @@ class PhaseMemory:
         if self._phase is not None:
             peak = peak_bytes()
             self._keep(self.by_phase_bytes, peak)
-            others = [_peak_of(pid) for pid in started_processes()] if _STATUS.exists() else []
+            others = {pid: _peak_of(pid) for pid in started_processes()} if _STATUS.exists() else {}
             if others:
-                self._keep(self.tree_by_phase_bytes, peak + sum(others))
+                self._keep(self.tree_by_phase_bytes, peak + sum(others.values()))
+            if self._phase != "prepare":
+                for pid, size in others.items():
+                    self.by_process_bytes[pid] = max(size, self.by_process_bytes.get(pid, 0))
             self._phase = None
         if self._resettable:
             for pid in started_processes():

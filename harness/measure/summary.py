@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class MeasuredThroughput(NamedTuple):
-    """A measured throughput, with the change in the counters during the measurement."""
+    """A measured throughput, with the changes in the machine's counters during the measurement."""
 
     samples_per_s: float
     steady: Steady
@@ -83,6 +83,18 @@ def speed(
         train=None if train is None else train.steady,
         inference=inference.steady,
         train_flops_per_s=train.samples_per_s * 3 * info.flops_per_sample if train is not None and by_steps else None,
+        by_steps=by_steps,
+    )
+
+
+def no_speed(*, by_steps: bool | None) -> Speed:
+    """Return the speed of a quality-only run, without values."""
+    return Speed(
+        train_samples_per_s=None,
+        inference_samples_per_s=None,
+        first_step_s=None,
+        train=None,
+        inference=None,
         by_steps=by_steps,
     )
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from statistics import fmean
 from typing import Any
 
-from harness.data.batches import steps_per_epoch, training_batches
+from harness.data.batches import WHOLE, Part, steps_per_epoch, training_batches
 from harness.errors import BadResultError
 from harness.interfaces import Batch, PreparedData, Session
 from harness.measure.inference import predict
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
 from harness.measure.quality.scorer import Scorer
-from harness.measure.schedule import learning_rate
+from harness.measure.schedule import learning_rate, planned_steps, reductions
+from harness.measure.selection import average_weight, best_epoch, is_stale, monitored, selection
 from harness.measure.steady import is_enough
 from harness.measure.timed import Meter, Timed
-from harness.records import EpochEnded, Progress, RunSpec
+from harness.records import EpochEnded, Progress, RunSpec, Selection
+from harness.records.record import Ended
 
 
 class WindowLength:
@@ -41,6 +45,20 @@ class WindowLength:
         self.steps = max(1, grown)
 
 
+class Group:
+    """The processes that train the model. This class is a group of one process; a subclass adds other processes."""
+
+    part: Part = WHOLE
+    """Part of each batch that this process computes."""
+
+    def step(self, epoch: int, index: int, learning_rate: float) -> None:
+        """Make the other processes take the training step on batch number `index`, from 0, of an epoch, from 1."""
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, those at the end of
+        training."""
+
+
 class Training:
     """Training loop and its measurements.
 
@@ -57,28 +75,47 @@ class Training:
         meter: Meter = Reading,
         *,
         by_steps: bool = True,
+        group: Group | None = None,
     ) -> None:
         self._session, self._data, self._spec, self._emit = session, data, spec, emit
+        self._group = group or Group()
         self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
         self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
-        self._steps = self._per_epoch * spec.recipe.epochs
+        self._steps = planned_steps(spec.recipe, self._per_epoch)
         self._length = WindowLength(spec.protocol.window_s)
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows that belong to the recipe. Later windows only measure speed."""
+        """Number of windows during the epochs of the recipe. Later windows are only used to measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
+        self.ended: Ended | None = None
+        """Setting of the recipe that ended training, or None before the end."""
+        self._reductions = 0
+        self._started_epoch = 0  # number of losses at the start of the epoch
+        self.scores: list[float] = []
+        """Validation scores that determine the best epoch; see `harness.measure.selection.monitored`."""
 
     def run_epoch(self, epoch: int) -> None:
-        """Run all steps of an epoch, counted from 1. Raises `harness.BadResultError` if a loss is not finite."""
-        for pending, seconds in self._windows(epoch):
+        """Run the steps of an epoch, counted from 1, until a limit of the recipe is reached.
+
+        Raises `harness.BadResultError` if a loss is not finite.
+        """
+        limit = self._spec.recipe.max_seconds
+        self._started_epoch = len(self.losses)
+        for pending, seconds in self._windows(epoch, self._steps - len(self.losses)):
             self._keep_losses(pending)
             self._emit_progress(epoch, len(pending), seconds)
+            if limit is not None and self.train_s >= limit:
+                self.ended = "max_seconds"
+                break
+        if len(self.losses) == self._steps:
+            self.ended = "epochs" if self._steps == self._per_epoch * self._spec.recipe.epochs else "max_steps"
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
-        """Run further steps that only measure speed, until the protocol is satisfied or its time budget is used up.
+        """Run additional steps to measure speed, until the requirements of the protocol are met or its time budget is
+        used up.
 
         These steps use the learning rate of the last step of the recipe. The weights must not be used afterwards.
         """
@@ -86,26 +123,36 @@ class Training:
         deadline = time.perf_counter() + protocol.throughput_budget_s
         while True:
             epoch += 1
-            for pending, _ in self._windows(epoch):
+            for pending, _ in self._windows(epoch, self._per_epoch):
                 for handle in pending:
                     self._session.fetch(handle)
                 if self.is_enough() or time.perf_counter() >= deadline:
                     return
 
+    @property
+    def train_s(self) -> float:
+        """Elapsed training time in seconds, without validation."""
+        return self.first_step_s + sum(window.seconds for window in self.timed.windows)
+
     def is_enough(self) -> bool:
-        """Return True if the windows measured so far satisfy the protocol."""
+        """Return True if the windows measured so far meet the requirements of the protocol."""
         return is_enough(self.timed.windows, self._spec.protocol)
 
-    def _windows(self, epoch: int) -> Iterator[tuple[list[Any], float]]:
-        """Run the steps of an epoch, and yield the loss handles and the duration in seconds for each window."""
+    def _windows(self, epoch: int, limit: int) -> Iterator[tuple[list[Any], float]]:
+        """Run at most `limit` steps of an epoch, and yield the loss handles and the duration in seconds for each
+        window."""
         session, recipe, last = self._session, self._spec.recipe, self._steps - 1
-        step = (epoch - 1) * self._per_epoch
+        step, count, decay = (epoch - 1) * self._per_epoch, min(limit, self._per_epoch), recipe.ema_decay
         pending: list[Any] = []
         self.timed.open()
         start = time.perf_counter()
-        for index, batch in enumerate(self._batches(epoch)):
-            pending.append(session.train_step(batch, learning_rate(recipe, min(step + index, last), self._steps)))
-            if len(pending) < self._length.steps and index + 1 < self._per_epoch:
+        for index, batch in enumerate(itertools.islice(self._batches(epoch), count)):
+            rate = learning_rate(recipe, min(step + index, last), self._steps, self._reductions)
+            self._group.step(epoch, index, rate)
+            pending.append(session.train_step(batch, rate))
+            if decay is not None:
+                session.update_average(average_weight(decay, step + index + 1))
+            if len(pending) < self._length.steps and index + 1 < count:
                 continue
             session.synchronize()
             seconds = time.perf_counter() - start
@@ -122,19 +169,30 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         data, spec = self._data, self._spec
-        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment)
+        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, self._group.part)
 
-    def end_epoch(self, epoch: int, validation: dict[str, float | None]) -> None:
+    def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
+        """Add a point to the learning curves and update the schedule. `validation` are the epoch's scores."""
         ended = EpochEnded(
             epoch=epoch,
             epochs=self._spec.recipe.epochs,
             step=len(self.losses),
-            train_s=self.first_step_s + sum(window.seconds for window in self.timed.windows),
-            train_loss=fmean(self.losses[-self._per_epoch :]),
+            train_s=self.train_s,
+            train_loss=fmean(self.losses[self._started_epoch :]),
             validation=validation,
         )
         self.curves.append(ended)
         self._emit(ended)
+        recipe, name = self._spec.recipe, scorer.primary
+        self.scores = monitored(self.curves, recipe, name, higher_is_better=scorer.higher_is_better)
+        if self.ended is None:
+            self._reductions = reductions(recipe, epoch, self.scores)
+            self.ended = "early_stopping" if is_stale(self.scores, recipe.early_stopping) else None
+
+    def selection(self, metric: str) -> Selection:
+        """Return the end of training and the evaluated epoch. `metric` is the name of the primary metric."""
+        assert self.ended is not None
+        return selection(self.curves, self.scores, self._spec.recipe, metric, self.ended)
 
     def _keep_losses(self, pending: list[Any]) -> None:
         for handle in pending:
@@ -168,17 +226,33 @@ def train(
     meter: Meter = Reading,
     *,
     by_steps: bool = True,
+    group: Group | None = None,
 ) -> Training:
-    """Train with the recipe in `spec`. If `by_steps` is false, each epoch is one step on the whole training split.
+    """Train with the recipe in `spec`, together with the other processes of `group`.
 
-    Training is measured as the phase ``train`` and validation as the phase ``validate``. Raises
-    `harness.BadResultError` if a loss is not finite.
+    If `by_steps` is false, each epoch is one step on the whole training split.
+
+    At the end, the weights of the session are those to be evaluated: the moving average if the recipe has one, of the
+    best or of the last epoch. Training is measured as the phase ``train`` and validation as the phase ``validate``.
+    Raises `harness.BadResultError` if a loss is not finite.
     """
-    training = Training(session, data, spec, emit, meter, by_steps=by_steps)
-    for epoch in range(1, spec.recipe.epochs + 1):
+    training = Training(session, data, spec, emit, meter, by_steps=by_steps, group=group)
+    recipe, best = spec.recipe, {}
+    for epoch in range(1, recipe.epochs + 1):
         with phases("train"):
             training.run_epoch(epoch)
+        with phases("validate"), nullcontext() if recipe.ema_decay is None else session.averaged():
+            outputs = predict(session, data.validation, recipe.batch_size, data.info.outputs)
+            training.end_epoch(epoch, scorer, scorer.quick(data.validation.targets, outputs))
+            is_last = training.ended is not None
+            is_chosen = best_epoch(training.scores) == epoch if recipe.keep_best else is_last
+            if is_chosen and not (is_last and recipe.ema_decay is None):
+                best = session.get_weights()
+        if is_last:
+            break
+    if group is not None:
+        group.check(session.get_weights())
+    if best and (recipe.ema_decay is not None or best_epoch(training.scores) != epoch):
         with phases("validate"):
-            outputs = predict(session, data.validation, spec.recipe.batch_size, data.info.outputs)
-            training.end_epoch(epoch, scorer.quick(data.validation.targets, outputs))
+            session.set_weights(best)
     return training

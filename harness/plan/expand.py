@@ -14,9 +14,10 @@ from harness.data.cache import out_of_reach
 from harness.data.user_files.dataset import UserDataset, dataset_of, find_dataset
 from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
 from harness.interfaces import Dataset, Model, Task
-from harness.measure.cgroup import available_cores
+from harness.measure.nvml import gpus
 from harness.plan import weights
 from harness.plan.checkpoint import model_options, read_config
+from harness.plan.devices import check_devices, device_counts, threads_per_process
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
@@ -25,14 +26,14 @@ from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
 
-MAX_THREADS = 1024
-"""Maximum number of threads. Some libraries cannot start larger thread pools."""
 
-
-def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
+def expand_all(
+    selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
+) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    If several selections contain the same spec, the largest of their numbers of repeats applies to it.
+    By default, each run uses all available cores, divided by `jobs`, the number of runs that are executed at the same
+    time. If several selections with different numbers of repeats contain the same spec, the largest number is used.
 
     Runs with the same task and dataset are interleaved, even if they are in several selections. The specs with the
     first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B
@@ -45,7 +46,7 @@ def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable
     specs: dict[str, RunSpec] = {}
     for selection in selections:
         try:
-            planned = _expanded(selection, catalog, unavailable=unavailable)
+            planned = _expanded(selection, catalog, unavailable=unavailable, jobs=jobs)
         except HarnessError as error:
             if selection.located is not None:
                 error.args = (f"{selection.located(error)}: {error}",)
@@ -89,7 +90,9 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     return tuple(specs[key] for key in _interleaved(specs))
 
 
-def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = False) -> dict[str, RunSpec]:
+def _expanded(
+    selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
+) -> dict[str, RunSpec]:
     """Return the specs of a selection by their keys.
 
     If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
@@ -101,9 +104,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
         _check_device(device)
-    threads = selection.threads or available_cores()
-    if selection.threads is not None and not 1 <= selection.threads <= MAX_THREADS:
-        raise UsageError(f"threads must be between 1 and {MAX_THREADS}, got {selection.threads}")
+    threads = threads_per_process(selection, jobs)
     if not all(0 <= seed < 2**32 for seed in selection.seeds):  # numpy and all frameworks accept seeds in this range
         raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
@@ -142,6 +143,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                             overrides=overrides,
                             checkpoint=selection.pretrained,
                             data=data.of(overrides["dataset"]),
+                            precisions=precisions,
                         ),
                         model_name,
                         available,
@@ -149,8 +151,8 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                     ).items()
                     for env in places[backend]
                 ]
-                for device, precision, number, seed in itertools.product(
-                    selection.devices, precisions, range(data.splits), seeds
+                for device, count, precision, number, seed in itertools.product(
+                    selection.devices, device_counts(selection), precisions, range(data.splits), seeds
                 ):
                     for overrides, splits, backend, env, training in settings:
                         spec = RunSpec(
@@ -165,6 +167,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                             env=env,
                             seed=seed,
                             threads=threads,
+                            devices=count,
                             recipe=training.recipe,
                             protocol=training.protocol,
                             pretrained=training.pretrained,
@@ -174,6 +177,7 @@ def _expanded(selection: Selection, catalog: Catalog, *, unavailable: bool = Fal
                             source=splits[number].source,
                         )
                         if not _is_excluded(spec, selection.exclude, dataset_name, model_name, overrides, catalog):
+                            check_devices(spec, catalog, gpus=None if unavailable else gpus)
                             specs[spec.key] = spec
     _check_environments(selection, envs, specs.values(), catalog)
     return specs
@@ -215,6 +219,7 @@ def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) 
                         compile=selection.compile,
                         deterministic=selection.deterministic,
                         threads=selection.threads or spec.threads,
+                        devices=1,
                     )
                     specs[chosen.key] = chosen
     return specs
@@ -228,7 +233,7 @@ def _is_excluded(
     overrides: Mapping[str, Mapping[str, Any]],
     catalog: Catalog,
 ) -> bool:
-    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names as given in the selection."""
+    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names that the selection contains."""
 
     def matches(key: str, value: Any) -> bool:
         section, dot, name = key.partition(".")
@@ -347,7 +352,7 @@ def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) 
     """Return the name of the model to train if none is selected.
 
     This is the first model family that is compatible with the task and can load the checkpoint. If there is none, the
-    family that the checkpoint names is returned, or the task's default model if the checkpoint names no family.
+    family that the checkpoint specifies is returned, or the task's default model if the checkpoint specifies no family.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
@@ -432,8 +437,8 @@ def _backends(
 def _check_environments(
     selection: Selection, envs: Sequence[str], specs: Collection[RunSpec], catalog: Catalog
 ) -> None:
-    """Raise `harness.UsageError` if an environment is not used by any run, or if its code differs from that of this
-    process."""
+    """Raise `harness.UsageError` if no run uses one of the environments, or if the code in an environment differs from
+    that of this process."""
     for env in envs:
         if not env:
             continue

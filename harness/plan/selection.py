@@ -26,9 +26,9 @@ class Option(NamedTuple):
     name: str
     """Key in a suite, argument of `harness.run` and, prefixed with ``--``, command-line option."""
     help: str
-    """Help text, which does not mention the default."""
+    """Help text of the option, without its default value."""
     default: str = ""
-    """Default as shown in the help text, or an empty string if none is shown."""
+    """Description of the default for the help text, or an empty string if the help text does not mention a default."""
     argument: str = ""
     """Argument of `harness.run` if it differs from `name`."""
     kind: type[str | int | bool] = str
@@ -36,13 +36,13 @@ class Option(NamedTuple):
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values, or an empty string if there is none."""
+    """Keyword that selects all possible values, or an empty string if the option has no such keyword."""
     choices: tuple[str, ...] = ()
     """Allowed values, or an empty tuple if they are not fixed."""
     metavar: str | None = None
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
-    """True if a suite can set the option once for all its runs."""
+    """True if a suite can set the option once for all of its runs."""
 
 
 def _option(name: str, help_text: str, **properties: Any) -> dict[str, Option]:
@@ -95,6 +95,20 @@ class Selection:
         default=("auto",),
         metadata=_option("device", "Device: auto, cpu, cuda or cuda:N.", default="auto", several=True, shared=True),
     )
+    device_counts: tuple[int, ...] = field(
+        default=(),
+        metadata=_option(
+            "devices",
+            "Number of devices on which a model is trained, with one process per device. Each number is a separate "
+            "run.",
+            default="1",
+            kind=int,
+            several=True,
+            metavar="N[,N]",
+            shared=True,
+        ),
+    )
+    """Numbers of devices, or an empty tuple for one device."""
     precisions: tuple[str, ...] = field(
         default=("fp32",),
         metadata=_option(
@@ -122,8 +136,8 @@ class Selection:
         default=None,
         metadata=_option(
             "threads",
-            "Number of CPU threads per run.",
-            default="number of available cores",
+            "Number of CPU threads per process.",
+            default="number of available cores, divided by the largest number of devices",
             kind=int,
             metavar="N",
             shared=True,

@@ -16,7 +16,8 @@ from harness.errors import CombinationError, DataError, UsageError
 from harness.interfaces import Backend, Dataset, Model, RawData, Task
 from harness.plan.checkpoint import model_options
 from harness.plan.overrides import merge
-from harness.records import DataSource, Pretrained, Protocol, Recipe
+from harness.plan.recipe_checks import check_recipe
+from harness.records import DataSource, Precision, Pretrained, Protocol, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class DataSettings:
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     raw: RawData | None = None
-    """The user's own data, or None for images and recordings, which are not read completely, and for other datasets."""
+    """The user's own data. None for datasets from plugins, and for images and recordings, whose files are not read
+    completely."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
@@ -71,7 +73,9 @@ def _range(numbers: Sequence[int]) -> str:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """Return the task's recipe with changes from the model, the dataset and the user, applied in this order.
+    """Return the task's recipe after applying the changes of the model, the dataset and the user, in this order.
+
+    For the user's own data, the best epoch by validation is evaluated by default (`Recipe.keep_best`).
 
     Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
     from scratch.
@@ -80,7 +84,9 @@ def recipe_for(
         layers = [model.fine_tuning, dataset.fine_tuning.get(model.name, {})]
     else:
         layers = [source.recipes.get(name, {}) for source in (model, dataset) for name in (model.name, variant)]
-    recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), *layers, changes)
+    # The user's own data have no published recipe with a suitable number of epochs.
+    own = {"keep_best": True} if isinstance(dataset, UserDataset) else {}
+    recipe: Recipe = merge(Recipe, "recipe", msgspec.to_builtins(task.recipe), own, *layers, changes)
     if recipe.dropout and not model.has_dropout:
         if changes.get("dropout"):
             raise CombinationError(f"model {variant!r} has no dropout; remove recipe.dropout")
@@ -113,6 +119,15 @@ class ComparisonSettings:
     data: Sequence[DataSettings] = ()
     """Settings of the data, one for each selected split."""
 
+    precisions: Sequence[Precision] = ("fp32",)
+    """The selected precisions."""
+
+    @property
+    def label_names(self) -> Sequence[str]:
+        """Names of the classes, or an empty sequence if they are not known before the data are prepared."""
+        raw = next((each.raw for each in self.data if each.raw is not None), None)
+        return self.dataset.label_names if raw is None else raw.label_names
+
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
         """Return the settings with which `backend` trains `model`. Raises `harness.UsageError` if a setting is
         invalid."""
@@ -125,6 +140,16 @@ class ComparisonSettings:
         changes, fine_tuning = self.overrides["recipe"], self.checkpoint is not None
         recipe = recipe_for(self.task, self.dataset, model, variant, changes, fine_tuning=fine_tuning)
         task_options = merge(self.task.Options, "task", suited, preparation, self.overrides["task"])
+        if backend.trains_by_steps:
+            check_recipe(
+                recipe,
+                changes,
+                task=self.task,
+                dataset=self.dataset,
+                label_names=self.label_names,
+                backend=backend,
+                precisions=self.precisions,
+            )
         for each in self.data:
             each.check(self.task, task_options)
         if self.checkpoint is not None:
@@ -135,7 +160,7 @@ class ComparisonSettings:
         return TrainingSettings(
             model=variant,
             pretrained=self.checkpoint,
-            recipe=recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1),
+            recipe=recipe if backend.trains_by_steps else msgspec.structs.replace(recipe, epochs=1, keep_best=False),
             protocol=merge(Protocol, "protocol", msgspec.structs.asdict(self.protocol), self.overrides["protocol"]),
             model_options=plain(merge(model.Config, "model", sizes, self.overrides["model"])),
             task_options=plain(task_options),

@@ -15,7 +15,7 @@ from harness.records import Protocol, RunSpec, Success, TrainedWeights
 from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
-FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained")
+FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "device_counts")
 """Fields of a selection that the run with the weights determines."""
 
 

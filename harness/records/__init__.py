@@ -15,6 +15,7 @@ from harness.records.events import (
 )
 from harness.records.preprocessing import Preprocessing
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
+from harness.records.recipe import Recipe
 from harness.records.record import (
     SCHEMA_VERSION,
     ClassScore,
@@ -34,10 +35,13 @@ from harness.records.record import (
     ModelInfo,
     Outcome,
     ParityMark,
+    Placement,
     Provenance,
+    RankMemory,
     Roofline,
     RunRecord,
     Scores,
+    Selection,
     SliceScore,
     Speed,
     Steady,
@@ -54,7 +58,6 @@ from harness.records.spec import (
     PluginRef,
     Precision,
     Pretrained,
-    Recipe,
     RunSpec,
     SplitInfo,
     TrainedWeights,
@@ -92,6 +95,7 @@ __all__ = [
     "Outcome",
     "ParityMark",
     "PhaseStarted",
+    "Placement",
     "PluginRef",
     "Precision",
     "Preprocessing",
@@ -99,11 +103,13 @@ __all__ = [
     "Progress",
     "Protocol",
     "Provenance",
+    "RankMemory",
     "Recipe",
     "Roofline",
     "RunRecord",
     "RunSpec",
     "Scores",
+    "Selection",
     "SliceScore",
     "Speed",
     "SplitInfo",

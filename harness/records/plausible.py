@@ -1,7 +1,7 @@
-"""Validation of the values of a record, beyond their types.
+"""Checks of the values in a record, in addition to the validation of their types.
 
-Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Values
-that no run can produce, such as a confusion matrix that is not square, are detected when a record is read.
+Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Impossible
+values, such as a confusion matrix that is not square, are detected when a record is read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.records import DataInfo, RunRecord, Success
-from harness.records.spec import ENV_NAME
+from harness.records.spec import ENV_NAME, MAX_DEVICES
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
 """Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
@@ -22,7 +22,7 @@ MAX_OUTPUTS = 10**6
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why no run can have produced this record, or an empty string if the record is valid."""
+    """Return the reason why this record cannot be the result of a run, or an empty string if the record is valid."""
     for number in _numbers(record):
         if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
@@ -30,9 +30,17 @@ def problem(record: RunRecord) -> str:
             return "a number has more than 100 digits"
     if record.spec.env and not ENV_NAME.fullmatch(record.spec.env):
         return f"an environment cannot have the name {record.spec.env[:70]!r}"
+    if not 1 <= record.spec.devices <= MAX_DEVICES:
+        return f"a run cannot use {record.spec.devices} devices"
     requested, size = record.batch_size_reduced_from, record.spec.recipe.batch_size
     if requested is not None and (requested <= size or size not in halved(requested)):
         return f"the batch size {size} cannot be obtained by halving {requested}"
+    placement = record.placement
+    if placement is not None:
+        if placement.jobs < 1 or not placement.cores or min(placement.cores) < 0:
+            return "the placement of the run has no cores"
+        if placement.jobs > 1 and not (record.quality_only or placement.checked_at):
+            return "the run was timed next to other runs without a check"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:
@@ -41,7 +49,7 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes that are tried after `size`: half of it, rounded down, and so on, down to 1."""
+    """Return the batch sizes that are tried after `size`: each is half of the previous one, rounded down, until 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 
@@ -68,7 +76,7 @@ def _numbers(record: RunRecord) -> list[Any]:
             numbers += (epoch.train_s, epoch.train_loss, *epoch.validation.values())
         numbers += outcome.phases_s.values()
         structs += [speed, speed.train, speed.inference, outcome.latency, outcome.model, outcome.evidence]
-        structs += [energy.cpu, energy.gpu, outcome.time_to_target]
+        structs += [outcome.selection, energy.cpu, energy.gpu, outcome.time_to_target]
     for struct in structs:
         numbers += () if struct is None else msgspec.structs.astuple(struct)
     return numbers
@@ -96,8 +104,8 @@ def _of_success(outcome: Success) -> str:
         "samples": outcome.latency.samples,
         "parameters": outcome.model.parameters,
         "examples": min(outcome.examples.values(), default=0),
-        "windows": min(outcome.speed.inference.windows, outcome.speed.inference.warmup_windows),
     }
-    if outcome.speed.train is not None:
-        counts["training windows"] = min(outcome.speed.train.windows, outcome.speed.train.warmup_windows)
+    for name, steady in (("windows", outcome.speed.inference), ("training windows", outcome.speed.train)):
+        if steady is not None:
+            counts[name] = min(steady.windows, steady.warmup_windows)
     return next((f"the number of {name} is too small" for name, count in counts.items() if count < 0), "")

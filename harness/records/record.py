@@ -22,8 +22,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve, or None if no examples, or all examples, of the split belong to the class.
-    """
+    """One-vs-rest area under the ROC curve, or None if none or all of the examples in the split belong to the class."""
     support: int
     """Number of test examples in the class."""
 
@@ -128,19 +127,22 @@ class Steady(Struct, frozen=True, kw_only=True):
 
 
 class Speed(Struct, frozen=True, kw_only=True):
-    """Median throughput over the windows of the steady state. ``arrays.npz`` contains the individual windows."""
+    """Median throughput over the windows of the steady state. ``arrays.npz`` contains the individual windows.
+
+    In a quality-only run, all values except `by_steps` are None.
+    """
 
     train_samples_per_s: float | None
     inference_samples_per_s: float | None
     """Examples per second in full batches. Padding is not counted."""
     first_step_s: float | None
-    """Duration of the first training step, which includes compilation and allocation, or None if the run used trained
-    weights."""
+    """Duration of the first training step, which includes compilation and allocation, or None in a quality-only run and
+    if the run used trained weights."""
     train: Steady | None
-    """Steady state of training, or None if the run used trained weights, and in records with schema version 1 in which
-    training consisted of a single step."""
-    inference: Steady
-    """Steady state of inference."""
+    """Steady state of training, or None in a quality-only run, if the run used trained weights, and in records with
+    schema version 1 in which training consisted of a single step."""
+    inference: Steady | None
+    """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
     """FLOPs of training per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward
     pass for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
@@ -171,7 +173,7 @@ class Latency(Struct, frozen=True, kw_only=True):
     batch_size: int
     """Number of examples in each timed batch."""
     samples: int
-    """Number of timed batches."""
+    """Number of timed batches, or 0 in a quality-only run."""
     p50_ms: float | None
     p90_ms: float | None
     p99_ms: float | None
@@ -188,11 +190,21 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
     """Peak of the memory that the driver attributes to the process."""
 
 
+class RankMemory(Struct, frozen=True, kw_only=True):
+    """Peak memory of one of the processes that train a model on several devices."""
+
+    host_peak_bytes: int
+    """Peak resident memory over all phases except ``prepare``."""
+    device: DeviceMemory | None = None
+    """Peak memory of the accelerator, or None for a run on the CPU."""
+
+
 class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and of its device."""
 
     host_peak_bytes: int
-    """Peak resident memory over all phases except ``prepare``, in which one run prepares the data for all runs."""
+    """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
+    all of them."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -203,6 +215,9 @@ class Memory(Struct, frozen=True, kw_only=True):
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
+    ranks: list[RankMemory] = []
+    """Peak memory of each process of a run on several devices, in the order of ranks. The first process is the worker.
+    The list is empty for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -243,7 +258,7 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     target: float
     """Target for the score."""
     train_s: float | None
-    """Training time until the target was reached in seconds, excluding validation, or None if the target was never
+    """Training time in seconds until the target was reached, excluding validation, or None if the target was never
     reached.
     """
     epoch: int | None
@@ -251,11 +266,36 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     never reached."""
 
 
+Ended = Literal["epochs", "early_stopping", "max_steps", "max_seconds"]
+"""Settings of the recipe that may end training."""
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """The end of training, and the epoch whose weights were evaluated. `Success.curves` contains all epochs."""
+
+    ended: Ended
+    """Setting of the recipe that ended training. A run that ended with ``max_seconds`` is not reproducible bit for bit,
+    because its number of steps depends on the speed of the machine."""
+    monitor: str
+    """Name of the validation score that determines the best epoch."""
+    best_epoch: int
+    """Epoch with the best validation score, counted from 1."""
+    best: float | None
+    """Validation score of the best epoch, or None if no epoch has a defined score."""
+    last_epoch: int
+    """Last epoch, counted from 1. With `Recipe.max_steps` or `Recipe.max_seconds`, this epoch may be incomplete."""
+    last: float | None
+    """Validation score of the last epoch, or None if it is undefined."""
+    evaluated_epoch: int
+    """Epoch whose weights were evaluated on the test split and saved: the best epoch with `Recipe.keep_best`, otherwise
+    the last one."""
+
+
 class Evidence(Struct, frozen=True, kw_only=True):
     """Measurements for ``harness audit``, which checks that the results of a run are consistent."""
 
     timed_examples: int
-    """Number of examples whose predictions were stored while latency was measured."""
+    """Number of examples whose predictions were stored while latency was measured, or 0 in a quality-only run."""
     timed_error: float
     """Norm-wise relative difference between the predictions stored while latency was measured and the scored
     predictions."""
@@ -293,13 +333,15 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     model: ModelInfo
     phases_s: dict[str, float]
     """Duration of each phase in seconds: import, prepare (unless an earlier run prepared the data), data, build, train,
-    validate, inference, score, sampling."""
+    validate, inference, score, sampling. A quality-only run has neither inference nor sampling."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
     energy: Energy = Energy()
     time_to_target: TimeToTarget | None = None
     """Time to target, or None if neither the dataset nor the user specifies a target."""
+    selection: Selection | None = None
+    """End of training and evaluated epoch, or None in older records and for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
 
@@ -398,13 +440,14 @@ class Roofline(Struct, frozen=True, kw_only=True):
 
 
 class ParityMark(Struct, frozen=True, kw_only=True):
-    """Result of the parity check that was requested with a run.
+    """Result of the parity check that was requested for a run.
 
     The full verdict is stored in the ``parity/`` subdirectory of the results directory.
     """
 
     backend: str
-    """Backend with which the run's backend was compared."""
+    """Backend with which the run's backend was compared, followed by its named environment if there is one, such as
+    ``torch in old``."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None
@@ -422,6 +465,20 @@ class ParityMark(Struct, frozen=True, kw_only=True):
         if not self.passed:
             return "differs"
         return "partly checked" if self.partly else "same"
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """Cores and GPU to which a run was restricted, because other runs were executed at the same time (``--jobs``)."""
+
+    jobs: int
+    """Maximum number of runs that were executed at the same time."""
+    cores: tuple[int, ...]
+    """Numbers of the cores to which the process of the run was restricted."""
+    gpu: str = ""
+    """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``, or an empty string if all GPUs were visible."""
+    checked_at: str = ""
+    """Time of the check that found no difference in speed between runs side by side and runs one after another on this
+    machine (UTC, ISO 8601), or an empty string for a quality-only run."""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -442,13 +499,17 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
     repeat: int
-    """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
+    """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
     on."""
     started_at: str
     """UTC time in ISO 8601 format."""
     wall_s: float
     """Lifetime of the child process in seconds, including imports."""
     spec: RunSpec
+    quality_only: bool = False
+    """True if only the quality was measured, so that the record contains no throughput, latency, energy or flags."""
+    placement: Placement | None = None
+    """Placement of the run, or None if no other run was executed at the same time."""
     environment: Environment
     provenance: Provenance
     outcome: Outcome

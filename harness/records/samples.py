@@ -1,4 +1,4 @@
-"""Raw samples of a run: reading, validation, and conversion to the form used by plots and comparisons.
+"""Functions that read and validate the raw samples of a run and convert them to the form used by plots and comparisons.
 
 Windows are converted to throughputs, and outputs to predictions in the unit of the targets.
 """
@@ -139,7 +139,7 @@ class Windows(NamedTuple):
     samples_per_s: Floats
     seconds: Floats
     steady_from: int
-    """Index of the first window in the steady state."""
+    """Index of the first window of the steady state."""
 
 
 def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
@@ -162,9 +162,9 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 
 def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
     """Return the inference windows, or None if they were not stored."""
-    if "inference_window_s" not in arrays:
-        return None
     outcome = _outcome(record)
+    if "inference_window_s" not in arrays or outcome.speed.inference is None:
+        return None
     seconds = arrays["inference_window_s"]
     rates = arrays["inference_window_batches"] / seconds * outcome.latency.batch_size
     return Windows(rates, seconds, outcome.speed.inference.warmup_windows)

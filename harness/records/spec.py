@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.records.protocol import Protocol
+from harness.records.recipe import Recipe, without_added_defaults
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,70 +24,6 @@ IGNORED = -100
 loss and the scores."""
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
-
-
-class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training settings. Their meaning does not depend on the backend.
-
-    The optimizers are defined as follows, where p is a parameter, g its gradient, a the scheduled learning rate, w the
-    weight decay and t the number of the step, starting at 1:
-
-    - ``sgd``: g += w p; v = momentum v + g; p -= a v (with ``nesterov``: p -= a (g + momentum v)).
-    - ``rmsprop``: g += w p; s = 0.99 s + 0.01 g^2; p -= a g / (sqrt(s) + epsilon).
-    - ``adam`` (Kingma and Ba 2015): g += w p; m, s are the moving averages; m^ = m / (1 - beta1^t),
-      s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
-    - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
-
-    Weight decay is applied only to parameters with ``Parameter.decay=True``. The constructor raises `ValueError` if a
-    value is out of range.
-    """
-
-    epochs: int = 10
-    """Number of passes over the training split."""
-    batch_size: int = 64
-    """Number of examples in a batch, for training and inference."""
-    optimizer: Literal["sgd", "rmsprop", "adam", "adamw"] = "adamw"
-    """Update rule of the optimizer."""
-    learning_rate: float = 1e-3
-    """Learning rate after warm-up and before decay."""
-    momentum: float = 0.0
-    """Momentum of ``sgd``."""
-    nesterov: bool = False
-    """If True, ``sgd`` uses Nesterov momentum."""
-    beta1: float = 0.9
-    """Decay rate of the first moment estimate in ``adam`` and ``adamw``."""
-    beta2: float = 0.999
-    """Decay rate of the second moment estimate in ``adam`` and ``adamw``."""
-    epsilon: float = 1e-8
-    """Constant added to the denominator of the step in ``rmsprop``, ``adam`` and ``adamw``."""
-    weight_decay: float = 0.0
-    """Weight decay, which is added to the gradient except in ``adamw``, where it is decoupled."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Learning rate schedule after warm-up: constant, or linear or cosine decay to zero at the last step."""
-    warmup_fraction: float = 0.0
-    """Fraction of all steps during which the learning rate increases linearly from zero."""
-    clip_norm: float | None = None
-    """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to this norm. None for no
-    clipping."""
-    label_smoothing: float = 0.0
-    """Probability mass that the target distribution spreads evenly over all classes (Szegedy et al. 2016)."""
-    dropout: float = 0.0
-    """Dropout probability in all dropout layers of the model, or 0 for models without dropout layers."""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError("epochs and batch_size must be at least 1")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError("learning_rate must be positive and finite")
-        if not 0 <= self.warmup_fraction <= 1:
-            raise ValueError(f"warmup_fraction must be in [0, 1], got {self.warmup_fraction}")
-        for name in ("label_smoothing", "dropout", "momentum", "beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
-            raise ValueError("clip_norm must be positive and finite; omit it to disable clipping")
-        if not (0 <= self.weight_decay < float("inf") and 0 <= self.epsilon < float("inf")):
-            raise ValueError("weight_decay and epsilon must be finite and not negative")
 
 
 class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,11 +62,16 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data that were issued before the run started. `DataInfo.warnings` also contains them."""
+    """Warnings about the data that were issued before the run started. They are also included in
+    `DataInfo.warnings`."""
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Pattern of the names of environments."""
+
+
+MAX_DEVICES = 256
+"""Maximum number of devices of a run, all of which are in one machine."""
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,7 +85,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     device: str = "auto"
     """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    The available devices are known only to a process that imports the framework, so the worker resolves the requested
+    Only a process that imports the framework can list the available devices, so the worker resolves the requested
     device (`harness.execute.preparation.choose_device`). In a record, the specification and its key contain the
     resolved device.
     """
@@ -159,7 +101,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
-    """Number of CPU threads."""
+    """Number of CPU threads of each process."""
+    devices: int = 1
+    """Number of devices on which the model is trained, with one process per device. With several devices, `device` is
+    the first one."""
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
@@ -171,7 +116,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
     source: DataSource | None = None
-    """Source of a user-provided data file, or None for a dataset that a plugin provides."""
+    """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
     """Trained weights with which inference is measured, or None for a run that trains. If weights are given, nothing is
     trained; `recipe` is the recipe with which the weights were trained, of which only the batch size is used."""
@@ -180,9 +125,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The paths of a checkpoint and of trained weights are omitted. If there is no checkpoint, no named environment or
-        no trained weights, the field is omitted, so that the keys of older runs remain valid. User-provided data are
-        identified by a digest of their content, which is a dataset option, and not by a name or path.
+        The paths of a checkpoint and of trained weights are omitted. Fields that were added to `Recipe` later, the
+        checkpoint, the named environment, the number of devices and the trained weights are omitted if they have their
+        default values, so that the keys of older runs remain valid. User-provided data are identified by a digest of
+        their content, which is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -202,10 +148,24 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """Task, model, backend, environment, published split and seed, for progress messages."""
+        """Task, model, backend, environment, number of devices, published split and seed, for progress messages."""
         env = [self.env] if self.env else []
+        devices = [f"{self.devices} devices"] if self.devices > 1 else []
         split = [] if self.split is None else [f"split {self.split}"]
-        return " · ".join([self.task, self.model, self.backend, *env, *split, f"seed {self.seed}"])
+        return " · ".join([self.task, self.model, self.backend, *env, *devices, *split, f"seed {self.seed}"])
+
+    @property
+    def used_devices(self) -> tuple[str, ...]:
+        """Names of the devices that the run uses: consecutive CUDA devices, or only `device` if it has no number."""
+        kind, _, number = self.device.partition(":")
+        if not number:
+            return (self.device,)
+        return tuple(f"{kind}:{int(number) + rank}" for rank in range(self.devices))
+
+    @property
+    def backend_in_env(self) -> str:
+        """Name of the backend, followed by the named environment if there is one, such as ``torch in old``."""
+        return f"{self.backend} in {self.env}" if self.env else self.backend
 
     @property
     def split(self) -> int | None:
@@ -215,13 +175,15 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def key_of(values: dict[str, Any]) -> str:
     """Return the key of a specification in the form of plain JSON values; see `RunSpec.key`."""
-    values = dict(values)
+    values = values | {"recipe": without_added_defaults(values["recipe"])}
     if values.pop("source", None) is not None:
         values["dataset"] = ""
     if not values.get("env"):
         values.pop("env", None)
     if (weights := values.pop("weights", None)) is not None:
         values["weights"] = {**weights, "path": ""}
+    if values.get("devices") == 1:
+        del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:
         place, digest = pretrained["path"], pretrained["digest"]
         values["pretrained"] = {**pretrained, "path": ""}
@@ -258,7 +220,7 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     examples: int
     """Number of examples."""
     classes: tuple[int, ...] = ()
-    """Number of examples (for token classification, number of positions) of each class, in the order of
+    """Number of examples of each class (for token classification, number of positions), in the order of
     `DataInfo.label_names`. Empty for regression."""
     repeated: int = 0
     """Number of examples whose prepared inputs are equal to those of an earlier example of the split."""
@@ -288,7 +250,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data from the dataset, the task and the core."""
+    """Warnings about the data that were issued by the dataset, the task or the core."""
     splits: dict[str, SplitInfo] = {}
     """Statistics of the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
     older records.

@@ -7,6 +7,7 @@ complete, so that readers never see incomplete runs.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import tempfile
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,6 +23,8 @@ from harness.errors import RecordError, UnknownNameError, UsageError
 from harness.records import SCHEMA_VERSION, RunRecord, RunSpec
 from harness.records import scratch as scratches
 from harness.records.files import replacing
+from harness.records.header import DECODER as HEADER
+from harness.records.header import StoredHeader
 from harness.records.index import Index, Summary, summary_of
 from harness.records.plausible import problem
 from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored, read_stored_state
@@ -83,8 +86,8 @@ class Loaded:
 
     runs: list[StoredRun]
     problems: list[str]
-    """One message for each unreadable record and each copy of a run in the directory, including those that the
-    selection would exclude."""
+    """One message for each unreadable record and for each copy of a run in the directory, even if the run would not be
+    selected."""
     summaries: list[Summary] = field(default_factory=list, compare=False)
     """Summaries of all readable runs, including those that are not selected, ordered by start time."""
 
@@ -102,6 +105,9 @@ class _Version(msgspec.Struct):
     schema_version: int
 
 
+_RECORD = msgspec.json.Decoder(RunRecord)
+
+
 def read_record(path: Path) -> RunRecord:
     """Read a ``record.json`` file. Raises `harness.RecordError` if the record cannot be read; see `open_stored`."""
     return decode_record(read_stored(path, MAX_JSON_BYTES), path)
@@ -112,6 +118,11 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
     Raises a `harness.RecordError` that names `path` if the record is not valid.
     """
+    if b'"schema_version"' in data[:100]:  # otherwise, it may be missing
+        with contextlib.suppress(ValueError, RecursionError):  # another schema version, or not a valid record
+            record = _RECORD.decode(data)
+            if record.schema_version == SCHEMA_VERSION and not problem(record):
+                return record
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
         if version > SCHEMA_VERSION:
@@ -139,7 +150,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
 
 def _plausible(record: RunRecord) -> RunRecord:
-    """Return the record unchanged. Raises ValueError if no run can have produced the values of the record."""
+    """Return the record unchanged. Raises ValueError if the record contains values that a run cannot produce."""
     reason = problem(record)
     if reason:
         raise ValueError(reason)
@@ -171,6 +182,35 @@ def run_id(spec: RunSpec, key: str, repeat: int) -> str:
     return f"{spec.task}-{spec.model}-{spec.backend}{env}-s{spec.seed}-{key[:8]}-{repeat}"
 
 
+@dataclass(frozen=True)
+class _Validated:
+    """A run whose record was decoded and validated completely."""
+
+    whole: RunRecord
+    run: StoredRun | StoredHeader
+
+
+class _Reader(Protocol):
+    def __call__(self, path: Path, data: bytes, *, validated: bool) -> _Validated | StoredHeader:
+        """Read the record of the directory `path`. `validated` is True if the index has a valid entry for the record.
+
+        Raises `harness.RecordError` if the record is not valid.
+        """
+
+
+def _whole(path: Path, data: bytes, *, validated: bool) -> _Validated:
+    run = StoredRun(path, decode_record(data, path / RECORD))
+    return _Validated(run.record, run)
+
+
+def _header(path: Path, data: bytes, *, validated: bool) -> _Validated | StoredHeader:
+    if validated:
+        with contextlib.suppress(msgspec.DecodeError):  # a record with an older schema version
+            return StoredHeader(path, HEADER.decode(data))
+    record = decode_record(data, path / RECORD)
+    return _Validated(record, StoredHeader(path, HEADER.decode(msgspec.json.encode(record))))
+
+
 class Store:
     """A results directory."""
 
@@ -178,7 +218,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory, and remove incomplete runs left behind by plans that were killed.
+        """Create the directory, and remove incomplete runs from plans that were killed.
 
         Raises `harness.RecordError` if the directory cannot be created or is not writable.
         """
@@ -262,12 +302,25 @@ class Store:
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
         with no_collection():
-            return self._load(wanted)
+            runs, problems, summaries = self._load(wanted, _whole)
+        return Loaded([run for run in runs if isinstance(run, StoredRun)], problems, summaries)
 
-    def _load(self, wanted: Callable[[Summary], bool] | None) -> Loaded:
+    def headers(self, wanted: Callable[[Summary], bool]) -> list[StoredHeader]:
+        """Return the headers of the readable runs for which `wanted` returns True, ordered by start time.
+
+        The headers are those of valid records. A record is validated unless the index has a valid entry for it, because
+        only valid records have entries. Raises `harness.RecordError` if the results directory itself cannot be read.
+        """
+        with no_collection():
+            runs, _, _ = self._load(wanted, _header)
+        return [run for run in runs if isinstance(run, StoredHeader)]
+
+    def _load(
+        self, wanted: Callable[[Summary], bool] | None, read: _Reader
+    ) -> tuple[list[StoredRun | StoredHeader], list[str], list[Summary]]:
         directories = self._directories()
         index = Index(None if wanted is None else self.path, len(directories))
-        runs: dict[str, StoredRun] = {}
+        runs: dict[str, StoredRun | StoredHeader] = {}
         first: dict[tuple[str, str], Summary] = {}
         summaries: list[Summary] = []
         problems: list[str] = []
@@ -278,16 +331,18 @@ class Store:
                 path = self.path / name
                 try:
                     data, state = read_stored_state(path / RECORD, MAX_JSON_BYTES)
-                    run = StoredRun(path, decode_record(data, path / RECORD))
+                    found = read(path, data, validated=summary is not None and index.is_known(name, state))
                 except RecordError as error:
                     # A missing record is ignored, but a symbolic link whose target is missing is reported.
                     if not isinstance(error.__cause__, _NO_RECORD) or (path / RECORD).is_symlink():
                         problems.append(str(error))
                     continue
-                summary = summary_of(name, run.record)
-                index.add(summary, state)
+                if isinstance(found, _Validated):
+                    summary = summary_of(name, found.whole)
+                    index.add(summary, state)
+                assert summary is not None
                 if wanted is None or wanted(summary):
-                    runs[name] = run
+                    runs[name] = found.run if isinstance(found, _Validated) else found
             other = first.setdefault((summary.run_id, summary.started_at), summary)
             if other is not summary and self._are_copies(other.name, name, runs):
                 problems.append(
@@ -299,18 +354,19 @@ class Store:
                 summaries.append(summary)
         index.save()
         summaries.sort(key=lambda one: (one.started_at, one.run_id))
-        return Loaded([runs[one.name] for one in summaries if one.name in runs], problems, summaries)
+        return [runs[one.name] for one in summaries if one.name in runs], problems, summaries
 
-    def _are_copies(self, one: str, other: str, loaded: Mapping[str, StoredRun]) -> bool:
+    def _are_copies(self, one: str, other: str, loaded: Mapping[str, StoredRun | StoredHeader]) -> bool:
         """Return True if two directories contain equal records, and False if either has become unreadable."""
+
+        def record(name: str) -> RunRecord:
+            run = loaded.get(name)
+            return run.record if isinstance(run, StoredRun) else read_record(self.path / name / RECORD)
+
         try:
-            mine, theirs = (
-                loaded[name].record if name in loaded else read_record(self.path / name / RECORD)
-                for name in (one, other)
-            )
+            return record(one) == record(other)
         except RecordError:
             return False
-        return mine == theirs
 
     def find(self, text: str) -> StoredRun:
         """Return the run that `text` refers to by its ID, a unique part of its ID, or the path of its directory.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from harness.analysis.flags import run_flags
+from harness.analysis.flags import QUALITY_ONLY, describe_quality_only, run_flags
 from harness.analysis.metrics import (
     BY_NAME,
     FIRST_STEP,
@@ -49,6 +49,23 @@ def text(value: object) -> str:
 def sections(record: RunRecord) -> Iterator[Section]:
     """Yield the cost sections for a successful run."""
     outcome = success(record)
+    flags = [(f"flag: {flag.columns[0]}", f"{flag.kind}: {flag.detail}") for flag in run_flags(record)]
+    if record.quality_only:
+        yield "speed and memory", [(QUALITY_ONLY, describe_quality_only([record])), *flags]
+    else:
+        yield from _measured(record, flags)
+    yield (
+        "model and data",
+        [
+            (PARAMETERS.title, f"{outcome.model.parameters:,}"),
+            (FORWARD_FLOPS.title, _unit(FORWARD_FLOPS.value(record), FORWARD_FLOPS.unit)),
+            *((f"examples, {split}", n) for split, n in outcome.examples.items()),
+        ],
+    )
+
+
+def _measured(record: RunRecord, flags: list[tuple[str, str]]) -> Iterator[Section]:
+    outcome = success(record)
     speed, latency = outcome.speed, outcome.latency
     training: list[tuple[str, object]]
     if record.spec.weights is not None:
@@ -68,7 +85,7 @@ def sections(record: RunRecord) -> Iterator[Section]:
                 if speed.first_step_s is None
                 else [(FIRST_STEP.title, f"{speed.first_step_s:.3g} {FIRST_STEP.unit}")]
             ),
-            *((f"flag: {flag.columns[0]}", f"{flag.kind}: {flag.detail}") for flag in run_flags(record)),
+            *flags,
         ],
     )
     yield "energy", _energy(record)
@@ -85,14 +102,6 @@ def sections(record: RunRecord) -> Iterator[Section]:
     )
     yield "peak memory", _memory(record)
     yield "seconds by phase", [(phase, f"{seconds:.2f} s") for phase, seconds in outcome.phases_s.items()]
-    yield (
-        "model and data",
-        [
-            (PARAMETERS.title, f"{outcome.model.parameters:,}"),
-            (FORWARD_FLOPS.title, _unit(FORWARD_FLOPS.value(record), FORWARD_FLOPS.unit)),
-            *((f"examples, {split}", n) for split, n in outcome.examples.items()),
-        ],
-    )
 
 
 _LOSSES = {"regression": "mean squared error of the standardized targets"}
@@ -108,7 +117,8 @@ def epochs(record: RunRecord) -> Section:
         [
             (
                 f"epoch {epoch.epoch}",
-                f"{epoch.train_s:.2f} s, training loss {epoch.train_loss:.5g}"
+                ("" if record.quality_only else f"{epoch.train_s:.2f} s, ")
+                + f"training loss {epoch.train_loss:.5g}"
                 + (f", validation {text(epoch.validation)}" if epoch.validation else ""),
             )
             for epoch in success(record).curves
@@ -166,6 +176,7 @@ def _memory(record: RunRecord) -> list[tuple[str, object]]:
     if memory.tree_peak_bytes is not None:
         rows.append(("host, including child processes", _mib(HOST_PEAK.value(record))))
     rows.append(("host, worker", f"{_mib(WORKER_PEAK.value(record))} ({memory.host_counter})"))
+    rows += [(f"host, process {rank}", _mib(peak.host_peak_bytes / 2**20)) for rank, peak in enumerate(memory.ranks)]
     rows += [(f"host, {phase}", _mib(size / 2**20)) for phase, size in memory.host_peak_by_phase_bytes.items()]
     return rows + [(counter, _mib(size)) for counter, size in device if memory.device]
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.comparison_table import RATIOS
+from harness.analysis.comparison_table import EFFICIENCY, RATIOS
 from harness.analysis.differences import IDENTITY
 from harness.analysis.formatting import one_line
 from harness.analysis.metrics import FIT_THROUGHPUT, MFU, in_group, unranked_note
@@ -129,6 +129,11 @@ def legend(shown: list[Block]) -> list[str]:
         if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
             pairs = "pairs of runs with the same seed and repeat"
             lines.append(f"The ± of × is computed over {pairs} or, if unpaired, from the ± of both means.")
+    if EFFICIENCY.name in names:
+        lines.append(
+            "scaling: training throughput relative to the row with one device and the same settings, divided by the "
+            "number of devices."
+        )
     if any(row.text("parity") not in ("", "unchecked") for block in shown for row in block.rows):
         lines.append(
             "parity: result of `harness parity`: same (with the largest relative error of the logits), partly "

@@ -107,7 +107,7 @@ def _benchmarks(row: Row, report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _samples(run: StoredRun) -> dict[str, NDArray[np.float64]]:
-    if not isinstance(run.record.outcome, Success):
+    if not isinstance(run.record.outcome, Success) or run.record.quality_only:
         return {}
     arrays = usable(run)
     training = "fit" if fitted_in_one_call(run.record) else "train"

@@ -74,6 +74,7 @@ def run_section(record: RunRecord) -> Section:
         "model",
         "backend",
         "device",
+        "devices",
         "precision",
         "compile",
         "deterministic",
@@ -103,9 +104,14 @@ def run_section(record: RunRecord) -> Section:
     ]
     started: list[tuple[str, object]] = [
         ("started", record.started_at),
-        (WALL.title, f"{record.wall_s:.1f} {WALL.unit}"),
+        *([] if record.quality_only else [(WALL.title, f"{record.wall_s:.1f} {WALL.unit}")]),
         ("repeat", record.repeat),
     ]
+    if record.placement is not None:
+        place = record.placement
+        gpu = f", GPU {place.gpu}" if place.gpu else ""
+        cores = f"cores {', '.join(map(str, place.cores))}{gpu}"
+        started.append(("placement", f"{cores}, up to {place.jobs} runs at the same time"))
     return "run", started + rows
 
 

@@ -18,7 +18,8 @@ from harness.testing.sample import sample_report
 
 if TYPE_CHECKING:
     from harness.checks.parity.verdict import ParityVerdict
-    from harness.testing.sessions import SessionCases, SessionSuite
+    from harness.testing.session_cases import SessionCases
+    from harness.testing.sessions import SessionSuite
     from harness.testing.suites import (
         BackendSuite,
         DatasetSuite,

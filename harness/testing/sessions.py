@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -16,117 +14,15 @@ import numpy as np
 import pytest
 
 from harness.errors import PluginError, UnsupportedError
-from harness.interfaces import Backend, Batch, BuildNetwork, Model, Network, Parameter, Session, SessionRequest
-from harness.plugins import discover, resolve
-from harness.plugins.catalog import Catalog
-from harness.records import IGNORED, DataInfo, InputSpec, Recipe
+from harness.interfaces import Batch, BuildNetwork, Network, Parameter
+from harness.records import IGNORED, DataInfo, Recipe
+from harness.testing.recipe_options import POSITIONS_BATCH, OptionTests
+from harness.testing.session_cases import CLASSES, SessionCases, example, losses, weights_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-
-BATCH, CLASSES = 6, 5
-LENGTH, VOCABULARY = 9, 40
-SHAPES = {"image": (15, 12, 3), "waveform": (2000,), "features": (11,)}
-INPUTS = {"image": "pixel_values", "waveform": "input_values", "features": "features"}
-SGD = Recipe(optimizer="sgd")
-
-
-def example(kind: str, size: int = BATCH) -> tuple[DataInfo, dict[str, Array]]:
-    """Return a description of prepared data of one kind, and random inputs ``[size, ...]`` with the usual dtypes."""
-    rng = np.random.default_rng(7)
-    details: dict[str, Any] = {}
-    if kind == "tokens":
-        lengths = rng.integers(2, LENGTH + 1, size)
-        mask = (np.arange(LENGTH) < lengths[:, None]).astype(np.int32)
-        ids = (rng.integers(1, VOCABULARY, (size, LENGTH)) * mask).astype(np.int32)
-        inputs: dict[str, Array] = {"input_ids": ids, "attention_mask": mask}
-        details = {"vocab_size": VOCABULARY, "pad_id": 0}
-    else:
-        inputs = {INPUTS[kind]: rng.standard_normal((size, *SHAPES[kind])).astype(np.float32)}
-    specs = {name: InputSpec(shape=array.shape[1:], dtype=array.dtype.name) for name, array in inputs.items()}
-    return DataInfo(kind=kind, inputs=specs, objective="classification", outputs=CLASSES, details=details), inputs
-
-
-def weights_for(parameters: Sequence[Parameter], seed: int = 3) -> dict[str, Array]:
-    """Draw random canonical weights with unit gain. No array is constant, so every parameter affects the output."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for parameter in parameters:
-        if parameter.name.endswith(("running_var", "weight_g")) or parameter.init == "ones":
-            value = rng.uniform(0.5, 1.5, parameter.shape)
-        else:
-            fan_in = int(np.prod(parameter.shape[1:])) if len(parameter.shape) > 1 else 4
-            value = rng.standard_normal(parameter.shape) / np.sqrt(fan_in)
-        weights[parameter.name] = value.astype(np.float32)
-    return weights
-
-
-@dataclass(frozen=True)
-class SessionCases:
-    """Small models for testing one backend. By default, sessions use fp32, the CPU and seed 0."""
-
-    backend_name: str
-    models: Mapping[str, tuple[str, Mapping[str, Any]]]
-    """Model name, and options that make the model small, by case name."""
-    threads: int = 1
-
-    @cached_property
-    def catalog(self) -> Catalog:
-        return discover()
-
-    @property
-    def backend(self) -> Backend:
-        return self.catalog.backend(self.backend_name)
-
-    def model(self, case: str) -> tuple[Model, Any]:
-        """Return the model family and the configuration for a case."""
-        name, changes = self.models[case]
-        family, variant = self.catalog.model(name)
-        return family, family.Config(**{**family.variants[variant], **changes})
-
-    def kind(self, case: str) -> str:
-        return self.model(case)[0].accepts[0]
-
-    def batch(self, case: str, size: int = BATCH) -> Batch:
-        return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES)
-
-    def _parameters(self, case: str, info: DataInfo | None = None) -> tuple[Parameter, ...]:
-        """Return the parameters of a case's model, without importing the network or the framework."""
-        family, config = self.model(case)
-        return tuple(family.parameters(config, info or example(family.accepts[0])[0]))
-
-    def request(self, case: str, **changes: Any) -> SessionRequest:
-        family, config = self.model(case)
-        info = changes.pop("info", None) or example(family.accepts[0])[0]
-        network = self.catalog.network(family.name, self.backend_name)
-        assert network is not None, f"{self.backend_name} has no network for {family.name}"
-        values: dict[str, Any] = {
-            "build": resolve(network.build),
-            "config": config,
-            "info": info,
-            "parameters": self._parameters(case, info),
-            "recipe": SGD,
-            "device": "cpu",
-            "precision": "fp32",
-            "compile": False,
-            "seed": 0,
-            "threads": self.threads,
-        }
-        return SessionRequest(**(values | changes))
-
-    def open(self, case: str, **changes: Any) -> Session:
-        """Open a session with weights from `weights_for`."""
-        request = self.request(case, **changes)
-        session = self.backend.open(request)
-        session.set_weights(weights_for(request.parameters))
-        return session
-
-
-def losses(session: Session, batch: Batch, rates: Sequence[float]) -> list[float]:
-    """Take one training step on `batch` with each learning rate, and return the losses."""
-    return [float(session.fetch(session.train_step(batch, rate))) for rate in rates]
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
@@ -145,6 +41,7 @@ class RecipeReference:
     def __init__(self, recipe: Recipe, parameters: Sequence[Parameter]) -> None:
         self.recipe, self.t = recipe, 0
         self.decays = {p.name: recipe.weight_decay * p.decay for p in parameters}
+        self.penalized = {p.name for p in parameters if p.decay}
         self.first: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
         self.second: dict[str, Any] = dict.fromkeys(self.decays, 0.0)
 
@@ -162,9 +59,11 @@ class RecipeReference:
 
     def _moved(self, name: str, p: Array, g: Array, rate: float) -> Any:
         recipe, decay = self.recipe, self.decays[name]
-        if recipe.optimizer == "adamw":
+        if name in self.penalized:
+            g = g + recipe.l1 * np.sign(p)
+        if recipe.optimizer in ("adamw", "lion") or recipe.decoupled_decay:
             p = p - rate * decay * p
-        else:
+        elif recipe.optimizer != "lamb":
             g = g + decay * p
         if recipe.optimizer == "sgd":
             m = self.first[name] = recipe.momentum * self.first[name] + g
@@ -172,10 +71,21 @@ class RecipeReference:
         if recipe.optimizer == "rmsprop":
             s = self.second[name] = 0.99 * self.second[name] + 0.01 * g**2
             return p - rate * g / (np.sqrt(s) + recipe.epsilon)
+        if recipe.optimizer == "adagrad":
+            s = self.second[name] = self.second[name] + g**2
+            return p - rate * g / (np.sqrt(s) + recipe.epsilon)
+        if recipe.optimizer == "lion":
+            mixed = recipe.beta1 * self.first[name] + (1 - recipe.beta1) * g
+            self.first[name] = recipe.beta2 * self.first[name] + (1 - recipe.beta2) * g
+            return p - rate * np.sign(mixed)
         m = self.first[name] = recipe.beta1 * self.first[name] + (1 - recipe.beta1) * g
         s = self.second[name] = recipe.beta2 * self.second[name] + (1 - recipe.beta2) * g**2
         m_hat, s_hat = m / (1 - recipe.beta1**self.t), s / (1 - recipe.beta2**self.t)
-        return p - rate * m_hat / (np.sqrt(s_hat) + recipe.epsilon)
+        direction = m_hat / (np.sqrt(s_hat) + recipe.epsilon)
+        if recipe.optimizer == "lamb":
+            direction = direction + decay * p
+            direction = direction * np.linalg.norm(p) / np.linalg.norm(direction)
+        return p - rate * direction
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -195,11 +105,19 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
     "adamw-large-epsilon": {"optimizer": "adamw", "weight_decay": 0.1, "epsilon": 0.1},
     "adamw-clipped": {"optimizer": "adamw", "clip_norm": 0.5, "epsilon": 0.1, "weight_decay": 0.1},
+    "sgd-accumulated": {"optimizer": "sgd", "momentum": 0.9, "accumulation_steps": 4, "label_smoothing": 0.1},
+    "adagrad": {"optimizer": "adagrad", "weight_decay": 0.1, "epsilon": 1e-3},
+    "lion": {"optimizer": "lion", "weight_decay": 0.1, "beta2": 0.99},
+    "lamb": {"optimizer": "lamb", "weight_decay": 0.1, "epsilon": 1e-3},
+    "sgd-l1": {"optimizer": "sgd", "l1": 0.1, "clip_norm": 0.5},
+    "adamw-l1": {"optimizer": "adamw", "l1": 0.1, "weight_decay": 0.1, "epsilon": 0.1},
+    "sgd-decoupled": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1, "decoupled_decay": True},
+    "adagrad-decoupled": {"optimizer": "adagrad", "weight_decay": 0.1, "decoupled_decay": True, "epsilon": 1e-3},
 }
 RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
 
-class SessionSuite:
+class SessionSuite(OptionTests):
     """Tests for a backend's sessions: losses, optimizer steps, modes, seeds and unsupported requests.
 
     Examples
@@ -334,25 +252,9 @@ class SessionSuite:
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
         """Check that examples are weighted in the loss by the number of their positions that have a target."""
-        if self.positions is None:
-            pytest.skip("the suite does not define a network for token classification")
-        info = DataInfo(
-            kind="positions",
-            inputs={"features": InputSpec(shape=(3, 2), dtype="float32")},
-            objective="token_classification",
-            outputs=4,
-        )
-        session = self.cases.open(
-            self.plain,
-            recipe=Recipe(optimizer="sgd", label_smoothing=smoothing),
-            build=self.positions,
-            info=info,
-            parameters=(Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,))),
-        )
-        inputs = {"features": np.random.default_rng(0).standard_normal((2, 3, 2)).astype(np.float32)}
-        batch = Batch(inputs, np.array([[3, 0, 1], [2, IGNORED, IGNORED]]))
+        session, batch = self.open_positions(recipe=Recipe(optimizer="sgd", label_smoothing=smoothing)), POSITIONS_BATCH
         counted = batch.targets != IGNORED
-        logits = session.fetch(session.predict(inputs))
+        logits = session.fetch(session.predict(batch.inputs))
         assert logits.shape == (2, 3, 4)
         expected, slopes = cross_entropy(logits[counted], batch.targets[counted], smoothing)
         loss, gradients = session.gradients(batch)
@@ -376,7 +278,7 @@ class SessionSuite:
             for name, array in session.get_weights().items():
                 np.testing.assert_allclose(array, expected[name], rtol=2e-5, atol=2e-6, err_msg=f"{name} at {number}")
 
-    @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+    @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"])
     def test_set_weights_resets_the_optimizer(self, optimizer: str) -> None:
         recipe = msgspec.convert({"optimizer": optimizer, "momentum": 0.9}, Recipe)
         session = self.cases.open(self.plain, recipe=recipe)

@@ -37,11 +37,16 @@ class TensorFlowBackend(harness.Backend):
     summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"
     requires = {"tensorflow": "ml-harness[tensorflow]"}
     packages = ("tensorflow", "keras")
+    data_parallel = True
     environment = {
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     }
+    recipe_options = (
+        "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
+        "loss_scale", "frozen", "layer_decay",
+    )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:
         from harness_tensorflow.runtime import devices

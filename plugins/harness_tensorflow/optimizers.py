@@ -20,17 +20,31 @@ _RMSPROP_DECAY = 0.99
 class Optimizer(tf.Module):
     """Optimizer for a list of variables, for use inside a `tf.function`, with or without XLA."""
 
-    def __init__(self, recipe: harness.Recipe, variables: Sequence[Any], decays: Sequence[bool]) -> None:
-        """Create the slot variables. `decays` is True for each variable that weight decay applies to."""
+    def __init__(
+        self,
+        recipe: harness.Recipe,
+        variables: Sequence[Any],
+        decays: Sequence[bool],
+        factors: Sequence[float] | None = None,
+    ) -> None:
+        """Create the slot variables.
+
+        `decays` is True for each variable that weight decay applies to. `factors` contains a factor of the learning
+        rate for each variable.
+        """
         super().__init__()
         self._recipe = recipe
         self._variables = list(variables)
         self._decays = list(decays)
+        self._factors = list(factors or [1.0] * len(self._variables))
         names = {
             "sgd": ("momentum",) if recipe.momentum else (),
             "rmsprop": ("square",),
             "adam": ("mean", "square"),
             "adamw": ("mean", "square"),
+            "adagrad": ("square",),
+            "lion": ("momentum",),
+            "lamb": ("mean", "square"),
         }[recipe.optimizer]
         self._slots = {
             name: [tf.Variable(tf.zeros_like(variable), trainable=False) for variable in self._variables]
@@ -60,19 +74,24 @@ class Optimizer(tf.Module):
         recipe = self._recipe
         if recipe.clip_norm is not None:
             gradients = clip_by_global_norm(gradients, recipe.clip_norm)
-        learning_rate = unless_skipped(learning_rate, 0.0)
+        base_rate = unless_skipped(learning_rate, 0.0)
         step = self._step.assign_add(1 if finite is None else tf.cast(finite, tf.int64), read_value=True)
-        adam_rate, adam_epsilon = self._adam_scalars(step, learning_rate) if "mean" in self._slots else (0.0, 1.0)
-        adam_rate, adam_epsilon = unless_skipped(adam_rate, 0.0), unless_skipped(adam_epsilon, 1.0)
+        adam = recipe.optimizer in ("adam", "adamw")
+        base_adam_rate, adam_epsilon = self._adam_scalars(step, base_rate) if adam else (0.0, 1.0)
+        base_adam_rate, adam_epsilon = unless_skipped(base_adam_rate, 0.0), unless_skipped(adam_epsilon, 1.0)
         beta1, beta2, momentum = (unless_skipped(each, 1.0) for each in (recipe.beta1, recipe.beta2, recipe.momentum))
         square_weight = unless_skipped(1 - _RMSPROP_DECAY, 0.0)
+        first_weight, second_weight = (unless_skipped(1 - beta, 0.0) for beta in self._betas)
         for index, (variable, gradient) in enumerate(zip(self._variables, gradients, strict=True)):
             slots = {name: values[index] for name, values in self._slots.items()}
-            if recipe.weight_decay and self._decays[index]:
-                if recipe.optimizer == "adamw":
-                    variable.assign_sub(learning_rate * recipe.weight_decay * variable, read_value=False)
-                else:
-                    gradient = gradient + recipe.weight_decay * variable
+            learning_rate, adam_rate = (_scaled(rate, self._factors[index]) for rate in (base_rate, base_adam_rate))
+            decay, l1 = (recipe.weight_decay, recipe.l1) if self._decays[index] else (0.0, 0.0)
+            if l1:
+                gradient = gradient + l1 * tf.sign(variable)
+            if decay and (recipe.decoupled_decay or recipe.optimizer in ("adamw", "lion")):
+                variable.assign_sub(learning_rate * decay * variable, read_value=False)
+            elif decay and recipe.optimizer != "lamb":
+                gradient = gradient + decay * variable
             gradient = unless_skipped(gradient, 0.0)
             match recipe.optimizer:
                 case "sgd":
@@ -81,6 +100,21 @@ class Optimizer(tf.Module):
                     square = slots["square"]
                     mean_square = square.assign_sub(square_weight * (square - gradient * gradient))
                     change = learning_rate * gradient / (tf.sqrt(mean_square) + recipe.epsilon)
+                    variable.assign_sub(unless_skipped(change, 0.0))
+                case "adagrad":
+                    squares = slots["square"].assign_add(gradient * gradient)
+                    change = learning_rate * gradient / (tf.sqrt(squares) + recipe.epsilon)
+                    variable.assign_sub(unless_skipped(change, 0.0))
+                case "lion":
+                    average = slots["momentum"]
+                    mixed = recipe.beta1 * average + (1 - recipe.beta1) * gradient
+                    variable.assign_sub(learning_rate * tf.sign(mixed))
+                    average.assign_sub(second_weight * (average - gradient))
+                case "lamb":
+                    mean = slots["mean"].assign_sub(first_weight * (slots["mean"] - gradient))
+                    square = slots["square"].assign_sub(second_weight * (slots["square"] - gradient * gradient))
+                    direction = self._lamb_direction(step, mean, square) + decay * variable
+                    change = learning_rate * _trust_ratio(variable, direction) * direction
                     variable.assign_sub(unless_skipped(change, 0.0))
                 case "adam" | "adamw":
                     tf.raw_ops.ResourceApplyAdam(
@@ -122,9 +156,26 @@ class Optimizer(tf.Module):
         rate = tf.cast(learning_rate, tf.float64) * correction / (1 - beta1**t)
         return tf.cast(rate, tf.float32), tf.cast(self._recipe.epsilon * correction, tf.float32)
 
+    def _lamb_direction(self, step: Any, mean: Any, square: Any) -> Any:
+        """Return ``m^ / (sqrt(s^) + epsilon)``."""
+        t = tf.cast(step, tf.float64)
+        first, second = (tf.cast(1 / (1 - tf.constant(beta, tf.float64) ** t), mean.dtype) for beta in self._betas)
+        return first * mean / (tf.sqrt(second * square) + self._recipe.epsilon)
+
     @property
     def _betas(self) -> tuple[float, float]:
         return self._recipe.beta1, self._recipe.beta2
+
+
+def _scaled(rate: Any, factor: float) -> Any:
+    return rate if factor == 1 else rate * factor
+
+
+def _trust_ratio(variable: Any, direction: Any) -> Any:
+    """Return the ratio of the 2-norms of a variable and its step in LAMB, or 1 if one of the norms is zero."""
+    weight_norm, norm = tf.norm(variable), tf.norm(direction)
+    known = tf.logical_and(weight_norm > 0, norm > 0)
+    return tf.where(known, weight_norm / tf.where(known, norm, tf.ones_like(norm)), tf.ones_like(norm))
 
 
 def clip_by_global_norm(gradients: Sequence[Any], clip_norm: float) -> list[Any]:
@@ -138,19 +189,26 @@ class LossScale(tf.Module):
     """Dynamic loss scaling for float16 gradients, with the constants of PyTorch's ``GradScaler``.
 
     The loss is multiplied by a scale, which doubles after 2000 consecutive steps with finite gradients. A step with
-    gradients that are not finite is skipped, and the scale is halved.
+    gradients that are not finite is skipped, and the scale is halved. A fixed scale never changes.
     """
 
     _INITIAL, _GROWTH_INTERVAL = 65536.0, 2000
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: float | None = None) -> None:
         super().__init__()
-        self._scale = tf.Variable(self._INITIAL, trainable=False)
+        self._fixed = fixed
+        self._initial = self._INITIAL if fixed is None else fixed
+        self._scale = tf.Variable(self._initial, trainable=False)
         self._finite_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def reset(self) -> None:
-        self._scale.assign(self._INITIAL)
+        self._scale.assign(self._initial)
         self._finite_steps.assign(0)
+
+    @property
+    def description(self) -> str:
+        """Kind of loss scale, which is stored in the record."""
+        return "dynamic" if self._fixed is None else f"fixed, {self._fixed:g}"
 
     def scale(self, loss: Any) -> Any:
         return loss * self._scale
@@ -164,6 +222,8 @@ class LossScale(tf.Module):
         gradients = self.unscale(gradients)
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
         optimizer.apply(gradients, learning_rate, finite)
+        if self._fixed is not None:
+            return
         none = tf.constant(0, tf.int64)
         finite_steps = tf.where(finite, self._finite_steps + 1, none)
         grown = finite_steps >= self._GROWTH_INTERVAL

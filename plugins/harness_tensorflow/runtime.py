@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import harness
+from harness_tensorflow import distributed
 
 POLICIES = {"fp32": "float32", "tf32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 """Keras's dtype policy for each precision; variables and outputs are always float32."""
@@ -79,6 +80,8 @@ def configure(request: harness.SessionRequest) -> None:
             f"TensorFlow sets devices and threads only once, and this process started with other settings: {error}"
         ) from error
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    if request.group is not None:
+        distributed.join(request.group)
     if request.deterministic:
         tf.config.experimental.enable_op_determinism()  # TensorFlow cannot disable determinism again in this process
     keras.utils.set_random_seed(request.seed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 import harness
 from harness_tensorflow import runtime
+from harness_tensorflow.distributed import Replicas
 from harness_tensorflow.optimizers import LossScale, Optimizer
 
 
@@ -33,8 +35,13 @@ class TensorFlowSession(harness.Session):
         trained = [parameter for parameter in request.parameters if parameter.trainable]
         self._trained_names = [parameter.name for parameter in trained]
         self._trained = [_tf_variable(self._bindings[parameter.name].variable) for parameter in trained]
-        self._optimizer = Optimizer(request.recipe, self._trained, [parameter.decay for parameter in trained])
-        self._loss_scale = LossScale() if request.precision == "fp16" else None
+        factors = [request.rate_factors.get(parameter.name, 1.0) for parameter in trained]
+        self._optimizer = Optimizer(request.recipe, self._trained, [parameter.decay for parameter in trained], factors)
+        self._loss_scale = LossScale(request.recipe.loss_scale) if request.precision == "fp16" else None
+        self._average: list[Any] = []
+        self._update_average: Callable[..., Any] | None = None
+
+        self._replicas = Replicas() if request.group is not None else None
 
         self._input_names = tuple(request.info.inputs)
         self._train_functions: dict[int, Callable[..., Any]] = {}
@@ -47,6 +54,7 @@ class TensorFlowSession(harness.Session):
         for name, binding in self._bindings.items():
             _tf_variable(binding.variable).assign(binding.to_own(np.asarray(weights[name], np.float32)))
         self._optimizer.reset()
+        self._average = []
         if self._loss_scale:
             self._loss_scale.reset()
 
@@ -66,6 +74,8 @@ class TensorFlowSession(harness.Session):
         if learning_rate != self._learning_rate_value:
             self._learning_rate_value = learning_rate
             self._learning_rate = tf.constant(learning_rate, tf.float32)
+        if self._replicas is not None:
+            self._replicas.set_weight(batch.weight)
         convert = tf.convert_to_tensor
         inputs = batch.inputs
         return function(
@@ -77,7 +87,9 @@ class TensorFlowSession(harness.Session):
             loss, gradients = self._loss_and_gradients(targets, inputs)
             return loss, self._loss_scale.unscale(gradients) if self._loss_scale else gradients
 
-        function = self._gradient_functions.setdefault(len(batch.targets), self._function(compute))
+        if self._replicas is not None:
+            self._replicas.set_weight(batch.weight)
+        function = self._gradient_functions.setdefault(len(batch.targets), self._train_function(compute))
         arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
         loss, gradients = function(*map(tf.convert_to_tensor, arrays))
         shapes = {parameter.name: parameter.shape for parameter in self._request.parameters}
@@ -85,6 +97,32 @@ class TensorFlowSession(harness.Session):
             name: np.ascontiguousarray(self._bindings[name].to_canonical(gradient.numpy(), shapes[name]))
             for name, gradient in zip(self._trained_names, gradients, strict=True)
         }
+
+    def update_average(self, weight: float) -> None:
+        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
+        if not self._average:
+            # A new function is traced, because it refers to the variables of the average.
+            averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
+
+            def update(weight: Any) -> None:
+                for average, variable in zip(averages, variables, strict=True):
+                    average.assign_add(weight * (variable - average))
+
+            self._update_average = self._function(update)
+        assert self._update_average is not None
+        self._update_average(tf.constant(weight, tf.float32))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
+        kept = [variable.read_value() for variable in variables]
+        for variable, average in zip(variables, self._average, strict=True):
+            variable.assign(average)
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, kept, strict=True):
+                variable.assign(value)
 
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         size = len(inputs[self._input_names[0]])
@@ -110,20 +148,25 @@ class TensorFlowSession(harness.Session):
         )
 
     def notes(self) -> dict[str, str]:
-        return runtime.notes() | {
-            "dtype_policy": runtime.POLICIES[self._request.precision],
-            "op_determinism": str(self._request.deterministic).lower(),
-            "xla": str(self._request.compile).lower(),
-            "loss_scaling": "dynamic" if self._loss_scale else "none",
-            "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
-            "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
-        }
+        shared = {} if self._replicas is None else {"collectives": self._replicas.library}
+        return (
+            shared
+            | runtime.notes()
+            | {
+                "dtype_policy": runtime.POLICIES[self._request.precision],
+                "op_determinism": str(self._request.deterministic).lower(),
+                "xla": str(self._request.compile).lower(),
+                "loss_scaling": self._loss_scale.description if self._loss_scale else "none",
+                "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
+                "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
+            }
+        )
 
     def close(self) -> None:
         self._train_functions.clear()
         self._predict_functions.clear()
         self._gradient_functions.clear()
-        del self._module, self._bindings, self._trained, self._optimizer
+        del self._module, self._bindings, self._trained, self._optimizer, self._average, self._update_average
         keras.mixed_precision.set_global_policy("float32")
         keras.backend.clear_session()
 
@@ -148,13 +191,49 @@ class TensorFlowSession(harness.Session):
             tf.TensorSpec((size, *batch.targets.shape[1:]), tf.as_dtype(batch.targets.dtype), name="targets"),
             *self._input_specs(size),
         ]
-        return self._function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
+        return self._train_function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
 
     def _loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
-        """Run forward and backward passes in training mode; at fp16, the gradients are multiplied by the loss scale."""
+        """Return the loss and the gradients of the whole batch; at fp16, the gradients are multiplied by the loss
+        scale."""
+        if self._replicas is None:
+            return self._own_loss_and_gradients(targets, inputs)
+        # XLA cannot compile the collective operations.
+        own = self._function(self._own_loss_and_gradients) if self._request.compile else self._own_loss_and_gradients
+        return self._replicas.total(*own(targets, inputs))
+
+    def _own_loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Run forward and backward passes in training mode on the examples of this process."""
+        count = self._request.recipe.accumulation_steps
+        if count == 1:
+            return self._part_gradients(targets, inputs, None)
+        losses: list[Any] = []
+        sums: list[Any] = []
+        for start, end in harness.Batch.bounds(int(targets.shape[0]), count):
+            part = targets[start:end]
+            share = self._losses_in(part) / self._losses_in(targets)
+            # A part starts only after the previous one, so that activations are stored for one part at a time.
+            with tf.control_dependencies(sums):
+                loss, gradients = self._part_gradients(part, [tf.identity(each[start:end]) for each in inputs], share)
+                sums = [s + g for s, g in zip(sums, gradients, strict=True)] if sums else gradients
+            losses.append(loss)
+        return tf.add_n(losses), sums
+
+    def _losses_in(self, targets: Any) -> Any:
+        """Return the number of losses of which the loss is the mean."""
+        if self._request.info.objective == "token_classification":
+            return tf.reduce_sum(tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32))
+        return float(targets.shape[0])
+
+    def _part_gradients(self, targets: Any, inputs: Sequence[Any], share: Any) -> tuple[Any, list[Any]]:
+        """Return the mean loss of some examples and its gradients, multiplied by `share` if it is not None."""
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
             loss = self._loss(outputs, targets)
+            if share is not None:
+                loss = share * loss
+            if self._replicas is not None:
+                loss = self._replicas.weighted(loss)
             minimized = self._loss_scale.scale(loss) if self._loss_scale else loss
         return loss, self._dense(tape.gradient(minimized, self._trained))
 
@@ -163,6 +242,11 @@ class TensorFlowSession(harness.Session):
             return self._module(dict(zip(self._input_names, inputs, strict=True)), training=False)
 
         return self._function(forward).get_concrete_function(*self._input_specs(size))  # type: ignore[no-any-return]
+
+    def _train_function(self, function: Callable[..., Any]) -> Any:
+        if self._replicas is None:
+            return self._function(function)
+        return tf.function(self._replicas.run(function), autograph=False)
 
     def _function(self, function: Callable[..., Any]) -> Any:
         return tf.function(function, autograph=False, jit_compile=self._request.compile)
@@ -174,9 +258,14 @@ class TensorFlowSession(harness.Session):
             counted = tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32)
             # The loss is not defined for the class IGNORED, so ignored positions are assigned the class 0 and the
             # weight 0.
-            losses = self._cross_entropy(outputs, tf.maximum(targets, 0))
+            losses = self._weighted(self._cross_entropy(outputs, tf.maximum(targets, 0)), tf.maximum(targets, 0))
             return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
-        return tf.reduce_mean(self._cross_entropy(outputs, targets))
+        return tf.reduce_mean(self._weighted(self._cross_entropy(outputs, targets), targets))
+
+    def _weighted(self, losses: Any, targets: Any) -> Any:
+        """Multiply each loss by the weight of its class."""
+        weights = self._request.class_weights
+        return losses if weights is None else losses * tf.gather(tf.constant(weights, losses.dtype), targets)
 
     def _cross_entropy(self, outputs: Any, targets: Any) -> Any:
         """Return the cross-entropy of logits ``[..., C]`` and classes ``[...]`` for each position."""

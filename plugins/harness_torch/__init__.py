@@ -38,11 +38,16 @@ class TorchBackend(harness.Backend):
     summary = "PyTorch on the CPU and on CUDA devices"
     requires = {"torch": _INSTALL, "transformers": _INSTALL}
     packages = ("torch", "transformers")
+    data_parallel = True
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
         # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
     }
+    recipe_options = (
+        "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
+        "loss_scale", "frozen", "layer_decay",
+    )  # fmt: skip
 
     def devices(self) -> Sequence[DeviceInfo]:
         from harness_torch.devices import find_devices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 import harness
 from harness import Batch, DeviceMemory, Session, SessionRequest
 from harness_torch.devices import require
+from harness_torch.distributed import Pending, Replicas
 from harness_torch.optimizers import build_optimizer, implementation
 from harness_torch.weights import place
 
@@ -42,38 +43,59 @@ class TorchSession(Session):
             torch.cuda.set_device(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         network = request.build(request.config, request.info, request.recipe.dropout)
+        for name in request.frozen:
+            network.bindings[name].variable.requires_grad_(False)
         self._dtype = torch.float64 if request.precision == "fp64" else torch.float32
         self._zero_copy = not self._on_gpu and self._dtype == torch.float32
         self._weights = place(network, request.parameters, self._device, self._dtype)
         self._module: torch.nn.Module = network.module
         self._trainable = self._weights.trainable
         self._forward: Callable[..., torch.Tensor] = _compiled(self._module) if request.compile else self._module
+        self._replicas: Replicas | None = None
+        self._train_forward = self._forward
+        if request.group is not None:
+            self._replicas = Replicas(request.group, self._module, self._device)
+            module = self._replicas.module
+            self._train_forward = _compiled(module) if request.compile else module
         self._module.train()
         self._training = True
         self._loss = _loss(request)
         self._clip_norm = request.recipe.clip_norm
+        self._parts = request.recipe.accumulation_steps
+        self._average: list[torch.Tensor] = []
         dtype = _AUTOCAST.get(request.precision)
         self._casts = torch.autocast(self._device.type, dtype) if dtype else None
         self._start_optimizer()
 
     def _start_optimizer(self) -> None:
         recipe, scaled = self._request.recipe, self._request.precision == "fp16"
-        self._optimizer = build_optimizer(recipe, self._weights.decayed, self._weights.not_decayed, scaled=scaled)
+        self._optimizer = build_optimizer(
+            recipe, self._weights.decayed, self._weights.not_decayed, scaled=scaled, factors=self._factors()
+        )
         self._learning_rate = recipe.learning_rate
-        self._scaler: torch.amp.GradScaler | None = torch.amp.GradScaler(self._device.type) if scaled else None
+        initial = 65536.0 if recipe.loss_scale is None else recipe.loss_scale
+        self._scaler: torch.amp.GradScaler | None = (
+            torch.amp.GradScaler(self._device.type, init_scale=initial) if scaled else None
+        )
+
+    def _factors(self) -> dict[int, float]:
+        """Return the factor of the learning rate of each parameter, by the parameter's id."""
+        factors = self._request.rate_factors
+        return {id(binding.variable): factors.get(each.name, 1.0) for each, binding in self._weights.pairs}
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
         self._weights.write(weights)
+        self._average = []
         self._start_optimizer()
 
     def get_weights(self) -> dict[str, Array]:
         return self._weights.read()
 
-    def train_step(self, batch: Batch, learning_rate: float) -> torch.Tensor:
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
         if learning_rate != self._learning_rate:
             self._learning_rate = learning_rate
             for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group["factor"]
         loss = self._backward(batch)
         if self._scaler is None:
             if self._clip_norm is not None:
@@ -84,30 +106,61 @@ class TorchSession(Session):
                 self._scaler.unscale_(self._optimizer)
                 torch.nn.utils.clip_grad_norm_(self._trainable, self._clip_norm)
             self._scaler.step(self._optimizer)
-            self._scaler.update()
-        return loss
+            self._scaler.update(self._request.recipe.loss_scale)
+        return loss if self._replicas is None else self._replicas.total(loss, batch.weight)
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         loss = self._backward(batch)
+        if self._replicas is not None:
+            loss = self._replicas.total(loss, batch.weight).wait()
         return float(loss), self._weights.gradients(self._scaler.get_scale() if self._scaler else 1.0)
 
     def _backward(self, batch: Batch) -> torch.Tensor:
-        """Run the forward and backward passes in training mode, and return the loss.
+        """Run the forward and backward passes in training mode, and return the mean loss of this process's examples.
 
-        The gradients are stored in the parameters; at fp16, they are multiplied by the loss scale.
+        The gradients of the whole batch are stored in the parameters; at fp16, they are multiplied by the loss scale.
         """
         if not self._training:
             self._module.train()
             self._training = True
-        inputs = self._upload(batch.inputs)
-        targets = self._to_device(batch.targets)
         for parameter in self._trainable:
             parameter.grad = None
+        if self._parts == 1:
+            return self._add_gradients(batch)
+        losses = [self._add_gradients(part, share) for part, share in batch.parts(self._parts)]
+        return torch.stack(losses).sum()
+
+    def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
+        """Add the gradients of the mean loss, multiplied by `share`, to those in the parameters, and return the
+        product."""
+        inputs = self._upload(batch.inputs)
+        targets = self._to_device(batch.targets)
         with self._casts or contextlib.nullcontext():
-            outputs = self._forward(**inputs)
+            outputs = self._train_forward(**inputs)
         loss = self._loss(outputs.to(self._dtype), targets)
-        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+        if share != 1:
+            loss = share * loss
+        minimized = loss if self._replicas is None else self._replicas.share_of(loss, batch.weight)
+        (minimized if self._scaler is None else self._scaler.scale(minimized)).backward()
         return loss.detach()
+
+    def update_average(self, weight: float) -> None:
+        with torch.no_grad():
+            if not self._average:
+                self._average = [tensor.clone() for tensor in self._weights.tensors]
+            torch._foreach_lerp_(self._average, self._weights.tensors, weight)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        tensors = self._weights.tensors
+        kept = [tensor.clone() for tensor in tensors]
+        with torch.no_grad():
+            torch._foreach_copy_(tensors, self._average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(tensors, kept)
 
     def predict(self, inputs: Mapping[str, Array]) -> torch.Tensor:
         if self._training:
@@ -128,7 +181,9 @@ class TorchSession(Session):
         with self._casts:
             return self._forward(**self._upload(inputs)).to(self._dtype)
 
-    def fetch(self, handle: torch.Tensor) -> Array:
+    def fetch(self, handle: Any) -> Array:
+        if self._replicas is not None and isinstance(handle, Pending):
+            handle = handle.wait()
         array: Array = handle.cpu().numpy() if self._on_gpu else handle.numpy()
         return array
 
@@ -156,17 +211,31 @@ class TorchSession(Session):
             "cudnn_benchmark": str(torch.backends.cudnn.benchmark),
             "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
             "autocast": str(dtype).removeprefix("torch.") if dtype else "off",
-            "gradient_scaling": "dynamic" if self._scaler else "off",
+            "gradient_scaling": gradient_scaling(request),
             "compile": "torch.compile, default mode" if request.compile else "off",
             "optimizer": implementation(request.recipe),
         }
+        if self._replicas is not None:
+            notes["collectives"] = self._replicas.library
         if self._on_gpu:
             notes["cuda"] = str(torch.version.cuda)
             notes["cudnn"] = str(torch.backends.cudnn.version())
         return notes
 
     def close(self) -> None:
-        for name in ("_module", "_forward", "_weights", "_trainable", "_optimizer", "_scaler"):
+        if self._replicas is not None:
+            self._replicas.leave()
+        for name in (
+            "_module",
+            "_forward",
+            "_train_forward",
+            "_replicas",
+            "_weights",
+            "_trainable",
+            "_optimizer",
+            "_scaler",
+            "_average",
+        ):
             self.__dict__.pop(name, None)
         if self._request.compile:
             torch.compiler.reset()
@@ -202,12 +271,41 @@ def _set_process_flags(request: SessionRequest) -> None:
     torch.manual_seed(request.seed)
 
 
+def gradient_scaling(request: SessionRequest) -> str:
+    """Return the kind of loss scale, which is stored in the record."""
+    if request.precision != "fp16":
+        return "off"
+    return "dynamic" if request.recipe.loss_scale is None else f"fixed, {request.recipe.loss_scale:g}"
+
+
 def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if request.info.objective == "regression":
         return F.mse_loss
+    if request.class_weights is not None:
+        return _Weighted(request)
     if request.info.objective == "token_classification":
         return functools.partial(_mean_over_positions, label_smoothing=request.recipe.label_smoothing)
     return functools.partial(F.cross_entropy, label_smoothing=request.recipe.label_smoothing)
+
+
+class _Weighted:
+    """Mean over examples or positions of the cross-entropy, multiplied by the weight of the class.
+
+    The weights of ``F.cross_entropy`` are not used, because its mean is divided by the sum of the batch's weights.
+    """
+
+    def __init__(self, request: SessionRequest) -> None:
+        dtype = torch.float64 if request.precision == "fp64" else torch.float32
+        self._weights = torch.tensor(request.class_weights, dtype=dtype, device=request.device)
+        self._smoothing = request.recipe.label_smoothing
+
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        outputs, targets = outputs.flatten(0, -2), targets.flatten()
+        counted = targets != harness.IGNORED
+        losses = F.cross_entropy(
+            outputs, targets, ignore_index=harness.IGNORED, label_smoothing=self._smoothing, reduction="none"
+        )
+        return (losses * self._weights[targets.clamp(min=0)]).sum() / counted.sum()
 
 
 def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:

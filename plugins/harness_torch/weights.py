@@ -37,6 +37,11 @@ class BoundWeights:
     def not_decayed(self) -> list[torch.nn.Parameter]:
         return [binding.variable for parameter, binding in self.pairs if parameter.trainable and not parameter.decay]
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Tensors of all canonical arrays, including running statistics."""
+        return [binding.variable.detach() for _, binding in self.pairs]
+
     def write(self, weights: Mapping[str, Array]) -> None:
         """Copy arrays into the tensors, converting them to the tensors' dtype.
 

@@ -300,3 +300,13 @@ def test_first_fit_is_compared_with_later_ones() -> None:
 
     assert kinds(fit(0.3)) == [("fit_samples_per_s", "contradiction with the first step")]
     assert kinds(fit(0.5)) == []
+
+
+def test_row_of_quality_only_runs_has_scores_but_no_costs() -> None:
+    timed, quality = record(), replace(record(seed=1), quality_only=True)
+    only, mixed = row([quality]), row([timed, quality])
+    assert only.text("quality")
+    assert not any(only.text(name) for name in ("train_samples_per_s", "latency_p50_ms", "host_peak_mib"))
+    assert only.text("flags") == "quality only: speed and memory were not measured"
+    assert mixed.cells["train_samples_per_s"].value == 1000.0
+    assert mixed.text("flags") == "quality only: 1 of 2 runs: speed and memory were not measured"

@@ -315,3 +315,10 @@ def test_extreme_values_do_not_raise() -> None:
         found = of(table({d: {"a": 0.5, "b": value} for d in "vwxyz"}, primary="rmse"), ties="exact").placements[0]
         msgspec.json.encode(found)
         assert standing(found, "b").wins + standing(found, "b").losses == 5
+
+
+def test_quality_only_runs_are_not_ranked_by_speed() -> None:
+    runs = [msgspec.structs.replace(one, quality_only=one.spec.backend == "a") for one in table(CLEAR)]
+    with pytest.raises(UsageError, match=r"no value of train_samples_per_s \(quality-only runs\): a"):
+        of(runs, "train_samples_per_s")
+    assert mean_ranks(of(runs).placements[0]) == mean_ranks(of(table(CLEAR)).placements[0])

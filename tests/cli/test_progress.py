@@ -18,14 +18,15 @@ def send_two_runs(listener: Listener) -> None:
     good, bad = record(), record(failure("error", "bad [red]name[/red]\nsecond line"), backend="tensorflow")
     listener.run_started(1, 2, good.spec)
     for epoch in (1, 2):
-        listener.event(good.spec, PhaseStarted(phase="train"))
+        listener.event(1, good.spec, PhaseStarted(phase="train"))
         step = 50 * epoch
         listener.event(
-            good.spec, Progress(epoch=epoch, epochs=2, step=step, steps=100, loss=0.123456, samples_per_s=1234.56)
+            1, good.spec, Progress(epoch=epoch, epochs=2, step=step, steps=100, loss=0.123456, samples_per_s=1234.56)
         )
-        listener.event(good.spec, PhaseStarted(phase="validate"))
+        listener.event(1, good.spec, PhaseStarted(phase="validate"))
         validation = {"loss": 0.5, "accuracy": 0.75, "roc_auc": None}
         listener.event(
+            1,
             good.spec,
             EpochEnded(epoch=epoch, epochs=2, step=step, train_s=1.25, train_loss=0.25, validation=validation),
         )
@@ -79,7 +80,7 @@ def test_listeners_show_downloads(capfd: pytest.CaptureFixture[str]) -> None:
     for listener in (plain, live):
         listener.run_started(1, 1, spec)
         for event in events:
-            listener.event(spec, event)
+            listener.event(1, spec, event)
         listener.close()
     prefix = "[1/1] nlp · bert-tiny · torch · seed 0: "
     assert capfd.readouterr().err == f"{prefix}downloading mnist: images.gz, 0.0 kB of 9.9 MB\n"
@@ -92,7 +93,7 @@ def test_live_limits_the_rate_of_updates() -> None:
     spec = record().spec
     live.run_started(1, 1, spec)
     for step in range(1, 1001):
-        live.event(spec, Progress(epoch=1, epochs=1, step=step, steps=1000, loss=1.0, samples_per_s=1.0))
+        live.event(1, spec, Progress(epoch=1, epochs=1, step=step, steps=1000, loss=1.0, samples_per_s=1.0))
     live.close()
     assert output.getvalue().count("step ") < 50
 
@@ -107,9 +108,8 @@ def test_plain_skips_epochs_that_end_within_a_second(capfd: pytest.CaptureFixtur
     plain.run_started(1, 1, spec)
     for epoch in range(1, 201):
         validation: dict[str, float | None] = {"loss": 0.5}
-        plain.event(
-            spec, EpochEnded(epoch=epoch, epochs=200, step=epoch, train_s=0.1, train_loss=0.25, validation=validation)
-        )
+        ended = EpochEnded(epoch=epoch, epochs=200, step=epoch, train_s=0.1, train_loss=0.25, validation=validation)
+        plain.event(1, spec, ended)
     lines = capfd.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 5
     assert "epoch 1/200" in lines[0]

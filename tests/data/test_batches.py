@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from strategies import batch_sizes, counts
 from timed_sessions import make_split, order
 
-from harness.data.batches import inference_batches, steps_per_epoch, training_batches
+from harness.data.batches import Part, inference_batches, steps_per_epoch, training_batches
 from harness.interfaces import Split
+from harness.records import IGNORED
 
 seeds = st.integers(0, 2**40)
 
@@ -70,3 +71,37 @@ def test_batches_are_contiguous_whatever_the_data_are(layout: Callable[[Any], An
         assert batch.targets.flags.c_contiguous
     for inputs, _ in inference_batches(split, 4):
         assert inputs["x"].flags.c_contiguous
+
+
+@given(counts, batch_sizes, st.integers(1, 5), st.booleans())
+def test_parts_of_a_batch_are_its_examples_in_order(count: int, size: int, parts: int, augmented: bool) -> None:
+    def noise(inputs: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        return {**inputs, "x": inputs["x"] + np.float32(rng.random(inputs["x"].shape))}
+
+    augment = noise if augmented else None
+    split = make_split(count)
+    whole = training_batches(split, size, 3, 2, augment)
+    divided = zip(
+        *(training_batches(split, size, 3, 2, augment, Part(rank, parts)) for rank in range(parts)), strict=True
+    )
+    for batch, pieces in zip(whole, divided, strict=True):
+        for name, array in batch.inputs.items():
+            np.testing.assert_array_equal(np.concatenate([piece.inputs[name] for piece in pieces]), array)
+        np.testing.assert_array_equal(np.concatenate([piece.targets for piece in pieces]), batch.targets)
+        sizes = [len(piece.targets) for piece in pieces]
+        assert max(sizes) - min(sizes) <= 1
+        np.testing.assert_allclose([piece.weight for piece in pieces], np.array(sizes) / len(batch.targets))
+        assert batch.weight == 1
+
+
+def test_weight_of_a_part_is_its_fraction_of_targets_that_are_not_ignored() -> None:
+    targets = np.array([[0, 1, 2], [1, IGNORED, IGNORED], [2, IGNORED, IGNORED]])
+    split = Split(inputs={"x": np.zeros(3, np.float32)}, targets=targets)
+    weights = {
+        targets.tobytes(): batch.weight
+        for rank in range(2)
+        for batch in training_batches(split, 3, 0, 1, None, Part(rank, 2))
+        for targets in [batch.targets]
+    }
+    assert all(weight == (np.frombuffer(key, np.int64) != IGNORED).sum() / 5 for key, weight in weights.items())
+    assert sum(weights.values()) == 1

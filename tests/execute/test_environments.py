@@ -23,7 +23,10 @@ from toy_plugin import FAST, SET_FAST, TOY_REF
 
 import harness
 from harness.analysis.compare.match import match
+from harness.analysis.comparison_table import build_table
 from harness.analysis.grouping import rival_key
+from harness.checks.parity.verdict import ParityVerdict
+from harness.checks.parity.verdict import load as load_verdicts
 from harness.errors import CombinationError, UnknownNameError, UsageError
 from harness.execute import environments as creation
 from harness.execute.environment import collect_failed
@@ -478,6 +481,36 @@ def test_attempt_without_its_environment_fails(plans: Catalog, tmp_path: Path) -
     outcome = harness.execute_run(run, tmp_path).outcome
     assert isinstance(outcome, Failure)
     assert "the run could not be started: unknown environment 'one'" in outcome.message
+
+
+@pytest.mark.parametrize("lock", ["", "0" * 64])
+def test_attempt_with_another_lock_than_the_command_fails(lock: str, plans: Catalog, tmp_path: Path) -> None:
+    """The environment with this name on another machine may have other packages."""
+    (spec,) = planned(plans, "one")
+    run = harness.PlannedRun(index=1, total=1, spec=spec, plugins=plans.refs_for(spec), timeout_s=60, lock_digest=lock)
+    outcome = harness.execute_run(run, tmp_path).outcome
+    assert isinstance(outcome, Failure)
+    assert "the packages of environment 'one' differ from those on the machine of the command" in outcome.message
+
+
+def test_parity_of_one_backend_in_two_environments(envs: Path, tiny: Invoke) -> None:
+    check = ("parity", "--task", "toy-classify", "--backend", "tiny", "--threads", "1", "--env", "one,two")
+    done = succeeded(tiny(*check, "--format", "json"))
+    (verdict,) = msgspec.json.decode(done.stdout, type=list[ParityVerdict])
+    assert verdict.backends == ("tiny in one", "tiny in two")
+    assert [verdict.packages[name][PACKAGE] for name in verdict.backends] == list(VERSIONS.values())
+    assert verdict.passed
+    succeeded(tiny(*RUN, "--env", "one,two", "--parity"))
+    records = [run.record for run in Store(Path("results")).load().runs]
+    assert [[mark.backend for mark in each.parity] for each in records] == [["tiny in two"], ["tiny in one"]]
+    table = build_table(records, list(load_verdicts(Path("results")).values()))
+    assert [row.text("parity").partition(" (")[0] for row in table.rows] == ["same", "same"]
+    assert invoke_audit(tiny, records[0].run_id) == 0
+
+
+def invoke_audit(invoke: Invoke, run_id: str) -> int:
+    """Audit a run, and return the exit status."""
+    return invoke("audit", run_id).exit_code
 
 
 def test_command_and_suite_of_a_run_name_its_environment(plans: Catalog) -> None:

@@ -84,7 +84,7 @@ class Log(Listener):
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self.lines.append(f"start {index}")
 
-    def event(self, spec: RunSpec, event: Event) -> None:
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
         if isinstance(event, EpochEnded):
             self.lines.append("epoch")
 

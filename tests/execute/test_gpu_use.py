@@ -52,7 +52,10 @@ def run(catalog: Catalog, gpus: list[FakeGpu], tmp_path: Path, monkeypatch: pyte
         )
         backend = type(catalog.backend("toy-numpy"))
         monkeypatch.setattr(backend, "devices", devices)
-        job, context = RunJob(spec=spec, plugins=(TOY_REF,)), ChildContext(tmp_path, lambda event: None)
+        job, context = (
+            RunJob(spec=spec, plugins=(TOY_REF,)),
+            ChildContext(tmp_path, lambda event: None, lambda result: None),
+        )
         # A copy of the context, because a run sets the reporter of downloads.
         return contextvars.copy_context().run(carry_out, job, context)
 

@@ -80,6 +80,17 @@ class TestObservation:
         assert size > 50_000_000
         assert group_bytes(process.pid) == 0
 
+    def test_memory_of_a_group_includes_descendants_in_other_groups(self) -> None:
+        held = "held = b'x' * 50_000_000; print(flush=True); input()"
+        code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {held!r}], start_new_session=True)"
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert group_bytes(process.pid) > 60_000_000
+            process.communicate(b"\n")
+
     def test_observation_uses_little_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An observation that takes long is made less often."""
         monkeypatch.setattr(memory_limit, "INTERVAL_S", 0.0)

@@ -40,7 +40,7 @@ class EventLog(Listener):
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         self.lines.append(("started", f"{index}/{total}", spec.backend))
 
-    def event(self, spec: RunSpec, event: Event) -> None:
+    def event(self, index: int, spec: RunSpec, event: Event) -> None:
         self.events.append(event)
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
@@ -341,7 +341,7 @@ def test_timeout_ends_the_process_group_and_saves_the_log(
     record = run(catalog, tmp_path / "results", backends=("toy-hang-with-grandchild",), timeout_s=3)
     assert record.outcome == Failure(
         kind="timeout",
-        message="did not end within 3 s; raise the limit with --timeout",
+        message="did not finish within 3 s; raise the limit with --timeout",
         log_tail="hanging",
         phase="train",
     )
@@ -462,7 +462,7 @@ from harness.execute.child import ChildContext
 from harness.execute.worker import RunJob, carry_out
 directory = Path(sys.argv[1])
 job = msgspec.json.decode((directory / "job.json").read_bytes(), type=RunJob)
-assert not hasattr(carry_out(job, ChildContext(directory, lambda event: None)).outcome, "message")
+assert not hasattr(carry_out(job, ChildContext(directory, lambda event: None, lambda result: None)).outcome, "message")
 print(sorted({"sklearn", "scipy", "pandas"} & set(sys.modules)))
 """
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -23,6 +23,7 @@ from harness.records import (
     EnergyUse,
     Flag,
     Gpu,
+    Placement,
     PluginRef,
     Pretrained,
     Roofline,
@@ -71,11 +72,19 @@ def grouped_catalog(folder: Path) -> Catalog:
 
 
 def make(
-    task: str, catalog: Catalog, results: Path, overrides: Sequence[str] = (), *, weights: bool = True
+    task: str,
+    catalog: Catalog,
+    results: Path,
+    overrides: Sequence[str] = (),
+    *,
+    weights: bool = True,
+    quality_only: bool = False,
 ) -> StoredRun:
     """Make one run of the toy backend."""
     chosen = Selection(tasks=(task,), backends=("toy-numpy",), threads=1, overrides=(*FAST, *overrides))
-    (record,) = run_all(expand(chosen, catalog), catalog, Store(results), save_weights=weights)
+    (record,) = run_all(
+        expand(chosen, catalog), catalog, Store(results), save_weights=weights, quality_only=quality_only
+    )
     assert isinstance(record.outcome, Success), record.outcome
     return StoredRun(results / record.run_id, record)
 
@@ -98,6 +107,7 @@ def completed(run: StoredRun) -> StoredRun:
         record.spec,
         device="cuda:0",
         pretrained=checkpoint,
+        recipe=msgspec.structs.replace(record.spec.recipe, milestones=(1, 2), frozen=("a.*", "b")),
         task_options={**record.spec.task_options, "vocabulary": checkpoint.path, "longest": 0.5},
         model_options={"bias": True},
         dataset_options={"sha256": "e" * 64},
@@ -133,6 +143,7 @@ def completed(run: StoredRun) -> StoredRun:
         key=spec.key,
         request_key=spec.key,
         spec=spec,
+        placement=Placement(jobs=2, cores=(0, 1), gpu="0", checked_at="2026-01-01T00:00:00Z"),
         environment=environment,
         outcome=msgspec.structs.replace(
             outcome,

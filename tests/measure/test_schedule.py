@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.measure.schedule import learning_rate
+from harness.measure.schedule import learning_rate, reductions
 from harness.records import (
     Recipe,
 )
@@ -26,6 +26,30 @@ def test_schedules_by_hand() -> None:
     assert rates(4, schedule="cosine") == pytest.approx([1 + math.cos(math.pi * step / 4) for step in range(4)])
     assert rates(5, warmup_fraction=0.6) == [0.5, 1, 1.5, 2, 2]
     assert rates(6, warmup_fraction=1 / 3, schedule="linear") == pytest.approx([2 / 3, 4 / 3, 2, 1.5, 1, 0.5])
+
+
+def test_one_cycle_by_hand() -> None:
+    cycle = rates(11, schedule="one_cycle", warmup_fraction=0.4)
+    assert cycle[0] == pytest.approx(2 / 25)
+    assert cycle[2] == pytest.approx((2 / 25 + 2) / 2)
+    assert max(cycle) == cycle[4] == 2
+    assert cycle[7] == pytest.approx((2 + 2 / 250_000) / 2)
+    assert cycle[10] == pytest.approx(2 / 250_000)
+    assert rates(1, schedule="one_cycle", warmup_fraction=0.4) == [2]
+
+
+def test_step_schedule_counts_completed_epochs() -> None:
+    every, at = (Recipe(schedule="step", **where) for where in ({"step_size": 2}, {"milestones": (1, 4)}))
+    assert [reductions(every, epochs, ()) for epochs in range(6)] == [0, 0, 1, 1, 2, 2]
+    assert [reductions(at, epochs, ()) for epochs in range(6)] == [0, 1, 1, 1, 2, 2]
+    assert learning_rate(Recipe(schedule="step", step_size=2, gamma=0.5, learning_rate=8.0), 0, 1, 3) == 1
+
+
+def test_plateau_waits_again_after_each_reduction() -> None:
+    recipe = Recipe(schedule="plateau", plateau_patience=2)
+    scores = [0.5, 0.6, 0.6, 0.5, 0.59, 0.6, 0.7, 0.1, -math.inf]
+    assert [reductions(recipe, epochs, scores[:epochs]) for epochs in range(10)] == [0, 0, 0, 0, 1, 1, 2, 2, 2, 3]
+    assert reductions(Recipe(), 9, scores) == 0
 
 
 @given(st.integers(1, 300), st.sampled_from(["constant", "linear", "cosine"]), st.floats(0, 1), st.floats(1e-6, 10))

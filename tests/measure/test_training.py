@@ -99,6 +99,17 @@ def test_epochs_and_rates_and_events() -> None:
     assert [event.phase for event in events if isinstance(event, PhaseStarted)] == ["train", "validate"] * 2
 
 
+def test_plateau_lowers_the_rate_after_epochs_without_improvement() -> None:
+    """The validation score of this session never changes, so every epoch after the first is one without improvement."""
+    session, spec = Doubler(), make_spec(epochs=6)
+    changes = {"schedule": "plateau", "plateau_patience": 2, "gamma": 0.5, "learning_rate": 8.0}
+    spec = msgspec.structs.replace(spec, recipe=msgspec.structs.replace(spec.recipe, **changes))
+    result, _ = trained(session, spec)
+    assert session.rates[::10] == [8, 8, 8, 4, 4, 2]
+    result.sample()
+    assert session.rates[-1] == 2
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_loss_that_is_not_finite_names_its_step(bad: float) -> None:
     session = Doubler(losses=lambda step: bad if step == 13 else 1.0)

@@ -160,7 +160,7 @@ def test_overrides_change_every_section(catalog: Catalog) -> None:
         catalog,
         "recipe.epochs=7",
         "recipe.learning_rate=1",
-        "recipe.optimizer=adam",
+        "recipe.optimizer=sgd",
         "recipe.clip_norm=null",
         "recipe.nesterov=true",
         "model.bias=false",
@@ -169,7 +169,7 @@ def test_overrides_change_every_section(catalog: Catalog) -> None:
         "protocol.window_s=1e-1",
     )
     assert spec.recipe == Recipe(
-        epochs=7, batch_size=16, optimizer="adam", learning_rate=1.0, momentum=0.5, nesterov=True
+        epochs=7, batch_size=16, optimizer="sgd", learning_rate=1.0, momentum=0.5, nesterov=True
     )
     assert spec.model_options == {"bias": False, "init": 0.1}
     assert spec.task_options == {"features": 2}

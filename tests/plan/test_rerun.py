@@ -46,7 +46,7 @@ def test_command_names_plugins_that_are_not_installed(catalog: Catalog) -> None:
     module = PluginRef(name="my.module", value="my.module", distribution="other", version="2.0")
     file = PluginRef(name="one", value="/with space/one.py", distribution="file", version="")
     words = shlex.split(again.command(spec, [installed, module, file], catalog))
-    assert words[:6] == ["harness", "run", "--plugin", "my.module", "--plugin", "/with space/one.py"]
+    assert words[:7] == ["harness", "run", "--rerun", "--plugin", "my.module", "--plugin", "/with space/one.py"]
     assert words.count("--plugin") == 2
 
 
@@ -62,7 +62,7 @@ def test_selection_of_a_backend_without_steps_has_no_epochs() -> None:
 def test_command_has_all_settings(catalog: Catalog) -> None:
     (spec, _) = planned(catalog, "recipe.epochs=2", protocol="quick", deterministic=True)
     words = shlex.split(again.command(spec, catalog.refs_for(spec), catalog))
-    assert words[:2] == ["harness", "run"]
+    assert words[:3] == ["harness", "run", "--rerun"]
     assert words[-3:] == ["--deterministic", "--set", "recipe.epochs=2"]
     for option, value in (("--seed", "3"), ("--protocol", "quick"), ("--model", spec.model), ("--threads", "1")):
         assert words[words.index(option) + 1] == value

@@ -14,6 +14,7 @@ from msgspec import structs
 from strategies import protocols, recipes, records, specs
 
 from harness.records import SCHEMA_VERSION, DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
+from harness.records.spec import key_of
 from harness.records.store import RECORD, Store
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "defaults"
@@ -42,6 +43,7 @@ CHANGES: dict[str, Any] = {
     "env": "tf220",
     "seed": 1,
     "threads": 2,
+    "devices": 2,
     "recipe": Recipe(epochs=4, learning_rate=0.1),
     "protocol": Protocol(window_s=1.0),
     "task_options": {"length": 8},
@@ -110,10 +112,28 @@ def test_every_setting_of_the_recipe_is_part_of_the_key() -> None:
         "clip_norm": 1.0,
         "label_smoothing": 0.1,
         "dropout": 0.1,
+        "l1": 0.1,
+        "decoupled_decay": True,
+        "accumulation_steps": 2,
+        "class_weights": "balanced",
+        "ema_decay": 0.9,
+        "loss_scale": 8.0,
+        "frozen": ("a.*",),
+        "layer_decay": 0.5,
+        "early_stopping": 2,
+        "keep_best": True,
+        "max_steps": 5,
+        "max_seconds": 1.0,
+        "step_size": 2,
+        "milestones": (1,),
+        "gamma": 0.5,
+        "plateau_patience": 2,
+        "monitor": "loss",
     }
     assert set(changes) == set(Recipe.__struct_fields__)
-    recipe = {name: structs.replace(SPEC.recipe, **{name: value}) for name, value in changes.items()}
-    assert len({SPEC.key, *(structs.replace(SPEC, recipe=changed).key for changed in recipe.values())}) == 16
+    start = structs.replace(SPEC, recipe=structs.replace(SPEC.recipe, optimizer="rmsprop"))
+    recipe = {name: structs.replace(start.recipe, **{name: value}) for name, value in changes.items()}
+    assert len({start.key, *(structs.replace(SPEC, recipe=changed).key for changed in recipe.values())}) == 33
 
 
 def test_order_of_options_does_not_change_the_key() -> None:
@@ -194,6 +214,35 @@ NAN, INF = float("nan"), float("inf")
         ({"weight_decay": NAN}, "weight_decay"),
         ({"epsilon": -1.0}, "epsilon"),
         ({"epsilon": INF}, "epsilon"),
+        ({"l1": -0.1}, "l1"),
+        ({"l1": INF}, "l1"),
+        ({"optimizer": "adam", "decoupled_decay": True}, "use the optimizer adamw"),
+        ({"optimizer": "lion", "decoupled_decay": True}, "always decoupled"),
+        ({"schedule": "step"}, "step_size or milestones"),
+        ({"schedule": "step", "step_size": 2, "milestones": (1,)}, "step_size or milestones"),
+        ({"step_size": 0}, "step_size"),
+        ({"milestones": (2, 1)}, "milestones"),
+        ({"milestones": (0,)}, "milestones"),
+        ({"gamma": 1.0}, "gamma"),
+        ({"gamma": NAN}, "gamma"),
+        ({"plateau_patience": 0}, "plateau_patience"),
+        ({"schedule": "one_cycle"}, "warmup_fraction"),
+        ({"accumulation_steps": 0}, "accumulation_steps"),
+        ({"accumulation_steps": 5, "batch_size": 4}, "at most batch_size"),
+        ({"class_weights": ()}, "class_weights"),
+        ({"class_weights": (1.0, 0.0)}, "class_weights"),
+        ({"class_weights": (1.0, NAN)}, "class_weights"),
+        ({"ema_decay": 0.0}, "ema_decay"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"loss_scale": 0.0}, "loss_scale"),
+        ({"loss_scale": INF}, "loss_scale"),
+        ({"frozen": ("",)}, "frozen"),
+        ({"layer_decay": 0.0}, "layer_decay"),
+        ({"layer_decay": 1.5}, "layer_decay"),
+        ({"early_stopping": 0}, "early_stopping"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"max_seconds": 0.0}, "max_seconds"),
+        ({"max_seconds": NAN}, "max_seconds"),
     ],
 )
 def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], name: str) -> None:
@@ -203,6 +252,15 @@ def test_recipe_with_an_invalid_value_is_rejected(values: dict[str, Any], name: 
 
 def test_recipe_accepts_boundary_values() -> None:
     Recipe(epochs=1, batch_size=1, warmup_fraction=1.0, beta2=0.9999999, momentum=0.0, epsilon=0.0, clip_norm=1e-6)
+
+
+def test_recipe_fields_added_later_are_part_of_the_key_unless_they_have_their_defaults() -> None:
+    plain = structs.replace(SPEC, recipe=Recipe())
+    stored = msgspec.json.decode(msgspec.json.encode(plain))
+    del stored["recipe"]["l1"], stored["recipe"]["milestones"]
+    assert key_of(stored) == plain.key
+    for changed in (Recipe(l1=0.1), Recipe(monitor="loss"), Recipe(schedule="step", milestones=(3,))):
+        assert structs.replace(SPEC, recipe=changed).key != plain.key
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_live_display_shows_nothing_harmful(monkeypatch: pytest.MonkeyPatch) -> 
     live = Live(shown)
     spec = msgspec.structs.replace(record().spec, model=EVIL)
     live.run_started(1, 1, spec)
-    live.event(spec, PhaseStarted(phase=EVIL))
+    live.event(1, spec, PhaseStarted(phase=EVIL))
     live.run_finished(1, 1, msgspec.structs.replace(record(failure()), spec=spec))
     live.close()
     written = shown.file.getvalue()

@@ -317,9 +317,9 @@ class NumpySession(harness.Session):
         pass
 
     def notes(self) -> dict[str, str]:
-        """Return the thread settings and the environment variable of the backend in this process."""
+        """Return the thread settings, the environment variable of the backend and the cores of this process."""
         names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TOY_GREETING")
-        return {name: os.environ.get(name, "unset") for name in names}
+        return {name: os.environ.get(name, "unset") for name in names} | {"cores": str(sorted(os.sched_getaffinity(0)))}
 
 
 class NumpyBackend(harness.Backend):

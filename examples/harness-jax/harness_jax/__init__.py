@@ -40,6 +40,10 @@ class JaxBackend(harness.Backend):
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
+    recipe_options = (
+        "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
+        "frozen", "layer_decay",
+    )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:
         from harness_jax.runtime import find_devices

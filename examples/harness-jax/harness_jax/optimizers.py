@@ -2,9 +2,10 @@
 
 A transformation returns the direction u of the step ``p -= a u``. The direction does not include the learning rate a,
 which may change at every step. optax's transformations are used where they match the recipe: ``trace`` for momentum
-(including Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, and ``add_decayed_weights``,
-which adds ``w p`` before the moments (sgd, rmsprop, adam) or after them (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w
-p)``). The exceptions are `scale_by_adam` and `clip_by_global_norm`.
+(including Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, ``scale_by_lion``,
+``scale_by_trust_ratio`` for LAMB, and ``add_decayed_weights``, which adds ``w p`` before the moments (sgd, rmsprop,
+adam, adagrad) or after them if weight decay is decoupled (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``). The
+other transformations are defined in this module.
 """
 
 from __future__ import annotations
@@ -26,18 +27,49 @@ def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientT
     """Return the transformation from gradients to the direction u. `decays` is True where weight decay applies."""
     decay = [optax.add_decayed_weights(recipe.weight_decay, mask=dict(decays))] if recipe.weight_decay else []
     clip = [] if recipe.clip_norm is None else [clip_by_global_norm(recipe.clip_norm)]
+    penalty = [optax.masked(add_sign_of_weights(recipe.l1), dict(decays))] if recipe.l1 else []
+    decoupled = recipe.decoupled_decay or recipe.optimizer in ("adamw", "lion", "lamb")
+    before, after = ([], decay) if decoupled else (decay, [])
+    ratio = [optax.scale_by_trust_ratio()] if recipe.optimizer == "lamb" else []
+    return optax.chain(*clip, *penalty, *before, _scale(recipe), *after, *ratio)
+
+
+def _scale(recipe: harness.Recipe) -> optax.GradientTransformation:
+    """Return the transformation from regularized gradients to the direction without decoupled weight decay."""
     match recipe.optimizer:
         case "sgd":
-            momentum = [optax.trace(recipe.momentum, recipe.nesterov)] if recipe.momentum else []
-            # For plain SGD, the other lists are empty, but a chain needs at least one element.
-            return optax.chain(optax.identity(), *clip, *decay, *momentum)
+            return optax.trace(recipe.momentum, recipe.nesterov) if recipe.momentum else optax.identity()
         case "rmsprop":
-            scale = optax.scale_by_rms(_RMSPROP_DECAY, recipe.epsilon, eps_in_sqrt=False)
-            return optax.chain(*clip, *decay, scale)
-        case "adam":
-            return optax.chain(*clip, *decay, scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon))
-        case "adamw":
-            return optax.chain(*clip, scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon), *decay)
+            return optax.scale_by_rms(_RMSPROP_DECAY, recipe.epsilon, eps_in_sqrt=False)
+        case "adagrad":
+            return scale_by_adagrad(recipe.epsilon)
+        case "lion":
+            return optax.scale_by_lion(recipe.beta1, recipe.beta2)
+        case "adam" | "adamw" | "lamb":
+            return scale_by_adam(recipe.beta1, recipe.beta2, recipe.epsilon)
+
+
+def add_sign_of_weights(factor: float) -> optax.GradientTransformation:
+    """Add the subgradient of the L1 penalty, ``factor sign(p)``, to the gradients."""
+
+    def added(gradients: Any, params: Any) -> Any:
+        return jax.tree.map(lambda gradient, p: gradient + factor * jnp.sign(p), gradients, params)
+
+    return optax.stateless(added)
+
+
+def scale_by_adagrad(epsilon: float) -> optax.GradientTransformation:
+    """Return the transformation from gradients to ``g / (sqrt(s) + epsilon)`` (Duchi et al. 2011), where s is the sum
+    of squared gradients. ``optax.scale_by_rss`` adds epsilon inside the square root."""
+
+    def init(params: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, params)
+
+    def update(gradients: Any, squares: Any, params: Any = None) -> tuple[Any, Any]:
+        squares = jax.tree.map(lambda s, g: s + g * g, squares, gradients)
+        return jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + epsilon), gradients, squares), squares
+
+    return optax.GradientTransformation(init, update)
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -47,7 +48,10 @@ class JaxSession(harness.Session):
         self._device = runtime.start(request.device, request.precision, request.threads)
         network = request.build(request.config, request.info, request.recipe.dropout)
         self._network = network.module
-        self._weights = Weights(network, request.parameters)
+        self._weights = Weights(network, request.parameters, request.frozen)
+        self._factors = self._weights.factors(request.rate_factors)
+        self._frozen: dict[str, Any] = {}
+        self._average: dict[str, Any] | None = None
         self._optimizer = optimizers.build(request.recipe, self._weights.decays)
         self._dtype = jnp.dtype(runtime.COMPUTE[request.precision])
         self._float = jnp.dtype("float64" if request.precision == "fp64" else "float32")
@@ -58,6 +62,7 @@ class JaxSession(harness.Session):
         self._step = self._compiled(self._one_step, donate=0)
         self._forward = self._compiled(self._evaluate)
         self._gradients = self._compiled(self._loss_and_gradients)
+        self._mixed = self._compiled(_mixed)
 
     def _compiled(self, function: Callable[..., Any], donate: int | None = None) -> Callable[..., Any]:
         deterministic = self._request.deterministic and self._device.platform != "cpu"
@@ -73,17 +78,18 @@ class JaxSession(harness.Session):
         return compiled
 
     def set_weights(self, weights: Mapping[str, Array]) -> None:
-        params, statistics = self._weights.place(weights, self._device, self._float)
+        params, statistics, self._frozen = self._weights.place(weights, self._device, self._float)
+        self._average = None
         with jax.default_device(self._device):
             self._training = Training(params, statistics, self._optimizer.init(params), jnp.zeros((), jnp.int32))
 
     def get_weights(self) -> dict[str, Array]:
         training = self._started()
-        return self._weights.canonical(training.params | training.statistics)
+        return self._weights.canonical(training.params | training.statistics | self._frozen)
 
     def train_step(self, batch: harness.Batch, learning_rate: float) -> jax.Array:
         self._training, loss = self._step(
-            self._started(), self._key, batch.inputs, batch.targets, self._float.type(learning_rate)
+            self._started(), self._frozen, self._key, batch.inputs, batch.targets, self._float.type(learning_rate)
         )
         self._in_flight.append(loss)
         return loss
@@ -92,12 +98,32 @@ class JaxSession(harness.Session):
         training = self._started()
         key = jax.random.fold_in(self._key, self._gradient_calls)
         self._gradient_calls += 1
-        (loss, _), gradients = self._gradients(training.params, training.statistics, key, batch.inputs, batch.targets)
+        loss, _, gradients = self._gradients(
+            training.params, training.statistics, self._frozen, key, batch.inputs, batch.targets
+        )
         return float(loss), self._weights.canonical(gradients)
+
+    def update_average(self, weight: float) -> None:
+        training = self._started()
+        weights = training.params | training.statistics
+        self._average = self._mixed(self._average or weights, weights, self._float.type(weight))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        kept = self._started()
+        average = self._average or {}
+        self._training = kept._replace(
+            params={name: average[name] for name in kept.params},
+            statistics={name: average[name] for name in kept.statistics},
+        )
+        try:
+            yield
+        finally:
+            self._training = kept
 
     def predict(self, inputs: Mapping[str, Array]) -> jax.Array:
         training = self._started()
-        outputs = self._forward(training.params, training.statistics, inputs)
+        outputs = self._forward(training.params | self._frozen, training.statistics, inputs)
         self._in_flight.append(outputs)
         return outputs
 
@@ -133,7 +159,7 @@ class JaxSession(harness.Session):
 
     def close(self) -> None:
         self.synchronize()
-        for name in ("_training", "_step", "_forward", "_gradients", "_network"):
+        for name in ("_training", "_frozen", "_average", "_step", "_forward", "_gradients", "_mixed", "_network"):
             self.__dict__.pop(name, None)
         jax.clear_caches()
 
@@ -144,29 +170,58 @@ class JaxSession(harness.Session):
 
     # The methods below are traced by jax.jit, once per batch size.
 
-    def _one_step(self, training: Training, key: Any, inputs: Any, targets: Any, rate: Any) -> tuple[Training, Any]:
+    def _one_step(
+        self, training: Training, frozen: Any, key: Any, inputs: Any, targets: Any, rate: Any
+    ) -> tuple[Training, Any]:
         params, statistics, moments, step = training
-        (loss, statistics), gradients = self._loss_and_gradients(
-            params, statistics, jax.random.fold_in(key, step), inputs, targets
+        loss, statistics, gradients = self._loss_and_gradients(
+            params, statistics, frozen, jax.random.fold_in(key, step), inputs, targets
         )
         direction, moments = self._optimizer.update(gradients, moments, params)
-        params = jax.tree.map(lambda p, u: p - rate * u, params, direction)
+        params = {name: p - self._factors[name] * rate * direction[name] for name, p in params.items()}
         return Training(params, statistics, moments, step + 1), loss
 
-    def _loss_and_gradients(self, params: Any, statistics: Any, key: Any, inputs: Any, targets: Any) -> Any:
+    def _loss_and_gradients(
+        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any
+    ) -> tuple[Any, Any, Any]:
+        """Return the mean loss, the new running statistics and the gradients."""
+        count = self._request.recipe.accumulation_steps
+        if count == 1:
+            return self._part_gradients(params, statistics, frozen, key, inputs, targets)
+        total, sums = jnp.zeros((), self._float), jax.tree.map(jnp.zeros_like, params)
+        for number, (start, end) in enumerate(harness.Batch.bounds(len(targets), count)):
+            part = {name: array[start:end] for name, array in inputs.items()}
+            loss, statistics, gradients = self._part_gradients(
+                params, statistics, frozen, jax.random.fold_in(key, number), part, targets[start:end]
+            )
+            share = (end - start) / len(targets)
+            total, sums = total + share * loss, jax.tree.map(lambda s, g, f=share: s + f * g, sums, gradients)
+        return total, statistics, sums
+
+    def _part_gradients(
+        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any
+    ) -> tuple[Any, Any, Any]:
         def loss(params: Any) -> tuple[Any, Any]:
-            outputs, changed = self._network(params, statistics, inputs, Mode(True, self._dtype, key))
+            outputs, changed = self._network(params | frozen, statistics, inputs, Mode(True, self._dtype, key))
             return self._loss(outputs.astype(self._float), targets), changed
 
-        return jax.value_and_grad(loss, has_aux=True)(params)
+        (value, changed), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        return value, changed, gradients
 
     def _loss(self, outputs: Any, targets: Any) -> Any:
         if self._request.info.objective == "regression":
             return jnp.mean(jnp.square(outputs - targets))
         labels = jax.nn.one_hot(targets, self._request.info.outputs, dtype=self._float)
         labels = optax.smooth_labels(labels, self._request.recipe.label_smoothing)
-        return optax.softmax_cross_entropy(outputs, labels).mean()
+        losses = optax.softmax_cross_entropy(outputs, labels)
+        weights = self._request.class_weights
+        return (losses if weights is None else losses * jnp.asarray(weights, self._float)[targets]).mean()
 
     def _evaluate(self, params: Any, statistics: Any, inputs: Any) -> Any:
         outputs, _ = self._network(params, statistics, inputs, Mode(False, self._dtype, None))
         return outputs.astype(self._float)
+
+
+def _mixed(average: Any, weights: Any, weight: Any) -> Any:
+    """Return the moving average after an update with `weights`."""
+    return jax.tree.map(lambda a, w: a + weight * (w - a), average, weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -23,7 +23,9 @@ class Weights:
     array.
     """
 
-    def __init__(self, network: harness.Network, parameters: Sequence[harness.Parameter]) -> None:
+    def __init__(
+        self, network: harness.Network, parameters: Sequence[harness.Parameter], frozen: Collection[str] = ()
+    ) -> None:
         bindings = network.bindings
         names = {parameter.name for parameter in parameters}
         keys = [binding.variable for binding in bindings.values()]
@@ -32,16 +34,25 @@ class Weights:
         problems += [f"two bindings share the array {key!r}" for key in sorted({k for k in keys if keys.count(k) > 1})]
         _refuse("the jax network does not implement the model", problems)
         self._pairs = [(parameter, bindings[parameter.name]) for parameter in parameters]
+        self._frozen = frozenset(frozen)
 
     @property
     def decays(self) -> dict[str, bool]:
         """Mapping from the key of each trainable array to True if weight decay applies to the array."""
         return {binding.variable: parameter.decay for parameter, binding in self._pairs if parameter.trainable}
 
+    def factors(self, by_name: Mapping[str, float]) -> dict[str, float]:
+        """Return the factor of the learning rate for the key of each trainable array."""
+        return {
+            binding.variable: by_name.get(parameter.name, 1.0)
+            for parameter, binding in self._pairs
+            if parameter.trainable
+        }
+
     def place(
         self, weights: Mapping[str, Array], device: Any, dtype: Any
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Copy canonical arrays to `device`, and return a dict of trainable arrays and a dict of running statistics.
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
+        """Copy canonical arrays to `device`, and return dicts of trainable, statistical and frozen arrays.
 
         Raises `harness.PluginError` if a name or shape does not match the model.
         """
@@ -54,12 +65,13 @@ class Weights:
             if name in shapes and tuple(array.shape) != shapes[name]
         ]
         _refuse("weights do not match the model", problems)
-        placed: tuple[dict[str, jax.Array], dict[str, jax.Array]] = {}, {}
+        placed: tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]] = {}, {}, {}
         for parameter, binding in self._pairs:
             own = np.asarray(binding.to_own(weights[parameter.name]), dtype)
             # Copy, because a training step would overwrite the caller's memory.
             array = jax.device_put(own, device, may_alias=False)
-            placed[0 if parameter.trainable else 1][binding.variable] = array
+            place = 0 if parameter.trainable else 2 if parameter.name in self._frozen else 1
+            placed[place][binding.variable] = array
         return placed
 
     def canonical(self, arrays: Mapping[str, Any]) -> dict[str, Array]:

@@ -37,7 +37,7 @@ def test_fifty_steps_of_resnet_20_agree_in_float64() -> None:
     harness.testing.assert_parity(task="vision", model="resnet-20", backends=("torch", "jax"), precision="fp64")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"])
 def test_fifty_steps_agree_with_each_optimizer(optimizer: str) -> None:
     harness.testing.assert_parity(
         task="regression",

@@ -1,7 +1,7 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
 A bound is checked for every setting that has runs. A bound is violated if the whole confidence interval for the change
-is beyond the bound. A bound that cannot be checked, or that can be checked only for a part of the runs, also makes the
+is beyond the bound. A bound that cannot be checked, or that can be checked only for some of the runs, also makes the
 comparison fail, unless `GateResult.excusable` is true and the user allows missing results.
 """
 
@@ -83,9 +83,9 @@ def check(
 ) -> list[GateResult]:
     """Check every bound for every setting and return the results.
 
-    `compared` contains the comparisons of `matches`, in the same order. `unmatched` are the names of the settings with
-    runs on one side only, and `failed` the ids of the failed runs of the new side. `price_per_hour` is the price that
-    was used for `compared`.
+    `compared` contains the comparisons of `matches`, in the same order. `unmatched` contains the names of the settings
+    that occur only in BASE or only in NEW, and `failed` contains the ids of the failed runs of NEW. `price_per_hour` is
+    the price that was used for `compared`.
     """
     known = [
         available([run.record for run in (*matched.base, *matched.new)], {}, price_per_hour) for matched in matches
@@ -103,7 +103,7 @@ def check(
         ]
         results += [
             GateResult(
-                gate=gate, name=name, state="not checked", reason="no run on the other side matches", excusable=True
+                gate=gate, name=name, state="not checked", reason="only one of BASE and NEW has runs", excusable=True
             )
             for name in unmatched
         ]
@@ -128,7 +128,7 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 
 
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
-    """Return the bound in the unit of the comparison's change.
+    """Return the bound, converted to the unit of the change in the comparison.
 
     Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
     Return None if the bound cannot be converted because the mean is zero or, for a metric that is compared as a ratio,
@@ -157,7 +157,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
         return result("not checked", f"the runs have no value of {gate.metric}", excusable=True)
     missing = _missing(metric, matched)
     if comparison is None:
-        return result("not checked", missing or "the runs cannot be compared", excusable=True)
+        excusable = not (metric.is_cost and _quality_only(matched))
+        return result("not checked", missing or "the runs cannot be compared", excusable=excusable)
     if wrong := _other_data(matched) or _without_ratio(metric, matched):
         return result("not checked", wrong)
     bound = bound_on(gate, comparison)
@@ -166,7 +167,7 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
         reason = f"the mean of the base is {comparison.base:.4g}, so the {kind} bound cannot be computed"
         return result("not checked", reason)
     if comparison.relative and bound <= -1:
-        return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
+        return result("not checked", f"a decrease of {-bound:.0%} is not possible, so the bound cannot be violated")
     if _is_beyond_limit(metric, comparison, bound, matched):
         return result("not checked", f"{gate.metric} cannot change by {bound:+.4g}, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
@@ -176,7 +177,10 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
     if comparison.high < bound if bound < 0 else comparison.low > bound:
         return result("broken", described(comparison, bound))
     missing = " and ".join(filter(None, [missing, _absent(matched)]))
-    return result("not checked", missing, excusable=True, partly=True) if missing else result("holds")
+    if not missing:
+        return result("holds")
+    excusable = not (metric.is_cost and _quality_only(matched))
+    return result("not checked", missing, excusable=excusable, partly=True)
 
 
 def described(comparison: Comparison, bound: float) -> str:
@@ -202,8 +206,14 @@ def _missing(metric: RunMetric, matched: Match) -> str:
     for side, runs in (("BASE", matched.base), ("NEW", matched.new)):
         without = sum(metric.value(run.record) is None for run in runs)
         if without:
-            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}")
+            reason = " (quality only)" if metric.is_cost and any(run.record.quality_only for run in runs) else ""
+            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}{reason}")
     return " and ".join(parts) + (metric.advice if parts else "")
+
+
+def _quality_only(matched: Match) -> bool:
+    """Return True if a run of either side measured only the quality."""
+    return any(run.record.quality_only for run in (*matched.base, *matched.new))
 
 
 def _absent(matched: Match) -> str:
@@ -217,7 +227,7 @@ def _absent(matched: Match) -> str:
         return ""
     named = [f"seed {seed}" if split is None else f"seed {seed} of split {split}" for split, seed in absent]
     shown = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else "")
-    return f"NEW has no run with {shown}, but BASE has"
+    return f"NEW has no run with {shown}, but BASE does"
 
 
 def _other_data(matched: Match) -> str:

@@ -1,7 +1,7 @@
 """Chronological order of the runs in a comparison, and pairs of runs that followed each other closely.
 
 The order is determined from the start times, which are read from the system's clock. Runs are not paired if their order
-is uncertain: if they started at the same time as a run of the other side, if they overlapped another run, or if the
+is uncertain: if they started at the same time as a run of the other set, if they overlapped another run, or if the
 clock of the machine was changed during a run.
 """
 
@@ -16,7 +16,7 @@ from harness.records import RunRecord, Success
 from harness.records.store import StoredRun
 
 Pair = tuple[StoredRun, StoredRun]
-"""Two consecutive runs, one of the base and one of the new side."""
+"""Two consecutive runs, one from BASE and one from NEW."""
 
 MAX_GAP = timedelta(hours=1)
 """Maximum time between the end of the first run of a pair and the start of the second run. If runs are further apart,
@@ -31,24 +31,25 @@ class _Turn(NamedTuple):
     ended: datetime
     """Start time plus the durations of all phases, which is a lower bound on the end time."""
     is_new: bool
-    """True if the run belongs to the new side."""
+    """True if the run is from NEW, False if it is from BASE."""
     run: StoredRun
 
 
 def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
-    """Return pairs of consecutive runs on the same machine, one of each side.
+    """Return pairs of consecutive runs on the same machine, one from each set.
 
     On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
     which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
     A B B A, every run is in a pair. In the order A B A B, some runs are not in any pair. The time between the runs of a
-    pair is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine.
+    pair is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine. If several runs were
+    executed at the same time, only runs on the same cores are paired.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     stepped: set[tuple[str, ...]] = set()
     for is_new, side in ((False, base), (True, new)):
         for run in side:
             environment = run.record.environment
-            machine = (*machine_of(run.record).values(), str(environment.memory_bytes), environment.kernel)
+            machine = (*machine_of(run.record).values(), str(environment.memory_bytes), environment.kernel, lane(run))
             if _clock_was_changed(run.record):
                 stepped.add(machine)
             elif turn := _turn(run, is_new):
@@ -59,6 +60,12 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
         if machine not in stepped
         for pair in _balanced(sorted(turns, key=lambda turn: turn.started))
     ]
+
+
+def lane(run: StoredRun) -> str:
+    """Return the cores and the GPU to which a run was restricted, or an empty string if it was not restricted."""
+    placement = run.record.placement
+    return "" if placement is None else f"{placement.cores} {placement.gpu}"
 
 
 def _turn(run: StoredRun, is_new: bool) -> _Turn | None:
@@ -84,7 +91,7 @@ def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
     """Return the pairs of runs on one machine. `ordered` contains its runs, sorted by start time."""
     unclear = _at_the_same_time(ordered) | _overlapping(ordered)
     chosen: list[Pair] = []
-    index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new side ran first
+    index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new run was first
     while index + 1 < len(ordered):
         first, second = ordered[index : index + 2]
         step = -1 if first.is_new else 1
@@ -103,7 +110,7 @@ def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
 
 
 def _at_the_same_time(ordered: Sequence[_Turn]) -> set[int]:
-    """Return the indices of the runs that started at the same time as a run of the other side."""
+    """Return the indices of the runs that started at the same time as a run of the other set."""
     times = [{turn.started for turn in ordered if turn.is_new == side} for side in (False, True)]
     return {index for index, turn in enumerate(ordered) if turn.started in times[0] & times[1]}
 

@@ -18,7 +18,17 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
-    "environment.*": "the state of the machine cannot be examined after the run",
+    "placement.*": "the cores and the GPU of a run cannot be determined after the run",
+    **dict.fromkeys(
+        (
+            *(
+                f"environment.{name}"
+                for name in ("os", "kernel", "python", "cpu", "cores", "memory_bytes", "cpu_quota")
+            ),
+            *("environment.gpus.*", "environment.packages.*", "environment.load_1min", "environment.git_commit"),
+        ),
+        "the state of the machine cannot be examined after the run",
+    ),
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
@@ -26,11 +36,14 @@ UNCHECKABLE: dict[str, str] = {
     "another field",
     "outcome.memory.host_counter": "the name of the counter is not stored in another field",
     "outcome.memory.tree_peak_bytes": "the peak is measured only once; it must be at least the host peak",
+    "outcome.memory.ranks[].*": "each peak is measured only once; only that of the first process is also in another "
+    "field",
     "outcome.memory.device.*": "each peak is measured only once; the audit compares only allocated and reserved memory",
     "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
     "phase's windows",
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to the power is checked with a wide tolerance",
+    "outcome.selection": "removing the selection from the record cannot be detected; its values are checked",
     "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
     "limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",

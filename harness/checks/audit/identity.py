@@ -8,6 +8,7 @@ import msgspec
 
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
+from harness.checks.results.verify import lock_problems
 from harness.errors import RecordError
 from harness.plugins.code import with_digest
 from harness.records import RunSpec
@@ -34,7 +35,7 @@ EXPECTED = {
     "validation_targets": (None, None),
     "test_rows": ("iU", 1),
 }
-"""Kind of dtype and number of axes of each array. None stands for values that depend on the task."""
+"""NumPy dtype kind and number of axes of each array. None stands for values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
 """Arrays that older records lack. These arrays are required in a record that contains a digest of its arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
@@ -167,13 +168,21 @@ def _plugins(subject: Subject) -> Result:
     installed = [with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)]
     recorded = subject.record.provenance.plugins
     if not recorded:
-        return Result(["the record names no plugins, but every run loads some"], "")
+        return Result(["the record lists no plugins, but every run uses at least one"], "")
     if not all(ref.code_digest for ref in recorded):
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")
     if problems:  # a record remains valid if a plugin is upgraded
         raise NotCheckedError("the installed plugins differ from the run's plugins: " + "; ".join(problems))
     return Result((), f"{len(installed)} plugins, with the same code")
+
+
+def _lock(subject: Subject) -> Result:
+    digest = subject.record.environment.lock_digest
+    problems = lock_problems(subject.run)
+    if digest and not subject.spec.env:
+        problems.append("the record contains the digest of a lock, but the run was not executed in a named environment")
+    return Result(problems, f"lock {digest[:8]}" if digest else "no named environment")
 
 
 CHECKS = (
@@ -193,4 +202,5 @@ CHECKS = (
         _weights,
     ),
     Check("the plugins are the installed ones", ("provenance.plugins",), _plugins),
+    Check("the lock of the environment matches its digest", ("environment.lock_digest",), _lock),
 )

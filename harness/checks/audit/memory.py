@@ -1,4 +1,4 @@
-"""Check of the recorded memory, whose values cannot be recomputed but must be consistent."""
+"""Check of the recorded memory values, which cannot be recomputed, but must be consistent with each other."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ def _memory(subject: Subject) -> Result:
         problems.append("a peak is not between 0 and the machine's memory")
     if memory.tree_peak_bytes is not None and memory.tree_peak_bytes < memory.host_peak_bytes:
         problems.append(f"the peak with child processes, {memory.tree_peak_bytes}, is below the host peak")
+    if len(memory.ranks) != (subject.spec.devices if subject.spec.devices > 1 else 0):
+        problems.append(f"the run used {subject.spec.devices} devices, but has {len(memory.ranks)} memory peaks")
+    elif memory.ranks and (memory.ranks[0].host_peak_bytes, memory.ranks[0].device) != (
+        memory.host_peak_bytes,
+        memory.device,
+    ):
+        problems.append("the memory of the first process differs from that of the worker")
     if memory.device is not None:
         allocated, reserved = memory.device.allocator_peak_bytes, memory.device.reserved_peak_bytes
         given = [value for value in (allocated, reserved, memory.device.driver_peak_bytes) if value is not None]

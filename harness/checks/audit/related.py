@@ -19,7 +19,7 @@ def _parity(subject: Subject) -> Result:
     problems, absent = [], []
     for number, mark in enumerate(record.parity):
         verdict = subject.verdicts.get(mark.verdict)
-        if mark in record.parity[:number] or mark.backend == record.spec.backend:
+        if mark in record.parity[:number] or mark.backend == record.spec.backend_in_env:
             problems.append(
                 f"the parity result for {mark.backend} does not refer to another backend, or is listed twice"
             )
@@ -29,7 +29,7 @@ def _parity(subject: Subject) -> Result:
             absent.append(f"the verdict {mark.verdict[:8]} was replaced by a later check")
         else:
             problems += differences(mark, verdict.mark(mark.backend), "mark")
-            if set(verdict.backends) != {record.spec.backend, mark.backend}:
+            if set(verdict.backends) != {record.spec.backend_in_env, mark.backend}:
                 problems.append(f"the verdict compares {' and '.join(verdict.backends)}")
             if side_of_record(record) not in verdict.sides:
                 problems.append("the verdict applies to another version of the backend")

@@ -19,11 +19,13 @@ from harness.checks.audit.check import NO_SAMPLES, Check, NotCheckedError, Resul
 from harness.checks.audit.compare import LIBRARIES, differences
 from harness.checks.audit.finding import Finding
 from harness.checks.audit.quality import judge
+from harness.checks.audit.training import monitored_scores, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
 from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
+from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
 from harness.interfaces import PreparedData, Session
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
@@ -143,9 +145,11 @@ def _settings(subject: Subject, replay: Replay) -> Result:
     versions."""
     if differing := _elsewhere(subject, replay):
         raise NotCheckedError(f"the run was made on another machine or with other packages ({differing} differ)")
-    provenance = subject.record.provenance
+    provenance, notes = subject.record.provenance, subject.record.provenance.notes
+    if subject.spec.devices > 1:  # the audit repeats the run in one process
+        notes = {name: value for name, value in notes.items() if name not in GROUP_NOTES}
     problems = differences(provenance.device_name, replay.prepared.device.description, "device_name")
-    problems += differences(provenance.notes, replay.notes, "notes")
+    problems += differences(notes, replay.notes, "notes")
     return Result(problems, f"{len(replay.notes)} settings")
 
 
@@ -166,10 +170,13 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     if not replay.prepared.backend.trains_by_steps:
         raise NotCheckedError("the backend does not train in steps")
     elsewhere = _elsewhere(subject, replay)
+    if spec.devices > 1 and (differs := differs_from_one_device(subject.record)):
+        raise NotCheckedError(f"on {spec.devices} devices, {differs}")
     if spec.recipe.dropout and elsewhere == "packages":
         raise NotCheckedError("the run used other package versions, which may generate other dropout masks")
     allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
-    losses = _losses(replay.session, replay, min(STEPS if elsewhere else MORE_STEPS, len(recorded)), len(recorded))
+    count = min(STEPS if elsewhere else MORE_STEPS, len(recorded))
+    losses = _losses(replay.session, replay, count, subject)
     error = relative(losses[:STEPS], recorded[:STEPS][: len(losses)])
     if error > allowed:
         return Result([f"{len(losses[:STEPS])} losses differ by {error:.1e} (allowed {allowed:.0e})"], "")
@@ -179,7 +186,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     if errors[worst] <= allowed:
         return Result((), f"{len(losses)} losses differ by at most {errors[worst]:.1e} (allowed {allowed:.0e})")
     with opened_session(replay.prepared, replay.weights) as session:
-        again = _losses(session, replay, len(losses), len(recorded))
+        again = _losses(session, replay, len(losses), subject)
     if len(again) < len(losses) or relative(again, losses) > allowed / 10:
         return Result(
             (), f"{STEPS} losses differ by {error:.1e} (allowed {allowed:.0e}); later losses are not reproducible"
@@ -187,8 +194,8 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     return Result([f"the loss of step {worst + 1} differs by {errors[worst]:.1e} (allowed {allowed:.0e})"], "")
 
 
-def _losses(session: Session, replay: Replay, count: int, steps: int) -> NDArray[Any]:
-    """Return the losses of the first `count` steps of a training run with `steps` steps.
+def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> NDArray[Any]:
+    """Return the losses of the first `count` steps of the run's training.
 
     With dropout, only steps of the first epoch are run, because predictions between epochs may advance the random
     number generator.
@@ -196,23 +203,25 @@ def _losses(session: Session, replay: Replay, count: int, steps: int) -> NDArray
     import numpy as np
 
     from harness.data.batches import training_batches
-    from harness.measure.schedule import learning_rate
+    from harness.measure.schedule import learning_rate, planned_steps, reductions
 
-    spec, data = replay.prepared.spec, replay.data
+    spec, data, scores = replay.prepared.spec, replay.data, monitored_scores(subject)
     epochs = range(1, 2 if spec.recipe.dropout else spec.recipe.epochs + 1)
+    steps = planned_steps(spec.recipe, steps_per_epoch(subject))
     batches = (
-        batch
+        (batch, reductions(spec.recipe, epoch - 1, scores[: epoch - 1]))
         for epoch in epochs
         for batch in training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment)
     )
     losses: list[float] = []
     deadline = time.perf_counter() + MORE_S
-    for step, batch in zip(range(count), batches, strict=False):
+    for step, (batch, reduced) in zip(range(count), batches, strict=False):
         if step == STEPS:
             deadline = time.perf_counter() + MORE_S
         if step > STEPS and time.perf_counter() > deadline:
             break
-        losses.append(float(session.fetch(session.train_step(batch, learning_rate(spec.recipe, step, steps)))))
+        rate = learning_rate(spec.recipe, step, steps, reduced)
+        losses.append(float(session.fetch(session.train_step(batch, rate))))
     return np.array(losses)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
 from harness.checks.audit.training import batch_size, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
-from harness.measure.summary import latency
+from harness.measure.summary import latency, no_speed
+from harness.records import Energy
 from harness.records.samples import inference_windows, train_windows
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
 """Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
 adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
 FROM_WINDOWS = ("wide", "drift", "bimodal")
-"""Kinds of flags that follow from the windows. Other kinds of flags depend on counters of the machine."""
+"""Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on counters of the machine."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
 """Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
 seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
@@ -59,8 +62,12 @@ def _speed(subject: Subject) -> Result:
     from harness.measure.steady import summary
 
     speed, protocol = subject.outcome.speed, subject.spec.protocol
+    if subject.record.quality_only:
+        expected = no_speed(by_steps=bool(speed.by_steps))
+        problems = differences(msgspec.structs.replace(speed, by_steps=expected.by_steps), expected, "speed")
+        return Result(problems, "not measured")
     train, inference = [*recipe_windows(subject), *sampled_windows(subject)], timed_windows(subject)
-    problems: list[str] = []
+    problems = []
     if subject.spec.weights is None:
         first_step_s = subject.samples["train_window_s"][0].item()
         problems = differences(speed.first_step_s, first_step_s, "first_step_s")
@@ -109,6 +116,11 @@ def _protocol(subject: Subject) -> Result:
         raise NotCheckedError("the run used the measurement method of schema version 1")
     protocol, problems = subject.spec.protocol, []
     recipe, sampled, timed = recipe_windows(subject), sampled_windows(subject), timed_windows(subject)
+    if subject.record.quality_only:
+        timed_batches = len(subject.samples["latencies_s"])
+        counts = {"sampling windows": len(sampled), "inference windows": len(timed), "latencies": timed_batches}
+        problems = [f"{count} {name} in a quality-only run" for name, count in counts.items() if count]
+        return Result(problems, "only the quality was measured")
     if is_enough(recipe, protocol) and sampled:
         problems.append("training continued although the recipe's windows were sufficient")
     if subject.spec.weights is None and not is_enough(recipe, protocol) and not sampled:
@@ -141,7 +153,7 @@ def _protocol(subject: Subject) -> Result:
 
 
 def _window_lengths(subject: Subject) -> Result:
-    """Compute the number of steps of every training window from the durations of the windows before it."""
+    """Check the number of steps in every training window, which follows from the durations of earlier windows."""
     from harness.measure.steady import Window
     from harness.measure.training import WindowLength
 
@@ -169,11 +181,13 @@ def _with_untimed(seconds: float) -> float:
 
 
 def _flags(subject: Subject) -> Result:
-    """Compare the flags with those that follow from the windows, in order."""
+    """Compare the flags with those that are recomputed from the windows, in order."""
     from harness.measure.steady import suspicions
 
     if subject.migrated_from == 1:
         raise NotCheckedError("the flags were set when the record was migrated from schema version 1")
+    if subject.record.quality_only:
+        return Result([f"flags of {flag.metric} in a quality-only run" for flag in subject.outcome.flags], "no flags")
     protocol = subject.spec.protocol
     recorded = [(flag.metric, flag.kind, flag.detail) for flag in subject.outcome.flags]
     problems = [f"{one} is listed twice" for number, one in enumerate(recorded) if one in recorded[:number]]
@@ -211,6 +225,9 @@ def _latency(subject: Subject) -> Result:
 def _timed_predictions(subject: Subject) -> Result:
     """Check that the predictions from the timed phase are the ones that were scored, as in MLPerf's TEST01."""
     evidence = subject.evidence
+    if subject.record.quality_only:
+        compared = [evidence.timed_examples, evidence.timed_error]
+        return Result(differences(compared, [0, 0.0], "timed predictions"), "no predictions were timed")
     allowed = tolerance("logits", subject.spec.precision, subject.outcome.model.parameters).value
     detail = f"{evidence.timed_examples} predictions differ by {evidence.timed_error:.1e} (allowed {allowed:.0e})"
     problems = [] if evidence.timed_examples > 0 and 0 <= evidence.timed_error <= allowed else [detail]
@@ -255,6 +272,8 @@ def _clock(subject: Subject) -> Result:
     wall_s, phases = subject.record.wall_s, subject.outcome.phases_s
     problems = [f"the phase {name} took {seconds} s" for name, seconds in phases.items() if seconds < 0]
     expected = ["import", "prepare", "data", "build", "train", "validate", "inference", "score", "sampling"]
+    if subject.record.quality_only:
+        expected = [name for name in expected if name not in ("inference", "sampling")]
     optional = {"prepare", "sampling"}
     if subject.spec.weights is not None:
         expected = [name for name in expected if name not in ("train", "validate", "sampling")]
@@ -302,6 +321,8 @@ def _phases(subject: Subject) -> Result:
 def _energy(subject: Subject) -> Result:
     """Check that energy and power are consistent with the duration of each steady state."""
     speed, energy, problems = subject.outcome.speed, subject.outcome.energy, []
+    if subject.record.quality_only:
+        return Result(differences(energy, Energy(), "energy"), "no energy was measured")
     for name, use in (("cpu", energy.cpu), ("gpu", energy.gpu)):
         if use is None:
             continue
@@ -323,6 +344,7 @@ CHECKS = (
     Check(
         "throughputs follow from the windows",
         (
+            "quality_only",
             "outcome.speed.train_samples_per_s",
             "outcome.speed.inference_samples_per_s",
             "outcome.speed.first_step_s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step, which are all examples if the model is fitted in one call.
+    """Return the number of examples in a training step. If the model is fitted in one call, a step uses all examples.
 
     If the backend is not installed, the training method is read from the record. Raises `NotCheckedError` if the record
     does not contain it.
@@ -45,6 +46,7 @@ def _no_training(subject: Subject) -> Result:
         "speed.by_steps": speed.by_steps,
         "curves": outcome.curves or None,
         "time_to_target": outcome.time_to_target,
+        "selection": outcome.selection,
         **{f"energy.{name}.train_w": use.train_w for name in ("cpu", "gpu") if (use := getattr(energy, name))},
     }
     problems = [
@@ -76,6 +78,14 @@ def steps_per_epoch(subject: Subject) -> int:
     return steps_per_epoch(subject.outcome.examples["train"], batch_size(subject))
 
 
+def monitored_scores(subject: Subject) -> list[float]:
+    """Return the recorded validation scores that determine the best epoch."""
+    from harness.measure.selection import monitored
+
+    metric = subject.catalog.metric(subject.outcome.scores.primary)
+    return monitored(subject.outcome.curves, subject.spec.recipe, metric.name, higher_is_better=metric.higher_is_better)
+
+
 def _examples(subject: Subject) -> Result:
     examples = subject.outcome.examples
     problems = []
@@ -91,13 +101,28 @@ def _examples(subject: Subject) -> Result:
     return Result(problems, ", ".join(f"{count} {split}" for split, count in examples.items()))
 
 
+def epoch_ends(subject: Subject) -> list[int]:
+    """Return the number of steps at the end of each epoch, according to the recipe and the recorded end of training."""
+    from harness.measure.schedule import planned_steps
+
+    recipe, outcome, steps = subject.spec.recipe, subject.outcome, steps_per_epoch(subject)
+    planned = planned_steps(recipe, steps)
+    count = math.ceil(planned / steps)
+    if outcome.selection is not None and outcome.selection.ended in ("early_stopping", "max_seconds"):
+        count = min(count, len(outcome.curves))
+    ends = [min(number * steps, planned) for number in range(1, count + 1)]
+    if outcome.selection is not None and outcome.selection.ended == "max_seconds" and ends and outcome.curves:
+        ends[-1] = min(ends[-1], max(outcome.curves[-1].step, ends[-1] - steps + 1))
+    return ends
+
+
 def _losses(subject: Subject) -> Result:
     subject.require_training()
-    epochs, steps = subject.spec.recipe.epochs, steps_per_epoch(subject)
+    ends, steps = epoch_ends(subject), steps_per_epoch(subject)
     losses, windows = subject.samples["train_losses"], subject.samples["train_window_steps"]
-    problems = []
-    if len(losses) != epochs * steps:
-        problems.append(f"{len(losses)} losses instead of {epochs} epochs of {steps} steps")
+    problems, epochs = [], len(ends)
+    if len(losses) != ends[-1]:
+        problems.append(f"{len(losses)} losses instead of {ends[-1]} in {epochs} epochs of {steps} steps")
     if windows.sum() != len(losses) or not len(windows) or windows[0] != 1:
         problems.append(f"the windows contain {windows.sum()} steps; the first window contains {windows[:1].tolist()}")
     return Result(problems, f"{len(losses)} losses, {epochs} epochs of {steps} steps")
@@ -106,10 +131,10 @@ def _losses(subject: Subject) -> Result:
 def _curves(subject: Subject) -> Result:
     """Recompute everything in the learning curves except the validation scores."""
     subject.require_training()
-    curves, epochs, steps = subject.outcome.curves, subject.spec.recipe.epochs, steps_per_epoch(subject)
+    curves, epochs = subject.outcome.curves, subject.spec.recipe.epochs
     shape = [(point.epoch, point.epochs, point.step, *point.validation) for point in curves]
     names = ("loss", subject.outcome.scores.primary)
-    expected = [(number, epochs, number * steps, *names) for number in range(1, epochs + 1)]
+    expected = [(number, epochs, end, *names) for number, end in enumerate(epoch_ends(subject), start=1)]
     problems = differences([list(row) for row in shape], [list(row) for row in expected], "curves")
     if problems:
         return Result(problems, "")
@@ -126,23 +151,22 @@ def _curves(subject: Subject) -> Result:
 
 def _epochs(subject: Subject) -> list[tuple[float, float]]:
     """Return the elapsed training time in seconds and the mean loss at the end of each epoch."""
-    arrays, steps = subject.samples, steps_per_epoch(subject)
+    arrays, steps = subject.samples, epoch_ends(subject)
     losses: NDArray[Any] = arrays["train_losses"]
     ends, seconds = arrays["train_window_steps"].cumsum().tolist(), arrays["train_window_s"].cumsum().tolist()
     elapsed_s = dict(zip(ends, seconds, strict=True))
-    return [
-        (elapsed_s[step], fmean(losses[step - steps : step].tolist())) for step in range(steps, len(losses) + 1, steps)
-    ]
+    return [(elapsed_s[end], fmean(losses[start:end].tolist())) for start, end in zip([0, *steps], steps, strict=False)]
 
 
 def _validation(subject: Subject) -> Result:
-    """Compare the validation scores after the last epoch with the scores of the trained model."""
+    """Compare the validation scores after the evaluated epoch with the scores of the trained model."""
     subject.require_training()
     outcome = subject.outcome
-    last, scored, primary = outcome.curves[-1].validation, outcome.scores.validation, outcome.scores.primary
+    epoch = len(outcome.curves) if outcome.selection is None else outcome.selection.evaluated_epoch
+    last, scored, primary = outcome.curves[epoch - 1].validation, outcome.scores.validation, outcome.scores.primary
     problems = []
     if subject.spec.device == "cpu" and not same(last[primary], scored[primary], 1e-6):
-        problems.append(f"{primary} is {last[primary]} after the last epoch, but {scored[primary]} in the scores")
+        problems.append(f"{primary} is {last[primary]} after epoch {epoch}, but {scored[primary]} in the scores")
     if "validation_outputs" in (subject.arrays or {}):
         from harness.checks.audit.quality import judge
 
@@ -150,8 +174,40 @@ def _validation(subject: Subject) -> Result:
         computed = judge(subject).quick(arrays["validation_targets"], arrays["validation_outputs"])["loss"]
         allowed = tolerance("loss", subject.spec.precision, outcome.model.parameters).value
         if not same(last["loss"], computed, allowed):
-            problems.append(f"the loss after the last epoch is {last['loss']}, but the predictions give {computed}")
+            problems.append(f"the loss after epoch {epoch} is {last['loss']}, but the predictions give {computed}")
     return Result(problems, f"{primary} is {scored[primary]}")
+
+
+def _selection(subject: Subject) -> Result:
+    """Recompute the end of training and the evaluated epoch from the learning curves."""
+    from harness.measure.schedule import planned_steps
+    from harness.measure.selection import is_stale, selection
+
+    subject.require_training()
+    recorded, recipe, curves = subject.outcome.selection, subject.spec.recipe, subject.outcome.curves
+    if not subject.outcome.speed.by_steps:
+        return Result([] if recorded is None else ["the model was fitted in one call"], "fitted in one call")
+    if recorded is None:
+        raise NotCheckedError("the record does not state how training ended")
+    scores, steps = monitored_scores(subject), steps_per_epoch(subject)
+    planned, ended = planned_steps(recipe, steps), recorded.ended
+    if curves[-1].step == planned:
+        ended = "epochs" if planned == steps * recipe.epochs else "max_steps"
+    elif recipe.max_seconds is not None and curves[-1].train_s >= recipe.max_seconds:
+        ended = "max_seconds"
+    elif is_stale(scores, recipe.early_stopping):
+        ended = "early_stopping"
+    problems = differences(
+        recorded, selection(curves, scores, recipe, subject.outcome.scores.primary, ended), "selection"
+    )
+    early = [number for number in range(1, len(scores)) if is_stale(scores[:number], recipe.early_stopping)]
+    if early:
+        problems.append(f"training continued after epoch {early[0]}, at which early stopping should have ended it")
+    if ended == "max_seconds" and recipe.max_seconds is None:
+        problems.append("training was ended by max_seconds, which the recipe does not set")
+    if ended == "early_stopping" and not is_stale(scores, recipe.early_stopping):
+        problems.append("training was ended by early stopping, although the best epoch is recent")
+    return Result(problems, f"ended by {ended}, evaluated epoch {recorded.evaluated_epoch}")
 
 
 def _target(subject: Subject) -> Result:
@@ -179,20 +235,22 @@ CHECKS = (
             "spec.weights",
             "outcome.curves",
             "outcome.time_to_target",
+            "outcome.selection",
             *(f"outcome.speed.{name}" for name in ("by_steps", "first_step_s", "train", "train_samples_per_s")),
             "outcome.speed.train_flops_per_s",
         ),
         _no_training,
     ),
-    Check("the number of losses is epochs times steps", (), _losses),
+    Check("the number of losses is that of the recipe's steps", (), _losses),
     Check("the recorded training method is the backend's", ("outcome.speed.by_steps",), _by_steps),
     Check(
         "learning curves follow from the losses and the windows",
         ("outcome.curves",),
         _curves,
     ),
+    Check("the evaluated epoch follows from the learning curves", ("outcome.selection",), _selection),
     Check(
-        "the last epoch's validation scores are those of the trained model",
+        "the evaluated epoch's validation scores are those of the trained model",
         ("outcome.curves[].validation", "outcome.scores.validation"),
         _validation,
     ),

@@ -20,6 +20,7 @@ from harness.execute.child import call_in_child
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter, missing
 from harness.records import Failure, ParityMark, RunSpec
+from harness.records.recipe import without_loop_fields
 from harness.records.store import Store
 
 TIMEOUT_S = 1800.0
@@ -35,32 +36,33 @@ def _silent(text: str) -> None:
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
-    """Return pairs of specs that differ only in their backend and possibly in their seed.
+    """Return pairs of specs that differ only in their backend, their environment and possibly in their seed.
 
     The first spec of each group is paired with each other spec of the group. Raises `harness.UsageError` if there are
     no pairs.
     """
     groups: dict[str, dict[str, RunSpec]] = {}
     for spec in specs:
-        groups.setdefault(_kind(spec), {}).setdefault(spec.backend, spec)
+        groups.setdefault(_kind(spec), {}).setdefault(spec.backend_in_env, spec)
     result = [(first, other) for group in groups.values() for first, *others in [group.values()] for other in others]
     if not result:
         raise UsageError(
-            "a parity check needs two backends that implement the same model; select them with --backend A,B"
+            "a parity check needs two backends that implement the same model, or one backend in two environments; "
+            "select them with --backend A,B or --env A,B"
         )
     return result
 
 
 def _kind(spec: RunSpec) -> str:
     """Return a key that is equal for all specs that the same check covers."""
-    recipe = msgspec.structs.replace(spec.recipe, epochs=1)
-    return msgspec.structs.replace(spec, backend="", seed=0, recipe=recipe).key
+    recipe = without_loop_fields(spec.recipe)
+    return msgspec.structs.replace(spec, backend="", env="", seed=0, devices=1, recipe=recipe).key
 
 
 def compared(specs: Sequence[RunSpec]) -> set[str]:
     """Return the keys of the specs that `marks_for` compares with another backend."""
-    involved = {(_kind(spec), spec.backend) for pair in pairs(specs) for spec in pair}
-    return {spec.key for spec in specs if (_kind(spec), spec.backend) in involved}
+    involved = {(_kind(spec), spec.backend_in_env) for pair in pairs(specs) for spec in pair}
+    return {spec.key for spec in specs if (_kind(spec), spec.backend_in_env) in involved}
 
 
 def marks_for(
@@ -77,8 +79,8 @@ def marks_for(
         if verdict.key:
             keep(verdict, store.path)
         for spec in specs:
-            if _kind(spec) == _kind(one) and spec.backend in verdict.backends:
-                peer = next(name for name in verdict.backends if name != spec.backend)
+            if _kind(spec) == _kind(one) and spec.backend_in_env in verdict.backends:
+                peer = next(name for name in verdict.backends if name != spec.backend_in_env)
                 marks[spec.key].append(verdict.mark(peer))
     return marks
 
@@ -94,20 +96,22 @@ def check(
 ) -> ParityVerdict:
     """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
 
-    Each backend runs in a separate process. If the backends differ only after the backward pass, the reference is
-    recomputed with perturbed weights to measure the effect of rounding. If a backend fails, no exception is raised; the
-    check does not pass, and the verdict contains the failure.
+    The backends compute on one device, even if the specs have several devices. Each backend runs in a separate process.
+    If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to measure
+    the effect of rounding. If a backend fails, no exception is raised; the check does not pass, and the verdict
+    contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 
     start = time.monotonic()
+    one, other = (msgspec.structs.replace(spec, devices=1) for spec in (one, other))
     with tempfile.TemporaryDirectory(prefix="harness-parity-") as directory:
         gathered: dict[str, Gathered] = {}
         late = ""
-        for spec in (one, other):
-            say(f"{spec.backend} in {spec.precision}")
+        for number, spec in enumerate((one, other)):
+            say(f"{spec.backend_in_env} in {spec.precision}")
             job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, late=late)
-            found = gathered[spec.backend] = gather(job, Path(directory) / spec.backend, timeout_s)
+            found = gathered[spec.backend_in_env] = gather(job, Path(directory) / str(number), timeout_s)
             if found.report is None:
                 break
             late = late or str(found.directory / ARRAYS)
@@ -118,7 +122,7 @@ def check(
         verdict = _verdict(one, other, gathered, reference, catalog, steps, start)
         failed = {stage.name for stage in verdict.stages if not stage.passed}
         if reference and reference.report and failed and failed <= set(BACKWARD):
-            say(f"{reference.report.spec.backend} in fp64, from weights with perturbed last bits")
+            say(f"{reference.report.spec.backend_in_env} in fp64, from weights with perturbed last bits")
             spec = reference.report.spec
             plugins = catalog.refs_for(spec)
             job = ParityJob(spec=spec, plugins=plugins, steps=steps, reference=True, roundings=ROUNDINGS, late=late)
@@ -168,19 +172,21 @@ def _reference(
     """
     first = next(iter(reports.values()))
     family = catalog.model(first.spec.model)[0].name
-    able = [name for name, report in reports.items() if "fp64" in report.cpu_precisions]
+    compared = [report.spec for report in reports.values()]
+    able = [(each.spec.backend, each.spec.env) for each in reports.values() if "fp64" in each.cpu_precisions]
     able += [
-        name
+        (name, env)
         for name, provided in catalog.backends.items()
-        if name not in reports
+        for env in dict.fromkeys(spec.env for spec in compared)
+        if name not in {spec.backend for spec in compared}
         and catalog.network(family, name)
-        and missing(provided.value.requires, first.spec.env) is None
+        and missing(provided.value.requires, env) is None
     ]
-    for name in able:
-        spec = msgspec.structs.replace(first.spec, backend=name, device="cpu", precision="fp64", compile=False)
-        say(f"{name} in fp64, the reference")
+    for number, (name, env) in enumerate(able):
+        spec = msgspec.structs.replace(first.spec, backend=name, env=env, device="cpu", precision="fp64", compile=False)
+        say(f"{spec.backend_in_env} in fp64, the reference")
         job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, reference=True, late=late)
-        gathered = gather(job, directory / f"reference-{name}", timeout_s)
+        gathered = gather(job, directory / f"reference-{number}", timeout_s)
         if gathered.report is not None:
             return gathered
     return None
@@ -215,7 +221,7 @@ def _verdict(
         stages = compare(opened[0], opened[1], opened[2] if reference else None)
         explanation = explain(stages, opened[0], opened[1])
         about = subject(opened[0].report.spec, opened[0].report.data)
-        sides = tuple(side_of_report(reports[spec.backend], catalog.refs_for(spec)) for spec in (one, other))
+        sides = tuple(side_of_report(reports[spec.backend_in_env], catalog.refs_for(spec)) for spec in (one, other))
     parameters = next((r.parameters for r in reports.values()), {})
     statistics = {name for r in reports.values() for name in r.statistics}
     return ParityVerdict(
@@ -224,10 +230,10 @@ def _verdict(
         sides=sides,
         checked_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         wall_s=time.monotonic() - start,
-        spec=reports[one.backend].spec if one.backend in reports else one,
-        backends=(one.backend, other.backend),
-        devices=tuple(reports[s.backend].spec.device if s.backend in reports else s.device for s in (one, other)),  # type: ignore[arg-type]
-        reference=reference.report.spec.backend if reference and reference.report else None,
+        spec=reports[one.backend_in_env].spec if one.backend_in_env in reports else one,
+        backends=(one.backend_in_env, other.backend_in_env),
+        devices=(_device(one, reports), _device(other, reports)),
+        reference=reference.report.spec.backend_in_env if reference and reference.report else None,
         steps=steps,
         parameters=sum(int(np.prod(shape)) for name, shape in parameters.items() if name not in statistics),
         passed=bool(stages) and all(stage.passed for stage in stages),
@@ -237,3 +243,8 @@ def _verdict(
         packages={name: report.packages for name, report in reports.items()},
         notes={name: report.notes for name, report in reports.items()},
     )
+
+
+def _device(spec: RunSpec, reports: Mapping[str, ParityReport]) -> str:
+    """Return the device on which a backend was checked, or the requested device if the backend failed."""
+    return reports[spec.backend_in_env].spec.device if spec.backend_in_env in reports else spec.device

@@ -75,6 +75,9 @@ class Computations:
         self._prepared, self._steps, self._reference = prepared, steps, reference
         self._weights, self._test, self._valid = weights, test, valid
         self._spec, self._data = prepared.spec, prepared.data
+        from harness.checks.parity.scaling import dynamic_scaling
+
+        self._scaling = dynamic_scaling(self._spec.precision, self._spec.recipe)
 
     def evaluate(self, session: Session) -> dict[str, Array]:
         """Predict the test batch twice in evaluation mode."""
@@ -93,11 +96,11 @@ class Computations:
         recipe = self._spec.recipe
         first = next(self._batches())
         session.set_weights(weights)
-        loss, gradients, halvings = scaled_gradients(session, first, self._spec.precision)
+        loss, gradients, halvings = scaled_gradients(session, first, self._scaling)
         arrays = {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
         session.set_weights(weights)
         if halvings:  # if the loss scale is too large, the step would be skipped
-            scaled_gradients(session, first, self._spec.precision)
+            scaled_gradients(session, first, self._scaling)
         least = STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE
         session.train_step(first, max(recipe.learning_rate, least))
         return arrays | {f"step/{name}": array for name, array in session.get_weights().items()}
@@ -113,14 +116,12 @@ class Computations:
         """
         import numpy as np
 
-        from harness.measure.schedule import learning_rate
-
         steps, recipe = self._steps, self._spec.recipe
         trained.set_weights(initial)
         replay = None if probe is trained or self._reference else self._replay(trained, probe, initial, recipe)
         losses, predicted = [], []
         for step, batch in zip(range(steps), self._batches(), strict=False):
-            rate = learning_rate(recipe, step, steps)
+            rate = self._rate(step, steps)
             loss = replay.step(batch, rate) if replay else float(_fetched(trained, trained.train_step(batch, rate)))
             losses.append(loss)
             if step + 1 in CHECKPOINTS:
@@ -142,18 +143,23 @@ class Computations:
         """
         import numpy as np
 
-        from harness.measure.schedule import learning_rate
-
         recipe, steps = self._spec.recipe, self.long_steps
         factors = np.random.default_rng(self._spec.seed).uniform(0.3, 1, steps)
         replay = self._replay(trained, probe, self._weights, recipe)
         rate = 0.0
         for step, batch in zip(range(steps), self._batches(EXAMPLES), strict=False):
-            scheduled = max(learning_rate(recipe, step, steps), recipe.learning_rate / 20)
+            scheduled = max(self._rate(step, steps), recipe.learning_rate / 20)
             rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * float(factors[step])
             replay.step(batch, rate)
         self._add(arrays, "long", replay, steps)
         return [] if replay.lost else [replay.weights]
+
+    def _rate(self, step: int, steps: int) -> float:
+        """Return the scheduled learning rate of a step in a training run of `steps` steps without validation."""
+        from harness.measure.schedule import learning_rate, reductions
+
+        recipe = self._spec.recipe
+        return learning_rate(recipe, step, steps, reductions(recipe, step * recipe.epochs // steps, ()))
 
     @property
     def long_steps(self) -> int:
@@ -178,7 +184,7 @@ class Computations:
             return
         probe.set_weights(self._weights)
         batches = list(itertools.islice(self._batches(EXAMPLES), CLIPPED_STEPS))
-        gradients = (scaled_gradients(probe, batch, self._spec.precision).gradients for batch in batches)
+        gradients = (scaled_gradients(probe, batch, self._scaling).gradients for batch in batches)
         limit = float(np.median([global_norm(each) for each in gradients]))
         if not 0 < limit < math.inf:
             return
@@ -206,8 +212,9 @@ class Computations:
         for gain in _GAINS:
             weights = {n: np.asarray(gain * a, a.dtype) if a.ndim > 1 else a for n, a in self._weights.items()}
             probe.set_weights(weights)
-            found = scaled_gradients(probe, first, self._spec.precision)
-            if found.halvings and finite(found.gradients):
+            found = scaled_gradients(probe, first, self._scaling)
+            fixed = self._spec.recipe.loss_scale is not None
+            if (found.halvings and finite(found.gradients)) or (fixed and not finite(found.gradients)):
                 start = weights
                 break
         replay = self._replay(trained, probe, start, self._spec.recipe)
@@ -228,7 +235,7 @@ class Computations:
         trained.set_weights(weights)
         arrays = {"logits": self._predicted(trained)}
         probe.set_weights(weights)
-        loss, gradients, _ = scaled_gradients(probe, batch, self._spec.precision)
+        loss, gradients, _ = scaled_gradients(probe, batch, self._scaling)
         arrays |= {"loss": np.array([loss])} | {f"gradients/{name}": array for name, array in gradients.items()}
         trained.set_weights(weights)
         arrays["step loss"] = np.atleast_1d(_fetched(trained, trained.train_step(batch, recipe.learning_rate)))
@@ -251,8 +258,8 @@ class Computations:
             arrays = self.evaluate(s)
             if compared:
                 probe.set_weights(self._weights)
-                plain = scaled_gradients(probe, batch, self._spec.precision).gradients
-                masks = mask_statistics(s, batch, plain, precision=self._spec.precision)
+                plain = scaled_gradients(probe, batch, self._scaling).gradients
+                masks = mask_statistics(s, batch, plain, dynamic=self._scaling)
         if compared:
             with opened_session(prepared, self._weights, dropout=wanted) as s:
                 masks["step loss"] = step_losses(s, batch)
@@ -275,7 +282,8 @@ class Computations:
     def _replay(self, trained: Session, probe: Session, start: Mapping[str, Array], recipe: Recipe) -> Replay:
         from harness.checks.parity.replay import Replay
 
-        return Replay(trained, probe, start, recipe, self._prepared.request.parameters, self._spec.precision)
+        request = self._prepared.request
+        return Replay(trained, probe, start, recipe, request.parameters, self._spec.precision, request.rate_factors)
 
     def _add(self, arrays: dict[str, Array], segment: str, replay: Replay, planned: int) -> None:
         import numpy as np

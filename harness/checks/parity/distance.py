@@ -92,14 +92,14 @@ def by_parameter(
 
 
 class Sample:
-    """At most `ELEMENTS` randomly chosen elements of each array."""
+    """At most `elements` randomly chosen elements of each array."""
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, arrays: Mapping[str, Array], elements: float = ELEMENTS) -> None:
         rng = np.random.default_rng(0)
         self._indices: dict[str, Any] = {name: slice(None) for name in arrays}
         for name, array in arrays.items():
-            if array.size > ELEMENTS:
-                self._indices[name] = np.sort(rng.choice(array.size, ELEMENTS, replace=False))
+            if array.size > elements:
+                self._indices[name] = np.sort(rng.choice(array.size, int(elements), replace=False))
 
     def of(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Return the elements of arrays with the same names and shapes as float64 vectors."""

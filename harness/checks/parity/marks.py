@@ -25,7 +25,8 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return the parity of each of `rivals`, which are runs that differ only in their backend.
+    """Return the parity of each of `rivals`, which are runs that differ only in their backend and
+    environment.
 
     The parity of each run after the first is the result of its check against the first run. The parity of the first run
     combines these results. If there is only one run, its parity combines its checks against any backend.
@@ -42,9 +43,9 @@ def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -
         return UNCHECKED
     stored = [v for v in _about(other, verdicts) if set(v.sides) == {side_of_record(base), side_of_record(other)}]
     if stored:
-        return _combined([Mark(v.state, v.error) for v in stored])
+        return _limited(_combined([Mark(v.state, v.error) for v in stored]), base, other)
     keys = {mark.verdict for mark in base.parity}
-    return _combined(_recorded(mark for mark in other.parity if mark.verdict in keys))
+    return _limited(_combined(_recorded(mark for mark in other.parity if mark.verdict in keys)), base, other)
 
 
 def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
@@ -52,7 +53,7 @@ def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
     if not isinstance(record.outcome, Success):
         return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
-    return [Mark(v.state, v.error) for v in stored] or _recorded(record.parity)
+    return [_limited(mark, record) for mark in [Mark(v.state, v.error) for v in stored] or _recorded(record.parity)]
 
 
 def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdict]:
@@ -65,6 +66,16 @@ def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdi
 
 def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
     return [Mark(mark.state, mark.error) for mark in parity_marks]
+
+
+def _limited(mark: Mark, *records: RunRecord) -> Mark:
+    """Return the result for runs that may have used several devices.
+
+    A check computes on one device. With batch normalization, processes on several devices normalize their parts of a
+    batch separately, so that the check covers only part of the computation.
+    """
+    local = any(record.provenance.notes.get("batch_norm") == "local" for record in records)
+    return Mark("partly checked") if local and mark.state == "same" else mark
 
 
 def _combined(parts: list[Mark]) -> Mark:

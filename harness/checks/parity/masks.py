@@ -5,7 +5,7 @@ backends draw different masks, but the distributions must be equal. A few statis
 parameter, and their means over the masks are compared with Welch's t-test.
 
 Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
-statistics of a few parameters. `Statistic` lists the numbers.
+statistics of a few parameters. `Statistic` lists these statistics.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from harness.checks.parity.distance import FLOOR, Sample, norm
 from harness.checks.parity.scaling import scaled_gradients
 from harness.interfaces import Batch, Session
-from harness.records import Precision
 
 Array = NDArray[Any]
 
@@ -64,7 +63,7 @@ class Difference(NamedTuple):
 
 
 def mask_statistics(
-    session: Session, batch: Batch, plain: Mapping[str, Array], masks: int = MASKS, precision: Precision = "fp32"
+    session: Session, batch: Batch, plain: Mapping[str, Array], masks: int = MASKS, *, dynamic: bool = False
 ) -> dict[str, Array]:
     """Draw dropout masks for a batch and compute the statistics.
 
@@ -78,8 +77,8 @@ def mask_statistics(
         Gradients for the same weights and batch without dropout.
     masks : int, default=256
         Number of masks.
-    precision : str, default="fp32"
-        Precision of the session.
+    dynamic : bool, default=False
+        True if the session has a dynamic loss scale, as at fp16.
 
     Returns
     -------
@@ -95,7 +94,7 @@ def mask_statistics(
     losses: list[float] = []
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in flat}
     for _ in range(masks):
-        loss, gradients, _ = scaled_gradients(session, batch, precision)
+        loss, gradients, _ = scaled_gradients(session, batch, dynamic)
         losses.append(loss)
         for name, gradient in sample.of(gradients).items():
             expected = flat[name]

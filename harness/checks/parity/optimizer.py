@@ -6,7 +6,11 @@ The formulas are those in the docstring of `harness.Recipe`. The sources of the 
   learning". The learning rate is applied outside the velocity.
 - RMSProp: Hinton's lecture 6e (2012), with a decay rate of 0.99 and an epsilon outside the square root.
 - Adam: Kingma and Ba 2015, algorithm 1.
-- Decoupled weight decay: Loshchilov and Hutter 2019, algorithm 2. The learning rate includes the schedule multiplier.
+- Decoupled weight decay: Loshchilov and Hutter 2019, algorithms 1 and 2. The learning rate includes the schedule
+  multiplier.
+- Adagrad: Duchi et al. 2011, figure 1, with an epsilon outside the square root.
+- Lion: Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2.
+- LAMB: You et al. 2020, "Large batch optimization for deep learning", algorithm 2, with an identity as phi.
 - Clipping by the global norm: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", with
   PyTorch's 1e-6 in the denominator.
 """
@@ -14,6 +18,7 @@ The formulas are those in the docstring of `harness.Recipe`. The sources of the 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,10 +48,17 @@ class ReferenceOptimizer:
     accumulate from step to step, except in the moments.
     """
 
-    def __init__(self, recipe: Recipe, decayed: Collection[str]) -> None:
-        """Start with an empty state. `decayed` contains the names of the parameters to which weight decay applies."""
+    def __init__(
+        self, recipe: Recipe, decayed: Collection[str], factors: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Start with an empty state.
+
+        `decayed` contains the names of the parameters to which weight decay applies, and `factors` the factors of their
+        learning rates that are not 1.
+        """
         self._recipe = recipe
         self._decayed = frozenset(decayed)
+        self._factors = factors
         self._step = 0
         self._state: dict[str, dict[str, Array]] = {}
 
@@ -85,30 +97,50 @@ class ReferenceOptimizer:
                 np.asarray(weights[name], np.float64),
                 clipping * np.asarray(gradient, np.float64),
                 clipping * noise[name],
-                learning_rate,
+                learning_rate * self._factors.get(name, 1.0),
             )
             for name, gradient in gradients.items()
         }
 
     def _changed(self, name: str, p: Array, g: Array, noise: Array, a: float) -> Change:
-        recipe = self._recipe
-        w = recipe.weight_decay if name in self._decayed else 0.0
-        if recipe.optimizer != "adamw":
-            g = g + w * p
+        recipe, is_decayed = self._recipe, name in self._decayed
+        change = self._step_of(name, p, regularized(recipe, g, p) if is_decayed else g, noise, a)
+        if is_decayed and is_decoupled(recipe) and recipe.optimizer != "lamb":
+            return Change(change.value - a * recipe.weight_decay * p, change.doubt)
+        return change
+
+    def _step_of(self, name: str, p: Array, g: Array, noise: Array, a: float) -> Change:
+        """Return the change without decoupled weight decay, except in LAMB, where it is part of the direction."""
+        recipe, t = self._recipe, self._step
         match recipe.optimizer:
             case "sgd":
                 return self._sgd(name, g, noise, a)
+            case "adagrad":
+                state = self._state.setdefault(name, {"square": np.zeros_like(g)})
+                state["square"] = state["square"] + g * g
+                return _adaptive(g, np.sqrt(state["square"]) + recipe.epsilon, noise, a)
+            case "lion":
+                return self._lion(name, g, noise, a)
             case "rmsprop":
                 square = self._average(name, "square", _RMSPROP_DECAY, g * g)
                 size = np.sqrt(square) + recipe.epsilon
                 return _adaptive(g, size, noise, a)
-            case "adam" | "adamw":
-                t = self._step
+            case "adam" | "adamw" | "lamb":
                 mean = self._average(name, "mean", recipe.beta1, g) / (1 - recipe.beta1**t)
                 square = self._average(name, "square", recipe.beta2, g * g) / (1 - recipe.beta2**t)
                 noise = self._average(name, "noise", recipe.beta1, noise) / (1 - recipe.beta1**t)
                 change = _adaptive(mean, np.sqrt(square) + recipe.epsilon, noise, a)
-                return change if recipe.optimizer == "adam" else Change(change.value - a * w * p, change.doubt)
+                w = recipe.weight_decay if name in self._decayed else 0.0
+                return change if recipe.optimizer != "lamb" else _with_trust_ratio(change, p, w, a)
+
+    def _lion(self, name: str, g: Array, noise: Array, a: float) -> Change:
+        beta1, beta2 = self._recipe.beta1, self._recipe.beta2
+        state = self._state.setdefault(name, {"momentum": np.zeros_like(g), "noise": np.zeros_like(g)})
+        mixed = beta1 * state["momentum"] + (1 - beta1) * g
+        uncertain = np.abs(mixed) <= beta1 * state["noise"] + (1 - beta1) * noise
+        state["momentum"] = beta2 * state["momentum"] + (1 - beta2) * g
+        state["noise"] = beta2 * state["noise"] + (1 - beta2) * noise
+        return Change(-a * np.sign(mixed), np.where(uncertain & (mixed != 0), 2 * a, 0.0))
 
     def _sgd(self, name: str, g: Array, noise: Array, a: float) -> Change:
         momentum = self._recipe.momentum
@@ -125,6 +157,17 @@ class ReferenceOptimizer:
         return state[kind]
 
 
+def is_decoupled(recipe: Recipe) -> bool:
+    """Return True if weight decay is not added to the gradient."""
+    return recipe.decoupled_decay or recipe.optimizer in ("adamw", "lion", "lamb")
+
+
+def regularized(recipe: Recipe, gradient: Array, weights: Array) -> Array:
+    """Return the clipped gradient of a parameter to which weight decay applies, with the penalties added to it."""
+    decay = 0.0 if is_decoupled(recipe) else recipe.weight_decay
+    return gradient + decay * weights + recipe.l1 * np.sign(weights)
+
+
 def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
     """Return ``-a mean / size``, where `size` is the root mean square of the gradient plus epsilon.
 
@@ -134,6 +177,21 @@ def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
     u = np.divide(mean, size, out=np.zeros_like(mean), where=size > 0)
     doubt = np.divide(noise * (1 + np.abs(u)), size, out=np.zeros_like(mean), where=size > 0)
     return Change(-a * u, a * doubt)
+
+
+def _with_trust_ratio(step: Change, p: Array, w: float, a: float) -> Change:
+    """Return LAMB's step, given Adam's.
+
+    The errors of the elements of u are independent, so that they change the norm of u by about the 2-norm of
+    ``u noise`` divided by ``|u|``.
+    """
+    if not a:
+        return step
+    u, doubt = step.value / -a + w * p, step.doubt / a
+    size, weight = float(np.sqrt(np.sum(u * u))), float(np.sqrt(np.sum(p * p)))
+    ratio = weight / size if size and weight else 1.0
+    off = float(np.sqrt(np.sum((u * doubt) ** 2))) / size**2 if size and weight else 0.0
+    return Change(-a * ratio * u, a * ratio * (doubt + off * np.abs(u)))
 
 
 def clipping(gradients: Mapping[str, Array], limit: float | None) -> float:

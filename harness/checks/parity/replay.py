@@ -9,14 +9,16 @@ starts from the actual weights, rounding errors do not accumulate, except in the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import Sample, rms
+from harness.checks.parity.distance import ELEMENTS, Sample, rms
+from harness.checks.parity.moving_average import MovingAverage
 from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
-from harness.checks.parity.scaling import finite, scaled_gradients
+from harness.checks.parity.scaling import dynamic_scaling, finite, scaled_gradients
 from harness.checks.parity.tolerances import tolerance
 from harness.interfaces import Batch, Parameter, Session
 from harness.records import Precision, Recipe
@@ -46,22 +48,31 @@ class Replay:
         recipe: Recipe,
         parameters: Sequence[Parameter],
         precision: Precision,
+        factors: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Set the weights of `trained` to `start`. `recipe` is the recipe with which the sessions were opened."""
+        """Set the weights of `trained` to `start`.
+
+        `recipe` is the recipe with which the sessions were opened, and `factors` contains the factors of the learning
+        rates that are not 1, by parameter.
+        """
         self._trained, self._probe = trained, probe
         self._recipe, self._precision = recipe, precision
         self._roundoff = _roundoff(precision)
         self._trainable = [parameter.name for parameter in parameters if parameter.trainable]
         decayed = {parameter.name for parameter in parameters if parameter.trainable and parameter.decay}
-        self._optimizer = ReferenceOptimizer(recipe, decayed)
+        self._scaling = dynamic_scaling(precision, recipe)
+        self._optimizer = ReferenceOptimizer(recipe, decayed, factors)
         trained.set_weights(start)
         self.weights = _copied(trained.get_weights())
         """The weights after the last predicted step."""
-        self._sample = Sample({name: self.weights[name] for name in self._trainable})
+        # LAMB divides by the norm of the whole step, so its oracle needs all elements.
+        elements = np.inf if recipe.optimizer == "lamb" else ELEMENTS
+        self._sample = Sample({name: self.weights[name] for name in self._trainable}, elements)
         self._noise: dict[str, float] = {}
         self._rows: list[dict[str, Any]] = []
         self._steps = self._skipped = 0
         self._lost = False
+        self._average = MovingAverage(trained, recipe, self._sample) if recipe.ema_decay is not None else None
 
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
@@ -71,6 +82,8 @@ class Replay:
         predicted if the gradients overflow in `probe` but not in `trained`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
+        if self._average:
+            self._average.update()
         if not self._lost:
             self._predict(batch, rate, loss)
         return loss
@@ -78,7 +91,14 @@ class Replay:
     def _predict(self, batch: Batch, rate: float, loss: float) -> None:
         before, after = self.weights, _copied(self._trained.get_weights())
         self._probe.set_weights(before)
-        expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._precision)
+        expected_loss, gradients, halvings = scaled_gradients(self._probe, batch, self._scaling)
+        if not finite(gradients) and self._precision == "fp16" and self._recipe.loss_scale is not None:
+            if self._unchanged(after):
+                self._skipped += 1
+            else:
+                self._add_undefined(loss, expected_loss)
+                self._lost = True
+            return
         if not finite(gradients):
             self._lost = True
             if halvings and np.isfinite(expected_loss):  # the gradients overflow even at the smallest loss scale
@@ -93,7 +113,7 @@ class Replay:
             return
         if self._steps % _NOISE_EVERY == 0:
             gradients = _copied(gradients)
-            self._noise = _noise(self._probe, before, batch, gradients, self._precision)
+            self._noise = self._measured_noise(before, batch, gradients)
         self._steps += 1
         factor = clipping(gradients, self._recipe.clip_norm)
         old, new, used = (self._sample.of(arrays) for arrays in (before, after, gradients))
@@ -113,6 +133,27 @@ class Replay:
         self._lost = ended
         if not ended:
             self.weights = after
+
+    def _measured_noise(
+        self, weights: Mapping[str, Array], batch: Batch, gradients: Mapping[str, Array]
+    ) -> dict[str, float]:
+        """Return the size of the rounding errors of each gradient, relative to the gradient's root mean square.
+
+        Rounding errors are measured by changing the last bits of the weights. A change may also switch a ReLU, which is
+        not a rounding error, so the perturbation with the smallest effect is used. The median excludes elements that
+        depend on few examples.
+        """
+        ratios = dict.fromkeys(gradients, float("inf"))
+        for draw in range(_DRAWS):
+            rng = np.random.default_rng(draw)
+            self._probe.set_weights({name: _nudged(array, rng) for name, array in weights.items()})
+            again = scaled_gradients(self._probe, batch, self._scaling).gradients
+            for name, gradient in gradients.items():
+                size = rms(gradient)
+                moved = np.abs(np.subtract(again[name], gradient, dtype=np.float64))[gradient != 0]
+                ratio = float(np.median(moved)) / size if moved.size and np.isfinite(size) else 0.0
+                ratios[name] = min(ratios[name], ratio)
+        return {name: _NOISE * max(ratio, self._roundoff) for name, ratio in ratios.items()}
 
     @property
     def lost(self) -> bool:
@@ -140,40 +181,21 @@ class Replay:
           the rounding error of the gradient,
         - ``elements``, ``[P]``: number of elements that were considered,
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
-        - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed.
+        - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed,
+        - ``average``, ``[2, P]``, if the recipe has a moving average of the weights: 2-norms of the average's error
+          and of its distance from the weights.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
         arrays = {key: np.array([row[key] for row in self._rows]) for key in keys}
         elements = np.array([array.size for array in self._sample.of(self.weights).values()])
-        return arrays | {"elements": elements, "skipped": np.array([self._skipped])}
+        arrays |= {"elements": elements, "skipped": np.array([self._skipped])}
+        return arrays | (self._average.arrays() if self._average and not self._lost else {})
 
     def predictions(self, inputs: Mapping[str, Array]) -> Array:
         """Return the outputs of both sessions with the weights of the trained session, ``[2, B, ...]``."""
         outputs = [np.array(self._trained.fetch(self._trained.predict(inputs)))]
         self._probe.set_weights(self._trained.get_weights())
         return np.array([*outputs, np.array(self._probe.fetch(self._probe.predict(inputs)))])
-
-
-def _noise(
-    probe: Session, weights: Mapping[str, Array], batch: Batch, gradients: Mapping[str, Array], precision: Precision
-) -> dict[str, float]:
-    """Return the size of the rounding errors of each parameter's gradient, relative to the gradient's root mean square.
-
-    Rounding errors are measured by changing the last bits of the weights. A change may also switch a ReLU, which is not
-    a rounding error, so the perturbation with the smallest effect is used. The median excludes elements that depend on
-    few examples.
-    """
-    ratios = dict.fromkeys(gradients, float("inf"))
-    for draw in range(_DRAWS):
-        rng = np.random.default_rng(draw)
-        probe.set_weights({name: _nudged(array, rng) for name, array in weights.items()})
-        again = scaled_gradients(probe, batch, precision).gradients
-        for name, gradient in gradients.items():
-            size = rms(gradient)
-            moved = np.abs(np.subtract(again[name], gradient, dtype=np.float64))[gradient != 0]
-            ratio = float(np.median(moved)) / size if moved.size and np.isfinite(size) else 0.0
-            ratios[name] = min(ratios[name], ratio)
-    return {name: _NOISE * max(ratio, _roundoff(precision)) for name, ratio in ratios.items()}
 
 
 def _nudged(array: Array, rng: np.random.Generator) -> Array:

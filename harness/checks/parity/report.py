@@ -57,7 +57,8 @@ class Evidence:
 
     @property
     def backend(self) -> str:
-        return self.report.spec.backend
+        """Name of the backend, with its named environment."""
+        return self.report.spec.backend_in_env
 
     def roundings(self) -> list[Evidence]:
         """Return the results that were computed from weights with perturbed last bits."""

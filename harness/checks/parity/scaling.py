@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.interfaces import Batch, Session
-from harness.records import Precision
+from harness.records import Precision, Recipe
 
 Array = NDArray[Any]
 
@@ -28,18 +28,23 @@ class Scaled(NamedTuple):
     loss: float
     gradients: dict[str, Array]
     halvings: int
-    """Number of times that the loss scale was halved. Always 0 for precisions other than fp16."""
+    """Number of times that the loss scale was halved. Always 0 without a dynamic loss scale."""
 
 
-def scaled_gradients(session: Session, batch: Batch, precision: Precision) -> Scaled:
-    """Compute gradients. At fp16, halve the session's loss scale until the gradients are finite.
+def dynamic_scaling(precision: Precision, recipe: Recipe) -> bool:
+    """Return True if sessions have a loss scale that is halved when gradients overflow."""
+    return precision == "fp16" and recipe.loss_scale is None
+
+
+def scaled_gradients(session: Session, batch: Batch, dynamic: bool) -> Scaled:
+    """Compute gradients. If the loss scale is dynamic, halve it until the gradients are finite.
 
     A training step with a learning rate of 0 halves the scale if its gradients overflow. If they still overflow
     after the maximum number of steps, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)
     halvings = 0
-    while precision == "fp16" and halvings < _HALVINGS and not finite(gradients):
+    while dynamic and halvings < _HALVINGS and not finite(gradients):
         session.train_step(batch, 0.0)
         halvings += 1
         loss, gradients = session.gradients(batch)

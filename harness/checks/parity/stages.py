@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.checks.parity.distance import Array, by_parameter, norm, relative, rms, rowwise
+from harness.checks.parity.optimizer import regularized
 from harness.checks.parity.report import CHECKPOINTS, Evidence
 from harness.checks.parity.tolerances import CEILING, Tolerance, tolerance
 from harness.checks.parity.training_stages import dropout_stage, optimizer_stage
@@ -170,10 +171,10 @@ class _Comparison:
         noise = NOISE * clip * np.maximum(typical, np.abs(one - other))
         recipe = self._one.report.spec.recipe
         # RMSProp's first moving average is a hundredth of the squared gradient.
-        epsilon = recipe.epsilon * (10 if recipe.optimizer == "rmsprop" else 1)
+        epsilon = 0.0 if recipe.optimizer == "lion" else recipe.epsilon * (10 if recipe.optimizer == "rmsprop" else 1)
         used = clip * true
-        if recipe.optimizer != "adamw" and name in self._one.report.decayed:
-            used = used + recipe.weight_decay * self._one.arrays[f"start/{name}"]
+        if name in self._one.report.decayed:
+            used = regularized(recipe, used, self._one.arrays[f"start/{name}"])
         low, high = used - noise, used + noise
         with np.errstate(invalid="ignore", divide="ignore"):
             moved = np.abs(high / (np.abs(high) + epsilon) - low / (np.abs(low) + epsilon))

@@ -114,6 +114,13 @@ def replayed(evidence: Evidence) -> Iterator[Replayed]:
         for (step, index), error in np.ndenumerate(relative_errors(arrays, step_allowed)):
             place = f"`{names[index]}`, step {step + 1} of {SEGMENTS[segment]}"
             yield Replayed(place, float(error), step_allowed)
+        for index, (error, size) in enumerate(arrays.get("average", np.zeros((2, 0))).T):
+            # The average accumulates one rounding error per step, in proportion to the weights.
+            rounding = arrays["rounding"][:, index].max(initial=0.0)
+            relative_error = error / max(size + rounding / step_allowed, np.finfo(float).tiny)
+            yield Replayed(
+                f"moving average of `{names[index]}` after {SEGMENTS[segment]}", relative_error, step_allowed
+            )
         for step, (actual, expected) in enumerate(arrays["loss"], start=1):
             error = relative(np.array([actual]), np.array([expected]))
             yield Replayed(f"loss, step {step} of {SEGMENTS[segment]}", error, loss_allowed)

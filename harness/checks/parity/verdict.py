@@ -15,6 +15,7 @@ from harness.errors import RecordError
 from harness.records import DataInfo, Failure, ParityMark, PluginRef, RunRecord, RunSpec
 from harness.records.files import make_directory
 from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
+from harness.records.recipe import LOOP_FIELDS, without_added_defaults
 from harness.records.store import write_json
 
 SCHEMA_VERSION = 2
@@ -61,6 +62,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Run specification that was checked, with the first backend in `backends`."""
     backends: tuple[str, str]
+    """Names of the backends, with their named environments; see `RunSpec.backend_in_env`."""
     devices: tuple[str, str]
     reference: str | None
     """Backend that computed the float64 reference on the CPU, or None if no backend supports it."""
@@ -108,14 +110,16 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
-    The digest includes the description of the data and the spec, but not the backend, the seed, the number of epochs,
-    the measurement protocol, or the options and location of the data.
+    The digest includes the description of the data and the spec, but not the backend, the seed, the measurement
+    protocol, the number of devices, the options and location of the data, or the fields of the recipe that do not
+    affect training steps. A check computes on one device; `harness.checks.parity.marks` limits its result for runs on
+    several devices.
     """
     values = msgspec.to_builtins(spec)
     values.pop("weights")  # Two backends with the same trained weights compute what they compute with initial weights.
-    for name in ("backend", "env", "seed", "protocol", "task_options", "dataset_options", "source"):
+    for name in ("backend", "env", "devices", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
-    del values["recipe"]["epochs"]
+    values["recipe"] = {k: v for k, v in without_added_defaults(values["recipe"]).items() if k not in LOOP_FIELDS}
     described = msgspec.to_builtins(data)
     for name in ("warnings", "splits"):  # exclude fields that do not affect the computation
         del described[name]
@@ -155,7 +159,8 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
     An earlier verdict with the same key is replaced. Raises `harness.RecordError` if the file cannot be written.
     """
     spec = verdict.spec
-    stem = f"{spec.task}-{spec.model}-{'-'.join(verdict.backends)}-{spec.precision}-{verdict.key[:8]}"
+    backends = "-".join(verdict.backends).replace(" in ", "-")
+    stem = f"{spec.task}-{spec.model}-{backends}-{spec.precision}-{verdict.key[:8]}"
     path = results / FOLDER / f"{stem}.json"
     try:
         make_directory(path.parent)

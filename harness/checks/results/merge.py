@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -92,6 +92,48 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
                 _add(run, copies[content], made_in, numbers[content], merged)
         os.sync()
     return merged
+
+
+def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
+    """Return runs of one or several results directories, each once, with different ids, ordered by start time.
+
+    Runs whose records differ only in the id and the repeat number are treated as one run. If two runs have the same id,
+    the repeats of their specification are numbered in the order in which they started, as by `merge`. No file is
+    changed.
+    """
+    by_content: dict[str, StoredRun] = {}
+    for run in runs:
+        content = _content(run.record)
+        known = by_content.get(content)
+        if known is None or _file_count(run.path) > _file_count(known.path):
+            by_content[content] = run
+    counts = Counter(run.record.run_id for run in by_content.values())
+    ambiguous = {run.record.spec.key for run in by_content.values() if counts[run.record.run_id] > 1}
+    numbers = _numbers({content: run for content, run in by_content.items() if run.record.spec.key in ambiguous})
+    found = [
+        StoredRun(run.path, _named(run.record, numbers[content])) if content in numbers else run
+        for content, run in by_content.items()
+    ]
+    return sorted(found, key=lambda run: (run.record.started_at, run.record.run_id))
+
+
+def newest_verdicts(folders: Iterable[Path]) -> list[ParityVerdict]:
+    """Return the parity verdicts of several results directories. Of several verdicts with the same key, the newest is
+    returned."""
+    newest: dict[str, ParityVerdict] = {}
+    for folder in folders:
+        for key, verdict in load_verdicts(folder).items():
+            if key not in newest or _age(newest[key]) < _age(verdict):
+                newest[key] = verdict
+    return list(newest.values())
+
+
+def _file_count(directory: Path) -> int:
+    """Return the number of files of a run, such as its audit, or 0 if its directory cannot be read."""
+    try:
+        return sum(1 for _ in directory.iterdir())
+    except OSError:
+        return 0
 
 
 def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:

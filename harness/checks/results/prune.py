@@ -32,8 +32,9 @@ def removable(
     """Return the runs that can be removed, with the reasons, ordered by start time.
 
     Failed runs can be removed if a later run of the same specification succeeded. With `failed`, all failed runs can be
-    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed. Only
-    runs whose specification is accepted by `selected` are included. Raises ValueError if `keep` is not positive.
+    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed, where
+    quality-only runs are counted separately. Only runs whose specification is accepted by `selected` are included.
+    Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")
@@ -52,8 +53,10 @@ def removable(
                     found.append(Removable(run, f"failed, and {later[0].record.run_id} succeeded later"))
                 elif failed:
                     found.append(Removable(run, f"failed: {run.record.outcome.kind}"))
-        if keep is not None:
-            found += [Removable(run, f"not among the newest {keep} successful repeats") for run in done[:-keep]]
+        for quality_only in (False, True):
+            alike = [run for run in done if run.record.quality_only == quality_only]
+            if keep is not None:
+                found += [Removable(run, f"not among the newest {keep} successful repeats") for run in alike[:-keep]]
     return sorted(found, key=lambda each: (each.run.record.started_at, each.run.record.run_id))
 
 

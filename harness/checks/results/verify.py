@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.plugins.environments import LOCK, MAX_LOCK_BYTES
 from harness.records import Failure
-from harness.records.reading import is_stored
+from harness.records.reading import is_stored, read_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
     """Yield the problems of directories without a valid record, and then each run with the problems of its files.
 
-    A record must be readable and valid, and its key and id must match its specification. The raw samples and the saved
-    weights must match the recorded digests. `harness audit` checks a single run more thoroughly.
+    A record must be readable and valid, and its key and id must match its specification. The raw samples, the saved
+    weights and the lock of a named environment must match the recorded digests. `harness audit` checks a single run
+    more thoroughly.
 
     Raises `harness.RecordError` if the directory cannot be read.
     """
     loaded = Store(results).load()
     yield None, loaded.problems
     for run in loaded.runs:
-        yield run, [*_identity(run), *_arrays(run), *_weights(run)]
+        yield run, [*_identity(run), *_arrays(run), *_weights(run), *lock_problems(run)]
 
 
 def _identity(run: StoredRun) -> list[str]:
@@ -63,6 +66,18 @@ def _weights(run: StoredRun) -> list[str]:
         return []
     try:
         actual = digest(load(path))
+    except HarnessError as error:
+        return [str(error)]
+    return [f"{path}: the SHA-256 differs from the recorded one"] if actual != recorded else []
+
+
+def lock_problems(run: StoredRun) -> list[str]:
+    """Return a problem if the lock of the named environment is missing or does not match its recorded digest."""
+    path, recorded = run.path / LOCK, run.record.environment.lock_digest
+    if not is_stored(path):
+        return [f"{path}: missing"] if recorded else []
+    try:
+        actual = hashlib.sha256(read_stored(path, MAX_LOCK_BYTES)).hexdigest()
     except HarnessError as error:
         return [str(error)]
     return [f"{path}: the SHA-256 differs from the recorded one"] if actual != recorded else []

@@ -46,6 +46,16 @@ class Scorer:
         self._info, self._primary, self._functions, self._declared = info, primary, functions, declared
         self._announce = announce
 
+    @property
+    def primary(self) -> str:
+        """Name of the task's primary metric."""
+        return self._primary
+
+    @property
+    def higher_is_better(self) -> bool:
+        """True if larger values of the primary metric are better."""
+        return self._declared[self._primary].higher_is_better
+
     def score(self, targets: Array, outputs: Array) -> dict[str, float | None]:
         """Return the values of all metrics of the task."""
         return self._values(self._functions, *self._in_target_unit(targets, outputs))
@@ -179,7 +189,7 @@ class Scorer:
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
         """Return the intervals by metric, and the reasons why the other metrics in `scores` have no interval.
 
-        A plugin's replacement for a built-in metric has no interval.
+        If a plugin replaces a built-in metric, the metric has no interval.
         """
         from harness.measure.quality.intervals import intervals
 

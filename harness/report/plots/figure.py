@@ -14,11 +14,10 @@ from harness.analysis.metrics import in_group
 from harness.errors import UnknownNameError, UsageError
 from harness.report.plots import charts, points
 from harness.report.plots.embedding import cleaned, embedded_json, vega
+from harness.report.plots.formats import check_suffix
 from harness.report.plots.points import Panel
 from harness.report.plots.theme import config
 from harness.report.report import Report
-
-FORMATS = (".svg", ".png", ".pdf", ".html", ".json")
 
 
 def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
@@ -100,8 +99,7 @@ def figure(report: Report, name: str, suffix: str) -> bytes:
     """
     if name not in PLOTS:
         raise UnknownNameError("plot", name, PLOTS)
-    if suffix not in FORMATS:
-        raise UsageError(f"unknown plot format {suffix!r}; use an output file that ends in {', '.join(FORMATS)}")
+    check_suffix(suffix)
     rows = []
     with unchecked():
         for panel in points.panels(report):

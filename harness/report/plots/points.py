@@ -129,10 +129,11 @@ def curves(panel: Panel) -> Points:
         for epoch in [*epochs[:-1:step], *epochs[-1:]]:
             score = epoch.validation.get(panel.metric)
             if score is not None:
+                seconds = None if run.record.quality_only else epoch.train_s
                 points.append(
                     _named(label, row)
                     | {"run": run.record.run_id, "seed": run.record.spec.seed, "epoch": epoch.epoch}
-                    | {"step": epoch.step, "seconds": epoch.train_s, "score": score}
+                    | {"step": epoch.step, "seconds": seconds, "score": score}
                 )
     return tuple(points)
 
@@ -170,7 +171,7 @@ def latency(panel: Panel) -> Points:
     points: list[dict[str, Any]] = []
     shares = np.linspace(0, 1, QUANTILES)
     for label, row in panel.rows:
-        samples = [a["latencies_s"] for run in _first(panel, row) if "latencies_s" in (a := arrays_of(run))]
+        samples = [a["latencies_s"] for run in _first(panel, row) if len((a := arrays_of(run)).get("latencies_s", ()))]
         if samples:
             quantiles = np.quantile(np.concatenate(samples) * 1e3, shares)
             named = _named(label, row)
@@ -237,7 +238,7 @@ def _some_runs(panel: Panel) -> list[tuple[str, Row, StoredRun]]:
 
 
 def _validation(record: RunRecord, metric: str) -> list[tuple[float, float]]:
-    if not isinstance(record.outcome, Success):
+    if not isinstance(record.outcome, Success) or record.quality_only:
         return []
     scores = [(epoch.train_s, epoch.validation.get(metric)) for epoch in record.outcome.curves]
     return [(seconds, score) for seconds, score in scores if score is not None and math.isfinite(score)]

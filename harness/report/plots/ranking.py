@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 
 from harness.errors import UsageError
-from harness.report.plots.figure import FORMATS, unchecked, written
+from harness.report.plots.figure import unchecked, written
+from harness.report.plots.formats import check_suffix
 from harness.report.ranking import heading, shown_placements
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ WIDTH, STEP = 420, 26
 
 
 def critical_difference(found: Standings) -> Any:
-    """Return a chart of the mean ranks with bars that extend half the critical difference to each side.
+    """Return a chart of the mean ranks with bars that extend by half the critical difference in both directions.
 
     Two candidates differ significantly by Nemenyi's test if their bars do not overlap. The best candidate is at the
     top, and better ranks are on the right.
@@ -63,8 +64,7 @@ def figure(rankings: Sequence[Ranking], suffix: str) -> bytes:
 
     Raises `harness.UsageError` if the suffix is unknown or there is nothing to plot.
     """
-    if suffix not in FORMATS:
-        raise UsageError(f"unknown plot format {suffix!r}; use an output file that ends in {', '.join(FORMATS)}")
+    check_suffix(suffix)
     with unchecked():
         charts = [
             critical_difference(placement.standings).properties(title=heading(ranking, placement))

@@ -108,7 +108,7 @@ def _headline(record: RunRecord, outcome: Success) -> list[tuple[str, str, str]]
     remark = f"{interval_title(scores)} over examples: {ends[0]:.4g} to {ends[1]:.4g}" if ends else "test split"
     quality = score(scores.primary, scores.metrics.get(scores.primary))
     rows = [(quality.column.header, text(scores.test.get(scores.primary)), remark)]
-    steady = dict.fromkeys((TRAIN_THROUGHPUT.name, FIT_THROUGHPUT.name), speed.train)
+    steady: dict[str, Steady | None] = dict.fromkeys((TRAIN_THROUGHPUT.name, FIT_THROUGHPUT.name), speed.train)
     steady[INFERENCE_THROUGHPUT.name] = speed.inference
     for metric in HEADLINES:
         value = metric.value(record)
@@ -141,14 +141,16 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     notes: dict[str, str] = {}
     curve = run_points.learning(outcome)
     if len(curve["epoch"]) > 1:
-        plots["score_by_step"] = plots["score_by_time"] = curve
-    drawn = {
-        "loss": run_points.losses(arrays),
-        "windows": run_points.windows(record, arrays),
-        "latency": run_points.latency(arrays),
-        "memory": run_points.memory(outcome),
-        "seconds": run_points.seconds(outcome),
-    }
+        plots["score_by_step"] = curve
+    drawn = {"loss": run_points.losses(arrays)}
+    if not record.quality_only:
+        drawn["score_by_time"] = plots.get("score_by_step", {})
+        drawn |= {
+            "windows": run_points.windows(record, arrays),
+            "latency": run_points.latency(arrays),
+            "memory": run_points.memory(outcome),
+            "seconds": run_points.seconds(outcome),
+        }
     plots |= {name: columns for name, columns in drawn.items() if columns}
     if outcome.scores.confusion:
         names = run_points.labels(outcome)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sample_records import ENVIRONMENT, record, success
 
 from harness.analysis.compare.order import pairs
-from harness.records import Evidence, Success
+from harness.records import Evidence, Placement, Success
 from harness.records.store import StoredRun
 
 Sides = tuple[list[StoredRun], list[StoredRun]]
@@ -136,3 +136,15 @@ def test_pairs_are_on_one_machine() -> None:
     base, new = ([*one, *two] for one, two in zip(here, there, strict=True))
     assert positions(pairs(base, new)) == [(0, 2), (6, 4), (3, 1), (5, 7)]
     assert pairs(here[0], there[1]) == []
+
+
+def test_pairs_of_simultaneous_runs_have_the_same_cores() -> None:
+    """Two lanes execute the runs A B B A at the same time. A run is never paired with a run of the other lane."""
+    found: Sides = ([], [])
+    for core in (0, 1):
+        placement = Placement(jobs=2, cores=(core,), checked_at="2026-01-01T00:00:00Z")
+        for side, runs in zip(found, sides("ABBA"), strict=True):
+            side += [StoredRun(run.path, msgspec.structs.replace(run.record, placement=placement)) for run in runs]
+    chosen = pairs(*found)
+    assert positions(chosen) == [(0, 1), (3, 2)] * 2
+    assert all(one.record.placement == other.record.placement for one, other in chosen)

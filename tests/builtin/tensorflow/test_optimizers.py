@@ -46,6 +46,19 @@ def test_loss_scale_skips_a_step_that_overflowed_and_halves() -> None:
     assert step(tf.constant([0.0, 0.0])).numpy() == 65536
 
 
+def test_fixed_loss_scale_never_changes() -> None:
+    import tensorflow as tf
+    from harness_tensorflow.optimizers import LossScale, Optimizer
+
+    variable = tf.Variable([1.0, 2.0])
+    optimizer, scale = Optimizer(harness.Recipe(optimizer="sgd"), [variable], [False]), LossScale(8.0)
+    assert scale.description == "fixed, 8"
+    for gradient, expected in (([float("inf"), 0.0], [1, 2]), ([8.0, 16.0], [0, 0])):
+        scale.apply(optimizer, [tf.constant(gradient)], tf.constant(1.0))
+        np.testing.assert_array_equal(variable.numpy(), expected)
+        assert scale.scale(tf.constant(1.0)).numpy() == 8
+
+
 RECIPES = [
     harness.Recipe(optimizer="sgd"),
     harness.Recipe(optimizer="sgd", weight_decay=0.1, clip_norm=0.5),
@@ -54,6 +67,9 @@ RECIPES = [
     harness.Recipe(optimizer="rmsprop", weight_decay=0.1, clip_norm=0.5),
     harness.Recipe(optimizer="adam", weight_decay=0.1),
     harness.Recipe(optimizer="adamw", weight_decay=0.1, clip_norm=0.5),
+    harness.Recipe(optimizer="adagrad", weight_decay=0.1, decoupled_decay=True),
+    harness.Recipe(optimizer="lion", weight_decay=0.1, l1=0.01),
+    harness.Recipe(optimizer="lamb", weight_decay=0.1),
 ]
 NO_EPSILON = [harness.Recipe(optimizer=name, epsilon=0.0) for name in ("rmsprop", "adam", "adamw")]
 
@@ -118,7 +134,7 @@ def test_every_step_at_fp16_follows_the_recipe_or_is_skipped_because_gradients_o
     from harness_tensorflow import runtime
 
     from harness.checks.parity.replay import Replay
-    from harness.testing.sessions import weights_for
+    from harness.testing.session_cases import weights_for
 
     cpu = harness.DeviceInfo(name="cpu", description="", precisions=("fp16",))
     monkeypatch.setattr(runtime, "devices", lambda: [cpu])

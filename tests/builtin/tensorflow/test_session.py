@@ -12,7 +12,7 @@ from framework_cases import MODELS
 
 import harness
 from harness.testing import SessionCases
-from harness.testing.sessions import SGD
+from harness.testing.session_cases import SGD
 
 pytestmark = pytest.mark.tensorflow
 

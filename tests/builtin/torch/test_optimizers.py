@@ -56,6 +56,10 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"optimizer": "rmsprop", "epsilon": 0.0},
     {"optimizer": "adam", "weight_decay": 0.1},
     {"optimizer": "adamw", "weight_decay": 0.1},
+    {"optimizer": "adagrad", "weight_decay": 0.1, "decoupled_decay": True},
+    {"optimizer": "lion", "weight_decay": 0.1},
+    {"optimizer": "lamb", "weight_decay": 0.1},
+    {"optimizer": "adam", "l1": 0.1},
 ]
 
 
@@ -105,7 +109,11 @@ def test_scaled_steps_equal_those_that_the_host_skips(options: dict[str, Any], u
     steps = zip(
         scaled_steps(recipe, optimizer, ours, unscale), scaled_steps(recipe, plain, theirs, unscale), strict=True
     )
-    exact = recipe.optimizer == "rmsprop"  # fused kernels unscale the gradients themselves, with another rounding
+    exact = recipe.optimizer not in (
+        "sgd",
+        "adam",
+        "adamw",
+    )  # fused kernels unscale the gradients themselves, with another rounding
     for number, (got, expected) in enumerate(steps):
         for mine, reference in zip(got, expected, strict=True):
             torch.testing.assert_close(
@@ -135,3 +143,25 @@ def test_fp16_steps_copy_nothing_to_the_host(
         monkeypatch.setattr(torch.Tensor, name, refused)
     for _ in range(3):
         session.train_step(batch, 1e-2)
+
+
+@pytest.mark.parametrize(("scale", "skipped"), [(1.0, False), (2.0**40, True)])
+def test_fixed_loss_scale_never_changes(scale: float, *, skipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients that overflow are skipped, and the replay of the parity check counts the skipped steps."""
+    from harness_torch import session as session_module
+
+    from harness.checks.parity.replay import Replay
+    from harness.testing.sessions import weights_for
+
+    cpu = harness.DeviceInfo(name="cpu", description="", precisions=("fp16",))
+    monkeypatch.setattr(session_module, "require", lambda device, precision: cpu)
+    request = request_of("mlp", precision="fp16", recipe={"optimizer": "adam", "loss_scale": scale})
+    one, other = open_session(request), open_session(request)
+    assert one.notes()["gradient_scaling"] == f"fixed, {scale:g}"
+    replay = Replay(one, other, weights_for(request.parameters), request.recipe, request.parameters, "fp16")
+    for _ in range(3):
+        replay.step(batch_of(request.info), 1e-3)
+    arrays = replay.arrays()
+    assert (arrays["skipped"][0], len(arrays["loss"])) == ((3, 0) if skipped else (0, 3))
+    assert skipped or (arrays["error"] <= 1e-2 * arrays["size"] + arrays["rounding"]).all()
+    assert one._scaler.get_scale() == scale

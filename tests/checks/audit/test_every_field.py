@@ -60,8 +60,8 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]:
-    """Yield a classification with groups, a regression with a closed form, a run with every optional field, and a run
-    with trained weights."""
+    """Yield a classification with groups, a regression with a closed form, a quality-only run, a run with every
+    optional field, and a run with trained weights."""
     folder = tmp_path_factory.mktemp("audited")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -70,6 +70,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]
         catalog = grouped_catalog(folder)
         classes = make("toy-grouped", catalog, folder / "results", ["protocol.target=0.6"])
         numbers = make("toy-regress", catalog, folder / "results")
+        quality = make("toy-regress", catalog, folder / "quality", quality_only=True)
         optional = completed(classes)
         inference = served(classes, catalog)
         with (
@@ -80,6 +81,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]
             yield [
                 Audited(classes, catalog, one),
                 Audited(numbers, catalog, other),
+                Audited(quality, catalog, None),
                 Audited(optional, catalog, None),
                 Audited(inference, catalog, third),
             ]

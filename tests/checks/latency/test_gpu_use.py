@@ -42,6 +42,6 @@ def test_measurement_in_a_container_is_not_another_process_on_its_own_gpu(
     job = LatencyJob(
         run_id="", spec=spec, plugins=(TOY_REF,), run=str(tmp_path / "run"), settings=settings, engine="loop"
     )
-    flags = measure_latency(job, ChildContext(tmp_path, lambda event: None)).flags
+    flags = measure_latency(job, ChildContext(tmp_path, lambda event: None, lambda result: None)).flags
     flagged = [flag for flag in flags if "on the GPU" in flag]
     assert flagged == (["other load: other processes on the GPU: 1"] if others else [])

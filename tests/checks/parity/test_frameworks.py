@@ -55,9 +55,10 @@ def test_every_model_agrees(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"])
 def test_every_optimizer_agrees(optimizer: str, tmp_path: Path) -> None:
-    settings = ("--set", f"recipe.optimizer={optimizer}", "--set", "recipe.momentum=0.9")
+    momentum = ("--set", "recipe.momentum=0.9") if optimizer == "sgd" else ()
+    settings = ("--set", f"recipe.optimizer={optimizer}", *momentum)
     harness_cli("parity", "--task", "nlp", *BOTH, *settings, results=tmp_path)
     (verdict,) = load(tmp_path).values()
     (curve,) = [stage for stage in verdict.stages if stage.name == "curve"]

@@ -35,7 +35,7 @@ def trained(recipe: Recipe, steps: int = 5) -> list[dict[str, Change]]:
 
 recipes = st.builds(
     Recipe,
-    optimizer=st.sampled_from(["sgd", "rmsprop", "adam", "adamw"]),
+    optimizer=st.sampled_from(["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"]),
     learning_rate=st.floats(1e-3, 1),
     momentum=st.sampled_from([0.0, 0.5, 0.9]),
     nesterov=st.booleans(),
@@ -44,6 +44,13 @@ recipes = st.builds(
     epsilon=st.sampled_from([1e-8, 1e-3]),
     weight_decay=st.sampled_from([0.0, 0.1]),
     clip_norm=st.sampled_from([None, 0.5, 2.0]),
+    l1=st.sampled_from([0.0, 0.1]),
+) | st.builds(
+    Recipe,
+    optimizer=st.sampled_from(["sgd", "rmsprop", "adagrad"]),
+    momentum=st.sampled_from([0.0, 0.9]),
+    weight_decay=st.just(0.1),
+    decoupled_decay=st.just(True),
 )
 
 
@@ -83,7 +90,7 @@ def test_adam_of_two_steps_equals_the_formulas() -> None:
     assert second == pytest.approx(-0.1 * mean / np.sqrt(square))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"])
 def test_doubt_bounds_the_effect_of_noise(optimizer: str) -> None:
     rng = np.random.default_rng(1)
     recipe = Recipe(optimizer=optimizer, momentum=0.9)  # type: ignore[arg-type]

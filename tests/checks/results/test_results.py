@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
 import tempfile
@@ -21,9 +22,10 @@ from harness.checks.results.merge import merge
 from harness.checks.results.prune import removable
 from harness.checks.results.verify import verify
 from harness.errors import UsageError
+from harness.plugins.environments import LOCK
 from harness.records import Evidence, RunRecord
 from harness.records.arrays import digest, write_arrays
-from harness.records.store import ARRAYS, AUDIT, LOG, RECORD, Store, run_id, write_json
+from harness.records.store import ARRAYS, AUDIT, LOG, RECORD, Store, StoredRun, run_id, write_json
 
 
 def made(seed: int = 0, minute: int = 0, **changes: Any) -> RunRecord:
@@ -213,6 +215,35 @@ def test_verify_finds_damage(damage: Any, problem: str, tmp_path: Path) -> None:
     found = [text for _, problems in verify(tmp_path / "results") for text in problems]
     assert (found == []) == (problem == "")
     assert problem in " ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "content", "problem"),
+    [
+        ("numpy==2.0", "numpy==2.0", ""),
+        ("numpy==2.0", "numpy==2.1", "the SHA-256 differs from the recorded one"),
+        ("numpy==2.0", None, "missing"),
+        ("", "numpy==2.0", "the SHA-256 differs from the recorded one"),
+        ("", None, ""),
+    ],
+)
+def test_verify_compares_locks_with_their_digests(
+    recorded: str, content: str | None, problem: str, tmp_path: Path
+) -> None:
+    digest = hashlib.sha256(recorded.encode()).hexdigest() if recorded else ""
+    named = msgspec.structs.replace(record().environment, lock_digest=digest)
+    fill(tmp_path / "results", [made(environment=named), made(1, 1, environment=named, outcome=failure())])
+    for folder in (tmp_path / "results").iterdir():
+        if content is not None:
+            (folder / LOCK).write_text(content)
+    found = [text for _, problems in verify(tmp_path / "results") for text in problems]
+    assert [text.partition(f"{LOCK}: ")[2] for text in found] == ([problem] * 2 if problem else [])
+
+
+def test_removable_counts_quality_only_runs_separately() -> None:
+    records = [made(minute=minute, quality_only=minute > 1) for minute in range(4)]
+    found = removable([StoredRun(Path(), each) for each in records], keep=1)
+    assert [one.run.record.started_at[14:16] for one in found] == ["00", "02"]
 
 
 def test_verify_command_fails_on_a_problem(invoke: Invoke, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from toy_plugin import SET_FAST, install_toy
 from harness.cli.reproduce import _with_data, render
 from harness.errors import UsageError
 from harness.records import DataSource, RunRecord, Success
-from harness.records.store import Loaded, Store
+from harness.records.store import AUDIT, RECORD, Loaded, Store, write_json
 from harness.report.bundle.reproduce import judge
+from harness.report.bundle.unpack import unpack
 
 RUN = ("run", "--task", "toy-classify,toy-regress", "--backend", "toy-numpy", "--threads", "1", "--seed", "0,1", "-q")
 
@@ -153,11 +154,26 @@ def test_reproduce_filter_without_match_is_a_usage_error(invoke: Invoke, publish
     assert "the bundle contains toy-classify/" in done.stderr
 
 
-def test_bundle_of_two_directories_with_equal_runs_is_a_usage_error(invoke: Invoke, bundled: Path) -> None:
+def test_bundle_of_several_directories_contains_each_run_once(invoke: Invoke, bundled: Path) -> None:
+    """The second directory contains copies of the runs, one of them with an audit, and a repeat with the same id."""
+    shutil.copytree(bundled / "published", "copies")
     shutil.copytree(bundled / "published", "other")
-    done = invoke("bundle", str(bundled / "published"), "other", "--output", "both.zip")
-    assert done.exit_code == 2
-    assert "bundle one results directory at a time" in done.stderr
+    first, *rest = Store(Path("other")).load().runs
+    for run in rest:
+        shutil.rmtree(run.path)
+    audited = Path("copies", first.record.run_id, AUDIT)
+    audited.write_text("{}")
+    write_json(first.path / RECORD, msgspec.structs.replace(first.record, started_at="2099-01-01T00:00:00.000+00:00"))
+    stores = [str(bundled / "published"), "copies", "other"]
+    done = invoke("bundle", *stores, "--output", "both.zip")
+    assert done.exit_code == 0, done.output
+    unpack(Path("both.zip"), Path("out"))
+    loaded = Store(Path("out/records")).load()
+    assert loaded.problems == []
+    before = [run.record for run in Store(bundled / "published").load().runs]
+    assert [run.record for run in loaded.runs[:-1]] == before
+    assert loaded.runs[-1].record.repeat == max(each.repeat for each in before if each.key == first.record.key) + 1
+    assert (Path("out/records") / first.record.run_id / AUDIT).is_file()
 
 
 @pytest.mark.parametrize("place", ["recorded", "current folder", "next to the bundle", "given", "nowhere"])

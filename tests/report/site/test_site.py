@@ -95,7 +95,7 @@ def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
     name = next(name for name in site if name.startswith("runs/nlp-bert-tiny-torch-s0"))
     page = site[name]
     for text in (
-        "harness run --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
+        "harness run --rerun --task nlp --dataset cldr-langid --model bert-tiny --backend torch --device cpu",
         "--seed 0 ",
         "train_samples_per_s: drift: throughput changed by +3.1%",
         "epoch 2 &lt;b&gt;done&lt;/b&gt;",

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import torch
 from harness_faulty_training import Counting, Modified
 from harness_torch.session import TorchSession
@@ -641,11 +644,86 @@ class DropoutStops(Counting):
             F.dropout = dropout
 
 
+# ---- options that a backend lists in `recipe_options` ---------------------------------------------------------
+
+
+class BiasedAverage(TorchSession):
+    """Start the moving average at the weights after the first step, without correcting its bias."""
+
+    def update_average(self, weight: float) -> None:
+        super().update_average(min(weight, 1 - (self._request.recipe.ema_decay or 0)))
+
+
+class SummedMicroBatches(TorchSession):
+    """Add the gradients of the parts of a batch without dividing them by the number of parts."""
+
+    def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
+        return super()._add_gradients(batch, 1.0) * share
+
+
+class TrainedFrozen(TorchSession):
+    """Train frozen parameters."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        parameters = [
+            msgspec.structs.replace(each, trainable=each.trainable or each.name in request.frozen)
+            for each in request.parameters
+        ]
+        super().__init__(dataclasses.replace(request, frozen=frozenset(), parameters=parameters))
+
+
+class EqualRates(TorchSession):
+    """Use one learning rate for all layers."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        super().__init__(dataclasses.replace(request, rate_factors={}))
+
+
+class EqualClasses(TorchSession):
+    """Ignore the weights of the classes."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        super().__init__(dataclasses.replace(request, class_weights=None))
+
+
+class DividedByWeights(TorchSession):
+    """Divide the loss by the sum of the weights in the batch, as ``F.cross_entropy`` does."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        super().__init__(request)
+        self._loss = functools.partial(F.cross_entropy, weight=torch.tensor(request.class_weights))
+
+
+class PenaltyOnBiases(TorchSession):
+    """Apply the L1 penalty to all parameters."""
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
+        for group in self._optimizer.param_groups:
+            group["pull"] = (self._request.recipe.l1, 0.0)
+        return super().train_step(batch, learning_rate)
+
+
+class CoupledDecay(TorchSession):
+    """Add decoupled weight decay to the gradient."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        changed = msgspec.structs.replace(request.recipe, decoupled_decay=False)
+        super().__init__(dataclasses.replace(request, recipe=changed))
+
+
+class GlobalTrustRatio(TorchSession):
+    """Ignore the trust ratio of LAMB, as Adam with decoupled weight decay."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        changed = msgspec.structs.replace(request.recipe, optimizer="adamw")
+        super().__init__(dataclasses.replace(request, recipe=changed))
+
+
 SESSIONS: dict[str, list[type[TorchSession]]] = {
     "optimizer": [
         UncorrectedLater, UncorrectedMean, StaleSquare, NesterovAdam, OtherDecayInRmsprop, CenteredRmsprop,
         SharedState, HalfState, StateLostEachEpoch, StateLostInPrediction, StaleTenth, FrozenLater, ScaledLayer,
-        InfiniteLater, UndefinedGradients, StalePredictions, InvertedMomentum, ConstantStatistics,
+        GlobalTrustRatio, InfiniteLater, UndefinedGradients, StalePredictions, InvertedMomentum, ConstantStatistics,
         StatisticsInPrediction, BatchStatistics, StuckInEvaluation,
     ],
     "epsilon": [EpsilonInside, EpsilonUncorrected],
@@ -659,5 +737,12 @@ SESSIONS: dict[str, list[type[TorchSession]]] = {
     "batch_size": [SummedParts, UnequalParts, RepeatedEpoch],
     "label_smoothing": [SmoothedShort, UnsmoothedReport],
     "dropout": [CyclicMasks, LongCyclicMasks, PairedMasks, SlowMasks, DropoutStops],
+    "ema_decay": [BiasedAverage],
+    "accumulation_steps": [SummedMicroBatches],
+    "frozen": [TrainedFrozen],
+    "layer_decay": [EqualRates],
+    "class_weights": [EqualClasses, DividedByWeights],
+    "l1": [PenaltyOnBiases],
+    "decoupled_decay": [CoupledDecay],
 }  # fmt: skip
 """Sessions by the field of the recipe to which their fault belongs."""

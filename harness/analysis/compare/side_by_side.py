@@ -1,0 +1,55 @@
+"""Statistics of the A/A check of simultaneous runs (`harness.checks.side_by_side`).
+
+The statistics are fixed in advance. For each setting, lane and metric, the runs in the lane are compared with the runs
+one after another in the same way as by ``harness compare``. The familywise error rate of all intervals is
+`harness.analysis.compare.judge.ALPHA`. A comparison passes if its confidence interval includes zero and is within the
+margin of the metric, so an interval that is too wide does not pass.
+"""
+
+from __future__ import annotations
+
+from harness.analysis.compare.judge import ALPHA, compare
+from harness.analysis.compare.match import Match
+from harness.analysis.metrics import BY_NAME
+from harness.checks.side_by_side import Figure, Settings
+
+MARGINS = {
+    "train_samples_per_s": 0.05,
+    "fit_samples_per_s": 0.05,
+    "inference_samples_per_s": 0.05,
+    "latency_p50_ms": 0.05,
+    "latency_p99_ms": 0.25,
+}
+"""Maximum relative change of each metric that the confidence interval may include."""
+
+
+def figures(settings: Settings) -> list[Figure]:
+    """Return the change of every metric for every setting and lane. Metrics that no run has are omitted."""
+    compared = [
+        (title, cores, BY_NAME[name], Match(alone, runs))
+        for title, alone, beside in settings.values()
+        for cores, runs in beside.items()
+        for name in MARGINS
+        if any(BY_NAME[name].value(run.record) is not None for run in (*alone, *runs))
+    ]
+    confidence = 1 - ALPHA / max(1, len(compared))
+    found = []
+    for setting, cores, metric, matched in compared:
+        result = compare(matched, metric, confidence)
+        paired = result.interleaved and result.low is not None
+        found.append(
+            Figure(
+                setting=setting,
+                cores=cores,
+                metric=metric.name,
+                unit=metric.unit,
+                alone=result.base or 0.0,
+                beside=result.new or 0.0,
+                change=result.change or 0.0,
+                low=result.low if paired else None,
+                high=result.high if paired else None,
+                margin=MARGINS[metric.name],
+                evidence=result.evidence,
+            )
+        )
+    return found

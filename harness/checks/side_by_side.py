@@ -1,0 +1,284 @@
+"""A/A check that decides whether runs are timed if several of them are executed at the same time.
+
+The check executes the same settings one after another and side by side, in the order A B B A, and compares their
+speeds (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and applies to the same
+settings, cores, package versions and class of machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.data.cache import cache_dir
+from harness.errors import HarnessError, RecordError, UsageError
+from harness.execute.resume import other_machine, package_versions
+from harness.execute.runner import DEFAULT_TIMEOUT_S, LOCAL, Listener, run_all
+from harness.execute.side_by_side import Lane, SideBySide, lanes_for
+from harness.interfaces import Executor
+from harness.measure.environment import collect
+from harness.plugins.catalog import Catalog
+from harness.records import Environment, Failure, Protocol, Recipe, RunRecord, RunSpec
+from harness.records.files import replacing
+from harness.records.reading import load_named
+from harness.records.store import Store, StoredRun
+
+FOLDER = "side-by-side"
+ROUNDS = 8
+"""Default number of rounds. In each round, every setting is executed once alone and once in each lane."""
+MIN_ROUNDS = 4
+
+
+class Figure(Struct, frozen=True, kw_only=True):
+    """Change in one metric of one setting from runs one after another to runs in one lane."""
+
+    setting: str
+    cores: tuple[int, ...]
+    metric: str
+    unit: str
+    alone: float
+    """Mean of the runs one after another."""
+    beside: float
+    """Mean of the runs next to other runs."""
+    change: float
+    """Relative change, such as -0.02 for a decrease of 2%."""
+    low: float | None
+    high: float | None
+    """Ends of the confidence interval of the change, or None if there are too few runs."""
+    margin: float
+    """Maximum relative change that the interval may include."""
+    evidence: str
+    """Number of pairs of runs from which the interval was computed."""
+
+    @property
+    def result(self) -> Literal["same", "differs", "undecided"]:
+        """``differs`` if the interval excludes zero, ``undecided`` if it exceeds the margin, otherwise ``same``."""
+        if self.low is None or self.high is None:
+            return "undecided"
+        if self.low > 0 or self.high < 0:
+            return "differs"
+        return "same" if -self.margin < self.low and self.high < self.margin else "undecided"
+
+
+class SideBySideCheck(Struct, frozen=True, kw_only=True):
+    """Result of an A/A check."""
+
+    checked_at: str
+    """Time of the check (UTC, ISO 8601)."""
+    environment: Environment
+    jobs: int
+    lanes: list[tuple[tuple[int, ...], str]]
+    """Cores and GPU of each lane."""
+    loads: dict[str, str]
+    """Title of each setting, by its key; see `load_of`."""
+    versions: dict[str, dict[str, str]]
+    """Versions of Python and of the packages of each setting, by its key."""
+    rounds: int
+    figures: list[Figure]
+
+    @property
+    def passed(self) -> bool:
+        """True if every figure is ``same``."""
+        return bool(self.figures) and all(figure.result == "same" for figure in self.figures)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of planned runs that is measured."""
+
+    quality_only: bool
+    checked_at: str = ""
+    """Time of the check that permits to time the runs side by side, or an empty string."""
+    reason: str = ""
+    """Message with the reason why only the quality is measured, unless this was requested."""
+
+
+def load_of(spec: RunSpec) -> str:
+    """Return a key of the settings that determine how a run uses the machine.
+
+    The seed, the split, the measurement protocol, and settings of the recipe such as the learning rate are ignored.
+    """
+    recipe = spec.recipe
+    return msgspec.structs.replace(
+        spec,
+        seed=0,
+        protocol=Protocol(),
+        recipe=Recipe(
+            batch_size=recipe.batch_size,
+            optimizer=recipe.optimizer,
+            dropout=recipe.dropout,
+            clip_norm=None if recipe.clip_norm is None else 1.0,
+        ),
+    ).group_key
+
+
+def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool) -> Part:
+    """Return whether runs are timed if `jobs` of them are executed at the same time.
+
+    They are timed if they are executed one after another, or if the newest check that covers all of their settings
+    passed. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
+    """
+    if jobs == 1:
+        return Part(quality_only)
+    lanes = lanes_for(specs, jobs)
+    if quality_only or not specs:
+        return Part(True)
+    reason = "no check of runs side by side covers these settings"
+    for found in sorted(_saved(), key=lambda each: each.checked_at, reverse=True):
+        if found.jobs != jobs or not {load_of(spec) for spec in specs} <= found.loads.keys():
+            continue
+        reason = _obstacle(found, specs, catalog, lanes)
+        if not reason:
+            return Part(False, found.checked_at)
+        break
+    advice = f"to measure speed, first run `harness selftest --jobs {jobs}` with the same settings"
+    return Part(True, reason=f"quality only: {reason}; {advice}")
+
+
+def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog, lanes: Sequence[Lane]) -> str:
+    """Return the reason why a check does not permit to time these runs, or an empty string."""
+    day = found.checked_at[:10]
+    on_gpu = any(spec.device != "cpu" for spec in specs)
+    if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
+        return f"the check of {day} applies to {changed}"
+    if found.lanes != _plain(lanes):
+        return f"the check of {day} used other cores or GPUs"
+    for spec in {load_of(spec): spec for spec in specs}.values():
+        if found.versions.get(load_of(spec)) != package_versions(spec, catalog):
+            return f"packages of {spec.backend} have changed since the check of {day}"
+    if not found.passed:
+        first = next((figure for figure in found.figures if figure.result != "same"), None)
+        figure = f" ({first.metric} of {first.setting}: {described(first)})" if first else ""
+        return f"the check of {day} did not pass{figure}"
+    return ""
+
+
+def _plain(lanes: Iterable[Lane]) -> list[tuple[tuple[int, ...], str]]:
+    return [(lane.cores, lane.gpu) for lane in lanes]
+
+
+def described(figure: Figure) -> str:
+    """Return the change and its interval as text."""
+    ends = "" if figure.low is None or figure.high is None else f", {figure.low:+.1%} to {figure.high:+.1%}"
+    return f"{figure.change:+.1%}{ends}"
+
+
+Settings = Mapping[str, tuple[str, list[StoredRun], dict[tuple[int, ...], list[StoredRun]]]]
+"""For each setting: its title, its runs one after another, and its runs side by side by the cores of their lanes."""
+
+
+def check(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    jobs: int,
+    judge: Callable[[Settings], list[Figure]],
+    *,
+    rounds: int = ROUNDS,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    listener: Listener | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> SideBySideCheck:
+    """Execute the settings of `specs` one after another and `jobs` at a time, and save the result of comparing them.
+
+    `judge` compares the speeds. Raises `harness.UsageError` if there are fewer than two of `jobs`, too few `rounds`, or
+    not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.
+    """
+    if jobs < 2:
+        raise UsageError(f"a check of simultaneous runs needs --jobs 2 or more, got {jobs}")
+    if rounds < MIN_ROUNDS:
+        raise UsageError(f"a check of simultaneous runs needs --repeat {MIN_ROUNDS} or more, got {rounds}")
+    lanes = lanes_for(specs, jobs)
+    by_load: dict[str, RunSpec] = {}
+    for spec in specs:
+        by_load.setdefault(load_of(spec), spec)
+    chosen = list(by_load.values())
+    silent = dataclasses.replace(catalog, plugins=())  # trackers must not log these runs
+    settings: Settings = {key: (spec.title, [], {lane.cores: [] for lane in lanes}) for key, spec in by_load.items()}
+    with tempfile.TemporaryDirectory(prefix="harness-side-by-side-") as folder:
+        store = Store(Path(folder))
+
+        def executed(planned: Sequence[RunSpec], executor: str | Executor) -> list[RunRecord]:
+            records = run_all(planned, silent, store, timeout_s=timeout_s, listener=listener, executor=executor)
+            for record in records:
+                if isinstance(record.outcome, Failure):
+                    outcome = record.outcome
+                    raise HarnessError(f"{record.spec.title} failed: {outcome.kind}: {outcome.message}")
+            return records
+
+        def one_after_another() -> None:
+            for key, record in zip(by_load, executed(chosen, LOCAL), strict=True):
+                settings[key][1].append(_run(record))
+
+        def side_by_side() -> None:
+            size = len(chosen)
+            turns = [list(range(lane * size + 1, (lane + 1) * size + 1)) for lane in range(jobs)]
+            records = executed(chosen * jobs, SideBySide(lanes, turns))
+            for key, record in zip(list(by_load) * jobs, records, strict=True):
+                assert record.placement is not None
+                settings[key][2][record.placement.cores].append(_run(record))
+
+        for number in range(rounds):
+            say(f"round {number + 1} of {rounds}")
+            steps = [one_after_another, side_by_side]
+            for step in steps if number % 2 == 0 else steps[::-1]:
+                step()
+    found = SideBySideCheck(
+        checked_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=collect(),
+        jobs=jobs,
+        lanes=_plain(lanes),
+        loads={key: spec.title for key, spec in by_load.items()},
+        versions={key: package_versions(spec, catalog) for key, spec in by_load.items()},
+        rounds=rounds,
+        figures=judge(settings),
+    )
+    _save(found)
+    return found
+
+
+def _run(record: RunRecord) -> StoredRun:
+    """Return a run without its placement, so that runs alone and side by side are paired."""
+    return StoredRun(Path(record.run_id), msgspec.structs.replace(record, placement=None))
+
+
+# ---- storage ----------------------------------------------------------------------------------------------
+
+
+def _save(found: SideBySideCheck) -> None:
+    """Replace the check of the same settings, lanes and class of machine."""
+    environment = found.environment
+    machine = [environment.cpu, environment.cores, [gpu.name for gpu in environment.gpus]]
+    identity = msgspec.json.encode([machine, found.jobs, found.lanes, sorted(found.loads)])
+    path = cache_dir() / FOLDER / f"{found.jobs}-{hashlib.sha256(identity).hexdigest()[:16]}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    except OSError as error:
+        raise HarnessError(
+            f"{path}: cannot write the file: {error.strerror}; set HARNESS_CACHE to a writable directory"
+        ) from None
+
+
+def _saved() -> list[SideBySideCheck]:
+    """Return the saved checks. Damaged files are ignored, so that their settings count as not checked."""
+    found = []
+    try:
+        paths = sorted((cache_dir() / FOLDER).glob("*.json"))
+    except OSError:
+        return []
+    for path in paths:
+        try:
+            found.append(load_named(path, SideBySideCheck))
+        except RecordError:
+            continue
+    return found

@@ -1,0 +1,446 @@
+"""The processes that train a model on several devices: the worker, which has rank 0, and its children.
+
+Each process has its own device and cores, loads the same data, starts from the same weights, and computes its part of
+every batch. The framework adds up the gradients, so that all processes hold the same weights after each step. Only the
+worker measures, predicts and scores.
+
+The worker controls the other processes through one pipe each. Before a training step, it writes the number of the batch
+and the learning rate to the pipes. Between training steps, the other processes wait for the next command and use no
+CPU time. The end of a pipe is the end of the run.
+
+If a process fails, the others fail too or wait forever in a collective operation. The failure that is recorded is the
+one that occurred first, except that a process that was killed takes precedence, because the other processes may notice
+its end before the worker does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import queue
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import BadResultError, UnsupportedError
+from harness.execute.child import ChildContext, calls_in_children, new_pipe
+from harness.interfaces import DeviceGroup
+from harness.measure.training import Group
+from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunRecord, RunSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness.data.batches import Part
+    from harness.execute.preparation import Preparation
+    from harness.interfaces import Batch, PreparedData, Session
+    from harness.measure.memory import PhaseMemory
+
+SETTLE_S = 2.0
+"""Time after the first failure during which the failures of other processes are awaited, in seconds."""
+GIVE_UP_S = 10.0
+"""Time after the failure of another process within which the worker must fail as well, in seconds. After this time, the
+worker is blocked in a collective operation, and is ended."""
+_COMMAND = struct.Struct("<BIId")
+_STEP, _CHECK = range(2)
+
+
+class RankJob(Struct, frozen=True, kw_only=True):
+    """The job of a process other than the worker."""
+
+    spec: RunSpec
+    """Specification of the run, with the device of this process."""
+    plugins: tuple[PluginRef, ...]
+    group: DeviceGroup
+    cores: tuple[int, ...]
+    """Cores that the process may use, or an empty tuple for those of the worker."""
+    commands: int
+    """File descriptor from which the process reads commands."""
+
+
+class RankReady(Struct, frozen=True, tag="ready"):
+    """A process has prepared the data and the initial weights."""
+
+    pid: int
+    dataset_digest: str
+    weights_digest: str
+
+
+class RankChecked(Struct, frozen=True, tag="checked"):
+    """A digest of the trainable weights of a process."""
+
+    weights_digest: str
+
+
+class RankFailing(Struct, frozen=True, tag="failing"):
+    """A process has raised an exception, and is about to end."""
+
+    at_s: float
+    """Time of the exception, according to the system's monotonic clock, which all processes share."""
+
+
+class RankEnd(Struct, frozen=True, kw_only=True):
+    """The result of a process other than the worker."""
+
+    host_peak_bytes: int
+    """Peak resident memory since its last reset."""
+    device_memory: DeviceMemory | None
+
+
+class RankFailedError(Exception):
+    """The failure of a process other than the worker."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+# ---- cores, devices and seeds of the processes ---------------------------------------------------------------
+
+
+def core_shares(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
+    """Divide cores into `count` disjoint contiguous parts. If there are fewer cores than parts, the parts are empty."""
+    if len(cores) < count:
+        return [()] * count
+    bounds = [len(cores) * rank // count for rank in range(count + 1)]
+    return [tuple(cores[start:end]) for start, end in itertools.pairwise(bounds)]
+
+
+def own_cores() -> list[int]:
+    """Return the cores that this process may use, or an empty list if the system cannot restrict processes to cores."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def use_cores(cores: Sequence[int]) -> None:
+    """Restrict this process and the threads that it starts from now on to `cores`, unless `cores` is empty."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+def seed_of(seed: int, rank: int) -> int:
+    """Return the seed of the random numbers that the session of a process draws, such as those of dropout masks.
+
+    The worker uses the seed of the run. The seeds of other processes are derived from it with numpy's `SeedSequence`.
+    """
+    import numpy as np
+
+    return seed if rank == 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
+
+
+def in_group(prepared: Preparation, group: DeviceGroup) -> Preparation:
+    """Return the preparation of a session in a group."""
+    request = dataclasses.replace(prepared.request, group=group, seed=seed_of(prepared.spec.seed, group.rank))
+    return dataclasses.replace(prepared, request=request)
+
+
+def part_of(group: DeviceGroup) -> Part:
+    """Return the part of each batch that a process of the group computes."""
+    from harness.data.batches import Part
+
+    return Part(group.rank, group.size)
+
+
+# ---- the other processes -------------------------------------------------------------------------------------
+
+
+def follow(job: RankJob, context: ChildContext) -> RankEnd:
+    """Train as one of the processes other than the worker, as commanded by the worker."""
+    from harness.execute.preparation import prepare
+
+    os.set_inheritable(job.commands, False)
+    use_cores(job.cores)
+    prepared = in_group(prepare(job.spec, job.plugins), job.group)
+    try:
+        return _train(prepared, job, context)
+    except Exception as error:
+        context.send(RankFailing(time.monotonic()))
+        if prepared.backend.is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEnd:
+    from harness.execute.preparation import opened_session, starting_weights
+    from harness.measure.memory import peak_bytes
+    from harness.records.arrays import digest
+
+    weights, _ = starting_weights(prepared)
+    context.send(RankReady(os.getpid(), prepared.data.digest, digest(weights)))
+    with opened_session(prepared, weights) as session:
+        steps = Steps(session, prepared.data, job.spec, part_of(job.group))
+        for kind, epoch, index, rate in _commands(job.commands):
+            if kind == _STEP:
+                steps.step(epoch, index, rate)
+            else:
+                context.send(RankChecked(trained_digest(session.get_weights(), prepared)))
+        session.synchronize()
+        return RankEnd(host_peak_bytes=peak_bytes(), device_memory=session.device_memory())
+
+
+class Steps:
+    """The training steps of a process other than the worker."""
+
+    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, part: Part) -> None:
+        self._session, self._data, self._spec, self._part = session, data, spec, part
+        self._epoch = 0
+        self._batches: Iterator[Batch] = iter(())
+        self._next = 0
+        self._previous: Any = None
+
+    def step(self, epoch: int, index: int, learning_rate: float) -> None:
+        """Take the training step on batch number `index` of an epoch."""
+        from harness.data.batches import training_batches
+
+        data, spec = self._data, self._spec
+        if epoch != self._epoch or index < self._next:
+            self._epoch, self._next = epoch, 0
+            self._batches = training_batches(
+                data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment, self._part
+            )
+        for _ in range(index - self._next):
+            next(self._batches)
+        handle = self._session.train_step(next(self._batches), learning_rate)
+        self._next = index + 1
+        if self._previous is not None:
+            self._session.fetch(self._previous)  # limits the number of steps that are queued on the device
+        self._previous = handle
+
+
+def _commands(descriptor: int) -> Iterator[tuple[int, int, int, float]]:
+    with open(descriptor, "rb") as file:
+        while len(data := file.read(_COMMAND.size)) == _COMMAND.size:
+            yield _COMMAND.unpack(data)
+
+
+def trained_digest(weights: Mapping[str, Any], prepared: Preparation) -> str:
+    """Return a digest of the trainable weights. Running statistics differ between processes."""
+    from harness.records.arrays import digest
+
+    trained = {parameter.name for parameter in prepared.request.parameters if parameter.trainable}
+    return digest({name: array for name, array in weights.items() if name in trained})
+
+
+# ---- the worker ----------------------------------------------------------------------------------------------
+
+
+class Ranks(Group):
+    """The other processes of a run on several devices, as seen by the worker."""
+
+    def __init__(self, prepared: Preparation, shares: Sequence[tuple[int, ...]], give_up: Callable[[Failure], None]):
+        """Create the group without starting processes.
+
+        Parameters
+        ----------
+        prepared : Preparation
+            Preparation of the worker, in the group.
+        shares : sequence of tuple of int
+            Cores of each process.
+        give_up : callable
+            Function that records a failure and ends the worker, for use when the worker's main thread is blocked.
+        """
+        assert prepared.request.group is not None
+        self._prepared, self._shares, self._give_up = prepared, shares, give_up
+        self.group = prepared.request.group
+        self.part = part_of(self.group)
+        self._writers: list[Any] = []
+        self._events: list[queue.SimpleQueue[RankReady | RankChecked | None]] = [
+            queue.SimpleQueue() for _ in range(self.group.size - 1)
+        ]
+        self._futures: list[Future[RankEnd | Failure]] = []
+        self._failing_at_s: dict[int, float] = {}
+        self._failures: list[tuple[float, int, Failure]] = []
+        """Time, rank and failure of each process that failed."""
+        self._failed, self._noticed = threading.Event(), threading.Event()
+        self._pids: list[int] = []
+        self._ends: list[RankEnd] = []
+
+    @contextlib.contextmanager
+    def running(self, plugins: Sequence[PluginRef], weights: Mapping[str, Any]) -> Iterator[Ranks]:
+        """Start the other processes, and end them on exit.
+
+        `weights` are the initial weights of the worker. Raises `RankFailedError` if another process failed before an
+        exception was raised in the context.
+        """
+        with contextlib.ExitStack() as stack:
+            pipes = [tuple(map(stack.enter_context, new_pipe())) for _ in range(self.group.size - 1)]
+            self._writers = [writer for _, writer in pipes]
+            readers = [reader.fileno() for reader, _ in pipes]
+            try:
+                with calls_in_children(
+                    follow,
+                    [self._job(rank, plugins, reader) for rank, reader in enumerate(readers, start=1)],
+                    timeout_s=float("inf"),  # the worker has a time limit
+                    environment={},
+                    event_type=RankReady | RankChecked | RankFailing,
+                    on_event=self._receive,
+                    inputs=readers,
+                ) as self._futures:
+                    for number, future in enumerate(self._futures):
+                        future.add_done_callback(partial(self._ended, number))
+                    try:
+                        self._await_ready(weights)
+                        yield self
+                    except Exception as error:
+                        self._raise_first(error)
+            finally:
+                self._noticed.set()
+
+    def step(self, epoch: int, index: int, learning_rate: float) -> None:
+        self._command(_STEP, epoch, index, learning_rate)
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raise `harness.BadResultError` if the trained weights of another process differ from those of the worker."""
+        self._command(_CHECK)
+        own = trained_digest(weights, self._prepared)
+        for rank, event in self._answers():
+            if not isinstance(event, RankChecked) or event.weights_digest != own:
+                raise BadResultError(f"the trained weights of rank {rank} differ from those of rank 0")
+
+    def finish(self) -> None:
+        """End the other processes, and wait for their results."""
+        for writer in self._writers:
+            writer.close()
+        for future in self._futures:
+            end = future.result()
+            if isinstance(end, Failure):
+                raise RuntimeError(f"a process failed: {end.message}")
+            self._ends.append(end)
+
+    def memory(self, worker: RankMemory, phases: PhaseMemory) -> list[RankMemory]:
+        """Return the peak memory of all processes. Call this method after `finish`."""
+        return [
+            worker,
+            *(
+                RankMemory(
+                    host_peak_bytes=max(end.host_peak_bytes, phases.by_process_bytes.get(pid, 0)),
+                    device=end.device_memory,
+                )
+                for pid, end in zip(self._pids, self._ends, strict=True)
+            ),
+        ]
+
+    def notes(self) -> dict[str, str]:
+        """Return the settings of the group that are recorded with those of the session; see `GROUP_NOTES`."""
+        request, size = self._prepared.request, self.group.size
+        shares = " / ".join(",".join(map(str, share)) for share in self._shares)
+        notes = {"processes": str(size), "cores": shares if any(self._shares) else "shared by all processes"}
+        if any(not parameter.trainable for parameter in request.parameters):
+            notes["batch_norm"] = "local"
+        if request.recipe.dropout:
+            notes["seeds"] = ", ".join(str(seed_of(self._prepared.spec.seed, rank)) for rank in range(size))
+        return notes
+
+    def _job(self, rank: int, plugins: Sequence[PluginRef], reader: int) -> RankJob:
+        spec = self._prepared.spec
+        devices = spec.used_devices
+        return RankJob(
+            spec=msgspec.structs.replace(spec, device=devices[rank] if len(devices) > 1 else devices[0]),
+            plugins=tuple(plugins),
+            group=msgspec.structs.replace(self.group, rank=rank),
+            cores=self._shares[rank],
+            commands=reader,
+        )
+
+    def _command(self, kind: int, epoch: int = 0, index: int = 0, rate: float = 0.0) -> None:
+        if self._failed.is_set():
+            raise RuntimeError("another process failed")
+        command = _COMMAND.pack(kind, epoch, index, rate)
+        for writer in self._writers:
+            writer.write(command)
+
+    def _await_ready(self, weights: Mapping[str, Any]) -> None:
+        from harness.records.arrays import digest
+
+        own = digest(weights)
+        for rank, event in self._answers():
+            assert isinstance(event, RankReady)
+            self._pids.append(event.pid)
+            for what, theirs, ours in (
+                ("prepared data", event.dataset_digest, self._prepared.data.digest),
+                ("initial weights", event.weights_digest, own),
+            ):
+                if theirs != ours:
+                    raise BadResultError(f"the {what} of rank {rank} differ from those of rank 0")
+
+    def _answers(self) -> Iterator[tuple[int, RankReady | RankChecked]]:
+        """Yield the next event of each process, with its rank."""
+        for rank, events in enumerate(self._events, start=1):
+            event = events.get()
+            if event is None:
+                raise RuntimeError("another process failed")
+            yield rank, event
+
+    def _receive(self, number: int, event: RankReady | RankChecked | RankFailing) -> None:
+        if isinstance(event, RankFailing):
+            self._failing_at_s[number + 1] = event.at_s
+        else:
+            self._events[number].put(event)
+
+    def _ended(self, number: int, future: Future[RankEnd | Failure]) -> None:
+        """Note the end of a process. This method is called in the process's thread."""
+        error = future.exception()
+        result = Failure(kind="error", message=str(error)) if error is not None else future.result()
+        if isinstance(result, Failure) and not self._noticed.is_set():
+            at_s = self._failing_at_s.get(number + 1, time.monotonic())
+            self._failures.append((at_s, number + 1, result))
+            self._failed.set()
+            threading.Thread(target=self._end_blocked, name="harness-ranks", daemon=True).start()
+        for events in self._events:
+            if isinstance(result, Failure):
+                events.put(None)
+
+    def _end_blocked(self) -> None:
+        if not self._noticed.wait(GIVE_UP_S):
+            self._give_up(self._first())
+
+    def _raise_first(self, error: Exception) -> NoReturn:
+        """Raise `RankFailedError` if another process failed before the worker or was killed, or else `error`."""
+        raised_at = time.monotonic()
+        if self._failed.wait(SETTLE_S):
+            time.sleep(SETTLE_S / 4)  # another process may have been killed
+        self._noticed.set()
+        killed = any(failure.kind == "crash" for _, _, failure in self._failures)
+        if killed or any(at_s < raised_at for at_s, _, _ in self._failures):
+            raise RankFailedError(self._first()) from error
+        raise error
+
+    def _first(self) -> Failure:
+        """Return the first failure, or the first one of a process that was killed."""
+        _, rank, failure = min(self._failures, key=lambda each: (each[2].kind not in ("crash", "oom"), each[0]))
+        return msgspec.structs.replace(failure, message=f"rank {rank} of {self.group.size}: {failure.message}")
+
+
+def differs_from_one_device(record: RunRecord) -> str:
+    """Return the reason why a run on several devices computes another loss than one device, or an empty string."""
+    if record.provenance.notes.get("batch_norm") == "local":
+        return "each process normalizes its part of a batch with the statistics of this part"
+    return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""
+
+
+GROUP_NOTES = ("processes", "cores", "batch_norm", "seeds", "collectives")
+"""Names of the notes that only runs on several devices have."""
+
+
+def addresses(count: int) -> tuple[str, ...]:
+    """Return `count` local addresses with ports that no process uses."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+
+
+def check_batches(data: PreparedData, spec: RunSpec) -> None:
+    """Raise `harness.UnsupportedError` if a training batch has fewer examples than there are devices."""
+    if len(data.train) < spec.devices:
+        raise UnsupportedError(
+            f"the training split has {len(data.train)} examples, fewer than the {spec.devices} devices; use --devices 1"
+        )

@@ -1,0 +1,70 @@
+"""`Batch`, the examples of one training step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.records import IGNORED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+class Batch(NamedTuple):
+    """Inputs and targets for one step, in host memory."""
+
+    inputs: dict[str, Array]
+    """C-contiguous arrays ``[B, ...]`` by input name."""
+    targets: Array
+    """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
+    classification."""
+    weight: float = 1.0
+    """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`, where the
+    batch is the part of one process, and the weight is the fraction of the whole batch's targets in this part. The loss
+    of the whole batch is the sum of the weighted losses of its parts."""
+
+    def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
+        """Divide the batch for gradient accumulation.
+
+        Parameters
+        ----------
+        count : int
+            Number of parts, or a larger number than the batch has examples.
+
+        Yields
+        ------
+        part : Batch
+            Consecutive examples. The sizes of the parts differ by at most one.
+        share : float
+            Fraction of the batch's losses in the part. The sum of ``share * mean_loss(part)`` is the mean loss of the
+            batch. For token classification, the losses are those of the positions that have a target.
+        """
+        losses = self.targets != IGNORED if self.targets.dtype.kind == "i" and self.targets.ndim == 2 else None
+        total = len(self.targets) if losses is None else int(losses.sum())
+        for start, end in self.bounds(len(self.targets), count):
+            inputs = {name: array[start:end] for name, array in self.inputs.items()}
+            number = end - start if losses is None else int(losses[start:end].sum())
+            yield Batch(inputs, self.targets[start:end]), number / total
+
+    @staticmethod
+    def bounds(examples: int, count: int) -> list[tuple[int, int]]:
+        """Return the position of the first example and the position after the last example for each of `parts`.
+
+        Parameters
+        ----------
+        examples : int
+            Number of examples in the batch.
+        count : int
+            Number of parts, or a larger number than the batch has examples.
+
+        Returns
+        -------
+        list of tuple of int
+            Start and end of each part.
+        """
+        count = min(count, examples)
+        ends = [(number + 1) * (examples // count) + min(number + 1, examples % count) for number in range(count)]
+        return list(zip([0, *ends], ends, strict=False))

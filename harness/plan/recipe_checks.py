@@ -1,0 +1,101 @@
+"""Checks of the options of the recipe that need the task, the data, the backend or the precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.errors import CombinationError
+from harness.interfaces import Backend, Dataset, Task
+from harness.records import Precision, Recipe
+from harness.records.recipe import session_options
+
+_DEFAULTS = Recipe()
+
+
+def check_recipe(
+    recipe: Recipe,
+    changes: Mapping[str, Any],
+    *,
+    task: Task,
+    dataset: Dataset,
+    label_names: Sequence[str],
+    backend: Backend,
+    precisions: Sequence[Precision],
+) -> None:
+    """Check that the options of a recipe can be used together, and that the user's options have an effect.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The complete recipe.
+    changes : mapping of str to Any
+        Fields that the user changed.
+    task, dataset : Task, Dataset
+        Task and dataset of the run.
+    label_names : sequence of str
+        Names of the classes, or an empty sequence if they are not known before the data are prepared.
+    backend : Backend
+        Backend that trains with the recipe.
+    precisions : sequence of str
+        Selected precisions.
+
+    Raises
+    ------
+    harness.CombinationError
+        If an option cannot be used or has no effect.
+    """
+    for name, reason in _unused(recipe, task):
+        if name in changes and getattr(recipe, name) != getattr(_DEFAULTS, name):
+            raise CombinationError(f"recipe.{name} has no effect {reason}; remove it")
+    missing = [option for option in session_options(recipe) if option not in backend.recipe_options]
+    if missing:
+        listed = ", ".join(backend.recipe_options) or "none of the options that were added later"
+        raise CombinationError(
+            f"backend {backend.name!r} does not implement {', '.join(missing)}; it implements {listed}"
+        )
+    if recipe.loss_scale is not None and set(precisions) != {"fp16"}:
+        raise CombinationError("recipe.loss_scale has an effect only at fp16; add --precision fp16 or remove it")
+    if isinstance(recipe.class_weights, tuple) and label_names and len(recipe.class_weights) != len(label_names):
+        raise CombinationError(
+            f"recipe.class_weights has {len(recipe.class_weights)} weights, but dataset {dataset.name!r} has "
+            f"{len(label_names)} classes ({', '.join(label_names[:8])}); pass one weight per class"
+        )
+    if recipe.early_stopping is not None and recipe.early_stopping >= recipe.epochs:
+        raise CombinationError(
+            f"recipe.early_stopping={recipe.early_stopping} cannot end a training of {recipe.epochs} epochs; choose a "
+            "smaller number, or more epochs (recipe.epochs)"
+        )
+    by_validation = [name for name in ("early_stopping", "keep_best") if getattr(recipe, name)]
+    by_validation += ["schedule=plateau"] if recipe.schedule == "plateau" else []
+    if by_validation and dataset.examples.get("validation") == 0:
+        raise CombinationError(
+            f"recipe.{by_validation[0]} needs a validation split, but dataset {dataset.name!r} has none; remove the "
+            "option, or use a dataset with a validation split (the test split is used only once, after training)"
+        )
+
+
+def _unused(recipe: Recipe, task: Task) -> Iterator[tuple[str, str]]:
+    """Yield the name of each field that has no effect, and the reason."""
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    with_optimizer, with_schedule = f"with the optimizer {optimizer}", f"with the schedule {schedule}"
+    if optimizer != "sgd":
+        yield from ((name, with_optimizer) for name in ("momentum", "nesterov"))
+    elif not recipe.momentum:
+        yield "nesterov", "without recipe.momentum"
+    if optimizer not in ("adam", "adamw", "lion", "lamb"):
+        yield from ((name, with_optimizer) for name in ("beta1", "beta2"))
+    if optimizer in ("sgd", "lion"):
+        yield "epsilon", with_optimizer
+    if not recipe.weight_decay:
+        yield "decoupled_decay", "without recipe.weight_decay"
+    if schedule not in ("step", "plateau"):
+        yield "gamma", with_schedule
+    if schedule != "step":
+        yield from ((name, with_schedule) for name in ("step_size", "milestones"))
+    if schedule != "plateau":
+        yield "plateau_patience", with_schedule
+    if not (schedule == "plateau" or recipe.early_stopping or recipe.keep_best):
+        yield "monitor", "without recipe.early_stopping, recipe.keep_best or the schedule plateau"
+    if task.objective == "regression":
+        yield from ((name, "in regression, which has no classes") for name in ("label_smoothing", "class_weights"))

@@ -1,0 +1,243 @@
+"""`Recipe`, the training settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import msgspec
+from msgspec import Struct
+
+Optimizer = Literal["sgd", "rmsprop", "adam", "adamw", "adagrad", "lion", "lamb"]
+Schedule = Literal["constant", "linear", "cosine", "step", "one_cycle", "plateau"]
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Training settings, which have the same meaning for every backend.
+
+    The optimizers are defined as follows, where p is a parameter, g its gradient, a the scheduled learning rate, w the
+    weight decay and t the number of the step, starting at 1:
+
+    - ``sgd``: g += w p; v = momentum v + g; p -= a v (with ``nesterov``: p -= a (g + momentum v)).
+    - ``rmsprop``: g += w p; s = 0.99 s + 0.01 g^2; p -= a g / (sqrt(s) + epsilon).
+    - ``adam`` (Kingma and Ba 2015): g += w p; m, s are the moving averages; m^ = m / (1 - beta1^t),
+      s^ = s / (1 - beta2^t); p -= a m^ / (sqrt(s^) + epsilon).
+    - ``adamw`` (Loshchilov and Hutter 2019): p -= a w p first, then the Adam step without w in g.
+    - ``adagrad`` (Duchi et al. 2011): g += w p; s += g^2; p -= a g / (sqrt(s) + epsilon).
+    - ``lion`` (Chen et al. 2023): u = sign(beta1 m + (1 - beta1) g); p -= a (u + w p); m = beta2 m + (1 - beta2) g. The
+      paper uses beta2 = 0.99 and learning rates that are 3 to 10 times smaller than those of ``adamw``.
+    - ``lamb`` (You et al. 2020): u = m^ / (sqrt(s^) + epsilon) + w p, with m^ and s^ as in Adam; p -= a r u, where
+      r = |p| / |u| is the ratio of the 2-norms over the parameter, or 1 if one of the norms is zero.
+
+    The moments m, s and v start at zero. Weight decay is applied only to parameters with ``Parameter.decay=True``,
+    as is the L1 penalty, which adds l sign(p) to g. Gradients are clipped before both are added. With
+    `decoupled_decay`, ``sgd``, ``rmsprop`` and ``adagrad`` perform p -= a w p first instead of g += w p. The
+    constructor raises `ValueError` if a value is out of range.
+    """
+
+    SESSION_OPTIONS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
+            "loss_scale", "frozen", "layer_decay",
+        }
+    )  # fmt: skip
+    """Optimizers and fields that a backend has to implement, but that backends written for earlier versions ignore; see
+    `Backend.recipe_options`."""
+    epochs: int = 10
+    """Number of passes over the training split."""
+    batch_size: int = 64
+    """Number of examples in a batch, for training and inference."""
+    optimizer: Optimizer = "adamw"
+    """Update rule of the optimizer."""
+    learning_rate: float = 1e-3
+    """Learning rate after warm-up and before decay."""
+    momentum: float = 0.0
+    """Momentum of ``sgd``."""
+    nesterov: bool = False
+    """If True, ``sgd`` uses Nesterov momentum."""
+    beta1: float = 0.9
+    """Decay rate of the first moment estimate in ``adam``, ``adamw`` and ``lamb``, and weight of the momentum in the
+    step of ``lion``."""
+    beta2: float = 0.999
+    """Decay rate of the second moment estimate in ``adam``, ``adamw`` and ``lamb``, and of the momentum in
+    ``lion``."""
+    epsilon: float = 1e-8
+    """Constant added to the denominator of the step in ``rmsprop``, ``adam``, ``adamw``, ``adagrad`` and ``lamb``."""
+    weight_decay: float = 0.0
+    """Weight decay, which is added to the gradient except in ``adamw``, ``lion`` and ``lamb``, where it is
+    decoupled from the moments."""
+    schedule: Schedule = "constant"
+    """Learning rate schedule after warm-up: constant, linear or cosine decay to zero at the last step (Loshchilov and
+    Hutter 2017), multiplication by `gamma` at certain epochs (``step``) or when validation stops improving
+    (``plateau``), or ``one_cycle`` (Smith and Topin 2019), which increases from learning_rate / 25 to learning_rate
+    during warm-up and then decreases to learning_rate / 250000 at the last step, both along half a cosine, as in
+    PyTorch's ``OneCycleLR`` without cycling the momentum."""
+    warmup_fraction: float = 0.0
+    """Fraction of all steps during which the learning rate increases linearly from zero."""
+    clip_norm: float | None = None
+    """Maximum global 2-norm of the gradients. Gradients with a larger norm are scaled down to this norm. None for no
+    clipping."""
+    label_smoothing: float = 0.0
+    """Probability mass that the target distribution spreads evenly over all classes (Szegedy et al. 2016)."""
+    dropout: float = 0.0
+    """Dropout probability in all dropout layers of the model, or 0 for models without dropout layers."""
+    l1: float = 0.0
+    """Factor of the L1 penalty, whose subgradient is added to the gradient of each parameter to which weight decay
+    applies. The subgradient at zero is zero."""
+    decoupled_decay: bool = False
+    """If True, the weight decay of ``sgd``, ``rmsprop`` and ``adagrad`` is decoupled, as in SGDW (Loshchilov and Hutter
+    2019). The weight decay of ``adamw``, ``lion`` and ``lamb`` is always decoupled."""
+    accumulation_steps: int = 1
+    """Number of parts into which each batch is divided, so that less memory is needed. The gradients are those of the
+    mean loss over the whole batch. Parts may differ in size by one example. Batch normalization uses the statistics of
+    each part."""
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = None
+    """Weights by which the loss of each example or position is multiplied, by class, before the mean over the batch.
+    ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Given weights are divided by
+    their mean over the training examples. None for no weights. Only for classification; validation losses are computed
+    without weights."""
+    ema_decay: float | None = None
+    """Decay d of the exponential moving average of the weights, which is evaluated instead of the weights. After step
+    t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased towards the initial weights
+    (the bias correction of Kingma and Ba 2015). The average includes running statistics. None for no average."""
+    loss_scale: float | None = None
+    """Fixed loss scale at precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
+    steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). A step whose gradients
+    overflow is skipped in both cases."""
+    frozen: tuple[str, ...] = ()
+    """Patterns of canonical parameter names, such as ``bert.embeddings.*``, of parameters that are not trained.
+    Running statistics are updated nevertheless."""
+    layer_decay: float = 1.0
+    """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
+    rate of a parameter is multiplied by the k-th power of this factor if k layers are closer to the output. The
+    parameters of a layer have names that agree up to the first number or, without a number, in the first two
+    components; layers are ordered like the parameters of the model."""
+    early_stopping: int | None = None
+    """Number of consecutive epochs without a new best validation score after which training ends, or None to train for
+    all epochs. `monitor` selects the score. Schedules are those of training for all epochs."""
+    keep_best: bool = False
+    """If True, the weights of the epoch with the best validation score are evaluated, instead of those of the last
+    epoch. `monitor` selects the score; of several equal scores, the first is used. The default for user data is
+    True."""
+    max_steps: int | None = None
+    """Maximum number of training steps. Schedules that depend on the last step end with this step."""
+    max_seconds: float | None = None
+    """Training time in seconds, without validation, after which training ends, or None for no limit. The number of
+    steps then depends on the speed of the machine, so that the run is not reproducible bit for bit."""
+    step_size: int | None = None
+    """Number of epochs between reductions in the schedule ``step``."""
+    milestones: tuple[int, ...] = ()
+    """Numbers of epochs after which the schedule ``step`` reduces the learning rate, in increasing order. Replaces
+    `step_size`."""
+    gamma: float = 0.1
+    """Factor by which the schedules ``step`` and ``plateau`` multiply the learning rate at each reduction."""
+    plateau_patience: int = 3
+    """Number of consecutive epochs without a new best validation score after which the schedule ``plateau`` reduces the
+    learning rate. `monitor` selects the score."""
+    monitor: Literal["metric", "loss"] = "metric"
+    """Validation score that determines the best epoch: the task's primary metric, or the loss."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise ValueError("epochs and batch_size must be at least 1")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError("learning_rate must be positive and finite")
+        if not 0 <= self.warmup_fraction <= 1:
+            raise ValueError(f"warmup_fraction must be in [0, 1], got {self.warmup_fraction}")
+        for name in ("label_smoothing", "dropout", "momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+            raise ValueError("clip_norm must be positive and finite; omit it to disable clipping")
+        if not all(0 <= value < float("inf") for value in (self.weight_decay, self.epsilon, self.l1)):
+            raise ValueError("weight_decay, epsilon and l1 must be finite and not negative")
+        if self.decoupled_decay and self.optimizer not in ("sgd", "rmsprop", "adagrad"):
+            advice = "use the optimizer adamw" if self.optimizer == "adam" else "its weight decay is always decoupled"
+            raise ValueError(f"decoupled_decay cannot be combined with {self.optimizer}: {advice}")
+        if self.schedule == "step" and (self.step_size is None) == (not self.milestones):
+            raise ValueError("schedule 'step' needs either step_size or milestones, in epochs")
+        for name in ("step_size", "plateau_patience", "accumulation_steps", "early_stopping", "max_steps"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self._check_values()
+        if list(self.milestones) != sorted({number for number in self.milestones if number > 0}):
+            raise ValueError(f"milestones must be positive and in increasing order, got {list(self.milestones)}")
+        if not 0 < self.gamma < 1:
+            raise ValueError(f"gamma must be between 0 and 1 (both exclusive), got {self.gamma}")
+        if self.schedule == "one_cycle" and not 0 < self.warmup_fraction < 1:
+            raise ValueError("schedule 'one_cycle' needs warmup_fraction between 0 and 1, such as 0.3")
+
+    def _check_values(self) -> None:
+        """Raise `ValueError` if the value of an option that was added later is out of range."""
+        if self.accumulation_steps > self.batch_size:
+            raise ValueError(
+                f"accumulation_steps must be at most batch_size, got {self.accumulation_steps} for batches of "
+                f"{self.batch_size} examples"
+            )
+        if isinstance(self.class_weights, tuple) and not (
+            self.class_weights and all(0 < weight < float("inf") for weight in self.class_weights)
+        ):
+            raise ValueError("class_weights must be 'balanced' or one positive number for each class")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be between 0 and 1 (both exclusive), got {self.ema_decay}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+        for name in ("loss_scale", "max_seconds"):
+            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not all(self.frozen):
+            raise ValueError("frozen must contain patterns of parameter names; remove the empty pattern")
+
+
+_FIRST = frozenset(
+    {
+        "epochs", "batch_size", "optimizer", "learning_rate", "momentum", "nesterov", "beta1", "beta2", "epsilon",
+        "weight_decay", "schedule", "warmup_fraction", "clip_norm", "label_smoothing", "dropout",
+    }
+)  # fmt: skip
+"""Fields that are part of a key even if they have their default values, as in the keys of the first records."""
+LOOP_FIELDS = (
+    "epochs", "plateau_patience", "monitor", "early_stopping", "keep_best", "max_steps", "max_seconds"
+)  # fmt: skip
+"""Fields that affect neither a training step nor the learning rate between two validations. A parity verdict applies to
+recipes that differ in these fields."""
+_DEFAULTS: dict[str, Any] = msgspec.structs.asdict(Recipe())
+
+
+def without_added_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe in the form of plain JSON values, without fields that were added later and have their defaults.
+
+    The keys of older runs, which lack these fields, therefore remain valid.
+    """
+
+    def is_default(name: str, value: Any) -> bool:
+        return name in _DEFAULTS and (tuple(value) if isinstance(value, list) else value) == _DEFAULTS[name]
+
+    return {name: value for name, value in recipe.items() if name in _FIRST or not is_default(name, value)}
+
+
+def without_loop_fields(recipe: Recipe) -> Recipe:
+    """Return a copy of a recipe in which `LOOP_FIELDS` have their default values."""
+    defaults = Recipe()
+    return msgspec.structs.replace(recipe, **{name: getattr(defaults, name) for name in LOOP_FIELDS})
+
+
+def for_inference(recipe: Recipe) -> Recipe:
+    """Return a copy of a recipe in which the options that only some backends implement have their default values.
+
+    The options only affect training, so that a backend without them can use trained weights.
+    """
+    defaults = Recipe()
+    options = {name: getattr(defaults, name) for name in Recipe.SESSION_OPTIONS if hasattr(defaults, name)}
+    if recipe.optimizer in Recipe.SESSION_OPTIONS:
+        options["optimizer"] = defaults.optimizer
+    return msgspec.structs.replace(recipe, **options)
+
+
+def session_options(recipe: Recipe) -> list[str]:
+    """Return the elements of `Recipe.SESSION_OPTIONS` that a recipe uses."""
+    return sorted(
+        option
+        for option in Recipe.SESSION_OPTIONS
+        if option == recipe.optimizer or getattr(recipe, option, None) != _DEFAULTS.get(option)
+    )

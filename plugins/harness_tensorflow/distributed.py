@@ -1,0 +1,65 @@
+"""Training with ``MultiWorkerMirroredStrategy``, one process per device.
+
+The strategy provides the collective operations. The variables are those of an ordinary session, one copy per process;
+the processes start from equal weights and apply equal gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+import harness
+
+_OPTIONS = tf.distribute.experimental.CommunicationOptions(
+    implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
+)
+"""AUTO selects NCCL on GPUs and a ring over gRPC on CPUs."""
+_strategy: Any = None
+
+
+def join(group: harness.DeviceGroup) -> None:
+    """Connect this process with the others of the group. TensorFlow can do this only once in a process."""
+    global _strategy
+    if _strategy is None:
+        cluster = tf.train.ClusterSpec({"worker": list(group.addresses)})
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            cluster, task_type="worker", task_id=group.rank, rpc_layer="grpc"
+        )
+        _strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver, communication_options=_OPTIONS)
+
+
+class Replicas:
+    """The replicas of a network in the processes of a group, which `join` has connected."""
+
+    library = "MultiWorkerMirroredStrategy"
+
+    def __init__(self) -> None:
+        self._weight = tf.Variable(1.0, trainable=False)
+        self._weight_value = 1.0
+
+    def set_weight(self, weight: float) -> None:
+        """Set `harness.Batch.weight` for the next step."""
+        if weight != self._weight_value:
+            self._weight_value = weight
+            self._weight.assign(weight)
+
+    def weighted(self, loss: Any) -> Any:
+        """Return the part of the whole batch's loss that is due to this process's examples."""
+        return loss * self._weight
+
+    def total(self, loss: Any, gradients: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Return the sums of the losses and gradients of all processes. Call this method inside `run`."""
+        context = tf.distribute.get_replica_context()
+        total_loss, *totals = context.all_reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients], options=_OPTIONS)
+        return total_loss, totals
+
+    def run(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that runs `function` as the replica of this process."""
+
+        def run(*arguments: Any) -> Any:
+            return _strategy.run(function, args=arguments)
+
+        return run

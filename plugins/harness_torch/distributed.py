@@ -1,0 +1,82 @@
+"""Training with ``DistributedDataParallel``, one process per device."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from harness import DeviceGroup
+
+_TIMEOUT = datetime.timedelta(days=1)
+"""Timeout of a collective operation. The processes wait while the first one validates, and a run has a time limit."""
+
+
+class Replicas:
+    """The replicas of a module in the processes of a group."""
+
+    def __init__(self, group: DeviceGroup, module: torch.nn.Module, device: torch.device) -> None:
+        self._size = group.size
+        self.library = "nccl" if device.type == "cuda" else "gloo"
+        _join(group, self.library)
+        self.module: torch.nn.Module = DistributedDataParallel(
+            module,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            # Each process normalizes its part of a batch, and keeps its own running statistics.
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            static_graph=True,  # allows parameters that the loss does not depend on
+        )
+
+    def share_of(self, loss: torch.Tensor, weight: float) -> torch.Tensor:
+        """Return the loss to minimize in this process, whose gradients are averaged over the processes."""
+        return loss * (weight * self._size)
+
+    def total(self, loss: torch.Tensor, weight: float) -> Pending:
+        """Start to compute the loss of the whole batch from the mean losses of its parts."""
+        total = loss * weight
+        return Pending(total, dist.all_reduce(total, async_op=True))
+
+    def leave(self) -> None:
+        """Leave the group."""
+        del self.module
+        dist.destroy_process_group()
+
+
+class Pending:
+    """The loss of a batch, which is computed while the next step runs."""
+
+    def __init__(self, loss: torch.Tensor, work: Any) -> None:
+        self._loss, self._work = loss, work
+
+    def wait(self) -> torch.Tensor:
+        """Return the loss."""
+        if self._work is not None:
+            self._work.wait()
+            self._work = None
+        return self._loss
+
+
+def _join(group: DeviceGroup, library: str) -> None:
+    """Initialize the process group of this process."""
+    host, _, port = group.addresses[0].rpartition(":")
+    first = group.rank == 0
+    # Listen only on the given address; by default, the store listens on all addresses of the machine.
+    listener = socket.create_server((host, int(port))) if first else None
+    store = dist.TCPStore(
+        host,
+        int(port),
+        world_size=group.size,
+        is_master=first,
+        timeout=_TIMEOUT,
+        master_listen_fd=listener.detach() if listener else None,
+    )
+    # Without this variable, gloo uses the interface of the address that the name of the machine resolves to.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    dist.init_process_group(library, store=store, rank=group.rank, world_size=group.size, timeout=_TIMEOUT)

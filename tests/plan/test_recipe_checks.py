@@ -1,0 +1,107 @@
+"""Options of the recipe that are refused in planning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_plugin import TOY_REF
+
+from harness.errors import CombinationError, UsageError
+from harness.plan.expand import expand
+from harness.plan.selection import Selection
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import RunSpec
+
+
+@pytest.fixture
+def able(catalog: Catalog) -> Catalog:
+    """Return a catalog whose backend implements all options."""
+    backend = catalog.backends["toy-numpy"].value
+    backend.recipe_options = tuple(backend_options())
+    return catalog
+
+
+def backend_options() -> list[str]:
+    from harness.records import Recipe
+
+    return sorted(Recipe.SESSION_OPTIONS)
+
+
+def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ...]:
+    overrides = tuple(f"recipe.{override}" for override in overrides)
+    selection = {"tasks": ("toy-classify",), "backends": ("toy-numpy",), "overrides": overrides, **changes}
+    return expand(Selection(**selection), catalog)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("beta1=0.5",), "recipe.beta1 has no effect with the optimizer sgd"),
+        (("epsilon=0.5",), "recipe.epsilon has no effect with the optimizer sgd"),
+        (("optimizer=lion", "epsilon=0.5"), "recipe.epsilon has no effect with the optimizer lion"),
+        (("optimizer=adam", "momentum=0.9"), "recipe.momentum has no effect with the optimizer adam"),
+        (("momentum=0", "nesterov=true"), "recipe.nesterov has no effect without recipe.momentum"),
+        (("decoupled_decay=true",), "recipe.decoupled_decay has no effect without recipe.weight_decay"),
+        (("gamma=0.5",), "recipe.gamma has no effect with the schedule constant"),
+        (("milestones=[1]",), "recipe.milestones has no effect with the schedule constant"),
+        (("schedule=plateau", "step_size=2"), "recipe.step_size has no effect with the schedule plateau"),
+        (("plateau_patience=1",), "recipe.plateau_patience has no effect"),
+        (("monitor=loss",), "recipe.monitor has no effect without recipe.early_stopping"),
+        (("early_stopping=3",), "cannot end a training of 3 epochs"),
+        (("loss_scale=8",), "only at fp16"),
+        (("class_weights=[1,2]",), r"2 weights, but dataset .* has 3 classes \(red, green, blue\)"),
+        (("layer_decay=2",), r"layer_decay must be in \(0, 1\]"),
+        (("optimizer=adam", "decoupled_decay=true"), "use the optimizer adamw"),
+    ],
+    ids=str,
+)
+def test_option_that_cannot_be_used_is_refused(overrides: tuple[str, ...], message: str, able: Catalog) -> None:
+    able.datasets["toy-colors"].value.label_names = ("red", "green", "blue")
+    with pytest.raises(UsageError, match=message):
+        plan(able, *overrides)
+
+
+def test_option_that_the_backend_does_not_implement_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(
+        CombinationError, match="backend 'toy-numpy' does not implement adagrad, l1; it implements none"
+    ):
+        plan(catalog, "optimizer=adagrad", "l1=0.1")
+    (spec,) = plan(catalog, "early_stopping=2", "keep_best=true", "schedule=step", "step_size=1", "max_steps=9")
+    assert spec.recipe.max_steps == 9
+
+
+def test_regression_has_no_class_options(able: Catalog) -> None:
+    for option in ("label_smoothing=0.1", "class_weights=balanced"):
+        with pytest.raises(CombinationError, match="has no effect in regression"):
+            plan(able, option, tasks=("toy-regress",))
+
+
+def test_selection_by_validation_needs_a_validation_split(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        type(catalog.datasets["toy-colors"].value), "examples", {"train": 9, "validation": 0, "test": 9}
+    )
+    plan(catalog, "epochs=5")
+    for option in ("early_stopping=2", "keep_best=true", "schedule=plateau"):
+        with pytest.raises(CombinationError, match="needs a validation split"):
+            plan(catalog, option)
+
+
+@pytest.mark.plugins("regression", "torch")
+def test_best_epoch_is_the_default_for_user_data(tmp_path: Path) -> None:
+    from harness.plugins import discover
+
+    table = tmp_path / "table.csv"
+    table.write_text("x,y\n" + "".join(f"{number},{2 * number}\n" for number in range(60)))
+    selection: dict[str, Any] = {"tasks": ("regression",), "backends": ("torch",)}
+    (own,) = expand(Selection(**selection, datasets=(str(table),)), discover())
+    (embedded,) = expand(Selection(**selection), discover())
+    assert (own.recipe.keep_best, embedded.recipe.keep_best) == (True, False)
+    (last,) = expand(Selection(**selection, datasets=(str(table),), overrides=("recipe.keep_best=false",)), discover())
+    assert not last.recipe.keep_best
+
+
+def test_catalogs_are_independent() -> None:
+    assert load([TOY_REF]).backends["toy-numpy"].value.recipe_options == ()
