@@ -17,7 +17,7 @@ from harness.errors import PluginError, UnsupportedError
 from harness.interfaces import Batch, BuildNetwork, Network, Parameter
 from harness.records import IGNORED, DataInfo, Recipe
 from harness.testing.recipe_options import POSITIONS_BATCH, OptionTests
-from harness.testing.session_cases import CLASSES, SessionCases, example, losses, weights_for
+from harness.testing.session_cases import BATCH, CLASSES, SessionCases, example, losses, weights_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
