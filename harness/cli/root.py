@@ -19,6 +19,7 @@ _COMMANDS = {
     "evaluate": "harness.cli.evaluate:evaluate",
     "predictions": "harness.cli.predict:predictions",
     "predict": "harness.cli.predict:predict",
+    "export": "harness.cli.export:export",
     "latency": "harness.cli.latency:latency",
     "list": "harness.cli.list:list_",
     "data": "harness.cli.data:data",

@@ -1,1 +1,1 @@
-"""Use of trained models: predictions for new data."""
+"""Use of trained models: predictions and export."""

@@ -16,6 +16,8 @@ from harness.interfaces.model import BuildNetwork, Parameter
 from harness.records import DataInfo, DeviceMemory, Precision, Recipe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -273,6 +275,31 @@ class Session(ABC):
         """
         return {}
 
+    def export(self, format_: str, folder: Path, inputs: Mapping[str, Array]) -> Callable[[Mapping[str, Array]], Array]:
+        """Write the network with its current weights, in evaluation mode, to files for deployment.
+
+        Parameters
+        ----------
+        format_ : str
+            One of `Backend.exports`.
+        folder : Path
+            Empty folder for the files.
+        inputs : mapping of str to ndarray
+            Arrays ``[B, ...]`` by input name, as an example. The exported model must accept any number of examples.
+
+        Returns
+        -------
+        callable
+            Function that reads the written files and computes the outputs for inputs ``[B, ...]``, as float32 in the
+            layout of `predict`. ``harness export`` calls the function to compare the export with the run.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the format is not supported, or if a package that it needs is missing.
+        """
+        raise UnsupportedError(f"this backend cannot export models as {format_}")
+
     def close(self) -> None:  # noqa: B027  # optional
         """Free the session's memory on the device. The session is not used afterwards."""
 
@@ -316,6 +343,8 @@ class Backend(ABC):
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``, and its sessions are instances of `InferenceSession`."""
+    exports: ClassVar[Collection[str]] = ()
+    """Formats that `Session.export` writes, such as ``onnx``."""
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
     devices are refused before they start."""
