@@ -11,7 +11,7 @@ from harness.cli import options
 from harness.cli.output import echo
 
 if TYPE_CHECKING:
-    from harness.deploy.export import Export
+    from harness.deploy.description import Export
 
 
 @click.command(short_help="Export a trained model for deployment.")

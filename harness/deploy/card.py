@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.data.user_files.dataset import dataset_of
+from harness.deploy.description import Export
 from harness.plugins.catalog import Catalog
 from harness.records import RunRecord, Success
 from harness.records.printing import clean
 from harness.records.store import StoredRun
-
-if TYPE_CHECKING:
-    from harness.deploy.export import Export
 
 WORST_SLICES = 10
 """Maximum number of slices in the card. The slices with the lowest or, for errors, the highest scores are listed."""

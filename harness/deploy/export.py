@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from harness.checks.parity.distance import relative
 from harness.checks.parity.tolerances import tolerance
 from harness.data.batches import inference_batches
 from harness.deploy.card import model_card
+from harness.deploy.description import Export, Format
 from harness.deploy.predict import stored_preprocessing
 from harness.errors import DataError, HarnessError, RecordError, UsageError
 from harness.execute.attempt import child_environment
@@ -33,7 +34,6 @@ from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, StoredRun, wri
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Format = Literal["onnx", "torch-export", "savedmodel", "safetensors"]
 FORMATS: tuple[Format, ...] = ("onnx", "torch-export", "savedmodel", "safetensors")
 SAFETENSORS, CARD, DESCRIPTION, MODEL = "model.safetensors", "README.md", "export.json", "model"
 SAME_LABELS, CLOSE = 0.999, 1e-4
@@ -59,27 +59,6 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
     batch_error: float
     """Largest relative difference between the outputs for batches of different sizes."""
-
-
-class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """Contents of ``export.json``, which describes exported files."""
-
-    version: int = 1
-    run: str
-    """Id of the run that trained the model."""
-    format: Format
-    files: list[str]
-    """Exported files, relative to the folder."""
-    inputs: dict[str, Any]
-    """Shape of one example and dtype of each input. The batch axis comes first and has any size."""
-    outputs: str
-    """Meaning of the outputs."""
-    examples: int
-    """Number of test examples whose outputs were compared with those of the run."""
-    same_labels: int | None
-    """Number of these examples with the same label as in the run, or None for regression."""
-    error: float
-    """Norm-wise relative difference between the outputs and those of the run."""
 
 
 def export(run: StoredRun, format_: Format, output: Path, catalog: Catalog, *, timeout_s: float) -> Export:

@@ -13,7 +13,8 @@ from own_files import houses, write_csv
 from toy_plugin import SET_FAST, install_toy
 
 from harness.deploy.card import model_card
-from harness.deploy.export import Export, export
+from harness.deploy.description import Export
+from harness.deploy.export import export
 from harness.errors import HarnessError, UsageError
 from harness.execute.weights import load
 from harness.plugins import discover
