@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
     from harness.records.store import Store
+    from harness.tuning.request import StudyPlan
+    from harness.tuning.study import Study
 
 
 class Results(Sequence[RunRecord]):
@@ -217,6 +219,8 @@ def run(
     memory_limit: str | int | None = None,
     batch_size_backoff: bool = False,
     executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
+    detach: bool = False,
     rerun: bool = False,
     retry: str | Iterable[str] | None = None,
     jobs: int = 1,
@@ -292,6 +296,11 @@ def run(
         original batch size.
     executor : str, default="local"
         Name of the executor, which determines where the runs are executed.
+    executor_options : mapping of str to str, optional
+        Options of the executor, such as ``{"address": "auto"}`` for the executor ``ray``.
+    detach : bool, default=False
+        Submit the runs and return, if the executor can execute them without this process. A later call with the same
+        arguments and without `detach` waits for the runs and returns their records.
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
@@ -375,6 +384,8 @@ def run(
         memory_limit=memory_limit,
         batch_size_backoff=batch_size_backoff,
         executor=executor,
+        executor_options=executor_options,
+        detach=detach,
         rerun=rerun,
         retry=retry,
         jobs=jobs,
@@ -393,6 +404,8 @@ def carry_out(
     memory_limit: str | int | None = None,
     batch_size_backoff: bool = False,
     executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
+    detach: bool = False,
     save_weights: bool = False,
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
@@ -412,6 +425,10 @@ def carry_out(
     `budget_s` seconds, no further run is started, and the number of remaining runs is reported. `command` contains the
     arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
 
+    Results of runs that were submitted earlier with `detach` are stored first. With `detach`, the remaining runs are
+    submitted to the executor, and only the stored records are returned. Otherwise, this function waits for submitted
+    runs that are part of `specs`.
+
     With `quality_only`, neither throughput nor latency is measured. If more than one run is executed at a time
     (`jobs`), they are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
@@ -425,7 +442,9 @@ def carry_out(
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import measured_part
     from harness.errors import RecordError, UsageError
+    from harness.execute.detached import check_detachable, collect_all, describe_submission, new_name, submit, without
     from harness.execute.device_lock import measuring_on
+    from harness.execute.machines import machines_for
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
@@ -436,6 +455,7 @@ def carry_out(
         Listener,
         check_executor,
         check_limit,
+        planned_runs,
         run_all,
     )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
@@ -445,12 +465,16 @@ def carry_out(
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
+    collected: list[RunRecord] = []
     started = False
     try:
         check_limit(limit_s)
         limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
         check_memory_limit(limit_bytes)
-        check_executor(specs, catalog.executor(executor))
+        chosen = catalog.executor(executor, executor_options)
+        check_executor(specs, chosen)
+        if detach:
+            check_detachable(chosen, batch_size_backoff=batch_size_backoff, budget_s=budget_s)
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
@@ -461,12 +485,22 @@ def carry_out(
         if parity and any(spec.weights is not None for spec in specs):
             raise UsageError("--parity compares how backends train, but --weights trains nothing; remove one of them")
         pairs = compared(specs) if parity else set[str]()
+        collected, pending = collect_all(
+            specs,
+            catalog,
+            store,
+            listener,
+            wait=not detach,
+            quality_only=part.quality_only,
+            save_weights=save_weights,
+        )
+        machines = machines_for(chosen, specs, catalog)
 
         def left() -> list[RunSpec]:
-            return [decision.spec for decision in decisions if decision.stored is None]
+            return without([decision.spec for decision in decisions if decision.stored is None], pending)
 
         def decide_again() -> None:
-            if not rerun:
+            if not rerun or collected:
                 decisions[:] = decide(
                     specs,
                     catalog,
@@ -476,20 +510,27 @@ def carry_out(
                     retry=kinds,
                     batch_size_backoff=batch_size_backoff,
                     quality_only=part.quality_only,
+                    machines=machines,
+                    collected={record.run_id for record in collected},
+                    rerun=rerun,
                 )
 
         decide_again()
         with contextlib.ExitStack() as stack:
-            if left():
+            # A remote executor locks the devices of the machines that execute the runs.
+            lock = contextlib.ExitStack() if chosen.remote else stack
+            if left() and (parity or not chosen.remote):
                 used = [name for spec in left() for name in spec.used_devices]
-                if stack.enter_context(measuring_on(used, wait=wait, say=listener.message)):
+                if lock.enter_context(measuring_on(used, wait=wait, say=listener.message)):
                     decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)
             marks = None
-            if parity and left():
-                marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+            with lock if chosen.remote else contextlib.nullcontext():
+                if parity and left():
+                    marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
             planned, started = left(), True
+            submission = new_name() if detach else ""
             if planned:
                 skipped = len(specs) - len(planned)
                 stack.enter_context(
@@ -500,25 +541,33 @@ def carry_out(
                         command=command,
                         jobs=jobs,
                         quality_only=part.quality_only,
+                        submission=submission,
                     )
                 )
+            settings: dict[str, Any] = {
+                "timeout_s": limit_s,
+                "memory_limit_bytes": limit_bytes,
+                "save_weights": save_weights,
+                "quality_only": part.quality_only,
+            }
+            if detach:
+                runs = planned_runs(planned, catalog, with_digests=True, **settings)
+                submit(submission, chosen, executor_options or {}, runs, marks or {}, store)
+                listener.message(describe_submission(len(planned), pending.total(), executor))
             records = run_all(
-                planned,
+                [] if detach else planned,
                 catalog,
                 store,
-                timeout_s=limit_s,
-                memory_limit_bytes=limit_bytes,
                 batch_size_backoff=batch_size_backoff,
                 executor=SideBySide(lanes, turns_of(planned, quality_only=part.quality_only), part.checked_at)
                 if lanes
-                else executor,
-                quality_only=part.quality_only,
+                else chosen,
                 listener=listener,
                 marks=marks,
-                save_weights=save_weights,
                 budget_s=budget_s,
+                **settings,
             )
-            if rest := len(planned) - len(records):
+            if not detach and (rest := len(planned) - len(records)):
                 listener.message(
                     f"the time budget is used up; {rest} {'run was' if rest == 1 else 'runs were'} not executed; "
                     "repeat the command to continue"
@@ -541,12 +590,233 @@ def carry_out(
             found,
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
-            reused=sum(decision.stored is not None for decision in decisions),
+            reused=sum(decision.stored is not None for decision in decisions) - len(collected),
             directory=store.path,
         )
         if show is not None and started and results:
             show(results)
     return results
+
+
+class TuningResults:
+    """The results of `tune`.
+
+    Parameters
+    ----------
+    studies : iterable of Study
+        The studies, one for each backend.
+    results : Results
+        Records of the runs that confirm the settings on fresh seeds.
+
+    Attributes
+    ----------
+    studies : tuple of Study
+        The studies, one for each backend, with their trials, their cost, and the numbers of the best trials.
+    results : Results
+        Records of the runs with the default settings and with the best settings. The records of the best settings
+        contain the cost of tuning.
+    """
+
+    def __init__(self, studies: Iterable[Study], results: Results) -> None:
+        self.studies = tuple(studies)
+        self.results = results
+
+    @property
+    def best(self) -> dict[str, dict[str, Any]]:
+        """The best settings by backend, as overrides for `run`. With several objectives, those of the first objective.
+
+        Backends without a complete trial are omitted.
+        """
+        found = {}
+        for study in self.studies:
+            trials = [study.trial(number) for number in study.best]
+            if trials:
+                sign = 1 if study.objectives[0].higher_is_better else -1
+                found[study.spec.backend] = max(trials, key=lambda trial: sign * trial.values[0]).settings
+        return found
+
+    def __repr__(self) -> str:
+        """Return the studies and the comparison table as text, for display in a notebook."""
+        from harness.report.tuning import render
+
+        records = {record.run_id: record for record in self.results}
+        return "\n".join([*(render(study, records) for study in self.studies), repr(self.results)])
+
+
+def tune(
+    task: str,
+    backend: str | Iterable[str] = (),
+    *,
+    search: Mapping[str, str | Sequence[Any]],
+    trials: int = 20,
+    objective: str | Iterable[str] = "quality",
+    sampler: str = "tpe",
+    sampler_seed: int = 0,
+    pruner: str | None = None,
+    confirm: int = 3,
+    storage: str | None = None,
+    dataset: str | os.PathLike[str] | None = None,
+    model: str | None = None,
+    env: str | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    deterministic: bool = False,
+    pretrained: str | os.PathLike[str] | None = None,
+    compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
+    seed: int = 0,
+    split: int | None = None,
+    threads: int | None = None,
+    protocol: str = "standard",
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    results: str | os.PathLike[str] | None = None,
+    timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    rerun: bool = False,
+    wait: bool = False,
+    plugins: Iterable[str] = (),
+) -> TuningResults:
+    """Search for settings that improve a model on the validation split, and compare them with the default settings.
+
+    This function is the Python equivalent of ``harness tune``. The arguments that are not described here have the same
+    meaning as in `run`, but accept only one value. Trials do not use the test split. See ``docs/how-to/tuning.md``.
+
+    Parameters
+    ----------
+    task : str
+        Name of the task.
+    backend : str or iterable of str, optional
+        Names of backends. Each backend has its own study, with the same search space, number of trials and sampler
+        seed. By default, all available backends that implement the model.
+    search : mapping of str to str or sequence
+        Values of each setting to search: a sequence of values, such as ``[16, 32, 64]``, or a range as in ``--search``,
+        such as ``"0.0:0.5"`` or ``"log:1e-4:1e-2"``.
+    trials : int, default=20
+        Number of trials of each backend.
+    objective : str or iterable of str, default="quality"
+        Value to optimize: ``"quality"`` (the task's primary metric on the validation split), ``"loss"`` (on the
+        validation split), ``"train_throughput"`` or ``"parameters"``. Several objectives give a Pareto front.
+    sampler : {"tpe", "random", "gp", "nsga2"}, default="tpe"
+        Method that suggests settings.
+    sampler_seed : int, default=0
+        Seed of the sampler.
+    pruner : {"median", "hyperband", "none"}, optional
+        Rule for ending unpromising trials early. By default, ``"median"``, or ``"none"`` with several objectives.
+    confirm : int, default=3
+        Number of fresh seeds with which the best and the default settings are trained and scored on the test split.
+    storage : str, optional
+        URL of an Optuna storage. By default, a journal file in the results directory.
+    seed : int, default=0
+        Seed of the trials. The fresh seeds are the following numbers.
+    rerun : bool, default=False
+        Start a new study, even if there is one with the same settings.
+
+    Returns
+    -------
+    TuningResults
+        The studies, and the records of the runs that confirm the settings.
+
+    Raises
+    ------
+    UsageError
+        If the request is invalid. No trial is started.
+    HarnessError
+        If the first trial of a study fails before training.
+    RecordError
+        If results cannot be written.
+    BusyError
+        If another harness process is measuring on the same device, and `wait` is false.
+
+    Examples
+    --------
+    ::
+
+        tuned = harness.tune("nlp", "torch", search={"recipe.learning_rate": "log:1e-4:1e-2"}, trials=20)
+        tuned.best["torch"]
+    """
+    from harness.data.checkpoint import locate
+    from harness.execute.trial import crashing
+    from harness.plan.overrides import as_overrides
+    from harness.plan.selection import Selection
+    from harness.plugins import check_loaded, discover
+    from harness.records.store import Store, results_dir
+    from harness.tuning.request import Tuning, plan
+    from harness.tuning.space import search_texts
+
+    selection = Selection.from_values(
+        {
+            "task": task,
+            "dataset": dataset,
+            "model": model,
+            "backend": backend,
+            "env": env,
+            "device": device,
+            "precision": precision,
+            "seed": seed,
+            "threads": threads,
+            "protocol": protocol,
+            "pretrained": pretrained,
+            "split": split,
+            "compile": compile,
+            "deterministic": deterministic,
+            "set": as_overrides(overrides or ()),
+        }
+    )
+    sources = tuple(plugins)
+    catalog = discover(sources, crashing)
+    check_loaded(sources, catalog)
+    request = Tuning(
+        selection=selection.resolved(locate),
+        search=search_texts(search),
+        trials=trials,
+        objectives=(objective,) if isinstance(objective, str) else tuple(objective),
+        sampler=sampler,
+        pruner=pruner or "",
+        sampler_seed=sampler_seed,
+        confirm=confirm,
+    )
+    return tune_selection(
+        plan(request, catalog),
+        catalog,
+        Store(results_dir(results)),
+        timeout_s=timeout_s,
+        memory_limit=memory_limit,
+        storage=storage,
+        rerun=rerun,
+        wait=wait,
+    )
+
+
+def tune_selection(
+    plans: Sequence[StudyPlan],
+    catalog: Catalog,
+    store: Store,
+    *,
+    timeout_s: float | None = None,
+    memory_limit: str | int | None = None,
+    storage: str | None = None,
+    rerun: bool = False,
+    wait: bool = False,
+    listener: Listener | None = None,
+) -> TuningResults:
+    """Execute planned studies; see `harness.tuning.driver.tune`, which describes the errors that are raised."""
+    from harness.checks.parity.verdict import load as load_verdicts
+    from harness.execute.memory_limit import check_memory_limit, size_bytes
+    from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit
+    from harness.tuning.driver import Settings
+    from harness.tuning.driver import tune as execute
+
+    limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
+    limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
+    check_limit(limit_s)
+    check_memory_limit(limit_bytes)
+    settings = Settings(
+        timeout_s=limit_s, memory_limit_bytes=limit_bytes, storage=storage or "", rerun=rerun, wait=wait
+    )
+    tuned = execute(plans, catalog, store, settings, listener or Listener())
+    metrics = [provided.value for provided in catalog.metrics.values()]
+    return TuningResults(
+        tuned.studies, Results(tuned.records, verdicts=load_verdicts(store.path).values(), metrics=metrics)
+    )
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Results:

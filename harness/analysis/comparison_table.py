@@ -36,7 +36,7 @@ from harness.interfaces import Metric
 from harness.measure import stats
 from harness.measure.quality.builtin import METRICS as QUALITY_METRICS
 from harness.measure.quality.metrics import averaged_over, info_of
-from harness.records import Failure, RunRecord, Success
+from harness.records import Failure, RunRecord, Success, Trial
 
 __all__ = ["COLUMNS", "RATIOS", "Table", "build_table"]
 
@@ -237,6 +237,9 @@ def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, 
 
 
 def _status(group: list[RunRecord]) -> str:
+    trials = Counter(record.outcome.state for record in group if isinstance(record.outcome, Trial))
+    if trials:  # Trials are in their own results directory, without complete runs.
+        return ", ".join(["trial", *trials])
     kinds = Counter(record.outcome.kind for record in group if isinstance(record.outcome, Failure))
     if not kinds:
         return "ok"

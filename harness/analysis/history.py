@@ -19,7 +19,7 @@ from harness.analysis.metrics import RunMetric, available, comparable
 from harness.errors import UnknownNameError, UsageError
 from harness.measure import stats
 from harness.plugins.catalog import Catalog
-from harness.records import Failure, RunRecord
+from harness.records import RunRecord, Success
 from harness.records.store import StoredRun
 
 DEFAULT_METRICS = ("quality", "train_samples_per_s", "fit_samples_per_s", "inference_samples_per_s")
@@ -150,4 +150,4 @@ def _done_of(states: dict[tuple[str, ...], list[StoredRun]]) -> list[StoredRun]:
 
 
 def _done(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    return [run for run in runs if not isinstance(run.record.outcome, Failure)]
+    return [run for run in runs if isinstance(run.record.outcome, Success)]

@@ -322,6 +322,16 @@ RANK_PEAK = RunMetric("rank_peak_mib", "process peak", "MiB", False, _rank_peak_
 WORKER_PEAK = RunMetric(
     "worker_peak_mib", "worker peak", "MiB", False, _at("memory.host_peak_bytes", 2**-20), in_table=False
 )
+
+
+def _tuning(name: str, unit: str, field: str) -> RunMetric:
+    def read(record: RunRecord) -> float | None:
+        return None if record.tuning is None else float(getattr(record.tuning, field))
+
+    reason = "the cost of tuning is that of a study, not of the run"
+    return RunMetric(name, "tuning", unit, None, read, never_compared=reason)
+
+
 METRICS = (
     TRAIN_THROUGHPUT,
     FIT_THROUGHPUT,
@@ -349,6 +359,9 @@ METRICS = (
     _energy("inference", "infer.", "cpu"),
     _energy("train", "train", "gpu"),
     _energy("inference", "infer.", "gpu"),
+    _tuning("tuning_trials", "trials", "trials"),
+    _tuning("tuning_steps", "steps", "steps"),
+    _tuning("tuning_s", "s", "seconds"),
     TRAIN_FLOPS,
     FIRST_STEP,
     WALL,

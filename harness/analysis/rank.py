@@ -10,7 +10,7 @@ A case is used only if it contains runs of every candidate. Failed runs are hand
 - ``excluded``: failed runs are ignored, and cases in which a candidate has no successful run are omitted,
 - ``imputed``: a failed run is replaced by the baseline's run with the same seed and split.
 
-Interrupted runs are ignored. `harness.analysis.standings` computes the statistics.
+Interrupted runs and trials of ``harness tune`` are ignored. `harness.analysis.standings` computes the statistics.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from harness.analysis.standings import (
 )
 from harness.errors import UnknownNameError, UsageError
 from harness.interfaces import Metric
-from harness.records import Failure, RunRecord
+from harness.records import Failure, RunRecord, Trial
 from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
@@ -193,8 +193,8 @@ def rank(
 
 
 def _placed(runs: Sequence[StoredRun], by: Sequence[str]) -> list[_Placed]:
-    """Assign each run to a candidate, a dataset and a case. Interrupted runs are ignored."""
-    used = [run for run in runs if not _interrupted(run.record)]
+    """Assign each run to a candidate, a dataset and a case. Interrupted runs and trials are ignored."""
+    used = [run for run in runs if not _is_ignored(run.record)]
     records = with_known_devices(without_split_digests([run.record for run in used]))
     known = {name for record in records for name in settings_of(record.spec)}
     for name in by:
@@ -221,8 +221,9 @@ def _placed(runs: Sequence[StoredRun], by: Sequence[str]) -> list[_Placed]:
     return placed
 
 
-def _interrupted(record: RunRecord) -> bool:
-    return isinstance(record.outcome, Failure) and record.outcome.kind == "interrupted"
+def _is_ignored(record: RunRecord) -> bool:
+    outcome = record.outcome
+    return isinstance(outcome, Trial) or (isinstance(outcome, Failure) and outcome.kind == "interrupted")
 
 
 def _dataset(record: RunRecord) -> tuple[str, ...]:

@@ -49,12 +49,13 @@ def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     from harness.checks.audit.siblings import is_comparable
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.errors import UsageError
-    from harness.records import Success
+    from harness.records import Success, Trial
     from harness.records.store import AUDIT, Store, results_dir, write_json
 
     stored = Store(results_dir(results)).find(run)
     if not isinstance(stored.record.outcome, Success):
-        raise UsageError(f"run {stored.record.run_id!r} failed; only successful runs can be audited")
+        state = "is a trial of `harness tune`" if isinstance(stored.record.outcome, Trial) else "failed"
+        raise UsageError(f"run {stored.record.run_id!r} {state}; only complete, successful runs can be audited")
     catalog = options.catalog().for_run(stored.record.provenance.plugins)
     results_path = stored.path.absolute().parent
     siblings = Store(results_path).load(lambda run: is_comparable(run.setting, stored.record.spec)).runs

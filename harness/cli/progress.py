@@ -23,6 +23,7 @@ from harness.records import (
     Progress,
     RunRecord,
     RunSpec,
+    Trial,
 )
 
 if TYPE_CHECKING:
@@ -74,9 +75,14 @@ def carry_out(
 
     SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
+    catch_signals()
+    return api.carry_out(specs, catalog, store, listener=listener(quiet=quiet, warned=warned), **settings)
+
+
+def catch_signals() -> None:
+    """Make SIGTERM and SIGHUP have the same effect as Ctrl-C."""
     for name in ("SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.default_int_handler)
-    return api.carry_out(specs, catalog, store, listener=listener(quiet=quiet, warned=warned), **settings)
 
 
 class Plain(Listener):
@@ -283,10 +289,20 @@ def describe_result(record: RunRecord) -> str:
         from harness.analysis.formatting import one_line
 
         return f"failed: {record.outcome.kind}: {one_line(record.outcome.message)}"
+    if isinstance(record.outcome, Trial):
+        return describe_trial(record.outcome, record.wall_s)
     primary = record.outcome.scores.primary
     value = record.outcome.scores.test.get(primary)
     score = "undefined" if value is None else f"{value:.4g}"
     return f"{primary} {score} in {record.wall_s:.1f} s"
+
+
+def describe_trial(trial: Trial, wall_s: float) -> str:
+    scores = trial.validation or (trial.curves[-1].validation if trial.curves else {})
+    value = scores.get(trial.metric)
+    score = "undefined" if value is None else f"{value:.4g}"
+    pruned = f"pruned after epoch {trial.curves[-1].epoch}: " if trial.state == "pruned" and trial.curves else ""
+    return f"{pruned}validation {trial.metric} {score} in {wall_s:.1f} s"
 
 
 def clock(seconds: float) -> str:

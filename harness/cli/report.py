@@ -79,6 +79,7 @@ def report(
     from harness.plugins import resolve
     from harness.records.store import Store, no_collection, results_dir
     from harness.report.report import Report
+    from harness.tuning.study import load_all as load_studies
 
     if plot is not None and format_ is not None:
         raise UsageError("--plot and --format cannot be combined; use only one of them")
@@ -102,6 +103,9 @@ def report(
             f"results directory {str(directory)!r} {state}; create runs with `harness run --task ...`, "
             "or choose another directory with --results DIR"
         )
+    studies, unreadable = load_studies(directory)
+    for problem in unreadable:
+        echo(f"Warning: excluded: {problem}", err=True)
     comparison = Report(
         runs=tuple(_selected(loaded, filters)),
         catalog=catalog,
@@ -110,6 +114,7 @@ def report(
         price_per_hour=price_per_hour,
         title=title,
         problems=tuple(loaded.problems),
+        studies=tuple(study for study in studies if options.matches(study.spec, filters)),
     )
     if plot is not None:
         _draw(plot, comparison, Path(output or ""))

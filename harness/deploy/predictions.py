@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import UsageError
-from harness.records import IGNORED, DataInfo, Success, samples
+from harness.records import IGNORED, DataInfo, Failure, Success, samples
 from harness.records.store import StoredRun
 
 if TYPE_CHECKING:
@@ -25,8 +25,10 @@ def stored_predictions(run: StoredRun) -> pd.DataFrame:
     arrays are damaged.
     """
     record = run.record
-    if not isinstance(record.outcome, Success):
+    if isinstance(record.outcome, Failure):
         raise UsageError(f"run {record.run_id!r} failed, so it has no predictions: {record.outcome.message}")
+    if not isinstance(record.outcome, Success):
+        raise UsageError(f"run {record.run_id!r} is a trial of tuning, which does not predict the test split")
     arrays, info = samples.stored(run), record.provenance.data
     if info is None or "test_outputs" not in arrays:
         raise UsageError(f"the predictions of run {record.run_id!r} were not saved; train it again")

@@ -8,22 +8,33 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from harness.errors import RecordError, UsageError
 from harness.execute.child import call_in_child
+from harness.execute.device_lock import measuring_on
 from harness.execute.environment import collect_failed
 from harness.execute.failures import tail
 from harness.execute.worker import RunJob, carry_out
-from harness.interfaces import PlannedRun
+from harness.interfaces import PlannedRun, TrialPruned
 from harness.measure.roofline import lookup
 from harness.plugins import environments
 from harness.plugins.code import with_digest
 from harness.plugins.environments import LOCK as ENVIRONMENT_LOCK
-from harness.records import Event, Failure, MetricCalled, PhaseStarted, Provenance, RunRecord, RunSpec
+from harness.records import (
+    EpochEnded,
+    Event,
+    Failure,
+    MetricCalled,
+    PhaseStarted,
+    Provenance,
+    RunRecord,
+    RunSpec,
+    Trial,
+)
 from harness.records.files import write_new
 from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, PREPROCESSING, WEIGHTS
@@ -33,7 +44,11 @@ MAX_NAME = 100
 
 
 def execute_run(
-    run: PlannedRun, directory: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda _: None
+    run: PlannedRun,
+    directory: str | os.PathLike[str],
+    on_event: Callable[[Event], None] = lambda _: None,
+    *,
+    lock: Collection[str] = (),
 ) -> RunRecord:
     """Execute a planned run in a child process on this machine, and return its record.
 
@@ -48,14 +63,20 @@ def execute_run(
     directory : str or path-like
         Existing directory for the files of the run: arrays, log, weights, and the lock of a named environment.
     on_event : callable, optional
-        Function that receives each event of the run, such as the end of an epoch.
+        Function that receives each event of the run, such as the end of an epoch. If it raises `harness.TrialPruned`,
+        the child process is ended, and a record with the learning curves of the trial is returned.
+    lock : collection of str, optional
+        Devices on which no other `harness` process on this machine measures during the run: the indices of GPUs as
+        ``cuda:N``, or ``cpu``. If necessary, this function first waits for the other process. An executor passes the
+        devices on other machines. The devices of this machine are locked before the executor is called.
 
     Returns
     -------
     RunRecord
         The record. Its run id and repeat number are assigned when the record is stored.
     """
-    return execute_attempt(run, directory, on_event)
+    with measuring_on(lock, wait=True) if lock else contextlib.nullcontext():
+        return execute_attempt(run, directory, on_event)
 
 
 def execute_attempt(
@@ -70,19 +91,29 @@ def execute_attempt(
     the pipe `lifeline` reaches its end; see `harness.execute.child.call_in_child`."""
     folder = Path(directory).absolute()  # a plugin may change the current directory
     phase = metric = ""
+    curves: list[EpochEnded] = []
+    pruned = False
 
     def receive(event: Event | MetricCalled) -> None:
-        nonlocal phase, metric
+        nonlocal phase, metric, pruned
+        if pruned:
+            return  # The child sent this event before it was ended.
         if isinstance(event, MetricCalled):
             metric = event.metric[:MAX_NAME]
             return
         if isinstance(event, PhaseStarted):
             phase, metric = event.phase[:MAX_NAME], ""
-        on_event(event)
+        if isinstance(event, EpochEnded) and run.trial is not None:
+            curves.append(event)
+        try:
+            on_event(event)
+        except TrialPruned:
+            pruned = True
+            raise
 
     run = msgspec.structs.replace(run, plugins=tuple(map(with_digest, run.plugins)))
     start, started_at = time.monotonic(), utc_now()
-    returned: RunRecord | Failure
+    returned: RunRecord | Failure | Trial
     interpreter = None
     try:
         if run.spec.env:
@@ -97,7 +128,13 @@ def execute_attempt(
             write_new(folder / ENVIRONMENT_LOCK, named.lock.encode())
         returned = call_in_child(
             carry_out,
-            RunJob(spec=run.spec, plugins=run.plugins, save_weights=run.save_weights, quality_only=run.quality_only),
+            RunJob(
+                spec=run.spec,
+                plugins=run.plugins,
+                save_weights=run.save_weights,
+                quality_only=run.quality_only,
+                trial=run.trial,
+            ),
             timeout_s=run.timeout_s,
             environment={**child_environment(run.spec), **(environment or {})},
             directory=folder,
@@ -110,6 +147,8 @@ def execute_attempt(
         )
     except KeyboardInterrupt:
         returned = interrupted()
+    except TrialPruned:
+        returned = Trial(state="pruned", metric=_primary(curves), curves=curves)
     except (OSError, RecordError, UsageError) as error:  # for example too many open files, or a full disk
         returned = Failure(kind="error", message=f"the run could not be started: {error}")
     wall_s = time.monotonic() - start
@@ -117,6 +156,8 @@ def execute_attempt(
         called = f" (while calling the metric {metric!r})" if metric else ""
         failure = msgspec.structs.replace(returned, message=returned.message + called, phase=phase)
         returned = failed_record(run, folder, failure, started_at=started_at, wall_s=wall_s)
+    elif isinstance(returned, Trial):
+        returned = parents_record(run, folder, returned, started_at=started_at, wall_s=wall_s)
     outcome = returned.outcome
     if isinstance(outcome, Failure):
         outcome = msgspec.structs.replace(outcome, log_tail=outcome.log_tail or tail(folder / LOG))
@@ -130,7 +171,15 @@ def execute_attempt(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run if its child process did not return one. Remove the run's arrays and weights, which may
+    """Create a record for a run whose child process did not return one, with the last lines of the log."""
+    failure = msgspec.structs.replace(failure, log_tail=failure.log_tail or tail(directory / LOG))
+    return parents_record(run, directory, failure, started_at=started_at, wall_s=wall_s)
+
+
+def parents_record(
+    run: PlannedRun, directory: Path, outcome: Failure | Trial, *, started_at: str, wall_s: float
+) -> RunRecord:
+    """Create a record for a run whose child process failed or was ended. Remove the run's arrays and weights, which may
     be incomplete."""
     for name in (ARRAYS, WEIGHTS, PREPROCESSING):
         for folder in (directory, *spares(directory)):
@@ -147,8 +196,13 @@ def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started
         spec=run.spec,
         environment=msgspec.structs.replace(environment, lock_digest=_lock_digest(directory)),
         provenance=Provenance(plugins=list(run.plugins)),
-        outcome=msgspec.structs.replace(failure, log_tail=failure.log_tail or tail(directory / LOG)),
+        outcome=outcome,
     )
+
+
+def _primary(curves: Sequence[EpochEnded]) -> str:
+    """Return the name of the primary metric. Each epoch has the loss and the primary metric, which may be the loss."""
+    return next((name for epoch in curves for name in epoch.validation if name != "loss"), "loss")
 
 
 def _lock_digest(directory: Path) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -16,9 +16,10 @@ from harness.errors import CombinationError, HarnessError, PluginError, RecordEr
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
-from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
+from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
+from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import (
     EpochEnded,
@@ -29,6 +30,7 @@ from harness.records import (
     PluginRef,
     RunRecord,
     RunSpec,
+    TuningCost,
 )
 from harness.records.store import Store
 
@@ -75,6 +77,10 @@ class Guarded(Listener):
         self.latest: dict[int, RunRecord] = {}
         """Last record of each run, by the run's number."""
 
+    def separate(self) -> Guarded:
+        """Return a listener for another plan, which forwards events to the same listener."""
+        return Guarded(self._listener or Listener())
+
     def message(self, text: str) -> None:
         self._pass_on("message", text)
 
@@ -115,6 +121,9 @@ def run_all(
     save_weights: bool = False,
     quality_only: bool = False,
     budget_s: float | None = None,
+    trial: Literal["quality", "speed"] | None = None,
+    prune: Callable[[EpochEnded], bool] | None = None,
+    tuning: Mapping[str, TuningCost] | None = None,
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
@@ -129,6 +138,10 @@ def run_all(
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
 
+    If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
+    and returns True to end the trial. `tuning` maps the keys of specs to the cost of tuning that is stored in the
+    records of their runs.
+
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
 
@@ -137,35 +150,26 @@ def run_all(
     or `harness.CombinationError`, before a run is started, if the executor or a plugin that one of the specs needs is
     not installed.
     """
-    check_limit(timeout_s)
-    check_memory_limit(memory_limit_bytes)
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
-    locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
-    runs = [
-        PlannedRun(
-            index=index,
-            total=len(specs),
-            spec=spec,
-            plugins=catalog.refs_for(spec),
-            packages=tuple(catalog.backend(spec.backend).packages),
-            timeout_s=timeout_s,
-            memory_limit_bytes=memory_limit_bytes,
-            save_weights=save_weights,
-            lock_digest=locks[spec.env],
-            quality_only=quality_only,
-        )
-        for index, spec in enumerate(specs, start=1)
-    ]
-    for env, refs in _plugins_by_environment(runs).items():
-        environments.check(env, refs)
+    runs = planned_runs(
+        specs,
+        catalog,
+        timeout_s=timeout_s,
+        memory_limit_bytes=memory_limit_bytes,
+        save_weights=save_weights,
+        quality_only=quality_only,
+        trial=trial,
+    )
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
     with (
         Interrupts() as interrupts,
         Events(catalog) as events,
-        closing(RunCoordinator(runs, store, listener, events, interrupts, marks or {}, budget_s)) as coordinator,
+        closing(
+            RunCoordinator(runs, store, listener, events, interrupts, marks or {}, budget_s, prune, tuning or {})
+        ) as coordinator,
     ):
         while runs:
             try:
@@ -187,6 +191,54 @@ def run_all(
                 raise PluginError(message) from error
             runs = coordinator.reduce_batches(runs) if batch_size_backoff else []
     return [record for _, record in sorted(listener.latest.items())]
+
+
+def planned_runs(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    *,
+    timeout_s: float,
+    memory_limit_bytes: int | None,
+    save_weights: bool,
+    quality_only: bool = False,
+    trial: Literal["quality", "speed"] | None = None,
+    with_digests: bool = False,
+) -> list[PlannedRun]:
+    """Return the runs that an executor executes for `specs`.
+
+    With `with_digests`, the references to plugins contain the digests of the current code. Raises the same errors as
+    `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
+    """
+    check_limit(timeout_s)
+    check_memory_limit(memory_limit_bytes)
+    locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
+    runs = [
+        PlannedRun(
+            index=index,
+            total=len(specs),
+            spec=spec,
+            plugins=catalog.refs_for(spec),
+            packages=tuple(catalog.backend(spec.backend).packages),
+            timeout_s=timeout_s,
+            memory_limit_bytes=memory_limit_bytes,
+            save_weights=save_weights,
+            lock_digest=locks[spec.env],
+            quality_only=quality_only,
+            trial=trial,
+        )
+        for index, spec in enumerate(specs, start=1)
+    ]
+    for env, refs in _plugins_by_environment(runs).items():
+        environments.check(env, refs)
+    if not with_digests:
+        return runs
+    digests = {ref: with_digest(ref) for run in runs for ref in run.plugins}
+    return [msgspec.structs.replace(run, plugins=tuple(digests[ref] for ref in run.plugins)) for run in runs]
+
+
+def attempt_of(record: RunRecord) -> tuple[str, float]:
+    """Return values that distinguish the records of different executions of a specification."""
+    return record.started_at, record.wall_s
 
 
 def _plugins_by_environment(runs: Sequence[PlannedRun]) -> dict[str, set[PluginRef]]:
@@ -243,10 +295,21 @@ class RunCoordinator(Coordinator):
         interrupts: Interrupts,
         marks: Mapping[str, list[ParityMark]],
         budget_s: float | None = None,
+        prune: Callable[[EpochEnded], bool] | None = None,
+        tuning: Mapping[str, TuningCost] | None = None,
+        *,
+        known: Collection[tuple[str, float]] = (),
+        records: list[RunRecord] | None = None,
     ) -> None:
+        """Create a coordinator.
+
+        `known` contains the results of `attempt_of` for records in the store. They are not stored again. The stored
+        records are appended to `records`.
+        """
+        self._known, self._records = known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
         self._store, self._listener, self._events, self._interrupts = store, listener, events, interrupts
-        self._marks = marks
+        self._marks, self._prune, self._tuning = marks, prune, tuning or {}
         self._thread = threading.get_ident()
         self._requested = {run.index: run.spec for run in runs}
         """Specifications before their batch sizes were reduced, by the number of the run."""
@@ -293,6 +356,8 @@ class RunCoordinator(Coordinator):
             self._listener.event(one.attempt.run.index, one.attempt.run.spec, event)
             if isinstance(event, EpochEnded):
                 self._events.notify("harness_epoch_ended", spec=one.attempt.run.spec, epoch=event)
+        if self._prune is not None and isinstance(event, EpochEnded) and self._prune(event):
+            raise TrialPruned
 
     def finish(self, attempt_id: str, result: RunRecord | Failure) -> bool:
         self._check_thread()
@@ -301,6 +366,11 @@ class RunCoordinator(Coordinator):
         with self._interrupts.deferred():
             if isinstance(result, RunRecord):
                 _check_spec(result, self._open[attempt_id].attempt.run.spec)
+                if attempt_of(result) in self._known:
+                    one = self._open.pop(attempt_id)
+                    one.files.close()
+                    self._waiting.pop(one.attempt.run.index, None)
+                    return True
             stored = self._store_result(self._open.pop(attempt_id), result)
         self._events.drain()
         if isinstance(stored.outcome, Failure) and stored.outcome.kind == "interrupted":
@@ -358,9 +428,12 @@ class RunCoordinator(Coordinator):
                 request_key=requested.key,
                 batch_size_reduced_from=None if requested.recipe.batch_size == size else requested.recipe.batch_size,
                 parity=list(self._marks.get(run.spec.key, [])),
+                tuning=self._tuning.get(requested.key),
             )
             record = self._storing(lambda: self._store.commit(directory, record).record)
         self._waiting.pop(run.index, None)
+        if self._records is not None:
+            self._records.append(record)
         self._listener.run_finished(run.index, run.total, record)
         self._events.notify("harness_run_finished", record=record)
         return record

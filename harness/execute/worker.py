@@ -8,6 +8,7 @@ collected before the exception. If the process ends without a record, the parent
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import math
 import os
@@ -15,12 +16,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from harness.data.install import Log, reporter
 from harness.execute.child import ChildContext
+from harness.execute.cores import core_shares, ordered_cores, use_cores
 from harness.execute.environment import collect
 from harness.execute.failures import from_exception
 from harness.execute.preparation import (
@@ -39,10 +41,7 @@ from harness.execute.ranks import (
     Ranks,
     addresses,
     check_batches,
-    core_shares,
     in_group,
-    own_cores,
-    use_cores,
 )
 from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session
 from harness.measure import summary
@@ -62,6 +61,7 @@ from harness.records import (
     Memory,
     MetricCalled,
     ModelInfo,
+    Outcome,
     PluginRef,
     Preprocessing,
     Provenance,
@@ -71,6 +71,7 @@ from harness.records import (
     Scores,
     Success,
     TimeToTarget,
+    Trial,
 )
 from harness.records.arrays import write_arrays
 from harness.records.scratch import save as save_file
@@ -98,6 +99,8 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
     """If True, the trained canonical weights are saved next to the arrays."""
     quality_only: bool = False
     """If True, throughput and latency are not measured."""
+    trial: Literal["quality", "speed"] | None = None
+    """See `harness.PlannedRun.trial`."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
     run: Run | None = None
     environment = collect()  # Collect the environment before the run, so that the load average excludes the run.
 
-    def record(outcome: Success | Failure) -> RunRecord:
+    def record(outcome: Outcome) -> RunRecord:
         packages = versions((*CORE_PACKAGES, *run.backend.packages)) if run else environment.packages
         return RunRecord(
             run_id="",
@@ -167,7 +170,7 @@ class Run:
         self.spec = job.spec
         self._give_up = give_up
         self._ranks: Ranks | None = None
-        self._save_weights, self._quality_only = job.save_weights, job.quality_only
+        self._save_weights, self._quality_only, self._trial = job.save_weights, job.quality_only, job.trial
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(context.send)
         self._emit: Emit = context.send
@@ -181,12 +184,12 @@ class Run:
         """Set fields of the provenance."""
         self.provenance = msgspec.structs.replace(self.provenance, **known)
 
-    def go(self) -> Success:
+    def go(self) -> Success | Trial:
         """Execute the stages of the run in order."""
         from harness.data.protect import Unchanged
         from harness.measure.quality.scorer import scorer
 
-        shares = core_shares(own_cores(), self.spec.devices)
+        shares = core_shares(ordered_cores(), self.spec.devices)
         if self.spec.devices > 1:
             use_cores(shares[0])
         prepared, machine = self._prepare()
@@ -203,6 +206,12 @@ class Run:
                 if self._ranks is not None:
                     stack.enter_context(self._ranks.running(self.provenance.plugins, weights))
                 session = stack.enter_context(self._opened(prepared, weights, notes))
+            if self._trial is not None:
+                trial = self._try(prepared, session, machine, judge)
+                unchanged.check(prepared.data, self.backend.name)
+                if self._ranks is not None:
+                    self._ranks.finish()
+                return trial
             clock_s, wall_s = time.perf_counter(), time.time()
             timed = self._train_and_time(prepared, session, machine, judge)
             scored = self._score(prepared, session, machine, judge, timed)
@@ -235,6 +244,8 @@ class Run:
         self._emit(
             DataPrepared(dataset=self.spec.dataset, examples=_examples(data), warnings=data.info.warnings),
         )
+        if self._trial is not None:
+            data = _without_test(data)
         return preparation_of(self.spec, self._catalog, device, data), machine
 
     @contextlib.contextmanager
@@ -248,6 +259,47 @@ class Run:
             shared = self._ranks.notes() if self._ranks is not None else {}
             self.learn(notes=session.notes() | dict(notes) | shared | _gpu_settings(self.spec.device))
             yield session
+
+    def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
+        """Train and score on the validation split. The test split of `prepared` is empty."""
+        from harness.execute.weights import check
+        from harness.measure import training
+        from harness.measure.inference import predict
+        from harness.records.arrays import digest
+
+        spec, data, by_steps = self.spec, prepared.data, self.backend.trains_by_steps
+        trained = training.train(
+            session, data, spec, judge, self.phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
+        )
+        with self.phases("score"):
+            weights = session.get_weights()
+            check(weights, prepared.request.parameters)
+            self.learn(final_weights_digest=digest(weights) if weights else None)
+            outputs = predict(session, data.validation, spec.recipe.batch_size, data.info.outputs)
+            scores = judge.score(data.validation.targets, outputs)
+        rate = None
+        if self._trial == "speed":
+            if not trained.is_enough():
+                with self.phases("sampling"):
+                    trained.sample()  # Sample after the predictions, because sampling continues training.
+            measured = summary.throughput("train_throughput", trained.timed, trained.batch_size, spec.protocol, machine)
+            rate = measured.samples_per_s
+        arrays = {
+            **_training_arrays(trained),
+            "validation_outputs": outputs,
+            "validation_targets": data.validation.targets,
+        }
+        save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
+        return Trial(
+            state="complete",
+            metric=self.task.metric,
+            curves=trained.curves,
+            validation=scores,
+            train_samples_per_s=rate,
+            model=_model_info(prepared),
+            phases_s=self.phases.seconds,
+            examples={name: count for name, count in _examples(data).items() if name != "test"},
+        )
 
     def _train_and_time(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Timed:
         from harness.measure import inference, training
@@ -312,17 +364,12 @@ class Run:
     def _summarize(
         self, prepared: Preparation, machine: Machine, timed: Timed, scored: Scored, clock_s: float, wall_s: float
     ) -> Success:
-        import numpy as np
-
         from harness.measure.inference import largest_error
         from harness.records.arrays import digest
 
         data, protocol, trained, inference = prepared.data, self.spec.protocol, timed.training, timed.inference
         examples, error = largest_error(inference.kept, scored.test_outputs, inference.batch_size)
-        model = ModelInfo(
-            parameters=sum(int(np.prod(p.shape)) for p in prepared.request.parameters if p.trainable),
-            flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, data.info)),
-        )
+        model = _model_info(prepared)
         arrays = _arrays(trained, inference) | {
             "test_outputs": scored.test_outputs,
             "test_targets": data.test.targets,
@@ -395,17 +442,22 @@ def _examples(data: PreparedData) -> dict[str, int]:
     return {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
 
 
-def _arrays(trained: Training | None, timed: Inference) -> dict[str, Any]:
+def _without_test(data: PreparedData) -> PreparedData:
+    """Return the data with an empty test split, so that a trial cannot use the test examples."""
     import numpy as np
 
-    return (_training_arrays(trained) if trained is not None else {}) | {
-        "inference_window_batches": np.array([window.batches for window in timed.timed.windows], np.int64),
-        "inference_window_s": np.array([window.seconds for window in timed.timed.windows], np.float64),
-        "latencies_s": np.array(timed.latencies_s, np.float64),
-    }
+    return dataclasses.replace(data, test=data.test.take(np.arange(0)))
+
+
+def _model_info(prepared: Preparation) -> ModelInfo:
+    return ModelInfo(
+        parameters=sum(math.prod(p.shape) for p in prepared.request.parameters if p.trainable),
+        flops_per_sample=float(prepared.model.flops_per_sample(prepared.request.config, prepared.data.info)),
+    )
 
 
 def _training_arrays(trained: Training) -> dict[str, Any]:
+    """Return the raw samples of training."""
     import numpy as np
 
     train, sampled = trained.timed.windows[: trained.recipe_windows], trained.timed.windows[trained.recipe_windows :]
@@ -416,6 +468,16 @@ def _training_arrays(trained: Training) -> dict[str, Any]:
         "train_losses": np.array(trained.losses),
         "sampling_window_steps": np.array([window.batches for window in sampled], np.int64),
         "sampling_window_s": np.array([window.seconds for window in sampled], np.float64),
+    }
+
+
+def _arrays(trained: Training | None, timed: Inference) -> dict[str, Any]:
+    import numpy as np
+
+    return (_training_arrays(trained) if trained is not None else {}) | {
+        "inference_window_batches": np.array([window.batches for window in timed.timed.windows], np.int64),
+        "inference_window_s": np.array([window.seconds for window in timed.timed.windows], np.float64),
+        "latencies_s": np.array(timed.latencies_s, np.float64),
     }
 
 

@@ -28,7 +28,10 @@ from harness.interfaces.execution import (
     Attempt,
     Coordinator,
     Executor,
+    Machine,
     PlannedRun,
+    SubmissionState,
+    TrialPruned,
 )
 from harness.interfaces.model import (
     Binding,
@@ -55,6 +58,7 @@ __all__ = [
     "DeviceInfo",
     "Executor",
     "InferenceSession",
+    "Machine",
     "Metric",
     "Model",
     "Network",
@@ -71,5 +75,7 @@ __all__ = [
     "Session",
     "SessionRequest",
     "Split",
+    "SubmissionState",
     "Task",
+    "TrialPruned",
 ]

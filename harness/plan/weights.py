@@ -11,7 +11,7 @@ from harness.errors import CombinationError, RecordError, UsageError
 from harness.plan.overrides import merge
 from harness.plan.selection import OPTIONS, Selection
 from harness.plugins.catalog import Catalog
-from harness.records import Protocol, RunSpec, Success, TrainedWeights
+from harness.records import Failure, Protocol, RunSpec, Success, TrainedWeights
 from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
@@ -26,8 +26,10 @@ def check_servable(run: StoredRun) -> Success:
     weights, or its weights were not saved.
     """
     record = run.record
-    if not isinstance(record.outcome, Success):
+    if isinstance(record.outcome, Failure):
         raise UsageError(f"run {record.run_id!r} failed, so it has no trained model: {record.outcome.message}")
+    if not isinstance(record.outcome, Success):
+        raise UsageError(f"run {record.run_id!r} is a trial of tuning, whose model is not kept; pass another run")
     if record.spec.weights is not None:
         raise UsageError(
             f"run {record.run_id!r} did not train, but used the weights of {record.spec.weights.run!r}; pass that run"

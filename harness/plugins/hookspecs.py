@@ -226,7 +226,8 @@ def harness_run_finished(record: RunRecord) -> None:
     Parameters
     ----------
     record : RunRecord
-        Record of the run. The outcome of the record is a `harness.Success` or a `harness.Failure`.
+        Record of the run. The outcome of the record is a `harness.Success`, a `harness.Failure` or, for a trial of
+        ``harness tune``, a `harness.Trial`.
 
     Examples
     --------

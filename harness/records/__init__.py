@@ -48,6 +48,8 @@ from harness.records.record import (
     Success,
     TargetScore,
     TimeToTarget,
+    Trial,
+    TuningCost,
 )
 from harness.records.spec import (
     IGNORED,
@@ -118,4 +120,6 @@ __all__ = [
     "TargetScore",
     "TimeToTarget",
     "TrainedWeights",
+    "Trial",
+    "TuningCost",
 ]

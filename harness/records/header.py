@@ -42,6 +42,10 @@ class HeaderSuccess(Struct, frozen=True, tag="success"):
     """A successful outcome, without the results."""
 
 
+class HeaderTrial(Struct, frozen=True, tag="trial"):
+    """The outcome of a trial, without the results."""
+
+
 class Header(Struct, frozen=True):
     """A `RunRecord` without its results. The fields have the same meaning."""
 
@@ -51,7 +55,7 @@ class Header(Struct, frozen=True):
     spec: HeaderSpec
     environment: Environment
     provenance: HeaderProvenance
-    outcome: HeaderSuccess | Failure
+    outcome: HeaderSuccess | Failure | HeaderTrial
     request_key: str = ""
     batch_size_reduced_from: int | None = None
     quality_only: bool = False

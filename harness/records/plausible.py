@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from harness.records import DataInfo, RunRecord, Success
+from harness.records import DataInfo, Failure, RunRecord, Success, Trial
 from harness.records.spec import ENV_NAME, MAX_DEVICES
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
@@ -45,6 +45,10 @@ def problem(record: RunRecord) -> str:
         reason = _of_data(record.provenance.data)
         if reason:
             return reason
+    if record.tuning is not None and min(msgspec.structs.astuple(record.tuning)[1:]) < 0:
+        return "the cost of tuning is negative"
+    if isinstance(record.outcome, Trial):
+        return _of_trial(record.outcome)
     return _of_success(record.outcome) if isinstance(record.outcome, Success) else ""
 
 
@@ -61,7 +65,7 @@ def _numbers(record: RunRecord) -> list[Any]:
     spec = record.spec
     numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]
     numbers += [mark.error for mark in record.parity]
-    structs: list[msgspec.Struct | None] = [record.roofline, spec.recipe, spec.protocol]
+    structs: list[msgspec.Struct | None] = [record.roofline, record.tuning, spec.recipe, spec.protocol]
     data, outcome = record.provenance.data, record.outcome
     if data is not None:
         numbers += [*data.target_mean, *data.target_scale]
@@ -72,11 +76,14 @@ def _numbers(record: RunRecord) -> list[Any]:
         numbers += [value for one in scores.per_class for value in (one.precision, one.recall, one.f1, one.roc_auc)]
         numbers += [value for one in scores.per_target for value in one.scores.values()]
         numbers += [one.score for one in scores.slices]
-        for epoch in outcome.curves:
-            numbers += (epoch.train_s, epoch.train_loss, *epoch.validation.values())
         numbers += outcome.phases_s.values()
         structs += [speed, speed.train, speed.inference, outcome.latency, outcome.model, outcome.evidence]
         structs += [outcome.selection, energy.cpu, energy.gpu, outcome.time_to_target]
+    elif isinstance(outcome, Trial):
+        numbers += [*outcome.validation.values(), *outcome.phases_s.values(), outcome.train_samples_per_s]
+        structs.append(outcome.model)
+    for epoch in () if isinstance(outcome, Failure) else outcome.curves:
+        numbers += (epoch.epoch, epoch.epochs, epoch.step, epoch.train_s, epoch.train_loss, *epoch.validation.values())
     for struct in structs:
         numbers += () if struct is None else msgspec.structs.astuple(struct)
     return numbers
@@ -91,6 +98,12 @@ def _of_data(info: DataInfo) -> str:
     for name, form in info.inputs.items():
         if any(size < 0 for size in form.shape) or math.prod(form.shape) > 2**40:
             return f"the input {name!r} has the shape {form.shape}"
+    return ""
+
+
+def _of_trial(trial: Trial) -> str:
+    if any(not 1 <= one.epoch <= one.epochs or one.step < one.epoch for one in trial.curves):
+        return "the learning curve of the trial has an invalid epoch or step"
     return ""
 
 

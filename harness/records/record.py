@@ -359,7 +359,41 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
     """Phase in which the run failed, or an empty string if unknown."""
 
 
-Outcome = Success | Failure
+class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
+    """Outcome of a trial of ``harness tune``, which is trained and scored without the test split."""
+
+    state: Literal["complete", "pruned"]
+    """``complete`` if the recipe was completed, ``pruned`` if training was stopped because the trial was unlikely to
+    become the best one."""
+    metric: str
+    """Name of the task's primary metric."""
+    curves: list[EpochEnded]
+    """Learning curves, one entry per epoch, up to the epoch after which the trial was pruned."""
+    validation: dict[str, float | None] = {}
+    """Value of each metric on the validation split after training, by name. Empty for a pruned trial, whose scores are
+    in `curves`."""
+    train_samples_per_s: float | None = None
+    """Training throughput, or None if it was not measured."""
+    model: ModelInfo | None = None
+    """Size and cost of the model, or None for a pruned trial."""
+    phases_s: dict[str, float] = {}
+    """Duration of each phase in seconds, or an empty dictionary for a pruned trial."""
+    examples: dict[str, int] = {}
+    """Number of examples in the training and validation splits, or an empty dictionary for a pruned trial."""
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps."""
+        return self.curves[-1].step if self.curves else 0
+
+    @property
+    def planned_steps(self) -> int:
+        """Number of optimizer steps in the whole recipe, or 0 if no epoch was completed."""
+        last = self.curves[-1] if self.curves else None
+        return last.step // last.epoch * last.epochs if last else 0
+
+
+Outcome = Success | Failure | Trial
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
@@ -417,7 +451,8 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """Description of the device, such as the name of the GPU model, or None if the run failed before the device was
     chosen."""
     notes: dict[str, str] = {}
-    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism."""
+    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. The key
+    ``executor`` contains a remark by the executor, such as an incident during the run."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
@@ -467,6 +502,25 @@ class ParityMark(Struct, frozen=True, kw_only=True):
         return "partly checked" if self.partly else "same"
 
 
+class TuningCost(Struct, frozen=True, kw_only=True):
+    """Cost of the study of ``harness tune`` that found the settings of a run."""
+
+    study: str
+    """Name of the study, which is also the name of its directory in ``tuning/``."""
+    trial: int
+    """Number of the trial whose settings are used, starting at 0."""
+    trials: int
+    """Number of trials, including pruned and failed ones."""
+    pruned: int
+    """Number of trials that were pruned."""
+    failed: int
+    """Number of trials that failed."""
+    steps: int
+    """Number of optimizer steps in all trials."""
+    seconds: float
+    """Total duration of the processes of all trials, in seconds."""
+
+
 class Placement(Struct, frozen=True, kw_only=True):
     """Cores and GPU to which a run was restricted, because other runs were executed at the same time (``--jobs``)."""
 
@@ -513,9 +567,11 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     environment: Environment
     provenance: Provenance
     outcome: Outcome
-    """Results of a successful run, or the reason for a failure."""
+    """Results of a successful run, the reason for a failure, or the result of a trial."""
     parity: list[ParityMark] = []
     """Results of the checks requested with ``harness run --parity``, or an empty list if no check was requested."""
+    tuning: TuningCost | None = None
+    """Cost of the study that found the settings, or None if the settings were not found by ``harness tune``."""
     roofline: Roofline | None = field(default=None, name="peak")
     """Roofline of the device, or None if the device was not measured with ``harness doctor --roofline`` before the
     run."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.checks.parity.verdict import ParityVerdict
     from harness.plugins.catalog import Catalog
     from harness.records.store import StoredRun
+    from harness.tuning.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class Report:
         Title of the report.
     problems : tuple of str, default=()
         One message for each record that could not be read.
+    studies : tuple of Study, default=()
+        Studies of ``harness tune`` in the results directory of the runs.
     """
 
     runs: tuple[StoredRun, ...]
@@ -47,6 +50,7 @@ class Report:
     price_per_hour: float | None = None
     title: str = "Benchmark results"
     problems: tuple[str, ...] = field(default=())
+    studies: tuple[Study, ...] = ()
 
     @cached_property
     def table(self) -> Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.metrics import WALL, better_value, named_with_unit, score
-from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success
+from harness.records import DataInfo, Failure, PluginRef, RunRecord, Scores, Success, Trial
 from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
 
@@ -24,10 +24,12 @@ def render(record: RunRecord, path: Path) -> str:
     opening = len(parts)
     costs = [*sections(record), epochs(record)] if isinstance(outcome, Success) else []
     parts += [_lines(section) for section in [run_section(record), *costs, *circumstances(record)] if section[1]]
-    if isinstance(record.outcome, Success):
-        parts[opening + 1 : opening + 1] = _quality(record.outcome)
+    if isinstance(outcome, Success):
+        parts[opening + 1 : opening + 1] = _quality(outcome)
+    elif isinstance(outcome, Trial):
+        parts.insert(1, _lines(trial_section(outcome)))
     else:
-        parts.insert(1, _failure(record.outcome))
+        parts.insert(1, _failure(outcome))
     return "\n\n".join(parts)
 
 
@@ -58,6 +60,19 @@ def _failure(failure: Failure) -> str:
         shown = [f"  | {line}" for line in lines[-MOST_ROWS:]]
         parts.append("\n".join(["last lines of the log", *_omitted(lines, "lines"), *shown]))
     return "\n\n".join(parts)
+
+
+def trial_section(trial: Trial) -> Section:
+    """Return a section with the result of a trial of ``harness tune``."""
+    rows: list[tuple[str, object]] = [("state", trial.state), ("steps", f"{trial.steps} of {trial.planned_steps}")]
+    rows += [(f"validation {name}", value) for name, value in trial.validation.items()]
+    if trial.train_samples_per_s is not None:
+        rows.append(("training throughput", f"{trial.train_samples_per_s:.4g} samples/s"))
+    rows += [
+        (f"epoch {epoch.epoch}", ", ".join(f"{name} {text(value)}" for name, value in epoch.validation.items()))
+        for epoch in trial.curves[-MOST_ROWS:]
+    ]
+    return "trial of harness tune (validation split only)", rows
 
 
 def run_data(record: RunRecord, info: DataInfo) -> Section:
@@ -211,8 +226,20 @@ def _score(value: float | None) -> str:
 
 
 def circumstances(record: RunRecord) -> Iterator[Section]:
-    """Yield sections with the machine, the software, and the digests of data, weights and plugins."""
+    """Yield sections with the cost of tuning, the machine, the software, and the digests of data, weights and
+    plugins."""
     env, origin = record.environment, record.provenance
+    if (tuning := record.tuning) is not None:
+        states = f"{tuning.trials}, including {tuning.pruned} pruned and {tuning.failed} failed"
+        yield (
+            "tuning of the settings",
+            [
+                ("study", f"{tuning.study}, trial {tuning.trial}"),
+                ("trials", states),
+                ("steps", tuning.steps),
+                ("duration", f"{tuning.seconds:.1f} s"),
+            ],
+        )
     yield (
         "environment",
         [

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import EpochEnded, RunRecord, RunSpec, Success
+from harness import EpochEnded, Failure, RunRecord, RunSpec, Success
 
 HARNESS_API_VERSION = "1.0"
 
@@ -45,6 +45,6 @@ def harness_run_finished(record: RunRecord) -> None:
             for name, value in scalars.items():
                 if value is not None:
                     writer.add_scalar(name, value)
-        else:
+        elif isinstance(record.outcome, Failure):
             writer.add_text("failure", f"{record.outcome.kind}: {record.outcome.message}")
         writer.close()

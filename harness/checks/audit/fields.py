@@ -36,8 +36,8 @@ UNCHECKABLE: dict[str, str] = {
     "another field",
     "outcome.memory.host_counter": "the name of the counter is not stored in another field",
     "outcome.memory.tree_peak_bytes": "the peak is measured only once; it must be at least the host peak",
-    "outcome.memory.ranks[].*": "each peak is measured only once; only that of the first process is also in another "
-    "field",
+    "outcome.memory.ranks[].*": "each peak is measured only once; only the host peak of the first process is also in "
+    "another field",
     "outcome.memory.device.*": "each peak is measured only once; the audit compares only allocated and reserved memory",
     "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
     "phase's windows",
@@ -50,6 +50,7 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.evidence.wall_s": "the duration is measured only once; it must agree with the step timer within 1%",
     "parity": "removing a verdict from the record cannot be detected",
     "parity[].verdict": "a verdict that is not in the results directory cannot be compared",
+    "tuning.*": "the cost of tuning is that of other runs; `study.json` contains it",
     "peak": "removing the roofline from the record cannot be detected",
     "peak.matrix_flops_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.copy_bytes_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",

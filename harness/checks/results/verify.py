@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.plugins.environments import LOCK, MAX_LOCK_BYTES
-from harness.records import Failure
+from harness.records import Success
 from harness.records.reading import is_stored, read_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
@@ -43,7 +43,7 @@ def _arrays(run: StoredRun) -> list[str]:
     from harness.records.samples import stored
 
     record = run.record
-    if isinstance(record.outcome, Failure):
+    if not isinstance(record.outcome, Success):
         return []
     recorded = record.outcome.evidence.arrays_digest if record.outcome.evidence else ""
     if not is_stored(run.path / ARRAYS):

@@ -76,6 +76,7 @@ def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Rep
     if isinstance(now.outcome, Failure):
         new, quality, why = None, "differs", f"the new run failed: {now.outcome.kind}: {now.outcome.message}"
     else:
+        assert isinstance(now.outcome, Success)
         new = now.outcome.scores.test.get(metric)
         quality, why = _quality(then.outcome, old, new, siblings)
     origins = (then.provenance, now.provenance)

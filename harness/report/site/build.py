@@ -21,9 +21,13 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
         name: f"tasks/{safe_name(name)}.html" for name in dict.fromkeys(run.record.spec.task for run in report.runs)
     }
     addresses = {run.record.run_id: f"runs/{safe_name(run.record.run_id)}.html" for run in report.runs}
-    shared = {"site_title": report.title, "pages": pages}
+    shared = {"site_title": report.title, "pages": pages, "tuned": bool(report.studies)}
     with run_pages(shared, report, addresses) as pages_of_runs:
-        from harness.report.site import home_page, task_page  # imported late because altair is slow to import
+        from harness.report.site import (  # imported late because altair is slow to import
+            home_page,
+            task_page,
+            tuning_page,
+        )
 
         yield from _assets()
         yield "index.html", render.page("index.html", "", **shared, **home_page.context(report, addresses))
@@ -35,6 +39,8 @@ def files(report: Report) -> Iterator[tuple[str, bytes]]:
             yield address, render.page("task.html", "../", **shared, **task_page.context(report, task, part, addresses))
             yield f"{stem}.csv", csv_text(part).encode()
             yield f"{stem}.json", json_text(part).encode()
+        if report.studies:
+            yield "tuning.html", render.page("tuning.html", "", **shared, **tuning_page.context(report))
         everything = tables.runs(report.runs, addresses, "All runs", "")
         yield "runs.html", render.page("runs.html", "", **shared, title="All runs", view=everything)
         yield from pages_of_runs

@@ -21,7 +21,7 @@ from harness.analysis.metrics import (
 )
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
-from harness.records import Failure, RunRecord, Steady, Success
+from harness.records import Failure, RunRecord, Steady, Success, Trial
 from harness.records.reading import MAX_JSON_BYTES, MAX_LOG_BYTES, decode, open_stored, read_stored
 from harness.records.samples import stored
 from harness.records.store import AUDIT, LOG, StoredRun
@@ -36,6 +36,7 @@ from harness.report.run_text import (
     quality,
     run_data,
     run_section,
+    trial_section,
     without_interval,
 )
 from harness.report.site.tables import PAGE, Value, View, plain
@@ -75,6 +76,8 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         "command": command,
         "siblings": Markup("".join([item for name, item in siblings.items() if name != record.run_id][:PAGE])),
         "failed": isinstance(outcome, Failure),
+        "complete": isinstance(outcome, Success),
+        "trial": _pairs([trial_section(outcome)] if isinstance(outcome, Trial) else []),
         "data": _pairs([run_data(record, record.provenance.data)] if record.provenance.data else []),
         "log": _log(run),
         "sections": _pairs([run_section(record), *circumstances(record)]),

@@ -131,8 +131,10 @@ def runs(shown: Iterable[StoredRun], addresses: dict[str, str], caption: str, ro
         if isinstance(outcome, Success):
             flagged = bool(run_flags(record))
             status = HtmlCell("flagged" if flagged else "ok", None, "", "flagged" if flagged else "")
-        else:
+        elif isinstance(outcome, Failure):
             status = HtmlCell(outcome.kind, None, "", "failed")
+        else:
+            status = HtmlCell(f"trial, {outcome.state}")
         numbers = [_number(value) for value in (metric.value(record) for metric in figures)]
         link = HtmlCell(one_line(record.run_id), None, "", "", root + addresses[record.run_id])
         rows.append([link, *(getattr(record.spec, name) for name in names), *numbers, status, record.started_at])

@@ -1,0 +1,223 @@
+"""The command ``harness tune``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli import options
+from harness.cli.output import echo, print_json, say
+
+if TYPE_CHECKING:
+    from harness.plan.selection import Selection
+    from harness.plugins.catalog import Catalog
+    from harness.records.store import Store
+
+
+@click.command(short_help="Search for better hyperparameters on the validation split.")
+@options.plugins
+@options.selection(leave_out=("repeat",))
+@click.option(
+    "--search",
+    multiple=True,
+    metavar="KEY=SPACE",
+    help="Setting to search, with its values: a list such as recipe.batch_size=16,32,64, a range such as "
+    "recipe.dropout=0.0:0.5, or a range on a logarithmic scale such as recipe.learning_rate=log:1e-4:1e-2. Can be "
+    "repeated.",
+)
+@click.option("--trials", type=click.IntRange(min=1), metavar="N", default=20, help="Number of trials of each backend.")
+@options.names(
+    "--objective",
+    "Value to optimize on the validation split: quality, loss, train_throughput or parameters. Several objectives "
+    "give a Pareto front.",
+    default="quality",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "random", "gp", "nsga2"]),
+    default="tpe",
+    help="Method that suggests settings. gp requires PyTorch.",
+)
+@click.option("--sampler-seed", type=click.IntRange(min=0), metavar="N", default=0, help="Random seed of the sampler.")
+@click.option(
+    "--pruner",
+    type=click.Choice(["median", "hyperband", "none"]),
+    help=options.with_default("Rule for ending unpromising trials early.", "median, or none with several objectives"),
+)
+@click.option(
+    "--confirm",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=3,
+    help="Number of fresh seeds with which the best and the default settings are trained and scored on the test split.",
+)
+@click.option(
+    "--storage",
+    metavar="URL",
+    help=options.with_default(
+        "Optuna storage, such as sqlite:///tuning.db.", "a journal file in the results directory"
+    ),
+)
+@click.option(
+    "--lr-range",
+    is_flag=False,
+    flag_value="1e-6:1",
+    metavar="[LOW:HIGH]",
+    help="Instead of a search, train one model per backend while the learning rate increases from LOW to HIGH "
+    "(1e-6:1 if no range is given), and plot the loss.",
+)
+@click.option("--rerun", is_flag=True, help="Start a new study, even if there is one with the same settings.")
+@options.wait
+@options.results
+@options.timeout("Maximum duration of a trial or run, in seconds.")
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Maximum host memory of a trial or run, such as 4GiB; one that uses more is stopped and recorded as failed.",
+)
+@options.price_per_hour
+@options.quiet
+@options.format_
+def tune(
+    selection: Selection,
+    search: tuple[str, ...],
+    trials: int,
+    objective: tuple[str, ...],
+    sampler: str,
+    sampler_seed: int,
+    pruner: str | None,
+    confirm: int,
+    storage: str | None,
+    lr_range: str | None,
+    rerun: bool,
+    wait: bool,
+    results: str | None,
+    timeout: float,
+    memory_limit: str | None,
+    price_per_hour: float | None,
+    quiet: bool,
+    format_: str,
+) -> None:
+    """Search for settings that improve a model on the validation split, and compare them with the default settings.
+
+    Each trial trains the model with other settings in a separate process, without the test split. Trials that are
+    unlikely to become the best one are ended early. The best settings and the default settings are then trained on
+    fresh seeds, scored on the test split and measured like the runs of `harness run`.
+
+    Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a study
+    that was stopped, or to add trials, repeat the command.
+
+    The exit status is 0 on success, 1 if no trial was completed or a run failed, 2 if the request is invalid (no trial
+    is started), and 130 after Ctrl-C.
+
+    \b
+    Examples:
+      harness tune --task nlp --backend torch --search recipe.learning_rate=log:1e-4:1e-2
+      harness tune --task nlp --search recipe.batch_size=16,32,64 --search model.hidden_size=64,128 --trials 30
+      harness tune --task vision --backend torch,tensorflow --search recipe.weight_decay=log:1e-5:1e-1
+      harness tune --task regression --search recipe.learning_rate=log:1e-4:1e-1 --objective quality,train_throughput
+      harness tune --task nlp --backend torch --lr-range
+    """
+    from harness.api import tune_selection
+    from harness.cli.progress import catch_signals, listener, planned_warnings
+    from harness.data.checkpoint import locate
+    from harness.records import Failure
+    from harness.records.store import Store, results_dir
+    from harness.report.text import render
+    from harness.report.tuning import render as render_study
+    from harness.tuning.request import Tuning, plan
+
+    catalog, store = options.catalog(), Store(results_dir(results))
+    if lr_range is not None:
+        _check_alone()
+        _range_tests(selection.resolved(locate), catalog, store, lr_range, timeout, wait=wait, format_=format_)
+        return
+    request = Tuning(
+        selection=selection.resolved(locate),
+        search=search,
+        trials=trials,
+        objectives=objective or ("quality",),
+        sampler=sampler,
+        pruner=pruner or "",
+        sampler_seed=sampler_seed,
+        confirm=confirm,
+    )
+    plans = plan(request, catalog)
+    warned = [] if quiet else planned_warnings([each.spec for each in plans])
+    for line in warned:
+        say(line)
+    catch_signals()
+    tuned = tune_selection(
+        plans,
+        catalog,
+        store,
+        timeout_s=timeout,
+        memory_limit=memory_limit,
+        storage=storage,
+        rerun=rerun,
+        wait=wait,
+        listener=listener(quiet=quiet, warned=warned),
+    )
+    if format_ == "json":
+        print_json(tuned.studies)
+    else:
+        records = {record.run_id: record for record in tuned.results}
+        for study in tuned.studies:
+            echo(render_study(study, records))
+        if tuned.results:
+            echo(render(tuned.results.table(price_per_hour=price_per_hour)), nl=False)
+    failed = any(isinstance(record.outcome, Failure) for record in tuned.results)
+    if failed or not all(study.best for study in tuned.studies):
+        raise click.exceptions.Exit(1)
+
+
+_OF_SEARCHES = (
+    *("search", "trials", "objective", "sampler", "sampler_seed", "pruner", "confirm", "storage", "rerun"),
+    *("memory_limit", "price_per_hour"),
+)
+"""Parameters that have no effect on a range test."""
+
+
+def _check_alone() -> None:
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in _OF_SEARCHES
+        and context.get_parameter_source(parameter.name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"--lr-range is not a search; remove {', '.join(given)}")
+
+
+def _range_tests(
+    selection: Selection, catalog: Catalog, store: Store, text: str, timeout_s: float, *, wait: bool, format_: str
+) -> None:
+    from harness.execute.device_lock import measuring_on
+    from harness.report.plots.lr_range import plot
+    from harness.tuning.lr_range import STEPS, check, parse_range, range_test, save
+    from harness.tuning.request import base_specs
+
+    low, high = parse_range(text)
+    _, specs = base_specs(selection, catalog)
+    for spec in specs:
+        check(spec, catalog)
+    store.prepare()
+    found = []
+    with measuring_on([spec.device for spec in specs], wait=wait, say=say):
+        for spec in specs:
+            result = range_test(spec, catalog, low, high, timeout_s=timeout_s)
+            path = save(result, store.path, plot(result))
+            found.append(result)
+            if format_ == "json":
+                continue
+            echo(f"{spec.title}: {len(result.rates)} of {STEPS} steps, {low:g} to {high:g}")
+            if result.useful is None:
+                echo("  the loss did not decrease; choose another range of learning rates")
+            else:
+                ends = ":".join(f"{end:.2g}" for end in result.useful)
+                echo(f"  the loss decreased in the range {ends}; --search recipe.learning_rate=log:{ends}")
+            echo(f"  plot: {path}")
+    if format_ == "json":
+        print_json(found)

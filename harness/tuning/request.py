@@ -1,0 +1,284 @@
+"""Planning of studies. All errors in a request are found here, before a trial is started."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from harness.data.user_files.dataset import UserDataset, dataset_of
+from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
+from harness.plan.expand import expand
+from harness.plan.overrides import override_path
+from harness.plan.selection import Selection
+from harness.plugins.catalog import Catalog
+from harness.records import Recipe, RunSpec
+from harness.tuning.sampling import PRUNERS, SAMPLERS, check_installed
+from harness.tuning.space import Dimension, Value, grid, overrides, parse
+from harness.tuning.study import Objective
+
+OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
+LEARNED = ("quality", "loss")
+"""Objectives that are known after each epoch, which pruning requires."""
+MAX_CHECKED = 1000
+"""Maximum number of combinations of settings that are checked during planning."""
+MAX_TRIALS = 10_000
+MAX_CONFIRMED = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """A request for tuning, as made by the user."""
+
+    selection: Selection
+    """Selection of one task, dataset, model, device, precision and seed, and of one or several backends."""
+    search: tuple[str, ...]
+    trials: int = 20
+    objectives: tuple[str, ...] = ("quality",)
+    sampler: str = "tpe"
+    pruner: str = ""
+    """Name of the pruner, or an empty string for ``median`` where pruning is possible and ``none`` otherwise."""
+    sampler_seed: int = 0
+    confirm: int = 3
+    """Number of fresh seeds with which the best settings and the default settings are confirmed."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The plan of a study of one backend."""
+
+    selection: Selection
+    """Selection of the default run with the seed of the trials."""
+    spec: RunSpec
+    """Specification of the default run."""
+    dimensions: tuple[Dimension, ...]
+    objectives: tuple[Objective, ...]
+    pruner: str
+    request: Tuning
+    epochs: int
+    """Largest number of epochs of a trial."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study, which identifies everything that determines its trials except for their number."""
+        identity = {
+            "key": self.spec.key,
+            "search": [each.text for each in self.dimensions],
+            "objectives": [each.name for each in self.objectives],
+            "sampler": [self.request.sampler, self.request.sampler_seed],
+            "pruner": self.pruner,
+        }
+        digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
+        return f"{self.spec.task}-{self.spec.model}-{self.spec.backend}-{digest[:8]}"
+
+    @property
+    def measures_speed(self) -> bool:
+        return any(each.name == "train_throughput" for each in self.objectives)
+
+    def spec_with(self, settings: Mapping[str, Value], catalog: Catalog) -> RunSpec:
+        """Return the specification with these settings. Raises `harness.UsageError` if they cannot be combined, or if
+        the user's data have changed."""
+        (spec,) = expand(with_overrides(self.selection, overrides(settings)), catalog)
+        if spec.dataset_options != self.spec.dataset_options:
+            raise UsageError(f"the data of {self.spec.dataset!r} changed during the study; start the command again")
+        return spec
+
+    def default_settings(self, catalog: Catalog) -> dict[str, Value] | None:
+        """Return the default values of the searched settings, or None if they are not part of the search space."""
+        found: dict[str, Value] = {}
+        for dimension in self.dimensions:
+            value = _value(self.spec, dimension.name, catalog)
+            value = value if isinstance(value, Value) else msgspec.json.encode(value).decode()
+            same = [choice for choice in dimension.choices if choice == value]
+            if same:  # 1 and 1.0 are the same number of a list
+                found[dimension.name] = same[0]
+            elif dimension.kind != "choices" and dimension.contains(value):
+                found[dimension.name] = value
+            else:
+                return None
+        return found
+
+
+def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
+    """Return the plan of the study of each backend.
+
+    Raises `harness.UsageError` if a setting is unknown, the search space is empty or contains invalid settings, or
+    options contradict each other.
+    """
+    _check_numbers(request)
+    check_installed(request.sampler)
+    base, specs = base_specs(request.selection, catalog)
+    plans = []
+    for spec in specs:
+        dimensions = parse(request.search, _fields(spec, catalog))
+        selection = dataclasses.replace(base, backends=(spec.backend,), models=(spec.model,))
+        _check_not_set(request.selection, dimensions)
+        _check_validation(spec, catalog)
+        objectives = _objectives(request.objectives, spec, catalog)
+        checked = _checked_specs(selection, dimensions, catalog)
+        plans.append(
+            StudyPlan(
+                selection=selection,
+                spec=spec,
+                dimensions=dimensions,
+                objectives=objectives,
+                pruner=_pruner(request),
+                request=request,
+                epochs=max(each.recipe.epochs for each in [spec, *checked]),
+            )
+        )
+    return plans
+
+
+def base_specs(selection: Selection, catalog: Catalog) -> tuple[Selection, tuple[RunSpec, ...]]:
+    """Return the selection of the default runs, with the seed of the trials, and the specification of each backend.
+
+    Raises `harness.UsageError` if the selection has several runs of a backend.
+    """
+    base = _base(selection)
+    specs = expand(base, catalog)
+    if len(specs) > len({spec.backend for spec in specs}):
+        raise UsageError(
+            "harness tune varies only the settings in --search; select one task, dataset, model, device, precision, "
+            "split and environment, and a single value for each --set"
+        )
+    return base, specs
+
+
+def with_overrides(selection: Selection, added: Sequence[str]) -> Selection:
+    return dataclasses.replace(selection, overrides=(*selection.overrides, *added))
+
+
+def _check_numbers(request: Tuning) -> None:
+    if not 1 <= request.trials <= MAX_TRIALS:
+        raise UsageError(f"trials must be between 1 and {MAX_TRIALS}, got {request.trials}")
+    if not 0 <= request.confirm <= MAX_CONFIRMED:
+        raise UsageError(f"confirm must be between 0 and {MAX_CONFIRMED}, got {request.confirm}")
+    if not 0 <= request.sampler_seed < 2**32:
+        raise UsageError(f"sampler-seed must be between 0 and {2**32 - 1}, got {request.sampler_seed}")
+    if request.sampler not in SAMPLERS:
+        raise UnknownNameError("sampler", request.sampler, SAMPLERS)
+    if request.pruner and request.pruner not in PRUNERS:
+        raise UnknownNameError("pruner", request.pruner, PRUNERS)
+    for name in request.objectives:
+        if name not in OBJECTIVES:
+            raise UnknownNameError("objective", name, OBJECTIVES)
+    if not request.objectives or len(set(request.objectives)) < len(request.objectives):
+        raise UsageError("objectives must be different names, and at least one")
+    if request.pruner not in ("", "none"):
+        if len(request.objectives) > 1:
+            raise CombinationError(
+                f"pruning with several objectives is not supported by Optuna; remove --pruner {request.pruner}, or all "
+                "but one --objective"
+            )
+        if request.objectives[0] not in LEARNED:
+            raise CombinationError(
+                f"the objective {request.objectives[0]!r} has no value during training, so trials cannot be pruned; "
+                f"remove --pruner {request.pruner}"
+            )
+
+
+def _pruner(request: Tuning) -> str:
+    if request.pruner:
+        return request.pruner
+    return "median" if len(request.objectives) == 1 and request.objectives[0] in LEARNED else "none"
+
+
+def _base(selection: Selection) -> Selection:
+    """Return the selection of the default run, with the seed of the trials."""
+    if selection.repeat is not None:
+        raise UsageError("harness tune executes each trial once; remove --repeat")
+    if len(selection.seeds) > 1:
+        raise UsageError(
+            "the trials of a study use one seed; pass a single --seed, and the number of fresh seeds with --confirm"
+        )
+    return dataclasses.replace(selection, seeds=selection.seeds or (0,))
+
+
+def _fields(spec: RunSpec, catalog: Catalog) -> dict[str, type[Struct]]:
+    return {
+        "recipe": Recipe,
+        "model": catalog.model(spec.model)[0].Config,
+        "task": catalog.task(spec.task).Options,
+    }
+
+
+def _check_not_set(selection: Selection, dimensions: Sequence[Dimension]) -> None:
+    both = {override_path(text) for text in selection.overrides} & {each.name for each in dimensions}
+    if both:
+        raise CombinationError(f"{', '.join(sorted(both))}: both --set and --search change this setting; remove one")
+
+
+def _check_validation(spec: RunSpec, catalog: Catalog) -> None:
+    dataset = dataset_of(spec, catalog)
+    if not isinstance(dataset, UserDataset) and dataset.examples.get("validation") == 0:
+        raise CombinationError(
+            f"dataset {spec.dataset!r} has no validation split, and tuning must not use the test split; choose another "
+            "dataset, or pass your data as files, from which a validation split is drawn"
+        )
+
+
+def _objectives(names: Sequence[str], spec: RunSpec, catalog: Catalog) -> tuple[Objective, ...]:
+    metric = catalog.metric(catalog.task(spec.task).metric)
+    known = {
+        "quality": Objective(
+            name="quality",
+            title=f"validation {metric.name}",
+            unit="" if metric.unit == "target" else metric.unit,
+            higher_is_better=metric.higher_is_better,
+        ),
+        "loss": Objective(name="loss", title="validation loss", unit="", higher_is_better=False),
+        "train_throughput": Objective(
+            name="train_throughput", title="training throughput", unit="samples/s", higher_is_better=True
+        ),
+        "parameters": Objective(name="parameters", title="trainable parameters", unit="", higher_is_better=False),
+    }
+    return tuple(known[name] for name in names)
+
+
+def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalog: Catalog) -> list[RunSpec]:
+    """Return the specifications with the listed values and the ends of the ranges.
+
+    Raises `harness.UsageError` if one of them is invalid, or if a setting has no effect. If there are too many
+    combinations, each setting is checked with the default values of the others.
+    """
+    found: list[RunSpec] = []
+    for dimension in dimensions:
+        try:
+            specs = [
+                expand(with_overrides(selection, overrides({dimension.name: value})), catalog)[0]
+                for value in dimension.ends
+            ]
+        except HarnessError as error:
+            error.args = (f"invalid search {dimension.text!r}: {error}",)
+            raise
+        if len({spec.key for spec in specs}) < len(specs):
+            raise UsageError(
+                f"invalid search {dimension.text!r}: two of the values give the same run with backend "
+                f"{selection.backends[0]!r}; remove the repeated value or the setting"
+            )
+        found += specs
+    combined = grid(dimensions, MAX_CHECKED) if len(dimensions) > 1 else None
+    for settings in combined or ():
+        try:
+            found += expand(with_overrides(selection, overrides(settings)), catalog)
+        except HarnessError as error:
+            shown = ", ".join(overrides(settings))
+            raise UsageError(f"the search space contains settings that cannot be combined ({shown}): {error}") from None
+    return found
+
+
+def _value(spec: RunSpec, name: str, catalog: Catalog) -> Any:
+    """Return the value of a setting in a specification, in which some options are stored under another name."""
+    section, _, field = name.partition(".")
+    if section == "recipe":
+        return getattr(spec.recipe, field)
+    kind = _fields(spec, catalog)[section]
+    stored = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+    options = spec.model_options if section == "model" else spec.task_options
+    return options.get(stored[field])

@@ -1,0 +1,240 @@
+"""The interface to Optuna, the only module that imports it.
+
+The process that executes the command is the only one that uses Optuna (ask and tell); the processes of the trials do
+not know of it. Each suggestion is drawn by a new sampler, whose seed is derived from the seed of the study and the
+number of finished trials. A study that was interrupted therefore continues with the suggestions of an undisturbed
+study, although samplers do not store the state of their random number generators.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.errors import HarnessError, UsageError
+from harness.plugins.requirements import missing
+from harness.tuning.space import Dimension, Value
+from harness.tuning.study import TrialSummary
+
+if TYPE_CHECKING:
+    import optuna
+
+REQUIRES = {"optuna": "ml-harness[tune]"}
+SAMPLERS = ("tpe", "random", "gp", "nsga2")
+PRUNERS = ("median", "hyperband", "none")
+POPULATION = 10
+"""Population size of ``nsga2``. Optuna's default, 50, exceeds the number of trials of most studies of a model, so that
+all trials would be random."""
+MIN_TRIALS_OF_IMPORTANCE = 4
+"""Minimum number of complete trials for which the importance of settings is computed."""
+_SUMMARY = "harness"
+"""Key of the attribute of a trial in Optuna's storage that contains its `TrialSummary`."""
+
+
+def check_installed(sampler: str) -> None:
+    """Raise `harness.UsageError` if Optuna or a package that the sampler needs is not installed."""
+    reason = missing(REQUIRES | ({"torch": "ml-harness[torch]"} if sampler == "gp" else {}))
+    if reason:
+        raise UsageError(f"harness tune is not available{' with the sampler gp' if sampler == 'gp' else ''}: {reason}")
+
+
+class Asked:
+    """An open trial."""
+
+    def __init__(self, study: optuna.Study, trial: optuna.Trial, dimensions: Sequence[Dimension]) -> None:
+        self._study, self._trial = study, trial
+        self.number: int = trial.number
+        self.settings: dict[str, Value] = {each.name: trial.params[each.name] for each in dimensions}
+        """Values that are to be tried."""
+
+    def is_hopeless(self, epoch: int, value: float) -> bool:
+        """Report the value after an epoch, and return whether the trial is to be pruned."""
+        self._trial.report(value, epoch)
+        return bool(self._trial.should_prune())
+
+    def finish(self, summary: TrialSummary, *, diverged: bool = False) -> None:
+        """Store the result of the trial.
+
+        A trial that diverged is stored as pruned in Optuna, so that samplers avoid its settings, such as a high
+        learning rate. Samplers ignore failed trials.
+        """
+        from optuna.trial import TrialState as State
+
+        self._trial.set_user_attr(_SUMMARY, msgspec.to_builtins(summary))
+        if summary.state == "complete":
+            self._study.tell(self._trial, summary.values)
+        else:
+            pruned = summary.state == "pruned" or (diverged and len(self._study.directions) == 1)
+            self._study.tell(self._trial, state=State.PRUNED if pruned else State.FAIL)
+
+    def drop(self) -> None:
+        """Store that the trial was interrupted."""
+        from optuna.trial import TrialState as State
+
+        self._study.tell(self._trial, state=State.FAIL, skip_if_finished=True)
+
+
+class Sampling:
+    """A study in an Optuna storage.
+
+    `storage` is the URL of a storage, or the path of a journal file. `epochs` is the largest number of epochs of a
+    trial. Open trials of a process that was killed are stored as failed. Raises `harness.UsageError` if the storage
+    cannot be used.
+    """
+
+    def __init__(
+        self,
+        storage: str | Path,
+        name: str,
+        dimensions: Sequence[Dimension],
+        higher_is_better: Sequence[bool],
+        *,
+        sampler: str,
+        pruner: str,
+        seed: int,
+        epochs: int,
+    ) -> None:
+        with _quiet():
+            import optuna
+
+            self._dimensions, self._sampler, self._seed = dimensions, sampler, seed
+            self._distributions = {each.name: _distribution(each) for each in dimensions}
+            try:
+                self._study = optuna.create_study(
+                    storage=_journal(storage) if isinstance(storage, Path) else storage,
+                    study_name=name,
+                    directions=["maximize" if higher else "minimize" for higher in higher_is_better],
+                    pruner=_pruner(pruner, epochs),
+                    load_if_exists=True,
+                )
+            except Exception as error:  # the libraries of databases raise exceptions of many types
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise UsageError(f"the storage {without_password(str(storage))} cannot be used: {reason}") from error
+            for trial in self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL, skip_if_finished=True)
+
+    @property
+    def finished(self) -> list[TrialSummary]:
+        """The finished trials, without interrupted ones."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [
+            msgspec.convert(trial.user_attrs[_SUMMARY], TrialSummary)
+            for trial in trials
+            if _SUMMARY in trial.user_attrs and trial.state.is_finished()
+        ]
+
+    def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
+        """Return the next trial. `finished` is the number of finished trials, and `first` contains the settings of the
+        first trial, or None if they are drawn."""
+        from optuna.trial import TrialState as State
+
+        with _quiet():
+            if not finished and first and not self._study.get_trials(deepcopy=False, states=(State.WAITING,)):
+                self._study.enqueue_trial(dict(first))
+            self._study.sampler = _sampler(self._sampler, self._seed, finished)
+            return Asked(self._study, self._study.ask(self._distributions), self._dimensions)
+
+    @property
+    def best(self) -> list[int]:
+        """Number of the best trial or, with several objectives, of the trials on the Pareto front."""
+        if not self._study.get_trials(deepcopy=False, states=_complete()):
+            return []
+        if len(self._study.directions) == 1:
+            return [self._study.best_trial.number]
+        front = {tuple(trial.values): trial.number for trial in reversed(self._study.best_trials)}
+        return sorted(front.values())  # one trial for equal values
+
+    def importance(self) -> dict[str, float]:
+        """Return the importance of each setting for the first objective, or an empty dictionary if there are too few
+        complete trials, or if all settings are equally good."""
+        complete = self._study.get_trials(deepcopy=False, states=_complete())
+        if len(complete) < MIN_TRIALS_OF_IMPORTANCE or len({trial.values[0] for trial in complete}) == 1:
+            return {}
+        with _quiet():
+            from optuna.importance import get_param_importances
+            from optuna.study import StudyDirection
+
+            target = None
+            if len(self._study.directions) > 1:  # a given target is minimized
+                sign = -1 if self._study.directions[0] == StudyDirection.MAXIMIZE else 1
+                target = lambda trial: sign * trial.values[0]  # noqa: E731
+            found = get_param_importances(self._study, target=target)
+        return {str(name): float(value) for name, value in found.items()}
+
+
+def without_password(storage: str) -> str:
+    """Return the URL of a storage without its user name and password."""
+    scheme, separator, rest = storage.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else storage
+
+
+def _complete() -> tuple[optuna.trial.TrialState, ...]:
+    from optuna.trial import TrialState as State
+
+    return (State.COMPLETE,)
+
+
+def _journal(path: Path) -> optuna.storages.BaseStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The lock of a process that was killed is removed after the grace period.
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path), grace_period=5)))
+    except OSError as error:
+        raise HarnessError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if dimension.kind == "choices":
+        return CategoricalDistribution(dimension.choices)
+    if dimension.kind == "int":
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def _sampler(name: str, seed: int, finished: int) -> optuna.samplers.BaseSampler:
+    from optuna import samplers
+
+    own = int.from_bytes(hashlib.sha256(f"{seed}/{finished}".encode()).digest()[:4], "big")
+    if name == "random":
+        return samplers.RandomSampler(seed=own)
+    if name == "gp":
+        return samplers.GPSampler(seed=own)
+    if name == "nsga2":
+        return samplers.NSGAIISampler(population_size=POPULATION, seed=own)
+    return samplers.TPESampler(seed=own)
+
+
+def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
+    from optuna import pruners
+
+    if name == "median":
+        return pruners.MedianPruner()
+    if name == "hyperband":
+        return pruners.HyperbandPruner(min_resource=1, max_resource=epochs)
+    return pruners.NopPruner()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress Optuna's messages about its progress and about experimental features."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from optuna import logging
+
+        level = logging.get_verbosity()
+        logging.set_verbosity(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.set_verbosity(level)

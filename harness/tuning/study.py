@@ -1,0 +1,171 @@
+"""Records of studies, which contain the trials, their cost, and the best settings.
+
+A study has a directory in ``tuning/`` in the results directory. The directory contains the journal of Optuna, unless
+another storage is used, a results directory with the records of the trials, and ``study.json``, which is written after
+each trial.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from harness.errors import RecordError
+from harness.records import RunSpec, TuningCost
+from harness.records.files import make_directory
+from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
+from harness.records.store import write_json
+
+FOLDER = "tuning"
+STUDY = "study.json"
+JOURNAL = "journal.log"
+DEFAULT = "default"
+"""Key of the runs with the default settings in `Study.confirmed`."""
+TRIALS = "trials"
+"""Name of the results directory with the records of the trials, in the directory of the study."""
+
+TrialState = Literal["complete", "pruned", "failed"]
+
+
+class Objective(Struct, frozen=True, kw_only=True):
+    """A value that a study optimizes."""
+
+    name: str
+    """Name as in ``--objective``."""
+    title: str
+    """Title for tables and plots, such as ``validation accuracy``."""
+    unit: str
+    higher_is_better: bool
+
+
+class TrialSummary(Struct, frozen=True, kw_only=True):
+    """One finished trial of a study."""
+
+    number: int
+    """Number of the trial, starting at 0. Numbers of interrupted trials are missing."""
+    state: TrialState
+    settings: dict[str, Any]
+    """Values of the searched settings."""
+    values: list[float]
+    """Values of the objectives. For a pruned trial, the value after its last epoch. Empty for a failed trial."""
+    epochs: int
+    """Number of completed epochs."""
+    steps: int
+    """Number of optimizer steps."""
+    planned_steps: int
+    """Number of optimizer steps in the whole recipe, or 0 if it is not known."""
+    seconds: float
+    """Duration of the process, in seconds."""
+    run_id: str
+    """Id of the run in the directory of the study, or an empty string if the settings were invalid."""
+    repeated: bool = False
+    """True if an earlier trial had the same settings, whose result was used. Steps and seconds are then 0."""
+    message: str = ""
+    """Reason for a failure."""
+
+
+class Study(Struct, frozen=True, kw_only=True):
+    """A study: trials of one backend with one search space."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    started_at: str
+    """Start time in UTC, in the format of `RunRecord.started_at`."""
+    spec: RunSpec
+    """Specification with the default settings and the seed of the trials."""
+    search: list[str]
+    """Search space, with one entry for each setting, as in ``--search``."""
+    objectives: list[Objective]
+    sampler: str
+    pruner: str
+    seed: int
+    """Seed of the sampler."""
+    storage: str
+    """URL of the Optuna storage, without credentials, or the name of the journal file."""
+    software: dict[str, str]
+    """Versions of Python and of the packages, and digests of the plugins' code."""
+    trials: list[TrialSummary] = []
+    """Finished trials."""
+    best: list[int] = []
+    """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
+    importance: dict[str, float] = {}
+    """Importance of each searched setting for the first objective, as fractions of their sum. Empty if there are too
+    few complete trials."""
+    confirmed: dict[str, list[str]] = {}
+    """Ids of the runs that confirm the settings, by the number of the trial, or ``default`` for the default
+    settings."""
+
+    def trial(self, number: int) -> TrialSummary:
+        """Return the trial with this number. Raises `KeyError` if there is none."""
+        for each in self.trials:
+            if each.number == number:
+                return each
+        raise KeyError(number)
+
+    def count(self, state: TrialState) -> int:
+        """Return the number of trials in this state."""
+        return sum(each.state == state for each in self.trials)
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps in all trials."""
+        return sum(each.steps for each in self.trials)
+
+    @property
+    def saved_steps(self) -> int:
+        """Number of optimizer steps that were not executed because trials were pruned."""
+        return sum(each.planned_steps - each.steps for each in self.trials if each.state == "pruned" and each.steps)
+
+    @property
+    def seconds(self) -> float:
+        """Total duration of the processes of all trials, in seconds."""
+        return sum(each.seconds for each in self.trials)
+
+    def cost(self, number: int) -> TuningCost:
+        """Return the cost of the study, for the records of runs with the settings of a trial."""
+        return TuningCost(
+            study=self.name,
+            trial=number,
+            trials=len(self.trials),
+            pruned=self.count("pruned"),
+            failed=self.count("failed"),
+            steps=self.steps,
+            seconds=round(self.seconds, 3),
+        )
+
+
+def directory(results: Path, name: str) -> Path:
+    """Return the directory of a study."""
+    return results / FOLDER / name
+
+
+def save(study: Study, results: Path) -> None:
+    """Write ``study.json``. Raises `harness.RecordError` if it cannot be written."""
+    folder = directory(results, study.name)
+    try:
+        make_directory(folder)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
+    write_json(folder / STUDY, study)
+
+
+def load(path: Path) -> Study:
+    """Return the study in a directory. Raises `harness.RecordError` if it cannot be read."""
+    return decode(read_stored(path / STUDY, MAX_JSON_BYTES), Study, path / STUDY)
+
+
+def load_all(results: Path) -> tuple[list[Study], list[str]]:
+    """Return the studies in a results directory, ordered by start time, and a message for each unreadable study."""
+    studies, problems = [], []
+    try:
+        folders = sorted(path for path in (results / FOLDER).iterdir() if (path / STUDY).is_file())
+    except OSError:
+        return [], []
+    for folder in folders:
+        try:
+            studies.append(load(folder))
+        except RecordError as error:
+            problems.append(str(error))
+    return sorted(studies, key=lambda study: study.started_at), problems

@@ -1,0 +1,315 @@
+"""Tests of studies. Trials have artificial learning curves, which depend on their settings only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sample_records import ENVIRONMENT, success
+from toy_plugin import PEERS, TOY_REF, install, install_toy
+
+from harness.errors import HarnessError, UsageError
+from harness.execute.runner import Listener
+from harness.plan.selection import Selection
+from harness.plugins import load
+from harness.plugins.catalog import Catalog
+from harness.records import (
+    EpochEnded,
+    Failure,
+    ModelInfo,
+    Outcome,
+    PluginRef,
+    Provenance,
+    RunRecord,
+    RunSpec,
+    Trial,
+    TuningCost,
+)
+from harness.records.store import Store
+from harness.report.tuning import render
+from harness.tuning import driver
+from harness.tuning.driver import Settings, Tuned, tune
+from harness.tuning.request import Tuning, plan
+from harness.tuning.study import JOURNAL, Study, directory, load_all
+
+SEARCH = ("recipe.learning_rate=log:1e-4:1.0", "recipe.batch_size=8,16,32")
+
+
+@pytest.fixture(scope="module")
+def toys() -> Iterator[Catalog]:
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        install(patch, PEERS)
+        peers = PluginRef(name="toy-peers", value="harness_toy_peers", distribution="harness-toy-peers", version="1.0")
+        yield load([TOY_REF, peers])
+
+
+def error_after(spec: RunSpec, epoch: int) -> float:
+    """Return an error that is smallest for the learning rate 0.01 and decreases in each epoch."""
+    distance = abs(math.log10(spec.recipe.learning_rate) + 2)
+    return (1 + distance + 0.01 * math.log2(spec.recipe.batch_size)) * (1 + 1 / epoch)
+
+
+class Runs:
+    """A replacement for `run_all` with artificial records. It raises KeyboardInterrupt in run `interrupted`."""
+
+    def __init__(self, interrupted: int = -1, fail: Callable[[RunSpec], Failure | None] = lambda spec: None) -> None:
+        self.executed: list[tuple[RunSpec, str | None]] = []
+        self._interrupted, self._fail = interrupted, fail
+
+    def __call__(
+        self,
+        specs: Sequence[RunSpec],
+        catalog: Catalog,
+        store: Store,
+        *,
+        listener: Listener,
+        trial: str | None = None,
+        prune: Callable[[EpochEnded], bool] = lambda epoch: False,
+        tuning: Mapping[str, TuningCost] | None = None,
+        **settings: Any,
+    ) -> list[RunRecord]:
+        records = []
+        for spec in specs:
+            if len(self.executed) == self._interrupted:
+                raise KeyboardInterrupt
+            self.executed.append((spec, trial))
+            outcome: Outcome = self._fail(spec) or (self._trial(spec, prune) if trial else self._success(spec))
+            record = RunRecord(
+                run_id="",
+                key="",
+                request_key=spec.key,
+                repeat=0,
+                started_at="2026-01-01T00:00:00Z",
+                wall_s=1.0,
+                spec=spec,
+                environment=ENVIRONMENT,
+                provenance=Provenance(),
+                outcome=outcome,
+                tuning=(tuning or {}).get(spec.key),
+            )
+            store.prepare()
+            with store.scratch() as scratch:
+                records.append(store.commit(scratch, record).record)
+        return records
+
+    def _trial(self, spec: RunSpec, prune: Callable[[EpochEnded], bool]) -> Trial:
+        curves, state = [], "complete"
+        for number in range(1, spec.recipe.epochs + 1):
+            error = error_after(spec, number)
+            epoch = EpochEnded(
+                epoch=number,
+                epochs=spec.recipe.epochs,
+                step=10 * number,
+                train_s=0.1 * number,
+                train_loss=error,
+                validation={"loss": error, "rmse": error},
+            )
+            curves.append(epoch)
+            if prune(epoch):
+                state = "pruned"
+                break
+        done = state == "complete"
+        return Trial(
+            state=msgspec.convert(state, type=Any),
+            metric="rmse",
+            curves=curves,
+            validation={"rmse": curves[-1].validation["rmse"]} if done else {},
+            train_samples_per_s=100.0 * spec.recipe.batch_size if done else None,
+            model=ModelInfo(parameters=10, flops_per_sample=20.0) if done else None,
+        )
+
+    def _success(self, spec: RunSpec) -> Outcome:
+        return success(error_after(spec, spec.recipe.epochs) + 0.001 * spec.seed, primary="rmse")
+
+
+class Messages(Listener):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+Study_ = Callable[..., Tuned]
+
+
+@pytest.fixture
+def study(toys: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study_:
+    """Return a function that executes a study with artificial runs."""
+
+    def execute(
+        runs: Runs, trials: int = 12, backends: tuple[str, ...] = ("toy-numpy",), place: str = "results", **more: Any
+    ) -> Tuned:
+        settings = {name: more.pop(name) for name in ("storage", "rerun") if name in more}
+        monkeypatch.setattr(driver, "run_all", runs)
+        overrides = more.pop("overrides", ("recipe.epochs=8",))
+        chosen = Selection(tasks=("toy-regress",), backends=backends, threads=1, overrides=overrides)
+        request = Tuning(selection=chosen, trials=trials, **{"search": SEARCH, "confirm": 0} | more)
+        listener = more.get("listener") or Messages()
+        return tune(plan(request, toys), toys, Store(tmp_path / place), Settings(timeout_s=60, **settings), listener)
+
+    return execute
+
+
+def results_of(study: Study) -> list[tuple[Any, ...]]:
+    return [(each.state, each.settings, each.values, each.epochs, each.repeated) for each in study.trials]
+
+
+def test_study_starts_with_the_default_and_improves_it(study: Study_) -> None:
+    (done,) = study(Runs(), trials=20).studies
+    assert done.trials[0].settings == {"recipe.learning_rate": 0.1, "recipe.batch_size": 16}
+    (best,) = done.best
+    assert done.trial(best).values < done.trials[0].values
+    assert done.importance["recipe.learning_rate"] > 0.8
+
+
+def test_study_executes_trials_only_until_they_are_pruned(study: Study_) -> None:
+    runs = Runs()
+    (pruned,) = study(runs, trials=20).studies
+    (full,) = study(Runs(), trials=20, pruner="none", place="full").studies
+    assert pruned.count("pruned") > 0
+    assert full.count("pruned") == 0
+    assert pruned.steps + pruned.saved_steps == 20 * 8 * 10 == full.steps
+    assert all(kind == "quality" for _, kind in runs.executed)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+def test_study_that_was_interrupted_equals_an_undisturbed_one(sampler: str, study: Study_, tmp_path: Path) -> None:
+    (whole,) = study(Runs(), sampler=sampler, place="whole").studies
+    for number in (0, 1, 5):
+        with pytest.raises(KeyboardInterrupt):
+            study(Runs(interrupted=number), sampler=sampler)
+    left = Runs()
+    (resumed,) = study(left, sampler=sampler).studies
+    assert results_of(resumed) == results_of(whole)
+    assert len(left.executed) == len([each for each in whole.trials if not each.repeated]) - 6
+    again = Runs()
+    (same,) = study(again, sampler=sampler).studies
+    assert (same, again.executed) == (resumed, [])
+    assert load_all(tmp_path / "results") == ([resumed], [])
+
+
+def test_study_whose_trial_was_stored_but_not_counted_uses_the_record(
+    study: Study_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = study(Runs(), trials=4, place="whole").studies
+    finish = driver.Asked.finish
+    with monkeypatch.context() as patch:
+
+        def killed(self: driver.Asked, *arguments: Any, **more: Any) -> None:
+            if self.number == 2:
+                raise KeyboardInterrupt
+            finish(self, *arguments, **more)
+
+        patch.setattr(driver.Asked, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study(Runs(), trials=4)
+    left = Runs()
+    (resumed,) = study(left, trials=4).studies
+    assert results_of(resumed) == results_of(whole)
+    assert len(left.executed) == 1
+
+
+def test_study_of_two_backends_has_equal_budgets_and_first_trials(study: Study_) -> None:
+    runs = Runs()
+    one, other = study(runs, trials=8, backends=("toy-numpy", "peer-wide"), sampler="random").studies
+    assert [each.settings for each in one.trials] == [each.settings for each in other.trials]
+    order = [spec.backend for spec, _ in runs.executed]
+    assert order[:4] == ["toy-numpy", "peer-wide", "peer-wide", "toy-numpy"]
+
+
+def test_study_repeats_no_settings(study: Study_) -> None:
+    runs = Runs()
+    (done,) = study(runs, trials=6, search=("recipe.batch_size=8,16",), pruner="none").studies
+    assert len(runs.executed) == 2
+    assert [each.repeated for each in done.trials].count(True) == 4
+    assert done.steps == 2 * 80
+    assert done.trial(done.best[0]).settings == {"recipe.batch_size": 8}
+
+
+def test_study_with_several_objectives_has_a_front(study: Study_) -> None:
+    (done,) = study(Runs(), trials=12, objectives=("quality", "train_throughput")).studies
+    front = [done.trial(number).values for number in done.best]
+    assert len(front) >= 2
+    for error, speed in front:
+        assert not any(e <= error and s >= speed and (e, s) != (error, speed) for e, s in front)
+    assert "Pareto front" in render(done, {})
+
+
+def test_study_counts_trials_that_diverge(study: Study_) -> None:
+    def diverge(spec: RunSpec) -> Failure | None:
+        bad = spec.recipe.learning_rate > 0.2
+        return Failure(kind="bad_result", message="the training loss became nan", phase="train") if bad else None
+
+    (done,) = study(Runs(fail=diverge), trials=16).studies
+    failed = [each for each in done.trials if each.state == "failed"]
+    assert len(done.trials) == 16
+    assert failed
+    assert all(each.settings["recipe.learning_rate"] > 0.2 and each.values == [] for each in failed)
+    assert f"{len(failed)} failed" in render(done, {})
+
+
+def test_study_whose_first_trial_fails_before_training_stops(study: Study_) -> None:
+    runs = Runs(fail=lambda spec: Failure(kind="error", message="no data", phase="data"))
+    with pytest.raises(HarnessError, match="so all other trials would also fail: error: no data"):
+        study(runs)
+    assert len(runs.executed) == 1
+
+
+def test_study_is_confirmed_on_fresh_seeds_next_to_the_default(study: Study_) -> None:
+    runs = Runs()
+    tuned = study(runs, confirm=3)
+    (done,) = tuned.studies
+    complete = [spec for spec, kind in runs.executed if kind is None]
+    assert [spec.seed for spec in complete] == [1, 1, 2, 2, 3, 3]
+    assert {spec.seed for spec, kind in runs.executed if kind} == {0}
+    rates = [spec.recipe.learning_rate for spec in complete]
+    best = done.trial(done.best[0]).settings["recipe.learning_rate"]
+    assert rates == [0.1, best, best, 0.1, 0.1, best]
+    costs = {record.spec.recipe.learning_rate: record.tuning for record in tuned.records}
+    assert costs == {0.1: None, best: done.cost(done.best[0])}
+    text = render(done, {record.run_id: record for record in tuned.records})
+    assert "on fresh seeds, test rmse: default" in text
+    assert "paired over 3 seeds)" in text
+
+
+def test_study_with_other_software_is_not_continued(study: Study_, monkeypatch: pytest.MonkeyPatch) -> None:
+    study(Runs(), trials=2)
+    monkeypatch.setattr(driver, "_software", lambda spec, catalog: {"numpy": "9.9"})
+    with pytest.raises(UsageError, match=r"executed with other software \(.*pass --rerun to start a new study"):
+        study(Runs(), trials=2)
+    (new,) = study(Runs(), trials=2, rerun=True).studies
+    assert new.name.endswith("-2")
+
+
+def test_study_in_a_database_is_continued_and_needs_its_records(study: Study_, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'tuning.db'}"
+    (done,) = study(Runs(), trials=2, storage=storage).studies
+    (more,) = study(Runs(), trials=3, storage=storage).studies
+    assert more.trials[:2] == done.trials
+    assert not (directory(tmp_path / "results", done.name) / JOURNAL).exists()
+    with pytest.raises(UsageError, match="but the records of its trials, such as trial 0, are not in"):
+        study(Runs(), trials=3, storage=storage, place="elsewhere")
+    with pytest.raises(UsageError, match="uses the storage"):
+        study(Runs(), trials=3)
+
+
+def test_study_in_an_unusable_storage_raises(study: Study_) -> None:
+    with pytest.raises(UsageError, match=r"the storage sqlite:///no/such/folder/tuning.db cannot be used"):
+        study(Runs(), trials=2, storage="sqlite:///no/such/folder/tuning.db")
+
+
+def test_charts_of_a_study_are_valid(study: Study_) -> None:
+    from harness.report.plots.study_charts import charts
+
+    (one,) = study(Runs(), trials=8).studies
+    (several,) = study(Runs(), trials=8, objectives=("quality", "parameters"), place="several").studies
+    titles = [title for each in (one, several) for title, chart in charts(each) if chart.to_dict()]
+    assert titles[:2] == ["History of the trials", "Importance for validation rmse"]
+    assert "Pareto front of the trials" in titles
