@@ -481,6 +481,7 @@ def carry_out(
         part = measured_part(specs, catalog, jobs, quality_only=quality_only)
         if part.reason:
             listener.message(part.reason)
+        machines = machines_for(chosen, specs, catalog)
         store.prepare()
         if parity and any(spec.weights is not None for spec in specs):
             raise UsageError("--parity compares how backends train, but --weights trains nothing; remove one of them")
@@ -494,7 +495,6 @@ def carry_out(
             quality_only=part.quality_only,
             save_weights=save_weights,
         )
-        machines = machines_for(chosen, specs, catalog)
 
         def left() -> list[RunSpec]:
             return without([decision.spec for decision in decisions if decision.stored is None], pending)

@@ -151,7 +151,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
             PAST_BEST,
             f"the validation {name} was best at epoch {best_epoch} of {epochs} and then became worse, from "
             f"{_mean(scores[best : best + size])} to {_mean(scores[-size:])} ({_blocks(size)}); train for fewer "
-            f"epochs, for example with recipe.epochs={best_epoch}, or set recipe.keep_best=true",
+            f"epochs, for example with recipe.epochs={best_epoch}",
         )
 
 

@@ -99,8 +99,9 @@ def cost(study: Study) -> list[str]:
     again = f"; {repeated} not executed, because their settings had been tried" if repeated else ""
     lines = [f"Cost: {len(study.trials)} trials ({states}{again}), {study.steps} steps, {study.seconds:.1f} s"]
     if study.saved_steps:
-        share = study.saved_steps / (study.steps + study.saved_steps)
-        lines.append(f"Pruning saved {study.saved_steps} steps, {share:.0%} of the steps of complete trials")
+        total = study.steps + study.saved_steps
+        share = study.saved_steps / total
+        lines.append(f"Pruning saved {study.saved_steps} of {total} steps ({share:.0%})")
     failed = [each for each in study.trials if each.message]
     lines += [one_line(f"Trial {each.number} failed: {each.message}", limit=300) for each in failed[:10]]
     return lines

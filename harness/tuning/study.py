@@ -153,7 +153,15 @@ def save(study: Study, results: Path) -> None:
 
 def load(path: Path) -> Study:
     """Return the study in a directory. Raises `harness.RecordError` if it cannot be read."""
-    return decode(read_stored(path / STUDY, MAX_JSON_BYTES), Study, path / STUDY)
+    study = decode(read_stored(path / STUDY, MAX_JSON_BYTES), Study, path / STUDY)
+    numbers = [each.number for each in study.trials]
+    values = {len(each.values) for each in study.trials} - {0}
+    valued = {each.number for each in study.trials if each.values}
+    if len(set(numbers)) < len(numbers) or not study.objectives or not values <= {len(study.objectives)}:
+        raise RecordError(f"{path / STUDY}: not valid: the trials do not match the objectives")
+    if not set(study.best) <= valued:
+        raise RecordError(f"{path / STUDY}: not valid: a best trial is missing or has no value")
+    return study
 
 
 def load_all(results: Path) -> tuple[list[Study], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from harness_ray.placement import Node
 
 NAMESPACE = "harness"
 """Ray namespace of the supervisors."""
+CONNECT_S = 10.0
+"""Time limit for a connection to the head node, in seconds."""
 DESCRIBE_S = 120.0
 """Time limit for the description of a node, in seconds. It includes the start of a worker process."""
 OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", version="")
@@ -34,6 +37,7 @@ def connect(address: str) -> str:
         if address in ("auto", current):
             return current
         ray.shutdown()
+    _check_port(address)
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if main else None
     try:
@@ -58,6 +62,20 @@ def connect(address: str) -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
+def _check_port(address: str) -> None:
+    """Raise `harness.UsageError` if nothing listens at ``HOST:PORT``. Ray itself would wait for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in address or not port.isdigit():
+        return  # such as auto or ray://HOST:PORT
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise harness.UsageError(
+            f"the Ray cluster at {address!r} cannot be reached: {error}; start it with `ray start --head`, or pass "
+            "another --ray-address"
+        ) from None
+
+
 def on_node(node_id: str) -> Mapping[str, Any]:
     """Return the options of a Ray task that is executed on a node and never repeated by Ray."""
     return {"max_retries": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
@@ -80,12 +98,17 @@ def begin_description(node_id: str, plugins: Sequence[PluginRef], packages: Sequ
     return task.remote((*plugins, OWN), tuple(packages))
 
 
-def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node | str:
-    """Return a node, or the reason why it cannot execute runs. `description` is the result of `begin_description`."""
+def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node | str | None:
+    """Return a node, the reason why it cannot execute runs, or None if the node has ended.
+
+    `description` is the result of `begin_description`.
+    """
     try:
         machine: Machine = ray.get(description, timeout=DESCRIBE_S)
     except ray.exceptions.GetTimeoutError:
         return f"node {title(node)} did not start a process within {DESCRIBE_S:g} s"
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+        return None
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
         lines = [line for line in str(cause).strip().splitlines() if line.strip()] or [type(cause).__name__]

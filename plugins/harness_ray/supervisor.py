@@ -193,10 +193,9 @@ class Supervisor:
                 found = cluster.described(shown, task, self._here)
                 if isinstance(found, Node):
                     self._nodes[node] = found
-                else:
+                elif found is not None:
                     self._refused.add(node)
-                    if node in cluster.living_nodes():
-                        self._message(found)
+                    self._message(found)
 
     def _start_runs(self) -> None:
         for run in list(self._waiting):

@@ -161,7 +161,7 @@ def test_list_options_prints_the_settings_of_a_selection(
         ("list options --task nlp --model resnet-20", "cannot be used with task 'nlp'"),
         ("list options --task nlp --dataset mnist", "cannot be used with task 'nlp'"),
         ("list options --task vision --dataset fashion_mnist_", "did you mean 'fashion-mnist'?"),
-        ("run --task nlp --dry-run --set recipe.early_stopping=1", "known: recipe.batch_size"),
+        ("run --task nlp --dry-run --set recipe.lr=1", "known: recipe."),
         ("run --task nlp --dry-run --set recipe.num_epochs=1", "did you mean 'recipe.epochs'?"),
         ("run --task nlp --dry-run --set recipe.batchsize=1", "did you mean 'recipe.batch_size'?"),
         ("run --task nlp --dry-run --set receipe.epochs=1", "did you mean 'recipe'?"),

@@ -108,7 +108,7 @@ def test_lanes_for_have_one_gpu_each(
 
 
 def test_expand_all_divides_the_cores_by_the_jobs(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.plan.expand.available_cores", lambda: 8)
+    monkeypatch.setattr("harness.plan.devices.available_cores", lambda: 8)
     chosen = Selection(tasks=("toy-regress",), backends=("toy-numpy",))
     assert [expand_all([chosen], catalog, jobs=jobs)[0].threads for jobs in (1, 3, 9)] == [8, 2, 1]
 

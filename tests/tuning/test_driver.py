@@ -34,7 +34,7 @@ from harness.report.tuning import render
 from harness.tuning import driver
 from harness.tuning.driver import Settings, Tuned, tune
 from harness.tuning.request import Tuning, plan
-from harness.tuning.study import JOURNAL, Study, directory, load_all
+from harness.tuning.study import JOURNAL, STUDY, Study, directory, load_all
 
 SEARCH = ("recipe.learning_rate=log:1e-4:1.0", "recipe.batch_size=8,16,32")
 
@@ -313,3 +313,16 @@ def test_charts_of_a_study_are_valid(study: Study_) -> None:
     titles = [title for each in (one, several) for title, chart in charts(each) if chart.to_dict()]
     assert titles[:2] == ["History of the trials", "Importance for validation rmse"]
     assert "Pareto front of the trials" in titles
+
+
+def test_load_of_a_damaged_study_is_a_problem(study: Study_, tmp_path: Path) -> None:
+    (done,) = study(Runs(), trials=3).studies
+    path = directory(tmp_path / "results", done.name) / STUDY
+    changes: list[dict[str, Any]] = [{"best": [99]}, {"objectives": []}, {"trials": done.trials * 2}]
+    for change in changes:
+        path.write_bytes(msgspec.json.encode(msgspec.structs.replace(done, **change)))
+        studies, problems = load_all(tmp_path / "results")
+        assert (studies, len(problems)) == ([], 1)
+        assert str(path) in problems[0]
+    path.write_text("{")
+    assert load_all(tmp_path / "results")[0] == []
