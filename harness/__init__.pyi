@@ -9,6 +9,7 @@ from harness.api import tune as tune
 from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed
 from harness.data.lines import read_lines as read_lines
+from harness.deploy.run import Run as Run
 from harness.errors import BadResultError as BadResultError
 from harness.errors import BusyError as BusyError
 from harness.errors import CombinationError as CombinationError
@@ -31,6 +32,7 @@ from harness.interfaces import Dataset as Dataset
 from harness.interfaces import DeviceGroup as DeviceGroup
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
+from harness.interfaces import InferenceSession as InferenceSession
 from harness.interfaces import Machine as Machine
 from harness.interfaces import Metric as Metric
 from harness.interfaces import Model as Model

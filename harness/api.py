@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.analysis.rank import Ranking
     from harness.analysis.table import Table
     from harness.checks.parity.verdict import ParityVerdict
+    from harness.deploy.run import Run
     from harness.execute.runner import Listener
     from harness.interfaces import Metric
     from harness.plugins.catalog import Catalog
@@ -41,6 +42,8 @@ class Results(Sequence[RunRecord]):
         Results of parity checks, which are shown in the comparison table.
     metrics : iterable of Metric, optional
         Metrics provided by plugins. The comparison table shows their units and directions.
+    directory : Path, optional
+        Results directory that contains the runs.
 
     Attributes
     ----------
@@ -60,8 +63,10 @@ class Results(Sequence[RunRecord]):
         metrics: Iterable[Metric] = (),
         *,
         reused: int = 0,
+        directory: Path | None = None,
     ) -> None:
         self.records = tuple(records)
+        self._directory = directory
         self.problems = tuple(problems)
         self._verdicts = tuple(verdicts)
         self._metrics = tuple(metrics)
@@ -73,7 +78,7 @@ class Results(Sequence[RunRecord]):
     def __getitem__(self, index: slice) -> Results: ...
     def __getitem__(self, index: int | slice) -> RunRecord | Results:
         if isinstance(index, slice):
-            return Results(self.records[index], self.problems, self._verdicts, self._metrics)
+            return Results(self.records[index], self.problems, self._verdicts, self._metrics, directory=self._directory)
         return self.records[index]
 
     def __len__(self) -> int:
@@ -81,6 +86,19 @@ class Results(Sequence[RunRecord]):
 
     def __iter__(self) -> Iterator[RunRecord]:
         return iter(self.records)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Runs with their directories, in the order of `records`, whose predictions and trained models can be used.
+
+        Raises `UsageError` if the results directory is not known.
+        """
+        from harness.deploy.run import Run
+        from harness.errors import UsageError
+
+        if self._directory is None:
+            raise UsageError("these results have no results directory; load them with harness.load")
+        return tuple(Run(self._directory / record.run_id, record) for record in self.records)
 
     def table(self, *, price_per_hour: float | None = None) -> Table:
         """Return the comparison table, aggregated over seeds and splits.
@@ -176,7 +194,7 @@ class Results(Sequence[RunRecord]):
 
 
 def run(
-    task: str | Iterable[str],
+    task: str | Iterable[str] = (),
     backend: str | Iterable[str] = (),
     *,
     dataset: str | os.PathLike[str] | Iterable[str] = (),
@@ -188,6 +206,7 @@ def run(
     deterministic: bool = False,
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | Iterable[str] = (),
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
@@ -220,7 +239,7 @@ def run(
     Parameters
     ----------
     task : str or iterable of str
-        Names of tasks.
+        Names of tasks. Required unless `weights` is given.
     backend : str or iterable of str, optional
         Names of backends. By default, all available backends that implement the model.
     dataset : str, path-like or iterable of these, optional
@@ -244,6 +263,9 @@ def run(
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.
+    weights : str, path-like or iterable of str, optional
+        Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
+        runs determine task, data and model.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
@@ -340,6 +362,7 @@ def run(
             "threads": threads,
             "protocol": protocol,
             "pretrained": pretrained,
+            "weights": weights,
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
@@ -350,11 +373,12 @@ def run(
     sources = tuple(plugins)
     catalog = discover(sources, crashing)
     check_loaded(sources, catalog)
-    specs = expand_all([selection.resolved(locate)], catalog, jobs=max(1, jobs))
+    store = Store(results_dir(results))
+    specs = expand_all([selection.resolved(locate, store.find)], catalog, jobs=max(1, jobs))
     return carry_out(
         specs,
         catalog,
-        Store(results_dir(results)),
+        store,
         parity=parity,
         timeout_s=timeout_s,
         memory_limit=memory_limit,
@@ -459,6 +483,8 @@ def carry_out(
             listener.message(part.reason)
         machines = machines_for(chosen, specs, catalog)
         store.prepare()
+        if parity and any(spec.weights is not None for spec in specs):
+            raise UsageError("--parity compares how backends train, but --weights trains nothing; remove one of them")
         pairs = compared(specs) if parity else set[str]()
         collected, pending = collect_all(
             specs,
@@ -565,6 +591,7 @@ def carry_out(
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
             reused=sum(decision.stored is not None for decision in decisions) - len(collected),
+            directory=store.path,
         )
         if show is not None and started and results:
             show(results)
@@ -831,4 +858,5 @@ def load(path: str | os.PathLike[str] | None = None) -> Results:
         loaded.problems,
         load_verdicts(directory).values(),
         [provided.value for provided in discover((), crashing).metrics.values()],
+        directory=directory,
     )

@@ -96,7 +96,7 @@ def build_table(
     averaged = (QUALITY, REFERENCE, *secondary, *(m for m in at_price(price_per_hour) if m.in_table))
     measured = _means(groups, averaged)
     options = [
-        ", ".join(filter(None, [_splits(group), text]))
+        ", ".join(filter(None, [_splits(group), _weights(group), text]))
         for group, text in zip(groups, differences([representative(group) for group in groups]), strict=True)
     ]
     one_device = {
@@ -201,6 +201,13 @@ def _splits(group: list[RunRecord]) -> str:
     """Return a string such as ``20 splits`` or ``split 3``, or an empty string if the splits are not numbered."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
+
+
+def _weights(group: list[RunRecord]) -> str:
+    """Return a string such as ``weights of RUN``, or an empty string if the runs of the row trained."""
+    used = dict.fromkeys(record.spec.weights for record in group if record.spec.weights is not None)
+    names = [weights.run for weights in used]
+    return f"weights of {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else ""
 
 
 def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric]) -> dict[str, Cell]:

@@ -70,6 +70,7 @@ def differences(firsts: list[RunRecord]) -> list[str]:
             shown = {name: settings[index].get(name, absent(name)) for name in differing}
             shown |= {name: software[index].get(name, "none") for name in _differing(same_backend)}
             shown.pop("compile", None)
+            shown.pop("weights", None)  # the table names the runs
             spec = firsts[index].spec
             compiled = spec.compile  # listed even if all rows are compiled
             if spec.devices > 1:
@@ -99,11 +100,13 @@ def settings_of(spec: RunSpec) -> dict[str, str]:
             flat.pop("dataset.split", None)  # splits are listed separately
             if spec.source is not None and "dataset.sha256" in flat:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
-        elif name not in (*IDENTITY, "seed", "source", "pretrained") and (name != "env" or value):
+        elif name not in (*IDENTITY, "seed", "source", "pretrained", "weights") and (name != "env" or value):
             flat[name] = _plain(value)
     if spec.pretrained is not None:
         flat["pretrained"] = f"{spec.pretrained.name}@{spec.pretrained.digest[:8]}"
         flat = {key: value for key, value in flat.items() if value != spec.pretrained.path}
+    if spec.weights is not None:
+        flat["weights"] = f"trained by {spec.weights.backend}"
     return flat
 
 

@@ -97,6 +97,10 @@ def one_device_key(record: RunRecord) -> tuple[str, ...]:
 
 
 def rival_key(record: RunRecord) -> tuple[str, ...]:
-    """Return a key that is equal for rows that are compared with each other. The key excludes the backend, its packages
-    and the named environment."""
-    return (msgspec.structs.replace(record.spec, backend="", env="").group_key, *machine_of(record).values())
+    """Return a key that is equal for rows that are compared with each other.
+
+    The key excludes the backend, its packages, the named environment, and trained weights that a run used instead of
+    training.
+    """
+    spec = msgspec.structs.replace(record.spec, backend="", env="", weights=None)
+    return (spec.group_key, *machine_of(record).values())

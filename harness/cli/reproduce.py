@@ -104,6 +104,13 @@ def reproduce(
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
+    using = [record for record in chosen if record.spec.weights is not None]
+    chosen = [record for record in chosen if record.spec.weights is None]
+    if using:
+        text = "used trained weights, which are not in the bundle, and cannot be repeated"
+        if not chosen:
+            raise UsageError(f"{bundle}: the selected runs {text}")
+        inform(f"{counted(len(using), 'run')} {text}")
     catalog = options.catalog()
     for record in chosen:  # Check that all plugins are available before any run starts.
         own = catalog.for_run(record.provenance.plugins)

@@ -150,6 +150,7 @@ def run(
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
+      harness run --weights nlp-bert-tiny-torch-s0 --backend torch,tensorflow
       harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
@@ -179,7 +180,7 @@ def run(
     chosen_executor = catalog.executor(executor, executor_option)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all(
-        [each.resolved(locate) for each in chosen.selections],
+        [each.resolved(locate, store.find) for each in chosen.selections],
         catalog,
         unavailable=dry_run or skip_unavailable or bool(suite),
         jobs=jobs,

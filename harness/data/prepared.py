@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def check(data: PreparedData) -> None:
     for name, split in _splits(data):
         if len(split) == 0:
             raise DataError(f"the {name} split is empty")
-        _check_inputs(name, split, data.info)
+        check_inputs(name, split.inputs, len(split), data.info)
         _check_targets(name, split, data.info)
 
 
@@ -43,12 +44,14 @@ def _splits(data: PreparedData) -> list[tuple[str, Split]]:
     return [("train", data.train), ("validation", data.validation), ("test", data.test)]
 
 
-def _check_inputs(name: str, split: Split, info: DataInfo) -> None:
-    if set(split.inputs) != set(info.inputs):
-        raise PluginError(f"the {name} split has inputs {sorted(split.inputs)}, expected {sorted(info.inputs)}")
-    for key, array in split.inputs.items():
+def check_inputs(name: str, inputs: Mapping[str, NDArray[Any]], examples: int, info: DataInfo) -> None:
+    """Raise `harness.PluginError` if the inputs of a split do not have the declared names, shapes and dtypes, and
+    `harness.DataError` if they contain values that are not finite."""
+    if set(inputs) != set(info.inputs):
+        raise PluginError(f"the {name} split has inputs {sorted(inputs)}, expected {sorted(info.inputs)}")
+    for key, array in inputs.items():
         declared = info.inputs[key]
-        shape = (len(split), *declared.shape)
+        shape = (examples, *declared.shape)
         if array.shape != shape or array.dtype.name != declared.dtype:
             raise PluginError(
                 f"{name} input {key!r} is {array.dtype.name} {array.shape}, expected {declared.dtype} {shape}"

@@ -52,7 +52,7 @@ class StoredArray(Struct, frozen=True, kw_only=True):
     """Metadata of an array in an entry."""
 
     split: Literal["train", "validation", "test"]
-    role: Literal["inputs", "targets", "groups"]
+    role: Literal["inputs", "targets", "groups", "rows"]
     name: str
     file: str
     shape: tuple[int, ...]
@@ -67,6 +67,8 @@ class Meta(Struct, frozen=True, kw_only=True):
     digest: str
     info: DataInfo
     arrays: list[StoredArray]
+    fitted: dict[str, Any] = {}
+    reading: dict[str, Any] = {}
 
 
 def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
@@ -87,17 +89,26 @@ def load(folder: Path) -> PreparedData | None:
         meta = _meta(read_named(folder / META, MAX_JSON_BYTES))
         large = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
         parts: dict[str, dict[str, dict[str, NDArray[Any]]]] = {
-            split: {"inputs": {}, "targets": {}, "groups": {}} for split in SPLITS
+            split: {"inputs": {}, "targets": {}, "groups": {}, "rows": {}} for split in SPLITS
         }
         for stored in meta.arrays:
             parts[stored.split][stored.role][stored.name] = _read(folder, stored, large)
         train, validation, test = (
-            Split(inputs=part["inputs"], targets=part["targets"][""], groups=part["groups"]) for part in parts.values()
+            Split(inputs=part["inputs"], targets=part["targets"][""], groups=part["groups"], rows=part["rows"].get(""))
+            for part in parts.values()
         )
     except Exception as error:  # numpy raises many types of exceptions for damaged files
         note(f"{folder}: the cached data are damaged ({error}); preparing them again")
         return None
-    return PreparedData(train=train, validation=validation, test=test, info=meta.info, digest=meta.digest)
+    return PreparedData(
+        train=train,
+        validation=validation,
+        test=test,
+        info=meta.info,
+        digest=meta.digest,
+        fitted=meta.fitted,
+        reading=meta.reading,
+    )
 
 
 def save(folder: Path, data: PreparedData) -> bool:
@@ -122,7 +133,9 @@ def _save(folder: Path, data: PreparedData) -> None:
             _write(scratch, number, split, role, name, array)
             for number, (split, role, name, array) in enumerate(_arrays(data))
         ]
-        meta = Meta(digest=data.digest, info=data.info, arrays=stored)
+        meta = Meta(
+            digest=data.digest, info=data.info, arrays=stored, fitted=dict(data.fitted), reading=dict(data.reading)
+        )
         encoded = msgspec.json.encode(meta)
         write_new(scratch / META, b"%b\n%b" % (encoded, _sha256(encoded)))
         for old in folder.parent.glob(folder.name.partition("-")[0] + "-*"):
@@ -212,6 +225,8 @@ def _arrays(data: PreparedData) -> Iterator[tuple[Any, Any, str, NDArray[Any]]]:
             yield name, "inputs", key, array
         for key, array in split.groups.items():
             yield name, "groups", key, array.astype(str) if array.dtype == object else array
+        if split.rows is not None:
+            yield name, "rows", "", split.rows
 
 
 def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: NDArray[Any]) -> StoredArray:

@@ -22,6 +22,7 @@ def read_only_split(split: Split) -> Split:
         inputs={name: _protected(array) for name, array in split.inputs.items()},
         targets=_protected(split.targets),
         groups={name: _protected(array) for name, array in split.groups.items()},
+        rows=split.rows,
     )
 
 

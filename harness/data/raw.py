@@ -38,6 +38,11 @@ def check_lengths(name: str, split: Split) -> None:
         for key, array in arrays.items():
             if len(array) != len(split):
                 raise DataError(f"{name} {kind} {key!r} has {len(array)} entries for {len(split)} examples")
+    if split.rows is not None and (split.rows.shape != (len(split),) or split.rows.dtype.kind not in "iU"):
+        raise DataError(
+            f"the rows of the {name} split are {split.rows.dtype} of shape {split.rows.shape}, expected int64 or str "
+            f"({len(split)},)"
+        )
 
 
 def check_targets(name: str, split: Split, objective: Objective, classes: int) -> None:

@@ -37,7 +37,7 @@ from harness.records import (
 )
 from harness.records.files import write_new
 from harness.records.scratch import spares
-from harness.records.store import ARRAYS, LOG, WEIGHTS
+from harness.records.store import ARRAYS, LOG, PREPROCESSING, WEIGHTS
 
 MAX_NAME = 100
 """Maximum length of the name of a phase or metric in a failure message."""
@@ -181,7 +181,7 @@ def parents_record(
 ) -> RunRecord:
     """Create a record for a run whose child process failed or was ended. Remove the run's arrays and weights, which may
     be incomplete."""
-    for name in (ARRAYS, WEIGHTS):
+    for name in (ARRAYS, WEIGHTS, PREPROCESSING):
         for folder in (directory, *spares(directory)):
             with contextlib.suppress(OSError):
                 (folder / name).unlink()

@@ -32,7 +32,8 @@ from harness.interfaces import (
 )
 from harness.plugins.catalog import Catalog
 from harness.plugins.failures import described_with_place
-from harness.records import PluginRef, RunSpec
+from harness.records import PluginRef, RunSpec, TrainedWeights
+from harness.records.recipe import for_inference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
         config=config,
         info=data.info,
         parameters=parameters,
-        recipe=spec.recipe,
+        recipe=spec.recipe if spec.weights is None else for_inference(spec.recipe),
         device=device.name,
         precision=spec.precision,
         compile=spec.compile,
@@ -226,6 +227,7 @@ def load_and_prepare(
     from harness.data.raw import check_raw
     from harness.data.suspicions import described
     from harness.data.user_files.dataset import UserDataset
+    from harness.data.user_files.new_data import named_columns
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
         raw = _loaded(dataset, dataset_options)
@@ -239,7 +241,15 @@ def load_and_prepare(
         details={**raw.details, **data.info.details},
         warnings=(*raw.warnings, *near, *data.info.warnings),
     )
-    data = dataclasses.replace(data, info=info, digest=dataset_digest(data))
+    data = dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, rows=raw.train.rows),
+        validation=dataclasses.replace(data.validation, rows=raw.validation.rows),
+        test=dataclasses.replace(data.test, rows=raw.test.rows),
+        info=info,
+        digest=dataset_digest(data),
+        reading=raw.reading or named_columns(raw),
+    )
     return raw, dataclasses.replace(data, info=described(data))
 
 
@@ -305,16 +315,34 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, and messages about the arrays that were not read from the
-    spec's checkpoint.
+    """Return the canonical arrays from which training starts, or the spec's trained weights, and messages about the
+    arrays that were not read from the spec's checkpoint.
 
-    Raises `harness.DataError` if the checkpoint does not fit the model.
+    Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights are not
+    those of the run that trained the weights.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 
+    if prepared.spec.weights is not None:
+        return _trained_weights(prepared.spec.weights, prepared), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
     initial = initial_weights(parameters, prepared.spec.seed)
     return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
+
+
+def _trained_weights(trained: TrainedWeights, prepared: Preparation) -> dict[str, Any]:
+    from harness.records.arrays import digest
+    from harness.records.store import WEIGHTS
+
+    if prepared.data.digest != trained.dataset_digest:
+        raise DataError(
+            f"the data differ from those with which run {trained.run!r} was trained; restore that version of the data, "
+            "or train again"
+        )
+    weights = saved_weights(Path(trained.path) / WEIGHTS, prepared)
+    if digest(weights) != trained.digest:
+        raise DataError(f"{Path(trained.path) / WEIGHTS}: the weights are not those that run {trained.run!r} recorded")
+    return weights
 
 
 def saved_weights(path: Path, prepared: Preparation) -> dict[str, Any]:

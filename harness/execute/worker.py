@@ -63,6 +63,7 @@ from harness.records import (
     ModelInfo,
     Outcome,
     PluginRef,
+    Preprocessing,
     Provenance,
     RankMemory,
     RunRecord,
@@ -74,7 +75,7 @@ from harness.records import (
 )
 from harness.records.arrays import write_arrays
 from harness.records.scratch import save as save_file
-from harness.records.store import ARRAYS, WEIGHTS
+from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +107,8 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
 class Timed:
     """Results of training and timed inference."""
 
-    training: Training
+    training: Training | None
+    """Results of training, or None if the run used trained weights."""
     inference: Inference
 
 
@@ -303,10 +305,12 @@ class Run:
         from harness.measure import inference, training
 
         spec, data, phases = self.spec, prepared.data, self.phases
-        by_steps = self.backend.trains_by_steps
-        trained = training.train(
-            session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
-        )
+        trained = None
+        if spec.weights is None:
+            by_steps = self.backend.trains_by_steps
+            trained = training.train(
+                session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
+            )
         if self._quality_only:
             return Timed(trained, inference.not_measured(min(spec.recipe.batch_size, len(data.test))))
         with phases("inference"):
@@ -326,11 +330,12 @@ class Run:
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
+                self._save_preprocessing(data)
             test = predict(session, data.test, batch_size, outputs)
             validation = predict(session, data.validation, batch_size, outputs)
             evaluated = digest(session.get_weights()) if weights else ""
             device_memory = _device_memory(session, machine)
-        if not (self._quality_only or timed.training.is_enough()):
+        if timed.training is not None and not (self._quality_only or timed.training.is_enough()):
             with self.phases("sampling"):
                 timed.training.sample()  # Sample after the predictions, because sampling continues training.
         with self.phases("score"):
@@ -343,6 +348,18 @@ class Run:
                 (data.test.targets, test), (data.validation.targets, validation), reference, data.test.groups
             )
         return Scored(scores, test, validation, evaluated, device_memory)
+
+    def _save_preprocessing(self, data: PreparedData) -> None:
+        preprocessing = Preprocessing(
+            task=self.task.name,
+            input_kind=self.task.kind,
+            task_options=self.spec.task_options,
+            dataset_options=self.spec.dataset_options if self.spec.source is not None else {},
+            info=data.info,
+            fitted=dict(data.fitted),
+            reading=dict(data.reading),
+        )
+        save_file(self._directory, PREPROCESSING, lambda path: write_json(path, preprocessing))
 
     def _summarize(
         self, prepared: Preparation, machine: Machine, timed: Timed, scored: Scored, clock_s: float, wall_s: float
@@ -359,18 +376,24 @@ class Run:
             "validation_outputs": scored.validation_outputs,
             "validation_targets": data.validation.targets,
         }
+        if data.test.rows is not None:
+            arrays["test_rows"] = data.test.rows
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
-        by_steps = self.backend.trains_by_steps
+        by_steps = None if trained is None else self.backend.trains_by_steps
+        train = None
         if self._quality_only:
             speed, flags, energy = summary.no_speed(by_steps=by_steps), [], Energy()
         else:
-            train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
+            if trained is not None:
+                train = summary.throughput("train_throughput", trained.timed, trained.batch_size, protocol, machine)
             infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
-            speed = summary.speed(trained.first_step_s, train, infer, model, by_steps=by_steps)
-            flags, energy = [*train.flags, *infer.flags], summary.energy(train, infer, machine)
+            first_step_s = None if trained is None else trained.first_step_s
+            speed = summary.speed(first_step_s, train, infer, model, by_steps=by_steps)
+            flags = [*(train.flags if train is not None else ()), *infer.flags]
+            energy = summary.energy(train, infer, machine)
         return Success(
             scores=scored.scores,
-            curves=trained.curves,
+            curves=trained.curves if trained is not None else [],
             speed=speed,
             latency=summary.latency(inference),
             memory=self._memory(scored.device_memory),
@@ -379,8 +402,8 @@ class Run:
             examples=_examples(data),
             flags=flags,
             energy=self._energy(energy),
-            time_to_target=self._time_to_target(trained.curves),
-            selection=trained.selection(scored.scores.primary) if self.backend.trains_by_steps else None,
+            time_to_target=self._time_to_target(trained.curves) if trained is not None else None,
+            selection=trained.selection(scored.scores.primary) if trained is not None and by_steps else None,
             evidence=Evidence(
                 timed_examples=examples,
                 timed_error=error,
@@ -448,10 +471,10 @@ def _training_arrays(trained: Training) -> dict[str, Any]:
     }
 
 
-def _arrays(trained: Training, timed: Inference) -> dict[str, Any]:
+def _arrays(trained: Training | None, timed: Inference) -> dict[str, Any]:
     import numpy as np
 
-    return _training_arrays(trained) | {
+    return (_training_arrays(trained) if trained is not None else {}) | {
         "inference_window_batches": np.array([window.batches for window in timed.timed.windows], np.int64),
         "inference_window_s": np.array([window.seconds for window in timed.timed.windows], np.float64),
         "latencies_s": np.array(timed.latencies_s, np.float64),

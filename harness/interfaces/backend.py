@@ -16,6 +16,8 @@ from harness.interfaces.model import BuildNetwork, Parameter
 from harness.records import DataInfo, DeviceMemory, Precision, Recipe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
@@ -273,8 +275,49 @@ class Session(ABC):
         """
         return {}
 
+    def export(self, format_: str, folder: Path, inputs: Mapping[str, Array]) -> Callable[[Mapping[str, Array]], Array]:
+        """Write the network with its current weights, in evaluation mode, to files for deployment.
+
+        Parameters
+        ----------
+        format_ : str
+            One of `Backend.exports`.
+        folder : Path
+            Empty folder for the files.
+        inputs : mapping of str to ndarray
+            Arrays ``[B, ...]`` by input name, as an example. The exported model must accept any number of examples.
+
+        Returns
+        -------
+        callable
+            Function that reads the written files and computes the outputs for inputs ``[B, ...]``, as float32 in the
+            layout of `predict`. ``harness export`` calls the function to compare the export with the run.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the format is not supported, or if a package that it needs is missing.
+        """
+        raise UnsupportedError(f"this backend cannot export models as {format_}")
+
     def close(self) -> None:  # noqa: B027  # optional
         """Free the session's memory on the device. The session is not used afterwards."""
+
+
+class InferenceSession(Session):
+    """A session of a backend that cannot train (`Backend.trains` is False).
+
+    Subclasses implement the remaining abstract methods. `set_weights` is called once before any prediction, and may be
+    called again with other weights.
+    """
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Any:
+        """Raise `harness.UnsupportedError`."""
+        raise UnsupportedError("this backend only computes predictions and cannot train")
+
+    def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
+        """Raise `harness.UnsupportedError`."""
+        raise UnsupportedError("this backend only computes predictions and has no gradients")
 
 
 class Backend(ABC):
@@ -297,6 +340,11 @@ class Backend(ABC):
     trains_by_steps: ClassVar[bool] = True
     """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
     training split, learning rates and gradients are not used, and models need not have canonical parameters."""
+    trains: ClassVar[bool] = True
+    """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
+    ``harness predict``, and its sessions are instances of `InferenceSession`."""
+    exports: ClassVar[Collection[str]] = ()
+    """Formats that `Session.export` writes, such as ``onnx``."""
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
     devices are refused before they start."""

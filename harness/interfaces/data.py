@@ -52,6 +52,9 @@ class Split:
     target. Every example must have at least one position with a target."""
     groups: Mapping[str, Array] = field(default_factory=dict)
     """Arrays ``[N]`` by group name, such as the speaker of each example."""
+    rows: Array | None = None
+    """Origin of each example ``[N]``: its row in the source file, counted from 1, as int64, or the path of its file, as
+    str. None if the dataset does not name its examples. The core copies the array to the prepared split."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -74,6 +77,7 @@ class Split:
             inputs={name: array[index] for name, array in self.inputs.items()},
             targets=self.targets[index],
             groups={name: array[index] for name, array in self.groups.items()},
+            rows=None if self.rows is None else self.rows[index],
         )
 
 
@@ -99,8 +103,13 @@ class RawData:
     """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
     printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns of a table's ``features``, for use in messages, or an empty tuple if the columns have no
-    names."""
+    """Names of the columns of a table's ``features``, by which the columns of new files are found, or an empty tuple if
+    the columns have no names."""
+    category_names: tuple[str, ...] = ()
+    """Names of the columns of a table's ``categories``, as in `feature_names`."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """How files were read, as JSON values, such as the notation of the numbers in each column. The core sets this
+    attribute for the user's files, and uses it to read new files in the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +134,11 @@ class PreparedData:
 
     The core sets this attribute to a function that calls `Task.augment`.
     """
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    """Preprocessing fitted on the training split, such as a vocabulary or means and scales, as JSON values. `info` need
+    not be repeated. The core stores the values next to the trained weights and passes them to `Task.transform`."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """Copy of `RawData.reading`, which the core sets."""
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -285,6 +299,48 @@ class Task(ABC, Generic[OptionsT]):
         PreparedData
             The prepared splits, with one prepared example per raw example, in the same order.
         """
+
+    def transform(
+        self,
+        inputs: Mapping[str, Array],
+        details: Mapping[str, Any],
+        fitted: Mapping[str, Any],
+        info: DataInfo,
+        options: OptionsT,
+    ) -> dict[str, Array]:
+        """Prepare the inputs of new examples with the preprocessing that `prepare` fitted.
+
+        ``harness predict`` calls this method. By default, it raises `harness.UnsupportedError`. For the inputs of the
+        validation and test splits, the result must be bitwise equal to the inputs that `prepare` returned.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Raw inputs ``[N, ...]`` by name, as in `RawData`. The arrays are read-only.
+        details : mapping of str to Any
+            Details of the new data, as in `RawData.details`.
+        fitted : mapping of str to Any
+            `PreparedData.fitted` of the training data, read from a JSON file.
+        info : DataInfo
+            `PreparedData.info` of the training data.
+        options : Options
+            Instance of `Options` with the values that were used in training.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Prepared inputs, with the shapes and dtypes in ``info.inputs``.
+
+        Raises
+        ------
+        harness.DataError
+            If the inputs cannot be prepared.
+        """
+        from harness.errors import UnsupportedError
+
+        raise UnsupportedError(
+            f"the task {self.name!r} cannot prepare new data, because its plugin does not implement Task.transform"
+        )
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
         """Return the task options that a pretrained checkpoint requires, such as its tokenizer.

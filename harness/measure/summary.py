@@ -56,29 +56,38 @@ def throughput(
     return MeasuredThroughput(rate, steady, flags, passed, count * batch_size)
 
 
-def energy(train: MeasuredThroughput, inference: MeasuredThroughput, machine: Machine) -> Energy:
-    return machine.energy(train.passed, train.samples, inference.passed, inference.samples)
+def energy(train: MeasuredThroughput | None, inference: MeasuredThroughput, machine: Machine) -> Energy:
+    from harness.measure.machine import Reading
+
+    passed, samples = (Reading(), 0) if train is None else (train.passed, train.samples)
+    return machine.energy(passed, samples, inference.passed, inference.samples)
 
 
 def speed(
-    first_step_s: float, train: MeasuredThroughput, inference: MeasuredThroughput, info: ModelInfo, *, by_steps: bool
+    first_step_s: float | None,
+    train: MeasuredThroughput | None,
+    inference: MeasuredThroughput,
+    info: ModelInfo,
+    *,
+    by_steps: bool | None,
 ) -> Speed:
     """Return the speed of a run.
 
-    If `by_steps` is false, the model has no backward pass whose FLOPs could be counted.
+    If `by_steps` is false, the model has no backward pass whose FLOPs could be counted. `first_step_s`, `train` and
+    `by_steps` are None if the run did not train.
     """
     return Speed(
-        train_samples_per_s=train.samples_per_s,
+        train_samples_per_s=None if train is None else train.samples_per_s,
         inference_samples_per_s=inference.samples_per_s,
         first_step_s=first_step_s,
-        train=train.steady,
+        train=None if train is None else train.steady,
         inference=inference.steady,
-        train_flops_per_s=train.samples_per_s * 3 * info.flops_per_sample if by_steps else None,
+        train_flops_per_s=train.samples_per_s * 3 * info.flops_per_sample if train is not None and by_steps else None,
         by_steps=by_steps,
     )
 
 
-def no_speed(*, by_steps: bool) -> Speed:
+def no_speed(*, by_steps: bool | None) -> Speed:
     """Return the speed of a quality-only run, without values."""
     return Speed(
         train_samples_per_s=None,

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from harness.data.cache import out_of_reach
-from harness.data.user_files.dataset import UserDataset, find_dataset
+from harness.data.user_files.dataset import UserDataset, dataset_of, find_dataset
 from harness.errors import CombinationError, HarnessError, UnknownNameError, UsageError
 from harness.interfaces import Dataset, Model, Task
 from harness.measure.nvml import gpus
+from harness.plan import weights
 from harness.plan.checkpoint import model_options, read_config
 from harness.plan.devices import check_devices, device_counts, threads_per_process
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
@@ -96,6 +97,8 @@ def _expanded(
 
     If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
     """
+    if selection.weights:
+        return _with_weights(selection, catalog, unavailable=unavailable)
     if not selection.tasks:
         raise UsageError(f"no task given; select one of: {', '.join(sorted(catalog.tasks))}")
     precisions = [_precision(name) for name in selection.precisions]
@@ -177,6 +180,48 @@ def _expanded(
                             check_devices(spec, catalog, gpus=None if unavailable else gpus)
                             specs[spec.key] = spec
     _check_environments(selection, envs, specs.values(), catalog)
+    return specs
+
+
+def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) -> dict[str, RunSpec]:
+    """Return the specs of a selection that uses the weights of runs, by their keys."""
+    weights.check_selection(selection)
+    precisions = [_precision(name) for name in selection.precisions]
+    for device in selection.devices:
+        _check_device(device)
+    protocol = _named_protocol(selection.protocol).protocol
+    envs = ["" if name == environments.CURRENT else name for name in selection.envs] or [""]
+    places = _backends(selection, envs, catalog, unavailable=unavailable)
+    specs: dict[str, RunSpec] = {}
+    for run in weights.resolved_runs(selection):
+        weights.check_servable(run)
+        spec = run.record.spec
+        dataset = dataset_of(spec, catalog)
+        if not unavailable or isinstance(dataset, UserDataset):
+            check_available(dataset)
+        source = data_settings(dataset, spec.dataset_options).source  # The user's data must not have changed.
+        for metric in catalog.task(spec.task).metrics:
+            catalog.metric(metric)
+        family = catalog.model(spec.model)[0].name
+        able = [name for name in places if catalog.network(family, name)]
+        if not selection.backends and not able:
+            raise CombinationError(_no_backend_runs(catalog, catalog.model(spec.model)[0]))
+        for backend in places if selection.backends else able:
+            for env, device, precision in itertools.product(places[backend], selection.devices, precisions):
+                for overrides in map(parse_overrides, combinations(selection.overrides)):
+                    chosen = weights.spec_for(run, backend, catalog, overrides, protocol)
+                    chosen = msgspec.structs.replace(
+                        chosen,
+                        source=source,
+                        env=env,
+                        device=device,
+                        precision=precision,
+                        compile=selection.compile,
+                        deterministic=selection.deterministic,
+                        threads=selection.threads or spec.threads,
+                        devices=1,
+                    )
+                    specs[chosen.key] = chosen
     return specs
 
 
@@ -337,7 +382,7 @@ def _training_by_backend(
         _check_variant(comparison.checkpoint, model, model_name)
         variant = model.name
     check_model(comparison.task, model, variant)
-    able = [name for name in available if catalog.network(model.name, name)]
+    able = [name for name in available if catalog.network(model.name, name) and catalog.backend(name).trains]
     if not (selection.backends or able):
         raise CombinationError(_no_backend_runs(catalog, model))
     return {
@@ -415,6 +460,11 @@ def _training(
     Raises `harness.CombinationError` if the backend does not implement the model or does not use one of the overrides.
     """
     trainer = catalog.backend(backend)
+    if not trainer.trains:
+        raise CombinationError(
+            f"backend {backend!r} cannot train; train with another backend and --save-weights, and pass --weights RUN "
+            "to measure inference with the weights of that run"
+        )
     if catalog.network(model.name, backend) is None:
         others = sorted(name for family, name in catalog.networks if family == model.name)
         hint = f"; without --model, backend {backend!r} trains its own default model" if trainer.default_models else ""

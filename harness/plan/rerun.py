@@ -23,12 +23,14 @@ from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, plain
 from harness.plan.suite import dump
 from harness.plugins.catalog import Catalog
-from harness.records import PROTOCOLS, PluginRef, RunSpec
+from harness.records import PROTOCOLS, PluginRef, RunSpec, TrainedWeights
 
 
 def selection(spec: RunSpec, catalog: Catalog) -> Selection:
     """Return the selection that expands to `spec` on a machine with the same plugins and files."""
     protocol = spec.protocol.name if spec.protocol.name in PROTOCOLS else "standard"
+    if spec.weights is not None:
+        return _inference_selection(spec, spec.weights, protocol)
     defaults = _defaults(spec, protocol, catalog)
     sections = {
         "recipe": asdict(spec.recipe),
@@ -64,6 +66,28 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         compile=spec.compile,
         deterministic=spec.deterministic,
         overrides=as_overrides(overrides),
+    )
+
+
+def _inference_selection(spec: RunSpec, weights: TrainedWeights, protocol: str) -> Selection:
+    """Return the selection that measures inference with the weights of the same run again."""
+    known = asdict(PROTOCOLS[protocol].protocol)
+    changed = {
+        f"protocol.{name}": value
+        for name, value in asdict(spec.protocol).items()
+        if name != "name" and encode(value) != encode(known[name])
+    }
+    return Selection(
+        weights=(weights.path or weights.run,),
+        backends=(spec.backend,),
+        envs=(spec.env,) if spec.env else (),
+        devices=(spec.device,),
+        precisions=(spec.precision,),
+        threads=spec.threads,
+        protocol=protocol,
+        compile=spec.compile,
+        deterministic=spec.deterministic,
+        overrides=as_overrides(changed),
     )
 
 

@@ -17,6 +17,7 @@ from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.records import Pretrained
+    from harness.records.store import StoredRun
 
 
 class Option(NamedTuple):
@@ -163,6 +164,18 @@ class Selection:
     )
     """Directory or Hugging Face Hub ID of a checkpoint. `resolved` replaces this value with a `Pretrained` before
     planning."""
+    weights: tuple[str | StoredRun, ...] = field(
+        default=(),
+        hash=False,
+        metadata=_option(
+            "weights",
+            "Do not train, but measure inference with the saved weights of these runs: quality, speed, latency and "
+            "memory. The runs determine task, data and model.",
+            several=True,
+            metavar="RUN[,RUN]",
+        ),
+    )
+    """Ids or paths of runs. `resolved` replaces them with the stored runs before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -244,14 +257,24 @@ class Selection:
             if value is not None and value is not False and value != ():
                 yield option, value if isinstance(value, tuple) else (value,)
 
-    def resolved(self, locate: Callable[[str], Pretrained]) -> Selection:
-        """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`.
+    def resolved(
+        self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
+    ) -> Selection:
+        """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`, and
+        the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
 
-        `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called.
+        `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called. Raises
+        `harness.UsageError` if `find` is None and the selection uses the weights of runs.
         """
-        if not isinstance(self.pretrained, str):
-            return self
-        return dataclasses.replace(self, pretrained=locate(self.pretrained))
+        chosen = self
+        if any(isinstance(run, str) for run in self.weights):
+            if find is None:
+                raise UsageError("--weights cannot be used here, because there is no results directory; remove it")
+            runs = tuple(find(run) if isinstance(run, str) else run for run in self.weights)
+            chosen = dataclasses.replace(chosen, weights=runs)
+        if isinstance(chosen.pretrained, str):
+            chosen = dataclasses.replace(chosen, pretrained=locate(chosen.pretrained))
+        return chosen
 
 
 OPTIONS: dict[str, Option] = {

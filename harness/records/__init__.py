@@ -13,6 +13,7 @@ from harness.records.events import (
     PhaseStarted,
     Progress,
 )
+from harness.records.preprocessing import Preprocessing
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
 from harness.records.recipe import Recipe
 from harness.records.record import (
@@ -61,6 +62,7 @@ from harness.records.spec import (
     Pretrained,
     RunSpec,
     SplitInfo,
+    TrainedWeights,
 )
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "Placement",
     "PluginRef",
     "Precision",
+    "Preprocessing",
     "Pretrained",
     "Progress",
     "Protocol",
@@ -116,6 +119,7 @@ __all__ = [
     "Success",
     "TargetScore",
     "TimeToTarget",
+    "TrainedWeights",
     "Trial",
     "TuningCost",
 ]

@@ -217,6 +217,18 @@ def without_loop_fields(recipe: Recipe) -> Recipe:
     return msgspec.structs.replace(recipe, **{name: getattr(defaults, name) for name in LOOP_FIELDS})
 
 
+def for_inference(recipe: Recipe) -> Recipe:
+    """Return a copy of a recipe in which the options that only some backends implement have their default values.
+
+    The options only affect training, so that a backend without them can use trained weights.
+    """
+    defaults = Recipe()
+    options = {name: getattr(defaults, name) for name in Recipe.SESSION_OPTIONS if hasattr(defaults, name)}
+    if recipe.optimizer in Recipe.SESSION_OPTIONS:
+        options["optimizer"] = defaults.optimizer
+    return msgspec.structs.replace(recipe, **options)
+
+
 def session_options(recipe: Recipe) -> list[str]:
     """Return the elements of `Recipe.SESSION_OPTIONS` that a recipe uses."""
     return sorted(

@@ -136,11 +136,11 @@ class Speed(Struct, frozen=True, kw_only=True):
     inference_samples_per_s: float | None
     """Examples per second in full batches. Padding is not counted."""
     first_step_s: float | None
-    """Duration of the first training step, which includes compilation and allocation, or None in a quality-only run."""
+    """Duration of the first training step, which includes compilation and allocation, or None in a quality-only run and
+    if the run used trained weights."""
     train: Steady | None
-    """Steady state of training, or None in a quality-only run, and in records with schema version 1 in which training
-    consisted of a single step.
-    """
+    """Steady state of training, or None in a quality-only run, if the run used trained weights, and in records with
+    schema version 1 in which training consisted of a single step."""
     inference: Steady | None
     """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
@@ -148,8 +148,8 @@ class Speed(Struct, frozen=True, kw_only=True):
     pass for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
     by_steps: bool | None = None
     """True if each training step processed one batch; False if each step fitted the model from scratch to the whole
-    training split, so that the training throughput cannot be compared with that of models trained in steps. None in
-    older records."""
+    training split, so that the training throughput cannot be compared with that of models trained in steps. None if
+    the run used trained weights, and in older records."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
@@ -326,7 +326,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
 
     scores: Scores
     curves: list[EpochEnded]
-    """Learning curves, one entry per epoch."""
+    """Learning curves, one entry per epoch, or an empty list if the run used trained weights."""
     speed: Speed
     latency: Latency
     memory: Memory

@@ -93,6 +93,9 @@ def _problem(record: RunRecord, arrays: Arrays) -> str:
             return f"the file contains {present}, but not {missing}"
         if one in arrays and arrays[one].shape[:1] != arrays[other].shape[:1]:
             return f"{one} is {_shown(arrays[one])}, but {other} is {_shown(arrays[other])}"
+    rows = arrays.get("test_rows")
+    if rows is not None and (rows.dtype.kind not in "iU" or rows.shape != arrays.get("test_outputs", rows).shape[:1]):
+        return f"test_rows is {_shown(rows)}"
     if "inference_window_s" in arrays and record.outcome.latency.batch_size < 1:
         return f"the batch size of the record is {record.outcome.latency.batch_size}"
     if "train_batch_size" in arrays and arrays["train_batch_size"] < 1:

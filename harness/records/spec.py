@@ -39,6 +39,21 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Path of the folder. The path is not part of the run's key."""
 
 
+class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The trained weights that a run uses instead of training."""
+
+    run: str
+    """Id of the run that trained the weights."""
+    backend: str
+    """Backend that trained the weights."""
+    digest: str
+    """SHA-256 (hex) of the canonical weights, as in `Provenance.final_weights_digest`."""
+    dataset_digest: str
+    """SHA-256 (hex) of the prepared data with which the weights were trained."""
+    path: str = ""
+    """Path of the directory of the run that trained the weights. The path is not part of the run's key."""
+
+
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Path of the user's data and the inferred options, which are recorded but are not part of the run's key."""
 
@@ -102,15 +117,18 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Values of the model's configuration, by name."""
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
+    weights: TrainedWeights | None = None
+    """Trained weights with which inference is measured, or None for a run that trains. If weights are given, nothing is
+    trained; `recipe` is the recipe with which the weights were trained, of which only the batch size is used."""
 
     @property
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The path of a checkpoint is omitted. Fields that were added to `Recipe` later, the checkpoint, the named
-        environment and the number of devices are omitted if they have their default values, so that the keys of older
-        runs remain valid. User-provided data are identified by a digest of their content, which is a dataset option,
-        and not by a name or path.
+        The paths of a checkpoint and of trained weights are omitted. Fields that were added to `Recipe` later, the
+        checkpoint, the named environment, the number of devices and the trained weights are omitted if they have their
+        default values, so that the keys of older runs remain valid. User-provided data are identified by a digest of
+        their content, which is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -121,7 +139,12 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Runs that are aggregated in one row of the comparison table share this key.
         """
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
-        return msgspec.structs.replace(self, seed=0, dataset_options=options).key
+        weights = self.weights and TrainedWeights(
+            run="", backend=self.weights.backend, digest="", dataset_digest=self.weights.dataset_digest
+        )
+        if weights is not None and self.split is not None:
+            weights = msgspec.structs.replace(weights, dataset_digest="")
+        return msgspec.structs.replace(self, seed=0, dataset_options=options, weights=weights).key
 
     @property
     def title(self) -> str:
@@ -157,6 +180,8 @@ def key_of(values: dict[str, Any]) -> str:
         values["dataset"] = ""
     if not values.get("env"):
         values.pop("env", None)
+    if (weights := values.pop("weights", None)) is not None:
+        values["weights"] = {**weights, "path": ""}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:

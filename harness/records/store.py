@@ -1,8 +1,8 @@
 """Storage of records on disk, with one directory per run.
 
-A directory contains ``record.json``, ``arrays.npz``, ``log.txt`` and, if requested, ``weights.safetensors`` and
-``audit.json``. New directories are written under a hidden name and renamed when they are complete, so that readers
-never see incomplete runs.
+A directory contains ``record.json``, ``arrays.npz``, ``log.txt`` and, if requested, ``weights.safetensors``,
+``preprocessing.json`` and ``audit.json``. New directories are written under a hidden name and renamed when they are
+complete, so that readers never see incomplete runs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from harness.records.plausible import problem
 from harness.records.reading import MAX_JSON_BYTES, is_stored, read_stored, read_stored_state
 
 RECORD, ARRAYS, LOG, WEIGHTS = "record.json", "arrays.npz", "log.txt", "weights.safetensors"
+PREPROCESSING = "preprocessing.json"
 AUDIT = "audit.json"
 _NO_STEADY_STATE = "the run was recorded before steady-state detection was introduced (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)

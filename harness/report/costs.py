@@ -67,7 +67,10 @@ def sections(record: RunRecord) -> Iterator[Section]:
 def _measured(record: RunRecord, flags: list[tuple[str, str]]) -> Iterator[Section]:
     outcome = success(record)
     speed, latency = outcome.speed, outcome.latency
-    if fitted_in_one_call(record):
+    training: list[tuple[str, object]]
+    if record.spec.weights is not None:
+        training = [(TRAIN_THROUGHPUT.part, "none: the run used trained weights")]
+    elif fitted_in_one_call(record):
         training = [_throughput(FIT_THROUGHPUT, record, speed.train)]
     else:
         share = _unit(TRAIN_FLOPS.value(record), TRAIN_FLOPS.unit, _share_of_peak(record))
@@ -77,7 +80,11 @@ def _measured(record: RunRecord, flags: list[tuple[str, str]]) -> Iterator[Secti
         [
             *training,
             _throughput(INFERENCE_THROUGHPUT, record, speed.inference),
-            (FIRST_STEP.title, f"{FIRST_STEP.value(record):.3g} {FIRST_STEP.unit}"),
+            *(
+                ()
+                if speed.first_step_s is None
+                else [(FIRST_STEP.title, f"{speed.first_step_s:.3g} {FIRST_STEP.unit}")]
+            ),
             *flags,
         ],
     )

@@ -97,8 +97,9 @@ def run_section(record: RunRecord) -> Section:
         "threads",
     )
     rows: list[tuple[str, object]] = [(name, getattr(spec, name)) for name in names]
+    recipe = _fields(spec.recipe) if spec.weights is None else {"batch_size": spec.recipe.batch_size}
     groups: dict[str, dict[str, Any]] = {
-        "recipe": _fields(spec.recipe),
+        "recipe": recipe,
         "protocol": _fields(spec.protocol),
         "task": spec.task_options,
         "dataset": spec.dataset_options,
@@ -107,6 +108,8 @@ def run_section(record: RunRecord) -> Section:
     if spec.pretrained is not None:
         revision = f"@{spec.pretrained.revision}" if spec.pretrained.revision else ""
         rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
+    if spec.weights is not None:
+        rows += [("weights of", spec.weights.run), ("trained by", spec.weights.backend), ("path", spec.weights.path)]
     if spec.source is not None:
         rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [

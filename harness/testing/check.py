@@ -153,12 +153,17 @@ def parity(subject: Subject, catalog: Catalog) -> Finding:
 
     model, _, backend = subject.name.rpartition("/")
     not_checked = partial(_not_checked, PARITY, subject)
+    if not catalog.backend(backend).trains:
+        return not_checked("the backend only computes predictions; compare it with `harness evaluate`")
     if not catalog.backend(backend).trains_by_steps:
         return not_checked("each training step of the backend fits the model from scratch")
     others = [
         name
         for name, provided in catalog.backends.items()
-        if name != backend and catalog.network(model, name) and missing(provided.value.requires) is None
+        if name != backend
+        and provided.value.trains
+        and catalog.network(model, name)
+        and missing(provided.value.requires) is None
     ]
     if not others:
         return not_checked("no other installed backend has a network for the model")

@@ -40,7 +40,7 @@ class Workbench:
     def spec(self) -> RunSpec:
         """Settings for a run on the CPU with one thread. Raises `NotChecked` if no suitable model and dataset are
         available."""
-        from harness.plan.expand import expand, suits
+        from harness.plan.expand import expand_all, suits
         from harness.plan.selection import Selection
 
         if reason := missing(self.backend.requires):
@@ -60,11 +60,21 @@ class Workbench:
                 "yield a harness.NetworkRef in harness_networks"
             )
         task, family = min(pairs, key=lambda pair: (self._size(pair[0].default_dataset), not pair[1].has_dropout))
+        trainer = self._trainer(family.name)
         selection = Selection(
-            tasks=(task.name,), models=(family.name,), backends=(self.backend.name,), threads=1, devices=("cpu",)
+            tasks=(task.name,), models=(family.name,), backends=(trainer,), threads=1, devices=("cpu",)
         )
-        (spec,) = expand(selection, self.catalog)
-        return msgspec.structs.replace(spec, device="cpu")
+        (spec,) = expand_all([selection], self.catalog, unavailable=trainer != self.backend.name)
+        return msgspec.structs.replace(spec, device="cpu", backend=self.backend.name)
+
+    def _trainer(self, family: str) -> str:
+        """Return the backend whose training settings are used: this backend or, if it cannot train, another one."""
+        if self.backend.trains:
+            return self.backend.name
+        for model, name in self.catalog.networks:
+            if model == family and self.catalog.backend(name).trains:
+                return name
+        raise NotChecked(f"no backend can train the model {family!r}, whose weights this backend would serve")
 
     def _is_here(self, dataset: str) -> bool:
         provided = self.catalog.datasets.get(dataset)

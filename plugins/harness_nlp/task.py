@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,17 +71,18 @@ class TextClassification(Task[NlpOptions]):
         """
         named = {"training": data.train, "validation": data.validation, "test": data.test}
         for name, split in named.items():
-            _check_texts(name, split)
+            _check_texts(name, split.inputs["text"])
         train, validation, test = (_cleaned(split) for split in named.values())
         if not any(train):
             raise DataError("cannot learn a vocabulary, because every text in the training split is empty")
         parts = (train, validation, test)
         if options.tokenizer is not None:
-            ids, vocabulary = text.encode_pretrained(parts, options.tokenizer)
+            tokenizer, vocabulary = text.pretrained_tokenizer(options.tokenizer)
         else:
             learn = text.learn_words if options.vocabulary == "word" else text.learn_vocabulary
             vocabulary = learn(train, options.vocab_size, lowercase=options.lowercase)
-            ids = [text.encode(texts, vocabulary, lowercase=options.lowercase) for texts in parts]
+            tokenizer = text.tokenizer_for(vocabulary, lowercase=options.lowercase)
+        ids = [text.encode(texts, tokenizer) for texts in parts]
         max_length = options.max_length or _covering_length(_lengths(ids[0]).tolist(), limit=_longest(options))
         by_split, unknown = dict(zip(named, ids, strict=True)), vocabulary.index(text.UNKNOWN)
         splits = [
@@ -112,7 +113,25 @@ class TextClassification(Task[NlpOptions]):
                 },
                 warnings=coverage.warnings(by_split, unknown, max_length, options),
             ),
+            fitted={"tokenizer": text.serialized(tokenizer)},
         )
+
+    def transform(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        details: Mapping[str, Any],
+        fitted: Mapping[str, Any],
+        info: DataInfo,
+        options: NlpOptions,
+    ) -> dict[str, NDArray[Any]]:
+        """Tokenize new texts with the tokenizer of the training data. ``fitted["tokenizer"]`` is the content of its
+        ``tokenizer.json``."""
+        _check_texts("new", inputs["text"])
+        tokenizer = text.deserialized(fitted["tokenizer"])
+        vocabulary = text.vocabulary_of(tokenizer, "the stored tokenizer")
+        (max_length,) = info.inputs["input_ids"].shape
+        ids = text.encode([text.clean(value) for value in inputs["text"]], tokenizer)
+        return {**text.pad(ids, vocabulary, max_length)}
 
     def augment(
         self, inputs: dict[str, NDArray[Any]], info: DataInfo, options: NlpOptions, rng: np.random.Generator
@@ -145,8 +164,8 @@ class TextClassification(Task[NlpOptions]):
         checkpoints.check(folder, options)
 
 
-def _check_texts(name: str, split: Split) -> None:
-    for number, value in enumerate(split.inputs["text"]):
+def _check_texts(name: str, texts: NDArray[Any]) -> None:
+    for number, value in enumerate(texts):
         if not isinstance(value, str):
             raise DataError(f"{name} example {number} is {value!r}, not a string")
 

@@ -81,41 +81,61 @@ def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int 
     return (*SPECIAL_TOKENS, *known[: size - len(SPECIAL_TOKENS)])
 
 
-def encode(texts: Sequence[str], vocabulary: Sequence[str], *, lowercase: bool) -> list[list[int]]:
+def tokenizer_for(vocabulary: Sequence[str], *, lowercase: bool) -> Any:
+    """Return the tokenizer for a vocabulary that `learn_vocabulary` or `learn_words` returned."""
+    return _tokenizer({piece: number for number, piece in enumerate(vocabulary)}, lowercase)
+
+
+def serialized(tokenizer: Any) -> dict[str, Any]:
+    """Return the content of the ``tokenizer.json`` of a tokenizer, in the format of the package ``tokenizers``."""
+    content: dict[str, Any] = json.loads(tokenizer.to_str())
+    return content
+
+
+def deserialized(content: Any) -> Any:
+    """Return the tokenizer that `serialized` converted. Raises `harness.DataError` if the content is not valid."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # The package tokenizers raises a plain Exception.
+        raise DataError(f"the stored tokenizer cannot be read: {error}") from None
+
+
+def encode(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """Return the token ids of each text, without special tokens, truncation or padding."""
-    return _ids(_tokenizer({piece: number for number, piece in enumerate(vocabulary)}, lowercase), texts)
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
-def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list[list[list[int]]], tuple[str, ...]]:
-    """Tokenize lists of texts with the tokenizer in `folder`; return their token ids and the vocabulary.
+def pretrained_tokenizer(folder: str) -> tuple[Any, tuple[str, ...]]:
+    """Return the tokenizer in `folder` and its vocabulary.
 
     Reads ``tokenizer.json`` if present, else ``vocab.txt`` with ``do_lower_case`` from ``tokenizer_config.json``.
     Raises `harness.DataError` if neither can be read, or if the tokenizer does not have BERT's special tokens.
     """
     tokenizer = _pretrained(Path(folder))
-    vocabulary = _vocabulary(tokenizer, folder)
-    return [_ids(tokenizer, part) for part in texts], vocabulary
+    return tokenizer, vocabulary_of(tokenizer, f"the tokenizer in {folder}")
 
 
 def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
     """Return the vocabulary of the tokenizer in `folder`, with empty strings for unused ids.
 
-    Raises the same errors as `encode_pretrained`.
+    Raises the same errors as `pretrained_tokenizer`.
     """
-    return _vocabulary(_pretrained(Path(folder)), folder)
+    return pretrained_tokenizer(folder)[1]
 
 
-def _vocabulary(tokenizer: Any, folder: str) -> tuple[str, ...]:
+def vocabulary_of(tokenizer: Any, name: str) -> tuple[str, ...]:
+    """Return the pieces of a tokenizer by id, with empty strings for unused ids.
+
+    Raises `harness.DataError` if the tokenizer does not have BERT's special tokens.
+    """
     ids = tokenizer.get_vocab()
     absent = [token for token in SPECIAL_TOKENS if token not in ids]
     if absent:
-        raise DataError(f"the tokenizer in {folder} lacks {', '.join(absent)}; use a WordPiece tokenizer like BERT's")
+        raise DataError(f"{name} lacks {', '.join(absent)}; use a WordPiece tokenizer like BERT's")
     pieces = {number: piece for piece, number in ids.items()}
     return tuple(pieces.get(number, "") for number in range(max(pieces) + 1))
-
-
-def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
 def _pretrained(folder: Path) -> Any:

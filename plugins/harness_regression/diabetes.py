@@ -69,6 +69,7 @@ class Diabetes(Dataset[SeededSplit]):
             test=data.take(test),
             label_names=self.label_names,
             details={"target_unit": "points"},
+            feature_names=tuple(source.feature_names),
         )
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -83,17 +83,18 @@ class RegressionTask(Task[RegressionOptions]):
         mean, scale = column_statistics(train_features)
         target_mean, target_scale = column_statistics(data.train.targets)
         constant = constant_columns(train_features) & ~gaps.any(axis=0)
-        encoder = category_encoder(data.train.inputs.get("categories"))
+        fitted: dict[str, Any] = {
+            "fillers": fillers.tolist(),
+            "mean": mean.tolist(),
+            "scale": scale.tolist(),
+            "constant": np.flatnonzero(constant).tolist(),
+            "indicators": np.flatnonzero(gaps.any(axis=0)).tolist(),
+            "categories": categories_of(data.train.inputs.get("categories")),
+        }
 
         def prepared(split: Split) -> Split:
-            raw = split.inputs["features"]
-            features = standardize(filled(raw, fillers), mean, scale)
-            features[:, constant] = 0  # other splits may have other values, for which no weight can be learned
-            columns = [features, np.isnan(raw[:, gaps.any(axis=0)]).astype(np.float32)]
-            if encoder is not None:
-                columns.append(encoder.transform(named(split.inputs["categories"])))
             return Split(
-                inputs={"features": np.concatenate(columns, axis=1)},
+                inputs={"features": encoded(split.inputs, fitted)},
                 targets=standardize(split.targets, target_mean, target_scale),
                 groups=split.groups,
             )
@@ -114,7 +115,28 @@ class RegressionTask(Task[RegressionOptions]):
                 target_scale=tuple(target_scale.tolist()),
                 details={**data.details, "constant_features": int(constant.sum()), **missing},
             ),
+            fitted=fitted,
         )
+
+    def transform(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        details: Mapping[str, Any],
+        fitted: Mapping[str, Any],
+        info: DataInfo,
+        options: RegressionOptions,
+    ) -> dict[str, NDArray[Any]]:
+        """Prepare new rows with the statistics of the training split.
+
+        ``fitted`` contains, for each feature, the ``fillers`` of missing numbers, the ``mean`` and the ``scale``; the
+        positions of the features that are ``constant`` and of those with ``indicators`` of missing numbers; and the
+        ``categories`` of each categorical column, in the order of the prepared columns.
+        """
+        features = inputs["features"]
+        if features.shape[1]:
+            columns = (len(fitted["mean"]),)
+            check_columns("new features", features, columns, gaps=options.missing == "impute")
+        return {"features": encoded(inputs, fitted)}
 
 
 def check_columns(
@@ -166,14 +188,37 @@ def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
     return np.where(gaps, fillers, columns) if gaps.any() else columns
 
 
-def category_encoder(categories: NDArray[Any] | None) -> Any:
-    """Return a scikit-learn one-hot encoder fitted to `categories` ``[N, C]``, or None if there are no categories."""
-    if categories is None:
-        return None
+def encoded(inputs: Mapping[str, NDArray[Any]], fitted: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Return the prepared columns ``[N, F]``: features, indicators of missing numbers, and one-hot categories."""
     import numpy as np
-    from sklearn.preprocessing import OneHotEncoder
 
-    return OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32).fit(named(categories))
+    raw = inputs["features"]
+    fillers, mean, scale = (np.array(fitted[name], np.float64) for name in ("fillers", "mean", "scale"))
+    constant, indicators = (np.array(fitted[name], np.int64) for name in ("constant", "indicators"))
+    features = standardize(filled(raw, fillers), mean, scale)
+    features[:, constant] = 0  # other splits may have other values, for which no weight can be learned
+    columns = [features, np.isnan(raw[:, indicators]).astype(np.float32)]
+    if fitted["categories"]:
+        cells = named(inputs["categories"])
+        columns += [one_hot(cells[:, column], names) for column, names in enumerate(fitted["categories"])]
+    return np.concatenate(columns, axis=1)
+
+
+def categories_of(categories: NDArray[Any] | None) -> list[list[str]]:
+    """Return the sorted categories of each column of `categories` ``[N, C]``, or an empty list if there are none."""
+    return [] if categories is None else [sorted(set(column)) for column in named(categories).T]
+
+
+def one_hot(cells: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
+    """Return a column for each of the categories `names`. A cell that is not among them is 0 in all columns."""
+    import numpy as np
+
+    numbers = {name: number for number, name in enumerate(names)}
+    found = np.array([numbers.get(cell, -1) for cell in cells], np.int64)
+    columns = np.zeros((len(cells), len(names)), np.float32)
+    (known,) = np.nonzero(found >= 0)
+    columns[known, found[known]] = 1
+    return columns
 
 
 def named(categories: NDArray[Any]) -> NDArray[Any]:

@@ -90,10 +90,7 @@ class Speech(Task[SpeechOptions]):
         from .waveforms import fixed_length, resample
 
         def rates(split: Split) -> list[int]:
-            own, common = split.inputs.get("sample_rate_hz"), data.details.get("sample_rate_hz")
-            if own is None and not common:
-                raise DataError("the dataset does not specify its sample rate; add 'sample_rate_hz' to its details")
-            return [int(common or 0)] * len(split) if own is None else own.tolist()
+            return _rates(split.inputs, data.details)
 
         rate_hz = options.sample_rate_hz or min([HIGHEST_RATE_HZ, *rates(data.train)])
 
@@ -133,6 +130,22 @@ class Speech(Task[SpeechOptions]):
         )
         return PreparedData(train=splits[0], validation=splits[1], test=splits[2], info=info)
 
+    def transform(
+        self,
+        inputs: Mapping[str, Any],
+        details: Mapping[str, Any],
+        fitted: Mapping[str, Any],
+        info: DataInfo,
+        options: SpeechOptions,
+    ) -> dict[str, Any]:
+        """Resample, truncate, normalize and pad new recordings to the sample rate and length of the training data."""
+        from .waveforms import fixed_length, resample
+
+        (samples,), rate_hz = info.inputs["input_values"].shape, int(info.details["sample_rate_hz"])
+        pairs = zip(inputs["waveform"], _rates(inputs, details), strict=True)
+        waveforms = [resample(waveform, from_hz, rate_hz) for waveform, from_hz in pairs]
+        return {"input_values": fixed_length(waveforms, samples, normalized=options.normalize)}
+
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
         """Return the options that reproduce the checkpoint's preprocessing."""
         from .checkpoints import options_of
@@ -152,3 +165,11 @@ class Speech(Task[SpeechOptions]):
         if most:
             clips = shifted(clips, rng.integers(-most, most + 1, len(clips)))
         return {"input_values": clips}
+
+
+def _rates(inputs: Mapping[str, Any], details: Mapping[str, Any]) -> list[int]:
+    """Return the sample rate of each waveform. Raises `harness.DataError` if the sample rate is not given."""
+    own, common = inputs.get("sample_rate_hz"), details.get("sample_rate_hz")
+    if own is None and not common:
+        raise DataError("the dataset does not specify its sample rate; add 'sample_rate_hz' to its details")
+    return [int(common or 0)] * len(inputs["waveform"]) if own is None else own.tolist()

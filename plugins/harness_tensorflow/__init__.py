@@ -37,6 +37,7 @@ class TensorFlowBackend(harness.Backend):
     summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"
     requires = {"tensorflow": "ml-harness[tensorflow]"}
     packages = ("tensorflow", "keras")
+    exports = ("savedmodel",)
     data_parallel = True
     environment = {
         "KERAS_BACKEND": "tensorflow",

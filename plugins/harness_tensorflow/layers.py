@@ -26,6 +26,12 @@ def compute_dtype() -> str:
     return str(keras.mixed_precision.dtype_policy().compute_dtype)
 
 
+def sizes(x: Any) -> list[Any]:
+    """Return the sizes of all axes of `x`: integers, and a scalar tensor for an axis whose size is not known when the
+    graph is built, such as the batch axis of an exported model."""
+    return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)]
+
+
 def prefixed(prefix: str, bindings: Mapping[str, Binding]) -> dict[str, Binding]:
     return {f"{prefix}.{name}": binding for name, binding in bindings.items()}
 
@@ -47,7 +53,7 @@ class Dense(tf.Module):
     def __call__(self, x: Any) -> Any:
         inputs, outputs = self.kernel.shape
         flat = tf.matmul(tf.reshape(x, [-1, inputs]), tf.cast(self.kernel, x.dtype))
-        return tf.reshape(tf.nn.bias_add(flat, tf.cast(self.bias, x.dtype)), [*x.shape[:-1], outputs])
+        return tf.reshape(tf.nn.bias_add(flat, tf.cast(self.bias, x.dtype)), [*sizes(x)[:-1], outputs])
 
 
 class Convolution(tf.Module):
@@ -188,7 +194,7 @@ def attention(
     Dropout applies to the attention weights. `mask` is added to the scores and broadcast to ``[B, N, L, L]``. The
     softmax is computed in float32 at every precision.
     """
-    batch, length, size = q_blh.shape
+    batch, length, size = sizes(q_blh)
 
     def split(x_blh: Any) -> Any:
         return tf.transpose(tf.reshape(x_blh, [batch, length, heads, size // heads]), [0, 2, 1, 3])

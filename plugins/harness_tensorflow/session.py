@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -162,6 +163,23 @@ class TensorFlowSession(harness.Session):
             }
         )
 
+    def export(self, format_: str, folder: Path, inputs: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
+        if format_ != "savedmodel":
+            raise harness.UnsupportedError(f"the tensorflow backend cannot export models as {format_}")
+
+        def outputs(*tensors: Any) -> dict[str, Any]:
+            return {"outputs": self._module(dict(zip(self._input_names, tensors, strict=True)), training=False)}
+
+        # `tf.saved_model.save` cannot track the bindings of the network's layers, so it gets only the variables.
+        exported = tf.Module()
+        exported.parameters = [_tf_variable(binding.variable) for binding in self._bindings.values()]
+        exported.serve = tf.function(outputs, input_signature=self._input_specs(None), autograph=False)
+        tf.saved_model.save(exported, str(folder), signatures={"serving_default": exported.serve})
+        served = tf.saved_model.load(str(folder)).signatures["serving_default"]
+        return lambda arrays: served(**{name: tf.convert_to_tensor(arrays[name]) for name in self._input_names})[
+            "outputs"
+        ].numpy()
+
     def close(self) -> None:
         self._train_functions.clear()
         self._predict_functions.clear()
@@ -170,7 +188,7 @@ class TensorFlowSession(harness.Session):
         keras.mixed_precision.set_global_policy("float32")
         keras.backend.clear_session()
 
-    def _input_specs(self, batch_size: int) -> list[Any]:
+    def _input_specs(self, batch_size: int | None) -> list[Any]:
         return [
             tf.TensorSpec((batch_size, *spec.shape), tf.as_dtype(spec.dtype), name=name)
             for name, spec in self._request.info.inputs.items()

@@ -37,6 +37,7 @@ class TorchBackend(harness.Backend):
     name = "torch"
     summary = "PyTorch on the CPU and on CUDA devices"
     requires = {"torch": _INSTALL, "transformers": _INSTALL}
+    exports = ("onnx", "torch-export")
     packages = ("torch", "transformers")
     data_parallel = True
     environment = {

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -221,6 +222,13 @@ class TorchSession(Session):
             notes["cuda"] = str(torch.version.cuda)
             notes["cudnn"] = str(torch.backends.cudnn.version())
         return notes
+
+    def export(self, format_: str, folder: Path, inputs: Mapping[str, Array]) -> Callable[[Mapping[str, Array]], Array]:
+        from harness_torch.export import export
+
+        self._module.eval()
+        self._training = False
+        return export(self._module, format_, folder, inputs, self._request.threads)
 
     def close(self) -> None:
         if self._replicas is not None:

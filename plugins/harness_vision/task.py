@@ -68,7 +68,8 @@ class VisionTask(Task[VisionOptions]):
         several = any(split.inputs["image"].dtype == object for split in named.values())
         details: dict[str, bool | int | float | str] = {}
         warnings: list[str] = []
-        if several or options.image_size or options.channels or options.crop_share < 1:
+        resized = bool(several or options.image_size or options.channels or options.crop_share < 1)
+        if resized:
             shape = common_shape(data.train.inputs["image"], options, SIDE)
             named = {
                 name: dataclasses.replace(
@@ -86,7 +87,7 @@ class VisionTask(Task[VisionOptions]):
         train = named["training"]
         shape = train.inputs["image"].shape[1:]
         for name, split in named.items():
-            check_images(name, split, shape, pixel_max)
+            check_images(name, split.inputs["image"], shape, pixel_max)
             warnings += blank_warnings(name, split.inputs["image"], pixel_max)
         if options.mean is None or options.std is None:
             mean, std = channel_statistics(train.inputs["image"], pixel_max)
@@ -94,9 +95,7 @@ class VisionTask(Task[VisionOptions]):
             mean, std = (per_channel(numbers, shape[2]) for numbers in (options.mean, options.std))
 
         def prepared(split: Split) -> Split:
-            pixels = scale(split.inputs["image"], pixel_max)
-            pixels -= mean  # modify the array in place, because it may occupy gigabytes
-            pixels /= std
+            pixels = normalized(split.inputs["image"], pixel_max, mean, std)
             return Split(inputs={"pixel_values": pixels}, targets=split.targets, groups=split.groups)
 
         for channel in range(len(mean)):
@@ -115,7 +114,32 @@ class VisionTask(Task[VisionOptions]):
                 details=details,
                 warnings=tuple(warnings),
             ),
+            fitted={"resized": resized, "mean": mean.tolist(), "std": std.tolist()},
         )
+
+    def transform(
+        self,
+        inputs: Mapping[str, Any],
+        details: Mapping[str, Any],
+        fitted: Mapping[str, Any],
+        info: DataInfo,
+        options: VisionOptions,
+    ) -> dict[str, Any]:
+        """Resize new images to the size of the training images and normalize them with the same statistics.
+
+        ``fitted`` contains ``mean`` and ``std`` of each channel, for pixels in [0, 1], and ``resized``, which is true
+        if the training images were resized.
+        """
+        import numpy as np
+
+        images, pixel_max = inputs["image"], float(details.get("pixel_max", 255))
+        height, width, channels = info.inputs["pixel_values"].shape
+        shape = (height, width, channels)
+        if fitted["resized"] or images.dtype == object or images.shape[1:] != shape:
+            images, pixel_max = uniform("new", images, shape, options, pixel_max), 255.0
+        check_images("new", images, shape, pixel_max)
+        mean, std = (np.array(fitted[name], np.float32) for name in ("mean", "std"))
+        return {"pixel_values": normalized(images, pixel_max, mean, std)}
 
     def checkpoint_options(self, folder: Path) -> Mapping[str, Any]:
         """Return the options that reproduce the checkpoint's preprocessing, including the number of channels."""
@@ -136,9 +160,8 @@ class VisionTask(Task[VisionOptions]):
         return {"pixel_values": images}
 
 
-def check_images(name: str, split: Split, shape: tuple[int, ...], pixel_max: float) -> None:
+def check_images(name: str, images: NDArray[Any], shape: tuple[int, ...], pixel_max: float) -> None:
     """Raise `harness.DataError` unless the images are uint8 of `shape` (``[H, W, C]``) and at most `pixel_max`."""
-    images = split.inputs["image"]
     if images.ndim != 4 or images.dtype != "uint8":
         raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; expected uint8 [N, H, W, C]")
     if images.shape[1:] != shape:
@@ -151,6 +174,16 @@ def scale(images: NDArray[np.uint8], pixel_max: float) -> NDArray[np.float32]:
     import numpy as np
 
     return images.astype(np.float32) / np.float32(pixel_max)
+
+
+def normalized(
+    images: NDArray[np.uint8], pixel_max: float, mean: NDArray[np.float32], std: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Scale pixels from [0, `pixel_max`] to [0, 1], subtract `mean` and divide by `std` (``[C]``)."""
+    pixels = scale(images, pixel_max)
+    pixels -= mean  # modify the array in place, because it may occupy gigabytes
+    pixels /= std
+    return pixels
 
 
 def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

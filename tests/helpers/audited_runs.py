@@ -91,6 +91,14 @@ def make(
     return StoredRun(results / record.run_id, record)
 
 
+def served(run: StoredRun, catalog: Catalog) -> StoredRun:
+    """Measure inference with the weights of a run, without training."""
+    chosen = Selection(weights=(run,), backends=("toy-numpy",), threads=1, overrides=FAST)
+    (record,) = run_all(expand(chosen, catalog), catalog, Store(run.path.parent))
+    assert isinstance(record.outcome, Success), record.outcome
+    return StoredRun(run.path.parent / record.run_id, record)
+
+
 def completed(run: StoredRun) -> StoredRun:
     """Write a copy of a run whose record has all optional fields, with values that agree with each other."""
     record = run.record

@@ -99,6 +99,11 @@ class ScalesEachSplit(ToyRegression):
         return replace(prepared, test=Split(inputs=scaled, targets=prepared.test.targets))
 
 
+class TransformsOtherwise(ToyRegression):
+    def transform(self, inputs: Any, details: Any, fitted: Any, info: Any, options: Any) -> Any:
+        return {"features": inputs["points"].astype(np.float32) * 2}
+
+
 class AugmentsByChance(ToyRegression):
     def augment(self, inputs: Any, info: Any, options: Any, rng: Any) -> Any:
         return {name: array + _rng.normal(size=array.shape).astype(array.dtype) for name, array in inputs.items()}
@@ -116,6 +121,7 @@ TASKS = {
     "task-is-deterministic": AddsNoise,
     "task-leaks-nothing": Leaks,
     "task-prepares-examples-independently": ScalesEachSplit,
+    "task-transforms-as-it-prepares": TransformsOtherwise,
     "task-augments-reproducibly": AugmentsByChance,
     "task-modifies-nothing": ClipsInPlace,
 }

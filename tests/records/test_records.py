@@ -13,7 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from msgspec import structs
 from strategies import protocols, recipes, records, specs
 
-from harness.records import SCHEMA_VERSION, DataSource, Event, Pretrained, Protocol, Recipe, RunRecord, RunSpec
+from harness.records import (
+    SCHEMA_VERSION,
+    DataSource,
+    Event,
+    Pretrained,
+    Protocol,
+    Recipe,
+    RunRecord,
+    RunSpec,
+    TrainedWeights,
+)
 from harness.records.spec import key_of
 from harness.records.store import RECORD, Store
 
@@ -31,6 +41,7 @@ SPEC = RunSpec(
 KEY = "66183bdefbc27be2ac15192333c0790220e7f7eadd60e363628551f3f3b63122"
 
 CHANGES: dict[str, Any] = {
+    "weights": TrainedWeights(run="x", backend="torch", digest="0", dataset_digest="1"),
     "pretrained": Pretrained(name="x", digest="0"),
     "task": "other",
     "dataset": "other",

@@ -79,6 +79,11 @@ class Subject:
             raise NotCheckedError(NO_SAMPLES)
         return self.arrays
 
+    def require_training(self) -> None:
+        """Raise `NotCheckedError` if the run used trained weights instead of training."""
+        if self.spec.weights is not None:
+            raise NotCheckedError("the run did not train, but used trained weights")
+
     @property
     def evidence(self) -> Evidence:
         """The measurements for audits. Raises `NotCheckedError` if a record of version 1 does not contain them, and
@@ -100,6 +105,8 @@ class Subject:
     def is_old(self) -> bool:
         """True if the version that wrote the record stored neither the training method nor the metric definitions."""
         outcome = self.outcome
+        if self.spec.weights is not None:
+            return False
         return outcome.speed.by_steps is None and not outcome.scores.metrics and not outcome.scores.per_target
 
     @property

@@ -33,12 +33,17 @@ EXPECTED = {
     "test_targets": (None, None),
     "validation_outputs": ("f", None),
     "validation_targets": (None, None),
+    "test_rows": ("iU", 1),
 }
 """NumPy dtype kind and number of axes of each array. None stands for values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
 """Arrays that older records lack. These arrays are required in a record that contains a digest of its arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays that records of schema version 1 lack."""
+OF_TRAINING = ("train_", "sampling_")
+"""Prefixes of the arrays that a run with trained weights lacks."""
+OPTIONAL = {"test_rows"}
+"""Arrays that only some datasets have."""
 
 
 def _identity(subject: Subject) -> Result:
@@ -78,8 +83,14 @@ def _samples(subject: Subject) -> Result:
         return Result([str(error)], "")
     recorded = "" if subject.migrated_from == 1 else subject.evidence.arrays_digest
     absent = ADDED_LATER | ADDED_IN_2 if subject.migrated_from == 1 else ADDED_LATER
-    problems = [f"{name} is missing" for name in EXPECTED if name not in arrays and (recorded or name not in absent)]
-    problems += [f"{name} is not expected" for name in arrays if name not in EXPECTED]
+    trained = subject.spec.weights is None
+    required = [name for name in EXPECTED if name not in OPTIONAL and (trained or not name.startswith(OF_TRAINING))]
+    problems = [f"{name} is missing" for name in required if name not in arrays and (recorded or name not in absent)]
+    problems += [
+        f"{name} is not expected"
+        for name in arrays
+        if name not in EXPECTED or (name.startswith(OF_TRAINING) and not trained)
+    ]
     info = subject.record.provenance.data
     of_targets = "f" if info is not None and info.objective == "regression" else "i"
     for name, array in arrays.items():
@@ -87,7 +98,7 @@ def _samples(subject: Subject) -> Result:
         kind = of_targets if name.endswith("_targets") else kind
         if array.dtype.kind not in (kind or "") or (axes is not None and array.ndim != axes):
             problems.append(f"{name} is {array.dtype} {array.shape}")
-        elif not np.isfinite(array).all():
+        elif array.dtype.kind != "U" and not np.isfinite(array).all():
             problems.append(f"{name} contains values that are not finite")
         elif (name.endswith(("_s", "_steps", "_batches", "_size"))) and not (array > 0).all():
             problems.append(f"{name} contains values that are not positive")
@@ -113,6 +124,7 @@ def _lengths(arrays: Any) -> list[str]:
         ("inference_window_batches", "inference_window_s"),
         ("test_outputs", "test_targets"),
         ("validation_outputs", "validation_targets"),
+        ("test_rows", "test_targets"),
     )
 
     def length(array: NDArray[Any]) -> int:
@@ -136,6 +148,10 @@ def _weights(subject: Subject) -> Result:
         raise NotCheckedError("the model has no canonical weights")
     if not (initial and final and evaluated):
         return Result(["the record contains no digest of the weights"], "")
+    used = subject.spec.weights
+    if used is not None:
+        shown = f"used {used.digest[:8]}, initial {initial[:8]}, final {final[:8]}, evaluated {evaluated[:8]}"
+        return Result([] if used.digest == initial == final == evaluated else [shown], shown)
     shown = f"initial {initial[:8]}, trained {final[:8]}, evaluated {evaluated[:8]}"
     return Result([] if initial != final == evaluated else [shown], shown)
 

@@ -167,6 +167,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
 
     from harness.checks.parity.distance import relative
 
+    subject.require_training()
     spec, recorded = subject.spec, subject.samples["train_losses"]
     if not replay.prepared.backend.trains_by_steps:
         raise NotCheckedError("the backend does not train in steps")

@@ -29,12 +29,16 @@ seconds, plus a number of seconds for each window. The time limit of a loop incl
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
-    """Return the windows of the recipe's steps, without the first step."""
+    """Return the windows of the recipe's steps, without the first step, or an empty list if the run did not train."""
+    if subject.spec.weights is not None:
+        return []
     return _windows(subject, "train_window_steps", "train_window_s")[1:]
 
 
 def sampled_windows(subject: Subject) -> list[Window]:
     """Return the training windows that were run only to measure speed."""
+    if subject.spec.weights is not None:
+        return []
     return _windows(subject, "sampling_window_steps", "sampling_window_s")
 
 
@@ -62,14 +66,16 @@ def _speed(subject: Subject) -> Result:
         expected = no_speed(by_steps=bool(speed.by_steps))
         problems = differences(msgspec.structs.replace(speed, by_steps=expected.by_steps), expected, "speed")
         return Result(problems, "not measured")
-    first_step_s = subject.samples["train_window_s"][0].item()
-    problems = differences(speed.first_step_s, first_step_s, "first_step_s")
-    if subject.migrated_from == 1:
-        return _speed_of_version_1(subject, problems)
     train, inference = [*recipe_windows(subject), *sampled_windows(subject)], timed_windows(subject)
-    rate, steady = summary(train, batch_size(subject), protocol)
-    problems += differences(speed.train_samples_per_s, rate, "train_samples_per_s")
-    problems += differences(speed.train, steady, "train")
+    problems = []
+    if subject.spec.weights is None:
+        first_step_s = subject.samples["train_window_s"][0].item()
+        problems = differences(speed.first_step_s, first_step_s, "first_step_s")
+        if subject.migrated_from == 1:
+            return _speed_of_version_1(subject, problems)
+        rate, steady = summary(train, batch_size(subject), protocol)
+        problems += differences(speed.train_samples_per_s, rate, "train_samples_per_s")
+        problems += differences(speed.train, steady, "train")
     rate, steady = summary(inference, _inference_batch(subject), protocol)
     problems += differences(speed.inference_samples_per_s, rate, "inference_samples_per_s")
     problems += differences(speed.inference, steady, "inference")
@@ -117,7 +123,7 @@ def _protocol(subject: Subject) -> Result:
         return Result(problems, "only the quality was measured")
     if is_enough(recipe, protocol) and sampled:
         problems.append("training continued although the recipe's windows were sufficient")
-    if not is_enough(recipe, protocol) and not sampled:
+    if subject.spec.weights is None and not is_enough(recipe, protocol) and not sampled:
         problems.append("training did not continue although the recipe's windows were not sufficient")
     if any(is_enough([*recipe, *sampled[:count]], protocol) for count in range(1, len(sampled))):
         problems.append("training continued although the windows were sufficient")
@@ -151,6 +157,7 @@ def _window_lengths(subject: Subject) -> Result:
     from harness.measure.steady import Window
     from harness.measure.training import WindowLength
 
+    subject.require_training()
     first = Window(1, subject.samples["train_window_s"][0].item())
     windows = [first, *recipe_windows(subject)]
     if subject.migrated_from != 1:
@@ -189,7 +196,8 @@ def _flags(subject: Subject) -> Result:
         ("inference_throughput", timed_windows(subject)),
     ):
         of_metric = [flag for flag in recorded if flag[0] == metric]
-        expected: list[tuple[str, str, str]] = [(metric, *flag) for flag in suspicions(windows, protocol)]
+        found = suspicions(windows, protocol) if windows or subject.spec.weights is None else []
+        expected: list[tuple[str, str, str]] = [(metric, *flag) for flag in found]
         expected += [flag for flag in of_metric if flag[1] not in FROM_WINDOWS]
         problems += differences(list(map(_figures, of_metric)), list(map(_figures, expected)), metric)
     return Result(problems, f"{len(recorded)} flags")
@@ -267,6 +275,8 @@ def _clock(subject: Subject) -> Result:
     if subject.record.quality_only:
         expected = [name for name in expected if name not in ("inference", "sampling")]
     optional = {"prepare", "sampling"}
+    if subject.spec.weights is not None:
+        expected = [name for name in expected if name not in ("train", "validate", "sampling")]
     if [name for name in expected if name in phases or name not in optional] != list(phases):
         problems.append(f"the phases are {', '.join(phases) or 'missing'}")
     measured = sum(phases.values())
@@ -290,17 +300,20 @@ def _clock(subject: Subject) -> Result:
 def _phases(subject: Subject) -> Result:
     """Check that every phase lasted at least as long as the windows that it contains."""
     arrays, phases = subject.samples, subject.outcome.phases_s
-    parts = {
-        "train": arrays["train_window_s"].sum(),
-        "inference": arrays["inference_window_s"].sum() + arrays["latencies_s"].sum(),
-        "sampling": arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0,
-    }
+    parts = {"inference": arrays["inference_window_s"].sum() + arrays["latencies_s"].sum()}
+    if subject.spec.weights is None:
+        parts["train"] = arrays["train_window_s"].sum()
+        parts["sampling"] = arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0
     problems = [
         f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows took {seconds:.3f} s"
         for name, seconds in parts.items()
         if phases.get(name, 0.0) < seconds
     ]
-    if subject.migrated_from is None and ("sampling" in phases) != bool(len(arrays["sampling_window_s"])):
+    if (
+        subject.spec.weights is None
+        and subject.migrated_from is None
+        and ("sampling" in phases) != bool(len(arrays["sampling_window_s"]))
+    ):
         problems.append("the phase sampling is inconsistent with its windows")
     return Result(problems, ", ".join(f"{name} {phases.get(name, 0.0):.2f} s" for name in parts))
 

@@ -32,8 +32,34 @@ def batch_size(subject: Subject) -> int:
     return min(subject.spec.recipe.batch_size, examples) if by_steps else examples
 
 
+def _no_training(subject: Subject) -> Result:
+    """Check that a run with trained weights has no results of training."""
+    weights, outcome = subject.spec.weights, subject.outcome
+    if weights is None:
+        return Result((), "the run trained its weights")
+    speed, energy = outcome.speed, outcome.energy
+    parts = {
+        "speed.first_step_s": speed.first_step_s,
+        "speed.train": speed.train,
+        "speed.train_samples_per_s": speed.train_samples_per_s,
+        "speed.train_flops_per_s": speed.train_flops_per_s,
+        "speed.by_steps": speed.by_steps,
+        "curves": outcome.curves or None,
+        "time_to_target": outcome.time_to_target,
+        "selection": outcome.selection,
+        **{f"energy.{name}.train_w": use.train_w for name in ("cpu", "gpu") if (use := getattr(energy, name))},
+    }
+    problems = [
+        f"{name} is {value}, although nothing was trained" for name, value in parts.items() if value is not None
+    ]
+    if weights.dataset_digest != subject.record.provenance.dataset_digest:
+        problems.append("the weights were trained with other data")
+    return Result(problems, f"the weights are those of {weights.run}")
+
+
 def _by_steps(subject: Subject) -> Result:
     """Check that the recorded training method is that of the backend."""
+    subject.require_training()
     recorded, backend = subject.outcome.speed.by_steps, subject.catalog.backends.get(subject.spec.backend)
     if backend is None or (recorded is None and subject.is_old):
         raise NotCheckedError(
@@ -69,7 +95,7 @@ def _examples(subject: Subject) -> Result:
         array = subject.samples.get(f"{split}_outputs")
         if array is not None and len(array) != examples[split]:
             problems.append(f"{examples[split]} {split} examples in the record, but {len(array)} predictions")
-    size = subject.samples.get("train_batch_size")
+    size = subject.samples.get("train_batch_size") if subject.spec.weights is None else None
     if size is not None and int(size) != batch_size(subject):
         problems.append(f"training used batches of {size} examples instead of {batch_size(subject)}")
     return Result(problems, ", ".join(f"{count} {split}" for split, count in examples.items()))
@@ -91,6 +117,7 @@ def epoch_ends(subject: Subject) -> list[int]:
 
 
 def _losses(subject: Subject) -> Result:
+    subject.require_training()
     ends, steps = epoch_ends(subject), steps_per_epoch(subject)
     losses, windows = subject.samples["train_losses"], subject.samples["train_window_steps"]
     problems, epochs = [], len(ends)
@@ -103,6 +130,7 @@ def _losses(subject: Subject) -> Result:
 
 def _curves(subject: Subject) -> Result:
     """Recompute everything in the learning curves except the validation scores."""
+    subject.require_training()
     curves, epochs = subject.outcome.curves, subject.spec.recipe.epochs
     shape = [(point.epoch, point.epochs, point.step, *point.validation) for point in curves]
     names = ("loss", subject.outcome.scores.primary)
@@ -132,6 +160,7 @@ def _epochs(subject: Subject) -> list[tuple[float, float]]:
 
 def _validation(subject: Subject) -> Result:
     """Compare the validation scores after the evaluated epoch with the scores of the trained model."""
+    subject.require_training()
     outcome = subject.outcome
     epoch = len(outcome.curves) if outcome.selection is None else outcome.selection.evaluated_epoch
     last, scored, primary = outcome.curves[epoch - 1].validation, outcome.scores.validation, outcome.scores.primary
@@ -154,6 +183,7 @@ def _selection(subject: Subject) -> Result:
     from harness.measure.schedule import planned_steps
     from harness.measure.selection import is_stale, selection
 
+    subject.require_training()
     recorded, recipe, curves = subject.outcome.selection, subject.spec.recipe, subject.outcome.curves
     if not subject.outcome.speed.by_steps:
         return Result([] if recorded is None else ["the model was fitted in one call"], "fitted in one call")
@@ -181,6 +211,7 @@ def _selection(subject: Subject) -> Result:
 
 
 def _target(subject: Subject) -> Result:
+    subject.require_training()
     spec, recorded, catalog = subject.spec, subject.outcome.time_to_target, subject.catalog
     target = spec.protocol.target
     if target is None and spec.source is None:
@@ -198,6 +229,18 @@ def _target(subject: Subject) -> Result:
 
 CHECKS = (
     Check("the number of examples agrees with the samples", ("outcome.examples",), _examples),
+    Check(
+        "a run with trained weights did not train",
+        (
+            "spec.weights",
+            "outcome.curves",
+            "outcome.time_to_target",
+            "outcome.selection",
+            *(f"outcome.speed.{name}" for name in ("by_steps", "first_step_s", "train", "train_samples_per_s")),
+            "outcome.speed.train_flops_per_s",
+        ),
+        _no_training,
+    ),
     Check("the number of losses is that of the recipe's steps", (), _losses),
     Check("the recorded training method is the backend's", ("outcome.speed.by_steps",), _by_steps),
     Check(

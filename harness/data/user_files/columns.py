@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -189,6 +190,16 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
             text = str(cell).strip() if not isinstance(cell, bool) else str(cell).lower()
         found.append(text)
     return found
+
+
+def label(cell: Any) -> str | None:
+    """Return a label as `words` does, or None if it is missing."""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    if is_missing(cell):
+        return None
+    text = str(cell).strip() if not isinstance(cell, bool) else str(cell).lower()
+    return unicodedata.normalize("NFC", text) or None
 
 
 def splits(table: Table, column: str, problems: Problems) -> list[str]:

@@ -88,7 +88,7 @@ class UserDataset(Dataset[UserOptions]):
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))
         if self.kind in ("text", "table"):
-            raw = self._raw(examples, _decoded(examples, self.kind))
+            raw = self._raw(examples, decoded_inputs(examples, self.kind))
             warnings = tuple(raw.warnings)
         else:
             raw = None
@@ -112,7 +112,7 @@ class UserDataset(Dataset[UserOptions]):
         """Return the data. Raises `harness.DataError` if there are bad rows, or if the content does not match
         ``sha256``."""
         examples = self._read(options)
-        decoded = _decoded(examples, self.kind)
+        decoded = decoded_inputs(examples, self.kind)
         examples.problems.settle(left=len(examples.good()))
         return self._raw(examples, decoded)
 
@@ -125,13 +125,17 @@ class UserDataset(Dataset[UserOptions]):
         if self.kind == "table":
             examples.warnings += _leaks(examples, rows)
         inputs = {name: array[rows] for name, array in decoded.items()}
+        reading = examples.reading()
         if self.kind == "image":
-            details |= _scale(inputs["image"], parts["train"], examples)
+            image_range = _scale(inputs["image"], parts["train"], examples)
+            if image_range is not None:
+                details["image_range"] = f"{image_range[0]:g} to {image_range[1]:g}"
+                reading["image_range"] = list(image_range)
         details |= examples.encodings([rows[row] for row in parts["train"]])
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
-        everything = Split(inputs=inputs, targets=targets, groups=groups)
+        everything = Split(inputs=inputs, targets=targets, groups=groups, rows=examples.origins()[rows])
         train, validation, test = (everything.take(index) for index in parts.values())
         return RawData(
             train=train,
@@ -141,6 +145,7 @@ class UserDataset(Dataset[UserOptions]):
             details=details,
             warnings=examples.all_warnings(),
             feature_names=tuple(examples.feature_names),
+            reading=reading,
         )
 
     def _read(self, options: UserOptions) -> Examples:
@@ -262,7 +267,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
     return found
 
 
-def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
+def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
     """Return the input arrays for all rows. Files that cannot be decoded are added to the problems."""
     import numpy as np
 
@@ -298,8 +303,8 @@ def _decoded(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
     return {"image": decoded} if kind == "image" else {"waveform": decoded, "sample_rate_hz": rates_hz}
 
 
-def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dict[str, str]:
-    """Scale images with more than 8 bits to uint8, in place, and return the range to record.
+def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tuple[float, float] | None:
+    """Scale images with more than 8 bits to uint8, in place, and return the range, or None if there are none.
 
     `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
     """
@@ -310,7 +315,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
 
     unscaled = [index for index, pixels in enumerate(images) if is_unscaled(pixels)]
     if not unscaled:
-        return {}
+        return None
     declared = examples.options.image_range  # type: ignore[attr-defined]
     learned = [index for index in train if is_unscaled(images[index])]
     if declared is None and not learned:
@@ -336,7 +341,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> dic
     for index in unscaled:
         images[index] = scaled(images[index], low, high)
     examples.warnings.append(warning)
-    return {"image_range": f"{low:g} to {high:g}"}
+    return low, high
 
 
 def _crowded(values: NDArray[Any], low: float, high: float) -> str:

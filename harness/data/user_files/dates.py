@@ -110,7 +110,12 @@ def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
     dated = any(isinstance(value, datetime) for value in values)
     timed = any(value is not None and _hour(value) for value in values)
     names = [*(PARTS[:4] if dated else ()), *(PARTS[4:] if timed or not dated else ())]
-    return {name: [_part(value, name) for value in values] for name in names}
+    return {name: named_part(values, name) for name in names}
+
+
+def named_part(values: Sequence[datetime | time | None], name: str) -> list[float]:
+    """Return one part of each value: ``year``, ``month``, ``day``, ``weekday`` or ``hour``, or NaN for None."""
+    return [_part(value, name) for value in values]
 
 
 def _part(value: datetime | time | None, name: str) -> float:

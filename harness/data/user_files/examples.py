@@ -9,16 +9,21 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harness.data.user_files import spelling
 from harness.data.user_files.media import UNREAD, UnreadableError, check_header
+from harness.data.user_files.notations import Notation
 from harness.data.user_files.options import UserOptions
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import Name
 from harness.data.user_files.tables import Table
 from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_CATEGORIES = 12
 """Maximum number of categories of each column in the description of the data."""
@@ -55,6 +60,12 @@ class Examples:
     """Name of each numeric column. Each part of a date, such as the month, is a separate column."""
     categories: list[list[str | None]] = field(default_factory=list)
     category_names: list[str] = field(default_factory=list)
+    notations: dict[str, Notation] = field(default_factory=dict)
+    """Notation of each column of numbers, including the targets."""
+    date_parts: dict[str, list[str]] = field(default_factory=dict)
+    """Names of the features of each column of dates."""
+    names: list[str] = field(default_factory=list)
+    """Path of each file, as written in the metadata file or relative to the folder."""
     times: list[float] | None = None
     """Time of each row, by which the rows are split."""
     ordered: list[str] = field(default_factory=list)
@@ -103,6 +114,24 @@ class Examples:
             found[f"categories of {name}"] = ", ".join([*listed, *more])
         return found
 
+    def origins(self) -> NDArray[Any]:
+        """Return the path of each file, or the number of each row, counted from 1."""
+        import numpy as np
+
+        if self.names:
+            return np.array(self.names, np.str_)
+        return np.array([row_number(where) for where in self.where], np.int64)
+
+    def reading(self) -> dict[str, Any]:
+        """Return how the columns of a table were read; see `RawData.reading`."""
+        if not self.feature_names and not self.category_names:
+            return {}
+        return {
+            "numbers": {name: notation.as_json() for name, notation in self.notations.items()},
+            "dates": self.date_parts,
+            "categories": list(self.category_names),
+        }
+
     def all_warnings(self) -> tuple[str, ...]:
         """Return the distinct warnings, including one about the rows that were skipped."""
         return tuple(dict.fromkeys((*self.problems.warnings(), *self.warnings)))
@@ -112,6 +141,13 @@ class Examples:
         if not self.problems:
             return list(range(len(self.where)))
         return [number for number, where in enumerate(self.where) if where not in self.problems]
+
+
+def row_number(where: str) -> int:
+    """Return the number in the position of a row, such as ``row 3 (line 4)``."""
+    found = re.match(r"row (\d+)", where)
+    assert found is not None, where
+    return int(found[1])
 
 
 def spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:

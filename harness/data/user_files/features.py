@@ -228,12 +228,19 @@ def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | Non
 
 
 def numbers(
-    table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, target: bool = False
+    table: Table,
+    column: str,
+    problems: Problems,
+    notation: Notation = PLAIN,
+    *,
+    target: bool = False,
+    new: bool = False,
 ) -> tuple[list[float], list[str]]:
     """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
-    `harness.DataError` if several cells of a feature column are texts, because these texts may be categories.
+    `harness.DataError` if several cells of a feature column are texts, because these texts may be categories, unless
+    the column is in `new` data for a trained model, to which it is a column of numbers.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -258,13 +265,9 @@ def numbers(
         found.append(math.nan if value is None else value)
     if target:
         return found, []
-    _check_rare(
-        table,
-        column,
-        texts,
-        "numbers",
-        _setting("missing_values", *list(texts)[:3]) + " if they mean missing values, or ",
-    )
+    if not new:
+        advice = _setting("missing_values", *list(texts)[:3]) + " if they mean missing values, or "
+        _check_rare(table, column, texts, "numbers", advice)
     words = words_for_missing(table.columns[column], notation.missing)
     count = sum(words.values())
     read = f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read as missing"
@@ -272,13 +275,14 @@ def numbers(
 
 
 def categories(
-    table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, declared: bool
+    table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, declared: bool, new: bool = False
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column, with None for missing values, and warnings.
 
     Words such as ``NA`` are categories unless the user declared that they denote missing values. Unless the column is
     `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
-    such rows, or if nearly every row contains a different string.
+    such rows, or if nearly every row contains a different string, unless the column is in `new` data for a trained
+    model.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
@@ -303,6 +307,8 @@ def categories(
             found.append(str(int(cell)) if isinstance(cell, float) else str(cell).strip())
             if type(cell) is str:
                 known[cell] = cell.strip()
+    if new:
+        return found, []
     _check_rare(table, column, rare, "text", "")
     distinct = len({cell for cell in found if cell is not None})
     if not declared and distinct > max(20, len(found) // 2):
@@ -339,11 +345,17 @@ def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advic
 
 
 def date_parts(
-    table: Table, column: str, problems: Problems, form: str | None, notation: Notation
+    table: Table,
+    column: str,
+    problems: Problems,
+    form: str | None,
+    notation: Notation,
+    names: Sequence[str] | None = None,
 ) -> dict[str, list[float]]:
-    """Return the numeric features of a column of dates or times, named like ``day (month)``.
+    """Return the numeric features of a column of dates or times, by the names of the parts, such as ``month``.
 
-    Rows with other cells are added to `problems`.
+    If `names` is None, the parts that the dates have are returned, and `harness.DataError` is raised if no cell is a
+    date. Rows with other cells are added to `problems`.
     """
     values = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
@@ -354,12 +366,14 @@ def date_parts(
                 where, f"column {column!r} contains {shown(cell)}, which is not a date in {form or 'ISO 8601'}"
             )
         values.append(value)
+    if names is not None:
+        return {name: dates.named_part(values, name) for name in names}
     if not any(values):
         raise DataError(
             f"{table.source}: no cell of column {column!r} is a date in the format {form or 'ISO 8601'}; specify the "
             "format in dataset.date_format, such as %d/%m/%Y"
         )
-    return {f"{column} ({part})": numbers for part, numbers in dates.parts(values).items()}
+    return dates.parts(values)
 
 
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:

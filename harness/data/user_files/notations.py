@@ -108,6 +108,23 @@ class Notation:
     signs: bool = False
     """True if negative numbers may be written as (5), 5- or with a typographic minus sign."""
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the notation as JSON values, which `from_json` reads."""
+        missing = sorted(self.missing - MISSING)
+        return {
+            "decimal": self.decimal,
+            "thousands": self.thousands,
+            "missing": missing,
+            "affix": self.affix,
+            "signs": self.signs,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Notation:
+        """Return the notation that `as_json` converted."""
+        declared = with_missing(values["missing"], values["decimal"], values["thousands"])
+        return replace(declared, affix=values["affix"], signs=values["signs"])
+
     @property
     def is_standard(self) -> bool:
         """True if this is the default notation: a decimal point, no thousands separator and the usual words for missing

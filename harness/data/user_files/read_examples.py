@@ -138,6 +138,7 @@ def _from_folders(path: Path, kind: str, options: UserOptions, problems: Problem
         labels=labels,
         splits=found.splits,
         files=files,
+        names=names,
         digests=digests,
         warnings=found.warnings,
     )

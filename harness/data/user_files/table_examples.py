@@ -107,7 +107,7 @@ def from_table(
         if listed_in is not None:
             found.warnings += _unlisted(listed_in, kind, found.files)
         found.digests = file_digests(found.files)
-        file_names = names
+        file_names = found.names = names
     if not targets:
         targets = (columns.infer_only("target_column"),)
     if isinstance(options, TableOptions):
@@ -224,6 +224,7 @@ def _declared(options: UserOptions) -> Notation:
 def _target(found: Examples, table: Table, name: str, declared: Notation) -> list[float]:
     """Return the values of a target column, and add warnings about it."""
     notation, warnings = values.notation_of(table, name, declared, target=True)
+    found.notations[name] = notation or declared
     numbers, more = values.numbers(table, name, found.problems, notation or declared, target=True)
     found.warnings += [*warnings, *more]
     return numbers
@@ -255,8 +256,9 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
     declared = _declared(options)
     if name in options.date_columns:
         parts = values.date_parts(table, name, found.problems, options.date_format, declared)
+        found.date_parts[name] = list(parts)
         found.features += parts.values()
-        found.feature_names += parts
+        found.feature_names += [f"{name} ({part})" for part in parts]
         return
     categorical = name in options.categorical_columns
     notation, warnings = (None, []) if categorical else values.notation_of(table, name, declared)
@@ -265,6 +267,7 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
         found.categories.append(spelled(cells, f"category of column {name!r}", found.warnings))
         found.category_names.append(name)
     else:
+        found.notations[name] = notation
         numbers, more = values.numbers(table, name, found.problems, notation)
         found.features.append(numbers)
         found.feature_names.append(name)

@@ -171,12 +171,16 @@ def _computes_gradients(bench: Workbench) -> None:
 
 def by_steps(bench: Workbench) -> None:
     """Raise `NotChecked` if the backend does not train step by step."""
+    if not bench.backend.trains:
+        raise NotChecked("the backend only computes predictions")
     if not bench.backend.trains_by_steps:
         raise NotChecked("each training step of the backend fits the model from scratch")
 
 
 def train_a_little(bench: Workbench, session: Session) -> None:
-    """Run two training steps."""
+    """Run two training steps, unless the backend only computes predictions."""
+    if not bench.backend.trains:
+        return
     for _ in range(2):
         session.fetch(session.train_step(bench.batch(examples=64), bench.request.recipe.learning_rate))
 

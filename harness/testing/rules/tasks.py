@@ -122,6 +122,27 @@ def _prepares_examples_independently(case: PreparedTask) -> None:
                 )
 
 
+def _transforms_as_it_prepares(case: PreparedTask) -> None:
+    import msgspec
+    import numpy as np
+
+    from harness.data.protect import read_only_raw
+
+    if type(case.task).transform is Task.transform:
+        raise NotChecked("the task does not implement transform, so `harness predict` cannot prepare new data")
+    try:
+        fitted = msgspec.json.decode(msgspec.json.encode(dict(case.data.fitted)))
+    except TypeError as error:
+        raise Broken(f"PreparedData.fitted cannot be written to a JSON file: {error}") from None
+    raw, info = read_only_raw(case.raw), case.data.info
+    for name in ("validation", "test"):
+        split: Split = getattr(raw, name)
+        found = case.task.transform(split.inputs, raw.details, fitted, info, case.options)
+        for column, array in getattr(case.data, name).inputs.items():
+            if column not in found or not same(np.asarray(array), np.asarray(found[column])):
+                raise Broken(f"transform returns another input {column!r} for the {name} split than prepare")
+
+
 def _augments_reproducibly(case: PreparedTask) -> None:
     import numpy as np
 
@@ -179,6 +200,12 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
         "A validation or test example is prepared independently of the other examples in its split.",
         "scale, pad and truncate with values fitted on data.train, not on the split itself",
         _prepares_examples_independently,
+    ),
+    Rule(
+        "task-transforms-as-it-prepares",
+        "transform returns the prepared inputs of the validation and test splits, from PreparedData.fitted only.",
+        "use the same function in prepare and transform, and put everything that it needs into PreparedData.fitted",
+        _transforms_as_it_prepares,
     ),
     Rule(
         "task-augments-reproducibly",

@@ -83,4 +83,6 @@ def read(folder: Path, options: SeededSplit) -> RawData:
         test=everything.take(test),
         label_names=(TARGET,),
         details={"target_unit": "USD"},
+        feature_names=tuple(NUMBERS),
+        category_names=(CATEGORY,),
     )

@@ -19,7 +19,7 @@ class Linear(tf.Module):
 
     def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
         (x,) = inputs.values()
-        x = tf.cast(tf.reshape(x, [x.shape[0], -1]), self._dtype)
+        x = tf.cast(tf.reshape(x, [-1, math.prod(x.shape[1:])]), self._dtype)
         return tf.cast(self.linear(x), tf.float32)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from harness import Binding, DataInfo, Network
 from harness_tensorflow import runtime
-from harness_tensorflow.layers import Dense, Dropout, compute_dtype, parameter, prefixed
+from harness_tensorflow.layers import Dense, Dropout, compute_dtype, parameter, prefixed, sizes
 
 
 class Lstm(tf.Module):
@@ -61,7 +61,7 @@ def unrolled(x_ble: Any, kernel: Any, recurrent: Any, bias: Any, training: bool)
     The contribution of the inputs to the gates is computed with one matrix product. On a CPU, unrolling is faster than
     a loop in the graph or the ``BlockLSTMV2`` kernel.
     """
-    batch, length, size = x_ble.shape
+    batch, length, size = sizes(x_ble)
     hidden = recurrent.shape[0]
     kernel, recurrent, bias = (tf.cast(variable, x_ble.dtype) for variable in (kernel, recurrent, bias))
     x_lbe = tf.transpose(x_ble, [1, 0, 2])

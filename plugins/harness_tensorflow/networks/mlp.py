@@ -21,7 +21,7 @@ class Mlp(tf.Module):
 
     def __call__(self, inputs: dict[str, Any], training: bool) -> Any:
         (x,) = inputs.values()
-        x = tf.cast(tf.reshape(x, [x.shape[0], -1]), self._dtype)
+        x = tf.cast(tf.reshape(x, [-1, math.prod(x.shape[1:])]), self._dtype)
         *hidden, last = self.layers
         for layer, dropout in zip(hidden, self.dropouts, strict=True):
             x = dropout(tf.nn.relu(layer(x)), training)

@@ -247,18 +247,19 @@ def test_an_uncached_hub_id_is_rejected_offline(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_vocab_txt_tokenizes_as_in_bert(folder: Path) -> None:
-    (ids,), vocabulary = text.encode_pretrained([["Abé x", "cab"]], str(folder))
+    tokenizer, vocabulary = text.pretrained_tokenizer(str(folder))
+    ids = text.encode(["Abé x", "cab"], tokenizer)
     assert vocabulary == PIECES
     assert [[vocabulary[i] for i in row] for row in ids] == [["a", "##b", "##e", "[UNK]"], ["c", "##a", "##b"]]
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
-    (ids,), _ = text.encode_pretrained([["Ab"]], str(folder))
+    ids = text.encode(["Ab"], text.pretrained_tokenizer(str(folder))[0])
     assert ids == [[vocabulary.index("[UNK]")]]
 
 
 def test_a_tokenizer_without_special_tokens_is_rejected(folder: Path) -> None:
     (folder / "vocab.txt").write_text("a\nb\n")
     with pytest.raises(DataError, match=r"lacks \[PAD\], \[UNK\], \[CLS\], \[SEP\]"):
-        text.encode_pretrained([["a"]], str(folder))
+        text.pretrained_tokenizer(str(folder))
 
 
 @pytest.mark.torch
@@ -273,8 +274,8 @@ def test_minilm_gives_the_logits_of_transformers() -> None:
     sentences = ["The quick brown fox.", "Naïve café, isn't it? 東京"]
     spec = planned(folder)
     assert spec.pretrained is not None
-    (ids,), vocabulary = text.encode_pretrained([sentences], str(folder))
-    arrays = text.pad(ids, vocabulary, 24)
+    tokenizer, vocabulary = text.pretrained_tokenizer(str(folder))
+    arrays = text.pad(text.encode(sentences, tokenizer), vocabulary, 24)
     reference = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
         sentences, padding="max_length", max_length=24, return_tensors="np"
     )

@@ -51,7 +51,7 @@ def test_clean_composes_accents_and_joins_lines() -> None:
 @given(SENTENCES)
 def test_joined_pieces_are_the_words(sentence: str) -> None:
     vocabulary = text.learn_vocabulary([sentence, *CORPUS], 80, lowercase=False)
-    (ids,) = text.encode([sentence], vocabulary, lowercase=False)
+    (ids,) = text.encode([sentence], text.tokenizer_for(vocabulary, lowercase=False))
     assert _words(ids, vocabulary) == sentence.split()
 
 
@@ -60,7 +60,7 @@ def test_lower_case_makes_case_irrelevant(sentence: str) -> None:
     vocabulary = text.learn_vocabulary(CORPUS, 80, lowercase=True)
     # str.upper would turn ß into SS, which lowercasing does not revert.
     capitals = "".join(character if character == "ß" else character.upper() for character in sentence)
-    small, large = text.encode([sentence, capitals], vocabulary, lowercase=True)
+    small, large = text.encode([sentence, capitals], text.tokenizer_for(vocabulary, lowercase=True))
     assert small == large
 
 
@@ -74,7 +74,7 @@ def test_vocabulary_starts_with_the_special_tokens_and_keeps_its_size(texts: lis
 def test_a_small_vocabulary_omits_the_rarest_characters() -> None:
     vocabulary = text.learn_vocabulary(["aaaa bbbb cccc dddd eeee ffff", "abcdef", "z"], 16, lowercase=True)
     assert set(vocabulary[4:]) == {*"abcdef", *("##" + c for c in "abcdef")}
-    assert text.encode(["az", "a"], vocabulary, lowercase=True) == [[1], [vocabulary.index("a")]]
+    assert text.encode(["az", "a"], text.tokenizer_for(vocabulary, lowercase=True)) == [[1], [vocabulary.index("a")]]
 
 
 def test_order_of_the_texts_does_not_matter() -> None:
@@ -89,20 +89,20 @@ def test_frequent_words_become_pieces() -> None:
 def test_learn_words_keeps_words_that_occur_twice() -> None:
     vocabulary = text.learn_words(["The cat, the dog", "a cat", "the end"], 7, lowercase=True)
     assert vocabulary == (*text.SPECIAL_TOKENS, "the", "cat")
-    ids = text.encode(["the cats, the cat", "doghouse"], vocabulary, lowercase=True)
+    ids = text.encode(["the cats, the cat", "doghouse"], text.tokenizer_for(vocabulary, lowercase=True))
     assert ids == [[4, 1, 1, 4, 5], [1]]
     assert text.learn_words(["b b a a c c"], 6, lowercase=True) == (*text.SPECIAL_TOKENS, "a", "b")
 
 
 def test_special_tokens_in_a_text_are_treated_as_text() -> None:
     vocabulary = text.learn_vocabulary(["[SEP] [CLS] [PAD] sep cls pad"], 60, lowercase=False)
-    (ids,) = text.encode(["[SEP] [PAD] [CLS]"], vocabulary, lowercase=False)
+    (ids,) = text.encode(["[SEP] [PAD] [CLS]"], text.tokenizer_for(vocabulary, lowercase=False))
     assert min(ids) >= len(text.SPECIAL_TOKENS)
 
 
 def test_accents_are_kept() -> None:
     vocabulary = text.learn_vocabulary(["más mas"], 40, lowercase=True)
-    first, second = text.encode(["más", "mas"], vocabulary, lowercase=True)
+    first, second = text.encode(["más", "mas"], text.tokenizer_for(vocabulary, lowercase=True))
     assert first != second
 
 
@@ -131,7 +131,7 @@ def test_pad_adds_special_tokens_truncates_and_pads(rows: list[list[int]], max_l
 
 def test_an_empty_text_becomes_two_special_tokens() -> None:
     vocabulary = text.learn_vocabulary(CORPUS, 60, lowercase=True)
-    ids = text.encode([""], vocabulary, lowercase=True)
+    ids = text.encode([""], text.tokenizer_for(vocabulary, lowercase=True))
     assert ids == [[]]
     assert text.pad(ids, vocabulary, 4)["input_ids"].tolist() == [[2, 3, 0, 0]]
 
@@ -140,7 +140,7 @@ def test_an_empty_text_becomes_two_special_tokens() -> None:
 def test_scripts_without_spaces_and_emoji_have_no_unknown_tokens(lowercase: bool) -> None:
     texts = ["日本語のテキスト", "한국어", "😀 ok 😀"]
     vocabulary = text.learn_vocabulary(texts, 200, lowercase=lowercase)
-    for ids in text.encode([text.clean(value) for value in texts], vocabulary, lowercase=lowercase):
+    for ids in text.encode([text.clean(value) for value in texts], text.tokenizer_for(vocabulary, lowercase=lowercase)):
         assert ids
         assert vocabulary.index(text.UNKNOWN) not in ids
 
@@ -166,7 +166,7 @@ def test_words_of_any_length_have_no_unknown_tokens(script: str, letters: int) -
     rng = np.random.default_rng(letters)
     texts = ["".join(rng.choice(list(SCRIPTS[script]), letters)) for _ in range(3)]
     vocabulary = text.learn_vocabulary(texts, 300, lowercase=True)
-    for value, ids in zip(texts, text.encode(texts, vocabulary, lowercase=True), strict=True):
+    for value, ids in zip(texts, text.encode(texts, text.tokenizer_for(vocabulary, lowercase=True)), strict=True):
         assert vocabulary.index(text.UNKNOWN) not in ids
         assert "".join(vocabulary[number].removeprefix("##") for number in ids) == value
 
@@ -175,18 +175,21 @@ def test_time_for_a_long_word_is_proportional_to_its_length() -> None:
     """Encode a word that would take about an hour if it were not divided into parts."""
     word = "".join(np.random.default_rng(0).choice(list("acgt"), 50_000))
     vocabulary = text.learn_vocabulary([word[:2_000]], 300, lowercase=True)
-    (ids,) = text.encode([word], vocabulary, lowercase=True)
+    (ids,) = text.encode([word], text.tokenizer_for(vocabulary, lowercase=True))
     assert "".join(vocabulary[number].removeprefix("##") for number in ids) == word
 
 
 def test_long_words_belong_to_a_vocabulary_of_words() -> None:
     url = "a" * 130
     vocabulary = text.learn_words([url, url, "other words"], 300, lowercase=True)
-    assert text.encode([url], vocabulary, lowercase=True) == [[vocabulary.index("a" * 100), vocabulary.index("a" * 30)]]
+    assert text.encode([url], text.tokenizer_for(vocabulary, lowercase=True)) == [
+        [vocabulary.index("a" * 100), vocabulary.index("a" * 30)]
+    ]
 
 
 @pytest.mark.parametrize(("letters", "unknown"), [(100, False), (101, True), (500, True)])
 def test_published_tokenizers_keep_their_limit(tmp_path: Path, letters: int, unknown: bool) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join([*text.SPECIAL_TOKENS, "a", "##a"]) + "\n")
-    ((ids,),), vocabulary = text.encode_pretrained([["a" * letters]], str(tmp_path))
+    tokenizer, vocabulary = text.pretrained_tokenizer(str(tmp_path))
+    ((ids,),) = [text.encode(["a" * letters], tokenizer)]
     assert ids == ([vocabulary.index(text.UNKNOWN)] if unknown else [4, *[5] * (letters - 1)])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from audited_runs import completed, grouped_catalog, make
+from audited_runs import completed, grouped_catalog, make, served
 from record_changes import changes
 from toy_plugin import install_toy
 
@@ -60,8 +60,8 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]:
-    """Yield a classification with groups, a regression with a closed form, a quality-only run, and a run with every
-    optional field."""
+    """Yield a classification with groups, a regression with a closed form, a quality-only run, a run with every
+    optional field, and a run with trained weights."""
     folder = tmp_path_factory.mktemp("audited")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -72,15 +72,18 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]
         numbers = make("toy-regress", catalog, folder / "results")
         quality = make("toy-regress", catalog, folder / "quality", quality_only=True)
         optional = completed(classes)
+        inference = served(classes, catalog)
         with (
             replay.opened(classes.record, catalog.refs_for(classes.record.spec)) as one,
             replay.opened(numbers.record, catalog.refs_for(numbers.record.spec)) as other,
+            replay.opened(inference.record, catalog.refs_for(inference.record.spec)) as third,
         ):
             yield [
                 Audited(classes, catalog, one),
                 Audited(numbers, catalog, other),
                 Audited(quality, catalog, None),
                 Audited(optional, catalog, None),
+                Audited(inference, catalog, third),
             ]
 
 

@@ -1,0 +1,159 @@
+"""The commands ``harness predictions`` and ``harness predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from harness.cli import options
+from harness.cli.output import counted, echo_data, say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+output = click.option(
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help=options.with_default("File to write the table to.", "stdout; required for Parquet"),
+)
+
+
+@click.command(short_help="Export the predictions of a run for its test split.")
+@click.argument("run")
+@options.formats("csv", "parquet")
+@output
+@options.results
+def predictions(run: str, format_: str, output: str | None, results: str | None) -> None:
+    """Write the predictions of a run for its test split as a table with a row for each example.
+
+    The columns are row (number of the row in your file, counted from 1, or the position in the test split) or path,
+    label, predicted, and the probability of each class; for regression, the value and the predicted value of each
+    target, in the unit of the target.
+
+    RUN is the id of a run, a unique part of the id, or the path of the run's directory.
+
+    \b
+    Examples:
+      harness predictions nlp-bert-tiny-torch-s0
+      harness predictions nlp-bert-tiny-torch-s0 --format parquet --output predictions.parquet
+    """
+    from harness.deploy.predictions import stored_predictions
+    from harness.records.store import Store, results_dir
+
+    _check_format(format_, output)
+    _write(stored_predictions(Store(results_dir(results)).find(run)), format_, output)
+
+
+@click.command(short_help="Predict new data with a trained model.")
+@options.plugins
+@click.argument("run")
+@click.argument("data", type=click.Path(), metavar="DATA")
+@click.option(
+    "--backend",
+    metavar="NAME",
+    help=options.with_default("Backend to compute the predictions with.", "the backend of the run"),
+)
+@click.option(
+    "--device",
+    metavar="NAME",
+    help=options.with_default("Device: auto, cpu, cuda or cuda:N.", "the device of the run, or auto with --backend"),
+)
+@click.option(
+    "--on-bad-row",
+    type=click.Choice(["error", "skip"]),
+    help=options.with_default("Handling of bad rows: error lists them, skip drops them.", "as in training"),
+)
+@options.formats("csv", "parquet")
+@output
+@options.timeout("Maximum duration of the computation, in seconds.")
+@options.results
+def predict(
+    run: str,
+    data: str,
+    backend: str | None,
+    device: str | None,
+    on_bad_row: Any,
+    format_: str,
+    output: str | None,
+    timeout: float,
+    results: str | None,
+) -> None:
+    """Predict new data with the weights and the preprocessing of a run (`harness run --save-weights`), and write the
+    predictions as a table with a row for each example; see `harness predictions`.
+
+    DATA is a CSV, TSV, JSONL, JSON or Parquet file with the columns of the training data, a text file (.txt) with one
+    text in each line, an image, a recording, or a folder of images or recordings. Labels are not required; if the data
+    contain the target column, the table includes it.
+
+    RUN is the id of a run, a unique part of the id, or the path of the run's directory.
+
+    \b
+    Examples:
+      harness run --task nlp --dataset reviews.csv --backend torch --save-weights
+      harness predict nlp-bert-tiny-torch-s0 new_reviews.csv
+      harness predict nlp-bert-tiny-torch-s0 new_reviews.csv --backend tensorflow --output predictions.csv
+    """
+    from harness.deploy.predict import predict as predicted
+    from harness.records.store import Store, results_dir
+
+    _check_format(format_, output)
+    stored = Store(results_dir(results)).find(run)
+    found = predicted(
+        stored,
+        Path(data),
+        options.catalog(),
+        backend=backend,
+        device=device or "auto",
+        on_bad_row=on_bad_row,
+        timeout_s=timeout,
+    )
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    _write(found.table, format_, output)
+
+
+def _check_format(format_: str, output: str | None) -> None:
+    if format_ == "parquet":
+        from importlib.util import find_spec
+
+        from harness.errors import UsageError
+
+        if output is None:
+            raise UsageError("--format parquet needs --output FILE")
+        if find_spec("pyarrow") is None:
+            raise UsageError("Parquet needs pyarrow, which is not installed; run: pip install 'ml-harness[parquet]'")
+
+
+def _write(table: pd.DataFrame, format_: str, output: str | None) -> None:
+    from harness.records.files import replacing
+    from harness.report.csv_json import no_formula
+
+    if format_ == "parquet":
+        content = table.to_parquet(index=False)
+    else:
+        shown = table.copy()
+        for name in shown.columns[[dtype.kind not in "iuf" for dtype in shown.dtypes]]:
+            shown[name] = [None if cell is None else _safe(cell, no_formula) for cell in shown[name].tolist()]
+        shown.columns = [no_formula(name) for name in shown.columns]
+        content = shown.to_csv(index=False, lineterminator="\n").encode()
+    if output is None:
+        echo_data(content.decode(), nl=False)
+        return
+    with replacing(Path(output)) as file:
+        file.write(content)
+    say(f"Wrote {counted(len(table), 'row')} to {output}")
+
+
+def _safe(text: str, no_formula: Callable[[str], str]) -> str:
+    """Return a cell that no spreadsheet interprets as a formula. Numbers, such as the label -1, are not changed."""
+    try:
+        float(text)
+    except ValueError:
+        return no_formula(text)
+    return text

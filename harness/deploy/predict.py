@@ -1,0 +1,212 @@
+"""Predictions of a trained model for new data, with the preprocessing that was stored with its weights."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+
+from harness.data.prepared import check_inputs
+from harness.data.user_files.new_data import NewData, reader
+from harness.data.user_files.tables import Table
+from harness.deploy.predictions import table
+from harness.errors import HarnessError, PluginError, RecordError, UsageError
+from harness.execute.attempt import child_environment
+from harness.execute.child import ChildContext, call_in_child
+from harness.execute.preparation import choose_device, load_plugins, opened_session, preparation_of, saved_weights
+from harness.interfaces import PreparedData, Split
+from harness.plan.weights import check_servable
+from harness.plugins.catalog import Catalog
+from harness.plugins.environments import interpreter
+from harness.plugins.failures import described_with_place
+from harness.records import DataInfo, Failure, PluginRef, Preprocessing, RunSpec
+from harness.records.arrays import digest, read_arrays, read_only, write_arrays
+from harness.records.preprocessing import PREPROCESSING_VERSION
+from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
+from harness.records.recipe import for_inference
+from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, StoredRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+INPUTS = "inputs.npz"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions for new data."""
+
+    table: pd.DataFrame
+    """Predictions as a table; see `harness.deploy.predictions.table`."""
+    outputs: NDArray[Any]
+    """Outputs of the model, float32: logits ``[N, C]``, or standardized regression targets ``[N, T]``."""
+    rows: NDArray[Any]
+    """Number of each row in the new data, counted from 1, or path of each file."""
+    warnings: tuple[str, ...]
+    """Warnings about the new data, such as skipped rows."""
+
+
+class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that computes the outputs for prepared inputs."""
+
+    spec: RunSpec
+    plugins: tuple[PluginRef, ...]
+    weights: str
+    """Path of the saved weights."""
+    weights_digest: str
+    info: DataInfo
+    inputs: str
+    """Path of the prepared inputs."""
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of the child process, which saves the outputs in `ARRAYS`."""
+
+    device: str
+
+
+def stored_preprocessing(run: StoredRun) -> Preprocessing:
+    """Return the fitted preprocessing of a run. Raises `harness.UsageError` if it was not saved, and
+    `harness.RecordError` if the file is damaged or has another version."""
+    path = run.path / PREPROCESSING
+    if not is_stored(path):
+        raise UsageError(
+            f"run {run.record.run_id!r} was recorded before the preprocessing was saved with the weights; train it "
+            "again with `harness run ... --save-weights`"
+        )
+    found = decode(read_stored(path, MAX_JSON_BYTES), Preprocessing, path)
+    if found.version != PREPROCESSING_VERSION:
+        raise RecordError(f"{path}: has version {found.version}, but only version {PREPROCESSING_VERSION} can be read")
+    return found
+
+
+def predict(
+    run: StoredRun,
+    source: Path | Table,
+    catalog: Catalog,
+    *,
+    backend: str | None = None,
+    device: str = "auto",
+    on_bad_row: Literal["error", "skip"] | None = None,
+    timeout_s: float = 3600.0,
+) -> Predicted:
+    """Predict new data with the trained model of a run.
+
+    `source` is read as the training data of the run were read, and prepared with the preprocessing that was fitted to
+    them. Labels are optional. `backend` and `device` default to those of the run; `on_bad_row` defaults to the option
+    of the training data. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the run cannot
+    be used, the data are invalid, or the backend fails.
+    """
+    check_servable(run)
+    record, preprocessing = run.record, stored_preprocessing(run)
+    name = record.spec.backend if backend is None else catalog.backend(backend).name
+    spec = msgspec.structs.replace(
+        record.spec,
+        backend=name,
+        device=record.spec.device if backend is None else device,
+        devices=1,
+        recipe=for_inference(record.spec.recipe),
+    )
+    if device != "auto":
+        spec = msgspec.structs.replace(spec, device=device)
+    catalog = catalog.for_run(record.provenance.plugins)
+    family = catalog.model(spec.model)[0].name
+    if catalog.network(family, name) is None:
+        raise UsageError(f"no plugin provides model {family!r} for backend {name!r}{catalog.hint}")
+    new = read_new(preprocessing, source, on_bad_row)
+    info = preprocessing.info
+    prepared = transformed(preprocessing, new, catalog)
+    with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
+        directory = Path(scratch)
+        write_arrays(directory / INPUTS, prepared)
+        job = PredictJob(
+            spec=spec,
+            plugins=catalog.refs_for(spec),
+            weights=str((run.path / WEIGHTS).absolute()),
+            weights_digest=record.provenance.final_weights_digest or "",
+            info=info,
+            inputs=str(directory / INPUTS),
+        )
+        answered = call_in_child(
+            answer,
+            job,
+            timeout_s=timeout_s,
+            environment=child_environment(spec),
+            interpreter=interpreter(spec.env),
+            directory=directory,
+            limit_option="--timeout",
+        )
+        if isinstance(answered, Failure):
+            raise HarnessError(f"{name} could not predict the data: {answered.message}")
+        outputs = read_arrays(directory / ARRAYS)["outputs"]
+    frame = table(info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
+    return Predicted(frame, outputs, new.rows, new.warnings)
+
+
+def read_new(
+    preprocessing: Preprocessing, source: Path | Table, on_bad_row: Literal["error", "skip"] | None = None
+) -> NewData:
+    """Return the raw inputs in `source`, read like the training data."""
+    options = dict(preprocessing.dataset_options)
+    if on_bad_row is not None:
+        options["on_bad_row"] = on_bad_row
+    info = preprocessing.info
+    reads = reader(preprocessing.input_kind, info.objective, info.label_names, options, preprocessing.reading)
+    return reads.read(source)
+
+
+def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) -> dict[str, NDArray[Any]]:
+    """Return the prepared inputs of new data.
+
+    Raises `harness.PluginError` if the task fails or returns inputs other than those the model was trained on.
+    """
+    task, info = catalog.task(preprocessing.task), preprocessing.info
+    inputs = {name: read_only(array) for name, array in new.inputs.items()}
+    options = msgspec.convert(preprocessing.task_options, task.Options)
+    try:
+        prepared = task.transform(inputs, {}, preprocessing.fitted, info, options)
+    except (HarnessError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"the task {task.name!r} failed to prepare the data: {described_with_place(error)}"
+        ) from error
+    check_inputs("new", prepared, len(new.rows), info)
+    return prepared
+
+
+def split_of(inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> Split:
+    """Return a split of examples without known targets, which are replaced with zeros."""
+    count = len(next(iter(inputs.values())))
+    regression = info.objective == "regression"
+    targets = np.zeros((count, info.outputs), np.float32) if regression else np.zeros(count, np.int64)
+    return Split(inputs=inputs, targets=targets)
+
+
+def answer(job: PredictJob, context: ChildContext) -> Answered:
+    """Compute the outputs for the prepared inputs in a child process."""
+    import os
+
+    from harness.measure.inference import predict as outputs_of
+
+    catalog = load_plugins(job.plugins)
+    backend = catalog.backend(job.spec.backend)
+    os.environ.update(backend.environment)
+    device = choose_device(backend, job.spec)
+    spec = msgspec.structs.replace(job.spec, device=device.name)
+    split = split_of(read_arrays(Path(job.inputs)), job.info)
+    data = PreparedData(train=split, validation=split, test=split, info=job.info)
+    prepared = preparation_of(spec, catalog, device, data)
+    weights = saved_weights(Path(job.weights), prepared)
+    if job.weights_digest and digest(weights) != job.weights_digest:
+        raise RecordError(f"{job.weights}: the weights are not those that the run recorded")
+    with opened_session(prepared, weights) as session:
+        outputs = outputs_of(session, split, spec.recipe.batch_size, job.info.outputs)
+    write_arrays(context.directory / ARRAYS, {"outputs": outputs})
+    return Answered(device=device.name)

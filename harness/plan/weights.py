@@ -1,0 +1,106 @@
+"""Runs that measure inference with the trained weights of other runs, and do not train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from harness.errors import CombinationError, RecordError, UsageError
+from harness.plan.overrides import merge
+from harness.plan.selection import OPTIONS, Selection
+from harness.plugins.catalog import Catalog
+from harness.records import Failure, Protocol, RunSpec, Success, TrainedWeights
+from harness.records.reading import is_stored
+from harness.records.store import WEIGHTS, StoredRun
+
+FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "device_counts")
+"""Fields of a selection that the run with the weights determines."""
+
+
+def check_servable(run: StoredRun) -> Success:
+    """Return the outcome of a run whose weights can be used for inference.
+
+    Raises `harness.UsageError` if the run failed or used the weights of another run, its model has no canonical
+    weights, or its weights were not saved.
+    """
+    record = run.record
+    if isinstance(record.outcome, Failure):
+        raise UsageError(f"run {record.run_id!r} failed, so it has no trained model: {record.outcome.message}")
+    if not isinstance(record.outcome, Success):
+        raise UsageError(f"run {record.run_id!r} is a trial of tuning, whose model is not kept; pass another run")
+    if record.spec.weights is not None:
+        raise UsageError(
+            f"run {record.run_id!r} did not train, but used the weights of {record.spec.weights.run!r}; pass that run"
+        )
+    if not record.outcome.model.parameters:
+        raise UsageError(
+            f"run {record.run_id!r} has no weights that can be loaded again: its model, {record.spec.model!r}, is not "
+            "trained step by step"
+        )
+    if not is_stored(run.path / WEIGHTS):
+        raise UsageError(
+            f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
+        )
+    return record.outcome
+
+
+def trained_weights(run: StoredRun) -> TrainedWeights:
+    """Return the reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
+    the record does not contain the digests of the weights and the data."""
+    check_servable(run)
+    record = run.record
+    weights, data = record.provenance.final_weights_digest, record.provenance.dataset_digest
+    if not weights or not data:
+        raise RecordError(f"run {record.run_id!r} does not contain the digests of its weights and data; train it again")
+    return TrainedWeights(
+        run=record.run_id,
+        backend=record.spec.backend,
+        digest=weights,
+        dataset_digest=data,
+        path=str(run.path.absolute()),
+    )
+
+
+def check_selection(selection: Selection) -> None:
+    """Raise `harness.UsageError` if the selection contains options that the run with the weights determines."""
+    given = [f"--{OPTIONS[name].name}" for name in FROM_RUN if getattr(selection, name)]
+    if given:
+        raise UsageError(f"--weights selects runs, which determine task, data and model; remove {', '.join(given)}")
+
+
+def resolved_runs(selection: Selection) -> list[StoredRun]:
+    """Return the runs whose weights a selection uses. Raises `ValueError` if they have not been found; see
+    `Selection.resolved`."""
+    runs = [run for run in selection.weights if not isinstance(run, str)]
+    if len(runs) < len(selection.weights):
+        raise ValueError("the selection's runs are not resolved; call Selection.resolved first")
+    return runs
+
+
+def spec_for(
+    run: StoredRun, backend: str, catalog: Catalog, overrides: Mapping[str, Mapping[str, Any]], protocol: Protocol
+) -> RunSpec:
+    """Return the spec of a run that measures inference of one backend with the weights of `run`.
+
+    Raises `harness.CombinationError` if the backend cannot serve the model, and `harness.UsageError` if the overrides
+    change anything but the protocol.
+    """
+    trained, spec = trained_weights(run), run.record.spec
+    family = catalog.model(spec.model)[0].name
+    if catalog.network(family, backend) is None:
+        others = ", ".join(sorted(name for known, name in catalog.networks if known == family))
+        raise CombinationError(
+            f"backend {backend!r} cannot serve model {family!r} of run {trained.run!r}; it is implemented for: "
+            f"{others or 'none'}{catalog.hint}"
+        )
+    unused = [f"{section}.{key}" for section in overrides if section != "protocol" for key in overrides[section]]
+    unused += ["protocol.name"] if "name" in overrides["protocol"] else []
+    if unused:
+        raise UsageError(
+            f"--weights: {', '.join(unused)} cannot be changed, because the model is already trained; only settings of "
+            "the protocol can be changed"
+        )
+    changed = merge(Protocol, "protocol", msgspec.structs.asdict(protocol), overrides["protocol"])
+    return msgspec.structs.replace(spec, backend=backend, protocol=changed, weights=trained)

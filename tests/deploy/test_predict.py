@@ -1,0 +1,306 @@
+"""Tests of predictions: those of a run's test split, and those for new data."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import harness_cli
+from own_files import houses, photos, reviews, write_csv, write_image, write_jsonl, write_sound
+from toy_plugin import SET_FAST, install_toy
+
+import harness
+from harness.data.user_files.dataset import UserDataset
+from harness.deploy.predict import predict, read_new, transformed
+from harness.deploy.run import table_of
+from harness.errors import CombinationError, DataError, RecordError, UnknownNameError, UsageError
+from harness.execute.preparation import load_and_prepare
+from harness.plugins import discover
+from harness.plugins.catalog import Catalog
+from harness.records import Preprocessing
+from harness.records.samples import stored as stored_arrays
+from harness.records.store import PREPROCESSING, WEIGHTS, Store, StoredRun
+
+pytestmark = pytest.mark.usefixtures("toy")
+TEST = [number for number in range(60) if number % 4 == 0]
+
+
+def sold_houses(count: int = 60) -> dict[str, list[Any]]:
+    """Return houses with a date, a price with a unit, and every fourth row in the test split."""
+    columns = houses(count)
+    columns["sold"] = [f"2021-{1 + n % 12:02d}-{1 + n % 28:02d}" for n in range(count)]
+    columns["tax"] = [f"{n % 7 + 1} kg" for n in range(count)]
+    columns["split"] = ["test" if number in TEST else "train" for number in range(count)]
+    return columns
+
+
+def rows_of(columns: dict[str, list[Any]], numbers: list[int], *without: str) -> dict[str, list[Any]]:
+    return {name: [cells[n] for n in numbers] for name, cells in columns.items() if name not in without}
+
+
+@pytest.fixture
+def catalog(toy: Path) -> Catalog:
+    """Return a catalog with the built-in tasks and the toy backend, which needs no framework."""
+    return discover()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a results directory with a run on a table, whose weights were saved."""
+    folder = tmp_path_factory.mktemp("predicted")
+    write_csv(folder / "houses.csv", sold_houses())
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
+        data = ("--dataset", str(folder / "houses.csv"), "--target-column", "price")
+        settings = ("--set", 'dataset.date_columns=["sold"]', "--set", "recipe.optimizer=sgd")
+        chosen = ("--task", "regression", "--model", "toy-linear", "--backend", "toy-numpy", *SET_FAST)
+        harness_cli("run", *chosen, *data, *settings, "-q", "--save-weights", results=folder / "results")
+    return folder / "results"
+
+
+@pytest.fixture
+def run(results: Path) -> StoredRun:
+    (stored,) = Store(results).load().runs
+    return stored
+
+
+def prepared(
+    path: Path, task: str, catalog: Catalog, options: dict[str, Any]
+) -> tuple[Preprocessing, harness.PreparedData]:
+    """Prepare the user's data, and return the preprocessing that a run would store, read back from JSON."""
+    chosen = catalog.task(task)
+    dataset = UserDataset(path, chosen.kind, chosen.objective)
+    settled = msgspec.to_builtins(dataset.settle(msgspec.convert(options, dataset.Options))[0])
+    _, data = load_and_prepare(chosen, dataset, settled, {})
+    preprocessing = Preprocessing(
+        task=task,
+        input_kind=chosen.kind,
+        task_options={},
+        dataset_options=settled,
+        info=data.info,
+        fitted=dict(data.fitted),
+        reading=dict(data.reading),
+    )
+    return msgspec.json.decode(msgspec.json.encode(preprocessing), type=Preprocessing), data
+
+
+def assert_same_inputs(data: harness.PreparedData, found: dict[str, Any]) -> None:
+    assert found.keys() == data.test.inputs.keys()
+    for name, array in data.test.inputs.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+# ---- predictions of the test split -------------------------------------------------------------------------
+
+
+def test_predictions_contain_rows_and_values_in_the_unit_of_the_target(run: StoredRun, results: Path) -> None:
+    text = harness_cli("predictions", run.record.run_id, results=results).stdout
+    table = pd.read_csv(io.StringIO(text))
+    assert table.row.tolist() == [number + 1 for number in TEST]
+    np.testing.assert_allclose(table.price, [sold_houses()["price"][n] for n in TEST], rtol=1e-6)
+    info, arrays = run.record.provenance.data, stored_arrays(run)
+    assert info is not None
+    np.testing.assert_allclose(table.predicted_price, info.in_target_unit(arrays["test_outputs"])[:, 0])
+
+
+def test_predictions_of_classes_contain_labels_and_probabilities(tmp_path: Path) -> None:
+    chosen = ("--task", "toy-classify", "--backend", "toy-numpy", *SET_FAST)
+    harness_cli("run", *chosen, "-q", results=tmp_path)
+    (run,) = harness.load(tmp_path).runs
+    table = run.predictions()
+    assert table.columns.tolist() == [
+        "row",
+        "label",
+        "predicted",
+        *(f"probability_{c}" for c in ("red", "green", "blue")),
+    ]
+    assert table.row.tolist() == list(range(1, 41))
+    shares = table.iloc[:, 3:].to_numpy()
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    logits = run.arrays()["test_outputs"].astype(float)
+    np.testing.assert_allclose(np.log(shares[:, 1:] / shares[:, :1]), logits[:, 1:] - logits[:, :1], atol=1e-9)
+    assert (table.label == table.predicted).mean() == run.record.outcome.scores.test["accuracy"]  # type: ignore[union-attr]
+    file = tmp_path / "table.parquet"
+    harness_cli("predictions", run.record.run_id, "--format", "parquet", "--output", str(file), results=tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(file), table)
+
+
+# ---- new data ----------------------------------------------------------------------------------------------
+
+
+def test_new_data_equal_to_the_test_split_are_predicted_bit_for_bit(
+    run: StoredRun, catalog: Catalog, tmp_path: Path
+) -> None:
+    unlabeled = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST, "price", "split"))
+    found = predict(run, unlabeled, catalog)
+    np.testing.assert_array_equal(found.outputs, stored_arrays(run)["test_outputs"], strict=True)
+    assert found.table.columns.tolist() == ["row", "predicted_price"]
+
+
+def test_run_predicts_a_data_frame_and_keeps_its_index(results: Path) -> None:
+    frame = pd.DataFrame(rows_of(sold_houses(), TEST, "split")).replace("", None)
+    frame["area"] = frame["area"].astype(float)
+    frame.index = pd.Index([f"house {number}" for number in TEST])
+    (run,) = harness.load(results).runs
+    table = run.predict(frame)
+    assert table.index.tolist() == frame.index.tolist()
+    assert table.price.tolist() == frame.price.tolist()
+    np.testing.assert_array_equal(table.predicted_price, run.predictions().predicted_price)
+
+
+def test_predict_prints_a_table_and_treats_bad_rows_as_in_training(results: Path, tmp_path: Path) -> None:
+    columns = rows_of(sold_houses(), TEST[:4], "price", "split")
+    columns["rooms"][1] = "many"
+    file = write_csv(tmp_path / "new.csv", columns)
+    done = harness_cli("predict", "toy-linear", str(file), results=results, status=1)
+    assert "row 2 (line 3): mixed types: column 'rooms' contains 'many', which is not a number" in done.stderr
+    done = harness_cli("predict", "toy-linear", str(file), "--on-bad-row", "skip", results=results)
+    assert pd.read_csv(io.StringIO(done.stdout)).row.tolist() == [1, 3, 4]
+    assert "1 bad row was skipped: row 2 (line 3)" in done.stderr
+
+
+def test_new_table_without_a_column_names_it(run: StoredRun, catalog: Catalog, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST, "town"))
+    with pytest.raises(UnknownNameError, match="unknown column 'town'"):
+        predict(run, file, catalog)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame({"a": []}), pd.DataFrame(index=[1, 2])])
+def test_empty_data_frame_is_rejected(frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="at least one of each"):
+        table_of(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        (WEIGHTS, None, UsageError, "--save-weights"),
+        (PREPROCESSING, None, UsageError, "--save-weights"),
+        (PREPROCESSING, "{", RecordError, "not valid"),
+        (PREPROCESSING, '"version": 2', RecordError, "has version 2"),
+        (WEIGHTS, "changed", harness.HarnessError, "not those that the run recorded"),
+    ],
+)
+def test_missing_or_changed_file_is_an_error(
+    run: StoredRun, catalog: Catalog, tmp_path: Path, name: str, content: str | None, error: type, message: str
+) -> None:
+    from harness.execute.weights import load, save
+
+    copy = StoredRun(Path(shutil.copytree(run.path, tmp_path / run.path.name)), run.record)
+    path = copy.path / name
+    if content is None:
+        path.unlink()
+    elif content == "changed":
+        save(path, {key: -array for key, array in load(path).items()})
+    else:
+        path.write_text(path.read_text().replace('"version": 1', content) if "version" in content else content)
+    file = write_csv(tmp_path / "new.csv", rows_of(sold_houses(), TEST))
+    with pytest.raises(error, match=message):
+        predict(copy, file, catalog)
+
+
+# ---- reading and preprocessing of each kind of data -------------------------------------------------------
+
+
+def test_texts_are_prepared_like_the_test_split(catalog: Catalog, tmp_path: Path) -> None:
+    columns = {**reviews(40), "split": ["test" if n % 4 == 0 else "train" for n in range(40)]}
+    columns["review"] = [f"{text} naïve {number % 5}" for number, text in enumerate(columns["review"])]
+    preprocessing, data = prepared(
+        write_csv(tmp_path / "all.csv", columns), "nlp", catalog, {"text_column": "review", "target_column": "label"}
+    )
+    texts = columns["review"][::4]
+    for file in (
+        write_csv(tmp_path / "new.csv", {"review": texts}),
+        write_jsonl(tmp_path / "new.jsonl", [{"review": text, "label": "neg"} for text in texts]),
+    ):
+        new = read_new(preprocessing, file)
+        assert_same_inputs(data, transformed(preprocessing, new, catalog))
+    assert new.labels == ["neg"] * len(texts)
+    lines = tmp_path / "new.txt"
+    lines.write_text("\n".join(text.replace("\n", " ") for text in texts) + "\n", encoding="utf-8")
+    assert_same_inputs(data, transformed(preprocessing, read_new(preprocessing, lines), catalog))
+    lines.write_text("good\n\nbad\n")
+    with pytest.raises(DataError, match=r"row 2: the text in column 'text' is empty"):
+        read_new(preprocessing, lines)
+    assert read_new(preprocessing, lines, "skip").rows.tolist() == [1, 3]
+
+
+def test_images_are_prepared_like_the_test_split(catalog: Catalog, tmp_path: Path) -> None:
+    root = photos(tmp_path / "all" / "train")
+    photos(tmp_path / "all" / "test", count=3)
+    write_image(root / "cat" / "deep.png", (9, 9), seed=1)
+    preprocessing, data = prepared(tmp_path / "all", "vision", catalog, {})
+    new = read_new(preprocessing, tmp_path / "all" / "test")
+    assert_same_inputs(data, transformed(preprocessing, new, catalog))
+    assert new.rows.tolist() == [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(3)]
+    assert new.labels == ["cat"] * 3 + ["dog"] * 3
+    shutil.copy(tmp_path / "all" / "test" / "dog" / "1.png", tmp_path / "one.png")
+    one = read_new(preprocessing, tmp_path / "one.png")
+    np.testing.assert_array_equal(
+        transformed(preprocessing, one, catalog)["pixel_values"][0], data.test.inputs["pixel_values"][4]
+    )
+    assert one.labels is None
+
+
+def test_deep_images_are_scaled_with_the_range_of_the_training_images(catalog: Catalog, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split, count in (("train", 4), ("test", 2)):
+        for label in ("a", "b"):
+            for number in range(count):
+                pixels = np.random.default_rng(number).integers(100, 4000, (8, 8)).astype(np.uint16)
+                path = tmp_path / "all" / split / label / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    preprocessing, data = prepared(tmp_path / "all", "vision", catalog, {})
+    new = read_new(preprocessing, tmp_path / "all" / "test")
+    assert_same_inputs(data, transformed(preprocessing, new, catalog))
+
+
+def test_recordings_are_prepared_like_the_test_split(catalog: Catalog, tmp_path: Path) -> None:
+    for split, count in (("train", 5), ("test", 2)):
+        for place, label in enumerate(("no", "yes")):
+            for number in range(count):
+                seed = 100 * place + number + 10 * len(split)
+                write_sound(tmp_path / "all" / split / label / f"{number}.wav", 300 + 40 * number, 16000, seed=seed)
+    preprocessing, data = prepared(tmp_path / "all", "speech", catalog, {})
+    new = read_new(preprocessing, tmp_path / "all" / "test")
+    assert_same_inputs(data, transformed(preprocessing, new, catalog))
+    assert new.labels == ["no", "no", "yes", "yes"]
+
+
+def test_columns_are_read_with_the_notation_of_the_training_data(catalog: Catalog, tmp_path: Path) -> None:
+    columns = sold_houses()
+    options = {"target_column": "price", "date_columns": ["sold"]}
+    preprocessing, data = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
+    new = write_csv(tmp_path / "new.csv", rows_of(columns, TEST, "price"))
+    assert_same_inputs(data, transformed(preprocessing, read_new(preprocessing, new), catalog))
+    # A single row has too few cells to infer the notation, the kind of a column or the parts of a date.
+    first = rows_of(columns, TEST[:1])
+    for town in (first["town"][0], "Köln", ""):
+        file = write_csv(tmp_path / "one.csv", {**first, "town": [town], "sold": ["2020-05-01"]})
+        row = transformed(preprocessing, read_new(preprocessing, file), catalog)["features"]
+        assert row.shape == (1, *preprocessing.info.inputs["features"].shape)
+
+
+def test_table_of_a_dataset_without_column_names_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+    preprocessing, _ = prepared(
+        write_csv(tmp_path / "all.csv", houses()), "regression", catalog, {"target_column": "price"}
+    )
+    unnamed = msgspec.structs.replace(preprocessing, reading={}, dataset_options={})
+    with pytest.raises(CombinationError, match="does not name its columns"):
+        read_new(unnamed, tmp_path / "all.csv")
+
+
+def test_preprocessing_is_documented_json(run: StoredRun) -> None:
+    stored = json.loads((run.path / PREPROCESSING).read_text())
+    reference = (Path(__file__).parents[2] / "docs" / "reference" / "preprocessing.md").read_text()
+    for name in (*stored, *stored["fitted"], *stored["reading"]):
+        assert f"`{name}`" in reference
