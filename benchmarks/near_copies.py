@@ -1,4 +1,4 @@
-"""Share of near copies that are found, numbers of distinct examples that are joined, and the CPU time of the search.
+"""Measure the fraction of near copies found, the number of false matches, and the CPU time of the search.
 
 Run ``python -m benchmarks.near_copies`` with the datasets ``mnist``, ``fashion-mnist`` and ``fsdd`` in the cache or in
 a mirror. The photographs are those of scikit-learn.
@@ -97,7 +97,7 @@ def main() -> None:
             groups = np.arange(2 * count) if copies is None else copies.groups
             same = groups[:count] == groups[count:]
             joined = 2 * count - len(np.unique(groups)) - int(same.sum())
-            print(f"{change}, {name}: {same.mean():.1%} found, {joined} pairs of other images joined")
+            print(f"{change}, {name}: {same.mean():.1%} found, {joined} false matches")
 
 
 if __name__ == "__main__":

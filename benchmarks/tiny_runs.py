@@ -4,7 +4,7 @@ The runs fit a ridge regression, with measurements of a few milliseconds. The fi
 counted. The table shows, per run:
 
 - run: the lifetime of the run's process (``wall_s`` in the record).
-- beyond: the time between the start of the first run and the end of the last run that is not part of any run.
+- other: the rest of the total time, in which no run's process is running.
 - CPU: the CPU time of the parent process, including the time in the kernel, and its fraction of a core.
 """
 
@@ -72,7 +72,7 @@ def main() -> None:
         f"{1e3 * used / len(records):.0f}",
         f"{used / wall:.1%}",
     ]
-    headers = ["jobs", "runs", "run, ms", "beyond, ms", "CPU of the parent, ms", "of a core"]
+    headers = ["jobs", "runs", "run, ms", "other, ms", "CPU of the parent, ms", "of a core"]
     print(tabulate([row], headers, tablefmt="pipe", disable_numparse=True))
 
 

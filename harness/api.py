@@ -308,7 +308,7 @@ def run(
         of failures are executed again. By default, all failed runs are executed again.
     jobs : int, default=1
         Number of runs that are executed at the same time, each on its own cores and, on a machine with GPUs, on its
-        own GPU. Speed is measured only if ``harness selftest --jobs`` found no difference to runs one after another;
+        own GPU. Speed is measured only if ``harness selftest --jobs`` found no difference from sequential runs;
         otherwise, only the quality is measured.
     quality_only : bool, default=False
         Measure only the quality, and neither throughput nor latency.
@@ -696,7 +696,7 @@ def tune(
         Value to optimize: ``"quality"`` (the task's primary metric on the validation split), ``"loss"`` (on the
         validation split), ``"train_throughput"`` or ``"parameters"``. Several objectives give a Pareto front.
     sampler : {"tpe", "random", "gp", "nsga2"}, default="tpe"
-        Method that suggests settings.
+        Algorithm that suggests settings.
     sampler_seed : int, default=0
         Seed of the sampler.
     pruner : {"median", "hyperband", "none"}, optional
@@ -706,7 +706,7 @@ def tune(
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
     seed : int, default=0
-        Seed of the trials. The fresh seeds are the following numbers.
+        Seed of the trials. The fresh seeds are the numbers that follow it.
     rerun : bool, default=False
         Start a new study, even if there is one with the same settings.
 

@@ -48,7 +48,7 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
             ("quality",),
             "ended by time",
             f"training ended after recipe.max_seconds={record.spec.recipe.max_seconds:g}, at step "
-            f"{outcome.curves[-1].step}, which depends on the speed of the machine, so that the run is not "
+            f"{outcome.curves[-1].step}, which depends on the speed of the machine, so the run is not "
             "reproducible bit for bit",
         )
     if info is None or not known or len(known) < len(scores):

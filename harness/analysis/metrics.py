@@ -72,7 +72,7 @@ class RunMetric:
     def value(self, record: RunRecord) -> float | None:
         """Return the value for this run, or None if the run failed or its record has no finite value.
 
-        A quality-only run has no costs, not even those that its record contains, such as its duration.
+        For a quality-only run, the value of every cost is None, even if the record contains it, such as the duration.
         """
         if not isinstance(record.outcome, Success) or (self.in_hours and self.price_per_hour is None):
             return None

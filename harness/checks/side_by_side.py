@@ -1,6 +1,6 @@
-"""A/A check that decides whether runs are timed if several of them are executed at the same time.
+"""A/A check that decides whether simultaneous runs are timed.
 
-The check executes the same settings one after another and side by side, in the order A B B A, and compares their
+The check executes the same settings one at a time and several at a time, in the order A B B A, and compares their
 speeds (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and applies to the same
 settings, cores, package versions and class of machine.
 """
@@ -44,16 +44,16 @@ NEUTRAL = frozenset(
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """Change in one metric of one setting from runs one after another to runs in one lane."""
+    """Change in one metric of one setting between sequential runs and the runs in one lane."""
 
     setting: str
     cores: tuple[int, ...]
     metric: str
     unit: str
     alone: float
-    """Mean of the runs one after another."""
+    """Mean of the sequential runs."""
     beside: float
-    """Mean of the runs next to other runs."""
+    """Mean of the simultaneous runs in the lane."""
     change: float
     """Relative change, such as -0.02 for a decrease of 2%."""
     low: float | None
@@ -92,19 +92,19 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """True if every figure is ``same``."""
+        """True if the result of every comparison is ``same``."""
         return bool(self.figures) and all(figure.result == "same" for figure in self.figures)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The part of planned runs that is measured."""
+    """What is measured in planned runs: everything, or only the quality."""
 
     quality_only: bool
     checked_at: str = ""
-    """Time of the check that permits to time the runs side by side, or an empty string."""
+    """Time of the check that permits timing simultaneous runs, or an empty string."""
     reason: str = ""
-    """Message with the reason why only the quality is measured, unless this was requested."""
+    """Reason why only the quality is measured, or an empty string if this was requested."""
 
 
 def load_of(spec: RunSpec) -> str:
@@ -119,9 +119,9 @@ def load_of(spec: RunSpec) -> str:
 
 
 def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool) -> Part:
-    """Return whether runs are timed if `jobs` of them are executed at the same time.
+    """Return what is measured if `jobs` runs are executed at the same time.
 
-    They are timed if they are executed one after another, or if the newest check that covers all of their settings
+    The runs are timed if they are executed one after another, or if the newest check that covers all of their settings
     passed. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
     """
     if jobs == 1:
@@ -129,7 +129,7 @@ def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, qual
     lanes = lanes_for(specs, jobs)
     if quality_only or not specs:
         return Part(True)
-    reason = "no check of runs side by side covers these settings"
+    reason = "no check of simultaneous runs covers these settings"
     for found in sorted(_saved(), key=lambda each: each.checked_at, reverse=True):
         if found.jobs != jobs or not {load_of(spec) for spec in specs} <= found.loads.keys():
             continue
@@ -142,7 +142,7 @@ def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, qual
 
 
 def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog, lanes: Sequence[Lane]) -> str:
-    """Return the reason why a check does not permit to time these runs, or an empty string."""
+    """Return the reason why a check does not permit timing these runs, or an empty string."""
     day = found.checked_at[:10]
     on_gpu = any(spec.device != "cpu" for spec in specs)
     if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
@@ -170,7 +170,7 @@ def described(figure: Figure) -> str:
 
 
 Settings = Mapping[str, tuple[str, list[StoredRun], dict[tuple[int, ...], list[StoredRun]]]]
-"""For each setting: its title, its runs one after another, and its runs side by side by the cores of their lanes."""
+"""For each setting: its title, its sequential runs, and its simultaneous runs by the cores of their lanes."""
 
 
 def check(
@@ -186,7 +186,7 @@ def check(
 ) -> SideBySideCheck:
     """Execute the settings of `specs` one after another and `jobs` at a time, and save the result of comparing them.
 
-    `judge` compares the speeds. Raises `harness.UsageError` if there are fewer than two of `jobs`, too few `rounds`, or
+    `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there are
     not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.
     """
     if jobs < 2:
@@ -243,7 +243,7 @@ def check(
 
 
 def _run(record: RunRecord) -> StoredRun:
-    """Return a run without its placement, so that runs alone and side by side are paired."""
+    """Return a run without its placement, so that sequential and simultaneous runs are paired."""
     return StoredRun(Path(record.run_id), msgspec.structs.replace(record, placement=None))
 
 

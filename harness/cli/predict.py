@@ -57,7 +57,7 @@ def predictions(run: str, format_: str, output: str | None, results: str | None)
 @click.option(
     "--backend",
     metavar="NAME",
-    help=options.with_default("Backend to compute the predictions with.", "the backend of the run"),
+    help=options.with_default("Backend that computes the predictions.", "the backend of the run"),
 )
 @click.option(
     "--device",

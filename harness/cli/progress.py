@@ -152,7 +152,7 @@ class _Current:
         return [self.phase, *counts, f"loss {p.loss:.4g}", f"{p.samples_per_s:.4g} samples/s"]
 
     def outlook(self) -> list[str]:
-        """Return the last validation scores, and the remaining training time, estimated from the completed steps."""
+        """Return the last validation scores and the remaining training time, estimated from the completed steps."""
         parts = describe_validation(self.epoch) if self.epoch else []
         if self.progress and self.progress.step > self.first_step:
             pace_s = (time.monotonic() - self.first_at) / (self.progress.step - self.first_step)

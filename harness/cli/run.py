@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--quality-only",
     is_flag=True,
-    help="Measure only the quality, and neither throughput nor latency, which takes less time.",
+    help="Measure only the quality, without timing throughput or latency. This takes less time.",
 )
 @options.wait
 @options.results

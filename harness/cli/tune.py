@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "--sampler",
     type=click.Choice(["tpe", "random", "gp", "nsga2"]),
     default="tpe",
-    help="Method that suggests settings. gp requires PyTorch.",
+    help="Algorithm that suggests settings. gp requires PyTorch.",
 )
 @click.option("--sampler-seed", type=click.IntRange(min=0), metavar="N", default=0, help="Random seed of the sampler.")
 @click.option(
@@ -101,7 +101,7 @@ def tune(
 ) -> None:
     """Search for settings that improve a model on the validation split, and compare them with the default settings.
 
-    Each trial trains the model with other settings in a separate process, without the test split. Trials that are
+    Each trial trains the model with different settings in a separate process, without the test split. Trials that are
     unlikely to become the best one are ended early. The best settings and the default settings are then trained on
     fresh seeds, scored on the test split and measured like the runs of `harness run`.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One of several contiguous parts of a batch, which is the part of the process with this rank."""
+    """One of several contiguous parts of a batch: the part that the process with this rank computes."""
 
     rank: int
     parts: int
@@ -32,7 +32,7 @@ class Part(NamedTuple):
         return slice(start, start + each + (self.rank < more))
 
     def weight(self, targets: NDArray[Any]) -> float:
-        """Return the fraction of a batch's targets ``[B, ...]`` that are in this part, without ignored targets."""
+        """Return the fraction of a batch's targets ``[B, ...]`` that are in this part, excluding ignored targets."""
         if self.parts == 1:
             return 1.0
         counted = targets != IGNORED if targets.ndim > 1 and targets.dtype.kind == "i" else np.ones(len(targets))

@@ -1,4 +1,4 @@
-"""Descriptors of images and recordings that lossy compression and resizing change little, and comparisons of two images
+"""Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons of two images
 or recordings.
 
 The descriptor of an image is that of the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking of
@@ -30,7 +30,7 @@ COARSE_SIDE = 48
 Below a third, the interpolation method of an image editor has little effect, but too little of a small image is left.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
-"""Maximum differences of two copies, for images that are compared at half and at a third of their resolution: the root
+"""Maximum differences between two copies, for images compared at half and at a third of their resolution: the root
 mean square difference of all pixels, and that of the worst part of the image. The unit is the contrast, which is the
 standard deviation of the pixels.
 
@@ -40,7 +40,7 @@ and photographs.
 COLOR = 2
 """Factor of the limits for colors, which lossy formats store less precisely than the brightness."""
 SHARPER = 1.5
-"""Maximum ratio of the strengths of one frequency in two copies."""
+"""Maximum ratio between the amplitudes of one frequency in two copies."""
 FINEST = 128
 """Maximum side length, in pixels, at which images are compared."""
 PARTS = 16
@@ -49,17 +49,17 @@ PARTS = 16
 SHORTEST_S = 0.1
 """Minimum duration of recordings that are compared."""
 COMPARED_S = 30
-"""Duration from the start of a recording that is compared."""
+"""Maximum duration, from the start of a recording, that is compared."""
 DELAY_S = 0.1
-"""Maximum delay of a copy, which encoders insert."""
+"""Maximum delay of a copy, in seconds. Encoders may insert a short delay."""
 DURATION_S = 0.2
-"""Maximum difference of the durations of two copies."""
+"""Maximum difference between the durations of two copies."""
 RATE_HZ = 8000
 """Sample rate at which recordings are compared."""
 BAND_HZ = (150.0, 3400.0)
-"""Frequencies of recordings that are compared. The upper limit is also at most 42% of the lower sample rate."""
+"""Range of frequencies that is compared. The upper limit is reduced to 42% of the lower sample rate if necessary."""
 BANDS = np.geomspace(100, 1500, 25)
-"""Limits of the frequency bands of a descriptor, in Hz. Every recording of speech at 4 kHz or more contains them."""
+"""Limits of the frequency bands of a descriptor, in Hz. Sample rates of at least 4 kHz include all of them."""
 CORRELATION, WORST = 0.95, 0.62
 """Minimum correlation of two copies of a recording, and the maximum root mean square difference of the worst part, in
 units of the root mean square of the whole recording.

@@ -42,7 +42,7 @@ class NearCopies(Struct, frozen=True, kw_only=True):
     pair: tuple[int, int]
     """Two near copies."""
     limit: str = ""
-    """Sentence about pairs that were not compared, or an empty string."""
+    """Message about pairs that were not compared, or an empty string."""
 
 
 def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
@@ -72,7 +72,7 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     parents = list(range(len(distinct)))
     candidates = _candidates(descriptors, rows, RADII[kind], parents)
     pair, complete = _join(candidates, parents, are_same, count)
-    limit = "" if complete else f"many {KINDS[kind]} are similar, so that only {count:,} pairs of them were compared"
+    limit = "" if complete else f"many {KINDS[kind]} are similar, so only {count:,} pairs of them were compared"
     if pair is None:
         return NearCopies(groups=places.astype(np.int64), pair=(0, 0), limit=limit) if limit else None
     groups = np.array([_root(parents, row) for row in range(len(distinct))], np.int64)
@@ -113,7 +113,7 @@ def _candidates(
 def _join(
     pairs: Iterable[tuple[int, int]], parents: list[int], are_same: Callable[[int, int], bool], limit: int
 ) -> tuple[tuple[int, int] | None, bool]:
-    """Join the groups of near copies in `parents`, and return the first near copies and whether all pairs were handled.
+    """Merge the groups of near copies in `parents`. Return the first near copies and whether all pairs were handled.
 
     Pairs that are already in one group are not compared. At most `limit` pairs are compared.
     """
@@ -139,7 +139,7 @@ def _root(parents: list[int], row: int) -> int:
 
 
 def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: str) -> list[str]:
-    """Return a sentence about each evaluation split with near copies of training examples.
+    """Return a warning about each evaluation split with near copies of training examples.
 
     `parts` contains the indices of each split. Exact copies, which have equal values in `exact` (``[N]``), are not
     counted.
@@ -164,7 +164,7 @@ def _cause(kind: str) -> str:
 def joined(
     copies: NearCopies, exact: Index, names: Sequence[str], labels: Sequence[Any] | None, kind: str
 ) -> list[str]:
-    """Return a sentence about examples that are near copies of other examples. `names` and `labels` are those of each
+    """Return a warning about examples that are near copies of other examples. `names` and `labels` are those of each
     example."""
     count = len(np.unique(exact)) - len(np.unique(copies.groups))
     if not count:
@@ -188,7 +188,7 @@ def joined(
 
 
 def between_splits(raw: RawData, kind: str) -> list[str]:
-    """Return a sentence about each evaluation split of a dataset with near copies of training examples."""
+    """Return a warning about each evaluation split of a dataset with near copies of training examples."""
     name = {"image": "image", "audio": "waveform"}.get(kind, "")
     splits = {"training": raw.train, "validation": raw.validation, "test": raw.test}
     if not all(name in split.inputs for split in splits.values()):

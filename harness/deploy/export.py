@@ -1,4 +1,4 @@
-"""Export of a run's trained model to files for deployment, which are compared with the run before they are kept."""
+"""Export of a run's trained model to files for deployment, whose outputs are first compared with those of the run."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _compared(run: StoredRun, format_: Format, scratch: Path, written: Written) 
             problems.append(f"only {same_labels} of {len(same)} test examples have the same label (99.9% are required)")
     if problems:
         raise HarnessError(
-            f"the export of run {record.run_id!r} does not compute what the run did: {'; '.join(problems)}"
+            f"the exported model of run {record.run_id!r} differs from the trained model: {'; '.join(problems)}"
         )
     meaning = {
         "classification": "logits [B, classes]; the softmax gives the probabilities of the labels",
@@ -168,7 +168,7 @@ def write(job: ExportJob, context: ChildContext) -> Written:
         raise DataError("the data differ from those of the run; restore that version of the data, or train again")
     weights = saved_weights(Path(job.weights), prepared)
     if digest(weights) != job.weights_digest:
-        raise RecordError(f"{job.weights}: the weights are not those that the run recorded")
+        raise RecordError(f"{job.weights}: the weights do not match the digest in the record of the run")
     folder = context.directory / MODEL
     folder.mkdir()
     test, size = prepared.data.test, job.spec.recipe.batch_size

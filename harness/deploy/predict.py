@@ -82,7 +82,7 @@ def stored_preprocessing(run: StoredRun) -> Preprocessing:
         )
     found = decode(read_stored(path, MAX_JSON_BYTES), Preprocessing, path)
     if found.version != PREPROCESSING_VERSION:
-        raise RecordError(f"{path}: has version {found.version}, but only version {PREPROCESSING_VERSION} can be read")
+        raise RecordError(f"{path}: version {found.version} cannot be read, only version {PREPROCESSING_VERSION}")
     return found
 
 
@@ -164,7 +164,7 @@ def read_new(
 def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) -> dict[str, NDArray[Any]]:
     """Return the prepared inputs of new data.
 
-    Raises `harness.PluginError` if the task fails or returns inputs other than those the model was trained on.
+    Raises `harness.PluginError` if the task fails or returns inputs with unexpected names, shapes or dtypes.
     """
     task, info = catalog.task(preprocessing.task), preprocessing.info
     inputs = {name: read_only(array) for name, array in new.inputs.items()}
@@ -205,7 +205,7 @@ def answer(job: PredictJob, context: ChildContext) -> Answered:
     prepared = preparation_of(spec, catalog, device, data)
     weights = saved_weights(Path(job.weights), prepared)
     if job.weights_digest and digest(weights) != job.weights_digest:
-        raise RecordError(f"{job.weights}: the weights are not those that the run recorded")
+        raise RecordError(f"{job.weights}: the weights do not match the digest in the record of the run")
     with opened_session(prepared, weights) as session:
         outputs = outputs_of(session, split, spec.recipe.batch_size, job.info.outputs)
     write_arrays(context.directory / ARRAYS, {"outputs": outputs})

@@ -94,5 +94,5 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def names_of(info: DataInfo) -> tuple[str, ...]:
-    """Return the names of the classes or targets, which are numbers if the data have no names."""
+    """Return the names of the classes or targets, or their numbers as strings if the data have no names."""
     return info.label_names or tuple(map(str, range(info.outputs)))

@@ -1,4 +1,4 @@
-"""`Run`, a stored run in Python, whose predictions can be read and whose model can predict new data."""
+"""`Run`, a stored run with methods to read its predictions and to predict new data."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """(name, base, new) for each setting, machine property, package version or commit that differs, and for the
+        """``(name, base, new)`` for each setting, machine property, package version or commit that differs, and for the
         number of quality-only runs."""
         return changes(*(described(runs[0].record) | _quality_only(runs) for runs in (self.base, self.new)))
 

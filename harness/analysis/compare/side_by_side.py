@@ -1,7 +1,7 @@
 """Statistics of the A/A check of simultaneous runs (`harness.checks.side_by_side`).
 
-The statistics are fixed in advance. For each setting, lane and metric, the runs in the lane are compared with the runs
-one after another in the same way as by ``harness compare``. The familywise error rate of all intervals is
+The statistics are fixed in advance. For each setting, lane and metric, the runs in the lane are compared with the
+sequential runs in the same way as by ``harness compare``. The familywise error rate of all intervals is
 `harness.analysis.compare.judge.ALPHA`. A comparison passes if its confidence interval includes zero and is within the
 margin of the metric, so an interval that is too wide does not pass.
 """

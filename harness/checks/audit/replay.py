@@ -197,7 +197,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
 
 
 def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> NDArray[Any]:
-    """Return the losses of the first `count` steps of the run's training.
+    """Return the losses of the first `count` training steps of the run.
 
     With dropout, only steps of the first epoch are run, because predictions between epochs may advance the random
     number generator.

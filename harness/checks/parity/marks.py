@@ -69,7 +69,7 @@ def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
 
 
 def _limited(mark: Mark, *records: RunRecord) -> Mark:
-    """Return the result for runs that may have used several devices.
+    """Return the result of a check for runs that may have used several devices.
 
     A check computes on one device. With batch normalization, processes on several devices normalize their parts of a
     batch separately, so that the check covers only part of the computation.

@@ -65,7 +65,7 @@ class Replay:
         trained.set_weights(start)
         self.weights = _copied(trained.get_weights())
         """The weights after the last predicted step."""
-        # LAMB divides by the norm of the whole step, so its oracle needs all elements.
+        # LAMB divides by the norm of the whole step, so all elements are needed to predict it.
         elements = np.inf if recipe.optimizer == "lamb" else ELEMENTS
         self._sample = Sample({name: self.weights[name] for name in self._trainable}, elements)
         self._noise: dict[str, float] = {}

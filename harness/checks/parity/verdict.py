@@ -116,7 +116,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
     several devices.
     """
     values = msgspec.to_builtins(spec)
-    values.pop("weights")  # Two backends with the same trained weights compute what they compute with initial weights.
+    values.pop("weights")  # Parity does not depend on whether the weights are trained or initial weights.
     for name in ("backend", "env", "devices", "seed", "protocol", "task_options", "dataset_options", "source"):
         del values[name]
     values["recipe"] = {k: v for k, v in without_added_defaults(values["recipe"]).items() if k not in LOOP_FIELDS}

@@ -121,7 +121,7 @@ def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
 
 
 def newest_verdicts(folders: Iterable[Path]) -> list[ParityVerdict]:
-    """Return the parity verdicts of several results directories. Of several verdicts with the same key, the newest is
+    """Return the parity verdicts of several results directories. If several verdicts have the same key, the newest is
     returned."""
     newest: dict[str, ParityVerdict] = {}
     for folder in folders:

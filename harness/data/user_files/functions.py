@@ -1,9 +1,9 @@
 """Search for targets that are a function of a single column.
 
-A finding must be exact in all rows, and must not be explained by chance: the fraction of all permutations of the target
-that would give a finding of the same kind is bounded, and the bound must be below `FALSE_ALARMS`, divided by the number
-of columns. This bound holds for columns that are independent of the target. For columns that predict the target well
-but not exactly, the minimum numbers of rows limit the frequency of findings.
+A function must be exact in all rows and unlikely to occur by chance: an upper bound on the fraction of permutations of
+the target that have a function of the same kind must be below `FALSE_ALARMS`, divided by the number of columns.
+This bound holds for columns that are independent of the target. For columns that predict the target well
+but not exactly, the minimum numbers of rows limit how often a function is reported.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 FALSE_ALARMS = 1e-6
-"""Maximum probability of a finding in a table whose columns are independent of the target."""
+"""Maximum probability that a function is reported in a table whose columns are independent of the target."""
 FEWEST = 20
 """Minimum number of different values for each monotone piece of a function."""
 PIECES = 4
 """Maximum number of monotone pieces of a function."""
 FEW = 20
-"""Maximum number of different values of a target for which the ranges of a column are examined."""
+"""Maximum number of different target values for which step functions are searched."""
 ROWS = 50
-"""Minimum number of rows, for ranges and for many-to-one functions of categories."""
+"""Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
-"""Minimum number of rows for two ranges, which a column that separates two clusters has as well."""
+"""Minimum number of rows for a step function with two ranges, which any column that separates two clusters fits."""
 PER_VALUE = 10
-"""Minimum mean number of rows for each value of a column or each range."""
+"""Minimum mean number of rows per value of a column or per range."""
 PER_RENAMED = 5
-"""Minimum mean number of rows for each value of a column of which the target is a one-to-one function. If each row of a
+"""Minimum mean number of rows per value of a column for a one-to-one function of categories. If each row of a
 table is repeated a few times, every column has such a relation."""
 NEAR = 5
-"""Number of rows on each side of the limit of a range by which the density near the limit is estimated."""
+"""Number of rows on each side of a range's limit from which the density near the limit is estimated."""
 DENSE = 0.7
-"""Minimum density of the rows near the limits of ranges, relative to the rows of the ranges.
+"""Minimum density of the rows near the limits of ranges, relative to the density within the ranges.
 
 If a column separates classes that form clusters, there are few rows between the clusters. The column may predict the
 class well without determining it.
 """
 CHECKED_FIRST = 2000
-"""Number of rows that are examined before all rows."""
+"""Number of rows that are examined first, because most columns can be ruled out with them."""
 
 
 def relation(column: NDArray[Any], target: NDArray[Any], columns: int = 1) -> str | None:
@@ -71,7 +71,7 @@ def relation(column: NDArray[Any], target: NDArray[Any], columns: int = 1) -> st
 
 
 def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the rank of each number, or a number for each different category."""
+    """Return the rank of each number, or an integer code for each category."""
     if values.dtype.kind in "iuf":
         ranks: NDArray[np.int64] = np.unique(values, return_inverse=True)[1].astype(np.int64)
         return ranks
@@ -87,7 +87,7 @@ def _log_arrangements(y: NDArray[np.int64]) -> float:
 
 
 def _lookup(x: NDArray[np.int64], y: NDArray[np.int64], chance: float, final: bool) -> str | None:
-    """Return a description if each value of the column occurs with one value of the target."""
+    """Return a description if each value of the column occurs with only one value of the target."""
     values, targets = int(x.max()) + 1, int(y.max()) + 1
     pairs = len(np.unique(x * targets + y))
     if pairs != values or targets < 2:

@@ -187,7 +187,7 @@ def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
 
 
 def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
-    """Return whether the target is a linear function of a column, if both may be rounded, as after a conversion of
+    """Return whether the target is a linear function of a column, where both may be rounded, as after a conversion of
     units."""
     if np.ptp(x) == 0 or len(np.unique(x)) < DISTINCT or len(np.unique(y)) < DISTINCT:
         return False

@@ -47,7 +47,7 @@ def is_hidden(name: str) -> bool:
 
 
 def placeholder(content: bytes) -> str | None:
-    """Return a description, with advice, if a file starts like a file that a download left in place of another file."""
+    """Return a description, with advice, if a file is a placeholder or an error page instead of the requested file."""
     start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer; download its content with: git lfs pull"

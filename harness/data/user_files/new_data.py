@@ -1,4 +1,4 @@
-"""Reading of new examples for a trained model, in the same way as its training data were read."""
+"""Readers of new examples for a trained model, which read them in the same way as the training data."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def reader(
             f"tasks on {kind!r} data cannot read files; only tasks on {', '.join(OPTIONS)} data can predict new files"
         )
     if objective == "token_classification":
-        raise CombinationError("token classification cannot read files, and so cannot predict new files")
+        raise CombinationError("new files cannot be predicted, because token classification cannot read files")
     return Reader(
         kind=kind,
         objective=objective,

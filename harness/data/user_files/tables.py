@@ -97,7 +97,7 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
 
 
 def _check_separated(table: Table) -> None:
-    """Raise `harness.DataError` if the only column contains several cells."""
+    """Raise `harness.DataError` if the only column seems to contain several columns with another separator."""
     (name, cells), *_ = table.columns.items()
     for mark, plural in SEPARATORS.items():
         count = name.strip().count(mark)
