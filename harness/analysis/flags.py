@@ -131,8 +131,8 @@ def describe_quality_only(records: Iterable[RunRecord]) -> str:
 
 
 def _incomplete(done: Sequence[RunRecord], values: Sequence[Mapping[str, float | None]]) -> Iterator[RowFlag]:
-    """Yield a flag for each column whose mean includes only some of the successful runs. Quality-only runs, which lack
-    all costs, have their own flag."""
+    """Yield a flag for each column whose mean includes only some of the successful runs. Quality-only runs have their
+    own flag."""
     timed = [row for record, row in zip(done, values, strict=True) if not record.quality_only]
     for name in dict.fromkeys(name for row in values for name in row):
         rows = timed if name in BY_NAME and BY_NAME[name].is_cost else values

@@ -186,8 +186,8 @@ def check(
 ) -> SideBySideCheck:
     """Execute the settings of `specs` one after another and `jobs` at a time, and save the result of comparing them.
 
-    `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there are
-    not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.
+    `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there
+    are not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.
     """
     if jobs < 2:
         raise UsageError(f"a check of simultaneous runs needs --jobs 2 or more, got {jobs}")

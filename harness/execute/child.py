@@ -91,8 +91,8 @@ class ChildContext:
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
     end: Callable[[Struct], None]
-    """Function that sends a result to the parent and ends this process at once, from any thread. A thread can call it
-    while the function that the parent called is blocked."""
+    """Function that sends a result to the parent and ends this process immediately. It can be called from any thread,
+    even while the function that the parent called is blocked."""
 
 
 class EventFrame(Struct, tag="event"):

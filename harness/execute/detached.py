@@ -1,4 +1,4 @@
-"""Submissions: planned runs that an executor executes without the command that submitted them (``--detach``).
+"""Submissions: planned runs that continue after the command that submitted them has ended (``--detach``).
 
 The file of a submission in the results directory contains everything that is needed to store its results later. It is
 written before the runs are submitted and removed when the results of all runs are stored, so that no result is lost if
@@ -88,9 +88,9 @@ def submissions(store: Store) -> list[Submission]:
 
 
 def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: float | None) -> None:
-    """Raise `harness.UsageError` if an executor or a setting needs the command that starts the runs."""
+    """Raise `harness.UsageError` if the executor or a setting requires a command that waits for the runs."""
     if type(executor).submit is Executor.submit:
-        raise UsageError(f"the executor {executor.name!r} cannot execute runs without this command; remove --detach")
+        raise UsageError(f"the executor {executor.name!r} does not support --detach; remove it")
     needs = {"--batch-size-backoff": batch_size_backoff, "the suite's time budget": budget_s is not None}
     for name in [name for name, given in needs.items() if given]:
         raise UsageError(f"{name} needs a command that waits for the runs; remove --detach or {name}")
@@ -170,7 +170,7 @@ def collect_all(
     """Store the results of all submissions of a results directory. Return the records that were stored, and the number
     of runs of `specs` that are still running or waiting, by the key of the spec.
 
-    With `wait`, submissions that contain runs of `specs` are waited for. Raises `harness.UsageError` if such a
+    With `wait`, this function waits for submissions that contain runs of `specs`. Raises `harness.UsageError` if such a
     submission cannot be collected. Raises the same errors as `collect`.
     """
     records: list[RunRecord] = []
@@ -198,7 +198,7 @@ def collect_all(
         if collected.problem and left:
             raise UsageError(
                 f"the results of the runs that were submitted on {submission.submitted_at[:16]} cannot be collected: "
-                f"{collected.problem}; make it available, or give up these runs with `harness status --cancel`"
+                f"{collected.problem}; make it available, or discard these runs with `harness status --cancel`"
             )
         if collected.state is None and not collected.problem:
             listener.message(

@@ -30,7 +30,7 @@ def estimates(
 ) -> list[Estimate | None]:
     """Return an estimate for each spec: the median over the most similar successful runs.
 
-    Only runs that measured the same, everything or only the quality, are considered.
+    Only runs with the same value of `quality_only` are considered.
 
     The most similar runs are the runs whose specification differs only in the seed, the split and the device. If there
     are none, runs with the same task, dataset, model, backend and protocol are used. The estimate is None if there are

@@ -341,7 +341,7 @@ def _trained_weights(trained: TrainedWeights, prepared: Preparation) -> dict[str
         )
     weights = saved_weights(Path(trained.path) / WEIGHTS, prepared)
     if digest(weights) != trained.digest:
-        raise DataError(f"{Path(trained.path) / WEIGHTS}: the weights are not those that run {trained.run!r} recorded")
+        raise DataError(f"{Path(trained.path) / WEIGHTS}: the weights do not match the record of run {trained.run!r}")
     return weights
 
 

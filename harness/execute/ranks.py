@@ -6,7 +6,7 @@ worker measures, predicts and scores.
 
 The worker controls the other processes through one pipe each. Before a training step, it writes the number of the batch
 and the learning rate to the pipes. Between training steps, the other processes wait for the next command and use no
-CPU time. The end of a pipe is the end of the run.
+CPU time. When a pipe is closed, the run has ended.
 
 If a process fails, the others fail too or wait forever in a collective operation. The failure that is recorded is the
 one that occurred first, except that a process that was killed takes precedence, because the other processes may notice
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from harness.measure.memory import PhaseMemory
 
 SETTLE_S = 2.0
-"""Time after the first failure during which the failures of other processes are awaited, in seconds."""
+"""Time to wait for the failures of other processes after the first failure, in seconds."""
 GIVE_UP_S = 10.0
 """Time after the failure of another process within which the worker must fail as well, in seconds. After this time, the
 worker is blocked in a collective operation, and is ended."""
@@ -68,7 +68,7 @@ class RankJob(Struct, frozen=True, kw_only=True):
 
 
 class RankReady(Struct, frozen=True, tag="ready"):
-    """A process has prepared the data and the initial weights."""
+    """Event: a process has prepared the data and the initial weights."""
 
     pid: int
     dataset_digest: str
@@ -76,13 +76,13 @@ class RankReady(Struct, frozen=True, tag="ready"):
 
 
 class RankChecked(Struct, frozen=True, tag="checked"):
-    """A digest of the trainable weights of a process."""
+    """Event with a digest of the trainable weights of a process."""
 
     weights_digest: str
 
 
 class RankFailing(Struct, frozen=True, tag="failing"):
-    """A process has raised an exception, and is about to end."""
+    """Event: a process has raised an exception, and is about to end."""
 
     at_s: float
     """Time of the exception, according to the system's monotonic clock, which all processes share."""
@@ -206,7 +206,7 @@ def trained_digest(weights: Mapping[str, Any], prepared: Preparation) -> str:
 
 
 class Ranks(Group):
-    """The other processes of a run on several devices, as seen by the worker."""
+    """The other processes of a run on several devices, which the worker controls."""
 
     def __init__(self, prepared: Preparation, shares: Sequence[tuple[int, ...]], give_up: Callable[[Failure], None]):
         """Create the group without starting processes.
@@ -358,7 +358,7 @@ class Ranks(Group):
             self._events[number].put(event)
 
     def _ended(self, number: int, future: Future[RankEnd | Failure]) -> None:
-        """Note the end of a process. This method is called in the process's thread."""
+        """Record the end of a process. This method is called in the thread that monitors the process."""
         error = future.exception()
         result = Failure(kind="error", message=str(error)) if error is not None else future.result()
         if isinstance(result, Failure) and not self._noticed.is_set():
@@ -392,7 +392,7 @@ class Ranks(Group):
 
 
 def differs_from_one_device(record: RunRecord) -> str:
-    """Return the reason why a run on several devices computes another loss than one device, or an empty string."""
+    """Return the reason why the losses on several devices differ from those on one device, or an empty string."""
     if record.provenance.notes.get("batch_norm") == "local":
         return "each process normalizes its part of a batch with the statistics of this part"
     return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""

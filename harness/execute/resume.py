@@ -106,7 +106,7 @@ def decide(
             else:
                 reasons[key] = changed  # report the reason for the newest run
     for runs in usable.values():
-        # Successful runs first, and among them runs that measured everything.
+        # Prefer successful runs, and among them those that were measured completely.
         runs.sort(key=lambda one: (isinstance(one[0].record.outcome, Failure), one[0].record.quality_only))
     decisions = []
     for key, spec in zip(keys, specs, strict=True):

@@ -55,7 +55,7 @@ class Listener:
         """Handle the start of run number `index` (counted from 1) out of `total` runs."""
 
     def event(self, index: int, spec: RunSpec, event: Event) -> None:
-        """Handle an event of run number `index`."""
+        """Handle an event of the run with number `index`."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
         """Handle the record of finished run number `index` (counted from 1) out of `total` runs."""

@@ -29,7 +29,7 @@ _SHARED = "not measured, because other runs used the same processor"
 
 @dataclass(frozen=True)
 class Lane:
-    """Cores, and possibly a GPU, on which one run after another is executed."""
+    """A set of cores, and possibly a GPU, on which runs are executed one after another."""
 
     cores: tuple[int, ...]
     gpu: str = ""
@@ -193,7 +193,7 @@ class SideBySide(Executor):
         send: Callable[[Event | RunRecord | BaseException], None],
         lifeline: io.FileIO,
     ) -> None:
-        """Execute one attempt in this thread, which is restricted to the cores of the lane and so is its child."""
+        """Execute one attempt in this thread, after restricting the thread and its children to the cores of the lane."""
         try:
             os.sched_setaffinity(0, lane.cores)  # 0 is the calling thread; its children inherit the cores
             record = execute_attempt(
@@ -219,7 +219,7 @@ def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun
 
 
 def _placed(record: RunRecord, placement: Placement, machine_cores: int) -> RunRecord:
-    """Return the record of a run that was executed next to other runs.
+    """Return the record of a run that was executed at the same time as other runs.
 
     `Environment.cores` describes the machine, so it is not the number of cores of the lane. The counters of the
     processor's energy include the energy of the other runs.

@@ -32,7 +32,7 @@ def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[s
 
 
 def with_frozen(parameters: Sequence[Parameter], frozen: frozenset[str]) -> tuple[Parameter, ...]:
-    """Return the parameters, of which those in `frozen` are not trainable."""
+    """Return the parameters, where those in `frozen` are marked as not trainable."""
     return tuple(msgspec.structs.replace(each, trainable=False) if each.name in frozen else each for each in parameters)
 
 

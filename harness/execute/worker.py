@@ -250,7 +250,7 @@ class Run:
 
     @contextlib.contextmanager
     def _opened(self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Session]:
-        """Open a session with the initial weights, and close it at the end. `notes` are recorded with those of the
+        """Open a session with the initial weights, and close it at the end. `notes` are added to the notes of the
         session."""
         from harness.records.arrays import digest
 
@@ -422,7 +422,7 @@ class Run:
         return msgspec.structs.replace(measured, ranks=self._ranks.memory(worker, self.phases.memory))
 
     def _energy(self, energy: Energy) -> Energy:
-        """Return the measured energy, without that of the GPU if the run used several."""
+        """Return the measured energy. If the run used several GPUs, their energy is omitted."""
         if self.spec.devices == 1 or energy.gpu is None:
             return energy
         reason = f"the run used {self.spec.devices} GPUs, and only the energy of the first one is measured"

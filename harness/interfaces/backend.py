@@ -40,10 +40,10 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
 
 
 class DeviceGroup(Struct, frozen=True, kw_only=True):
-    """The processes that train one model on several devices of this machine, and the place of a process among them.
+    """The processes that train one model on several devices of this machine, and the rank of this process.
 
     Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
-    process receives its part of every training batch, and `Batch.weight`.
+    process receives its own part of every training batch, with `Batch.weight`.
     """
 
     rank: int
@@ -93,7 +93,7 @@ class SessionRequest:
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     group: DeviceGroup | None = None
-    """The processes with which this session trains the model, or None to train it alone. Only backends with
+    """The processes that train the model together, or None if this process trains it alone. Only backends with
     `Backend.data_parallel` receive a group. `seed` is then different in each process."""
 
 
@@ -158,11 +158,11 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples of the step. In a session with a `DeviceGroup`, these are the part of this process, the
+            The examples of the step. In a session with a `DeviceGroup`, these are the examples of this process, the
             gradient is the sum of the processes' gradients of the weighted loss (`Batch.weight`), and the optimizer
             step, including clipping, uses this sum.
         learning_rate : float
-            Learning rate for this step. This value replaces the recipe's learning rate, because the core computes the
+            Learning rate for this step. It replaces the recipe's learning rate, because the core computes the
             schedule.
 
         Returns

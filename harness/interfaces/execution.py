@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.records import Environment, Event, Failure, PluginRef, RunRecord, RunSpec
 
 EXECUTOR_NOTE = "executor"
-"""Key in `Provenance.notes` of a remark that an executor adds to a record, such as an incident during the run."""
+"""Key in `Provenance.notes` of a remark that an executor adds to a record, such as a failure of a node."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     quality_only: bool = False
     """True to measure only the quality, and neither throughput nor latency."""
     trial: Literal["quality", "speed"] | None = None
-    """For a trial of ``harness tune``, what is measured on the training and validation splits: only the quality, or
+    """Measurements of a trial of ``harness tune`` on the training and validation splits: only the quality, or
     also the training throughput. None for a complete run. The test split is not used in a trial."""
 
 
@@ -292,7 +292,7 @@ class Executor(ABC):
         """
 
     def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
-        """Submit runs that are executed without this process, for ``harness run --detach``.
+        """Submit runs that continue after this process has ended, for ``harness run --detach``.
 
         A later process passes the same `submission` to `collect`, until all runs are finished, and then to `cancel`.
 
@@ -311,7 +311,7 @@ class Executor(ABC):
         Raises
         ------
         harness.UsageError
-            If the executor cannot execute runs without this process.
+            If the executor cannot execute runs after this process has ended.
         """
         raise UsageError(f"the executor {self.name!r} does not support --detach")
 
@@ -320,9 +320,9 @@ class Executor(ABC):
     ) -> SubmissionState | None:
         """Report the attempts, events and results of submitted runs to the coordinator.
 
-        A result is reported until a call of `collect` has returned, or has reported a later result, after
-        `Coordinator.finish` has stored it. If this process is killed in between, the result is reported again; the
-        coordinator does not store it twice.
+        A result is reported again unless `collect` has returned or has reported a later result after
+        `Coordinator.finish` stored it. If this process is killed in between, the result is therefore reported twice, but
+        stored only once.
 
         Parameters
         ----------
@@ -338,7 +338,7 @@ class Executor(ABC):
         Returns
         -------
         SubmissionState or None
-            The state of the submission, or None if it does not exist (any more).
+            The state of the submission, or None if it does not exist or no longer exists.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The processes that train a model together, as seen by the process that measures."""
+"""The processes that train a model together. The process that measures the run uses this interface."""
 
 from __future__ import annotations
 

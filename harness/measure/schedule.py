@@ -35,7 +35,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) ->
 
 
 def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
-    """Return how often the schedule has reduced the learning rate after a number of completed epochs.
+    """Return how many times the schedule has reduced the learning rate after a number of completed epochs.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
     epochs : int
         Number of completed epochs.
     scores : sequence of float
-        Validation scores of these epochs, of which larger ones are better. Used by the schedule ``plateau``.
+        Validation scores of these epochs, where larger scores are better. Used by the schedule ``plateau``.
 
     Returns
     -------
@@ -65,6 +65,6 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
 
 
 def planned_steps(recipe: Recipe, steps_per_epoch: int) -> int:
-    """Return the number of training steps, unless training ends early or after `Recipe.max_seconds`."""
+    """Return the number of training steps if neither early stopping nor `Recipe.max_seconds` ends training."""
     steps = steps_per_epoch * recipe.epochs
     return steps if recipe.max_steps is None else min(steps, recipe.max_steps)

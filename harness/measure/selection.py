@@ -47,7 +47,7 @@ def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, high
     Returns
     -------
     list of float
-        Scores, of which larger ones are better.
+        Scores, where larger scores are better.
     """
     name = _monitor(recipe, metric)
     sign = 1.0 if name == metric and higher_is_better else -1.0
@@ -58,7 +58,7 @@ def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, high
 def selection(
     curves: Sequence[EpochEnded], scores: Sequence[float], recipe: Recipe, metric: str, ended: Ended
 ) -> Selection:
-    """Return the record of the end of training. `scores` are those that `monitored` returns for the curves."""
+    """Return how training ended. `scores` are the values that `monitored` returns for the curves."""
     best, name = best_epoch(scores), _monitor(recipe, metric)
     return Selection(
         ended=ended,

@@ -178,7 +178,7 @@ class Training:
             self.ended = "early_stopping" if is_stale(self.scores, recipe.early_stopping) else None
 
     def selection(self, metric: str) -> Selection:
-        """Return the end of training and the evaluated epoch. `metric` is the name of the primary metric."""
+        """Return how training ended and which epoch is evaluated. `metric` is the name of the primary metric."""
         assert self.ended is not None
         return selection(self.curves, self.scores, self._spec.recipe, metric, self.ended)
 
@@ -220,8 +220,8 @@ def train(
 
     If `by_steps` is false, each epoch is one step on the whole training split.
 
-    At the end, the weights of the session are those to be evaluated: the moving average if the recipe has one, of the
-    best or of the last epoch. Training is measured as the phase ``train`` and validation as the phase ``validate``.
+    At the end, the session has the weights to be evaluated: those of the best or of the last epoch, or their moving
+    average if the recipe has one. Training is measured as the phase ``train`` and validation as the phase ``validate``.
     Raises `harness.BadResultError` if a loss is not finite.
     """
     training = Training(session, data, spec, emit, meter, by_steps=by_steps, group=group)

@@ -28,8 +28,8 @@ def threads_per_process(selection: Selection, jobs: int = 1) -> int:
     """Return the number of threads of each process. Raises `harness.UsageError` if it is invalid.
 
     By default, the processes of a run share the available cores, divided by `jobs`, the number of simultaneous runs.
-    All runs of a selection have the same number of threads, so that the efficiency with several devices is relative to
-    one process with as many threads.
+    All runs of a selection have the same number of threads, so that the scaling efficiency is relative to
+    one process with the same number of threads.
     """
     most = max(device_counts(selection))
     if selection.threads is not None:
@@ -60,7 +60,7 @@ def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[G
         )
     if spec.recipe.accumulation_steps > 1:
         raise CombinationError(
-            "recipe.accumulation_steps cannot be used on several devices, each of which already computes a part of "
+            "recipe.accumulation_steps cannot be used on several devices, because each of them computes only a part of "
             "every batch; use recipe.accumulation_steps=1 or --devices 1"
         )
     size = spec.recipe.batch_size

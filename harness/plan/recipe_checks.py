@@ -1,4 +1,4 @@
-"""Checks of the options of the recipe that need the task, the data, the backend or the precision."""
+"""Checks of the recipe's options against the task, the data, the backend and the precision."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def check_recipe(
             raise CombinationError(f"recipe.{name} has no effect {reason}; remove it")
     missing = [option for option in session_options(recipe) if option not in backend.recipe_options]
     if missing:
-        listed = ", ".join(backend.recipe_options) or "none of the options that were added later"
+        listed = ", ".join(backend.recipe_options) or "none of the newer options"
         raise CombinationError(
             f"backend {backend.name!r} does not implement {', '.join(missing)}; it implements {listed}"
         )
     if recipe.loss_scale is not None and set(precisions) != {"fp16"}:
-        raise CombinationError("recipe.loss_scale has an effect only at fp16; add --precision fp16 or remove it")
-    # Not a rule of the recipe itself, because a batch may be reduced if memory is exhausted.
+        raise CombinationError("recipe.loss_scale has an effect only at fp16; add --precision fp16, or remove it")
+    # `Recipe` itself does not check this, because the batch size may be reduced later if memory is exhausted.
     if recipe.accumulation_steps > recipe.batch_size:
         raise CombinationError(
             f"recipe.accumulation_steps={recipe.accumulation_steps} is larger than the batches of {recipe.batch_size} "

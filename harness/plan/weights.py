@@ -29,7 +29,7 @@ def check_servable(run: StoredRun) -> Success:
     if isinstance(record.outcome, Failure):
         raise UsageError(f"run {record.run_id!r} failed, so it has no trained model: {record.outcome.message}")
     if not isinstance(record.outcome, Success):
-        raise UsageError(f"run {record.run_id!r} is a trial of tuning, whose model is not kept; pass another run")
+        raise UsageError(f"run {record.run_id!r} is a trial of harness tune, which saves no weights; pass another run")
     if record.spec.weights is not None:
         raise UsageError(
             f"run {record.run_id!r} did not train, but used the weights of {record.spec.weights.run!r}; pass that run"

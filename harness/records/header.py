@@ -1,4 +1,4 @@
-"""The parts of a record that determine whether a planned run must be executed, without its results.
+"""The parts of a record that determine whether a planned run must be executed. Results are not included.
 
 Decoding only these parts takes a fraction of the time of decoding a whole record. `harness.records.store.Store.headers`
 returns them only for records that have been validated.

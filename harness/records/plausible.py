@@ -40,7 +40,7 @@ def problem(record: RunRecord) -> str:
         if placement.jobs < 1 or not placement.cores or min(placement.cores) < 0:
             return "the placement of the run has no cores"
         if placement.jobs > 1 and not (record.quality_only or placement.checked_at):
-            return "the run was timed next to other runs without a check"
+            return "the run was timed at the same time as other runs, but no check permitted this"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:

@@ -117,13 +117,13 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     all epochs. `monitor` selects the score. Schedules are those of training for all epochs."""
     keep_best: bool = False
     """If True, the weights of the epoch with the best validation score are evaluated, instead of those of the last
-    epoch. `monitor` selects the score; of several equal scores, the first is used. The default for user data is
+    epoch. `monitor` selects the score; if several scores are equal, the first is used. The default for user data is
     True."""
     max_steps: int | None = None
     """Maximum number of training steps. Schedules that depend on the last step end with this step."""
     max_seconds: float | None = None
     """Training time in seconds, without validation, after which training ends, or None for no limit. The number of
-    steps then depends on the speed of the machine, so that the run is not reproducible bit for bit."""
+    steps then depends on the speed of the machine, so the run is not bitwise reproducible."""
     step_size: int | None = None
     """Number of epochs between reductions in the schedule ``step``."""
     milestones: tuple[int, ...] = ()

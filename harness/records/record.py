@@ -274,7 +274,7 @@ class Selection(Struct, frozen=True, kw_only=True):
     """The end of training, and the epoch whose weights were evaluated. `Success.curves` contains all epochs."""
 
     ended: Ended
-    """Setting of the recipe that ended training. A run that ended with ``max_seconds`` is not reproducible bit for bit,
+    """Setting of the recipe that ended training. A run that ended with ``max_seconds`` is not bitwise reproducible,
     because its number of steps depends on the speed of the machine."""
     monitor: str
     """Name of the validation score that determines the best epoch."""
@@ -452,7 +452,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     chosen."""
     notes: dict[str, str] = {}
     """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. The key
-    ``executor`` contains a remark by the executor, such as an incident during the run."""
+    ``executor`` contains a remark by the executor, such as a failure of a node."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
@@ -531,7 +531,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     gpu: str = ""
     """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``, or an empty string if all GPUs were visible."""
     checked_at: str = ""
-    """Time of the check that found no difference in speed between runs side by side and runs one after another on this
+    """Time of the check that found no difference in speed between simultaneous and sequential runs on this
     machine (UTC, ISO 8601), or an empty string for a quality-only run."""
 
 

@@ -119,7 +119,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
     """Trained weights with which inference is measured, or None for a run that trains. If weights are given, nothing is
-    trained; `recipe` is the recipe with which the weights were trained, of which only the batch size is used."""
+    trained. `recipe` is then the recipe with which the weights were trained; only its batch size is used."""
 
     @property
     def key(self) -> str:

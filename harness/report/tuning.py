@@ -56,7 +56,7 @@ def _values(trial: TrialSummary, count: int) -> list[str]:
 
 
 def short_names(study: Study) -> dict[str, str]:
-    """Return the searched settings with their names in tables, which are without the section if this is unambiguous."""
+    """Return the searched settings with their names in tables. The section is omitted if the name is unambiguous."""
     names = [text.partition("=")[0] for text in study.search]
     short = [name.partition(".")[2] for name in names]
     return dict(zip(names, short if len(set(short)) == len(short) else names, strict=True))

@@ -32,7 +32,7 @@ IGNORED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "class_weights": ({"optimizer": "sgd"}, {}),
     "layer_decay": ({"optimizer": "adam", "epsilon": 1e-3, "layer_decay": 0.5}, {}),
 }
-"""Recipes that use an option, and the changes that amount to a session that ignores the option."""
+"""Recipes that use an option, and the changes that simulate a session that ignores the option."""
 
 
 class OptionTests:
@@ -48,7 +48,7 @@ class OptionTests:
             pytest.skip(f"the backend does not implement {option}")
 
     def test_accumulated_gradients_are_those_of_the_batch(self) -> None:
-        """Four parts of six examples differ in size, so that the mean of their means would be another number."""
+        """Four parts of six examples differ in size, so the mean of their means would be incorrect."""
         self.implements("accumulation_steps")
         batch = self.cases.batch(self.plain)
         whole, accumulated = (
@@ -98,7 +98,7 @@ class OptionTests:
         assert weighted.gradients(POSITIONS_BATCH)[0] == pytest.approx(float(np.mean(losses)), rel=1e-5)
 
     def test_moving_average_is_used_in_its_context_only(self) -> None:
-        """The weights of the updates are those of a decay of 0.5; after three of them, 1/7, 2/7 and 4/7 are used."""
+        """The updates are those of a decay of 0.5. After three of them, the weights in the average are 1/7, 2/7 and 4/7."""
         self.implements("ema_decay")
         session = self.cases.open(self.plain, recipe=Recipe(optimizer="adam", ema_decay=0.5))
         other = self.cases.open(self.plain, recipe=Recipe(optimizer="adam"))
@@ -145,7 +145,7 @@ class OptionTests:
 
     @pytest.mark.parametrize("option", IGNORED_OPTIONS)
     def test_replay_finds_a_session_that_ignores_the_option(self, option: str) -> None:
-        """A planted fault: the trained session ignores the option, and the parity check predicts its steps."""
+        """The parity check detects a trained session that ignores the option."""
         from harness.checks.parity.replay import Replay
 
         self.implements(option)

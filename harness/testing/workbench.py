@@ -74,7 +74,7 @@ class Workbench:
         for model, name in self.catalog.networks:
             if model == family and self.catalog.backend(name).trains:
                 return name
-        raise NotChecked(f"no backend can train the model {family!r}, whose weights this backend would serve")
+        raise NotChecked(f"no installed backend can train the model {family!r}, so there are no weights to load")
 
     def _is_here(self, dataset: str) -> bool:
         provided = self.catalog.datasets.get(dataset)

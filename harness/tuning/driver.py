@@ -1,4 +1,4 @@
-"""Execution of studies: trials one after another, then the runs that confirm the best settings."""
+"""Execution of studies: the trials, one after another, and then the runs that confirm the best settings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from harness.tuning.study import (
 )
 
 MAX_STEPS = 2**62
-"""Number of steps that no training reaches."""
+"""Upper bound on the number of training steps."""
 _BEFORE_TRAINING = ("", "import", "prepare", "data", "build")
 
 
@@ -132,7 +132,7 @@ class _OpenStudy:
         total, done = self.plan.request.trials, self.finished
         if done:
             left = max(0, total - done)
-            self._listener.message(f"study {self.study.name}: {done} trials are finished, {left} are left")
+            self._listener.message(f"study {self.study.name}: {done} trials are finished, {left} remain")
         else:
             self._listener.message(f"study {self.study.name}: {total} trials")
 

@@ -1,7 +1,7 @@
 """The learning-rate range test (Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3).
 
-One training whose learning rate increases exponentially from step to step. The loss decreases while the learning rate
-is in a useful range, and diverges above it.
+A model is trained with a learning rate that increases exponentially. The loss decreases while the learning rate is in a
+useful range, and diverges above it.
 """
 
 from __future__ import annotations

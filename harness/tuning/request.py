@@ -24,7 +24,7 @@ from harness.tuning.study import Objective
 
 OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
-"""Objectives that are known after each epoch, which pruning requires."""
+"""Objectives whose values are known after each epoch, as pruning requires."""
 MAX_CHECKED = 1000
 """Maximum number of combinations of settings that are checked during planning."""
 MAX_TRIALS = 10_000
@@ -169,7 +169,7 @@ def _check_numbers(request: Tuning) -> None:
         if name not in OBJECTIVES:
             raise UnknownNameError("objective", name, OBJECTIVES)
     if not request.objectives or len(set(request.objectives)) < len(request.objectives):
-        raise UsageError("objectives must be different names, and at least one")
+        raise UsageError("at least one objective is required, and no objective may be repeated")
     if request.pruner not in ("", "none"):
         if len(request.objectives) > 1:
             raise CombinationError(
@@ -259,7 +259,7 @@ def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalo
             raise
         if len({spec.key for spec in specs}) < len(specs):
             raise UsageError(
-                f"invalid search {dimension.text!r}: two of the values give the same run with backend "
+                f"invalid search {dimension.text!r}: two of the values result in the same run with backend "
                 f"{selection.backends[0]!r}; remove the repeated value or the setting"
             )
         found += specs

@@ -1,8 +1,8 @@
-"""The interface to Optuna, the only module that imports it.
+"""Interface to Optuna. No other module imports Optuna.
 
-The process that executes the command is the only one that uses Optuna (ask and tell); the processes of the trials do
-not know of it. Each suggestion is drawn by a new sampler, whose seed is derived from the seed of the study and the
-number of finished trials. A study that was interrupted therefore continues with the suggestions of an undisturbed
+Only the process that executes the command uses Optuna (ask and tell); the processes of the trials do
+not. Each suggestion is drawn by a new sampler, whose seed is derived from the seed of the study and the
+number of finished trials. A study that was interrupted therefore continues with the suggestions of an uninterrupted
 study, although samplers do not store the state of their random number generators.
 """
 
@@ -51,7 +51,7 @@ class Asked:
         self._study, self._trial = study, trial
         self.number: int = trial.number
         self.settings: dict[str, Value] = {each.name: trial.params[each.name] for each in dimensions}
-        """Values that are to be tried."""
+        """Values to try."""
 
     def is_hopeless(self, epoch: int, value: float) -> bool:
         """Report the value after an epoch, and return whether the trial is to be pruned."""
@@ -142,13 +142,13 @@ class Sampling:
 
     @property
     def best(self) -> list[int]:
-        """Number of the best trial or, with several objectives, of the trials on the Pareto front."""
+        """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
         if not self._study.get_trials(deepcopy=False, states=_complete()):
             return []
         if len(self._study.directions) == 1:
             return [self._study.best_trial.number]
         front = {tuple(trial.values): trial.number for trial in reversed(self._study.best_trials)}
-        return sorted(front.values())  # one trial for equal values
+        return sorted(front.values())  # Trials with equal values count once.
 
     def importance(self) -> dict[str, float]:
         """Return the importance of each setting for the first objective, or an empty dictionary if there are too few

@@ -49,7 +49,7 @@ class Dimension(Struct, frozen=True, kw_only=True):
         return round(value) if self.kind == "int" else float(value)
 
     def contains(self, value: Any) -> bool:
-        """Return whether a value can be drawn."""
+        """Return whether a value is in the search space."""
         if self.kind == "choices":
             return any(type(value) is type(choice) and value == choice for choice in self.choices)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -82,7 +82,7 @@ def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int 
 
 
 def tokenizer_for(vocabulary: Sequence[str], *, lowercase: bool) -> Any:
-    """Return the tokenizer for a vocabulary that `learn_vocabulary` or `learn_words` returned."""
+    """Return the tokenizer for a vocabulary returned by `learn_vocabulary` or `learn_words`."""
     return _tokenizer({piece: number for number, piece in enumerate(vocabulary)}, lowercase)
 
 
@@ -93,7 +93,7 @@ def serialized(tokenizer: Any) -> dict[str, Any]:
 
 
 def deserialized(content: Any) -> Any:
-    """Return the tokenizer that `serialized` converted. Raises `harness.DataError` if the content is not valid."""
+    """Return the tokenizer from the output of `serialized`. Raises `harness.DataError` if the content is not valid."""
     from tokenizers import Tokenizer
 
     try:

@@ -28,7 +28,7 @@ class RayExecutor(harness.Executor):
     requires = {"ray": "ml-harness[ray]"}
     options = {
         "address": "address of the Ray cluster, such as 10.0.0.1:6379; auto (the default) for the one on this machine",
-        "lost_after": "seconds without a sign of life after which an attempt is repeated on another node (default: 60)",
+        "lost_after": "seconds without a report after which an attempt is repeated on another node (default: 60)",
         "node_timeout": "seconds to wait for a node that can execute a run before the run fails (default: 300)",
     }
     remote = True

@@ -1,4 +1,4 @@
-"""Attempts as the supervisor keeps them, and the messages about them that it sends to a command."""
+"""The supervisor's data about attempts, and the messages about attempts that it sends to a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness import PlannedRun
 
 @dataclass
 class Running:
-    """An attempt that is not lost and whose result was not collected."""
+    """An attempt that is not lost and whose result has not been collected."""
 
     run: PlannedRun
     node: str
@@ -23,7 +23,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Update:
-    """News about an attempt."""
+    """New information about an attempt."""
 
     attempt: str
     index: int

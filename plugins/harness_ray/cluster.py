@@ -138,7 +138,7 @@ def code_difference(here: Machine, there: Machine) -> str:
 
 
 def described_nodes(plugins: Sequence[PluginRef], packages: Sequence[str]) -> list[Node]:
-    """Return the living nodes that offer CPUs or GPUs to Ray. Raises `harness.UsageError` if there is none, or one of
+    """Return the live nodes that offer CPUs or GPUs to Ray. Raises `harness.UsageError` if there are none, or if one of
     them cannot execute runs."""
     here = harness.describe_machine((*plugins, OWN), packages)
     nodes = [node for node in living_nodes().values() if offers(node)]

@@ -1,4 +1,4 @@
-"""The side of the command: it starts or finds a supervisor, and passes its news to the coordinator."""
+"""The client of a supervisor: starts or finds the supervisor, and passes its reports to the coordinator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness_ray.placement import Node
 from harness_ray.supervisor import Supervisor
 
 WAIT_S = 1.0
-"""Duration of one request for news, in seconds."""
+"""Duration of one request for new reports, in seconds."""
 START_S = 120.0
 """Time limit for the start of the supervisor, in seconds."""
 HEAD = "node:__internal_head__"

@@ -32,7 +32,7 @@ NOTE = "the raylet of the node ended during the run, which was not affected"
 def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: float) -> bool:
     """Execute a run, and copy its record and its files to the supervisor. Return False if the attempt is lost.
 
-    A sign of life is sent at least every `beat_s` seconds.
+    A report is sent at least every `beat_s` seconds, even if there are no events.
     """
     raylet = os.getppid()
     with tempfile.TemporaryDirectory(prefix="harness-ray-", ignore_cleanup_errors=True) as folder:
@@ -79,7 +79,7 @@ def _answer(reference: Any) -> Any:
 
 
 class _Reports:
-    """A thread that sends events and signs of life to the supervisor."""
+    """A thread that sends events and periodic reports to the supervisor."""
 
     def __init__(self, attempt: str, supervisor: Any, beat_s: float) -> None:
         self._attempt, self._supervisor, self._beat_s = attempt, supervisor, beat_s

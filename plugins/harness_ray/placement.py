@@ -59,8 +59,8 @@ def of_class(nodes: Iterable[Node], environment: Environment) -> list[Node]:
 def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environment | None:
     """Return the environment of a machine of the class that executes a group of runs, or None if no class can.
 
-    The class with most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice does not
-    depend on the order of the nodes.
+    The class with the most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice is
+    independent of the order of the nodes.
     """
     best: tuple[tuple[bool, int, str], Environment] | None = None
     for node in nodes:

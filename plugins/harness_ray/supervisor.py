@@ -77,7 +77,7 @@ class Supervisor:
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
     def report(self, attempt: str, first: int, events: list[bytes]) -> None:
-        """Take note of a sign of life, and of events starting with number `first`."""
+        """Record a report of an attempt, with events starting with number `first`."""
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
@@ -88,7 +88,7 @@ class Supervisor:
                     self._changed.notify_all()
 
     def put(self, attempt: str, name: str, offset: int, chunk: bytes) -> bool:
-        """Store a part of a file, and return whether the attempt is still wanted."""
+        """Store a part of a file, and return whether the result of the attempt is still needed."""
         with self._changed:
             one = self._attempts.get(attempt)
             if one is None or one.files is not None:
@@ -133,7 +133,7 @@ class Supervisor:
             return file.read(size)
 
     def withdraw(self, kept: Sequence[str]) -> None:
-        """Start no further runs, and end the attempts that are not in `kept`."""
+        """Stop starting runs, and end the attempts that are not in `kept`."""
         with self._changed:
             self._waiting.clear()
             for key in [key for key, one in self._attempts.items() if key not in kept and one.files is None]:
@@ -266,7 +266,7 @@ class Supervisor:
         limit = time.monotonic() - self._lost_after_s
         for attempt, one in list(self._attempts.items()):
             if one.files is None and one.heard_at is not None and one.heard_at < limit:
-                self._lost(attempt, f"no sign of life for {self._lost_after_s:g} s")
+                self._lost(attempt, f"no report for {self._lost_after_s:g} s")
 
     def _lost(self, attempt: str, reason: str) -> None:
         one = self._attempts[attempt]
@@ -325,7 +325,7 @@ class Supervisor:
         return self._spool / f"events-{attempt}.json"
 
     def _remove(self, attempt: str) -> None:
-        """Remove a result that was collected. A file marks the run as done."""
+        """Remove a result that was collected, and create a file that marks the run as done."""
         one = self._attempts.pop(attempt, None)
         if one is not None:
             (self._spool / f"{COLLECTED}-{one.run.index}").touch()

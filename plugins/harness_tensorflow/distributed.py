@@ -16,12 +16,12 @@ import harness
 _OPTIONS = tf.distribute.experimental.CommunicationOptions(
     implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
 )
-"""AUTO selects NCCL on GPUs and a ring over gRPC on CPUs."""
+"""Options with which the strategy selects NCCL on GPUs and a ring over gRPC on CPUs."""
 _strategy: Any = None
 
 
 def join(group: harness.DeviceGroup) -> None:
-    """Connect this process with the others of the group. TensorFlow can do this only once in a process."""
+    """Connect this process to the others in the group. TensorFlow can do this only once per process."""
     global _strategy
     if _strategy is None:
         cluster = tf.train.ClusterSpec({"worker": list(group.addresses)})
@@ -47,7 +47,7 @@ class Replicas:
             self._weight.assign(weight)
 
     def weighted(self, loss: Any) -> Any:
-        """Return the part of the whole batch's loss that is due to this process's examples."""
+        """Return the contribution of this process's examples to the loss of the whole batch."""
         return loss * self._weight
 
     def total(self, loss: Any, gradients: Sequence[Any]) -> tuple[Any, list[Any]]:

@@ -102,7 +102,7 @@ class TensorFlowSession(harness.Session):
     def update_average(self, weight: float) -> None:
         variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         if not self._average:
-            # A new function is traced, because it refers to the variables of the average.
+            # Trace a new function, because it refers to the variables of the average.
             averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
 
             def update(weight: Any) -> None:
@@ -230,7 +230,7 @@ class TensorFlowSession(harness.Session):
         for start, end in harness.Batch.bounds(int(targets.shape[0]), count):
             part = targets[start:end]
             share = self._losses_in(part) / self._losses_in(targets)
-            # A part starts only after the previous one, so that activations are stored for one part at a time.
+            # Start each part only after the previous one, so that activations are stored for one part at a time.
             with tf.control_dependencies(sums):
                 loss, gradients = self._part_gradients(part, [tf.identity(each[start:end]) for each in inputs], share)
                 sums = [s + g for s, g in zip(sums, gradients, strict=True)] if sums else gradients
@@ -238,13 +238,13 @@ class TensorFlowSession(harness.Session):
         return tf.add_n(losses), sums
 
     def _losses_in(self, targets: Any) -> Any:
-        """Return the number of losses of which the loss is the mean."""
+        """Return the number of losses over which the mean loss is computed."""
         if self._request.info.objective == "token_classification":
             return tf.reduce_sum(tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32))
         return float(targets.shape[0])
 
     def _part_gradients(self, targets: Any, inputs: Sequence[Any], share: Any) -> tuple[Any, list[Any]]:
-        """Return the mean loss of some examples and its gradients, multiplied by `share` if it is not None."""
+        """Return the mean loss of some examples and its gradients, both multiplied by `share` if it is not None."""
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
             loss = self._loss(outputs, targets)

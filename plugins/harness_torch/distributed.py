@@ -43,7 +43,7 @@ class Replicas:
         return loss * (weight * self._size)
 
     def total(self, loss: torch.Tensor, weight: float) -> Pending:
-        """Start to compute the loss of the whole batch from the mean losses of its parts."""
+        """Start computing the loss of the whole batch from the mean losses of its parts."""
         total = loss * weight
         return Pending(total, dist.all_reduce(total, async_op=True))
 

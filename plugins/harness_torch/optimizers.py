@@ -198,7 +198,7 @@ class Scaled(torch.optim.Optimizer):
         states = [{name: value.clone() for name, value in self._on_device(p).items()} for p in parameters]
         assert self.found_inf is not None
         overflowed = self.found_inf.bool()
-        # Implementations in torch would divide the gradients again, or refuse both attributes.
+        # Optimizers in torch would divide the gradients again, or reject these two attributes.
         self.grad_scale = self.found_inf = None
         super().step()
         for parameter, value, state in zip(parameters, before, states, strict=True):

@@ -128,8 +128,8 @@ def environment(**changes: Any) -> dict[str, Any]:
         (environment(cpu="Z80"), "applies to another machine: CPU Z80 -> "),
         (environment(cores=977), "applies to another machine: cores 977 -> "),
         ({"lanes": [((0,), ""), ((5, 6), "")]}, "used other cores or GPUs"),
-        ({"jobs": 3}, "no check of runs side by side covers these settings"),
-        ({"loads": {}}, "no check of runs side by side covers these settings"),
+        ({"jobs": 3}, "no check of simultaneous runs covers these settings"),
+        ({"loads": {}}, "no check of simultaneous runs covers these settings"),
         ({"versions": {}}, "packages of toy-numpy have changed"),
         ({"figures": []}, "did not pass"),
         (

@@ -297,7 +297,7 @@ def test_find_many_similar_images_are_limited_with_a_sentence(
     monkeypatch.setattr(near_copies, "MAX_COMPARED", 5)
     found = find("image", originals, (), np.arange(80))
     assert found is not None
-    assert found.limit == "many images are similar, so that only 5 pairs of them were compared"
+    assert found.limit == "many images are similar, so only 5 pairs of them were compared"
     assert len(np.unique(found.groups)) == 75
 
 

@@ -87,7 +87,7 @@ def test_export_that_differs_from_the_run_is_refused(run: StoredRun, catalog: Ca
     copy = StoredRun(Path(shutil.copytree(run.path, tmp_path / run.path.name)), run.record)
     arrays = read_arrays(copy.path / ARRAYS)
     write_arrays(copy.path / ARRAYS, {**arrays, "test_outputs": arrays["test_outputs"] * np.float32(1.001)})
-    with pytest.raises(HarnessError, match=r"does not compute what the run did: the outputs differ by 1.0e-03"):
+    with pytest.raises(HarnessError, match=r"differs from the trained model: the outputs differ by 1.0e-03"):
         export(copy, "safetensors", tmp_path / "model", catalog, timeout_s=60)
     assert not (tmp_path / "model").exists()
     assert not list(tmp_path.glob(".partial-*"))

@@ -184,7 +184,7 @@ def test_empty_data_frame_is_rejected(frame: pd.DataFrame) -> None:
         (WEIGHTS, None, UsageError, "--save-weights"),
         (PREPROCESSING, None, UsageError, "--save-weights"),
         (PREPROCESSING, "{", RecordError, "not valid"),
-        (PREPROCESSING, '"version": 2', RecordError, "has version 2"),
+        (PREPROCESSING, '"version": 2', RecordError, "version 2 cannot be read"),
         (WEIGHTS, "changed", harness.HarnessError, "not those that the run recorded"),
     ],
 )

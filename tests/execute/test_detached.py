@@ -280,7 +280,7 @@ def test_canceled_job_is_removed_even_if_the_executor_is_unreachable(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"executor": "local"}, "the executor 'local' cannot execute runs without this command; remove --detach"),
+        ({"executor": "local"}, "the executor 'local' does not support --detach; remove it"),
         ({"batch_size_backoff": True}, "--batch-size-backoff needs a command that waits for the runs"),
         ({"budget_s": 5.0}, "the suite's time budget needs a command that waits for the runs"),
         ({"executor_options": {"colour": "red"}}, "unknown queue executor option 'colour'; did you mean 'color'"),
@@ -324,7 +324,7 @@ def test_executor_options_on_the_command_line_are_checked(invoke: Invoke) -> Non
         (("--local-color", "red"), "unknown local executor option 'color'"),
         (("--local-color",), "requires an argument"),
         (("--executor-option", "color"), "'color' is not of the form OPTION=VALUE"),
-        (("--detach",), "the executor 'local' cannot execute runs without this command; remove --detach"),
+        (("--detach",), "the executor 'local' does not support --detach; remove it"),
     ]:
         done = invoke(*command, *words)
         assert (done.exit_code, done.stdout) == (2, "")

@@ -2,8 +2,8 @@
 
 A function must be exact in all rows and unlikely to occur by chance: an upper bound on the fraction of permutations of
 the target that have a function of the same kind must be below `FALSE_ALARMS`, divided by the number of columns.
-This bound holds for columns that are independent of the target. For columns that predict the target well
-but not exactly, the minimum numbers of rows limit how often a function is reported.
+This bound holds for columns that are independent of the target. For columns that predict the target well but not
+exactly, the minimum numbers of rows limit how often a function is reported.
 """
 
 from __future__ import annotations

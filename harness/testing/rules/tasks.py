@@ -140,7 +140,7 @@ def _transforms_as_it_prepares(case: PreparedTask) -> None:
         found = case.task.transform(split.inputs, raw.details, fitted, info, case.options)
         for column, array in getattr(case.data, name).inputs.items():
             if column not in found or not same(np.asarray(array), np.asarray(found[column])):
-                raise Broken(f"transform returns another input {column!r} for the {name} split than prepare")
+                raise Broken(f"transform and prepare return different inputs {column!r} for the {name} split")
 
 
 def _augments_reproducibly(case: PreparedTask) -> None:
@@ -203,7 +203,7 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-transforms-as-it-prepares",
-        "transform returns the prepared inputs of the validation and test splits, from PreparedData.fitted only.",
+        "transform returns the prepared inputs of the validation and test splits, using only PreparedData.fitted.",
         "use the same function in prepare and transform, and put everything that it needs into PreparedData.fitted",
         _transforms_as_it_prepares,
     ),

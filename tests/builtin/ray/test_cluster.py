@@ -135,7 +135,7 @@ def test_late_result_of_a_silent_node_is_dropped(nodes: Nodes, tmp_path: Path) -
         (record,) = run_on(nodes, gated_specs(ray_catalog()), Store(tmp_path), log, lost_after="8")
     assert stored(tmp_path) == [record]
     assert log.started == [1, 1]
-    assert any("no sign of life for 8 s" in text for text in log.messages)
+    assert any("no report for 8 s" in text for text in log.messages)
     assert gone(stopped[2].pid, 30)
 
 
