@@ -23,7 +23,7 @@ KINDS = {"image": "images", "audio": "recordings"}
 RADII = {"image": 0.08, "audio": 0.12}
 """Maximum distance between the descriptors of two copies."""
 AXES = 10
-"""Number of principal components by which candidates are searched."""
+"""Number of principal components that are used to search for candidates."""
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs that are sorted by their similarity."""
 WORK = {"image": 3e8, "audio": 1e8}

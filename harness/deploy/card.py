@@ -40,8 +40,8 @@ def _use(record: RunRecord, made: Export, catalog: Catalog) -> str:
     shown = ", ".join(map(_text, labels[:20])) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
     return (
         f"## Intended use\n\n{_text(task.summary).capitalize()}, for inputs like those of the training data; {what}: "
-        f"{shown or 'not named'}. The quality below was measured on the test split of these data only, and other data "
-        f"may give other results. Trained by run `{_text(made.run)}` with {_text(record.spec.backend)}."
+        f"{shown or 'not named'}. The quality below was measured only on the test split of these data; on other data, "
+        f"the quality may differ. Trained by run `{_text(made.run)}` with {_text(record.spec.backend)}."
     )
 
 

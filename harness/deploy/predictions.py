@@ -28,7 +28,7 @@ def stored_predictions(run: StoredRun) -> pd.DataFrame:
     if isinstance(record.outcome, Failure):
         raise UsageError(f"run {record.run_id!r} failed, so it has no predictions: {record.outcome.message}")
     if not isinstance(record.outcome, Success):
-        raise UsageError(f"run {record.run_id!r} is a trial of tuning, which does not predict the test split")
+        raise UsageError(f"run {record.run_id!r} is a trial of harness tune, which does not predict the test split")
     arrays, info = samples.stored(run), record.provenance.data
     if info is None or "test_outputs" not in arrays:
         raise UsageError(f"the predictions of run {record.run_id!r} were not saved; train it again")

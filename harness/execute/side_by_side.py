@@ -193,7 +193,7 @@ class SideBySide(Executor):
         send: Callable[[Event | RunRecord | BaseException], None],
         lifeline: io.FileIO,
     ) -> None:
-        """Execute one attempt in this thread, after restricting the thread and its children to the cores of the lane."""
+        """Execute one attempt in this thread, after restricting it and its children to the cores of the lane."""
         try:
             os.sched_setaffinity(0, lane.cores)  # 0 is the calling thread; its children inherit the cores
             record = execute_attempt(

@@ -32,7 +32,7 @@ class Batch(NamedTuple):
         Parameters
         ----------
         count : int
-            Number of parts, or a larger number than the batch has examples.
+            Number of parts. If it exceeds the number of examples, each part has one example.
 
         Yields
         ------
@@ -58,7 +58,7 @@ class Batch(NamedTuple):
         examples : int
             Number of examples in the batch.
         count : int
-            Number of parts, or a larger number than the batch has examples.
+            Number of parts. If it exceeds the number of examples, each part has one example.
 
         Returns
         -------

@@ -321,8 +321,8 @@ class Executor(ABC):
         """Report the attempts, events and results of submitted runs to the coordinator.
 
         A result is reported again unless `collect` has returned or has reported a later result after
-        `Coordinator.finish` stored it. If this process is killed in between, the result is therefore reported twice, but
-        stored only once.
+        `Coordinator.finish` stored it. If this process is killed in between, the result is therefore reported twice,
+        but stored only once.
 
         Parameters
         ----------

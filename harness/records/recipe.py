@@ -106,7 +106,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     overflow is skipped in both cases."""
     frozen: tuple[str, ...] = ()
     """Patterns of canonical parameter names, such as ``bert.embeddings.*``, of parameters that are not trained.
-    Running statistics are updated nevertheless."""
+    Running statistics are still updated."""
     layer_decay: float = 1.0
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
     rate of a parameter is multiplied by the k-th power of this factor if k layers are closer to the output. The

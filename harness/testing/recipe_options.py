@@ -98,7 +98,7 @@ class OptionTests:
         assert weighted.gradients(POSITIONS_BATCH)[0] == pytest.approx(float(np.mean(losses)), rel=1e-5)
 
     def test_moving_average_is_used_in_its_context_only(self) -> None:
-        """The updates are those of a decay of 0.5. After three of them, the weights in the average are 1/7, 2/7 and 4/7."""
+        """The decay of the updates is 0.5. After three updates, the weights in the average are 1/7, 2/7 and 4/7."""
         self.implements("ema_decay")
         session = self.cases.open(self.plain, recipe=Recipe(optimizer="adam", ema_decay=0.5))
         other = self.cases.open(self.plain, recipe=Recipe(optimizer="adam"))

@@ -61,7 +61,7 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     run_id: str
     """Id of the run in the directory of the study, or an empty string if the settings were invalid."""
     repeated: bool = False
-    """True if an earlier trial had the same settings, whose result was used. Steps and seconds are then 0."""
+    """True if an earlier trial had the same settings and its result was used. Steps and seconds are then 0."""
     message: str = ""
     """Reason for a failure."""
 

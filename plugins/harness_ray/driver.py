@@ -79,7 +79,7 @@ def find(address: str, name: str) -> Any | None:
 
 
 def end(supervisor: Any) -> None:
-    """End a supervisor, its runs, and its uncollected results."""
+    """End a supervisor and its runs, and remove its uncollected results."""
     with contextlib.suppress(ray.exceptions.RayError):
         ray.get(supervisor.close.remote(), timeout=10.0)
     ray.kill(supervisor, no_restart=True)

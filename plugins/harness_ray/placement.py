@@ -13,7 +13,7 @@ Group = tuple[str, ...]
 
 @dataclass
 class Node:
-    """A node of the cluster whose code is that of the command."""
+    """A node of the cluster with the same code as the command."""
 
     id: str
     address: str

@@ -241,7 +241,7 @@ CHECKS = (
         ),
         _no_training,
     ),
-    Check("the number of losses is that of the recipe's steps", (), _losses),
+    Check("the number of losses matches the number of steps", (), _losses),
     Check("the recorded training method is the backend's", ("outcome.speed.by_steps",), _by_steps),
     Check(
         "learning curves follow from the losses and the windows",
@@ -250,7 +250,7 @@ CHECKS = (
     ),
     Check("the evaluated epoch follows from the learning curves", ("outcome.selection",), _selection),
     Check(
-        "the evaluated epoch's validation scores are those of the trained model",
+        "the validation scores of the evaluated epoch match the trained model",
         ("outcome.curves[].validation", "outcome.scores.validation"),
         _validation,
     ),

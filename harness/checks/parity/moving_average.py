@@ -16,8 +16,8 @@ Array = NDArray[np.float64]
 class MovingAverage:
     """Moving average of a session's weights in float64, which is compared with the average of the session.
 
-    The average is not computed recursively, but as the weighted mean of the weights after each step, with the weights
-    ``(1 - d) d^(T - t) / (1 - d^T)`` after T steps.
+    The average is not computed recursively. It is the mean of the weights after each step t of T steps, with the weights
+    ``(1 - d) d^(T - t) / (1 - d^T)``.
     """
 
     def __init__(self, session: Session, recipe: Recipe, sample: Sample) -> None:

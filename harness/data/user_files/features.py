@@ -240,7 +240,7 @@ def numbers(
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
     `harness.DataError` if several cells of a feature column are texts, because these texts may be categories, unless
-    the column is in `new` data for a trained model, to which it is a column of numbers.
+    the column is in `new` data for a trained model, for which the column is always numeric.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:

@@ -216,8 +216,8 @@ def _named_like_splits(tops: list[str]) -> list[str]:
         return []
     what = "folder is" if len(named) == 1 else "folders are"
     return [
-        f"the {what} named after a split, but read as {'a class' if len(named) == 1 else 'classes'}, next to other "
-        f"folders: {_listed(named)}; pass --set dataset.class_level=1 if this is correct"
+        f"{_listed(named)}: the {what} named after a split, but read as {'a class' if len(named) == 1 else 'classes'}, "
+        "because there are other folders; pass --set dataset.class_level=1 if this is correct"
     ]
 
 

@@ -121,7 +121,7 @@ class Notation:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Notation:
-        """Return the notation that `as_json` converted."""
+        """Return the notation from the output of `as_json`."""
         declared = with_missing(values["missing"], values["decimal"], values["thousands"])
         return replace(declared, affix=values["affix"], signs=values["signs"])
 

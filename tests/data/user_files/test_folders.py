@@ -326,7 +326,7 @@ def test_recordings_in_formats_that_cannot_be_read_are_counted_with_a_remedy(tmp
     [
         (
             ["train", "car", "bus"],
-            "the folder is named after a split, but read as a class, next to other folders: train",
+            "train: the folder is named after a split, but read as a class, because there are other folders",
         ),
         (["test", "rest"], "the folder is named after a split"),
         (["train", "train_aug"], "read as a class, next to other folders: train;"),
