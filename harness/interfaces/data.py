@@ -135,8 +135,9 @@ class PreparedData:
     The core sets this attribute to a function that calls `Task.augment`.
     """
     fitted: Mapping[str, Any] = field(default_factory=dict)
-    """Preprocessing fitted on the training split, such as a vocabulary or means and scales, as JSON values. The values in
-    `info` need not be repeated. The core stores the values next to the trained weights and passes them to `Task.transform`."""
+    """Preprocessing fitted on the training split, such as a vocabulary or means and scales, as JSON values. `info` does
+    not need to be repeated. The core stores the values next to the trained weights and passes them to
+    `Task.transform`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """Copy of `RawData.reading`, which the core sets."""
 
