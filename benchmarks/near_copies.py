@@ -1,7 +1,7 @@
 """Measure the fraction of near copies found, the number of false matches, and the CPU time of the search.
 
 Run ``python -m benchmarks.near_copies`` with the datasets ``mnist``, ``fashion-mnist`` and ``fsdd`` in the cache or in
-a mirror. The photographs are those of scikit-learn.
+a mirror. The photographs are the sample images of scikit-learn.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def everything(name: str) -> tuple[str, list[Array], list[int]]:
 
 
 def crops(side: int, count: int) -> list[Array]:
-    """Return parts of two photographs with a standard deviation of at least 8 levels, which do not overlap much."""
+    """Return parts of two photographs that overlap little and have a standard deviation of at least 8 levels."""
     from sklearn.datasets import load_sample_image
 
     photographs = [np.asarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]

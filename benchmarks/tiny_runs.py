@@ -5,7 +5,7 @@ counted. The table shows, per run:
 
 - run: the lifetime of the run's process (``wall_s`` in the record).
 - other: the rest of the total time, in which no run's process is running.
-- CPU: the CPU time of the parent process, including the time in the kernel, and its fraction of a core.
+- CPU: the CPU time of the parent process, including the time in the kernel, in ms and as a fraction of a core.
 """
 
 from __future__ import annotations

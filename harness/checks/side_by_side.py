@@ -98,7 +98,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Part:
-    """What is measured in planned runs: everything, or only the quality."""
+    """The part of planned runs that is measured: everything, or only the quality."""
 
     quality_only: bool
     checked_at: str = ""

@@ -25,17 +25,17 @@ SMALLEST_SIDE = 8
 LEAST_CONTRAST = 2 / 255
 """Minimum standard deviation of the brightness, as a fraction of the range, of images that are compared."""
 COARSE_SIDE = 48
-"""Shorter side, in pixels, from which images are compared at a third of their resolution instead of half of it.
+"""Minimum shorter side, in pixels, of images that are compared at a third of their resolution instead of half of it.
 
-Below a third, the interpolation method of an image editor has little effect, but too little of a small image is left.
+At a third, the interpolation method of an image editor has little effect, but small images lose too much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
 """Maximum differences between two copies, for images compared at half and at a third of their resolution: the root
 mean square difference of all pixels, and that of the worst part of the image. The unit is the contrast, which is the
 standard deviation of the pixels.
 
-The limits are between the differences of copies and those of the most similar distinct images of MNIST, Fashion-MNIST
-and photographs.
+The limits separate the differences between copies from those between the most similar distinct images of MNIST,
+Fashion-MNIST and photographs.
 """
 COLOR = 2
 """Factor of the limits for colors, which lossy formats store less precisely than the brightness."""
@@ -64,7 +64,7 @@ CORRELATION, WORST = 0.95, 0.62
 """Minimum correlation of two copies of a recording, and the maximum root mean square difference of the worst part, in
 units of the root mean square of the whole recording.
 
-The limits are between the values of copies and those of the most similar recordings of one speaker in the Free Spoken
+The limits separate the values of copies from those of the most similar recordings of one speaker in the Free Spoken
 Digit Dataset.
 """
 
@@ -197,7 +197,7 @@ def _brightness(image: NDArray[Any]) -> Floats:
 
 
 def _planes(image: NDArray[Any]) -> list[Floats]:
-    """Return the brightness and, for images with color, the differences of blue and red from the brightness."""
+    """Return the brightness and, for color images, the differences of the blue and red channels from the brightness."""
     bright = _brightness(image)
     if image.shape[2] == 1 or (image == image[..., :1]).all():
         return [bright]
@@ -215,8 +215,8 @@ def _spectrum(plane: Floats, side: int) -> Floats:
 def _as_sharp(one: list[Floats], other: list[Floats]) -> list[list[Floats]]:
     """Return two images as planes ``[side, side]``, after the blurred one was made as sharp as the other one.
 
-    Interpolation weakens the high frequencies of a resized image. The factors are those of circles in the spectrum of
-    the brightness.
+    Interpolation weakens the high frequencies of a resized image. One factor is computed for each radial frequency
+    in the spectrum of the brightness.
     """
     from scipy.fft import idctn
 

@@ -84,7 +84,7 @@ def _candidates(
 ) -> Iterator[tuple[int, int]]:
     """Yield the pairs of `rows` whose descriptors are within the radius, the most similar first.
 
-    If there are too many pairs for sorting them, pairs are yielded by their first row. Rows that are already in the
+    If there are too many pairs to sort, they are yielded in the order of their first rows. Rows that are already in the
     group of another row, according to `parents`, are skipped.
     """
     from scipy.spatial import cKDTree

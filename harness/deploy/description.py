@@ -19,7 +19,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     files: list[str]
     """Exported files, relative to the folder."""
     inputs: dict[str, Any]
-    """Shape of one example and dtype of each input. The batch axis comes first and has any size."""
+    """Shape of one example and dtype of each input. The batch axis comes first and can have any size."""
     outputs: str
     """Meaning of the outputs."""
     examples: int

@@ -2,7 +2,7 @@
 
 The file of a submission in the results directory contains everything that is needed to store its results later. It is
 written before the runs are submitted and removed when the results of all runs are stored, so that no result is lost if
-a command is killed at any moment. A command that collects results holds a lock (flock) on the file.
+a command is killed at any time. A command that collects results holds a lock (flock) on the file.
 """
 
 from __future__ import annotations
@@ -208,7 +208,9 @@ def collect_all(
         pending.update(run.spec.key for run in left if is_wanted(run))
         if changed := sum(not is_wanted(run) for run in left):
             noun = "run was" if changed == 1 else "runs were"
-            listener.message(f"{changed} detached {noun} submitted with other code or settings, and will not be used")
+            listener.message(
+                f"{changed} detached {noun} submitted with different code or settings, and will not be used"
+            )
     return records, pending
 
 

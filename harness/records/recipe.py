@@ -114,7 +114,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     components; layers are ordered like the parameters of the model."""
     early_stopping: int | None = None
     """Number of consecutive epochs without a new best validation score after which training ends, or None to train for
-    all epochs. `monitor` selects the score. Schedules are those of training for all epochs."""
+    all epochs. `monitor` selects the score. Schedules are computed as for training for all epochs."""
     keep_best: bool = False
     """If True, the weights of the epoch with the best validation score are evaluated, instead of those of the last
     epoch. `monitor` selects the score; if several scores are equal, the first is used. The default for user data is

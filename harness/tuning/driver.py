@@ -213,7 +213,7 @@ class _OpenStudy:
             if changed:
                 old, new = then.get(changed[0], "none")[:12], software.get(changed[0], "none")[:12]
                 raise UsageError(
-                    f"the study {found.name!r} was executed with other software ({changed[0]} {old} -> {new}); pass "
+                    f"the study {found.name!r} used different software ({changed[0]} {old} -> {new}); pass "
                     "--rerun to start a new study"
                 )
             if found.storage != storage:

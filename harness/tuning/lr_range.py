@@ -30,7 +30,7 @@ SMOOTHING = 0.9
 DIVERGED = 4.0
 """The test ends when the moving average of the loss exceeds its minimum by this factor, as in the fastai library."""
 DECREASE = 0.1
-"""Fraction of the whole decrease of the loss at which the useful range begins."""
+"""Fraction of the total decrease in the loss at which the useful range begins."""
 DEFAULT = "1e-6:1"
 
 
@@ -159,7 +159,7 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
     """Return the learning rates between which the loss decreased: from the first step after which the moving average
-    has decreased by the fraction `DECREASE` of its whole decrease, to its minimum. Return None if there is no decrease.
+    has decreased by the fraction `DECREASE` of its total decrease, to its minimum. Return None if there is no decrease.
     """
     if not smoothed:
         return None

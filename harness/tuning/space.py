@@ -33,9 +33,9 @@ class Dimension(Struct, frozen=True, kw_only=True):
     choices: tuple[Value, ...] = ()
     """Values of a list. Values that are lists or mappings are written in JSON."""
     low: float = 0.0
-    """Lower end of a range, which is part of the range."""
+    """Lower end of a range (inclusive)."""
     high: float = 0.0
-    """Upper end of a range, which is part of the range."""
+    """Upper end of a range (inclusive)."""
     log: bool = False
     """True if the logarithms of the numbers in a range are drawn uniformly."""
 

@@ -1,7 +1,7 @@
 """The executor ``ray``, which executes runs on the nodes of a Ray cluster.
 
 A supervisor, which is a Ray actor on the head node, starts a Ray task for each run and keeps the results until they are
-collected. With ``--detach``, the supervisor continues without the command that started it. Each task calls
+collected. With ``--detach``, the supervisor continues after the command has ended. Each task calls
 `harness.execute_run` on a node.
 """
 

@@ -104,7 +104,7 @@ class Supervisor:
     # ---- methods that commands call ------------------------------------------------------------------------
 
     def news(self, seen: Mapping[str, int], messages: int, collected: Sequence[str], wait_s: float) -> News:
-        """Return what is new, after at most `wait_s` seconds.
+        """Return new events, messages and results, after waiting for at most `wait_s` seconds.
 
         `seen` contains the number of received events by attempt, and `messages` the number of received messages. The
         results of the attempts in `collected` are removed.
@@ -262,7 +262,7 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Treat attempts as lost that have not sent a report for too long, such as those on a node without network."""
+        """Mark attempts as lost if they have not sent a report for too long, such as on a node without a network."""
         limit = time.monotonic() - self._lost_after_s
         for attempt, one in list(self._attempts.items()):
             if one.files is None and one.heard_at is not None and one.heard_at < limit:

@@ -26,7 +26,7 @@ FEW = 20
 ROWS = 50
 """Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
-"""Minimum number of rows for a step function with two ranges, which any column that separates two clusters fits."""
+"""Minimum number of rows for two ranges. A column that separates two clusters also has two ranges."""
 PER_VALUE = 10
 """Minimum mean number of rows per value of a column or per range."""
 PER_RENAMED = 5

@@ -238,7 +238,7 @@ class Reader:
         return None, found
 
     def _from_folder(self, root: Path, problems: Problems) -> Rows:
-        """Return all files below a folder. If each of them is in a folder named after a class, the classes are their
+        """Return all files below a folder. If each file is in a folder named after a class, the classes are used as
         labels."""
         tree = scan(root, self.kind)
         if not tree.files:
