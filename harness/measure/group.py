@@ -18,5 +18,5 @@ class Group:
         """Make the other processes run the training step on batch `index` (from 0) of an epoch (from 1)."""
 
     def check(self, weights: Mapping[str, Any]) -> None:
-        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, those at the end of
-        training."""
+        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, the weights of this
+        process after training."""

@@ -142,7 +142,7 @@ def _dimension(text: str, name: str, space: str, hint: Any) -> Dimension:
 
 
 def _number_type(hint: Any) -> type[int] | type[float] | None:
-    """Return int or float for the annotation of a number, which may be optional or annotated, or None for others."""
+    """Return int or float for a numeric annotation, which may be optional or ``Annotated``, and None otherwise."""
     if typing.get_origin(hint) is typing.Annotated:
         return _number_type(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

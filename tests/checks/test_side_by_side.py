@@ -108,7 +108,9 @@ def saved(specs: tuple[RunSpec, ...], catalog: Catalog, **changes: Any) -> SideB
 
 
 def test_measured_part_after_a_passed_check_is_timed(specs: tuple[RunSpec, ...], catalog: Catalog) -> None:
-    assert measured_part(specs, catalog, 2, quality_only=False).reason.startswith("quality only: no check of runs")
+    assert measured_part(specs, catalog, 2, quality_only=False).reason.startswith(
+        "quality only: no check of simultaneous runs"
+    )
     found = saved(specs, catalog)
     timed = measured_part(specs, catalog, 2, quality_only=False)
     assert (timed.quality_only, timed.checked_at, timed.reason) == (False, found.checked_at, "")

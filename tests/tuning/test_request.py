@@ -83,7 +83,7 @@ def test_plan_name_depends_on_everything_but_the_number_of_trials(toys: Catalog)
         ({"sampler": "tpee"}, "did you mean 'tpe'"),
         ({"pruner": "medien"}, "did you mean 'median'"),
         ({"objectives": ("qualty",)}, "did you mean 'quality'"),
-        ({"objectives": ("loss", "loss")}, "must be different"),
+        ({"objectives": ("loss", "loss")}, "at least one objective is required"),
         ({"objectives": ("quality", "train_throughput"), "pruner": "median"}, "not supported by Optuna"),
         ({"objectives": ("train_throughput",), "pruner": "hyperband"}, "has no value during training"),
     ],
