@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import io
 import os
 import selectors
@@ -35,7 +36,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -73,6 +74,7 @@ _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
+AnyT = TypeVar("AnyT")
 
 _EVENT = b'{"type":"event"'
 _FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
@@ -207,16 +209,32 @@ def calls_in_children(
     On exit from the context manager, for example after KeyboardInterrupt, the children that are still running are
     killed.
     """
+    with children(len(jobs)) as start:
+        yield [
+            start(functools.partial(call_in_child, function, job, timeout_s=timeout_s, environment=environment))
+            for job in jobs
+        ]
+
+
+class StartCall(Protocol):
+    """Function that `children` yields."""
+
+    def __call__(self, call: Callable[..., AnyT], /) -> Future[AnyT]:
+        """Call ``call(lifeline=...)`` in a thread, and return a future."""
+
+
+@contextlib.contextmanager
+def children(count: int) -> Iterator[StartCall]:
+    """Yield a function that runs up to `count` calls of `call_in_child` at the same time, each in its own thread.
+
+    Each call receives the keyword argument `lifeline`, which it passes to `call_in_child`. On exit from the context
+    manager, for example after KeyboardInterrupt, the children that are still running are killed.
+    """
     lifeline, held = _pipe()
     # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
     # wait for the children.
-    with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
-        yield [
-            threads.submit(
-                call_in_child, function, job, timeout_s=timeout_s, environment=environment, lifeline=lifeline
-            )
-            for job in jobs
-        ]
+    with lifeline, ThreadPoolExecutor(count) as threads, held:
+        yield lambda call: threads.submit(call, lifeline=lifeline)
 
 
 def run_program(
