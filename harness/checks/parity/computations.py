@@ -41,6 +41,12 @@ _GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of `Computations.train_long`."""
 
+_TINY_RATE = 1e-3
+"""Factor for the learning rate in `_TINY_RATE_STEPS`. In long training runs, the first and the last rates of a schedule
+are as small."""
+_TINY_RATE_STEPS = (100, 200)
+"""Steps of `Computations.train_long`, which are followed by steps with about the same rate."""
+
 
 class Computations:
     """The computations of a parity check, in sessions that the caller opens."""
@@ -77,8 +83,16 @@ class Computations:
         self._spec, self._data = prepared.spec, prepared.data
 
     def evaluate(self, session: Session) -> dict[str, Array]:
-        """Predict the test batch twice in evaluation mode."""
-        return {name: self._predicted(session) for name in ("logits", "logits_again")}
+        """Predict the test batch twice in evaluation mode, and its first example alone.
+
+        The last two predictions are computed inside `Session.inference`, as in a run.
+        """
+        arrays = {"logits": self._predicted(session)}
+        with session.inference():
+            arrays["logits_again"] = self._predicted(session)
+            first = {name: array[:1].copy() for name, array in self._test.items()}
+            arrays["logits_alone"] = _fetched(session, session.predict(first))
+        return arrays
 
     def _predicted(self, session: Session) -> Array:
         return _fetched(session, session.predict(self._test))[: self._valid]
@@ -90,7 +104,6 @@ class Computations:
 
         from harness.checks.parity.scaling import scaled_gradients
 
-        recipe = self._spec.recipe
         first = next(self._batches())
         session.set_weights(weights)
         loss, gradients, halvings = scaled_gradients(session, first, self._spec.precision)
@@ -98,9 +111,14 @@ class Computations:
         session.set_weights(weights)
         if halvings:  # if the loss scale is too large, the step would be skipped
             scaled_gradients(session, first, self._spec.precision)
-        least = STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE
-        session.train_step(first, max(recipe.learning_rate, least))
+        session.train_step(first, self._step_rate)
         return arrays | {f"step/{name}": array for name, array in session.get_weights().items()}
+
+    @property
+    def _step_rate(self) -> float:
+        """The learning rate of a single step that is compared."""
+        recipe = self._spec.recipe
+        return max(recipe.learning_rate, STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE)
 
     def train(
         self, trained: Session, probe: Session, initial: Mapping[str, Array], arrays: dict[str, Array]
@@ -150,7 +168,8 @@ class Computations:
         rate = 0.0
         for step, batch in zip(range(steps), self._batches(EXAMPLES), strict=False):
             scheduled = max(learning_rate(recipe, step, steps), recipe.learning_rate / 20)
-            rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * float(factors[step])
+            factor = _TINY_RATE if step in _TINY_RATE_STEPS else float(factors[step])
+            rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * factor
             replay.step(batch, rate)
         self._add(arrays, "long", replay, steps)
         return [] if replay.lost else [replay.weights]
@@ -240,7 +259,7 @@ class Computations:
         """Predict with a dropout rate above zero, which must have no effect, and compute the statistics of the dropout
         masks in training.
         """
-        from harness.checks.parity.masks import RATE, mask_statistics, step_losses
+        from harness.checks.parity.masks import EXAMPLES, RATE, change_statistics, mask_statistics, step_losses
         from harness.checks.parity.scaling import scaled_gradients
 
         prepared, wanted = self._prepared, self._spec.recipe.dropout
@@ -254,9 +273,33 @@ class Computations:
                 plain = scaled_gradients(probe, batch, self._spec.precision).gradients
                 masks = mask_statistics(s, batch, plain, precision=self._spec.precision)
         if compared:
+            known = {name: array for name, array in plain.items() if f"parameter/{name}" in masks}
             with opened_session(prepared, self._weights, dropout=wanted) as s:
                 masks["step loss"] = step_losses(s, batch)
+                masks |= change_statistics(
+                    s,
+                    batch,
+                    known,
+                    weights=self._weights,
+                    change=self._change(plain),
+                    rate=self._step_rate,
+                    precision=self._spec.precision,
+                )
         return arrays | {f"masks/{name}": array for name, array in masks.items()}
+
+    def _change(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the change of the probe weights in a training step with these gradients."""
+        import numpy as np
+
+        from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
+
+        recipe = self._spec.recipe
+        decayed = [parameter.name for parameter in self._prepared.request.parameters if parameter.decay]
+        noise = {name: np.zeros(array.shape) for name, array in gradients.items()}
+        optimizer = ReferenceOptimizer(recipe, decayed)
+        factor = clipping(gradients, recipe.clip_norm)
+        changes = optimizer.step(self._weights, gradients, noise, self._step_rate, factor)
+        return {name: change.value for name, change in changes.items()}
 
     def batches_digest(self) -> str:
         """Return a digest of the first training batches after augmentation."""
