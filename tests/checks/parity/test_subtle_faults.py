@@ -91,7 +91,6 @@ PLANTED = (
     Planted("HalfInputs", stage="loss"),
     Planted("RateFloor", recipe("schedule=linear"), steps=50),
     Planted("EverySecondStatistics", family="resnet"),
-    Planted("StatisticsStop", family="resnet", steps=50),
     Planted("OtherInference", stage="logits"),
     Planted("SingleExample", stage="logits"),
     Planted("BackwardWithoutDropout", DROPOUT, "dropout"),
@@ -102,6 +101,7 @@ PLANTED = (
 )
 """Each fault with a small model."""
 LONGER = (
+    Planted("StatisticsStop", family="resnet", steps=50),
     Planted("CounterSaturates", steps=50),
     Planted("LastOfEpoch", steps=50),
     Planted("SkipsOutliers", steps=50),
