@@ -28,8 +28,8 @@ Array = NDArray[Any]
 
 LEVELS = (0.1, 0.05, 0.01, 1e-3, 1e-4)
 OTHER_TESTS = 6
-"""Number of tests in a parity check that this benchmark does not simulate. These tests compare the losses of
-training steps, repeated masks and successive masks."""
+"""Number of tests in a parity check that this benchmark does not simulate, in addition to those of the changes of the
+weights. These tests compare the losses of training steps, repeated masks and successive masks."""
 
 
 def main() -> None:
@@ -40,10 +40,10 @@ def main() -> None:
     parser.add_argument("--masks", type=int, default=6144, help="number of masks, at least 512 [6144]")
     parser.add_argument("--orders", type=int, default=800, help="number of random orders of the masks [800]")
     options = parser.parse_args()
-    values = statistics(options.task, options.model, options.backend, options.masks)
+    values, changes = statistics(options.task, options.model, options.backend, options.masks)
     from scipy import stats
 
-    tests = values.shape[1] + OTHER_TESTS
+    tests = values.shape[1] + changes + OTHER_TESTS
     lowest = np.array(list(p_values(values, options.orders)))
     rows = []
     for level in LEVELS:
@@ -54,8 +54,9 @@ def main() -> None:
     print(tabulate(rows, ["level", "threshold, standard errors", "exceeded"], tablefmt="pipe", disable_numparse=True))
 
 
-def statistics(task: str, model: str, backend: str, masks: int) -> Array:
-    """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rate of a parity check."""
+def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, int]:
+    """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rate of a parity check, and
+    the number of statistics of the changes of the weights."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)
@@ -66,10 +67,10 @@ def statistics(task: str, model: str, backend: str, masks: int) -> Array:
         _, plain = session.gradients(batch)
     with opened_session(prepared, weights, dropout=max(RATE, spec.recipe.dropout)) as session:
         found = mask_statistics(session, batch, plain, masks)
-    loss = found.pop("loss")
-    columns = [loss, np.abs(loss - np.median(loss))]
-    columns += [found[name][:, statistic] for name in found for statistic in Statistic]
-    return np.stack(columns, axis=1)
+    loss, parameters = found["loss"], [name for name in found if name.startswith("parameter/")]
+    columns = [loss, np.abs(loss - np.median(loss)), *found["pairs"].T]
+    columns += [found[name][:, statistic] for name in parameters for statistic in Statistic]
+    return np.stack(columns, axis=1), len(parameters) * len(Statistic)
 
 
 def p_values(values: Array, orders: int) -> Iterator[float]:
