@@ -18,11 +18,16 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("harness", "plugins", "examples", "benchmarks")
 PAGES = ("README.md", "CONTRIBUTING.md", "docs", "examples", "benchmarks")
 MIN_WORDS = 5
+_TYPED = re.compile(
+    r"^(?P<indent> *)(?:Returns|Yields|Raises)\n *-{4,}\n(?:(?! *[A-Z][a-z]+\n *-{4,}).*\n?)*", re.MULTILINE
+)
+"""Numpydoc sections in which types are on lines without further indentation and descriptions are indented."""
 
 
 def prose(text: str) -> Iterator[str]:
     """Yield the sentences in `text`, skipping code blocks, tables and headings."""
     text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
+    text = re.sub(_TYPED, lambda section: re.sub(rf"(?m)^{section['indent']}\S.*$", "", section[0]), text)
     text = re.sub(r"^ *[A-Z][a-z]+\n *-{4,}$|^ *\*{0,2}\w+ : .*$", "", text, flags=re.MULTILINE)  # numpydoc
     next_is_literal = False
     for paragraph in re.split(r"\n\s*\n|\n\s*[-*] |\n\s*\d+\. ", text):

@@ -127,8 +127,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Candidate to which ratios are relative and whose runs replace failed runs. By default, the first candidate
-            with results on the largest number of datasets.
+            Candidate with which the others are compared in ratios, and whose runs replace the failed runs of other
+            candidates. By default, the first of the candidates with results on the most datasets.
         ties : {"verdict", "exact"}, default="verdict"
             ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.
@@ -136,8 +136,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         Ranking
-            Mean ranks, win rates and ratios with 95% intervals, with failed runs excluded and with failed runs imputed,
-            in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+            Mean ranks, win rates and ratios with 95% intervals, once with failed runs excluded and once with failed
+            runs imputed, in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
 
         Raises
         ------
@@ -207,8 +207,8 @@ def run(
     This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
     combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
 
-    Runs that are already in the results directory are not executed again, and their records are returned instead. See
-    ``docs/how-to/many-runs.md`` for the conditions.
+    If the results directory already contains the record of a run, the run is not executed again, and the stored record
+    is returned instead. See ``docs/how-to/many-runs.md`` for the conditions.
 
     Parameters
     ----------
@@ -266,8 +266,8 @@ def run(
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
-        Kinds of failures, such as ``"crash"`` or ``"timeout"``. Only runs with a failure of one of these kinds are
-        executed again. By default, all failed runs are executed again.
+        Kinds of failures, such as ``"crash"`` and ``"timeout"``. Among failed runs, only those with one of these kinds
+        of failures are executed again. By default, all failed runs are executed again.
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until it ends.
     plugins : iterable of str, optional
@@ -364,14 +364,14 @@ def carry_out(
 ) -> Results:
     """Execute planned runs, after a parity check if `parity` is true, and return their records.
 
-    Unless `rerun` is true, runs that are already in the store are not executed; see `harness.execute.resume.decide`.
-    Instead, the stored records are returned. If another process is measuring on the same device, `harness.BusyError` is
-    raised or, if `wait` is true, this function waits until the other process ends. After `budget_s` seconds, no further
-    run is started, and the number of remaining runs is reported. If the plan is interrupted, ``harness status`` prints
-    `command`, which contains the words of the command after ``harness``.
+    Unless `rerun` is true, runs that are already in the store are not executed again, and the stored records are
+    returned instead; see `harness.execute.resume.decide`. If another process is measuring on the same device,
+    `harness.BusyError` is raised or, if `wait` is true, this function waits until the other process ends. After
+    `budget_s` seconds, no further run is started, and the number of remaining runs is reported. `command` contains the
+    arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
 
-    `show` is called with the finished runs, if any, even if Ctrl-C or an error such as a full disk stops execution
-    early.
+    If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
+    error such as a full disk.
 
     Raises the same errors as `harness.execute.runner.run_all`, and `harness.UsageError` if `parity` is true and fewer
     than two backends are selected.

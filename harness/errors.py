@@ -42,13 +42,13 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """An invalid request. A `UsageError` is raised before any run starts."""
+    """Error raised if a request is invalid. It is raised before any run starts."""
 
     exit_status = 2
 
 
 class UnknownNameError(UsageError):
-    """An unknown name. The message suggests the most similar known name, or lists the known names.
+    """Error raised if a name is unknown. The message suggests the most similar known name or lists the known names.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
     characters match, if it is the only known name with the same letters, or if it is the only known name that starts or
-    ends with `name`. Settings such as ``recipe.epochs`` are compared within their section, because the section's name
-    makes unrelated settings similar.
+    ends with `name`. Settings such as ``recipe.epochs`` are compared within their section, because a common section
+    name would make unrelated settings look similar.
     """
 
     def plain(text: str) -> str:
@@ -107,21 +107,21 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
 
 class CombinationError(UsageError):
-    """An unsupported combination of known names, such as an image model for a text task."""
+    """Error raised if known names cannot be combined, such as an image model and a text task."""
 
 
 class PluginError(HarnessError):
-    """A plugin that failed to load or violates the plugin interface."""
+    """Error raised if a plugin cannot be loaded or violates the plugin interface."""
 
     exit_status = 2
 
 
 class RecordError(HarnessError):
-    """A record on disk that cannot be read or written. The message names the file."""
+    """Error raised if a record on disk cannot be read or written. The message names the file."""
 
 
 class DataError(HarnessError):
-    """A dataset that is missing or damaged, or that differs from its declaration."""
+    """Error raised if a dataset is missing or damaged, or if it differs from its declaration."""
 
 
 class BusyError(HarnessError):
@@ -129,8 +129,8 @@ class BusyError(HarnessError):
 
 
 class UnsupportedError(HarnessError):
-    """A request that this machine, device or backend cannot fulfill."""
+    """Error raised if this machine, device or backend does not support a request."""
 
 
 class BadResultError(HarnessError):
-    """An unusable result of a run, such as a loss that is not finite."""
+    """Error raised if a run computes an unusable result, such as a loss that is not finite."""

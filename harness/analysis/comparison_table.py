@@ -41,7 +41,7 @@ from harness.records import Failure, RunRecord, Success
 __all__ = ["COLUMNS", "RATIOS", "Table", "build_table"]
 
 RATIOS = {metric.ratio_column.name: metric for metric in (TRAIN_THROUGHPUT, INFERENCE_THROUGHPUT)}
-"""Column name -> metric from which the ratio is computed."""
+"""Metrics from which the columns of ratios are computed, by column name."""
 _BUILTIN = {metric.name: score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.in_tables}
 _IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
@@ -76,7 +76,7 @@ def build_table(
 ) -> Table:
     """Return the comparison table for these runs. Each run is in exactly one row.
 
-    The parity column is filled in from the `verdicts` on the row's computation or, if there are none, from the results
+    The parity column is filled in from the `verdicts` for the row's computation or, if there are none, from the results
     of parity checks in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
     is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million
     samples in the same currency. `metrics` contains the metrics of plugins, which are needed only for older records.

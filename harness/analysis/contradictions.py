@@ -42,7 +42,7 @@ class RunFlag(NamedTuple):
     kind: str
     """Short description, such as ``drift`` or ``contradiction with latency_p50_ms``."""
     detail: str
-    """Description that includes the values."""
+    """Detailed description, including the values."""
 
 
 class Batches(NamedTuple):
@@ -125,7 +125,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             ("mfu_percent",),
             "value above 100%",
             f"{mfu:.4g}% of the peak measured by `harness doctor --roofline`: the peak was measured under other "
-            "conditions, or the model's FLOP formula overestimates",
+            "conditions, or the model's formula overestimates the number of FLOPs",
         )
 
 

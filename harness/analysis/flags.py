@@ -25,7 +25,7 @@ class RowFlag(NamedTuple):
     """A reason why values in a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Columns to mark. If there are none and `name` is a column, the flag states why this column has no mean."""
+    """Flagged columns. If there are none and `name` is a column, the flag states why this column has no mean."""
     name: str
     """Name under which the flag is listed, which is usually that of a column."""
     text: str

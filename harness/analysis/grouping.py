@@ -34,7 +34,7 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, with dataset digests removed if they differ only because the splits differ.
 
-    Each published split of a dataset has a separate digest. Digests are kept if they can show that the data changed:
+    Each published split of a dataset has a separate digest. Digests are kept if they indicate that the data changed:
     if a split has several digests, or if the dataset has no numbered splits.
     """
     digests: dict[tuple[str, int | None], set[str]] = {}

@@ -416,7 +416,7 @@ def available(
 def comparable(
     sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return the metrics that have a value on both sides, for comparing successful runs of one task.
+    """Return the metrics that have a value in each set of runs, for comparing successful runs of one task.
 
     Scores are listed before costs.
     """

@@ -444,7 +444,7 @@ def _tied(
 ) -> tuple[frozenset[tuple[int, int]], int]:
     """Return the pairs of candidates that tie, and the number of pairs without a verdict.
 
-    A pair also ties if its verdict contradicts the means over all runs. The verdict may be based on only some runs.
+    A pair also ties if its verdict, which may be based on only some of the runs, contradicts the means over all runs.
     """
     tied, missing, levels = set(), 0, case.levels
     for i, j in itertools.combinations(range(len(sides)), 2):

@@ -86,7 +86,7 @@ def check(job: SelftestJob, context: ChildContext) -> list[Check]:
 
 
 def host_memory() -> Iterator[Check]:
-    """Yield checks that allocating a known amount in a phase raises the peak host memory by that amount."""
+    """Yield one check per phase: allocating a known amount of memory must raise the phase's peak by that amount."""
     from harness.measure.memory import PhaseMemory
 
     for size in SIZES_MIB:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def env() -> None:
     """Create, list and remove named environments, in which `harness run --env NAME` executes runs.
 
-    They are stored in the directory HARNESS_ENVS, or in the data directory of the user.
+    Environments are stored in the directory HARNESS_ENVS or, if it is not set, in the user's data directory.
 
     \b
     Examples:
@@ -101,7 +101,8 @@ def create(
 def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
     """Recreate the environment NAME from its requirements and the additional ones given here.
 
-    This installs the current versions of harness and the plugins. The old environment is kept if this fails.
+    The current versions of harness and the plugins are installed. If the installation fails, the old environment is
+    kept.
 
     \b
     Examples:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="MLPerf scenario. Queries arrive one after another, with one sample (single-stream) or eight samples "
-    "(multi-stream) each, or at random times (server); or all samples arrive at once (offline).",
+    help="MLPerf scenario: consecutive queries of one sample (single-stream) or eight samples (multi-stream), queries "
+    "at random times (server), or a single query with all samples (offline).",
 )
 @click.option(
     "--seconds",

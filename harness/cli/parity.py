@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     backend="Backends to compare (at least two). Each backend is compared with the first one.",
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Check every model in its default size on every compatible task."
+    "--all", "everything", is_flag=True, help="Check every model at its default size on every compatible task."
 )
 @click.option(
     "--steps",

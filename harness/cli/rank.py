@@ -67,7 +67,7 @@ def rank(
     **filters: tuple[str, ...],
 ) -> None:
     """Rank backends, models or other settings across datasets: mean rank, win rate and geometric mean ratio, with 95%
-    intervals by bootstrap over datasets and seeds.
+    intervals from a bootstrap over datasets and seeds.
 
     RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is used only if
     every ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are

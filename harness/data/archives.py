@@ -22,7 +22,7 @@ from harness.errors import DataError, HarnessError
 from harness.records.zip_index import index_problem
 
 EXPANSION = 200
-"""Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text, but reaches 1000 for a
+"""Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text, but can be 1000 for a
 decompression bomb."""
 MIN_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, that is accepted regardless of the size of the archive."""
@@ -39,7 +39,7 @@ _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
 Entry = tuple[str, str, Callable[[], "IO[bytes]"]]
-"""Name and kind of an archive member (``file``, ``directory``, ``link`` or ``device``), and a function that opens it.
+"""Name of an archive member, its kind (``file``, ``directory``, ``link`` or ``device``), and a function that opens it.
 Links and devices are rejected."""
 
 
@@ -50,9 +50,9 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
     single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the listed members are written,
     and their digests must match.
 
-    Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or differs. An archive is
-    unsafe if a member's name points outside the folder, a member is neither a file nor a folder, two members have the
-    same name, or the extracted data are implausibly large.
+    Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or has a different digest.
+    An archive is unsafe if a member's name points outside the folder, a member is neither a file nor a folder, two
+    members have the same name, or the extracted data are implausibly large.
     """
     with _as_data_errors(archive), _entries(archive, name) as entries:
         limit = _limit(archive)
@@ -254,7 +254,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\xfd7zXZ", _open_xz),
     (b"\x5d\x00\x00", _open_xz),
 )
-"""First bytes of compressed files, and the functions that open them."""
+"""Pairs of the first bytes of a compressed format and the function that opens files in this format."""
 
 
 def _decompressed(archive: Path) -> IO[bytes]:
@@ -276,7 +276,7 @@ class _Bounded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= MAX_HEADER_BYTES:
-            raise DataError(f"archive rejected: a header has {size} bytes, but at most {MAX_HEADER_BYTES} are read")
+            raise DataError(f"archive rejected: a header has {size} bytes; the limit is {MAX_HEADER_BYTES}")
         data = self._file.read(size)
         self._check(self._file.tell())
         return data

@@ -1,4 +1,4 @@
-"""Locations of the data cache and the mirror, and the state of a dataset."""
+"""Functions that locate the data cache and the mirror and determine whether a dataset is cached."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = Literal["embedded", "cached", "to fetch"]
 
 
 def offline() -> bool:
-    """Return whether ``HARNESS_OFFLINE`` disables network access. A mirror directory can still be read."""
+    """Return whether ``HARNESS_OFFLINE`` disables network access. Files can still be read from a mirror directory."""
     return os.environ.get("HARNESS_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
@@ -47,7 +47,7 @@ def dataset_dir(dataset: Dataset) -> Path:
 
 
 def install_dir(dataset: Dataset) -> Path:
-    """Return the folder of the dataset's verified files. The folder exists only if it is complete.
+    """Return the folder of the dataset's verified files. The folder exists only if all files have been installed.
 
     The folder is named after a digest of the declared files, so a changed declaration uses a new folder.
     """

@@ -1,4 +1,4 @@
-"""Pretrained checkpoints in the Hugging Face layout, given as a folder or hub id.
+"""Pretrained checkpoints in the Hugging Face layout, given as a folder or as the id of a model on the Hugging Face Hub.
 
 A checkpoint is a folder with ``config.json``, its weights, and its tokenizer or preprocessor files. The weights are in
 ``model.safetensors`` or in several files that are listed in ``model.safetensors.index.json``. Weights are read from
@@ -40,7 +40,7 @@ def locate(name: str) -> Pretrained:
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
     used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in
-    another format or type. The message names the files and states what to do.
+    another format or type. The message names the files and explains what to do.
     """
     folder = Path(name)
     revision = ""
@@ -157,7 +157,7 @@ def _conversion(folder: Path, found: list[str]) -> str:
 
 
 def _architecture(folder: Path) -> str:
-    """Return the class of `transformers` that wrote the checkpoint."""
+    """Return the name of the `transformers` class with which the checkpoint was saved."""
     try:
         name = load_named(folder / CONFIG, dict[str, Any])["architectures"][0]
     except (RecordError, LookupError, TypeError):

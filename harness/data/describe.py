@@ -59,7 +59,8 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(catalog: Catalog, dataset: Dataset) -> DatasetInfo:
-    """Return the description of `dataset` and the tasks in `catalog` that can use it, without fetching anything."""
+    """Return the description of `dataset`, including the tasks in `catalog` that can use it, without downloading any
+    files."""
     suitable = [
         name
         for name, provided in catalog.tasks.items()

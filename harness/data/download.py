@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import requests
 
 TRIES = 3
-"""Number of attempts per source if the server does not respond, drops the connection or reports that the server is
-busy."""
+"""Number of attempts per source if the server does not respond, drops the connection or reports that it is busy."""
 PAUSE_S = 2.0
 """Pause before the second attempt, in seconds; doubled before each further attempt."""
 TIMEOUT_S = 60.0
@@ -33,7 +32,7 @@ MAX_UNDECLARED_BYTES = 4 * 2**30
 DEADLINE_S = 24 * 3600.0
 """Maximum duration of a download, in seconds."""
 MIN_RATE, RATE_S = 4096, 60.0
-"""Minimum rate in bytes per second, as a mean over periods of `RATE_S` seconds."""
+"""Minimum download rate in bytes per second, averaged over periods of `RATE_S` seconds."""
 _CHUNK = 1 << 18
 
 Report = Callable[[str, int, int | None], None]
@@ -50,7 +49,7 @@ class Source(NamedTuple):
 
 
 class _FailedError(Exception):
-    """Failure of a source to provide the file. `retry` is true if another attempt may succeed."""
+    """Error raised if a source cannot provide the file. `retry` is true if another attempt may succeed."""
 
     def __init__(self, reason: str, *, retry: bool = False) -> None:
         super().__init__(reason)
@@ -58,7 +57,8 @@ class _FailedError(Exception):
 
 
 def sources(file: RemoteFile) -> list[Source]:
-    """Return the sources in the order in which they are tried. Offline, only a mirror directory is used."""
+    """Return the sources in the order in which they are tried. If network access is disabled, only a mirror directory
+    is used."""
     candidates = []
     root = mirror()
     if isinstance(root, Path):
@@ -74,9 +74,9 @@ def sources(file: RemoteFile) -> list[Source]:
 def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
     """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
-    Data are collected in a temporary folder next to `folder`, so `folder` is always complete. Raises
-    `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError for
-    disk errors.
+    Files are first written to a temporary folder next to `folder`, so that `folder` is always complete. Raises
+    `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError if a
+    file cannot be written.
     """
     work = folder.with_name(folder.name + ".tmp")
     failures = []
@@ -128,7 +128,7 @@ def _check(file: RemoteFile, received: Path) -> None:
 
 
 def _page_note(received: Path) -> str:
-    """Return a note for the error message if the received file is a web page, else an empty string."""
+    """Return a note for the error message if the received file is a web page, or an empty string otherwise."""
     with received.open("rb") as file:
         start = file.read(4096).decode("utf-8", "replace")
     if not re.match(r"\s*<(!doctype|html|head|\?xml)", start, re.IGNORECASE):
@@ -205,7 +205,7 @@ def _get(url: str, target: _Counted) -> None:
             received += len(data)
             now = time.monotonic()
             if now - start > DEADLINE_S:
-                raise _FailedError(f"the download did not end within {DEADLINE_S:g} s")
+                raise _FailedError(f"the download did not finish within {DEADLINE_S:g} s")
             if now - since >= RATE_S:
                 rate = (received - before) / (now - since)
                 if rate < MIN_RATE:
@@ -214,7 +214,7 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _part(response: requests.Response) -> bytes:
-    """Return at least one byte of the data that have arrived, or no bytes at the end."""
+    """Return the bytes received so far, waiting for at least one, or no bytes at the end of the response."""
     try:
         data: bytes = response.raw.read1(_CHUNK, decode_content=True)
         return data

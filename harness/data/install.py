@@ -1,4 +1,4 @@
-"""Installation of a dataset's verified files in the cache. An installed folder is always complete."""
+"""Installation of a dataset's verified files in the cache. A dataset's folder in the cache is always complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MANIFEST = ".manifest.json"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """List of the installed files. ``harness data verify`` compares the folder with this list."""
+    """List of the installed files, which ``harness data verify`` compares with the contents of the folder."""
 
     dataset: str
     sources: tuple[str, ...]
@@ -169,7 +169,7 @@ reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", defau
 
 @contextlib.contextmanager
 def _lock(dataset: Dataset) -> Iterator[None]:
-    """Hold the lock on a dataset's folder; the kernel releases it if the process is killed."""
+    """Hold the lock on a dataset's folder. The kernel releases the lock if the process is killed."""
     from filelock import FileLock, Timeout
 
     path = cache_dir() / "locks" / f"{dataset.name}.lock"
@@ -187,8 +187,8 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
-    """Download each file into a separate folder, and merge these into `folder`. If a download fails, finished downloads
-    are kept."""
+    """Download each file into a separate folder, and merge the folders into `folder`. If a download fails, finished
+    downloads are kept."""
     from harness.data import archives  # import here, because importing the download code takes long
     from harness.data.download import obtain
 

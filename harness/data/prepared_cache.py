@@ -3,8 +3,8 @@
 An entry is a folder that contains ``.npy`` files and a ``meta.json``. The name of the folder consists of two digests.
 The first digest identifies the raw data and the names and options of the dataset and the task. The second digest
 identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays and of
-``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in a
-package are not cached, because they have no declared digest.
+``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data that is embedded
+in a package is not cached, because it has no declared digest.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from harness.records.printing import note
 from harness.records.reading import MAX_JSON_BYTES, read_named
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Size, in bytes, up to which an entry is read into memory. The inputs of larger entries are `StoredRows`."""
+"""Maximum size, in bytes, of entries that are read into memory. The inputs of larger entries are `StoredRows`."""
 MAX_HEADER_BYTES = 2**16
 """Maximum size of the header of a ``.npy`` file."""
 _CHUNK = 2**20
@@ -103,8 +103,8 @@ def load(folder: Path) -> PreparedData | None:
 def save(folder: Path, data: PreparedData) -> bool:
     """Write `data` and its digest to `folder`, and return whether this succeeded.
 
-    An existing entry is replaced, and so are entries that older code prepared from the same data. If writing fails, a
-    warning is printed to stderr and no incomplete entry remains.
+    An existing entry is replaced, and entries that older code prepared from the same data are removed. If writing
+    fails, a warning is printed to stderr and no incomplete entry remains.
     """
     try:
         _save(folder, data)
@@ -137,7 +137,8 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 
 def _meta(content: bytes) -> Meta:
-    """Return the metadata in a file that ends with the SHA-256 (hex) of the rest. Raises ValueError."""
+    """Return the metadata from the content of a file, which ends with the SHA-256 (hex) of the metadata. Raises
+    ValueError if the digest differs."""
     encoded, _, digest = content.rpartition(b"\n")
     if _sha256(encoded) != digest:
         raise ValueError(f"the checksum of {META} does not match")
@@ -156,7 +157,7 @@ def _content(spec: RunSpec, dataset: Dataset) -> str | None:
 
 
 def _tokenizer(spec: RunSpec) -> list[str]:
-    """Return digests of the checkpoint's text files, which may configure data preparation."""
+    """Return digests of the checkpoint's text files, because these files may configure how data is prepared."""
     if spec.pretrained is None:
         return []
     files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))

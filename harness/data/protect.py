@@ -1,4 +1,5 @@
-"""Protection of the core's arrays from plugins: read-only splits, and a check that prepared data did not change."""
+"""Protection of arrays against changes by plugins: read-only splits, and a check that the prepared data did not
+change."""
 
 from __future__ import annotations
 
@@ -45,8 +46,8 @@ def writable(data: PreparedData) -> PreparedData:
 
 
 class Unchanged:
-    """Digests of the prepared arrays in memory and their description, to check at the end of a run that no plugin
-    changed them."""
+    """Digests of the prepared arrays in memory and of their description. At the end of a run, the digests show whether
+    a plugin changed the data."""
 
     def __init__(self, data: PreparedData) -> None:
         self._digests = dict(_digests(data))

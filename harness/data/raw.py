@@ -1,4 +1,4 @@
-"""Validation of a dataset's raw data, independent of the task."""
+"""Checks of a dataset's raw data that do not depend on the task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def check_raw(data: RawData, objective: Objective) -> None:
     """Raise `harness.DataError` if a split is invalid for every task.
 
     A split is invalid if it is empty, its arrays differ in length, its inputs differ from those of the training split,
-    or its targets do not fit `objective`.
+    or its targets are not valid for `objective`.
     """
     for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
         check_lengths(name, split)
@@ -41,7 +41,7 @@ def check_lengths(name: str, split: Split) -> None:
 
 
 def check_targets(name: str, split: Split, objective: Objective, classes: int) -> None:
-    """Raise `harness.DataError` unless the targets fit `objective`.
+    """Raise `harness.DataError` unless the targets are valid for `objective`.
 
     Class indices are integers from 0 to `classes` - 1 with shape ``[N]``. For token classification, they have shape
     ``[N, L]``, and each row must contain at least one class. Regression targets have shape ``[N, T]`` and must be

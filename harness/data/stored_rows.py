@@ -1,4 +1,4 @@
-"""`StoredRows`, an array that reads only the requested rows from its file."""
+"""`StoredRows`, an array that is stored in a file and reads only the requested rows."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXAMPLES = 3
-"""Number of training examples in a summary."""
+"""Number of training examples that are included in a summary."""
 SHOWN = 100
-"""Number of characters to which the content of an example is truncated."""
+"""Maximum number of characters of an example's content; longer content is truncated."""
 
 
 class Spread(Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ def summarize(
     inferred: Sequence[str] = (),
     columns: Sequence[ColumnInfo] = (),
 ) -> DataSummary:
-    """Return the summary of raw data and of the data prepared from them."""
+    """Return the summary of raw data and of the data prepared from it."""
     splits = {"train": raw.train, "validation": raw.validation, "test": raw.test}
     prepared = {"train": data.train, "validation": data.validation, "test": data.test}
     sizes: dict[str, dict[str, Spread]] = {}

@@ -1,4 +1,4 @@
-"""Checks of prepared data for content that is valid but makes scores misleading."""
+"""Checks for properties of prepared data that are valid but make scores misleading."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ MAJORITY = 0.8
 
 
 def described(data: PreparedData) -> DataInfo:
-    """Return the description of the data, with facts about each split and a warning about each suspicious property."""
+    """Return the description of the data with added statistics of each split and a warning about each suspicious
+    property."""
     digests = _digests(data)
     warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests)))
     facts = {
@@ -85,7 +86,7 @@ def _digest(arrays: list[NDArray[Any]], row: int) -> int:
 
 
 def _shared(digests: dict[str, Digests]) -> list[str]:
-    """Return a sentence about each evaluation split with examples that also occur in the training split."""
+    """Return a sentence about each evaluation split that contains examples from the training split."""
     found = []
     for name in ("validation", "test"):
         shared = int(np.isin(digests[name], digests["training"]).sum())
@@ -98,7 +99,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
 
 
 def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]) -> list[str]:
-    """Return a sentence if there are examples with equal inputs and different classes."""
+    """Return a sentence if some examples have equal inputs but different classes."""
     inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
     _, number = np.unique(inputs, return_inverse=True)
     low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)
@@ -125,11 +126,10 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 
 
 def _constant(name: str, split: Split) -> list[str]:
-    """Return a sentence about each input for which all values of some examples are equal, such as silence or a
-    blank image.
+    """Return a sentence about each input that is constant in some examples, such as silence or a blank image.
 
-    Only inputs with at least 16 numbers per example are checked, because a few numbers may be equal by chance. Integer
-    token ids are checked by the task, which knows their meaning.
+    Only inputs with at least 16 numbers per example are checked, because a few numbers may be equal by chance. Token
+    ids are not checked here, because their meaning depends on the task, which checks them.
     """
     found = []
     for key, array in split.inputs.items():

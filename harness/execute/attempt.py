@@ -1,4 +1,4 @@
-"""Execute one attempt of a planned run in a child process. A record is created even if the child fails."""
+"""Execute a planned run once, in a child process. A record is created even if the child fails."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def execute_run(
     Returns
     -------
     RunRecord
-        The record. Its run id and its repeat number are assigned when the record is stored.
+        The record. Its run id and repeat number are assigned when the record is stored.
     """
     folder = Path(directory).absolute()  # a plugin may change the current directory
     phase = metric = ""
@@ -109,7 +109,7 @@ def execute_run(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run whose child process did not return one. Remove the run's arrays and weights, which may
+    """Create a record for a run if its child process did not return one. Remove the run's arrays and weights, which may
     be incomplete."""
     for name in (ARRAYS, WEIGHTS):
         for folder in (directory, *spares(directory)):

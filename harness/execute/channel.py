@@ -81,7 +81,8 @@ class Log:
         self._head_left = LOG_HEAD_BYTES
         self._tail = bytearray()
         self._unwritten = 0
-        """Number of bytes after the beginning of the output. The last of these bytes are in `_tail`."""
+        """Number of bytes of output after the part that was written immediately. The last of these bytes are in
+        `_tail`."""
 
     def __enter__(self) -> Log:
         return self
@@ -103,7 +104,7 @@ class Log:
             del self._tail[: max(0, len(self._tail) - LOG_TAIL_BYTES)]
 
     def note(self, text: str) -> None:
-        """Add a note from harness to the log, on a separate line."""
+        """Add a message from harness to the log, on a separate line."""
         self.feed(f"harness: {text}\n".encode())
 
     def close(self) -> None:
@@ -112,7 +113,7 @@ class Log:
             return
         left_out = self._unwritten - len(self._tail)
         if left_out:
-            self._write(f"\n[... {left_out} bytes were left out here ...]\n".encode())
+            self._write(f"\n[... {left_out} bytes were omitted here ...]\n".encode())
         self._write(bytes(self._tail))
         with self._file, contextlib.suppress(OSError):
             if not self._path.exists():

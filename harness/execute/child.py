@@ -6,16 +6,17 @@ passes a job, a `msgspec.Struct`, to a function and returns the function's resul
 `harness.execute.child_main` is the code in the child. `calls_in_children` calls functions in several children at the
 same time, and `run_program` runs a short external program.
 
-The channel is a private pipe of JSON lines. Each line is a frame. The frames are any number of events, followed by a
-result or a failure. Lines that are not valid frames, such as output written by a plugin, are ignored. The child's
-output goes to a second pipe, whose content the parent writes to the log. The parent stops reading both pipes when the
-child ends, even if another process holds them open. `harness.execute.channel` limits the amount of data that is kept.
+The channel is a private pipe of JSON lines. Each line is a frame. A child sends any number of event frames, followed by
+a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are ignored.
+The child's output goes to a second pipe, whose content the parent writes to the log. The parent stops reading both
+pipes when the child ends, even if another process still has them open. `harness.execute.channel` limits the amount of
+data that is kept.
 
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect the end of its parent, the child
-watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux the kernel also kills the child
+watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
 (``PR_SET_PDEATHSIG``) when the thread that started it ends, so the same thread must start the child and wait for it.
-The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits for the end
-of the lifeline and then kills the child's process group.
+The kernel does not kill the processes that the child started, so a shell process, the *guard*, also waits until the
+other end of the lifeline is closed and then kills the child's process group.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ later."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
 """Upper bound on the capacity of a pipe, and on the number of bytes read after a child has ended. The limit is large
-enough for all output of the child, and stops endless output from a process that outlives the child."""
+enough for all output of the child, and prevents the parent from reading endless output of a process that outlives the
+child."""
 _SMALL_PIPE_BYTES = 2**16
 """Minimum capacity of a pipe, which applies if the user's limit for pipes is reached (pipe(7))."""
 BATCH_S = 0.1
-"""Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
-keeping the parent busy. A pipe that is at least half full is read again immediately, so that it does not block the
+"""Interval between reads from the pipes, in seconds. Because of the interval, a child that sends many small messages
+cannot keep the parent busy. A pipe that is at least half full is read again immediately, so that it does not block the
 child, unless the child has already written `_FLOOD_BYTES`."""
 _FLOOD_BYTES = 64 * 2**20
 
@@ -128,10 +130,10 @@ def call_in_child(
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
     or if an exception such as KeyboardInterrupt is raised, the child's process group is terminated with SIGTERM and, if
     necessary, killed with SIGKILL. `limit_option` is the command-line option that sets `timeout_s`, if there is one,
-    such as ``--timeout``. If the child exceeds the time limit, the failure recommends this option. The child also ends
-    when the pipe `lifeline` reaches its end. By default, this function creates the pipe. The child is executed by the
-    Python interpreter at the path `interpreter`, by default that of this process. Raises `harness.RecordError` if the
-    job cannot be written.
+    such as ``--timeout``. If the child exceeds the time limit, the message of the failure recommends this option. The
+    child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates the pipe.
+    `interpreter` is the path of the Python interpreter that executes the child, by default the interpreter of this
+    process. Raises `harness.RecordError` if the job cannot be written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -256,7 +258,7 @@ def run_program(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{command[0]} did not end within {timeout_s:g} s") from None
+        raise TimeoutError(f"{command[0]} did not finish within {timeout_s:g} s") from None
 
 
 def run_process(
@@ -278,7 +280,7 @@ def run_process(
     CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
     After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
     as if it had exited with status 0. `notes` returns the lines to add to the log at the end. If the memory of its
-    process group exceeds `memory_limit_bytes`, the group is ended.
+    process group exceeds `memory_limit_bytes`, the group is terminated.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -330,10 +332,10 @@ def run_process(
 
 @contextlib.contextmanager
 def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
-    """Start a shell that kills a process group when `lifeline` reaches its end, and end the shell on exit from the
-    context manager.
+    """Start a shell that kills a process group when the other end of the pipe `lifeline` is closed, and stop the shell
+    on exit from the context manager.
 
-    If there is no shell, nothing is started.
+    If the system has no shell, nothing is started.
     """
     script = "trap '' HUP INT TERM; read -r _; kill -s KILL -- \"-$1\""
     try:
@@ -384,8 +386,8 @@ def _listen(
     is_complete: Callable[[], bool],
     watch: MemoryWatch | None,
 ) -> Literal["ended", "timeout", "lingers", "memory"]:
-    """Read until the process ends, the deadline passes, the process has been complete for `EXIT_WAIT_S`, or the limit
-    of `watch` is exceeded."""
+    """Read until the process ends, the deadline passes, `EXIT_WAIT_S` seconds have passed since the process sent its
+    result, or the limit of `watch` is exceeded."""
     at_deadline: Literal["timeout", "lingers"] = "timeout"
     total = 0
     with (
@@ -459,7 +461,7 @@ def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> int:
-    """End the process and its process group, and return its exit status."""
+    """Terminate the process and its process group, and return the exit status of the process."""
     try:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):

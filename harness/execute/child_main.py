@@ -58,11 +58,11 @@ def main(function_name: str, directory: str, channel: int, lifeline: int, parent
 
 
 def end_with_parent(lifeline: int, parent: int) -> None:
-    """Ensure that this process and its process group end when the parent dies.
+    """Ensure that this process and its process group are terminated when the parent dies.
 
-    On Linux, the kernel sends SIGKILL. The signal ends this process even if no Python code can run; the guard of
-    `harness.execute.child` ends the rest of the group. On every system, a thread also blocks on reading `lifeline`, to
-    which the parent never writes, and ends the group when the read returns.
+    On Linux, the kernel sends SIGKILL. The signal terminates this process even if no Python code can run, and the guard
+    of `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data from
+    `lifeline`, to which the parent never writes, and terminates the group when the read returns.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
@@ -72,7 +72,7 @@ def end_with_parent(lifeline: int, parent: int) -> None:
 
 
 def _watch(lifeline: int) -> None:
-    """Wait for the end of `lifeline`, then kill the process group."""
+    """Wait until the other end of `lifeline` is closed, then kill the process group."""
     try:
         os.read(lifeline, 1)
     except OSError:  # raised if a plugin closed the descriptor

@@ -36,8 +36,8 @@ def measuring_on(
     the cache directory, and are released when the process ends. If the cache directory is not writable, nothing is
     locked.
 
-    Raises `harness.BusyError`, which names the other process, if another process holds a lock and `wait` is false. If
-    `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it waited.
+    If another process holds a lock and `wait` is false, a `harness.BusyError` that identifies this process is raised.
+    If `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it waited.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))
@@ -66,7 +66,7 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
             holder = _holder(file)
             if not wait:
                 raise BusyError(
-                    f"{holder} is measuring on this device, and simultaneous measurements would be wrong; "
+                    f"{holder} is measuring on this device, and simultaneous measurements would affect each other; "
                     "wait until it ends, or pass --wait"
                 ) from None
             if not announced:

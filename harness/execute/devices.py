@@ -26,7 +26,7 @@ class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Probe:
-    """The devices of a backend, or the reason why they are unknown."""
+    """The devices of a backend, or the reason why they could not be determined."""
 
     devices: list[DeviceInfo]
     error: str | None = None

@@ -1,4 +1,4 @@
-"""Description of the environment of a run: the machine and the commit of the harness."""
+"""Description of the environment of a run: the machine, and the commit of the source code of harness."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that the harness runs from, or None for an installed package."""
+    """Return the Git commit of the checkout from which harness is imported, or None for an installed package."""
     home = Path(__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None

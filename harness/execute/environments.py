@@ -41,10 +41,10 @@ INSTALL_LIMIT_S = 3600.0
 """Time limit of an installation, in seconds. Frameworks are large."""
 _SHORT_LIMIT_S = 300.0
 MAX_LINES = 20
-"""Maximum number of lines of a failed installer's output that are shown."""
+"""Maximum number of lines of output that are shown if an installer fails."""
 _MINIMUM = (3, 11)
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Environment variables that would make an interpreter or an installer use packages of another environment."""
+"""Environment variables that would cause an interpreter or an installer to use packages from another environment."""
 _LOCAL_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _LOCAL = "not from a package index"
@@ -118,10 +118,10 @@ def create(
 ) -> NamedEnvironment:
     """Create an environment and return it.
 
-    It contains the distributions in `requirements`, the lines of a requirements file, and harness and the plugin
-    distributions of this process, installed from the same sources as here. If `inherit` is true, only `requirements`
-    are installed, and all other packages are imported from the environment of this process. With `replace`, an existing
-    environment is replaced.
+    It contains the distributions in `requirements`, the lines of a requirements file, as well as harness and the plugin
+    distributions, installed from the same sources as in the environment of this process. If `inherit` is true, only
+    `requirements` are installed, and all other packages are imported from the environment of this process. With
+    `replace`, an existing environment is replaced.
 
     Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
     installer's output if the installer fails. In both cases, nothing is changed.
@@ -192,10 +192,11 @@ def remove(name: str) -> None:
 
 
 def pins(lock: str) -> tuple[list[str], list[str]]:
-    """Return the requirements in a lock from which the environment can be created again, and the other lines.
+    """Return the lines of a lock from which the environment can be recreated, and the other lines.
 
-    Only exact versions on a package index are returned, because a lock may come from another person. Harness and the
-    plugins of this process are omitted, since they are installed from the same sources as here.
+    Only exact versions from a package index are returned as requirements, because the lock may be from an untrusted
+    source. Harness and the plugins of this process are omitted, because they are installed from the same sources as in
+    the environment of this process.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []
@@ -315,7 +316,8 @@ def _own_distributions() -> list[str]:
 
 
 def _own_arguments() -> list[str]:
-    """Return the arguments of an installer that install harness and the plugins from the same sources as here."""
+    """Return the arguments with which an installer installs harness and the plugins from the same sources as in the
+    environment of this process."""
     return [
         word
         for name in _own_distributions()

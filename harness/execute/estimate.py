@@ -26,7 +26,7 @@ class Estimate:
 
 
 def estimates(specs: Sequence[RunSpec], runs: Iterable[StoredRun]) -> list[Estimate | None]:
-    """Return an estimate for each spec, which is the median over the most similar successful runs.
+    """Return an estimate for each spec: the median over the most similar successful runs.
 
     The most similar runs are the runs whose specification differs only in the seed, the split and the device. If there
     are none, runs with the same task, dataset, model, backend and protocol are used. The estimate is None if there are

@@ -24,23 +24,23 @@ LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 
 @dataclass(frozen=True)
 class Ended:
-    """Exit status and duration of an ended process."""
+    """Exit status, duration and output of a process that has ended."""
 
     status: int
-    """Exit status, or the negated number of the signal that ended the process."""
+    """Exit status, or the negated number of the signal that terminated the process."""
     timed_out: bool
     seconds: float
     """Duration of the process, in seconds."""
     output: str = ""
     """End of the output of the process, at most `LOG_TAIL_BYTES`."""
     too_long_lines: int = 0
-    """Number of messages that were ignored because they exceed the limit on their length."""
+    """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
-    """Observed memory use of the process group, if it was ended because it exceeded its memory limit."""
+    """Measured memory use of the process group, if it was terminated because it exceeded its memory limit."""
 
     @property
     def by_limit(self) -> bool:
-        """True if the process was ended because it exceeded its time limit or its memory limit."""
+        """True if the process was terminated because it exceeded its time limit or its memory limit."""
         return self.timed_out or self.over_memory is not None
 
     @property
@@ -79,7 +79,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
     log_tail = last_lines(ended.output)
     if ended.timed_out:
         hint = f"; raise the limit with {limit_option}" if limit_option else ""
-        kind, message = "timeout", f"did not end within {timeout_s:g} s{hint}"
+        kind, message = "timeout", f"did not finish within {timeout_s:g} s{hint}"
     elif ended.over_memory is not None:
         peak, limit = map(size_text, (ended.over_memory.peak_bytes, ended.over_memory.limit_bytes))
         kind = "oom"
@@ -119,7 +119,7 @@ def last_lines(text: str) -> str:
 
 
 def kernel_oom_kills() -> int:
-    """Return the number of processes that the kernel's out-of-memory killer ended since boot (``oom_kill`` in
+    """Return the number of processes that the kernel's out-of-memory killer has killed since boot (``oom_kill`` in
     /proc/vmstat).
 
     Return 0 if the system does not have this counter.

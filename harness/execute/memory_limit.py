@@ -1,7 +1,7 @@
 """A limit on the host memory of a child process and of the processes that it starts.
 
 The parent process reads the resident memory of each process in the child's process group from ``/proc``
-(proc_pid_stat(5)) and ends the group when the sum exceeds the limit. The kernel's own limits are less suitable:
+(proc_pid_stat(5)) and terminates the group when the sum exceeds the limit. The kernel's own limits are less suitable:
 
 - A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
   delegated hierarchy, which most containers and batch systems do not provide.
@@ -9,8 +9,8 @@ The parent process reads the resident memory of each process in the child's proc
   frameworks reserve many times the memory that they use. These limits also apply to each process separately.
 - ``RLIMIT_RSS`` has no effect on Linux.
 
-This method is not exact. A process group can exceed the limit between two readings. Pages that several processes share
-are counted once for each process. A process that leaves the group (setsid(2)) is neither counted nor ended.
+This method is not exact. A process group can exceed the limit between two measurements. Pages that several processes
+share are counted once for each process. A process that leaves the group (setsid(2)) is neither counted nor terminated.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from harness.errors import UsageError
 
 OPTION = "--memory-limit"
 INTERVAL_S = 0.5
-"""Minimum time between two readings, in seconds."""
+"""Minimum time between two measurements of the memory use, in seconds."""
 MAX_LOAD = 0.01
-"""Maximum fraction of a core's time that the readings use. If ``/proc`` contains many processes, the readings are less
-frequent."""
+"""Maximum fraction of a core's time that may be spent on measurements. If ``/proc`` contains many processes,
+measurements are less frequent."""
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _UNITS |= {f"{prefix}ib": size for prefix, size in _UNITS.items() if prefix not in ("", "b")}
 _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)}
@@ -67,16 +67,17 @@ class MemoryWatch:
     def __init__(self, group: int, limit_bytes: int) -> None:
         self._group, self.limit_bytes = group, limit_bytes
         self.peak_bytes = 0
-        """Largest sum that was read, in bytes."""
+        """Largest memory use measured so far, in bytes."""
         self._next = 0.0
 
     @property
     def wait_s(self) -> float:
-        """Time until the next reading, in seconds."""
+        """Time until the next measurement, in seconds."""
         return max(0.0, self._next - time.monotonic())
 
     def exceeded(self) -> bool:
-        """Read the memory use if the next reading is due, and return whether any reading exceeded the limit."""
+        """Measure the memory use if the next measurement is due, and return whether any measurement has exceeded the
+        limit."""
         if not self.wait_s:
             start = time.thread_time()
             self.peak_bytes = max(self.peak_bytes, group_bytes(self._group))

@@ -1,4 +1,5 @@
-"""Records of the plans of a results directory, from which ``harness status`` computes the progress.
+"""Files that describe the plans of a results directory. ``harness status`` uses them to report the progress of the
+plans.
 
 A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
 (flock) on the file, so that other processes can determine whether the plan is still running. The progress is determined
@@ -38,7 +39,7 @@ MAX_PLANS = 10
 
 
 class PlannedRun(Struct, frozen=True, array_like=True):
-    """A planned run that had no usable record when the plan started."""
+    """A planned run for which no usable record existed when the plan was started."""
 
     key: str
     title: str
@@ -78,7 +79,7 @@ class Progress:
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs that have no record yet, including the current run, in execution order."""
+    """Runs for which no record exists yet, including the current run, in execution order."""
     seconds_left: float
     """Expected duration of the runs in `left` whose duration can be estimated."""
     unknown: int

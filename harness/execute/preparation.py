@@ -1,4 +1,4 @@
-"""Preparation of a session from a spec.
+"""Preparation of the data, the device and the session that a spec describes.
 
 Runs, parity checks, audits, evaluations and latency measurements all use this module.
 """
@@ -102,14 +102,15 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
 
 
 def fit_at_once(session: Session, prepared: Preparation) -> None:
-    """Fit the session's model if the backend does not train step by step, because an unfitted model cannot predict."""
+    """Fit the session's model if the backend does not train in steps, because a model must be fitted before it can
+    predict."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
         session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
-    """Load the plugins in `refs` and no others. Raises `harness.PluginError` if a plugin cannot be loaded."""
+    """Load only the plugins in `refs`. Raises `harness.PluginError` if a plugin cannot be loaded."""
     catalog = plugins.load(refs)
     if catalog.failures:
         raise PluginError("; ".join(f"plugin {f.ref.name!r}: {f.message}" for f in catalog.failures))
@@ -152,7 +153,7 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
-    If the data can be cached, they are read from the cache or added to it. `DataInfo.details` includes the details that
+    If the data can be cached, it is read from the cache or added to it. `DataInfo.details` includes the details that
     the dataset reports.
     """
     from harness.data import prepared_cache
@@ -170,7 +171,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
+    """Return False if the prepared data can be cached but is not in the cache, and True otherwise."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -242,7 +243,8 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
     """Add the name of the dataset to the message of a `harness.DataError` unless the message contains the name. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that names the origin of the data."""
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data comes
+    from."""
     try:
         yield
     except DataError as error:
@@ -282,7 +284,7 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, and notes on the arrays that were not read from the
+    """Return the canonical arrays from which training starts, and messages about the arrays that were not read from the
     spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model.

@@ -28,7 +28,7 @@ machines report varies by a few percent."""
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision on whether a planned run is executed or replaced by a stored run."""
+    """Decision on whether a planned run is executed or a stored run is used instead."""
 
     spec: RunSpec
     stored: StoredRun | None
@@ -55,8 +55,8 @@ def decide(
     of Python and of the packages, and the class of machine are the same. The class of machine consists of the
     processor, the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and their driver.
     The stored run must have saved weights if `save_weights` is true, and a parity result if the key of the spec is in
-    `compared`. Each stored run replaces at most one planned run, so that repeats are counted. A run whose batch size
-    was reduced is used only with `batch_size_backoff`.
+    `compared`. Each stored run replaces at most one planned run, so that all requested repeats are executed. A run
+    whose batch size was reduced is used only with `batch_size_backoff`.
 
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
     and the records of other failed runs are used.
@@ -129,7 +129,7 @@ class _Here:
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
 
     def difference(self, spec: RunSpec, run: StoredRun, *, save_weights: bool, compared: bool) -> str | None:
-        """Return the reason why a stored run cannot be used instead of a planned run, or None if it can be used."""
+        """Return the reason why a stored run cannot replace a planned run, or None if it can."""
         record = run.record
         changed = (
             _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
@@ -158,7 +158,8 @@ class _Here:
     def _other_lock(self, record: RunRecord, spec: RunSpec) -> str | None:
         """Return a message if the packages of the named environment have changed since the run.
 
-        If packages that the record lists have changed, None is returned, because their versions describe the change.
+        If packages that the record lists have changed, None is returned, because a comparison of their versions
+        describes the change.
         """
         same = record.environment.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(record), self._packages(spec)):
@@ -182,7 +183,7 @@ class _Here:
 
 
 def _exists(path: str) -> bool:
-    """Return whether a file or link exists. `os.lstat` takes half as long with a string as with a Path."""
+    """Return whether a file or link exists. `os.lstat` is twice as fast with a string as with a Path."""
     try:
         os.lstat(path)
     except (OSError, ValueError):
@@ -195,8 +196,8 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose values differ, or an empty string if all values are equal. If `shown` is true, both
-    values follow the name.
+    """Return the first name for which the values differ, or an empty string if all values are equal. If `shown` is
+    true, the name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)

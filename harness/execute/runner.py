@@ -1,4 +1,4 @@
-"""Execution of planned runs by an executor, and storage of their records, including those of failed runs."""
+"""Execution of planned runs by an executor, and storage of the records of successful and failed runs."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class of receivers of progress events, which collects the finished records and shows nothing."""
+    """Base class for receivers of progress events. It collects the records of finished runs and shows nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
 
     def message(self, text: str) -> None:
-        """Handle a message that does not belong to a run."""
+        """Handle a message that is not about a single run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
         """Handle the start of run number `index` (counted from 1) out of `total` runs."""
@@ -66,7 +66,7 @@ class Listener:
 class Guarded(Listener):
     """A listener that forwards events to another listener until that listener raises an exception.
 
-    An output error, such as that of a closed terminal, must not end a run.
+    An output error, for example because the terminal was closed, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -125,7 +125,7 @@ def run_all(
     After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
     always executed.
 
-    After Ctrl-C, the current run is ended and recorded before KeyboardInterrupt is raised. If the listener raises an
+    After Ctrl-C, the current run is stopped and recorded before KeyboardInterrupt is raised. If the listener raises an
     exception, the exception is ignored, and the listener is not called again.
 
     Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
@@ -195,7 +195,8 @@ def check_limit(timeout_s: float) -> None:
 
 
 class _BudgetUsedUpError(Exception):
-    """The time budget of the plan is used up. An executor without open attempts need not handle this exception."""
+    """Exception raised if the time budget of the plan is used up. An executor without open attempts need not handle
+    it."""
 
 
 @dataclass

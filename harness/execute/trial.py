@@ -1,5 +1,5 @@
-"""Load plugins in a child process first, because a plugin that crashes in the parent would end the command without a
-message."""
+"""Load plugins in a child process first, because a plugin that crashes in the parent would terminate the command
+without an error message."""
 
 from __future__ import annotations
 
@@ -41,17 +41,18 @@ class TrialJob(Struct, frozen=True, kw_only=True):
 
 
 class Trying(Struct, frozen=True):
-    """Event that is sent before a plugin is loaded, and again if the plugin does not load in time."""
+    """Event that is sent before a plugin is loaded, and again if the plugin is not loaded within the time limit."""
 
     index: int
     problem: str = ""
 
 
 def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
-    """Return the plugins that end the process while loading, or that do not load in time, with the reasons.
+    """Return the plugins that terminate the process while they are loaded or that are not loaded within the time limit,
+    with the reasons.
 
-    Code whose digest shows that it was loaded successfully before is not tried again. Plugins that raise exceptions are
-    not included, because the parent can handle these exceptions.
+    Code that was loaded successfully before, according to its digest, is not loaded again. Plugins that raise
+    exceptions are not included, because the parent can handle these exceptions.
     """
     known = _known()
     keys = {ref: _key(ref) for ref in refs if ref not in core()}
@@ -73,7 +74,8 @@ def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
 def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     """Load plugins in a child.
 
-    Return the number of plugins that were loaded, and the problem of the next plugin, or "" if all plugins were loaded.
+    Return the number of plugins that were loaded, and the problem with the next plugin, or "" if all plugins were
+    loaded.
     """
     from harness.execute.child import call_in_child
 
@@ -94,8 +96,7 @@ def _try(refs: Sequence[PluginRef]) -> tuple[int, str]:
     )
     if not isinstance(answer, Failure):
         return len(refs), ""
-    ended = f"it ended the process that loaded it: {answer.message.removesuffix(' but returned no result')}"
-    return last.index, last.problem or ended
+    return last.index, last.problem or f"it ended the process that loaded it: {answer.message}"
 
 
 def load_each(job: TrialJob, context: object) -> None:

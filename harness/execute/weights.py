@@ -1,7 +1,7 @@
 """Canonical weights: numpy arrays with the parameter names that a model lists, identical for every framework.
 
-Initial values are determined by the seed and the parameter's name. Initial values depend neither on the framework nor
-on the order in which a model lists its parameters.
+Initial values are determined by the seed and the parameter's name. They depend neither on the framework nor on the
+order in which a model lists its parameters.
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with the arrays of the checkpoint instead of the initial arrays, and notes on the arrays that
-    were not replaced.
+    """Return `initial` with the arrays of the checkpoint instead of the initial arrays, and messages about the arrays
+    that were not replaced.
 
-    Names in checkpoints differ from the canonical names in three cases: checkpoints with only the encoder omit the
-    prefix, older checkpoints use other names, and the head may belong to another task. A head parameter
+    Checkpoints can differ from the model in three ways: checkpoints with only the encoder omit the prefix of its
+    parameters, older checkpoints use other names, and the head may be for another task. A head parameter
     (``model.head``) keeps its initial value if the checkpoint has no array of its shape. Raises `harness.DataError` if
     another parameter is missing or has a different shape; the message lists these parameters.
     """

@@ -136,7 +136,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
 
 
 class Run:
-    """One run and the information collected so far, which is also recorded if the run fails."""
+    """A run, and the information that has been collected so far, which is recorded even if the run fails."""
 
     def __init__(self, job: RunJob, context: ChildContext) -> None:
         self.spec = job.spec

@@ -24,15 +24,15 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     """A device that a backend can use, and the precisions that the backend supports on it."""
 
     name: str
-    """Name of the device: ``cpu``, or the kind and index of a device, such as ``cuda:0``. The index of a CUDA device is
-    its number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
+    """Name of the device: ``cpu``, or a device type and an index, such as ``cuda:0``. The index of a CUDA device is its
+    number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
     """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
-    report it. The core uses the UUID to find the counters of the GPU.
+    report it. The core uses the UUID to find the counters of this GPU in NVML.
     """
 
 
@@ -90,8 +90,8 @@ class RooflineKernels:
 class Session(ABC):
     """One model on one device.
 
-    A session only computes; the core runs the training loop, measures the time and provides the batches. Methods may
-    return before the device has finished. `synchronize` and `fetch` wait for the device.
+    A session performs only the computations. The core runs the training loop, measures the time and provides the
+    batches. Methods may return before the device has finished. `synchronize` and `fetch` wait for the device.
 
     Notes
     -----
@@ -164,8 +164,8 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify the arrays; a run fails if its data have
-            changed.
+            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data was
+            modified.
 
         Returns
         -------
@@ -212,7 +212,7 @@ class Session(ABC):
         return None
 
     def notes(self) -> dict[str, str]:
-        """Return the settings that are in effect, such as thread counts, TF32 flags and the compile mode.
+        """Return the settings that the session actually uses, such as thread counts, TF32 flags and the compile mode.
 
         The settings are stored in the run's record.
         """
@@ -240,11 +240,11 @@ class Backend(ABC):
     environment: ClassVar[Mapping[str, str]] = {}
     """Environment variables to set in the worker process before any import, for example to silence log messages."""
     trains_by_steps: ClassVar[bool] = True
-    """False if each call to `Session.train_step` fits the model from scratch. If False, the batch is the whole training
-    split, learning rates and gradients are not used, and models may have no canonical parameters."""
+    """False if each call to `Session.train_step` fits the model from scratch. If False, each batch contains the whole
+    training split, learning rates and gradients are not used, and models need not have canonical parameters."""
     default_models: ClassVar[Sequence[str]] = ()
-    """Preferred model variants for this backend, best first. If the user names no model and the task's default model
-    has no network for this backend, the first compatible variant is used."""
+    """Preferred model variants for this backend, best first. If the user does not select a model and no network
+    implements the task's default model for this backend, the first compatible variant is used."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:

@@ -28,7 +28,7 @@ class RawInput(Struct, frozen=True, kw_only=True):
     """Shape and dtype of one input for a single raw example, before a task prepares it."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. None is the length of an axis that varies between examples, such as the time axis
+    """Shape without the batch axis. The length of an axis is None if it varies between examples, as for the time axis
     of a waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
@@ -138,7 +138,7 @@ class Batch(NamedTuple):
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """Options of a plugin that has no options."""
+    """Empty set of options, for plugins without options."""
 
 
 class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,13 +170,13 @@ class Dataset(ABC, Generic[OptionsT]):
     """Kind of raw input, which determines the tasks that accept the dataset: ``text``, ``image``, ``audio`` or
     ``table``."""
     objective: ClassVar[Objective]
-    """Training objective that the targets are intended for."""
+    """Training objective for which the targets are intended."""
     summary: ClassVar[str]
     """One-line description."""
     license: ClassVar[str] = ""
     """License of the data, as an SPDX identifier if there is one. Empty if the license is unknown."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct of the options that ``--set dataset.<field>=`` changes."""
+    """Struct that defines the options of the dataset. Users set its fields with ``--set dataset.<field>=``."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the training recipe, by model variant or family. The changes are tuned on the validation split of this
     dataset."""
@@ -207,9 +207,10 @@ class Dataset(ABC, Generic[OptionsT]):
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Metric that publications report for this dataset, named as in ``harness list metrics`` if it is listed there."""
+    """Metric that publications report for this dataset, by its name in ``harness list metrics`` if it is listed
+    there."""
     target: ClassVar[float | None] = None
-    """Target for the validation score in the task's primary metric, used to measure time-to-target, or None for no
+    """Target value of the task's primary metric on the validation split, used to measure time-to-target, or None for no
     target.
     """
     splits: ClassVar[Sequence[int]] = ()
@@ -269,10 +270,10 @@ class Task(ABC, Generic[OptionsT]):
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct of the options that ``--set task.<field>=`` changes."""
+    """Struct that defines the options of the task. Users set its fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()
-    """Names of the entries in `DataInfo.details` that are computed from the validation or test split, for reporting
-    only."""
+    """Names of the entries in `DataInfo.details` that are computed from the validation or test split and used only in
+    reports."""
 
     @abstractmethod
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
@@ -312,7 +313,7 @@ class Task(ABC, Generic[OptionsT]):
         return {}
 
     def check_checkpoint(self, folder: Path, options: OptionsT) -> None:
-        """Check that a pretrained checkpoint fits the options of a run. By default, do nothing.
+        """Check that a pretrained checkpoint is compatible with the options of a run. By default, do nothing.
 
         The core calls this method when it plans a run, so that an unsuitable checkpoint is reported before any run
         starts, and in the same way for every backend.

@@ -42,7 +42,7 @@ class Attempt:
     """One attempt to execute a run."""
 
     id: str
-    """Unique id of the attempt, which is passed when its events and its result are reported."""
+    """Unique id of the attempt. The executor passes this id when it reports an event or the result."""
     run: PlannedRun
     directory: Path
     """Directory on this machine for the files of the run. It becomes the run's directory in the results directory when
@@ -52,8 +52,8 @@ class Attempt:
 class Coordinator(ABC):
     """The object to which an executor reports attempts, events and results. The core implements this class.
 
-    The coordinator stores the records, shows the progress, and calls the event hooks. Its methods must be called in the
-    thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
+    The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
+    the thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
     KeyboardInterrupt when it ends.
     """
 
@@ -61,8 +61,8 @@ class Coordinator(ABC):
     def start(self, run: PlannedRun) -> Attempt:
         """Start an attempt to execute a run.
 
-        If an earlier attempt of this run is still open, the earlier attempt is treated as lost. Its events and its
-        result are then dropped.
+        If an earlier attempt of this run is still open, it is treated as lost, and its events and its result are
+        dropped.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Coordinator(ABC):
 
     @abstractmethod
     def is_open(self, attempt_id: str) -> bool:
-        """Return whether the coordinator accepts the result of an attempt. Return False if it is finished or lost.
+        """Return True if the coordinator accepts the result of an attempt, or False if the attempt is finished or lost.
 
         Parameters
         ----------
@@ -114,7 +114,7 @@ class Coordinator(ABC):
             Id of the attempt.
         result : RunRecord or Failure
             The record that `harness.execute_run` returned, or a failure if there is no record, for example because no
-            machine is available. For a failure, a record is created that describes this machine.
+            machine is available. In this case, a record with the failure and a description of this machine is created.
 
         Returns
         -------
@@ -124,16 +124,16 @@ class Coordinator(ABC):
         Raises
         ------
         harness.PluginError
-            If the record belongs to another specification.
+            If the record is the result of a different run.
         harness.RecordError
             If the record cannot be stored. The executor must not catch this exception.
         KeyboardInterrupt
-            If the user interrupted the run. The record has been stored.
+            If the user interrupted the run. The record is stored before the exception is raised.
         """
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Show a message that does not belong to a run, such as the start of a machine.
+        """Show a message that is not about a single run, such as a message that a machine is starting.
 
         Parameters
         ----------

@@ -25,8 +25,8 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """Name, shape and initializer of one canonical array of a model."""
 
     name: str
-    """Name of the array. The name is equal to the name in the architecture's Hugging Face checkpoints, if there are
-    any."""
+    """Name of the array. If the architecture has Hugging Face checkpoints, this is the name of the array in the
+    checkpoints."""
     shape: tuple[int, ...]
     """Shape in PyTorch's layout: ``[out, in]`` for a dense layer, ``[out, in / groups, *kernel]`` for a convolution."""
     init: str = "zeros"
@@ -61,13 +61,14 @@ class Model(ABC, Generic[ConfigT]):
     Config: ClassVar[type[Struct]]
     """Frozen struct with the sizes of the model. Users set its fields with ``--set model.<field>=``."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """Values of `Config` by variant name, such as ``bert-tiny``. The first variant is the default."""
+    """Values of the fields of `Config`, by the name of the variant, such as ``bert-tiny``. The first variant is the
+    default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the task's training recipe, by variant or family name."""
     has_dropout: ClassVar[bool] = False
     """True if the model has dropout layers."""
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
-    """Changes to the training recipe that apply if training starts from a checkpoint."""
+    """Changes to the training recipe for training that starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""
     """Value of ``model_type`` in the ``config.json`` of the model's checkpoints; if empty, `name` is used."""
     base: ClassVar[str] = ""
@@ -82,8 +83,8 @@ class Model(ABC, Generic[ConfigT]):
 
     checkpoint_sizes: ClassVar[Mapping[str, str]] = {}
     """Mapping from fields of `Config` that specify the length of an array's first axis to the canonical name of the
-    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The field and the length are compared
-    before any run starts."""
+    array, such as ``{"vocab_size": "bert.embeddings.word_embeddings.weight"}``. The value of the field and the length
+    of the axis are compared before any run starts."""
 
     @abstractmethod
     def parameters(self, config: ConfigT, info: DataInfo) -> Sequence[Parameter]:
@@ -222,7 +223,7 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A model built with a framework, as returned by the function that a `NetworkRef` refers to.
+    """A model built with a framework, as returned by the function to which a `NetworkRef` refers.
 
     Every canonical array must have a binding, and every trainable variable of the module must be bound.
     """

@@ -44,7 +44,7 @@ class Metric:
     """Title of the metric's column in tables, without the unit. By default, `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
-    """True to add a column for the metric to the comparison table of tasks that have another primary metric."""
+    """True if the comparison table has a column for the metric even if it is not the primary metric of the task."""
 
     def __post_init__(self) -> None:
         if not self.title:

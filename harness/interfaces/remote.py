@@ -70,8 +70,8 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
 def mirror_path(url: str) -> str:
     """Return the path of a file in a mirror, ``<host>/<path>``, in the layout of ``wget -x``.
 
-    Percent-encoded characters are decoded. A non-default port is appended to the host (``host:8000``). A query is
-    appended to the file name (``file?v=2``), with its slashes encoded as ``%2F``.
+    Percent-encoded characters are decoded. A non-default port is appended to the host (``host:8000``). A query string
+    is appended to the file name (``file?v=2``), and its slashes are encoded as ``%2F``.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Find the NVML device that corresponds to CUDA device N of this process.
 
-CUDA numbers the devices that ``CUDA_VISIBLE_DEVICES`` allows, in the order of this variable or of
-``CUDA_DEVICE_ORDER``; NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
+CUDA numbers only the devices that ``CUDA_VISIBLE_DEVICES`` lists, in the order of this variable or in that of
+``CUDA_DEVICE_ORDER``, whereas NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
 def driver_uuid(index: int) -> str:
     """Return the UUID that the CUDA driver reports for device `index`, or an empty string if it reports none.
 
-    No CUDA context is created. For a MIG device, the UUID is that of the MIG device (cuDeviceGetUuid_v2, CUDA 11.4 and
-    later).
+    No CUDA context is created. For a MIG device, the UUID of the MIG device, not of its GPU, is returned
+    (cuDeviceGetUuid_v2, CUDA 11.4 and later).
     """
     number, octets = ctypes.c_int(), (ctypes.c_ubyte * 16)()
     with contextlib.suppress(OSError, AttributeError):

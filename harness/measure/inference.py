@@ -62,8 +62,8 @@ class Inference:
 def measure(session: Session, split: Split, batch_size: int, protocol: Protocol, meter: Meter = Reading) -> Inference:
     """Time inference while cycling over the full batches of the split (at most the first 256 MiB).
 
-    Examples that do not fill a batch are not timed: they would have to be padded, and padding must not count as
-    examples. A batch has at most as many examples as the split.
+    Examples that do not fill a batch are not timed, because the batch would have to be padded, and padding must not be
+    counted as examples. A batch has at most as many examples as the split.
 
     Throughput is measured in windows, in which batches are submitted without waiting for their results. Latency is
     measured for one batch at a time, from inputs in host memory to outputs in host memory.

@@ -18,9 +18,9 @@ from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""A flag is set if other processes use more than this number of cores, on average."""
+"""Threshold for a flag, as the average number of cores that other processes use."""
 THROTTLED_FRACTION = 0.01
-"""A flag is set if the run is throttled for more than this fraction of the time."""
+"""Threshold for a flag, as the fraction of the time for which the run is throttled."""
 
 
 class Reading(NamedTuple):
@@ -54,7 +54,7 @@ def total(readings: Sequence[Reading]) -> Reading:
 
 
 class Machine:
-    """Counters of this machine for a run on `device` (``cpu`` or ``cuda:N``).
+    """Counters that are read during a run on `device` (``cpu`` or ``cuda:N``).
 
     `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` are the processes that used the GPUs
     before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory
@@ -129,7 +129,7 @@ class Machine:
                 flags.append(("other_load", f"{others:.1f} of {len(self._cores)} cores were busy with other work"))
         if passed.stolen_s is not None and passed.stolen_s / seconds / len(self._cores) > THROTTLED_FRACTION:
             stolen = passed.stolen_s / seconds / len(self._cores)
-            flags.append(("other_load", f"the hypervisor gave {stolen:.1%} of the CPU time to other virtual machines"))
+            flags.append(("other_load", f"{stolen:.1%} of the CPU time was used by other virtual machines"))
         if self.gpu_others:
             flags.append(("other_load", f"other processes on the GPU: {self.gpu_others}"))
         causes = (
@@ -178,7 +178,7 @@ class Rapl:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
         self._wrapped: dict[Path, int] = {}
-        """Microjoules to add for previous wraparounds of each zone's counter."""
+        """Energy, in microjoules, to add to the counter of each zone because of earlier wraparounds."""
         self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):

@@ -18,7 +18,8 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def peak_bytes() -> int:
-    """Return the peak resident memory of the process since its start or the last `reset_peak`, in bytes."""
+    """Return the peak resident memory of the process since its start or since the last call of `reset_peak`, in
+    bytes."""
     peak = _high_water(_STATUS) if _STATUS.exists() else None
     if peak is not None:
         return peak

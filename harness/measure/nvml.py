@@ -71,7 +71,7 @@ class NvmlDevice:
         self._handle = device.handle
         self._before = (gpu_processes() if before is None else before).get(device.uuid, frozenset())
         self._own: frozenset[int] = frozenset()
-        """IDs of the processes that may be this process."""
+        """Process IDs, as reported by the driver, that may be the ID of this process."""
 
     def energy_j(self) -> float | None:
         """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""

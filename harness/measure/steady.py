@@ -14,7 +14,7 @@ from harness.records import FlagKind, Protocol, Steady
 SIGNIFICANT = 0.01
 """Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Minimum drift or distance between two modes, as a fraction of the median, for which a flag is set."""
+"""Minimum drift, and minimum distance between two modes, for which a flag is set, as a fraction of the median."""
 MAX_TESTED = 1000
 """Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
 tested."""
@@ -38,7 +38,8 @@ def warmup(rates: Array) -> int:
     """Return the number of warm-up windows before the steady state, which is at most half of all windows.
 
     According to the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error
-    of the mean over the remaining windows. This is the sum of squared deviations divided by (n - d)^2.
+    of the mean over the remaining windows. This error is estimated by the sum of squared deviations, divided by the
+    squared number of remaining windows.
     """
     n = len(rates)
     if n < 4:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class MeasuredThroughput(NamedTuple):
-    """A measured throughput, with the change in the counters during the measurement."""
+    """A measured throughput, with the changes in the machine's counters during the measurement."""
 
     samples_per_s: float
     steady: Steady

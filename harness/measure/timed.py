@@ -11,7 +11,7 @@ Meter = Callable[[], Reading]
 
 
 class Timed:
-    """Series of timed windows. Call `open` before a window's timer starts and `close` after it has stopped."""
+    """Series of timed windows. Call `open` before the timer of a window is started, and `close` after it is stopped."""
 
     def __init__(self, meter: Meter = Reading) -> None:
         self._meter = meter

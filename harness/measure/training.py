@@ -66,7 +66,7 @@ class Training:
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows that belong to the recipe. Later windows only measure speed."""
+        """Number of windows during the epochs of the recipe. Later windows are only used to measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
 
@@ -78,7 +78,8 @@ class Training:
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
-        """Run further steps that only measure speed, until the protocol is satisfied or its time budget is used up.
+        """Run additional steps to measure speed, until the requirements of the protocol are met or its time budget is
+        used up.
 
         These steps use the learning rate of the last step of the recipe. The weights must not be used afterwards.
         """
@@ -93,7 +94,7 @@ class Training:
                     return
 
     def is_enough(self) -> bool:
-        """Return True if the windows measured so far satisfy the protocol."""
+        """Return True if the windows measured so far meet the requirements of the protocol."""
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int) -> Iterator[tuple[list[Any], float]]:

@@ -1,4 +1,4 @@
-"""The data part of a plan: a dataset and its preparation, without a model."""
+"""Plans that consist only of a dataset and its preparation, without a model."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ MAX_THREADS = 1024
 def expand_all(selections: Iterable[Selection], catalog: Catalog, *, unavailable: bool = False) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    If several selections contain the same spec, the largest of their numbers of repeats applies to it.
+    If several selections with different numbers of repeats contain the same spec, the largest number is used.
 
     Runs with the same task and dataset are interleaved, even if they are in several selections. The specs with the
     first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B
@@ -184,7 +184,7 @@ def _is_excluded(
     overrides: Mapping[str, Mapping[str, Any]],
     catalog: Catalog,
 ) -> bool:
-    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names as given in the selection."""
+    """Return whether a spec matches one of `rules`. `dataset` and `model` are the names that the selection contains."""
 
     def matches(key: str, value: Any) -> bool:
         section, dot, name = key.partition(".")
@@ -303,7 +303,7 @@ def _default_model(task: Task, checkpoint: Pretrained | None, catalog: Catalog) 
     """Return the name of the model to train if none is selected.
 
     This is the first model family that is compatible with the task and can load the checkpoint. If there is none, the
-    family that the checkpoint names is returned, or the task's default model if the checkpoint names no family.
+    family that the checkpoint specifies is returned, or the task's default model if the checkpoint specifies no family.
     """
     family = read_config(checkpoint).get("model_type") if checkpoint else None
     for model in (provided.value for provided in catalog.models.values()):
@@ -388,8 +388,8 @@ def _backends(
 def _check_environments(
     selection: Selection, envs: Sequence[str], specs: Collection[RunSpec], catalog: Catalog
 ) -> None:
-    """Raise `harness.UsageError` if an environment is not used by any run, or if its code differs from that of this
-    process."""
+    """Raise `harness.UsageError` if no run uses one of the environments, or if the code in an environment differs from
+    that of this process."""
     for env in envs:
         if not env:
             continue

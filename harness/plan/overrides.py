@@ -22,8 +22,8 @@ MAX_COMBINATIONS = 100_000
 
 
 def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return all combinations of the values of overrides such as ``recipe.batch_size=16,32``. Each override in a
-    combination has a single value.
+    """Return all combinations of the values of overrides such as ``recipe.batch_size=16,32``. In each combination,
+    every override has a single value.
 
     Values are separated by commas outside of brackets, braces and double quotes. Text that is valid JSON, such as
     ``[1,2]`` or ``"a,b"``, or that has an empty part, such as ``,``, is a single value. A later override of a

@@ -1,4 +1,4 @@
-"""Selections, commands and suites that reproduce runs.
+"""Functions that create selections, commands and suites for reproducing runs.
 
 The selections contain the settings that differ from the installed plugins' defaults, or all settings if a plugin is
 missing.
@@ -81,7 +81,8 @@ def command(spec: RunSpec, plugins: Iterable[PluginRef], catalog: Catalog) -> st
 
 
 def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
-    """Return the shell command for a selection. Plugins that were not installed are passed with ``--plugin``."""
+    """Return the shell command for a selection. Plugins that are files or modules rather than installed packages are
+    passed with ``--plugin``."""
     words = ["harness", "run"]
     for ref in plugins:
         words += ["--plugin", ref.value] if ref.name == ref.value or ref.distribution == "file" else []
@@ -89,8 +90,8 @@ def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry, unless a
-    combination of their seeds and splits is not among the specs."""
+    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry, unless
+    `specs` does not contain all combinations of their seeds and splits."""
     seeds: dict[tuple[str, int | None], set[int]] = {}
     first: dict[str, RunSpec] = {}
     for spec in specs:

@@ -25,9 +25,9 @@ class Option(NamedTuple):
     name: str
     """Key in a suite, argument of `harness.run` and, prefixed with ``--``, command-line option."""
     help: str
-    """Help text, which does not mention the default."""
+    """Help text of the option, without its default value."""
     default: str = ""
-    """Default as shown in the help text, or an empty string if none is shown."""
+    """Description of the default for the help text, or an empty string if the help text does not mention a default."""
     argument: str = ""
     """Argument of `harness.run` if it differs from `name`."""
     kind: type[str | int | bool] = str
@@ -35,13 +35,13 @@ class Option(NamedTuple):
     several: bool = False
     """True if the option accepts several values."""
     every: str = ""
-    """Keyword that selects all possible values, or an empty string if there is none."""
+    """Keyword that selects all possible values, or an empty string if the option has no such keyword."""
     choices: tuple[str, ...] = ()
     """Allowed values, or an empty tuple if they are not fixed."""
     metavar: str | None = None
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
-    """True if a suite can set the option once for all its runs."""
+    """True if a suite can set the option once for all of its runs."""
 
 
 def _option(name: str, help_text: str, **properties: Any) -> dict[str, Option]:

@@ -37,9 +37,9 @@ def settings_of(
 ) -> dict[str, list[Setting]]:
     """Return the settings by section.
 
-    If `task` is given, the defaults are those of runs of the task with `dataset` and `model`, or with the task's
-    default dataset and model. If `task` is not given, the sections of all tasks, models, datasets with options and
-    kinds of user files are returned. If only `model` is given, the sections of tasks, datasets and other models are
+    If `task` is given, the defaults are those for runs of this task with `dataset` and `model`, which default to the
+    task's default dataset and model. If `task` is not given, the sections of all tasks, models, datasets with options
+    and kinds of user files are returned. If only `model` is given, the sections of tasks, datasets and other models are
     omitted. Datasets with the same options share a section.
 
     Raises `harness.UnknownNameError` if a name is unknown.

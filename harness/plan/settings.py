@@ -26,7 +26,8 @@ class DataSettings:
     dataset_options: dict[str, Any]
     source: DataSource | None = None
     raw: RawData | None = None
-    """The user's own data, or None for images and recordings, which are not read completely, and for other datasets."""
+    """The user's own data. None for datasets from plugins, and for images and recordings, whose files are not read
+    completely."""
 
     def check(self, task: Task, task_options: Struct) -> None:
         """Raise `harness.UsageError` if the task cannot prepare the user's own data with these options."""
@@ -71,7 +72,7 @@ def _range(numbers: Sequence[int]) -> str:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """Return the task's recipe with changes from the model, the dataset and the user, applied in this order.
+    """Return the task's recipe after applying the changes of the model, the dataset and the user, in this order.
 
     Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
     from scratch.

@@ -86,7 +86,7 @@ def schema() -> str:
 
 
 class _Reader:
-    """The conversion of a parsed suite into selections."""
+    """Converter from a parsed suite to selections."""
 
     def __init__(self, path: Path, text: str, content: dict[str, Any]) -> None:
         self._path, self._content = path, content
@@ -176,7 +176,8 @@ class _Reader:
         self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
 
     def _flat(self, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Return settings by their full names. Without quotes, ``recipe.epochs = 1`` is a nested table in TOML."""
+        """Return the values of settings by full name. In TOML, ``recipe.epochs = 1`` without quotes is a nested
+        table."""
         flat = {key: value for key, value in values.items() if not _is_section(key, value)}
         for section, settings in values.items():
             for name, value in settings.items() if _is_section(section, settings) else ():
@@ -194,7 +195,7 @@ class _Reader:
                 raise UnknownNameError("key", key, known, hint=f"(in {where} of {line})")
 
     def _converted(self, values: Mapping[str, Any], kind: Any, where: str, place: Place) -> dict[str, Any]:
-        """Return the values that are set. Raises `harness.UsageError` if a value has the wrong type."""
+        """Return the values that are set in a table. Raises `harness.UsageError` if a value has the wrong type."""
         try:
             checked = msgspec.structs.asdict(msgspec.convert(dict(values), kind))
             return {key: value for key, value in checked.items() if value is not UNSET}
@@ -222,7 +223,7 @@ class _Reader:
         return lines.get(place, 1)
 
     def _locator(self, place: Place) -> Callable[[HarnessError], str]:
-        """Return a function that finds the line to which an error in an entry refers, based on the names in the
+        """Return a function that finds the line that caused an error in an entry, based on the names in the error
         message."""
 
         def located(error: HarnessError) -> str:

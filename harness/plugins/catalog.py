@@ -54,10 +54,10 @@ class Catalog:
     plugins: tuple[LoadedPlugin, ...] = ()
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Explanations of name conflicts, by (kind, name). Objects with conflicting names are not in the catalog."""
+    """Error messages about name conflicts, by (kind, name). Objects with conflicting names are not in the catalog."""
     recorded: tuple[PluginRef, ...] = ()
-    """Plugins used by the stored run that is to be repeated. If a name is not found, the error states how to load the
-    missing plugins."""
+    """Plugins that were used by a stored run that is being repeated. If a name is not found, the error message explains
+    how to load the missing plugins."""
 
     def for_run(self, plugins: Iterable[PluginRef]) -> Catalog:
         """Return a copy of the catalog for repeating a stored run that used the given plugins."""
@@ -99,7 +99,8 @@ class Catalog:
         return self._get("executor", self.executors, name).value
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the family and variant for the name of a model. The name of a family selects its first variant."""
+        """Return the family and the variant of a model. `name` is the name of a variant, or the name of a family to
+        select its first variant."""
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:
@@ -116,7 +117,7 @@ class Catalog:
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
         """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
 
-        A metric of the task that no plugin provides is omitted. Raises the same errors as `task` if any other name is
+        Metrics of the task that no plugin provides are omitted. Raises the same errors as `task` if any other name is
         not found.
         """
         task = self._get("task", self.tasks, spec.task)
@@ -149,7 +150,7 @@ class Catalog:
 
     @property
     def hint(self) -> str:
-        """Lines that list the plugins that are not loaded, for errors about missing objects."""
+        """List of the plugins that are not loaded, one per line, to append to errors about missing objects."""
         return "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
             + (f"; {f.solution}" if f.solution else "")

@@ -24,7 +24,7 @@ _DECLARED = re.compile(rf"^{DECLARATION}\s*=\s*[\"']([^\"']*)[\"']\s*(#.*)?$", r
 
 
 def is_file(value: str) -> bool:
-    """Return whether a plugin is specified by a file path instead of a module name."""
+    """Return True if a plugin is specified by a file path, and False if it is specified by a module name."""
     return value.endswith(".py") and Path(value).is_absolute()
 
 

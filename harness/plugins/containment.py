@@ -58,7 +58,7 @@ def end_process(status: int) -> NoReturn:
 
 
 class Surroundings:
-    """Process-wide state that plugins may change, and which `restore` resets. The state consists of the current
+    """Process-wide state that plugins may change and that `restore` resets. The state consists of the current
     directory, the standard streams, the file mode creation mask, the recursion limit, and the entries of `sys.path` and
     `os.environ`. Plugins may add entries but not remove them. All threads share one object.
     """

@@ -1,8 +1,8 @@
-"""Named environments: Python environments, other than that of the command, in which runs can be executed.
+"""Named environments: Python environments in which runs can be executed, in addition to the current environment.
 
 An environment is a directory that `harness.execute.environments` creates. It contains a virtual environment, the lock,
-and a file that describes both. Everything that is needed to plan a run is read from files, without starting the
-environment's interpreter.
+and a file that describes both. A run in the environment can be planned without starting the environment's interpreter,
+because all required information is read from files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.records.reading import load_named, read_named
 from harness.records.spec import ENV_NAME
 
 CURRENT = "current"
-"""Name that selects the environment of the command itself."""
+"""Name that refers to the environment in which the command itself is executed."""
 DESCRIPTION = "environment.json"
 LOCK = "environment.lock"
 """Names of the description and the lock in the directory of an environment. The lock is copied to the directory of each
@@ -46,9 +46,10 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     """Requirements with which the environment was created, one per line of a requirements file."""
     installer: Installer
     inherit: bool
-    """True if the packages of the environment in which the command was executed are importable as well."""
+    """True if the packages of the environment in which the command was executed can also be imported."""
     interpreter: str
-    """Interpreter from which the virtual environment was created, or an empty string for that of the command."""
+    """Python interpreter with which the virtual environment was created, or an empty string for the interpreter that
+    executed the command."""
     python: str
     """Implementation and version of Python, such as ``CPython 3.11.7``."""
     path: tuple[str, ...]
@@ -127,12 +128,10 @@ def interpreter_in(directory: Path) -> Path:
 def check_name(name: str) -> None:
     """Raise `harness.UsageError` if this name is not allowed for an environment."""
     if name == CURRENT:
-        raise UsageError(
-            f"an environment cannot have the name {CURRENT!r}, which selects the environment of the command"
-        )
+        raise UsageError(f"an environment cannot have the name {CURRENT!r}, which refers to the current environment")
     if not ENV_NAME.fullmatch(name):
         raise UsageError(
-            f"{name[:70]!r} is not a valid name of an environment; use at most 64 letters, digits and . _ -, starting "
+            f"{name[:70]!r} is not a valid environment name; use at most 64 letters, digits and . _ -, starting "
             "with a letter or digit"
         )
 

@@ -16,18 +16,18 @@ from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
 MAX_QUEUED = 1000
-"""Maximum number of events that wait for one plugin. Further epochs are dropped."""
+"""Maximum length of the event queue of a plugin. If the queue is full, epoch events are dropped."""
 _DROPPABLE = "harness_epoch_ended"
 _INTERRUPTED_S = 2.0
 """Time limit for the delivery of the remaining events after Ctrl-C, in seconds."""
 
 
 class Events:
-    """Dispatcher that passes events on to all plugins in a catalog. `notify` returns immediately, and `drain` waits
-    until the events are delivered. As a context manager, the dispatcher delivers the remaining events on exit. Each
-    hook call has the same time limit as loading a plugin. If a hook exceeds the limit, a message is printed to stderr,
-    and the plugin receives no further events. If a hook raises an exception, a message is also printed, but the plugin
-    still receives later events.
+    """Dispatcher of events to all plugins in a catalog. `notify` returns immediately, and `drain` waits until the
+    events are delivered. As a context manager, the dispatcher delivers the remaining events on exit. Each hook call has
+    the same time limit as loading a plugin. If a hook exceeds the limit, a message is printed to stderr, and the plugin
+    receives no further events. If a hook raises an exception, a message is also printed, but the plugin still receives
+    later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -132,7 +132,8 @@ class _Delivery:
             return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
-        """Return True if the current call exceeds its time limit. If so, print a message and stop the delivery."""
+        """Return True if the current call exceeds its time limit. In this case, print a message and deliver no further
+        events."""
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:
             return False

@@ -29,8 +29,8 @@ class PluginFailure:
     ref: PluginRef
     message: str
     solution: str = ""
-    """Instruction for loading the plugin, or an empty string if the message contains the instruction or no instruction
-    is known."""
+    """Instructions for loading the plugin, or an empty string if the message already contains them or none are
+    known."""
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:

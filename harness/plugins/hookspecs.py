@@ -168,7 +168,7 @@ def harness_executors() -> Iterable[Executor]:
     Yields
     ------
     Executor
-        A place where runs are executed.
+        An object that executes runs, for example on a cluster.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def harness_executors() -> Iterable[Executor]:
 def harness_run_started(spec: RunSpec) -> None:
     """Handle the start of a run, just before its child process is started.
 
-    The run starts when this hook returns or exceeds its time limit.
+    The child process is started when this hook returns or exceeds its time limit.
 
     Parameters
     ----------

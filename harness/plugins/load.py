@@ -1,5 +1,5 @@
-"""Load plugins, each in a separate thread with a time limit. A broken, slow or incompatible plugin is listed with the
-reason and does not affect other plugins."""
+"""Load plugins, each in a separate thread with a time limit. Plugins that are broken, slow or incompatible are listed
+with the reason and do not affect other plugins."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""Type of a function that returns the plugins that crash the process in which they are loaded, such as
-`harness.execute.trial.crashing`.
+"""Type of functions such as `harness.execute.trial.crashing`, which returns the plugins that crash the process in which
+they are loaded.
 """
 
 

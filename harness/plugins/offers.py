@@ -85,8 +85,7 @@ RESERVED = frozenset(
         *("train_gpu_w", "inference_gpu_w", "parameters", "forward_flop_per_sample"),
     )
 )
-"""Names that metrics must not have: columns of the comparison table, costs, and other names in reports.
-"""
+"""Reserved names that metrics must not use: columns of the comparison table, costs, and other names in reports."""
 
 
 def _check_metric(metric: Metric) -> None:
@@ -94,7 +93,7 @@ def _check_metric(metric: Metric) -> None:
     cannot be stored in a record.
     """
     if metric.name in RESERVED:
-        raise PluginError(f"a metric cannot have the name {metric.name!r}, which is a column of reports; rename it")
+        raise PluginError(f"a metric cannot have the name {metric.name!r}, which is reserved for reports; rename it")
     fields = {"higher_is_better": metric.higher_is_better, "bounds": metric.bounds, "unit": metric.unit}
     fields |= {"title": metric.title, "summary": metric.summary, "in_tables": metric.in_tables}
     try:

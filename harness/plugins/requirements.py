@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 DISTRIBUTION = "ml-harness"
-"""Name of the distribution that contains this package. On PyPI, the name ``harness`` belongs to another project."""
+"""Name of the distribution that contains this package. On PyPI, the name ``harness`` is used by another project."""
 
 
 def missing(requires: Mapping[str, str]) -> str | None:

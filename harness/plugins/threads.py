@@ -18,7 +18,7 @@ DEFAULT_LIMIT_S = 10.0
 
 
 def limit_s() -> float:
-    """Return the time limit for loading a plugin and for each of its event hooks, in seconds.
+    """Return the time limit for loading a plugin and for each call to one of its event hooks, in seconds.
 
     Raises `harness.UsageError` if ``HARNESS_PLUGIN_TIMEOUT`` is not a positive number of seconds.
     """

@@ -67,7 +67,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             limit = min(MAX_ARRAYS_BYTES, max(MIN_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
-                raise RecordError(f"{path}: its arrays have {declared} bytes, but at most {limit} are read")
+                raise RecordError(f"{path}: its arrays have {declared} bytes; the limit is {limit}")
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename!r} is not an array")
@@ -86,8 +86,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
     """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
-    Reading members directly is faster than using zipfile, which reads in small chunks. A report may read thousands of
-    files. The result is also None for a damaged member, so that zipfile raises an exception.
+    Reading members directly is faster than using zipfile, which reads in small chunks. This matters for reports that
+    read thousands of files. The result is also None for a damaged member, so that zipfile raises an exception.
     """
     import zlib
 
@@ -136,7 +136,7 @@ _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
 
 @lru_cache(maxsize=1024)
 def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Parse a header. Results are cached, because the same headers recur and parsing a Python literal is slow."""
+    """Parse a header. Results are cached, because headers often repeat and parsing a Python literal is slow."""
     import io
 
     from numpy.lib import format as npy

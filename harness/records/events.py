@@ -13,7 +13,10 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
 
 
 class MetricCalled(Struct, frozen=True, kw_only=True, tag="metric"):
-    """The start of a call to a metric function. If the function crashes the process, the failure names the metric."""
+    """The start of a call to a metric function.
+
+    If the function crashes the process, the message of the failure contains the name of the metric.
+    """
 
     metric: str
     """Name of the metric, or an empty string if the function has returned."""

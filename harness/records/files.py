@@ -105,7 +105,7 @@ def make_directory(path: Path) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a new file. Raises `OSError` if the file already exists. Raises `OSError`."""
+    """Write a new file. Raises `OSError` if the file already exists or cannot be written."""
     with path.open("xb") as file:
         file.write(content)
 
@@ -167,7 +167,7 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
 
 
 def safe_name(name: str) -> str:
-    """Convert any string to a valid file name. Different strings give different file names."""
+    """Convert any string to a valid file name. Different strings are converted to different file names."""
     if _SAFE.fullmatch(name) and not name.endswith("."):
         return name
     kept = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]

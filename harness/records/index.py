@@ -1,9 +1,9 @@
 """An index of a results directory, which commands use to select runs without reading all records.
 
-For each record that was read and validated, the index contains the identity of the file and the values by which runs
-are selected. The index is only a cache. Values in a report are never read from the index. The index is a single
-file, which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An
-index that is missing, damaged or written by another version of this package is ignored and replaced. See
+For each record that was read and validated, the index contains the identity of its file and the values by which runs
+are selected. The index is only a cache. Values in a report are never read from the index. The index is a single file,
+which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An index
+that is missing, damaged or written by another version of this package is ignored and replaced. See
 ``docs/explanation/reliability.md``.
 """
 
@@ -39,7 +39,7 @@ _DIGEST_BYTES = 32
 
 
 class Setting(Struct, frozen=True, array_like=True):
-    """The values in a run's specification that commands use to select runs."""
+    """The fields of a run's specification by which commands select runs."""
 
     task: str
     dataset: str

@@ -1,7 +1,7 @@
-"""Validation of the values of a record, beyond their types.
+"""Checks of the values in a record, in addition to the validation of their types.
 
-Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Values
-that no run can produce, such as a confusion matrix that is not square, are detected when a record is read.
+Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Impossible
+values, such as a confusion matrix that is not square, are detected when a record is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_OUTPUTS = 10**6
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why no run can have produced this record, or an empty string if the record is valid."""
+    """Return the reason why this record cannot be the result of a run, or an empty string if the record is valid."""
     for number in _numbers(record):
         if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
@@ -41,7 +41,7 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes that are tried after `size`: half of it, rounded down, and so on, down to 1."""
+    """Return the batch sizes that are tried after `size`: each is half of the previous one, rounded down, until 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 

@@ -16,7 +16,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     name: str = "standard"
-    """Name of the protocol whose values are the defaults. Individual values may differ from the defaults."""
+    """Name of the protocol that provides the default values. Individual values may be overridden."""
     window_s: float = 0.25
     """Target duration of a timed window, in seconds. The device is synchronized only at window boundaries. For
     inference, windows last at most a quarter of `throughput_budget_s`."""
@@ -38,7 +38,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: float | None = None
     """Target for the validation score, used to measure time-to-target.
 
-    If None, the dataset's target is used if the dataset specifies one.
+    If None, the target that the dataset specifies is used, if there is one.
     """
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class NamedProtocol(NamedTuple):
     seeds: tuple[int, ...]
     """Default seeds."""
     repeats: int
-    """Default number of times that each run is executed. Repeats are interleaved."""
+    """Default number of times to execute each run. Repeats are interleaved."""
     summary: str
     """Purpose of the protocol, in one line."""
 

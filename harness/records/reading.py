@@ -55,7 +55,7 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
 
 
 def open_named(path: Path, limit: int) -> io.BufferedReader:
-    """Open a file that the user named. The file may be a link.
+    """Open a file that the user specified. The file may be a symbolic link.
 
     Raises `harness.RecordError` if the file is not a regular file, has more than `limit` bytes or cannot be opened.
     """
@@ -81,12 +81,12 @@ def read_stored_state(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
 
 
 def read_named(path: Path, limit: int) -> bytes:
-    """Return the content of a file that the user named; see `open_named`."""
+    """Return the content of a file that the user specified; see `open_named`."""
     return _read(open_named(path, limit), path, limit)
 
 
 def load_named(path: Path, kind: type[T]) -> T:
-    """Return the value in a JSON file that the user named, or in a file of the cache.
+    """Return the value in a JSON file that the user specified, or in a file in the cache.
 
     Raises `harness.RecordError` if the file cannot be read or does not contain a value of the type `kind`.
     """
@@ -120,7 +120,7 @@ def _checked(file: int, path: Path, limit: int) -> io.BufferedReader:
     elif not stat.S_ISREG(state.st_mode):
         problem = "not a regular file; pipes and devices are not read"
     elif state.st_size > limit:
-        problem = f"the file has {state.st_size} bytes, but at most {limit} are read"
+        problem = f"the file has {state.st_size} bytes; the limit is {limit}"
     if problem:
         os.close(file)
         raise RecordError(f"{path}: {problem}")

@@ -22,8 +22,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve, or None if no examples, or all examples, of the split belong to the class.
-    """
+    """One-vs-rest area under the ROC curve, or None if none or all of the examples in the split belong to the class."""
     support: int
     """Number of test examples in the class."""
 
@@ -191,7 +190,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and of its device."""
 
     host_peak_bytes: int
-    """Peak resident memory over all phases except ``prepare``, in which one run prepares the data for all runs."""
+    """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
+    all of them."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -242,7 +242,7 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     target: float
     """Target for the score."""
     train_s: float | None
-    """Training time until the target was reached in seconds, excluding validation, or None if the target was never
+    """Training time in seconds until the target was reached, excluding validation, or None if the target was never
     reached.
     """
     epoch: int | None
@@ -397,13 +397,13 @@ class Roofline(Struct, frozen=True, kw_only=True):
 
 
 class ParityMark(Struct, frozen=True, kw_only=True):
-    """Result of the parity check that was requested with a run.
+    """Result of the parity check that was requested for a run.
 
     The full verdict is stored in the ``parity/`` subdirectory of the results directory.
     """
 
     backend: str
-    """Backend with which the run's backend was compared."""
+    """Backend with which the backend of the run was compared."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None
@@ -441,7 +441,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
     repeat: int
-    """Number of the repeat: 1 for the first run with a specification in the results directory, 2 for the second, and so
+    """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
     on."""
     started_at: str
     """UTC time in ISO 8601 format."""

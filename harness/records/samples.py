@@ -1,4 +1,4 @@
-"""Raw samples of a run: reading, validation, and conversion to the form used by plots and comparisons.
+"""Functions that read and validate the raw samples of a run and convert them to the form used by plots and comparisons.
 
 Windows are converted to throughputs, and outputs to predictions in the unit of the targets.
 """
@@ -136,7 +136,7 @@ class Windows(NamedTuple):
     samples_per_s: Floats
     seconds: Floats
     steady_from: int
-    """Index of the first window in the steady state."""
+    """Index of the first window of the steady state."""
 
 
 def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:

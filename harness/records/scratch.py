@@ -1,7 +1,7 @@
 """Directories for unfinished runs.
 
-The directories are locked while in use, removed when the process that owns them has ended, and copied to another
-directory if the results directory cannot be written.
+The directories are locked while in use, removed after the process that owns them has ended, and copied to another
+directory if the results directory is not writable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 2**10
 """Size of the reserve file, in bytes. If the disk is full, this file is deleted to make space for the record."""
 RESCUED = "harness-rescued-"
-"""Prefix for the names of directories that store runs if the results directory cannot be written."""
+"""Prefix of the names of directories in which runs are saved if the results directory is not writable."""
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def scratch(results: Path) -> Iterator[Path]:
 
 
 def places() -> list[Path]:
-    """Return the directories for files that cannot be saved in the results directory."""
+    """Return the directories in which files are saved if the results directory cannot be written."""
     # `tempfile.gettempdir` is not used, because its result depends on which directories are full at the time of the
     # call.
     found = [Path(os.environ.get("TMPDIR") or "/tmp"), Path("/tmp"), Path("/var/tmp")]

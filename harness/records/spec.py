@@ -26,7 +26,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Training settings. Their meaning does not depend on the backend.
+    """Training settings, which have the same meaning for every backend.
 
     The optimizers are defined as follows, where p is a parameter, g its gradient, a the scheduled learning rate, w the
     weight decay and t the number of the step, starting at 1:
@@ -110,7 +110,8 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data that were issued before the run started. `DataInfo.warnings` also contains them."""
+    """Warnings about the data that were issued before the run started. They are also included in
+    `DataInfo.warnings`."""
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -128,7 +129,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     device: str = "auto"
     """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    The available devices are known only to a process that imports the framework, so the worker resolves the requested
+    Only a process that imports the framework can list the available devices, so the worker resolves the requested
     device (`harness.execute.preparation.choose_device`). In a record, the specification and its key contain the
     resolved device.
     """
@@ -156,7 +157,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
     source: DataSource | None = None
-    """Source of a user-provided data file, or None for a dataset that a plugin provides."""
+    """Source of the user's data, or None for a dataset that a plugin provides."""
 
     @property
     def key(self) -> str:
@@ -233,7 +234,7 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     examples: int
     """Number of examples."""
     classes: tuple[int, ...] = ()
-    """Number of examples (for token classification, number of positions) of each class, in the order of
+    """Number of examples of each class (for token classification, number of positions), in the order of
     `DataInfo.label_names`. Empty for regression."""
     repeated: int = 0
     """Number of examples whose prepared inputs are equal to those of an earlier example of the split."""
@@ -263,7 +264,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data from the dataset, the task and the core."""
+    """Warnings about the data that were issued by the dataset, the task or the core."""
     splits: dict[str, SplitInfo] = {}
     """Statistics of the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
     older records.

@@ -82,8 +82,8 @@ class Loaded:
 
     runs: list[StoredRun]
     problems: list[str]
-    """One message for each unreadable record and each copy of a run in the directory, including those that the
-    selection would exclude."""
+    """One message for each unreadable record and for each copy of a run in the directory, even if the run would not be
+    selected."""
     summaries: list[Summary] = field(default_factory=list, compare=False)
     """Summaries of all readable runs, including those that are not selected, ordered by start time."""
 
@@ -138,7 +138,7 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
 
 def _plausible(record: RunRecord) -> RunRecord:
-    """Return the record unchanged. Raises ValueError if no run can have produced the values of the record."""
+    """Return the record unchanged. Raises ValueError if the record contains values that a run cannot produce."""
     reason = problem(record)
     if reason:
         raise ValueError(reason)
@@ -177,7 +177,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory, and remove incomplete runs left behind by plans that were killed.
+        """Create the directory, and remove incomplete runs from plans that were killed.
 
         Raises `harness.RecordError` if the directory cannot be created or is not writable.
         """

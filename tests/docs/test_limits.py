@@ -46,7 +46,7 @@ LIMITS = [
     ("| download | 24 hours, at least 4 KiB per second as a mean over each minute |", download.DEADLINE_S, 24 * 3600),
     ("| download | 24 hours, at least 4 KiB per second as a mean over each minute |", download.MIN_RATE, 4096),
     ("| download | 24 hours, at least 4 KiB per second as a mean over each minute |", download.RATE_S, 60),
-    ("a message has at most 64 MiB", channel.MAX_LINE_BYTES, 64 * MIB),
+    ("the maximum size of a message is 64 MiB", channel.MAX_LINE_BYTES, 64 * MIB),
     ("the first and the last 4 MiB", channel.LOG_HEAD_BYTES, 4 * MIB),
     ("the first and the last 4 MiB", channel.LOG_TAIL_BYTES, 4 * MIB),
     ("more than 20,000 events at once, or more than 2,000 per second", channel.EVENT_BURST, 20_000),
@@ -55,7 +55,7 @@ LIMITS = [
     ("it is terminated after 20 seconds", child.EXIT_WAIT_S, 20),
     ("After 30\nseconds", child.KILL_WAIT_S, 30),
     ("a queue of at most 1,000 epochs", events.MAX_QUEUED, 1000),
-    ("have 5 seconds each", streams.THREADS_WAIT_S, 5),
+    ("waits at most 5 seconds for the plugin's threads", streams.THREADS_WAIT_S, 5),
 ]
 
 

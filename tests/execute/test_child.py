@@ -340,7 +340,7 @@ def test_call_without_a_valid_result_is_a_failure(
 
 def test_call_beyond_its_time_limit_is_a_timeout(call: Callable[..., Any], tmp_path: Path) -> None:
     failure = call(functions.report_group, timeout_s=2)
-    assert (failure.kind, failure.message) == ("timeout", "did not end within 2 s")
+    assert (failure.kind, failure.message) == ("timeout", "did not finish within 2 s")
     assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
 
 
@@ -425,7 +425,7 @@ def test_run_program_returns_status_and_output() -> None:
 
 
 def test_run_program_past_its_time_limit_raises() -> None:
-    with pytest.raises(TimeoutError, match=r"python\S* did not end within 0.2 s"):
+    with pytest.raises(TimeoutError, match=r"python\S* did not finish within 0.2 s"):
         run_program([sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.2)
 
 

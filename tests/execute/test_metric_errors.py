@@ -77,7 +77,7 @@ def harness_tasks():
         ("beyond", "bad_result", "the metric 'toy_metric' is 1.5, outside its declared bounds 0 to 1"),
         ("leaves", "error", "ended with status 3 (while calling the metric 'toy_metric')"),
         ("crashes", "crash", "killed by SIGSEGV (while calling the metric 'toy_metric')"),
-        ("hangs", "timeout", "did not end within 15 s; raise the limit with --timeout (while calling the metric"),
+        ("hangs", "timeout", "did not finish within 15 s; raise the limit with --timeout (while calling the metric"),
     ],
 )
 def test_run_with_a_misbehaving_metric_fails_and_names_it(

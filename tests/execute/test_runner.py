@@ -341,7 +341,7 @@ def test_timeout_ends_the_process_group_and_saves_the_log(
     record = run(catalog, tmp_path / "results", backends=("toy-hang-with-grandchild",), timeout_s=3)
     assert record.outcome == Failure(
         kind="timeout",
-        message="did not end within 3 s; raise the limit with --timeout",
+        message="did not finish within 3 s; raise the limit with --timeout",
         log_tail="hanging",
         phase="train",
     )

@@ -88,7 +88,7 @@ def test_long_log_keeps_its_head_and_tail(runs: Runs) -> None:
     log = (runs.results / record.run_id / LOG).read_text()
     assert log.startswith("first line\n")
     assert log.endswith("last line\n")
-    assert "bytes were left out here" in log
+    assert "bytes were omitted here" in log
 
 
 def test_run_after_each_kind_of_end_succeeds(runs: Runs) -> None:

@@ -71,7 +71,7 @@ def test_own_load_and_unusable_cores_are_not_flagged(root: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        (lambda root: stat(root, [0] * 4, steal_s=0.5), "other_load", "hypervisor gave 5.0%"),
+        (lambda root: stat(root, [0] * 4, steal_s=0.5), "other_load", "5.0% of the CPU time was used by other"),
         (
             lambda root: write(root, "sys/fs/cgroup/box/cpu.stat", "throttled_usec 400000\n"),
             "throttled",

@@ -375,7 +375,7 @@ def test_bad_source_falls_back_to_the_next_one(
 def test_download_ends_at_the_deadline(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "DEADLINE_S", 0.3)
     url = server.serve("/slow", drip)
-    with pytest.raises(DataError, match="did not end within"):
+    with pytest.raises(DataError, match="did not finish within"):
         download.obtain(RemoteFile(url=url, name="data.txt"), tmp_path / "out", lambda *_: None)
 
 

@@ -186,4 +186,4 @@ def test_record_of_100_mb_is_refused_at_once(store: Store, invoke: Invoke) -> No
     result = invoke("show", "large", "--results", str(store.path))
     assert time.process_time() - start < 2
     assert result.exit_code == 1
-    assert f"{large}: the file has 100000000 bytes, but at most {64 * 2**20} are read" in result.stderr
+    assert f"{large}: the file has 100000000 bytes; the limit is {64 * 2**20}" in result.stderr

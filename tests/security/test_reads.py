@@ -221,7 +221,7 @@ def test_deep_or_damaged_json_is_named(content: bytes, tmp_path: Path) -> None:
 def test_large_record_is_refused_by_its_size(tmp_path: Path) -> None:
     (tmp_path / RECORD).touch()
     os.truncate(tmp_path / RECORD, reading.MAX_JSON_BYTES + 1)
-    with pytest.raises(RecordError, match=f"has {reading.MAX_JSON_BYTES + 1} bytes, but at most"):
+    with pytest.raises(RecordError, match=f"has {reading.MAX_JSON_BYTES + 1} bytes; the limit is"):
         read_record(tmp_path / RECORD)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 POWER = 0.95
 """Probability of detecting a true difference of size `Effect.detectable`."""
 MIN_RUNS = 3
-"""Minimum number of runs on each side, or of pairs of runs, for estimating a standard deviation."""
+"""Minimum number of runs in each set, or of pairs of runs, for estimating a standard deviation."""
 
 AUTOCORRELATION = 0.21
 """Largest fraction by which autocorrelated noise can increase the variance of a mean over pairs of runs."""
@@ -66,7 +66,7 @@ def of_turns(differences: Sequence[float], confidence: float) -> Effect:
 def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, resolution: float = 0.0) -> Effect:
     """Return the difference between two means, with a confidence interval from Welch's t-test.
 
-    At least `MIN_RUNS` runs are required on each side. The test is described in Welch 1947, Biometrika 34, 28-35.
+    At least `MIN_RUNS` runs are required in each set. The test is described in Welch 1947, Biometrika 34, 28-35.
     `resolution` has the same meaning as in `of_pairs`.
     """
     import numpy as np
@@ -77,13 +77,12 @@ def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, r
 
 
 def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) -> Effect:
-    """Return the difference between two means if the runs of the two sides were not interleaved.
+    """Return the difference between the means of two sets of runs that were not interleaved.
 
-    Consecutive runs of one side share the state of the machine at that time, so each side counts as a single
-    measurement with the standard deviation of its runs. The interval is computed with Welch's t-test for one run on
-    each side, so additional runs hardly narrow the interval. The interval does not account for a change in the
-    machine's speed that is much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required
-    on each side.
+    All runs in a set share the state of the machine at that time, so each set counts as a single measurement with the
+    standard deviation of its runs. The interval is computed with Welch's t-test for one run in each set, so additional
+    runs hardly narrow the interval. The interval does not account for a change in the machine's speed that is much
+    larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 
@@ -93,7 +92,7 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
 
 
 def _welch(sides: Sequence[Array], variances: Sequence[float], confidence: float) -> Effect:
-    """Return the difference between the means of two sides, given the variance of each estimate."""
+    """Return the difference between two means, given the variance of each mean."""
     total = sum(variances)
     value = float(sides[1].mean() - sides[0].mean())
     if not total:

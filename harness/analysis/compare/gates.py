@@ -1,7 +1,7 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
 A bound is checked for every setting that has runs. A bound is violated if the whole confidence interval for the change
-is beyond the bound. A bound that cannot be checked, or that can be checked only for a part of the runs, also makes the
+is beyond the bound. A bound that cannot be checked, or that can be checked only for some of the runs, also makes the
 comparison fail, unless `GateResult.excusable` is true and the user allows missing results.
 """
 
@@ -83,9 +83,9 @@ def check(
 ) -> list[GateResult]:
     """Check every bound for every setting and return the results.
 
-    `compared` contains the comparisons of `matches`, in the same order. `unmatched` are the names of the settings with
-    runs on one side only, and `failed` the ids of the failed runs of the new side. `price_per_hour` is the price that
-    was used for `compared`.
+    `compared` contains the comparisons of `matches`, in the same order. `unmatched` contains the names of the settings
+    that occur only in BASE or only in NEW, and `failed` contains the ids of the failed runs of NEW. `price_per_hour` is
+    the price that was used for `compared`.
     """
     known = [
         available([run.record for run in (*matched.base, *matched.new)], {}, price_per_hour) for matched in matches
@@ -103,7 +103,7 @@ def check(
         ]
         results += [
             GateResult(
-                gate=gate, name=name, state="not checked", reason="no run on the other side matches", excusable=True
+                gate=gate, name=name, state="not checked", reason="only one of BASE and NEW has runs", excusable=True
             )
             for name in unmatched
         ]
@@ -128,7 +128,7 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 
 
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
-    """Return the bound in the unit of the comparison's change.
+    """Return the bound, converted to the unit of the change in the comparison.
 
     Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
     Return None if the bound cannot be converted because the mean is zero or, for a metric that is compared as a ratio,
@@ -166,7 +166,7 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
         reason = f"the mean of the base is {comparison.base:.4g}, so the {kind} bound cannot be computed"
         return result("not checked", reason)
     if comparison.relative and bound <= -1:
-        return result("not checked", f"a decrease by {-bound:.0%} is not possible, so the bound cannot be violated")
+        return result("not checked", f"a decrease of {-bound:.0%} is not possible, so the bound cannot be violated")
     if _is_beyond_limit(metric, comparison, bound, matched):
         return result("not checked", f"{gate.metric} cannot change by {bound:+.4g}, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
@@ -217,7 +217,7 @@ def _absent(matched: Match) -> str:
         return ""
     named = [f"seed {seed}" if split is None else f"seed {seed} of split {split}" for split, seed in absent]
     shown = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else "")
-    return f"NEW has no run with {shown}, but BASE has"
+    return f"NEW has no run with {shown}, but BASE does"
 
 
 def _other_data(matched: Match) -> str:

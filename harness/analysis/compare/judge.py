@@ -4,7 +4,7 @@ The familywise error rate of the m comparisons in one command is at most `ALPHA`
 confidence level 1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes zero.
 
 Speed, latency and energy depend on the state of the machine, which drifts. The error rate for these metrics is
-controlled only if the runs of the two sides were interleaved (see `harness.analysis.compare.order.pairs`).
+controlled only if the runs of the two sets were interleaved (see `harness.analysis.compare.order.pairs`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ComparisonVerdict = Literal["better", "worse", "differs", "inconclusive"]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Change in one metric between the two sides of a match.
+    """Change in one metric between the two sets of runs in a match.
 
     Changes in quality are differences. Changes in other metrics are relative to the base: 0.05 is an increase of 5%.
     """
@@ -68,9 +68,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
-    """False if the metric depends on the state of the machine and the runs of the two sides were not interleaved. If it
-    is False, the interval is wider, and its confidence level does not hold if the state of the machine changed between
-    the runs of the two sides."""
+    """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved. If
+    False, the interval is wider, and its confidence level does not hold if the state of the machine changed between
+    the runs of BASE and the runs of NEW."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -123,7 +123,7 @@ def _effect(
 
 
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
-    """Compare the logarithms of a cost between the runs of the two sides.
+    """Compare the logarithms of a cost between the two sets of runs.
 
     Return the effect, a description of the runs that were compared, and True if the runs were interleaved.
     """
@@ -172,7 +172,7 @@ def _of_draws(
 
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
     base, new = map(len, sides)
-    return f"{base} and {new} {unit}s; at least {MIN_RUNS} are needed on each side (harness run --repeat)"
+    return f"{base} and {new} {unit}s; at least {MIN_RUNS} are needed for each (harness run --repeat)"
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
@@ -289,12 +289,12 @@ def compare_all(
     *,
     price_per_hour: float | None = None,
 ) -> list[Compared]:
-    """Compare the two sides of every match with respect to each of `metrics`.
+    """Compare the two sets of runs in every match with respect to each of `metrics`.
 
     If `metrics` is empty, the comparison covers the primary metric and the costs that are compared by default. Metrics
     in `additional` are included if they can be compared. `price_per_hour` is the price of the machine, from which the
-    costs per million samples are computed. Raises `harness.UsageError` if one of `metrics` has no value on one side of
-    every match, and `harness.UnknownNameError` if one of `metrics` does not exist.
+    costs per million samples are computed. Raises `harness.UsageError` if there is no match in which both sets have
+    values of one of `metrics`, and `harness.UnknownNameError` if one of `metrics` does not exist.
     """
     sides = [[[run.record for run in side] for side in (matched.base, matched.new)] for matched in matches]
     known = [comparable(records, catalog, price_per_hour) for records in sides]

@@ -1,4 +1,4 @@
-"""Matching of the runs of the two sides of a comparison."""
+"""Matching of the runs in BASE with the runs in NEW."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Match:
 
     @property
     def name(self) -> str:
-        """Task, dataset, model, backend, device and precision, written as ``base -> new`` where the sides differ."""
+        """Task, dataset, model, backend, device and precision, written as ``base -> new`` where they differ."""
         mine, other = (runs[0].record.spec for runs in (self.base, self.new))
         parts = []
         for field in IDENTITY:
@@ -143,8 +143,8 @@ def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Mat
     """Return the matches between two sets of runs, and the names of the settings that have no counterpart.
 
     Runs with equal settings are matched first, and then runs whose settings differ only in the named environment. The
-    remaining runs are matched if their task, dataset, model, backend, device and precision are equal and unique on both
-    sides. Runs without a match are then matched in the same way, but ignoring the backend. If each side has only one
+    remaining runs are matched if their task, dataset, model, backend, device and precision are equal and unique in both
+    sets. Runs without a match are then matched in the same way, but ignoring the backend. If each set has only one
     setting, these two settings are always matched.
     """
     sides = [_groups(base), _groups(new)]

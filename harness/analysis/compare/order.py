@@ -1,7 +1,7 @@
 """Chronological order of the runs in a comparison, and pairs of runs that followed each other closely.
 
 The order is determined from the start times, which are read from the system's clock. Runs are not paired if their order
-is uncertain: if they started at the same time as a run of the other side, if they overlapped another run, or if the
+is uncertain: if they started at the same time as a run of the other set, if they overlapped another run, or if the
 clock of the machine was changed during a run.
 """
 
@@ -16,7 +16,7 @@ from harness.records import RunRecord, Success
 from harness.records.store import StoredRun
 
 Pair = tuple[StoredRun, StoredRun]
-"""Two consecutive runs, one of the base and one of the new side."""
+"""Two consecutive runs, one from BASE and one from NEW."""
 
 MAX_GAP = timedelta(hours=1)
 """Maximum time between the end of the first run of a pair and the start of the second run. If runs are further apart,
@@ -31,12 +31,12 @@ class _Turn(NamedTuple):
     ended: datetime
     """Start time plus the durations of all phases, which is a lower bound on the end time."""
     is_new: bool
-    """True if the run belongs to the new side."""
+    """True if the run is from NEW, False if it is from BASE."""
     run: StoredRun
 
 
 def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
-    """Return pairs of consecutive runs on the same machine, one of each side.
+    """Return pairs of consecutive runs on the same machine, one from each set.
 
     On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
     which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
@@ -84,7 +84,7 @@ def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
     """Return the pairs of runs on one machine. `ordered` contains its runs, sorted by start time."""
     unclear = _at_the_same_time(ordered) | _overlapping(ordered)
     chosen: list[Pair] = []
-    index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new side ran first
+    index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new run was first
     while index + 1 < len(ordered):
         first, second = ordered[index : index + 2]
         step = -1 if first.is_new else 1
@@ -103,7 +103,7 @@ def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
 
 
 def _at_the_same_time(ordered: Sequence[_Turn]) -> set[int]:
-    """Return the indices of the runs that started at the same time as a run of the other side."""
+    """Return the indices of the runs that started at the same time as a run of the other set."""
     times = [{turn.started for turn in ordered if turn.is_new == side} for side in (False, True)]
     return {index for index, turn in enumerate(ordered) if turn.started in times[0] & times[1]}
 

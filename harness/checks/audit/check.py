@@ -119,14 +119,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of an audit."""
+    """A check in an audit."""
 
     name: str
     """Name of the check, phrased as a statement that should hold."""
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 
-    A path includes all fields within the field, and ``[]`` stands for any item of a list or dictionary.
+    A path stands for the field and all fields that it contains, and ``[]`` for any item of a list or dictionary.
     """
     function: Callable[..., Result]
     """Function that performs the check on a `Subject`. If the check needs parts of the run to be repeated, the function

@@ -33,7 +33,7 @@ EXPECTED = {
     "validation_outputs": ("f", None),
     "validation_targets": (None, None),
 }
-"""Kind of dtype and number of axes of each array. None stands for values that depend on the task."""
+"""NumPy dtype kind and number of axes of each array. None stands for values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
 """Arrays that older records lack. These arrays are required in a record that contains a digest of its arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
@@ -151,7 +151,7 @@ def _plugins(subject: Subject) -> Result:
     installed = [with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)]
     recorded = subject.record.provenance.plugins
     if not recorded:
-        return Result(["the record names no plugins, but every run loads some"], "")
+        return Result(["the record lists no plugins, but every run uses at least one"], "")
     if not all(ref.code_digest for ref in recorded):
         raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
     problems = differences(recorded, installed, "plugins")

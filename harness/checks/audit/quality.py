@@ -85,7 +85,7 @@ def _recomputed(subject: Subject, names: Sequence[str], detail: str) -> Result:
     for name in names:
         ours, theirs = getattr(recorded, name), getattr(computed, name)
         if name == "metrics" and not any(info.summary for info in ours.values()):
-            # The record is older than the summary. At that time, the title contained the description.
+            # Older records do not contain summaries. In these records, the title is the description.
             ours, theirs = _without_texts(ours), _without_texts(theirs)
         problems += differences(ours, theirs, name, LIBRARIES)
     return Result(problems, detail)
@@ -107,8 +107,8 @@ def _validation(subject: Subject) -> Result:
 
 
 def _slices(subject: Subject) -> Result:
-    """Check that each group's slices contain every example once. The scores of the slices are checked in the replay,
-    which has the data."""
+    """Check that each group's slices contain every example once. The replay, which prepares the data, checks the scores
+    of the slices."""
     slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
     problems = []
     for group in dict.fromkeys(one.group for one in slices):

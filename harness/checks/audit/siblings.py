@@ -47,7 +47,7 @@ def _comparable(subject: Subject) -> list[StoredRun]:
 def _compared(
     subject: Subject, others: Sequence[StoredRun], problem: Callable[[RunRecord, RunRecord], str], none: str
 ) -> Result:
-    """Compare a run with each of `others`. If `others` is empty, `none` is reported as the reason."""
+    """Compare a run with each of `others`. If `others` is empty, raise `NotCheckedError` with the message `none`."""
     if not others:
         raise NotCheckedError(none)
     problems = [f"{text} {other.record.run_id}" for other in others if (text := problem(subject.record, other.record))]

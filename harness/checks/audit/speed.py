@@ -19,7 +19,7 @@ CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
 """Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
 adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
 FROM_WINDOWS = ("wide", "drift", "bimodal")
-"""Kinds of flags that follow from the windows. Other kinds of flags depend on counters of the machine."""
+"""Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on counters of the machine."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
 """Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
 seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
@@ -135,7 +135,7 @@ def _protocol(subject: Subject) -> Result:
 
 
 def _window_lengths(subject: Subject) -> Result:
-    """Compute the number of steps of every training window from the durations of the windows before it."""
+    """Check the number of steps in every training window, which follows from the durations of earlier windows."""
     from harness.measure.steady import Window
     from harness.measure.training import WindowLength
 
@@ -162,7 +162,7 @@ def _with_untimed(seconds: float) -> float:
 
 
 def _flags(subject: Subject) -> Result:
-    """Compare the flags with those that follow from the windows, in order."""
+    """Compare the flags with those that are recomputed from the windows, in order."""
     from harness.measure.steady import suspicions
 
     if subject.migrated_from == 1:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step, which are all examples if the model is fitted in one call.
+    """Return the number of examples in a training step. If the model is fitted in one call, a step uses all examples.
 
     If the backend is not installed, the training method is read from the record. Raises `NotCheckedError` if the record
     does not contain it.

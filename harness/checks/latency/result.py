@@ -1,4 +1,4 @@
-"""The stored result of a latency measurement, apart from its raw samples."""
+"""The stored result of a latency measurement, without its raw samples."""
 
 from __future__ import annotations
 

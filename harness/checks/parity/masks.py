@@ -5,8 +5,8 @@ backends draw different masks, but the distributions must be equal. A few statis
 parameter, and their means over the masks are compared with Welch's t-test.
 
 Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
-statistics of a few parameters. `Statistic` lists the numbers. Correlations between parameters (`Profiles`) show how the
-masks of two layers depend on each other, and whether the forward and the backward pass use the same mask.
+statistics of a few parameters. `Statistic` lists these statistics. The correlations between parameters (`Profiles`)
+show how the masks of two layers depend on each other, and whether the forward and the backward pass use the same mask.
 """
 
 from __future__ import annotations

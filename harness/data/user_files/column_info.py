@@ -19,7 +19,7 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     roles: tuple[str, ...]
-    """Uses of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
+    """Roles of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
     type: ColumnType
     """Type of the cells that have a value. Text that can be parsed as a number is treated as a number."""
     missing: int

@@ -22,9 +22,9 @@ SLICE_LETTERS = 60
 class Columns:
     """Assignment of columns to roles.
 
-    A column that the user specified takes precedence over a column with a usual name for the role, which takes
-    precedence over the only candidate. `guessed` lists the roles that were inferred. Raises `harness.UnknownNameError`
-    if a column does not exist.
+    For each role, the column that the user specified is used. Otherwise, a column with a common name for the role is
+    used, or the only column that is suitable. `guessed` lists the roles that were inferred. Raises
+    `harness.UnknownNameError` if a column does not exist.
     """
 
     def __init__(self, table: Table) -> None:
@@ -47,7 +47,7 @@ class Columns:
         return name
 
     def joined(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the names that the user listed, with parts of names that contain commas joined again.
+        """Return the column names that the user listed, after joining the parts of names that contain commas.
 
         The command line splits lists at commas, so a column named ``height, m`` is received as two names.
         """
@@ -124,7 +124,7 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether any cell is the name of a split. Rows with other values count as bad rows."""
+    """Return whether any cell is the name of a split. If so, rows with other values are treated as bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
@@ -147,7 +147,7 @@ def unused_splits(table: Table, used: str | None) -> list[str]:
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
-    """Return the strings in a column. Rows whose cell is empty or not a string are added to `problems`."""
+    """Return the strings in a column. Rows with a cell that is empty or not a string are added to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
         if is_missing(cell) or (isinstance(cell, str) and not visible(cell)):
@@ -203,7 +203,7 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
 
 
 def split_warnings(table: Table, column: str) -> list[str]:
-    """Return a warning if a split has several names in the split column."""
+    """Return a warning if the split column contains several names for one split."""
     spelled: dict[str, set[str]] = {}
     for cell in table.columns[column]:
         word = str(cell).strip().lower()
@@ -257,7 +257,8 @@ def _type_name(kind: type) -> str:
 
 
 def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
-    """Return a warning if cells that are kept as text, labels or groups are words that often mean a missing value."""
+    """Return a warning if cells that are kept as text, labels or groups contain words that often denote a missing
+    value."""
     words = words_for_missing(cells, MISSING | ERRORS)
     if not words:
         return []

@@ -80,7 +80,7 @@ class UserDataset(Dataset[UserOptions]):
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
-        """Return the options with all columns and the digest filled in, the source of the data, and the data.
+        """Return the options, completed with all columns and the digest, the source of the data, and the data.
 
         The data are None for images and recordings, which are not decoded. Raises `harness.UsageError` and
         `harness.DataError` if the options or the data are invalid.
@@ -203,7 +203,7 @@ class UserDataset(Dataset[UserOptions]):
         if examples.ordered and description.startswith(("test", "validation")):
             shown = ", ".join(map(repr, examples.ordered[:3]))
             examples.warnings.append(
-                f"the rows are in order of time (column {shown}), but splits were drawn at random, so that some "
+                f"the rows are in chronological order (column {shown}), but splits were drawn at random, so some "
                 "training rows are later than test rows; pass --time-column to split by time"
             )
         features, categories, values = _by_name(examples, rows)
@@ -224,7 +224,7 @@ def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str
     if all(0.5 * share <= sizes[name] / total <= 2 * share for name, share in wanted.items()):
         return []
     shown = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
-    return [f"rows with the same time are kept in one split, so that the splits have very different sizes: {shown}"]
+    return [f"rows with the same time are kept in one split, so the sizes of the splits are very different: {shown}"]
 
 
 def _by_name(

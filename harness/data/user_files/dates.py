@@ -22,7 +22,7 @@ OTHER = (
     re.compile(r"\d{1,2}(:[0-5]\d){1,2} ?[ap]\.?m\.?", re.IGNORECASE),
     re.compile(r"\d{4}-W\d\d(-\d)?|\d{8}T\d{4,6}Z?|\d{4}[- ]?Q[1-4]"),
 )
-"""Common notations of dates and times other than ISO 8601, and notations of weeks and quarters."""
+"""Patterns of common notations of dates and times other than ISO 8601, and of weeks and quarters."""
 GUESSES = (
     "%d/%m/%Y",
     "%m/%d/%Y",
@@ -37,7 +37,7 @@ GUESSES = (
     "%m/%d/%y",
     "%d.%m.%y",
 )
-"""Formats in which dates are read only to find out whether the rows are in order."""
+"""Formats of dates that are only parsed to find out whether the rows are in chronological order."""
 NAMES = ("date", "time", "timestamp", "year", "datetime")
 """Names of columns that contain a time, in lower case."""
 PARTS = ("year", "month", "day", "weekday", "hour")
@@ -86,7 +86,7 @@ def looks_dated(cell: Any, form: str | None = None) -> bool:
 
 
 def fitting(cells: Sequence[Any]) -> list[str]:
-    """Return the common formats, other than ISO 8601, with which all cells can be read."""
+    """Return the common formats, other than ISO 8601, in which all cells can be parsed."""
     return [form for form in GUESSES if all(isinstance(parsed(cell, form), datetime) for cell in cells)]
 
 
@@ -130,7 +130,8 @@ def _hour(value: datetime | time) -> float:
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
     """Return True if the cells are times in ascending or descending order, with at least three distinct times.
 
-    `numbers` contains the cells as numbers, if they are numbers. At most 5,000 evenly spaced cells are compared.
+    `numbers` contains the numeric values of the cells, if the cells are numbers. At most 5,000 evenly spaced cells are
+    compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]

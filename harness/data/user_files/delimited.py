@@ -229,7 +229,7 @@ class _File:
         if escaped and (spans or cells is None):
             end, other = self._record(first, escapechar="\\", doublequote=False)
             if other is not None and len(other) == self.width:
-                problem = f"a backslash precedes a quote, as Spark and MySQL write it; {CLOSED}"
+                problem = f"a backslash precedes a quote, as in files written by Spark or MySQL; {CLOSED}"
                 return Record(first, end, [], (f"lines {first + 1} to {end}: " if end - first > 1 else "") + problem)
         if cells is not None and whole and (len(cells) == self.width or not rows):
             if rows:

@@ -117,21 +117,21 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
         except UnicodeDecodeError:
             return text, _doubts(data, encoding)
         shown = re.search(r"\w*[^\W\x00-\x7f]\w*", plain)
-        example = f" (there, {shown[0]!r} is a word)" if shown else ""
+        example = f" (with words such as {shown[0]!r})" if shown else ""
         return text, [f"the file was read as {encoding}, as declared, but it is also valid UTF-8{example}"]
     return text, []
 
 
 def _doubts(data: bytes, encoding: str) -> list[str]:
-    """Return a warning if most words are not legible in the declared encoding, but are in another one."""
+    """Return a warning if most words are illegible in the declared encoding, but legible in another one."""
     sample = _sample(data)
     other = next(iter(candidates(sample)), None)
     if other is None or _legible(sample.decode(encoding, "replace")) >= WRONG:
         return []
     word = _telling_word(sample, [encoding, other])
     return [
-        f"the file was read as {encoding}, as declared, but looks like {other} (a word is "
-        f"{word.decode(encoding, 'replace')[:30]!r} or {word.decode(other, 'replace')[:30]!r}, respectively)"
+        f"the file was read as {encoding}, as declared, but looks like {other} (for example, "
+        f"{word.decode(encoding, 'replace')[:30]!r} would be {word.decode(other, 'replace')[:30]!r})"
     ]
 
 
@@ -181,7 +181,8 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word that the encodings decode to the largest number of different strings, or the first such word."""
+    """Return the word that is decoded to the largest number of different strings by the encodings, or the first of
+    several such words."""
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 

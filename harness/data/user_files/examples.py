@@ -30,7 +30,7 @@ class Examples:
 
     where: list[str]
     options: UserOptions
-    """Options with all columns and the content's digest filled in."""
+    """Options, completed with the names of all columns and the digest of the content."""
     problems: Problems
     labels: list[str] | None = None
     """Class labels, or None for regression, whose targets are in `numbers`."""
@@ -43,13 +43,13 @@ class Examples:
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    """Digest of each file's content, which is replaced by the digest of the decoded content after decoding."""
+    """Digest of each file's content. After decoding, it is replaced by the digest of the decoded content."""
     bytes_digests: list[str] = field(default_factory=list)
-    """Digest of each file's content, if `digests` contains the digests of the decoded content."""
+    """Digest of the undecoded content of each file, if `digests` contains the digests of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
-    """Values of each numeric column; NaN marks a missing value."""
+    """Values of each numeric column; NaN denotes a missing value."""
     feature_names: list[str] = field(default_factory=list)
-    """Name of each numeric column. The parts of a date are separate columns."""
+    """Name of each numeric column. Each part of a date, such as the month, is a separate column."""
     categories: list[list[str | None]] = field(default_factory=list)
     category_names: list[str] = field(default_factory=list)
     times: list[float] | None = None
@@ -64,11 +64,12 @@ class Examples:
     """Table with the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
-        """Return an identifier of the content of each row, or None if rows with the same content are not copies.
+        """Return an identifier of the content of each row, or None if rows with the same content are not considered to
+        be copies.
 
         Texts are compared without regard to letter case, invisible characters and repeated spaces. Files are compared
         by their digests, and rows of tables by all features. If at least half of the rows of a table are equal to other
-        rows, equal rows count as different examples, because the features have few distinct values.
+        rows, the features have few distinct values, and equal rows are treated as different examples.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]

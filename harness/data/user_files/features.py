@@ -18,13 +18,14 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 LARGEST = 1e100
-"""Largest accepted absolute value of a number. The limit keeps the sum of squares for standardization finite."""
+"""Largest accepted absolute value of a number. With this limit, the sum of squares that is computed for standardization
+is finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Pattern of lists and objects that are written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Patterns of numbers whose point may be a thousands separator, and of integers with at most three digits."""
+"""Patterns of numbers in which the point may be a thousands separator, and of integers with at most three digits."""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
-"""Start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
+"""Pattern of the start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
 """Cells of another type are treated as isolated errors if there are fewer than `FEW` of them, or if no value occurs
 `FEW` times and they make up at most the fraction `RARE` of the known cells."""
@@ -35,8 +36,8 @@ def notation_of(
 ) -> tuple[Notation | None, list[str]]:
     """Return the notation of a column of numbers, or None for a column of categories, and warnings.
 
-    The kind of a column is the kind of most of its cells, ignoring missing values. Raises `harness.DataError` if the
-    column contains dates, nested values, or numbers whose notation was not declared.
+    The kind of a column is determined by the majority of its cells, ignoring missing values. Raises `harness.DataError`
+    if the column contains dates, nested values, or numbers whose notation was not declared.
     """
     cells = table.columns[column]
     where = f"{table.source}: {'target ' * target}column {column!r}"
@@ -124,7 +125,7 @@ def _read_as(column: str, finding: Finding) -> str:
 
 
 def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool) -> str:
-    """Return the reason why a column of numbers is rejected, and the options with which it can be read."""
+    """Return the reason why a column of numbers is rejected, and the options to pass so that it can be read."""
     cells = f"{finding.odd:,} of {finding.count:,} numbers"
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
     if not finding.of_separators:
@@ -162,7 +163,7 @@ def _setting(option: str, *values: str) -> str:
 
 
 def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
-    """Return warnings about plain numbers that may have another meaning."""
+    """Return warnings about plain numbers that may have been misinterpreted, such as codes that start with a zero."""
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
     warnings = []
     padded = next((text for text in texts if text.endswith("0") and POINT.fullmatch(text)), None)
@@ -186,11 +187,11 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
     if large:
         warnings.append(
             f"column {column!r}: {len(large):,} integers, such as {str(large[0])[:30]!r}, are too large to be "
-            f"distinguished from their neighbors; if they are identifiers, leave the column out with --feature-columns"
+            f"represented exactly as floats; if they are identifiers, leave the column out with --feature-columns"
         )
     if dates.are_digits(cells):
         warnings.append(
-            f"column {column!r} was read as numbers, but all of them are dates such as {shown(cells[0])}; pass "
+            f"column {column!r} was read as numbers, but all of them look like dates, such as {shown(cells[0])}; pass "
             f"{_setting('date_columns', column)} to use year, month, day and weekday as features"
         )
     return warnings
@@ -266,7 +267,7 @@ def categories(
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column, with None for missing values, and warnings.
 
-    Words such as ``NA`` are categories, unless the user declared that they mean missing values. Unless the column is
+    Words such as ``NA`` are categories unless the user declared that they denote missing values. Unless the column is
     `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
     such rows, or if nearly every row contains a different string.
     """

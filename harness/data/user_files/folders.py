@@ -20,7 +20,7 @@ MAX_DEPTH = 32
 
 @dataclass
 class Tree:
-    """Sorted names below a folder, as relative paths with the separator ``/``."""
+    """Sorted paths of the files and folders below a folder, relative to the folder and with the separator ``/``."""
 
     files: list[str] = field(default_factory=list)
     """Files of the requested kind."""
@@ -34,7 +34,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The files of a tree with their classes."""
+    """The files in a tree of folders, with their classes."""
 
     files: list[str]
     labels: list[str]
@@ -44,7 +44,7 @@ class ClassFolders:
 
 
 def files_by_class(root: Path, kind: str, class_level: int | None = None) -> ClassFolders:
-    """Return the files below `root` with the class and, if folders define them, the split of each file.
+    """Return the files below `root`, with the class of each file and, if the folders define splits, its split.
 
     By default, the classes are the top-level folders. If all top-level folders are named after splits, the classes are
     the folders below them. `class_level` (1 or 2) overrides this rule; at level 2, top-level folders that are not named
@@ -140,7 +140,7 @@ def is_utf8(name: str) -> bool:
 
 
 def ignored_files(tree: Tree, kind: str, listed: Container[str] = ()) -> list[str]:
-    """Return warnings with the numbers of files that are ignored because of their suffix or because they are hidden.
+    """Return warnings that state how many files are ignored because of their suffix or because they are hidden.
 
     `listed` contains files that are ignored for another reason.
     """

@@ -19,19 +19,21 @@ ROWS = 5000
 COLUMNS = 500
 """Maximum number of columns that are tested for linear dependence."""
 EXACT = 1e-3
-"""Relative residual below which the target is practically a linear combination of the features (R2 above 0.999999)."""
+"""Relative residual below which the target is considered to be a linear combination of the features (R2 above
+0.999999)."""
 ROUNDED = 0.6
 """Maximum residual of a rounded linear combination, in units of the target's last decimal place."""
 DISTINCT = 20
 """Minimum number of distinct values for testing whether a rounded target is a linear combination."""
 FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
-"""Minimum distance of an outlier from all other values, in units of the range of these values. Minimum number of equal
-outliers that may stand for a missing value. Minimum number of distinct values in a column for these tests."""
+"""Minimum distance of an outlier from all other values, in units of the range of these values; minimum number of equal
+outliers that may denote a missing value; and minimum number of distinct values in a column for these tests."""
 SMALLEST = 1e-100
-"""Lower limit on the largest absolute value in a column. The squares of much smaller numbers are 0 in double
-precision."""
+"""Minimum for the largest absolute value in a column. In double precision, the squares of much smaller numbers are
+0."""
 NUMBERED, SHUFFLED = 10, 20
-"""Minimum numbers of rows for treating consecutive numbers as row numbers, for sorted and for unsorted numbers."""
+"""Minimum number of rows in which consecutive numbers are considered to be row numbers, for sorted and for unsorted
+columns."""
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
 """Regular expression for the names of possible ID columns.
 
@@ -56,8 +58,8 @@ def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
             if counts or shuffled:
                 why = f"its values are consecutive numbers{' in another order' * shuffled}"
             found.append(
-                f"feature column {name!r} seems to contain row numbers ({why}), which are not informative for "
-                f"other rows; leave "
+                f"feature column {name!r} seems to contain row numbers ({why}), which carry no information "
+                f"about other rows; leave "
                 "it out with --feature-columns"
             )
     return found
@@ -108,8 +110,8 @@ def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
-    """Return the features of which the target is a linear combination, or an empty list if there is no exact
-    combination. A single feature is preferred; otherwise, the features with non-zero weights are returned.
+    """Return the features from which the target can be computed as a linear combination, or an empty list if this is
+    not possible. A single feature is preferred; otherwise, the features with non-zero weights are returned.
     """
     step = len(target) // ROWS + 1
     y = target[::step]
@@ -211,10 +213,9 @@ def coverage(features: Mapping[str, Numbers], categories: Parts, parts: Parts) -
     found = []
     if constant:
         more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
-        found.append(
-            f"constant in the training split, so the model cannot learn from it: "
-            f"{'column' if len(constant) == 1 else 'columns'} {', '.join(map(repr, constant[:5]))}{more}"
-        )
+        columns = f"{'column' if len(constant) == 1 else 'columns'} {', '.join(map(repr, constant[:5]))}{more}"
+        verb, pronoun = ("is", "it") if len(constant) == 1 else ("are", "them")
+        found.append(f"{columns} {verb} constant in the training split, so a model cannot learn from {pronoun}")
     for name, cells in categories.items():
         known = {cells[row] for row in train}
         for part in ("validation", "test"):

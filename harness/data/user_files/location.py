@@ -8,7 +8,7 @@ from pathlib import Path
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 HEIF = (".heic", ".heif")
-"""Suffixes of images that Pillow reads with the package pillow-heif."""
+"""Suffixes of image files for which Pillow requires the package pillow-heif."""
 MEDIA = {
     "image": (
         *(".avif", ".bmp", ".gif", *HEIF, ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -41,5 +41,6 @@ def is_metadata(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether to skip a file or folder, such as the files that file managers and notebooks create."""
+    """Return True for hidden files and folders, which are ignored, such as those that file managers and notebooks
+    create."""
     return name.startswith((".", "__MACOSX"))

@@ -73,7 +73,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
     become white. If the shorter side is longer than `shorter_side`, the image is scaled down so that this side has the
     given length.
 
-    `notes` counts the parts of files that were ignored. Raises `UnreadableError` if the file cannot be decoded.
+    `notes` counts the images with parts that were ignored, by reason. Raises `UnreadableError` if the file cannot be
+    decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -85,7 +86,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
         ):  # in MPO files, phones store previews as frames
             notes["more than one frame, of which only the first is used"] += 1
         if opened.format == "PNG" and opened.mode in ("RGB", "RGBA") and _png_bits(path) == 16:
-            notes["16 bits per color, of which only the upper 8 are used"] += 1
+            notes["16 bits per channel, of which only the upper 8 are used"] += 1
         opened.draft("RGB" if opened.mode != "L" else "L", (2 * shorter_side, 2 * shorter_side))
         unit = _pixel_unit(path, opened)
         image = ImageOps.exif_transpose(opened)
@@ -157,7 +158,8 @@ def _png_bits(path: Path) -> int:
 
 
 def _pixel_unit(path: Path, opened: Any) -> float:
-    """Return the factor that undoes Pillow's scaling of integer PGM files from their own maximum to 65,535."""
+    """Return the factor that reverts the scaling of integer PGM files by Pillow, which maps the maximum in the header
+    to 65,535."""
     if opened.format != "PPM" or not opened.mode.startswith("I"):
         return 1.0
     with path.open("rb") as file:

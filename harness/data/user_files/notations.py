@@ -32,7 +32,7 @@ MISSING = frozenset(
         *("(null)", "(none)", "(blank)", "\\n"),
     )
 )
-"""Words, in lower case, that mean a missing value in a numeric column."""
+"""Words, in lower case, that denote a missing value in a numeric column."""
 ERRORS = frozenset(("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"))
 """Error values of spreadsheet programs, in lower case, which are neither numbers nor categories."""
 BLANKS = " \u00a0\u2009\u202f"
@@ -97,12 +97,12 @@ LONGEST = 40
 
 @dataclass(frozen=True)
 class Notation:
-    """The way in which the numbers of a column are written."""
+    """The notation in which the numbers of a column are written."""
 
     decimal: str = "."
     thousands: str = ""
     missing: frozenset[str] = MISSING
-    """Words that mean a missing value, in lower case."""
+    """Words that denote a missing value, in lower case."""
     affix: str = ""
     """Currency or unit that precedes or follows each number."""
     signs: bool = False
@@ -220,7 +220,7 @@ class Finding:
     odd: int
     """Number of cells that are numbers, but not plain numbers."""
     example: str
-    """First cell that is a number, but not a plain number."""
+    """First of the cells that are numbers, but not plain numbers."""
     notation: Notation | None = None
     """The notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
@@ -311,5 +311,5 @@ def with_missing(words: Iterable[str], decimal: str, thousands: str) -> Notation
 
 
 def words_for_missing(cells: Iterable[Any], missing: frozenset[str]) -> Mapping[str, int]:
-    """Return the number of occurrences of each word for a missing value."""
+    """Return how often each word for a missing value occurs in the cells."""
     return Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip() and _word(cell) in missing)

@@ -39,7 +39,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists the bad rows; ``skip`` drops the bad rows."""
     copies: Literal["together", "independent"] = "together"
-    """Treatment of rows with the same content when splits are drawn. ``together`` keeps equal rows in the same split;
+    """Handling of rows with the same content when splits are drawn. ``together`` keeps equal rows in the same split;
     ``independent`` treats them like any other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
@@ -91,19 +91,19 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     date_columns: tuple[str, ...] = ()
     """Feature columns with dates or times, which are split into year, month, day, weekday and hour."""
     decimal: Literal[".", ","] = "."
-    """Decimal separator of numbers that are written as text."""
+    """Decimal separator of numbers that are stored as text."""
     thousands: str = ""
     """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. An empty string if there is no
     separator."""
     missing_values: tuple[str, ...] = ()
-    """Words that mean a missing value in every feature column. In numeric columns, ``NA``, ``?`` and similar words
-    always mean a missing value. Letter case is ignored."""
+    """Words that denote a missing value in every feature column. In numeric columns, ``NA``, ``?`` and similar words
+    always denote a missing value. Letter case is ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.thousands) > 1 or self.thousands.isdigit() or self.thousands in ("+", "-", "\u2212"):
             raise ValueError(
-                f"thousands must be a single character that is neither digit nor sign, got {self.thousands!r}"
+                f"thousands must be a single character that is neither a digit nor a sign, got {self.thousands!r}"
             )
         if self.thousands == self.decimal:
             raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; set decimal too")

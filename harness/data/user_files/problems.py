@@ -1,4 +1,4 @@
-"""Collection of problems with rows and files. Bad rows are reported in one error or skipped."""
+"""Collection of problems with rows and files. All bad rows are reported in a single error, or skipped."""
 
 from __future__ import annotations
 

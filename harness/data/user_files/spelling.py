@@ -1,4 +1,4 @@
-"""Names that are spelled in several ways, such as the labels of one class."""
+"""Detection of names that are spelled in several ways, such as different spellings of a label."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
 
 
 def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if some names are easily confused."""
+    """Return a warning if some of the names look alike."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted({name for name in names if name}):
         groups[skeleton(name)].append(name)

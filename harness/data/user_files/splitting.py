@@ -130,7 +130,7 @@ def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
 def _draw(
     rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
 ) -> tuple[Index, Index]:
-    """Draw about the fraction `share` of `rows`, and return the remaining rows and the drawn rows.
+    """Draw approximately the fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are kept. If `groups` is given,
     whole groups are drawn.

@@ -100,7 +100,7 @@ def from_table(
             for name, file in zip(names, found.files, strict=True)
         )
         if cases:
-            found.warnings.append(f"{cases:,} paths differ from the names of the files in letter case")
+            found.warnings.append(f"{cases:,} paths differ from the file names in letter case")
         windows = sum("\\" in name and file.exists() for name, file in zip(names, found.files, strict=True))
         if windows:
             found.warnings.append(f"{windows:,} paths with backslashes were read as paths with slashes")
@@ -172,7 +172,7 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the only file whose path below the folder equals the name except for letter case, or None."""
+    """Return the only file whose path relative to the folder matches the name if letter case is ignored, or None."""
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):

@@ -1,4 +1,4 @@
-"""Reading of CSV, TSV, JSON and Parquet files. A table also stores the position of each row in its file.
+"""Reading of tables from CSV, TSV, JSON and Parquet files. A table includes the position of each row in its file.
 
 Cells keep their types: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and Parquet types.
 No other types are inferred, so ``01`` and ``NA`` remain strings.

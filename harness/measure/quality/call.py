@@ -1,4 +1,4 @@
-"""Calls to metric functions: they receive read-only arrays, and their values are checked."""
+"""Calls to metric functions with read-only arrays, and checks of the returned values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Function = Callable[["Array", "Array", DataInfo], "float | None"]
 
 ROUNDING = 1e-6
-"""Amount by which a value may exceed the bounds of its metric, because metrics may compute in float32."""
+"""Amount by which the value of a metric may exceed its bounds, which allows for rounding errors of metrics that are
+computed in float32."""
 
 
 def call(

@@ -1,14 +1,14 @@
 """95% confidence intervals for test scores, which describe how a score varies between test sets of the same size.
 
-They do not cover the variation between training runs, which is measured by using several seeds.
+The intervals do not include the variation between training runs, which is measured by using several seeds.
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
   1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
   most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
   few examples.
-- For two classes, the interval of the area under the ROC curve is that of a proportion of the examples of the rarer
-  class. This interval is valid for all distributions of the outputs.
+- For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion of the
+  examples of the rarer class. This interval is valid for all distributions of the outputs.
 - Regression errors have Student's t intervals, computed for the logarithm of the error. The upper end is computed as if
   there were one more example with a larger error, because a test split seldom contains the largest possible errors.
 
@@ -42,11 +42,11 @@ MIN_PER_CLASS = {"recall_macro": 2, "f1_macro": 4, "f1_weighted": 3, "precision_
 """Minimum number of test examples of each class for the interval of a score. Classes without examples are ignored for
 `f1_weighted`. The values were chosen by simulation, so that at least 93% of the intervals contain the true score."""
 MIN_ANSWERS = 2
-"""Minimum number of predictions of each class for the interval of macro precision."""
+"""Minimum number of predictions of each class for which macro precision has an interval."""
 MIN_EXAMPLES = 20
-"""Minimum number of test examples for the interval of a regression score."""
+"""Minimum number of test examples for which a regression score has an interval."""
 TAILS = (0.01, 0.025)
-"""Nominal probabilities that an error is below and above its interval."""
+"""Nominal probability that a regression error is below its interval, and that it is above its interval."""
 UNSEEN = (1.5, 25.0)
 """The error of the additional example is a + b / N times the largest error of the N test examples. The values (a, b)
 were chosen by simulation, so that at least 93% of the intervals contain the true score for heavy-tailed errors."""

@@ -27,7 +27,8 @@ def unit_of(metric: Metric, data: DataInfo | None) -> str:
 
 
 def averaged_over(metric: Metric, data: DataInfo | None) -> str:
-    """Return a note if a metric is averaged over targets whose units differ or are unknown, else an empty string."""
+    """Return a note if a metric is averaged over targets with different or unknown units, or an empty string
+    otherwise."""
     if data is None or metric.unit != "target" or len(data.units) < 2 or unit_of(metric, data):
         return ""
     kind = "of different units" if len(set(data.units)) > 1 else "whose units are not known"
@@ -79,7 +80,7 @@ def recall_macro(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 def class_roc_auc(targets: Array, outputs: Array) -> list[float | None]:
-    """Return the one-vs-rest ROC AUC of each class, or None if no example, or every example, belongs to the class."""
+    """Return the one-vs-rest ROC AUC of each class, or None if none or all of the examples belong to the class."""
     from sklearn.metrics import roc_auc_score
 
     scores = probabilities(outputs)

@@ -179,7 +179,7 @@ class Scorer:
     ) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
         """Return the intervals by metric, and the reasons why the other metrics in `scores` have no interval.
 
-        A plugin's replacement for a built-in metric has no interval.
+        If a plugin replaces a built-in metric, the metric has no interval.
         """
         from harness.measure.quality.intervals import intervals
 

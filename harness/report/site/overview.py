@@ -1,6 +1,6 @@
 """The best backend for each metric, with the size and the significance of its lead, as shown on the home page.
 
-A contest contains the rows that differ only in the backend. For each metric, the backend with the best mean is compared
+A contest is a set of rows that differ only in the backend. For each metric, the backend with the best mean is compared
 with every other backend, as in ``harness compare``. This backend is highlighted if the 95% confidence intervals for all
 differences exclude zero. No backend is highlighted if the metric depends on the state of the machine and the runs were
 not interleaved. The result is significant after Bonferroni correction if this also holds at the confidence level that
@@ -32,7 +32,7 @@ CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction"
 
 @dataclass(frozen=True)
 class BackendLead:
-    """The leading backend in one contest for one metric."""
+    """The leading backend in one comparison, for one metric."""
 
     winner: str
     """Backend that is significantly better than all others, or an empty string if no backend is."""
@@ -58,7 +58,7 @@ class Contest:
 
 
 def contests(report: Report) -> list[Contest]:
-    """Return the contests in a report, in the order of its table."""
+    """Return the comparisons of backends in a report, in the order of its table."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in report.table.rows:
         runs = report.runs_of(row)
@@ -75,7 +75,7 @@ def contests(report: Report) -> list[Contest]:
 
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Return the number of contests won by each backend, by metric. The key ``""`` counts contests without a winner."""
+    """Return the number of comparisons won by each backend, by metric. The key ``""`` counts those without a winner."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 

@@ -141,7 +141,7 @@ def test_compare_two_runs_per_side_has_no_interval(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds([100.0, 50.0])) for name in ("base", "new"))
     found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
     assert (found.verdict, found.low, found.change) == ("inconclusive", None, 0.0)
-    assert "at least 3 are needed on each side" in found.evidence
+    assert "at least 3 are needed for each" in found.evidence
 
 
 def test_compare_quality_over_equal_seeds_is_paired(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ EXCUSED: dict[str, Any] = {
     "other settings on each side": (
         [*runs(), *runs(**TWO)],
         [*runs(minute=1), *runs(**OTHER)],
-        "resnet-20 · torch · cpu · fp32 (new): not checked: no run on the other side matches",
+        "resnet-20 · torch · cpu · fp32 (new): not checked: only one of BASE and NEW has runs",
     ),
     "a setting without the metric": (
         [*runs(), *runs(None, **TWO)],
@@ -229,7 +229,7 @@ EXCUSED: dict[str, Any] = {
     "a setting of which NEW lacks a seed": (
         [*runs(), *runs(**TWO)],
         [*runs(minute=1), *runs(seeds=range(4), minute=1, **TWO)],
-        "not checked: NEW has no run with seed 4, but BASE has",
+        "not checked: NEW has no run with seed 4, but BASE does",
     ),
     "a setting with too few runs": (
         [*runs(), *runs(seeds=[0, 1], **TWO)],
@@ -264,13 +264,13 @@ def test_allow_missing_does_not_excuse_a_broken_bound(tmp_path: Path, case: str)
 
 
 PARTLY: dict[str, Any] = {
-    "fewer seeds": (runs(), runs(seeds=[0, 2, 4], minute=1), "NEW has no run with seed 1, seed 3, but BASE has"),
+    "fewer seeds": (runs(), runs(seeds=[0, 2, 4], minute=1), "NEW has no run with seed 1, seed 3, but BASE does"),
     "other seeds": (runs(), runs(seeds=range(10, 15), minute=1), "NEW has no run with seed 0, seed 1, seed 2, seed 3"),
     "many missing seeds": (runs(seeds=range(12)), runs(seeds=range(3), minute=1), "seed 6, seed 7 and 4 more, but"),
     "fewer splits": (
         [one for split in range(4) for one in runs(seeds=[0], minute=4 * split, dataset_options={"split": split})],
         [one for split in range(3) for one in runs(seeds=[0], minute=4 * split + 1, dataset_options={"split": split})],
-        "NEW has no run with seed 0 of split 3, but BASE has",
+        "NEW has no run with seed 0 of split 3, but BASE does",
     ),
 }
 

@@ -175,5 +175,5 @@ def test_measurement_ends_at_its_time_limit(run: Path) -> None:
     command = ("latency", run.name, "--seconds", "60", "--timeout", "2", "--results", str(run.parent))
     done = harness_process(*command, cwd=run)
     assert done.returncode == 1
-    assert "did not end within 2 s; raise the limit with --timeout" in done.stderr
+    assert "did not finish within 2 s; raise the limit with --timeout" in done.stderr
     assert not (run / "latency").exists()

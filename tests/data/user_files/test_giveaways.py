@@ -204,7 +204,7 @@ def test_settle_several_columns_without_a_number_are_all_named(tmp_path: Path) -
 )
 def test_load_constant_columns_are_reported_by_name(tmp_path: Path, cells: list[str], reported: bool) -> None:
     warnings = loaded(table(tmp_path, x=A, flat=cells, y=Y, split=SPLIT)).warnings
-    message = "constant in the training split, so the model cannot learn from it: column 'flat'"
+    message = "column 'flat' is constant in the training split, so a model cannot learn from it"
     assert (message in warnings) == reported
 
 

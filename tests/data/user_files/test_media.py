@@ -283,8 +283,8 @@ def test_recording_with_a_data_size_of_0_is_read_to_its_end(tmp_path: Path) -> N
 WRITTEN = [
     ("w/{}.png", None),
     ("w\\{}.png", "24 paths with backslashes"),
-    (".\\w\\{}.PNG", "24 paths differ from the names of the files in letter case"),
-    ("W/{}.Png", "24 paths differ from the names of the files in letter case"),
+    (".\\w\\{}.PNG", "24 paths differ from the file names in letter case"),
+    ("W/{}.Png", "24 paths differ from the file names in letter case"),
     ("./w/{}.png", None),
     ("w//{}.png", None),
     ("w/../w/{}.png", None),

@@ -397,7 +397,7 @@ def test_read_table_mixed_encodings_are_refused_without_advice_to_drop_rows(tmp_
 def test_read_table_utf8_declared_as_single_byte_encoding_is_reported(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "t.csv").write_bytes("a\ncaf\u00e9\n".encode())
     table = read_table(tmp_path / "t.csv", Problems("t", "error"), encoding=encoding)
-    assert "but it is also valid UTF-8 (there, 'caf\u00e9' is a word)" in table.warnings[0]
+    assert "but it is also valid UTF-8 (with words such as 'caf\u00e9')" in table.warnings[0]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8", "utf-16", "shift_jis"])
