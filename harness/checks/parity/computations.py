@@ -259,7 +259,7 @@ class Computations:
         """Predict with a dropout rate above zero, which must have no effect, and compute the statistics of the dropout
         masks in training.
         """
-        from harness.checks.parity.masks import EXAMPLES, RATE, change_statistics, mask_statistics, step_losses
+        from harness.checks.parity.masks import EXAMPLES, RATE, mask_statistics, step_losses
         from harness.checks.parity.scaling import scaled_gradients
 
         prepared, wanted = self._prepared, self._spec.recipe.dropout
@@ -273,33 +273,44 @@ class Computations:
                 plain = scaled_gradients(probe, batch, self._spec.precision).gradients
                 masks = mask_statistics(s, batch, plain, precision=self._spec.precision)
         if compared:
-            known = {name: array for name, array in plain.items() if f"parameter/{name}" in masks}
             with opened_session(prepared, self._weights, dropout=wanted) as s:
                 masks["step loss"] = step_losses(s, batch)
-                masks |= change_statistics(
-                    s,
-                    batch,
-                    known,
-                    weights=self._weights,
-                    change=self._change(plain),
-                    rate=self._step_rate,
-                    precision=self._spec.precision,
-                )
+                masks |= self.change_statistics(s, batch, plain, masks)
         return arrays | {f"masks/{name}": array for name, array in masks.items()}
 
-    def _change(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the change of the probe weights in a training step with these gradients."""
+    def change_statistics(
+        self,
+        session: Session,
+        batch: Batch,
+        plain: Mapping[str, Array],
+        masks: Mapping[str, Array],
+        steps: int | None = None,
+    ) -> dict[str, Array]:
+        """Compute the statistics of training steps with dropout, for the parameters in the result `masks` of
+        `harness.checks.parity.masks.mask_statistics`.
+
+        `plain` are the gradients without dropout. By default, there are `harness.checks.parity.masks.CHANGES` steps.
+        """
         import numpy as np
 
+        from harness.checks.parity.masks import CHANGES, change_statistics
         from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
 
         recipe = self._spec.recipe
         decayed = [parameter.name for parameter in self._prepared.request.parameters if parameter.decay]
-        noise = {name: np.zeros(array.shape) for name, array in gradients.items()}
+        noise = {name: np.zeros(array.shape) for name, array in plain.items()}
         optimizer = ReferenceOptimizer(recipe, decayed)
-        factor = clipping(gradients, recipe.clip_norm)
-        changes = optimizer.step(self._weights, gradients, noise, self._step_rate, factor)
-        return {name: change.value for name, change in changes.items()}
+        changes = optimizer.step(self._weights, plain, noise, self._step_rate, clipping(plain, recipe.clip_norm))
+        return change_statistics(
+            session,
+            batch,
+            {name: array for name, array in plain.items() if f"parameter/{name}" in masks},
+            weights=self._weights,
+            change={name: change.value for name, change in changes.items()},
+            rate=self._step_rate,
+            precision=self._spec.precision,
+            steps=steps or CHANGES,
+        )
 
     def batches_digest(self) -> str:
         """Return a digest of the first training batches after augmentation."""

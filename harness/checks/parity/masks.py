@@ -122,11 +122,15 @@ def mask_statistics(
     }
 
 
-def _statistics(gradient: Array, expected: Array, floor: float) -> tuple[float, ...]:
-    """Return the statistics of a parameter, in the order of `Statistic`."""
+def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0.0) -> tuple[float, ...]:
+    """Return the statistics of a parameter, in the order of `Statistic`.
+
+    `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norm
+    of the difference, which may be zero.
+    """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected
-    deviation = _norm(difference)
+    deviation = _norm(difference) + least * expected_size
     return (
         float(np.einsum("i,i->", gradient, expected)) / max(expected_size**2, _TINY),
         np.log(size + _TINY),
@@ -213,6 +217,7 @@ def change_statistics(
     change: Mapping[str, Array],
     rate: float,
     precision: Precision = "fp32",
+    steps: int = CHANGES,
 ) -> dict[str, Array]:
     """Compute statistics of the changes of the weights in training steps with dropout, each starting from `weights`.
 
@@ -235,24 +240,27 @@ def change_statistics(
         Learning rate.
     precision : str, default="fp32"
         Precision of the session.
+    steps : int, default=48
+        Number of steps.
 
     Returns
     -------
     dict of str to ndarray
-        ``change/NAME``, ``[CHANGES, 5]``, the statistics in the order of `Statistic`.
+        ``change/NAME``, ``[steps, 5]``, the statistics in the order of `Statistic`.
     """
     sample = Sample(plain)
     large = {name: np.abs(gradient) > FLOOR * rms(gradient) for name, gradient in sample.of(plain).items()}
     expected = {name: array[large[name]] for name, array in sample.of(change).items()}
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name, array in expected.items() if array.size}
-    for _ in range(CHANGES):
+    for _ in range(steps):
         session.set_weights(weights)
         before = sample.of(session.get_weights())
-        scaled_gradients(session, batch, precision) if precision == "fp16" else None
+        if precision == "fp16":  # otherwise, the step would be skipped if the loss scale is too large
+            scaled_gradients(session, batch, precision)
         session.train_step(batch, rate)
         after = sample.of(session.get_weights())
         for name, values in rows.items():
-            values.append(_statistics((after[name] - before[name])[large[name]], expected[name], 0.0))
+            values.append(_statistics((after[name] - before[name])[large[name]], expected[name], 0.0, FLOOR))
     return {f"change/{name}": np.array(values) for name, values in rows.items()}
 
 
