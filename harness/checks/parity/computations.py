@@ -36,8 +36,11 @@ CLIPPED_STEPS = 20
 """Number of training steps with a clipping norm that about half of the gradients exceed."""
 SCALED_STEPS = 30
 """Number of fp16 training steps that start from weights at which gradients overflow."""
-_GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Factors by which matrices are multiplied. The first factor at which gradients overflow at fp16 is used."""
+_GAINS = tuple(2.0**exponent for exponent in range(13))
+"""Factors by which matrices are multiplied, so that gradients overflow at fp16."""
+_HALVINGS = 3
+"""Number of times that the loss scale must be halved at the first factor that is used. If gradients overflowed only at
+the initial scale, rounding could decide whether they overflow."""
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of `Computations.train_long`."""
 
@@ -211,8 +214,9 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train for a few steps at fp16 from weights at which gradients overflow.
 
-        The matrices are multiplied by a factor, which increases the activations and gradients. If no factor makes the
-        gradients overflow, as in a model that normalizes its activations, the training starts from the probe weights.
+        The matrices are multiplied by a factor, which increases activations and gradients. In a model that normalizes
+        its activations, it increases only those of the last layers. If no factor makes the gradients overflow, the
+        training starts from the probe weights.
         """
         import numpy as np
 
@@ -221,14 +225,20 @@ class Computations:
         if self._spec.precision != "fp16":
             return
         batches = self._batches(EXAMPLES)
-        first, start = next(batches), self._weights
+        first, start, most = next(batches), self._weights, 0
+        endless: Mapping[str, Array] | None = None
         for gain in _GAINS:
             weights = {n: np.asarray(gain * a, a.dtype) if a.ndim > 1 else a for n, a in self._weights.items()}
             probe.set_weights(weights)
             found = scaled_gradients(probe, first, self._spec.precision)
-            if found.halvings and finite(found.gradients):
-                start = weights
+            if not finite(found.gradients):
+                endless = endless or weights
+            elif found.halvings > most:
+                start, most = weights, found.halvings
+            if most >= _HALVINGS:
                 break
+        if not most and endless is not None:
+            start = endless  # The gradients of a wrong implementation may overflow at every loss scale.
         replay = self._replay(trained, probe, start, self._spec.recipe)
         for batch in [first, *itertools.islice(batches, SCALED_STEPS - 1)]:
             replay.step(batch, self._spec.recipe.learning_rate / 10)
