@@ -100,6 +100,7 @@ class Replay:
             return
         if self._skipped < halvings and self._unchanged(after):
             self._skipped += 1
+            self.weights = after  # the forward pass of a skipped step updates running statistics
             return
         if self._steps % _NOISE_EVERY == 0:
             gradients = _copied(gradients)
