@@ -168,7 +168,7 @@ def has_effect(planted: Planted, family: str, own: Recipe) -> bool:
         "NesterovAdam": adam,
         "OtherDecayInRmsprop": own.optimizer == "rmsprop",
         "CenteredRmsprop": own.optimizer == "rmsprop",
-        "SharedState": family != "mlp",
+        "SharedState": family not in ("linear", "mlp"),  # whose parameters have different shapes
         "AveragedMomentum": own.momentum > 0,
         "SwappedNesterov": own.nesterov,
         "DecayScheduledTwice": own.weight_decay > 0,
