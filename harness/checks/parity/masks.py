@@ -125,18 +125,19 @@ def mask_statistics(
 def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0.0) -> tuple[float, ...]:
     """Return the statistics of a parameter, in the order of `Statistic`.
 
-    `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norm
-    of the difference, which may be zero.
+    `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norms
+    of the difference, which may consist of rounding errors.
     """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected
-    deviation = _norm(difference) + least * expected_size
+    added = least * expected_size + _TINY
+    deviation, fourth = _norm(difference) + added, np.sqrt(_norm(difference**2)) + added
     return (
         float(np.einsum("i,i->", gradient, expected)) / max(expected_size**2, _TINY),
         np.log(size + _TINY),
-        np.log(deviation + _TINY),
+        np.log(deviation),
         np.log(float(np.abs(gradient).sum()) / max(size, _TINY) + _TINY),
-        np.log(np.sqrt(_norm(difference**2)) / max(deviation, _TINY) + _TINY),
+        np.log(fourth / deviation),
     )
 
 
@@ -271,7 +272,7 @@ def compare_masks(one: Mapping[str, Array], other: Mapping[str, Array]) -> Diffe
     """
     from scipy import stats
 
-    found = [(*welch(a, b), where) for where, a, b in _samples(one, other)]
+    found = [(*welch(a, b, 0.0 if "loss" in where else 1.0), where) for where, a, b in _samples(one, other)]
     _, t, freedom, where = min(found, key=lambda test: (test[0], -abs(test[1])))
     level = FALSE_ALARMS / len(found)
     return Difference(where, abs(t), float(stats.t.isf(level / 2, freedom)), len(found))
@@ -315,10 +316,11 @@ def _products(losses: Array) -> Array:
     return np.asarray(standard[1:] * standard[:-1])
 
 
-def welch(a: Array, b: Array) -> tuple[float, float, float]:
+def welch(a: Array, b: Array, scale: float = 0.0) -> tuple[float, float, float]:
     """Return the two-sided p-value, the statistic and the degrees of freedom of Welch's t-test for equal means.
 
-    If the samples have no variance, their values are compared up to float32 rounding.
+    Means that are equal up to float32 rounding are equal. The rounding error is relative to the larger of the means or,
+    if `scale` is larger than both, to `scale`.
     """
     import warnings
 
@@ -327,7 +329,7 @@ def welch(a: Array, b: Array) -> tuple[float, float, float]:
     difference, freedom = float(a.mean() - b.mean()), len(a) + len(b) - 2.0
     if not np.isfinite(difference):
         return 0.0, float("inf"), freedom
-    if abs(difference) <= 1e-5 * max(abs(float(a.mean())), abs(float(b.mean()))):
+    if abs(difference) <= 1e-5 * max(abs(float(a.mean())), abs(float(b.mean())), scale):
         return 1.0, 0.0, freedom
     if not a.std() and not b.std():
         return 0.0, float(np.copysign(np.inf, difference)), freedom
