@@ -8,7 +8,7 @@ EXAMPLES := harness-jax harness-ner harness-markdown-badge
 # Each test that starts Python would otherwise compile the imported modules again where this variable is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test test-torch test-tensorflow test-examples $(addprefix test-,$(EXAMPLES)) test-slow test-gpu docs lint check bench \
+.PHONY: help setup demo test test-torch test-tensorflow test-examples $(addprefix test-,$(EXAMPLES)) test-slow test-cluster test-gpu docs lint check bench \
   reference published schema clean
 
 help:  ## list the targets
@@ -46,6 +46,9 @@ $(addprefix test-,$(EXAMPLES)): test-%:
 test-slow: $(READY)  ## run the long tests, such as the default runs at full length
 	$(PYTEST) -q -m "slow and not gpu and not tensorflow"
 	$(PYTEST) -q -m "slow and not gpu and tensorflow"
+
+test-cluster: $(READY)  ## run all tests of the Ray executor on several raylets of this machine
+	$(PYTEST) -q tests/builtin/ray
 
 test-gpu: $(READY)  ## run the tests that need a GPU
 	$(PYTEST) -q -rs -m "gpu and not tensorflow"

@@ -20,6 +20,8 @@ from harness.errors import UnknownNameError as UnknownNameError
 from harness.errors import UnsupportedError as UnsupportedError
 from harness.errors import UsageError as UsageError
 from harness.execute.attempt import execute_run as execute_run
+from harness.execute.machines import describe_machine as describe_machine
+from harness.execute.machines import machine_difference as machine_difference
 from harness.interfaces import Attempt as Attempt
 from harness.interfaces import Backend as Backend
 from harness.interfaces import Batch as Batch
@@ -29,6 +31,7 @@ from harness.interfaces import Dataset as Dataset
 from harness.interfaces import DeviceGroup as DeviceGroup
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
+from harness.interfaces import Machine as Machine
 from harness.interfaces import Metric as Metric
 from harness.interfaces import Model as Model
 from harness.interfaces import Network as Network
@@ -45,6 +48,7 @@ from harness.interfaces import SeededSplit as SeededSplit
 from harness.interfaces import Session as Session
 from harness.interfaces import SessionRequest as SessionRequest
 from harness.interfaces import Split as Split
+from harness.interfaces import SubmissionState as SubmissionState
 from harness.interfaces import Task as Task
 from harness.interfaces import TrialPruned as TrialPruned
 from harness.interfaces.remote import RemoteFile as RemoteFile
@@ -53,9 +57,12 @@ from harness.plugins.hookspecs import hookimpl as hookimpl
 from harness.records import IGNORED as IGNORED
 from harness.records import DataInfo as DataInfo
 from harness.records import DeviceMemory as DeviceMemory
+from harness.records import Environment as Environment
 from harness.records import EpochEnded as EpochEnded
+from harness.records import Event as Event
 from harness.records import Failure as Failure
 from harness.records import InputSpec as InputSpec
+from harness.records import PluginRef as PluginRef
 from harness.records import Protocol as Protocol
 from harness.records import Recipe as Recipe
 from harness.records import RunRecord as RunRecord

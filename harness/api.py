@@ -200,6 +200,8 @@ def run(
     memory_limit: str | int | None = None,
     batch_size_backoff: bool = False,
     executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
+    detach: bool = False,
     rerun: bool = False,
     retry: str | Iterable[str] | None = None,
     jobs: int = 1,
@@ -272,6 +274,11 @@ def run(
         original batch size.
     executor : str, default="local"
         Name of the executor, which determines where the runs are executed.
+    executor_options : mapping of str to str, optional
+        Options of the executor, such as ``{"address": "auto"}`` for the executor ``ray``.
+    detach : bool, default=False
+        Submit the runs and return, if the executor can execute them without this process. A later call with the same
+        arguments and without `detach` waits for the runs and returns their records.
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
@@ -353,6 +360,8 @@ def run(
         memory_limit=memory_limit,
         batch_size_backoff=batch_size_backoff,
         executor=executor,
+        executor_options=executor_options,
+        detach=detach,
         rerun=rerun,
         retry=retry,
         jobs=jobs,
@@ -371,6 +380,8 @@ def carry_out(
     memory_limit: str | int | None = None,
     batch_size_backoff: bool = False,
     executor: str = "local",
+    executor_options: Mapping[str, str] | None = None,
+    detach: bool = False,
     save_weights: bool = False,
     rerun: bool = True,
     retry: str | Iterable[str] | None = None,
@@ -390,6 +401,10 @@ def carry_out(
     `budget_s` seconds, no further run is started, and the number of remaining runs is reported. `command` contains the
     arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
 
+    Results of runs that were submitted earlier with `detach` are stored first. With `detach`, the remaining runs are
+    submitted to the executor, and only the stored records are returned. Otherwise, this function waits for submitted
+    runs that are part of `specs`.
+
     With `quality_only`, neither throughput nor latency is measured. If more than one run is executed at a time
     (`jobs`), they are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
@@ -403,7 +418,9 @@ def carry_out(
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import measured_part
     from harness.errors import RecordError, UsageError
+    from harness.execute.detached import check_detachable, collect_all, describe_submission, new_name, submit, without
     from harness.execute.device_lock import measuring_on
+    from harness.execute.machines import machines_for
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.plans import recorded
     from harness.execute.resume import Decision, decide, describe, failure_kinds
@@ -414,6 +431,7 @@ def carry_out(
         Listener,
         check_executor,
         check_limit,
+        planned_runs,
         run_all,
     )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
@@ -423,26 +441,40 @@ def carry_out(
     limit_s = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
     kinds = failure_kinds(retry)
     decisions = [Decision(spec, None, "") for spec in specs]
+    collected: list[RunRecord] = []
     started = False
     try:
         check_limit(limit_s)
         limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
         check_memory_limit(limit_bytes)
-        check_executor(specs, catalog.executor(executor))
+        chosen = catalog.executor(executor, executor_options)
+        check_executor(specs, chosen)
+        if detach:
+            check_detachable(chosen, batch_size_backoff=batch_size_backoff, budget_s=budget_s)
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
         part = measured_part(specs, catalog, jobs, quality_only=quality_only)
         if part.reason:
             listener.message(part.reason)
+        machines = machines_for(chosen, specs, catalog)
         store.prepare()
         pairs = compared(specs) if parity else set[str]()
+        collected, pending = collect_all(
+            specs,
+            catalog,
+            store,
+            listener,
+            wait=not detach,
+            quality_only=part.quality_only,
+            save_weights=save_weights,
+        )
 
         def left() -> list[RunSpec]:
-            return [decision.spec for decision in decisions if decision.stored is None]
+            return without([decision.spec for decision in decisions if decision.stored is None], pending)
 
         def decide_again() -> None:
-            if not rerun:
+            if not rerun or collected:
                 decisions[:] = decide(
                     specs,
                     catalog,
@@ -452,20 +484,27 @@ def carry_out(
                     retry=kinds,
                     batch_size_backoff=batch_size_backoff,
                     quality_only=part.quality_only,
+                    machines=machines,
+                    collected={record.run_id for record in collected},
+                    rerun=rerun,
                 )
 
         decide_again()
         with contextlib.ExitStack() as stack:
-            if left():
+            # A remote executor locks the devices of the machines that execute the runs.
+            lock = contextlib.ExitStack() if chosen.remote else stack
+            if left() and (parity or not chosen.remote):
                 used = [name for spec in left() for name in spec.used_devices]
-                if stack.enter_context(measuring_on(used, wait=wait, say=listener.message)):
+                if lock.enter_context(measuring_on(used, wait=wait, say=listener.message)):
                     decide_again()  # The process that used the device may have executed the same runs.
             for line in describe(decisions):
                 listener.message(line)
             marks = None
-            if parity and left():
-                marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
+            with lock if chosen.remote else contextlib.nullcontext():
+                if parity and left():
+                    marks = marks_for(specs, catalog, store, say=lambda text: listener.message(f"parity: {text}"))
             planned, started = left(), True
+            submission = new_name() if detach else ""
             if planned:
                 skipped = len(specs) - len(planned)
                 stack.enter_context(
@@ -476,25 +515,33 @@ def carry_out(
                         command=command,
                         jobs=jobs,
                         quality_only=part.quality_only,
+                        submission=submission,
                     )
                 )
+            settings: dict[str, Any] = {
+                "timeout_s": limit_s,
+                "memory_limit_bytes": limit_bytes,
+                "save_weights": save_weights,
+                "quality_only": part.quality_only,
+            }
+            if detach:
+                runs = planned_runs(planned, catalog, with_digests=True, **settings)
+                submit(submission, chosen, executor_options or {}, runs, marks or {}, store)
+                listener.message(describe_submission(len(planned), pending.total(), executor))
             records = run_all(
-                planned,
+                [] if detach else planned,
                 catalog,
                 store,
-                timeout_s=limit_s,
-                memory_limit_bytes=limit_bytes,
                 batch_size_backoff=batch_size_backoff,
                 executor=SideBySide(lanes, turns_of(planned, quality_only=part.quality_only), part.checked_at)
                 if lanes
-                else executor,
-                quality_only=part.quality_only,
+                else chosen,
                 listener=listener,
                 marks=marks,
-                save_weights=save_weights,
                 budget_s=budget_s,
+                **settings,
             )
-            if rest := len(planned) - len(records):
+            if not detach and (rest := len(planned) - len(records)):
                 listener.message(
                     f"the time budget is used up; {rest} {'run was' if rest == 1 else 'runs were'} not executed; "
                     "repeat the command to continue"
@@ -517,7 +564,7 @@ def carry_out(
             found,
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
-            reused=sum(decision.stored is not None for decision in decisions),
+            reused=sum(decision.stored is not None for decision in decisions) - len(collected),
         )
         if show is not None and started and results:
             show(results)

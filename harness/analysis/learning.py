@@ -18,6 +18,8 @@ from harness.records import MetricInfo, RunRecord, Success
 
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
 """Definitions of the scores in older records, which do not contain the definitions."""
+PAST_BEST = "training past the best epoch"
+"""Kind of the flag for runs that were trained for too many epochs."""
 MIN_EPOCHS = 5
 """Minimum number of epochs for estimating the scatter of the scores. With fewer epochs, only a strong increase is
 flagged."""
@@ -41,10 +43,22 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
     info = outcome.scores.metrics.get(name) or _BUILTIN.get(name)
     scores = [epoch.validation.get(name) for epoch in outcome.curves]
     known = [score for score in scores if score is not None and math.isfinite(score)]
+    if outcome.selection is not None and outcome.selection.ended == "max_seconds":
+        yield RunFlag(
+            ("quality",),
+            "ended by time",
+            f"training ended after recipe.max_seconds={record.spec.recipe.max_seconds:g}, at step "
+            f"{outcome.curves[-1].step}, which depends on the speed of the machine, so that the run is not "
+            "reproducible bit for bit",
+        )
     if info is None or not known or len(known) < len(scores):
         return
     error = _standard_error(outcome, known, info)
-    yield from of_curve(name, known if info.higher_is_better else [-score for score in known], error, scores=known)
+    oriented = known if info.higher_is_better else [-score for score in known]
+    selected = record.spec.recipe.keep_best  # the last epochs do not affect the scores
+    for flag in of_curve(name, oriented, error, scores=known):
+        if not (selected and flag.kind == PAST_BEST):
+            yield flag
 
 
 def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
@@ -134,7 +148,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     ):
         yield RunFlag(
             ("quality",),
-            "training past the best epoch",
+            PAST_BEST,
             f"the validation {name} was best at epoch {best_epoch} of {epochs} and then became worse, from "
             f"{_mean(scores[best : best + size])} to {_mean(scores[-size:])} ({_blocks(size)}); train for fewer "
             f"epochs, for example with recipe.epochs={best_epoch}",

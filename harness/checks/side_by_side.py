@@ -27,15 +27,20 @@ from harness.execute.side_by_side import Lane, SideBySide, lanes_for
 from harness.interfaces import Executor
 from harness.measure.environment import collect
 from harness.plugins.catalog import Catalog
-from harness.records import Environment, Failure, Protocol, Recipe, RunRecord, RunSpec
+from harness.records import Environment, Failure, Protocol, RunRecord, RunSpec
 from harness.records.files import replacing
 from harness.records.reading import load_named
+from harness.records.spec import key_of
 from harness.records.store import Store, StoredRun
 
 FOLDER = "side-by-side"
 ROUNDS = 8
 """Default number of rounds. In each round, every setting is executed once alone and once in each lane."""
 MIN_ROUNDS = 4
+NEUTRAL = frozenset(
+    ("epochs", "learning_rate", "schedule", "warmup_fraction", "step_size", "milestones", "beta1", "beta2", "epsilon")
+)
+"""Settings of the recipe that do not change the computations of a training step."""
 
 
 class Figure(Struct, frozen=True, kw_only=True):
@@ -105,20 +110,12 @@ class Part:
 def load_of(spec: RunSpec) -> str:
     """Return a key of the settings that determine how a run uses the machine.
 
-    The seed, the split, the measurement protocol, and settings of the recipe such as the learning rate are ignored.
+    The seed, the split, the measurement protocol and the settings of the recipe in `NEUTRAL` are ignored.
     """
-    recipe = spec.recipe
-    return msgspec.structs.replace(
-        spec,
-        seed=0,
-        protocol=Protocol(),
-        recipe=Recipe(
-            batch_size=recipe.batch_size,
-            optimizer=recipe.optimizer,
-            dropout=recipe.dropout,
-            clip_norm=None if recipe.clip_norm is None else 1.0,
-        ),
-    ).group_key
+    values = msgspec.to_builtins(msgspec.structs.replace(spec, seed=0, protocol=Protocol()))
+    values["recipe"] = {name: value for name, value in values["recipe"].items() if name not in NEUTRAL}
+    values["dataset_options"] = {name: value for name, value in spec.dataset_options.items() if name != "split"}
+    return key_of(values)
 
 
 def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool) -> Part:

@@ -13,12 +13,12 @@ from harness.cli.output import echo, stdout
 if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
-_KINDS = ("tasks", "datasets", "models", "backends", "metrics", "plugins")
+_KINDS = ("tasks", "datasets", "models", "backends", "metrics", "executors", "plugins")
 
 
 @click.command("list", short_help="List installed tasks, models and other objects.")
 @options.plugins
-@click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|plugins|options]")
+@click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|executors|plugins|options]")
 @click.option("--task", metavar="NAME", help="For `harness list options`: task whose settings are listed.")
 @click.option("--dataset", metavar="NAME", help="For `harness list options`: dataset of the task.")
 @click.option("--model", metavar="NAME", help="For `harness list options`: model whose settings are listed.")
@@ -112,6 +112,15 @@ def _metrics(catalog: Catalog) -> _Rows:
     return header, [[m.name, m.objective, "higher" if m.higher_is_better else "lower", m.summary] for m in values]
 
 
+def _executors(catalog: Catalog) -> _Rows:
+    values = [provided.value for _, provided in sorted(catalog.executors.items())]
+    rows = []
+    for executor in values:
+        listed = "; ".join(f"{name}: {text}" for name, text in executor.options.items())
+        rows.append([executor.name, listed or "none", _available(executor.summary, executor.requires)])
+    return ["name", "options", "description"], rows
+
+
 def _plugins(catalog: Catalog) -> _Rows:
     loaded = [(plugin.ref, "loaded") for plugin in catalog.plugins]
     failed = [(failure.ref, f"NOT LOADED: {failure.message}") for failure in catalog.failures]
@@ -148,6 +157,7 @@ _TABLES = {
     "models": _models,
     "backends": _backends,
     "metrics": _metrics,
+    "executors": _executors,
     "plugins": _plugins,
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -126,6 +127,56 @@ def loaded(extra: Iterable[str]) -> Catalog:
 def with_default(text: str, default: str) -> str:
     """Return a help text followed by a default value, in the format that click uses for the defaults of options."""
     return f"{text}  [default: {default}]" if default else text
+
+
+class CommandWithExecutor(click.Command):
+    """A command with the option ``--executor NAME``, for which ``--NAME-OPTION VALUE`` has the same meaning as
+    ``--executor-option OPTION=VALUE``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [*expanded(args)])
+
+
+def expanded(args: list[str]) -> Iterator[str]:
+    """Yield the arguments of a command. If ``--executor NAME`` is one of them, each ``--NAME-OPTION VALUE`` is replaced
+    by ``--executor-option OPTION=VALUE``."""
+    words = iter(args)
+    chosen = [value for word, value in pairwise(args) if word == "--executor"]
+    chosen += [word.partition("=")[2] for word in args if word.startswith("--executor=")]
+    prefix = f"--{chosen[-1]}-" if chosen and chosen[-1] != "executor" else None
+    for word in words:
+        name, equals, value = word.partition("=")
+        if prefix is None or not name.startswith(prefix) or name == prefix:
+            yield word
+            continue
+        if not equals:
+            try:
+                value = next(words)
+            except StopIteration:
+                raise click.BadOptionUsage(name, f"Option {name!r} requires an argument.") from None
+        yield from ("--executor-option", f"{name.removeprefix(prefix).replace('-', '_')}={value}")
+
+
+def executor_options(command: F) -> F:
+    """Add the option ``--executor-option`` to a command; see `CommandWithExecutor`."""
+    return click.option(
+        "--executor-option",
+        multiple=True,
+        metavar="OPTION=VALUE",
+        callback=_split_executor_options,
+        help="Option of the executor, also written as --EXECUTOR-OPTION VALUE, such as --ray-address auto; "
+        "`harness list executors` lists the options. Can be repeated.",
+    )(command)
+
+
+def _split_executor_options(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{text!r} is not of the form OPTION=VALUE")
+        found[name] = value
+    return found
 
 
 def names(option: str, text: str, default: str = "") -> Callable[[F], F]:

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.api import Results
+    from harness.interfaces import Executor
     from harness.plan.selection import Selection
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
     from harness.records.store import Store
 
 
-@click.command(short_help="Train models, measure quality and speed, and print a comparison.")
+@click.command(
+    cls=options.CommandWithExecutor, short_help="Train models, measure quality and speed, and print a comparison."
+)
 @options.plugins
 @options.selection()
 @click.option(
@@ -86,6 +89,13 @@ if TYPE_CHECKING:
     help="Also write a plot of quality against throughput. The suffix selects the format: svg, png, pdf, html or json "
     "(Vega-Lite).",
 )
+@options.executor_options
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Submit the runs to the executor and return. `harness status` shows their progress, and the same command "
+    "without --detach waits for them and stores the results.",
+)
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")
 def run(
@@ -106,6 +116,8 @@ def run(
     batch_size_backoff: bool,
     executor: str,
     plot: str | None,
+    executor_option: dict[str, str],
+    detach: bool,
     quiet: bool,
     dry_run: bool,
 ) -> None:
@@ -142,6 +154,7 @@ def run(
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
       harness run --suite suites/optimizers.toml --plot optimizers.svg
+      harness run --suite nightly.toml --executor ray --ray-address auto --detach
     """
     from pathlib import Path
 
@@ -163,7 +176,7 @@ def run(
         check_suffix(Path(plot).suffix)
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
-    catalog.executor(executor)
+    chosen_executor = catalog.executor(executor, executor_option)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all(
         [each.resolved(locate) for each in chosen.selections],
@@ -171,8 +184,9 @@ def run(
         unavailable=dry_run or skip_unavailable or bool(suite),
         jobs=jobs,
     )
-    check_executor(specs, catalog.executor(executor))
-    reasons = unavailable(specs, catalog) if dry_run or skip_unavailable or suite else {}
+    check_executor(specs, chosen_executor)
+    remote = chosen_executor.remote
+    reasons = unavailable(specs, catalog, remote=remote) if dry_run or skip_unavailable or suite else {}
     if reasons and not dry_run:
         specs = _available(specs, reasons, skip=skip_unavailable)
     warned = [] if quiet else planned_warnings(specs)
@@ -188,6 +202,7 @@ def run(
             retry=retry or None,
             batch_size_backoff=batch_size_backoff,
             budget_s=chosen.budget_s,
+            executor=chosen_executor,
             jobs=jobs,
             quality_only=quality_only,
         )
@@ -216,6 +231,8 @@ def run(
         memory_limit=limit_bytes,
         batch_size_backoff=batch_size_backoff,
         executor=executor,
+        executor_options=executor_option,
+        detach=detach,
         parity=parity,
         save_weights=save_weights,
         rerun=rerun,
@@ -229,7 +246,7 @@ def run(
     )
     if plot is not None:
         _draw(finished, catalog, store, Path(plot))
-    if len(finished) < len(specs) or any(isinstance(record.outcome, Failure) for record in finished):
+    if (len(finished) < len(specs) and not detach) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
 
 
@@ -293,12 +310,14 @@ def _print_plan(
     retry: tuple[str, ...] | None,
     batch_size_backoff: bool,
     budget_s: float | None,
+    executor: Executor,
     jobs: int,
     quality_only: bool,
 ) -> None:
     from harness.checks.side_by_side import measured_part
     from harness.cli.dry_run import print_plan
     from harness.execute.estimate import estimates
+    from harness.execute.machines import machines_for
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
@@ -315,6 +334,7 @@ def _print_plan(
             retry=kinds,
             batch_size_backoff=batch_size_backoff,
             quality_only=part.quality_only,
+            machines=machines_for(executor, specs, catalog),
         )
     )
     expected = estimates(specs, store.load().runs, quality_only=part.quality_only)

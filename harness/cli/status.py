@@ -14,12 +14,14 @@ from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
     from harness.execute.plans import Progress
+    from harness.records.store import Store
 
 
 @click.command(short_help="Show the progress of the last plan in a results directory.")
 @options.format_
 @options.results
-def status(format_: str, results: str | None) -> None:
+@click.option("--cancel", is_flag=True, help="End the runs that were submitted with `harness run --detach`.")
+def status(format_: str, results: str | None, cancel: bool) -> None:
     """Show the progress of the plans in a results directory: the numbers of completed, running, failed and remaining
     runs, and the remaining time.
 
@@ -27,10 +29,14 @@ def status(format_: str, results: str | None) -> None:
     The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the command
     that continues the plan is printed.
 
+    If runs were submitted with `harness run --detach`, the results that are available are first stored in the results
+    directory.
+
     \b
     Examples:
       harness status
       harness status --results results/nightly --format json
+      harness status --cancel
     """
     import msgspec
 
@@ -38,7 +44,9 @@ def status(format_: str, results: str | None) -> None:
     from harness.records.store import Store, results_dir
 
     directory = results_dir(results)
-    plans, problems = progress(Store(directory))
+    store = Store(directory)
+    running = _collect_submissions(store, cancel=cancel)
+    plans, problems = progress(store, running)
     for problem in problems:
         say(f"Warning: {problem}")
     if format_ == "json":
@@ -50,6 +58,48 @@ def status(format_: str, results: str | None) -> None:
             f"{directory}: no plan was recorded in this results directory; start one with "
             f"`harness run --results {directory}`"
         )
+
+
+def _collect_submissions(store: Store, *, cancel: bool) -> dict[str, int]:
+    """Store the available results of submissions, or end them if `cancel` is true. Return the number of runs that
+    are being executed for each submission that is not finished."""
+    from harness.execute.detached import submissions
+
+    found = submissions(store)
+    if not found:
+        if cancel:
+            say("no runs were submitted with --detach")
+        return {}
+    from harness.errors import BusyError
+    from harness.execute.detached import cancel as end
+    from harness.execute.detached import collect
+    from harness.execute.runner import Guarded, Listener
+
+    catalog = options.loaded(())
+    running: dict[str, int] = {}
+    for submission in found:
+        day = _day(submission.submitted_at)
+        try:
+            collected = collect(submission, catalog, store, Guarded(Listener()))
+            if collected.records:
+                say(f"Saved {counted(len(collected.records), 'run')} to {store.path}/")
+            unfinished = bool(collected.left)
+            if cancel and unfinished:
+                problem = end(submission, catalog, store)
+                say(f"canceled {counted(len(collected.left), 'run')} submitted on {day}")
+                if problem:
+                    say(f"Warning: these runs may continue, because the executor cannot be reached: {problem}")
+            elif collected.problem:
+                say(f"Warning: the results of the runs submitted on {day} cannot be collected: {collected.problem}")
+                running[submission.name] = 0
+            elif collected.state is None:
+                say(f"Warning: the executor {submission.executor} no longer has the runs submitted on {day}")
+            elif unfinished:
+                running[submission.name] = len(collected.state.running)
+        except BusyError as error:
+            say(f"Warning: {error}")
+            running[submission.name] = 0
+    return running
 
 
 def _state(plan: Progress) -> str:
@@ -74,6 +124,7 @@ def _values(plan: Progress) -> dict[str, Any]:
         "started_at": plan.plan.started_at,
         "host": plan.plan.host,
         "pid": plan.plan.pid,
+        "submission": plan.plan.submission,
         "command": _command(plan),
         "skipped": plan.plan.skipped,
         "done": plan.done,
@@ -89,6 +140,8 @@ def _text(plan: Progress) -> str:
     from harness.cli.progress import clock
 
     process = f" (process {plan.plan.pid} on {plan.plan.host})" if plan.alive else ""
+    if plan.alive and plan.plan.submission:
+        process = " (detached)"
     lines = [f"plan of {_day(plan.plan.started_at)}: {_state(plan)}{process}"]
     total = counted(plan.plan.skipped + len(plan.plan.runs), "run")
     before = f" ({plan.plan.skipped} of them before this plan)" if plan.plan.skipped else ""

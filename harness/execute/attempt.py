@@ -8,13 +8,14 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from harness.errors import RecordError, UsageError
 from harness.execute.child import call_in_child
+from harness.execute.device_lock import measuring_on
 from harness.execute.environment import collect_failed
 from harness.execute.failures import tail
 from harness.execute.worker import RunJob, carry_out
@@ -43,7 +44,11 @@ MAX_NAME = 100
 
 
 def execute_run(
-    run: PlannedRun, directory: str | os.PathLike[str], on_event: Callable[[Event], None] = lambda _: None
+    run: PlannedRun,
+    directory: str | os.PathLike[str],
+    on_event: Callable[[Event], None] = lambda _: None,
+    *,
+    lock: Collection[str] = (),
 ) -> RunRecord:
     """Execute a planned run in a child process on this machine, and return its record.
 
@@ -60,13 +65,18 @@ def execute_run(
     on_event : callable, optional
         Function that receives each event of the run, such as the end of an epoch. If it raises `harness.TrialPruned`,
         the child process is ended, and a record with the learning curves of the trial is returned.
+    lock : collection of str, optional
+        Devices on which no other `harness` process on this machine measures during the run: the indices of GPUs as
+        ``cuda:N``, or ``cpu``. If necessary, this function first waits for the other process. An executor passes the
+        devices on other machines. The devices of this machine are locked before the executor is called.
 
     Returns
     -------
     RunRecord
         The record. Its run id and repeat number are assigned when the record is stored.
     """
-    return execute_attempt(run, directory, on_event)
+    with measuring_on(lock, wait=True) if lock else contextlib.nullcontext():
+        return execute_attempt(run, directory, on_event)
 
 
 def execute_attempt(

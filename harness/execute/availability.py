@@ -15,8 +15,10 @@ from harness.plugins.catalog import Catalog
 from harness.records import RunSpec
 
 
-def unavailable(specs: Iterable[RunSpec], catalog: Catalog) -> dict[str, str]:
+def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = False) -> dict[str, str]:
     """Return the reason why each unavailable spec cannot be executed on this machine, by the key of the spec.
+
+    If `remote` is true, the runs are executed on other machines, and the devices of this machine are not checked.
 
     If a spec selects a GPU, or a precision other than fp32, a child process imports the framework to list the devices
     of the backend.
@@ -32,7 +34,7 @@ def unavailable(specs: Iterable[RunSpec], catalog: Catalog) -> dict[str, str]:
             if (spec.task, spec.dataset) not in datasets:
                 datasets[spec.task, spec.dataset] = dataset_problem(dataset_of(spec, catalog))
             reason = datasets[spec.task, spec.dataset]
-        if reason is None and (spec.device.startswith("cuda") or spec.precision != "fp32"):
+        if reason is None and not remote and (spec.device.startswith("cuda") or spec.precision != "fp32"):
             request = (spec.backend, spec.env, spec.device, spec.precision)
             if request not in device_reasons:
                 device_reasons[request] = _device_problem(spec, devices(spec.backend, spec.env))

@@ -65,6 +65,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Number of planned runs that were skipped because the results directory already contained them."""
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
+    submission: str = ""
+    """Name of the submission whose runs are executed without the command, or an empty string; see
+    `harness.execute.detached`."""
     jobs: int = 1
     """Number of runs that are executed at the same time."""
     quality_only: bool = False
@@ -99,6 +102,7 @@ def recorded(
     command: Sequence[str],
     jobs: int = 1,
     quality_only: bool = False,
+    submission: str = "",
 ) -> Iterator[None]:
     """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
     file."""
@@ -112,6 +116,7 @@ def recorded(
         runs=[PlannedRun(spec.key, spec.title, setting_of(spec), kind_of(spec)) for spec in specs],
         jobs=jobs,
         quality_only=quality_only,
+        submission=submission,
     )
     folder = store.path / FOLDER
     path = folder / f"{plan.started_at.replace(':', '')}-{secrets.token_hex(4)}.json"
@@ -127,9 +132,10 @@ def recorded(
         yield
 
 
-def progress(store: Store) -> tuple[list[Progress], list[str]]:
+def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
     """Return the progress of all running plans and of the last plan, ordered by start time. Also return a message for
-    each plan file that cannot be read.
+    each plan file that cannot be read. `submissions` contains
+    the number of runs that are being executed for each submission.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -137,7 +143,8 @@ def progress(store: Store) -> tuple[list[Progress], list[str]]:
     problems: list[str] = []
     for path in _files(store.path / FOLDER):
         try:
-            plans.append((decode(read_stored(path, MAX_JSON_BYTES), Plan, path), _is_locked(path)))
+            plan = decode(read_stored(path, MAX_JSON_BYTES), Plan, path)
+            plans.append((plan, plan.submission in submissions or _is_locked(path)))
         except RecordError as error:
             problems.append(str(error))
     plans.sort(key=lambda each: each[0].started_at)
@@ -145,7 +152,9 @@ def progress(store: Store) -> tuple[list[Progress], list[str]]:
     kinds = {run.kind.rpartition("\0")[0] for plan, _ in shown for run in plan.runs}
     loaded = store.load(lambda run: "\0".join(msgspec.structs.astuple(run.setting)[:4]) in kinds)
     running = in_use(store.path)
-    return [_progress(plan, alive, running, loaded.runs) for plan, alive in shown], problems
+    return [
+        _progress(plan, alive, submissions.get(plan.submission, running), loaded.runs) for plan, alive in shown
+    ], problems
 
 
 def _progress(plan: Plan, alive: bool, running: int, stored: Sequence[StoredRun]) -> Progress:

@@ -220,21 +220,24 @@ def load_and_prepare(
     task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
 ) -> tuple[RawData, PreparedData]:
     """Validate and return the raw and the prepared data, with their descriptions, without using the cache."""
+    from harness.data.near_copies import between_splits
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
     from harness.data.suspicions import described
+    from harness.data.user_files.dataset import UserDataset
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
         raw = _loaded(dataset, dataset_options)
         check_raw(raw, task.objective)
+        near = () if isinstance(dataset, UserDataset) else between_splits(raw, dataset.kind)
     data = writable(_by_task(task, read_only_raw(raw), task_options))
     with _naming(dataset, f"the task {task.name!r}"):
         check(data)  # Detect errors of the task and non-finite values in the dataset.
     info = msgspec.structs.replace(
         data.info,
         details={**raw.details, **data.info.details},
-        warnings=(*raw.warnings, *data.info.warnings),
+        warnings=(*raw.warnings, *near, *data.info.warnings),
     )
     data = dataclasses.replace(data, info=info, digest=dataset_digest(data))
     return raw, dataclasses.replace(data, info=described(data))

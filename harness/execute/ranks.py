@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import queue
 import socket
@@ -34,14 +33,14 @@ from msgspec import Struct
 
 from harness.errors import BadResultError, UnsupportedError
 from harness.execute.child import ChildContext, calls_in_children, new_pipe
+from harness.execute.cores import use_cores
 from harness.interfaces import DeviceGroup
-from harness.measure.training import Group
+from harness.measure.group import Group
 from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness.data.batches import Part
     from harness.execute.preparation import Preparation
     from harness.interfaces import Batch, PreparedData, Session
     from harness.measure.memory import PhaseMemory
@@ -105,26 +104,7 @@ class RankFailedError(Exception):
         self.failure = failure
 
 
-# ---- cores, devices and seeds of the processes ---------------------------------------------------------------
-
-
-def core_shares(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """Divide cores into `count` disjoint contiguous parts. If there are fewer cores than parts, the parts are empty."""
-    if len(cores) < count:
-        return [()] * count
-    bounds = [len(cores) * rank // count for rank in range(count + 1)]
-    return [tuple(cores[start:end]) for start, end in itertools.pairwise(bounds)]
-
-
-def own_cores() -> list[int]:
-    """Return the cores that this process may use, or an empty list if the system cannot restrict processes to cores."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-
-
-def use_cores(cores: Sequence[int]) -> None:
-    """Restrict this process and the threads that it starts from now on to `cores`, unless `cores` is empty."""
-    if cores:
-        os.sched_setaffinity(0, cores)
+# ---- preparation of a process ---------------------------------------------------------------
 
 
 def seed_of(seed: int, rank: int) -> int:
@@ -141,13 +121,6 @@ def in_group(prepared: Preparation, group: DeviceGroup) -> Preparation:
     """Return the preparation of a session in a group."""
     request = dataclasses.replace(prepared.request, group=group, seed=seed_of(prepared.spec.seed, group.rank))
     return dataclasses.replace(prepared, request=request)
-
-
-def part_of(group: DeviceGroup) -> Part:
-    """Return the part of each batch that a process of the group computes."""
-    from harness.data.batches import Part
-
-    return Part(group.rank, group.size)
 
 
 # ---- the other processes -------------------------------------------------------------------------------------
@@ -177,7 +150,7 @@ def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEn
     weights, _ = starting_weights(prepared)
     context.send(RankReady(os.getpid(), prepared.data.digest, digest(weights)))
     with opened_session(prepared, weights) as session:
-        steps = Steps(session, prepared.data, job.spec, part_of(job.group))
+        steps = Steps(session, prepared.data, job.spec, job.group)
         for kind, epoch, index, rate in _commands(job.commands):
             if kind == _STEP:
                 steps.step(epoch, index, rate)
@@ -190,8 +163,8 @@ def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEn
 class Steps:
     """The training steps of a process other than the worker."""
 
-    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, part: Part) -> None:
-        self._session, self._data, self._spec, self._part = session, data, spec, part
+    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, group: DeviceGroup) -> None:
+        self._session, self._data, self._spec, self._group = session, data, spec, group
         self._epoch = 0
         self._batches: Iterator[Batch] = iter(())
         self._next = 0
@@ -199,14 +172,13 @@ class Steps:
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
         """Take the training step on batch number `index` of an epoch."""
-        from harness.data.batches import training_batches
+        from harness.data.batches import Part, training_batches
 
         data, spec = self._data, self._spec
         if epoch != self._epoch or index < self._next:
             self._epoch, self._next = epoch, 0
-            self._batches = training_batches(
-                data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment, self._part
-            )
+            part = Part(self._group.rank, self._group.size)
+            self._batches = training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment, part)
         for _ in range(index - self._next):
             next(self._batches)
         handle = self._session.train_step(next(self._batches), learning_rate)
@@ -251,10 +223,10 @@ class Ranks(Group):
         assert prepared.request.group is not None
         self._prepared, self._shares, self._give_up = prepared, shares, give_up
         self.group = prepared.request.group
-        self.part = part_of(self.group)
+        self.size = self.group.size
         self._writers: list[Any] = []
         self._events: list[queue.SimpleQueue[RankReady | RankChecked | None]] = [
-            queue.SimpleQueue() for _ in range(self.group.size - 1)
+            queue.SimpleQueue() for _ in range(self.size - 1)
         ]
         self._futures: list[Future[RankEnd | Failure]] = []
         self._failing_at_s: dict[int, float] = {}
@@ -272,7 +244,7 @@ class Ranks(Group):
         exception was raised in the context.
         """
         with contextlib.ExitStack() as stack:
-            pipes = [tuple(map(stack.enter_context, new_pipe())) for _ in range(self.group.size - 1)]
+            pipes = [tuple(map(stack.enter_context, new_pipe())) for _ in range(self.size - 1)]
             self._writers = [writer for _, writer in pipes]
             readers = [reader.fileno() for reader, _ in pipes]
             try:
@@ -299,7 +271,6 @@ class Ranks(Group):
         self._command(_STEP, epoch, index, learning_rate)
 
     def check(self, weights: Mapping[str, Any]) -> None:
-        """Raise `harness.BadResultError` if the trained weights of another process differ from those of the worker."""
         self._command(_CHECK)
         own = trained_digest(weights, self._prepared)
         for rank, event in self._answers():
@@ -331,10 +302,10 @@ class Ranks(Group):
 
     def notes(self) -> dict[str, str]:
         """Return the settings of the group that are recorded with those of the session; see `GROUP_NOTES`."""
-        request, size = self._prepared.request, self.group.size
+        request, size = self._prepared.request, self.size
         shares = " / ".join(",".join(map(str, share)) for share in self._shares)
-        notes = {"processes": str(size), "cores": shares if any(self._shares) else "shared by all processes"}
-        if any(not parameter.trainable for parameter in request.parameters):
+        notes = {"processes": str(size), "cores_by_process": shares if any(self._shares) else "shared by all processes"}
+        if any(not (each.trainable or each.name in request.frozen) for each in request.parameters):
             notes["batch_norm"] = "local"
         if request.recipe.dropout:
             notes["seeds"] = ", ".join(str(seed_of(self._prepared.spec.seed, rank)) for rank in range(size))
@@ -417,7 +388,7 @@ class Ranks(Group):
     def _first(self) -> Failure:
         """Return the first failure, or the first one of a process that was killed."""
         _, rank, failure = min(self._failures, key=lambda each: (each[2].kind not in ("crash", "oom"), each[0]))
-        return msgspec.structs.replace(failure, message=f"rank {rank} of {self.group.size}: {failure.message}")
+        return msgspec.structs.replace(failure, message=f"rank {rank} of {self.size}: {failure.message}")
 
 
 def differs_from_one_device(record: RunRecord) -> str:
@@ -427,7 +398,7 @@ def differs_from_one_device(record: RunRecord) -> str:
     return "each process draws its own dropout masks" if record.spec.recipe.dropout else ""
 
 
-GROUP_NOTES = ("processes", "cores", "batch_norm", "seeds", "collectives")
+GROUP_NOTES = ("processes", "cores_by_process", "batch_norm", "seeds", "collectives")
 """Names of the notes that only runs on several devices have."""
 
 

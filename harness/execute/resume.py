@@ -12,6 +12,7 @@ from typing import cast, get_args
 import msgspec
 
 from harness.errors import UnknownNameError
+from harness.execute.machines import machine_difference
 from harness.measure import environment
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
@@ -21,10 +22,6 @@ from harness.records.header import Header, HeaderSpec, HeaderTrial, StoredHeader
 from harness.records.index import Setting
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store
-
-MEMORY_TOLERANCE = 0.05
-"""Maximum relative difference in main memory between machines of the same class. The memory that virtual
-machines report varies by a few percent."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,9 @@ def decide(
     compared: Collection[str] = (),
     retry: Collection[FailureKind] | None = None,
     batch_size_backoff: bool = False,
+    machines: Sequence[Environment] | None = None,
+    collected: Collection[str] = (),
+    rerun: bool = False,
 ) -> list[Decision]:
     """Return a decision for each of `specs`, in order.
 
@@ -61,8 +61,12 @@ def decide(
     whose batch size was reduced is used only with `batch_size_backoff`, and a quality-only run only with
     `quality_only`.
 
+    `machines` contains the environments of the machines that can execute the runs, by default only this machine. A
+    stored run may have been executed on a machine of the same class as any of them.
+
     Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
-    and the records of other failed runs are used.
+    and the records of other failed runs are used. The runs whose ids are in `collected` are results of this command:
+    they are used even if they failed. If `rerun` is true, only these runs are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -70,22 +74,30 @@ def decide(
     wanted = dict(zip(keys, specs, strict=True))
     similar = {_selected(spec) for spec in specs}
     stored = _by_request(store.headers(lambda run: _selected(run.setting) in similar), wanted)
-    here = _Here(catalog)
+    places = [_Here(catalog)] if machines is None else [_Here(catalog, machine) for machine in machines]
     usable: dict[str, list[tuple[StoredHeader, str]]] = {}
     reasons: dict[str, str] = {}
     for key, spec in wanted.items():
         usable[key] = []
         for run in stored.get(key, ()):
-            changed = here.difference(
-                spec, run, save_weights=save_weights, quality_only=quality_only, compared=key in compared
-            )
+            new = run.record.run_id in collected
+            if rerun and not new:
+                continue
+            differences = [
+                place.difference(
+                    spec, run, save_weights=save_weights, quality_only=quality_only, compared=key in compared
+                )
+                for place in places
+            ]
+            changed = None if None in differences else differences[0]
             outcome = run.record.outcome
             if isinstance(outcome, HeaderTrial):
                 continue  # A trial has no test scores.
             reduced = run.record.batch_size_reduced_from is not None
             if changed is None and reduced and (isinstance(outcome, Failure) or not batch_size_backoff):
                 continue  # report the reason for the run with the requested batch size
-            if changed is None and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry):
+            again = not new and isinstance(outcome, Failure) and (retry is None or outcome.kind in retry)
+            if changed is None and isinstance(outcome, Failure) and again:
                 changed = f"failed before: {outcome.kind}"
             if changed is None:
                 word = "failed" if isinstance(outcome, Failure) else "done"
@@ -126,11 +138,11 @@ def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> 
 
 
 class _Here:
-    """The environment of this process, which is compared with the environments of stored runs."""
+    """The environment of this process or of another machine, which is compared with the environments of stored runs."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._environment = environment.collect()
+    def __init__(self, catalog: Catalog, machine: Environment | None = None) -> None:
+        self._catalog, self._machine = catalog, machine
+        self._environment = environment.collect() if machine is None else machine
         self._versions: dict[tuple[str, str], Mapping[str, str]] = {}
         self._digests: dict[PluginRef, str] = {}
         self._known_codes: dict[tuple[str, ...], Mapping[str, str]] = {}
@@ -161,7 +173,7 @@ class _Here:
     def _packages(self, spec: RunSpec | HeaderSpec) -> Mapping[str, str]:
         place = spec.backend, spec.env
         if place not in self._versions:
-            self._versions[place] = package_versions(spec, self._catalog)
+            self._versions[place] = package_versions(spec, self._catalog, self._machine)
         return self._versions[place]
 
     def _other_lock(self, record: Header, spec: RunSpec) -> str | None:
@@ -191,10 +203,18 @@ class _Here:
         return self._known_codes[combination]
 
 
-def package_versions(spec: RunSpec | HeaderSpec, catalog: Catalog) -> dict[str, str]:
-    """Return the versions of Python, of the core packages and of the backend's packages in the environment of a
-    spec."""
+def package_versions(
+    spec: RunSpec | HeaderSpec, catalog: Catalog, machine: Environment | None = None
+) -> dict[str, str]:
+    """Return the versions of Python, of the core packages and of the backend's packages in the environment of a spec,
+    on this machine or another one."""
     names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
+    if machine is not None and not spec.env:
+        titles = map(environment.title, names)
+        return {
+            "Python": machine.python,
+            **{name: machine.packages[name] for name in titles if name in machine.packages},
+        }
     versions = environments.load(spec.env).versions(names) if spec.env else environment.versions(names)
     return {"Python": environments.python_version(spec.env), **versions}
 
@@ -229,25 +249,8 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
     """Return a description of the difference between two machines, or None if both are of the same class."""
-    old, new = _machine(then, on_gpu=on_gpu), _machine(now, on_gpu=on_gpu)
-    if change := _first_change("", old, new):
-        return f"another machine: {change}"
-    if abs(then.memory_bytes - now.memory_bytes) > MEMORY_TOLERANCE * max(then.memory_bytes, now.memory_bytes):
-        return f"another machine: memory {then.memory_bytes / 2**30:.1f} GiB -> {now.memory_bytes / 2**30:.1f} GiB"
-    return None
-
-
-def _machine(machine: Environment, *, on_gpu: bool) -> dict[str, str]:
-    facts = {
-        "system": machine.kernel.partition(" ")[0],
-        "CPU": machine.cpu,
-        "cores": str(machine.cores),
-        "CPU quota": "none" if machine.cpu_quota is None else f"{machine.cpu_quota:g}",
-    }
-    if on_gpu:
-        facts["GPUs"] = ", ".join(gpu.name for gpu in machine.gpus) or "none"
-        facts["GPU driver"] = ", ".join(dict.fromkeys(gpu.driver for gpu in machine.gpus)) or "none"
-    return facts
+    change = machine_difference(then, now, on_gpu=on_gpu)
+    return f"another machine: {change}" if change else None
 
 
 def _day(started_at: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -19,6 +19,7 @@ from harness.execute.memory_limit import check_memory_limit
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
+from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import (
     EpochEnded,
@@ -75,6 +76,10 @@ class Guarded(Listener):
         self._listener: Listener | None = listener
         self.latest: dict[int, RunRecord] = {}
         """Last record of each run, by the run's number."""
+
+    def separate(self) -> Guarded:
+        """Return a listener for another plan, which forwards events to the same listener."""
+        return Guarded(self._listener or Listener())
 
     def message(self, text: str) -> None:
         self._pass_on("message", text)
@@ -145,29 +150,17 @@ def run_all(
     or `harness.CombinationError`, before a run is started, if the executor or a plugin that one of the specs needs is
     not installed.
     """
-    check_limit(timeout_s)
-    check_memory_limit(memory_limit_bytes)
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
-    locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
-    runs = [
-        PlannedRun(
-            index=index,
-            total=len(specs),
-            spec=spec,
-            plugins=catalog.refs_for(spec),
-            packages=tuple(catalog.backend(spec.backend).packages),
-            timeout_s=timeout_s,
-            memory_limit_bytes=memory_limit_bytes,
-            save_weights=save_weights,
-            lock_digest=locks[spec.env],
-            quality_only=quality_only,
-            trial=trial,
-        )
-        for index, spec in enumerate(specs, start=1)
-    ]
-    for env, refs in _plugins_by_environment(runs).items():
-        environments.check(env, refs)
+    runs = planned_runs(
+        specs,
+        catalog,
+        timeout_s=timeout_s,
+        memory_limit_bytes=memory_limit_bytes,
+        save_weights=save_weights,
+        quality_only=quality_only,
+        trial=trial,
+    )
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
@@ -198,6 +191,54 @@ def run_all(
                 raise PluginError(message) from error
             runs = coordinator.reduce_batches(runs) if batch_size_backoff else []
     return [record for _, record in sorted(listener.latest.items())]
+
+
+def planned_runs(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    *,
+    timeout_s: float,
+    memory_limit_bytes: int | None,
+    save_weights: bool,
+    quality_only: bool = False,
+    trial: Literal["quality", "speed"] | None = None,
+    with_digests: bool = False,
+) -> list[PlannedRun]:
+    """Return the runs that an executor executes for `specs`.
+
+    With `with_digests`, the references to plugins contain the digests of the current code. Raises the same errors as
+    `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
+    """
+    check_limit(timeout_s)
+    check_memory_limit(memory_limit_bytes)
+    locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
+    runs = [
+        PlannedRun(
+            index=index,
+            total=len(specs),
+            spec=spec,
+            plugins=catalog.refs_for(spec),
+            packages=tuple(catalog.backend(spec.backend).packages),
+            timeout_s=timeout_s,
+            memory_limit_bytes=memory_limit_bytes,
+            save_weights=save_weights,
+            lock_digest=locks[spec.env],
+            quality_only=quality_only,
+            trial=trial,
+        )
+        for index, spec in enumerate(specs, start=1)
+    ]
+    for env, refs in _plugins_by_environment(runs).items():
+        environments.check(env, refs)
+    if not with_digests:
+        return runs
+    digests = {ref: with_digest(ref) for run in runs for ref in run.plugins}
+    return [msgspec.structs.replace(run, plugins=tuple(digests[ref] for ref in run.plugins)) for run in runs]
+
+
+def attempt_of(record: RunRecord) -> tuple[str, float]:
+    """Return values that distinguish the records of different executions of a specification."""
+    return record.started_at, record.wall_s
 
 
 def _plugins_by_environment(runs: Sequence[PlannedRun]) -> dict[str, set[PluginRef]]:
@@ -256,7 +297,16 @@ class RunCoordinator(Coordinator):
         budget_s: float | None = None,
         prune: Callable[[EpochEnded], bool] | None = None,
         tuning: Mapping[str, TuningCost] | None = None,
+        *,
+        known: Collection[tuple[str, float]] = (),
+        records: list[RunRecord] | None = None,
     ) -> None:
+        """Create a coordinator.
+
+        `known` contains the results of `attempt_of` for records in the store. They are not stored again. The stored
+        records are appended to `records`.
+        """
+        self._known, self._records = known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
         self._store, self._listener, self._events, self._interrupts = store, listener, events, interrupts
         self._marks, self._prune, self._tuning = marks, prune, tuning or {}
@@ -316,6 +366,11 @@ class RunCoordinator(Coordinator):
         with self._interrupts.deferred():
             if isinstance(result, RunRecord):
                 _check_spec(result, self._open[attempt_id].attempt.run.spec)
+                if attempt_of(result) in self._known:
+                    one = self._open.pop(attempt_id)
+                    one.files.close()
+                    self._waiting.pop(one.attempt.run.index, None)
+                    return True
             stored = self._store_result(self._open.pop(attempt_id), result)
         self._events.drain()
         if isinstance(stored.outcome, Failure) and stored.outcome.kind == "interrupted":
@@ -377,6 +432,8 @@ class RunCoordinator(Coordinator):
             )
             record = self._storing(lambda: self._store.commit(directory, record).record)
         self._waiting.pop(run.index, None)
+        if self._records is not None:
+            self._records.append(record)
         self._listener.run_finished(run.index, run.total, record)
         self._events.notify("harness_run_finished", record=record)
         return record

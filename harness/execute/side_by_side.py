@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from harness.errors import UsageError
 from harness.execute.attempt import execute_attempt
 from harness.execute.child import new_pipe
+from harness.execute.cores import ordered_cores
 from harness.execute.estimate import setting_of
 from harness.execute.runner import LOCAL, BudgetUsedUpError
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
@@ -24,7 +24,6 @@ from harness.measure.cgroup import available_cores
 from harness.measure.nvml import gpus
 from harness.records import Event, Placement, RunRecord, RunSpec, Success
 
-TOPOLOGY = Path("/sys/devices/system/cpu")
 _SHARED = "not measured, because other runs used the same processor"
 
 
@@ -55,7 +54,7 @@ def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
         )
     if not hasattr(os, "sched_setaffinity"):
         raise UsageError("--jobs is not available, because this system cannot restrict a process to cores")
-    numbers = _ordered_cores()
+    numbers = ordered_cores()
     visible = _gpus_for(specs, jobs)
     return tuple(
         Lane(tuple(sorted(numbers[job * threads : (job + 1) * threads])), visible[job] if visible else "")
@@ -66,20 +65,6 @@ def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
 def _advice(jobs: int, threads: int, cores: int) -> str:
     fewer = f"pass --jobs {cores // threads}" if cores >= 2 * threads else "remove --jobs"
     return f"{fewer}, or pass --threads {cores // jobs}" if cores >= jobs else fewer
-
-
-def _ordered_cores() -> list[int]:
-    """Return the numbers of the available cores. Hardware threads of the same physical core are adjacent, so that
-    different lanes share as few physical cores as possible."""
-
-    def place(core: int) -> tuple[int, int, int]:
-        try:
-            folder = TOPOLOGY / f"cpu{core}/topology"
-            return int((folder / "physical_package_id").read_text()), int((folder / "core_id").read_text()), core
-        except (OSError, ValueError):
-            return 0, core, core
-
-    return sorted(os.sched_getaffinity(0), key=place)
 
 
 def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:

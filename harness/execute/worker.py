@@ -22,6 +22,7 @@ import msgspec
 
 from harness.data.install import Log, reporter
 from harness.execute.child import ChildContext
+from harness.execute.cores import core_shares, ordered_cores, use_cores
 from harness.execute.environment import collect
 from harness.execute.failures import from_exception
 from harness.execute.preparation import (
@@ -40,10 +41,7 @@ from harness.execute.ranks import (
     Ranks,
     addresses,
     check_batches,
-    core_shares,
     in_group,
-    own_cores,
-    use_cores,
 )
 from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session
 from harness.measure import summary
@@ -189,7 +187,7 @@ class Run:
         from harness.data.protect import Unchanged
         from harness.measure.quality.scorer import scorer
 
-        shares = core_shares(own_cores(), self.spec.devices)
+        shares = core_shares(ordered_cores(), self.spec.devices)
         if self.spec.devices > 1:
             use_cores(shares[0])
         prepared, machine = self._prepare()

@@ -27,7 +27,9 @@ from harness.interfaces.execution import (
     Attempt,
     Coordinator,
     Executor,
+    Machine,
     PlannedRun,
+    SubmissionState,
     TrialPruned,
 )
 from harness.interfaces.model import (
@@ -54,6 +56,7 @@ __all__ = [
     "DeviceGroup",
     "DeviceInfo",
     "Executor",
+    "Machine",
     "Metric",
     "Model",
     "Network",
@@ -70,6 +73,7 @@ __all__ = [
     "Session",
     "SessionRequest",
     "Split",
+    "SubmissionState",
     "Task",
     "TrialPruned",
 ]

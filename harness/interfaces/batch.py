@@ -47,7 +47,7 @@ class Batch(NamedTuple):
         for start, end in self.bounds(len(self.targets), count):
             inputs = {name: array[start:end] for name, array in self.inputs.items()}
             number = end - start if losses is None else int(losses[start:end].sum())
-            yield Batch(inputs, self.targets[start:end]), number / total
+            yield Batch(inputs, self.targets[start:end], self.weight), number / total
 
     @staticmethod
     def bounds(examples: int, count: int) -> list[tuple[int, int]]:

@@ -6,14 +6,18 @@ An `Executor` receives each `PlannedRun` and reports to a `Coordinator`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from msgspec import Struct
 
-from harness.records import Event, Failure, PluginRef, RunRecord, RunSpec
+from harness.errors import UsageError
+from harness.records import Environment, Event, Failure, PluginRef, RunRecord, RunSpec
+
+EXECUTOR_NOTE = "executor"
+"""Key in `Provenance.notes` of a remark that an executor adds to a record, such as an incident during the run."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
@@ -43,6 +47,31 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     trial: Literal["quality", "speed"] | None = None
     """For a trial of ``harness tune``, what is measured on the training and validation splits: only the quality, or
     also the training throughput. None for a complete run. The test split is not used in a trial."""
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """A machine that can execute runs, with its packages and the digests of the installed code."""
+
+    environment: Environment
+    """Description of the machine, as in the records of its runs."""
+    harness_digest: str
+    """Digest of the code of `harness`."""
+    plugin_digests: dict[str, str]
+    """Digest of the code of each plugin, by name, or an empty string if the plugin is not installed."""
+
+
+class SubmissionState(Struct, frozen=True, kw_only=True):
+    """The state of runs that were submitted with `Executor.submit`."""
+
+    running: tuple[int, ...]
+    """Indices of the runs that are being executed."""
+    waiting: tuple[int, ...]
+    """Indices of the runs that have not been started."""
+
+    @property
+    def finished(self) -> bool:
+        """True if no run is running or waiting."""
+        return not self.running and not self.waiting
 
 
 @dataclass(frozen=True)
@@ -179,6 +208,7 @@ class Executor(ABC):
     - If an attempt is lost, for example because its machine stops responding, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
+    - An executor may add a remark to a record, as the note ``executor`` in `Provenance.notes`.
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
@@ -196,6 +226,58 @@ class Executor(ABC):
     data_parallel: ClassVar[bool] = False
     """True if the executor can execute runs on several devices, whose processes `harness.execute_run` starts on one
     machine. If False, such runs are refused before the first run starts."""
+    requires: ClassVar[Mapping[str, str]] = {}
+    """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
+    options: ClassVar[Mapping[str, str]] = {}
+    """Options of the executor: a one-line description by name. A user sets the option ``address`` of the executor
+    ``ray`` with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
+    remote: ClassVar[bool] = False
+    """True if runs are executed on other machines. The devices of this machine are then neither checked nor locked."""
+
+    def configured(self, options: Mapping[str, str]) -> Executor:
+        """Return the executor with options. By default, return this executor.
+
+        Parameters
+        ----------
+        options : mapping of str to str
+            Values of some of the options in `options`.
+
+        Returns
+        -------
+        Executor
+            The executor that is used for one command.
+
+        Raises
+        ------
+        harness.UsageError
+            If a value is not valid.
+        """
+        return self
+
+    def machines(self, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Sequence[Machine] | None:
+        """Return the machines that can execute runs, or None for this machine. By default, return None.
+
+        Stored runs are reused if they were executed on a machine of the same class with the same packages as one of
+        these machines.
+
+        Parameters
+        ----------
+        plugins : sequence of PluginRef
+            Plugins that the runs need.
+        packages : sequence of str
+            Distributions that the backends need.
+
+        Returns
+        -------
+        sequence of Machine or None
+            Descriptions of the machines, as returned by `harness.describe_machine`.
+
+        Raises
+        ------
+        harness.UsageError
+            If a machine cannot be reached, or its code differs from the code on this machine.
+        """
+        return None
 
     @abstractmethod
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
@@ -208,3 +290,76 @@ class Executor(ABC):
         coordinator : Coordinator
             Receiver of attempts, events and results.
         """
+
+    def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
+        """Submit runs that are executed without this process, for ``harness run --detach``.
+
+        A later process passes the same `submission` to `collect`, until all runs are finished, and then to `cancel`.
+
+        Parameters
+        ----------
+        submission : str
+            Unique name for the submitted runs: letters, digits and ``-``.
+        runs : sequence of PlannedRun
+            The runs.
+
+        Returns
+        -------
+        mapping of str to str
+            Options with which the executor finds the submission again from another process.
+
+        Raises
+        ------
+        harness.UsageError
+            If the executor cannot execute runs without this process.
+        """
+        raise UsageError(f"the executor {self.name!r} does not support --detach")
+
+    def collect(
+        self, submission: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool
+    ) -> SubmissionState | None:
+        """Report the attempts, events and results of submitted runs to the coordinator.
+
+        A result is reported until a call of `collect` has returned, or has reported a later result, after
+        `Coordinator.finish` has stored it. If this process is killed in between, the result is reported again; the
+        coordinator does not store it twice.
+
+        Parameters
+        ----------
+        submission : str
+            Name that was passed to `submit`.
+        runs : sequence of PlannedRun
+            Runs that were passed to `submit`.
+        coordinator : Coordinator
+            Receiver of attempts, events and results.
+        wait : bool
+            True to return when all runs are finished, False to report only what is known so far.
+
+        Returns
+        -------
+        SubmissionState or None
+            The state of the submission, or None if it does not exist (any more).
+
+        Raises
+        ------
+        harness.UsageError
+            If the machine that manages the submission cannot be reached.
+        """
+        raise UsageError(f"the executor {self.name!r} does not support --detach")
+
+    def cancel(self, submission: str) -> None:
+        """End the runs of a submission, and remove the results that were not collected.
+
+        Do nothing if the submission does not exist.
+
+        Parameters
+        ----------
+        submission : str
+            Name that was passed to `submit`.
+
+        Raises
+        ------
+        harness.UsageError
+            If the machine that manages the submission cannot be reached.
+        """
+        raise UsageError(f"the executor {self.name!r} does not support --detach")

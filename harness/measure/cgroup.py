@@ -94,19 +94,20 @@ def _unescaped(path: str) -> str:
 def _directories(
     mounts: list[tuple[str, str, PurePosixPath, Path]], kind: str, controller: str, path: str
 ) -> tuple[Path, ...]:
+    """Return the directories of a group and its ancestors in the mount that shows the group with the most ancestors."""
+    group = PurePosixPath(path)
+    found: list[tuple[bool, tuple[Path, ...]]] = []
     for type_, mount_options, top, directory in mounts:
         if type_ != kind or (controller and controller not in mount_options.split(",")):
             continue
-        group = PurePosixPath(path)
         # In a container without a cgroup namespace, the mount shows only the container's group, whose path is `top`.
-        # A path outside of the mount, such as in a namespace that was entered later, is replaced with the top of the
+        # A path outside of every mount, such as in a namespace that was entered later, is replaced with the top of a
         # mount.
-        parts = group.relative_to(top).parts if group.is_relative_to(top) else ()
-        if ".." in parts:
-            parts = ()
+        inside = group.is_relative_to(top) and ".." not in group.relative_to(top).parts
+        parts = group.relative_to(top).parts if inside else ()
         chain = [directory.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
-        return tuple(each for each in chain if each.is_dir())
-    return ()
+        found.append((inside, tuple(each for each in chain if each.is_dir())))
+    return max(found, key=lambda each: (each[0], len(each[1])), default=(False, ()))[1]
 
 
 def _quota(group: Path) -> float | None:

@@ -44,10 +44,15 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     installed = {}
     for package in packages:
         try:
-            installed["harness" if package == DISTRIBUTION else package] = importlib.metadata.version(package)
+            installed[title(package)] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
+
+
+def title(package: str) -> str:
+    """Return the name of a package in the records of runs."""
+    return "harness" if package == DISTRIBUTION else package
 
 
 def _os_name() -> str:

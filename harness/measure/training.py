@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import fmean
 from typing import Any
 
-from harness.data.batches import WHOLE, Part, steps_per_epoch, training_batches
+from harness.data.batches import Part, steps_per_epoch, training_batches
 from harness.errors import BadResultError
 from harness.interfaces import Batch, PreparedData, Session
+from harness.measure.group import Group
 from harness.measure.inference import predict
 from harness.measure.machine import Reading
 from harness.measure.phases import Emit, Phases
@@ -43,20 +44,6 @@ class WindowLength:
             return
         grown = 2 * self.steps if seconds < self._target_s / 2 else round(self._target_s * steps / seconds)
         self.steps = max(1, grown)
-
-
-class Group:
-    """The processes that train the model. This class is a group of one process; a subclass adds other processes."""
-
-    part: Part = WHOLE
-    """Part of each batch that this process computes."""
-
-    def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Make the other processes take the training step on batch number `index`, from 0, of an epoch, from 1."""
-
-    def check(self, weights: Mapping[str, Any]) -> None:
-        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, those at the end of
-        training."""
 
 
 class Training:
@@ -169,7 +156,8 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         data, spec = self._data, self._spec
-        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, self._group.part)
+        part = Part(self._group.rank, self._group.size)
+        return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, part)
 
     def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
         """Add a point to the learning curves and update the schedule. `validation` are the epoch's scores."""

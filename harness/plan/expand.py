@@ -247,6 +247,15 @@ def check_suits(task: Task, dataset: Dataset) -> None:
         )
 
 
+def check_model(task: Task, model: Model, variant: str) -> None:
+    """Raise `harness.CombinationError` if the task cannot use the model."""
+    if not suits(task, model):
+        raise CombinationError(
+            f"model {variant!r} (accepts {', '.join(model.accepts)}; {', '.join(model.objectives)}) cannot be used "
+            f"with task {task.name!r} ({task.produces}, {task.objective}); the default model is {task.default_model!r}"
+        )
+
+
 def check_available(dataset: Dataset) -> None:
     """Raise `harness.UsageError` if the dataset is not available on this machine."""
     if reason := dataset_problem(dataset):
@@ -327,12 +336,7 @@ def _training_by_backend(
     if comparison.checkpoint is not None:
         _check_variant(comparison.checkpoint, model, model_name)
         variant = model.name
-    if not suits(comparison.task, model):
-        raise CombinationError(
-            f"model {variant!r} (accepts {', '.join(model.accepts)}; {', '.join(model.objectives)}) cannot be used "
-            f"with task {comparison.task.name!r} ({comparison.task.produces}, {comparison.task.objective}); "
-            f"the default model is {comparison.task.default_model!r}"
-        )
+    check_model(comparison.task, model, variant)
     able = [name for name in available if catalog.network(model.name, name)]
     if not (selection.backends or able):
         raise CombinationError(_no_backend_runs(catalog, model))

@@ -56,6 +56,12 @@ def check_recipe(
         )
     if recipe.loss_scale is not None and set(precisions) != {"fp16"}:
         raise CombinationError("recipe.loss_scale has an effect only at fp16; add --precision fp16 or remove it")
+    # Not a rule of the recipe itself, because a batch may be reduced if memory is exhausted.
+    if recipe.accumulation_steps > recipe.batch_size:
+        raise CombinationError(
+            f"recipe.accumulation_steps={recipe.accumulation_steps} is larger than the batches of {recipe.batch_size} "
+            "examples; choose a smaller number, or a larger recipe.batch_size"
+        )
     if isinstance(recipe.class_weights, tuple) and label_names and len(recipe.class_weights) != len(label_names):
         raise CombinationError(
             f"recipe.class_weights has {len(recipe.class_weights)} weights, but dataset {dataset.name!r} has "

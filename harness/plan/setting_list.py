@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from harness.data.user_files.dataset import find_dataset
 from harness.data.user_files.options import OPTIONS
+from harness.plan.expand import check_model, check_suits
 from harness.plan.settings import plain, recipe_for
 from harness.records import Protocol, Recipe
 
@@ -42,7 +43,8 @@ def settings_of(
     and kinds of user files are returned. If only `model` is given, the sections of tasks, datasets and other models are
     omitted. Datasets with the same options share a section.
 
-    Raises `harness.UnknownNameError` if a name is unknown.
+    Raises `harness.UnknownNameError` if a name is unknown, and `harness.CombinationError` if the task cannot use the
+    dataset or the model.
     """
     if task is not None:
         return _of_selection(catalog, task, dataset, model)
@@ -73,6 +75,8 @@ def _of_selection(catalog: Catalog, task: str, dataset: str | None, model: str |
     chosen = catalog.task(task)
     data = find_dataset(dataset or chosen.default_dataset, chosen, catalog)
     family, variant = catalog.model(model or chosen.default_model)
+    check_suits(chosen, data)
+    check_model(chosen, family, variant)
     recipe = recipe_for(chosen, data, family, variant, {})
     suited = data.task_options.get(chosen.name, {})
     return {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from harness.errors import HarnessError, PluginError, UnknownNameError
+from harness.errors import HarnessError, PluginError, UnknownNameError, UsageError
 from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
+from harness.plugins import requirements
 from harness.plugins.failures import PluginFailure, not_loaded
 from harness.plugins.find import core
 from harness.records import PluginRef, RunSpec
@@ -95,8 +96,19 @@ class Catalog:
     def reporter(self, name: str) -> Reporter:
         return self._get("report format", self.reporters, name).value
 
-    def executor(self, name: str) -> Executor:
-        return self._get("executor", self.executors, name).value
+    def executor(self, name: str, options: Mapping[str, str] | None = None) -> Executor:
+        """Return the executor with this name, with options if any are given.
+
+        Raises the same errors as `task`, and `harness.UsageError` if a module that the executor requires is not
+        installed or an option is not valid.
+        """
+        executor = self._get("executor", self.executors, name).value
+        if problem := requirements.missing(executor.requires):
+            raise UsageError(f"the executor {name!r} cannot be used: {problem}")
+        for option in options or {}:
+            if option not in executor.options:
+                raise UnknownNameError(f"{name} executor option", option, executor.options)
+        return executor.configured(options) if options else executor
 
     def model(self, name: str) -> tuple[Model, str]:
         """Return the family and the variant of a model. `name` is the name of a variant, or the name of a family to

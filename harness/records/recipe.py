@@ -89,8 +89,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     2019). The weight decay of ``adamw``, ``lion`` and ``lamb`` is always decoupled."""
     accumulation_steps: int = 1
     """Number of parts into which each batch is divided, so that less memory is needed. The gradients are those of the
-    mean loss over the whole batch. Parts may differ in size by one example. Batch normalization uses the statistics of
-    each part."""
+    mean loss over the whole batch. Parts may differ in size by one example; each has at least one. Batch normalization
+    uses the statistics of each part."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     """Weights by which the loss of each example or position is multiplied, by class, before the mean over the batch.
     ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Given weights are divided by
@@ -169,11 +169,6 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _check_values(self) -> None:
         """Raise `ValueError` if the value of an option that was added later is out of range."""
-        if self.accumulation_steps > self.batch_size:
-            raise ValueError(
-                f"accumulation_steps must be at most batch_size, got {self.accumulation_steps} for batches of "
-                f"{self.batch_size} examples"
-            )
         if isinstance(self.class_weights, tuple) and not (
             self.class_weights and all(0 < weight < float("inf") for weight in self.class_weights)
         ):

@@ -451,7 +451,8 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """Description of the device, such as the name of the GPU model, or None if the run failed before the device was
     chosen."""
     notes: dict[str, str] = {}
-    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism."""
+    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. The key
+    ``executor`` contains a remark by the executor, such as an incident during the run."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -105,6 +106,8 @@ class _Version(msgspec.Struct):
 
 
 _RECORD = msgspec.json.Decoder(RunRecord)
+_CURRENT = re.compile(rb'\s*\{\s*"schema_version"\s*:\s*%d\s*,' % SCHEMA_VERSION)
+"""Beginning of a record with the current schema version, as `write_json` writes it."""
 
 
 def read_record(path: Path) -> RunRecord:
@@ -117,8 +120,8 @@ def decode_record(data: bytes, path: Path) -> RunRecord:
 
     Raises a `harness.RecordError` that names `path` if the record is not valid.
     """
-    if b'"schema_version"' in data[:100]:  # otherwise, it may be missing
-        with contextlib.suppress(ValueError, RecursionError):  # another schema version, or not a valid record
+    if _CURRENT.match(data):  # decode only once, and decode again with a message if this fails
+        with contextlib.suppress(ValueError, RecursionError):
             record = _RECORD.decode(data)
             if record.schema_version == SCHEMA_VERSION and not problem(record):
                 return record

@@ -6,6 +6,7 @@ import datetime
 import os
 import socket
 import sys
+import warnings
 from typing import Any
 
 import torch
@@ -25,14 +26,17 @@ class Replicas:
         self._size = group.size
         self.library = "nccl" if device.type == "cuda" else "gloo"
         _join(group, self.library)
-        self.module: torch.nn.Module = DistributedDataParallel(
-            module,
-            device_ids=[device.index] if device.type == "cuda" else None,
-            # Each process normalizes its part of a batch, and keeps its own running statistics.
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            static_graph=True,  # allows parameters that the loss does not depend on
-        )
+        with warnings.catch_warnings():
+            # PyTorch 2.13 renames broadcast_buffers; earlier versions do not have the new name.
+            warnings.simplefilter("ignore", FutureWarning)
+            self.module: torch.nn.Module = DistributedDataParallel(
+                module,
+                device_ids=[device.index] if device.type == "cuda" else None,
+                # Each process normalizes its part of a batch, and keeps its own running statistics.
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                static_graph=True,  # allows parameters that the loss does not depend on
+            )
 
     def share_of(self, loss: torch.Tensor, weight: float) -> torch.Tensor:
         """Return the loss to minimize in this process, whose gradients are averaged over the processes."""

@@ -68,7 +68,7 @@ def _kind(recipe: Recipe) -> tuple[type[Any], dict[str, Any]]:
         case "adamw":
             return torch.optim.AdamW, {"betas": betas, "eps": epsilon, "fused": True}
         case "adagrad":
-            return torch.optim.Adagrad, {"eps": epsilon, "foreach": True}
+            return Adagrad, {"epsilon": epsilon}
         case "lion":
             return Lion, {"betas": betas}
         case "lamb":
@@ -102,6 +102,21 @@ class _Foreach(torch.optim.Optimizer):
 
     def _update(self, group: Any, parameters: Any, gradients: Any, moments: Any, steps: Any) -> None:
         raise NotImplementedError
+
+
+class Adagrad(_Foreach):
+    """Adagrad (Duchi et al. 2011). ``torch.optim.Adagrad`` reads its step count on the host."""
+
+    names = ("square",)
+
+    def _update(self, group: Any, parameters: Any, gradients: Any, moments: Any, steps: Any) -> None:
+        (square,) = moments
+        if group["weight_decay"]:
+            gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+        torch._foreach_addcmul_(square, gradients, gradients, value=1.0)
+        sizes = torch._foreach_sqrt(square)
+        torch._foreach_add_(sizes, group["epsilon"])
+        torch._foreach_addcdiv_(parameters, gradients, sizes, value=-group["lr"])
 
 
 class Lion(_Foreach):
@@ -183,7 +198,7 @@ class Scaled(torch.optim.Optimizer):
         states = [{name: value.clone() for name, value in self._on_device(p).items()} for p in parameters]
         assert self.found_inf is not None
         overflowed = self.found_inf.bool()
-        # A fused implementation would divide the gradients again, and Adagrad refuses both attributes.
+        # Implementations in torch would divide the gradients again, or refuse both attributes.
         self.grad_scale = self.found_inf = None
         super().step()
         for parameter, value, state in zip(parameters, before, states, strict=True):

@@ -17,7 +17,7 @@ from sample_records import ENVIRONMENT, comparison, failure, record, success
 from harness.analysis.comparison_table import build_table
 from harness.analysis.formatting import rounded
 from harness.analysis.table import Row
-from harness.records import Gpu, Protocol, Recipe, RunRecord
+from harness.records import Gpu, Protocol, RankMemory, Recipe, RunRecord
 from harness.report.csv_json import csv_text, json_text
 from harness.report.latex import render as render_latex
 from harness.report.markdown import render as render_markdown
@@ -106,6 +106,23 @@ def test_ratios_are_to_the_first_backend() -> None:
     assert (second.cells["inference_ratio"].value, second.cells["inference_ratio"].ci95) == (2.0, None)
     first, second = build_table(tensorflow + torch).rows
     assert (first.text("backend"), second.cells["train_ratio"].value) == ("tensorflow", 1.25)
+
+
+def test_scaling_efficiency_is_relative_to_one_device_with_the_same_settings() -> None:
+    alone = record(success(train=100.0))
+    peaks = [RankMemory(host_peak_bytes=size * 2**20) for size in (300, 310)]
+    outcome = success(train=150.0)
+    outcome = msgspec.structs.replace(outcome, memory=msgspec.structs.replace(outcome.memory, ranks=peaks))
+    pair = record(outcome, devices=2)
+    others = [record(success(train=90.0), threads=7), record(success(train=150.0), devices=2, threads=3)]
+    rows = build_table([alone, pair, *others]).rows
+    assert [row.cells["scaling_efficiency"].value for row in rows] == [None, 0.75, None, None]
+    assert [row.cells["rank_peak_mib"].value for row in rows] == [None, 310.0, None, None]
+    text = render_text(build_table([alone, pair]))
+    assert "devices=2" in text
+    assert re.search(r"scaling: training throughput relative to the row with one device", text)
+    assert "devices=2" in render_text(build_table([pair]))
+    assert "scaling" not in render_text(build_table([pair]))
 
 
 def ratio_of(torch: dict[int, list[float]], tensorflow: dict[int, list[float]]) -> Any:

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "torch", "tensorflow")
+PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "ray", "torch", "tensorflow")
 HEAVY = {
     *("numpy", "scipy", "sklearn", "torch", "tensorflow", "keras", "transformers", "tokenizers", "babel"),
-    "espeakng_loader",
+    *("espeakng_loader", "ray"),
 }
 LIST = """
 import importlib, sys

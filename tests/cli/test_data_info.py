@@ -216,17 +216,42 @@ def test_types_of_columns(tmp_path: Path) -> None:
     options = TableOptions(
         target_column=("label",), feature_columns=("whole", "words", "mixed"), slice_columns=("words",)
     )
-    found = of_table(Table("t", cells, ["1", "2", "3", "4"]), options)
+    found = of_table(Table("t", cells, ["1", "2", "3", "4"]), options, ("words", "mixed"))
     assert [(c.name, c.roles, c.type, c.missing, c.distinct) for c in found] == [
         ("whole", ("numeric feature",), "number", 0, 4),
         ("numeric text", (), "number", 0, 4),
         ("gaps", (), "number", 3, 1),
         ("words", ("categorical feature", "slice"), "text", 1, 2),
         ("flags", (), "true or false", 1, 2),
-        ("mixed", ("numeric feature",), "mixed", 0, 4),
+        ("mixed", ("categorical feature",), "mixed", 0, 4),
         ("empty", (), "empty", 4, 0),
         ("label", ("target",), "number", 0, 4),
     ]
+
+
+@pytest.mark.plugins("regression")
+@pytest.mark.parametrize(
+    ("cells", "options", "role", "type_"),
+    [
+        ([f"{n} kg" for n in range(30)], [], "numeric feature", "number"),
+        ([f"{n / 2}%" for n in range(30)], [], "numeric feature", "number"),
+        ([f"€{n}.50" for n in range(30)], [], "numeric feature", "number"),
+        ([f"{n},5" for n in range(30)], ["--set", "dataset.decimal=,"], "numeric feature", "number"),
+        ([f"2021-{n % 12 + 1:02}-{n % 27 + 1:02}" for n in range(30)], ["--set", 'dataset.date_columns=["v"]'],
+         "date feature", "text"),
+        ([str(n % 3) for n in range(30)], ["--set", 'dataset.categorical_columns=["v"]'],
+         "categorical feature", "number"),
+        (["red", "blue", "NA"] * 10, [], "categorical feature", "text"),
+        ([str(n) for n in range(30)], ["--time-column", "v"], "time", "number"),
+    ],
+)  # fmt: skip
+def test_roles_and_types_are_those_with_which_columns_are_read(
+    tmp_path: Path, cells: list[str], options: list[str], role: str, type_: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 99, 30).tolist()
+    path = write_csv(tmp_path / "t.csv", {"v": cells, "z": [n * n % 31 for n in range(30)], "y": noise})
+    column = summary(path, "--task", "regression", "--target-column", "y", *options).columns[0]
+    assert (column.roles, column.type) == ((role,), type_)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12, 13, 50, 51, 200, 1000])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.data.suspicions import row_digests, suspicions
+from harness.data.suspicions import majority, row_digests, suspicions
 from harness.interfaces import PreparedData, Split
 from harness.records import DataInfo, InputSpec
 
@@ -89,3 +89,26 @@ def test_equal_rows_of_small_tables_are_not_suspicious() -> None:
     data = prepared(rows, [[9, 9]], [[8, 8]])
     info = DataInfo(kind="features", inputs=data.info.inputs, objective="regression", outputs=1)
     assert suspicions(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info)) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "reported"),
+    [
+        ([98, 2], "98.0% of the test examples belong to the class 'a', so that always predicting this class gives an"),
+        ([2, 98], "98.0% of the test examples belong to the class 'b'"),
+        ([81, 19], "81.0% of the test examples belong to the class 'a'"),
+        ([80, 20], None),
+        ([50, 50], None),
+        ([1, 1, 97, 1], "97.0% of the test examples belong to the class 'c'"),
+        ([34, 33, 33], None),
+        ([85, 5, 5, 5], "85.0% of the test examples belong to the class 'a'"),
+        ([0, 10], "100.0% of the test examples belong to the class 'b'"),
+        ([999, 1], "99.9% of the test examples belong to the class 'a'"),
+        ([9, 1], "90.0% of the test examples belong to the class 'a'"),
+        ([1, 0, 0], "100.0% of the test examples belong to the class 'a'"),
+    ],
+)
+def test_majority_class_of_the_test_split_is_reported(counts: list[int], reported: str | None) -> None:
+    targets = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    found = majority(targets, ["a", "b", "c", "d"])
+    assert [text[: len(reported or "")] for text in found] == ([] if reported is None else [reported])

@@ -11,7 +11,9 @@ import click
 import pytest
 
 import harness
+from harness.cli.options import CommandWithExecutor, expanded
 from harness.cli.root import cli
+from harness.plugins import discover
 from harness.records import Protocol, Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +30,13 @@ def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-each_page = pytest.mark.parametrize("page", PAGES, ids=page_id)
+NEED_RAY = ("cluster.md", "many-runs.md")
+"""Pages with options of the executor ``ray``."""
+each_page = pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.plugins("ray")] if page.name in NEED_RAY else []) for page in PAGES],
+    ids=page_id,
+)
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -68,6 +76,8 @@ def check(words: list[str]) -> None:
             raise click.UsageError(f"unknown command {words[0]!r}")
         command, words = subcommand, words[1:]
         context = click.Context(command)
+    if isinstance(command, CommandWithExecutor):
+        words = [*expanded(words)]
     values, unknown, _ = command.make_parser(context).parse_args(words)
     if unknown:
         raise click.UsageError(f"unexpected arguments {unknown}")
@@ -87,6 +97,11 @@ def all_commands(command: click.Command) -> Iterator[click.Command]:
 
 PARAMETERS = [parameter for command in all_commands(cli) for parameter in command.params]
 OPTIONS = {option for parameter in PARAMETERS for option in parameter.opts}
+OPTIONS |= {
+    f"--{name}-{option.replace('_', '-')}"  # such as --ray-address
+    for name, provided in discover().executors.items()
+    for option in provided.value.options
+}
 OPTIONS_WITH_VALUE = {
     option
     for parameter in PARAMETERS
@@ -118,7 +133,7 @@ def test_check_of_a_wrong_command_fails(command: str) -> None:
 @each_page
 def test_options_in_inline_code_exist(page: Path) -> None:
     shown = [re.match(r"--[a-z][a-z-]*", span) for span in inline_code(page.read_text(encoding="utf-8"))]
-    other_programs = {"--kind", "--help", "--noise", "--draws", "--pairs", "--no-run"}
+    other_programs = {"--kind", "--help", "--num-cpus", "--exclusive", "--noise", "--draws", "--pairs", "--no-run"}
     assert not {option[0] for option in shown if option} - OPTIONS - other_programs
 
 

@@ -20,7 +20,7 @@ from toy_plugin import SET_FAST
 from toy_runs import toy_specs
 
 from harness.errors import UsageError
-from harness.execute import side_by_side
+from harness.execute import cores, side_by_side
 from harness.execute.runner import Listener, run_all
 from harness.execute.side_by_side import Lane, SideBySide, lanes_for, turns_of
 from harness.measure.cgroup import available_cores
@@ -77,7 +77,7 @@ def test_lanes_for_keeps_hardware_threads_of_a_core_together(
         folder.mkdir(parents=True)
         (folder / "physical_package_id").write_text("0\n")
         (folder / "core_id").write_text(f"{core % 4}\n")
-    monkeypatch.setattr(side_by_side, "TOPOLOGY", tmp_path)
+    monkeypatch.setattr(cores, "TOPOLOGY", tmp_path)
     lanes = lanes_for(toy_specs(catalog, threads=2), 4)
     assert [lane.cores for lane in lanes] == [(0, 4), (1, 5), (2, 6), (3, 7)]
 
@@ -108,7 +108,7 @@ def test_lanes_for_have_one_gpu_each(
 
 
 def test_expand_all_divides_the_cores_by_the_jobs(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.plan.expand.available_cores", lambda: 8)
+    monkeypatch.setattr("harness.plan.devices.available_cores", lambda: 8)
     chosen = Selection(tasks=("toy-regress",), backends=("toy-numpy",))
     assert [expand_all([chosen], catalog, jobs=jobs)[0].threads for jobs in (1, 3, 9)] == [8, 2, 1]
 

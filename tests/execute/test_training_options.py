@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from harness.errors import UsageError
 from harness.execute.training_options import class_weights, frozen_names, layer_of, rate_factors, with_frozen
-from harness.interfaces import Parameter
-from harness.records import DataInfo, InputSpec, Recipe, SplitInfo
+from harness.interfaces import Batch, Parameter
+from harness.records import IGNORED, DataInfo, InputSpec, Recipe, SplitInfo
 
 NAMES = [
     "bert.embeddings.word.weight",
@@ -81,3 +82,18 @@ def test_class_weights_have_a_mean_of_one_over_the_training_examples() -> None:
 def test_class_weights_that_do_not_fit_the_data_are_refused(recipe: Recipe, data: DataInfo, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         class_weights(recipe, data)
+
+
+@pytest.mark.parametrize(("examples", "count", "sizes"), [(6, 4, [2, 2, 1, 1]), (6, 6, [1] * 6), (2, 3, [1, 1])])
+def test_parts_contain_every_example_once_and_keep_the_weight(examples: int, count: int, sizes: list[int]) -> None:
+    rows = np.arange(examples)
+    parts = list(Batch({"x": rows}, rows, 0.25).parts(count))
+    assert [len(part.targets) for part, _ in parts] == sizes
+    assert np.concatenate([part.inputs["x"] for part, _ in parts]).tolist() == rows.tolist()
+    assert [share for _, share in parts] == [size / examples for size in sizes]
+    assert {part.weight for part, _ in parts} == {0.25}
+
+
+def test_shares_of_parts_are_those_of_positions_with_targets() -> None:
+    targets = np.array([[1, 0, 2], [1, IGNORED, IGNORED]])
+    assert [share for _, share in Batch({}, targets).parts(2)] == [3 / 4, 1 / 4]

@@ -20,7 +20,7 @@ from harness.plugins.catalog import Catalog
 from harness.records import RunRecord
 from harness.records.store import Store
 
-BUILT_IN = "baselines,nlp,regression,speech,tensorflow,torch,vision"
+BUILT_IN = "baselines,nlp,ray,regression,speech,tensorflow,torch,vision"
 
 
 class Runs:

@@ -16,6 +16,7 @@ from command_line import MAIN
 from processes import gone
 from toy_plugin import FAST
 
+from harness.measure.cgroup import available_cores
 from harness.plan import suite
 from harness.plan.expand import expand_all
 from harness.plugins.catalog import Catalog
@@ -54,15 +55,21 @@ def descendants(mark: str) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "kills"),
-    [(1, 3), pytest.param(10, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])],
-    ids=["4 runs", "40 runs"],
+    ("seeds", "kills", "jobs"),
+    [
+        (1, 3, 1),
+        pytest.param(10, 20, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),
+        pytest.param(10, 20, 2, marks=[pytest.mark.slow, pytest.mark.timeout(1200)]),
+    ],
+    ids=["4 runs", "40 runs", "40 runs, two at a time"],
 )
 def test_killed_suite_is_completed_by_the_same_command(
-    seeds: int, kills: int, toy: Path, tmp_path: Path, catalog: Catalog
+    seeds: int, kills: int, jobs: int, toy: Path, tmp_path: Path, catalog: Catalog
 ) -> None:
+    if available_cores() < jobs:
+        pytest.skip(f"needs {jobs} cores")
     path = write(tmp_path, seeds)
-    command = [*MAIN, "run", "--suite", str(path), "--results", "results", "--quiet"]
+    command = [*MAIN, "run", "--suite", str(path), "--results", "results", "--quiet", "--jobs", str(jobs)]
     environment = {**os.environ, MARK: str(tmp_path)}
     moments = random.Random(20)
     for number in range(kills):

@@ -26,6 +26,7 @@ from harness.records import (
     Placement,
     PluginRef,
     Pretrained,
+    RankMemory,
     Roofline,
     RunRecord,
     Success,
@@ -99,6 +100,7 @@ def completed(run: StoredRun) -> StoredRun:
     spec = msgspec.structs.replace(
         record.spec,
         device="cuda:0",
+        devices=2,
         pretrained=checkpoint,
         recipe=msgspec.structs.replace(record.spec.recipe, milestones=(1, 2), frozen=("a.*", "b")),
         task_options={**record.spec.task_options, "vocabulary": checkpoint.path, "longest": 0.5},
@@ -125,10 +127,13 @@ def completed(run: StoredRun) -> StoredRun:
     flags = [flag for flag in outcome.flags if flag.kind in ("wide", "drift", "bimodal")]
     flags.insert(sum(flag.metric == "train_throughput" for flag in flags), load_flag)
     flags.append(heat_flag)
+    device = DeviceMemory(allocator_peak_bytes=2**24, reserved_peak_bytes=2**25, driver_peak_bytes=2**26)
+    worker = RankMemory(host_peak_bytes=outcome.memory.host_peak_bytes, device=device)
     memory = msgspec.structs.replace(
         outcome.memory,
-        tree_peak_bytes=outcome.memory.host_peak_bytes + 2**20,
-        device=DeviceMemory(allocator_peak_bytes=2**24, reserved_peak_bytes=2**25, driver_peak_bytes=2**26),
+        tree_peak_bytes=outcome.memory.host_peak_bytes + 2**21,
+        device=device,
+        ranks=[worker, msgspec.structs.replace(worker, host_peak_bytes=2**21)],
     )
     made = msgspec.structs.replace(
         record,

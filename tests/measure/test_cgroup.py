@@ -74,6 +74,89 @@ def machine(root: Path, mounts: str, membership: str, files: dict[str, str]) -> 
         ),
         pytest.param(V2.format(top="/"), "0::/box\n", {"sys/fs/cgroup/box/cpu.max": "garbage\n"}, None, id="garbage"),
         pytest.param("", "", {}, None, id="no-groups"),
+        pytest.param(
+            V2.format(top="/other").replace("/sys/fs/cgroup", "/run/other") + V2.format(top="/"),
+            "0::/box\n",
+            {"run/other/cpu.max": "50000 100000\n", "sys/fs/cgroup/box/cpu.max": "300000 100000\n"},
+            3.0,
+            id="v2-other-mount-first",
+        ),
+        pytest.param(
+            V2.format(top="/a/b").replace("/sys/fs/cgroup", "/mnt/b") + V2.format(top="/"),
+            "0::/a/b\n",
+            {
+                "mnt/b/cpu.max": "max 100000\n",
+                "sys/fs/cgroup/a/cpu.max": "100000 100000\n",
+                "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+            },
+            1.0,
+            id="v2-mount-with-more-ancestors",
+        ),
+        pytest.param(
+            V1.format(top="/docker/x").replace("/sys/fs/cgroup/cpu,cpuacct", "/rootfs/cpu") + V1.format(top="/"),
+            "3:cpuacct,cpu:/y\n",
+            {
+                "rootfs/cpu/cpu.cfs_quota_us": "100000\n",
+                "rootfs/cpu/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu,cpuacct/y/cpu.cfs_quota_us": "250000\n",
+                "sys/fs/cgroup/cpu,cpuacct/y/cpu.cfs_period_us": "100000\n",
+            },
+            2.5,
+            id="v1-other-mount-first",
+        ),
+        pytest.param(
+            V1.format(top="/"),
+            "3:cpu,cpuacct:/a/b\n",
+            {
+                "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us": "150000\n",
+                "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu,cpuacct/a/b/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu,cpuacct/a/b/cpu.cfs_period_us": "100000\n",
+            },
+            1.5,
+            id="v1-ancestor",
+        ),
+        pytest.param(
+            V2.format(top="/.."), "0::/\n", {"sys/fs/cgroup/cpu.max": "150000 100000\n"}, 1.5, id="v2-nested-namespace"
+        ),
+        pytest.param(
+            V2.format(top="/"),
+            "0::/a/b (deleted)\n",
+            {"sys/fs/cgroup/a/cpu.max": "150000 100000\n"},
+            1.5,
+            id="v2-deleted-group",
+        ),
+        pytest.param(
+            V2.format(top="/").replace("/sys/fs/cgroup", "/sys/fs/c\\040g"),
+            "0::/my box:1\n",
+            {"sys/fs/c g/my box:1/cpu.max": "33333 100000\n"},
+            0.33333,
+            id="v2-space-and-colon",
+        ),
+        pytest.param(
+            OTHER_V1 + V2.format(top="/").replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified"),
+            "5:cpuset:/set\n0::/box\n",
+            {
+                "sys/fs/cgroup/cpuset/set/cpuset.cpus": "0\n",
+                "sys/fs/cgroup/unified/box/cpuset.cpus.effective": "0-3\n",
+                "sys/fs/cgroup/unified/box/cpu.max": "400000 100000\n",
+            },
+            4.0,
+            id="hybrid-cpu-in-v2-with-cpuset",
+        ),
+        pytest.param(
+            V1.format(top="/"),
+            "3:cpu,cpuacct:/y\n",
+            {"sys/fs/cgroup/cpu,cpuacct/y/cpu.cfs_quota_us": "250000\n"},
+            None,
+            id="v1-missing-period",
+        ),
+        pytest.param(V2.format(top="/"), "0::/box\n", {"sys/fs/cgroup/box/x": ""}, None, id="v2-missing-file"),
+        pytest.param(V2.format(top="/"), "0::/box\n", {"sys/fs/cgroup/box/cpu.max": "max\n"}, None, id="v2-max-only"),
+        pytest.param(V2.format(top="/"), "garbage\n", {}, None, id="garbage-membership"),
+        pytest.param(
+            V2.format(top="/"), "0::/box\n", {"sys/fs/cgroup/box/cpu.max": "100000 0\n"}, None, id="v2-zero-period"
+        ),
     ],
 )
 def test_quota_is_the_smallest_of_the_group_and_its_ancestors(

@@ -52,6 +52,7 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("monitor=loss",), "recipe.monitor has no effect without recipe.early_stopping"),
         (("early_stopping=3",), "cannot end a training of 3 epochs"),
         (("loss_scale=8",), "only at fp16"),
+        (("accumulation_steps=5", "batch_size=4"), "larger than the batches of 4 examples"),
         (("class_weights=[1,2]",), r"2 weights, but dataset .* has 3 classes \(red, green, blue\)"),
         (("layer_decay=2",), r"layer_decay must be in \(0, 1\]"),
         (("optimizer=adam", "decoupled_decay=true"), "use the optimizer adamw"),

@@ -126,6 +126,7 @@ def test_options_declare_the_defaults_and_arguments_of_run() -> None:
     """The other arguments of `harness.run` configure the execution."""
     parameters = inspect.signature(harness.run).parameters
     execution = {"parity", "results", "timeout_s", "memory_limit", "batch_size_backoff", "executor"}
+    execution |= {"executor_options", "detach"}
     execution |= {"rerun", "retry", "jobs", "quality_only", "wait", "plugins"}
     assert set(parameters) - execution == {option.argument or option.name for option in OPTIONS.values()}
     given = {

@@ -383,3 +383,24 @@ while True:
     check(store)
     loaded = store.load(of_task("nlp"))
     assert sorted(run.record.spec.seed for run in loaded.runs) == list(range(12))
+
+
+@pytest.mark.usefixtures("small")
+def test_headers_are_those_of_valid_records(tmp_path: Path, read: list[str]) -> None:
+    """Only records without a valid entry are decoded completely. A record that becomes invalid is not returned."""
+    store = Store(tmp_path)
+    for number in (1, 2, 4, 5):
+        put(store, f"run-{number}", encoded("nlp", number))
+    whole = {run.path.name: run.record for run in store.load(of_task("nlp")).runs}
+    read.clear()
+    found = {one.path.name: one.record for one in store.headers(of_task("nlp"))}
+    assert read == []
+    assert found.keys() == whole.keys()
+    for name, header in found.items():
+        expected = whole[name]
+        assert (header.run_id, header.key, header.started_at) == (expected.run_id, expected.key, expected.started_at)
+        assert (header.environment, header.provenance.plugins) == (expected.environment, expected.provenance.plugins)
+    time.sleep(TICK_S)
+    put(store, "run-1", encoded("nlp", 1).replace(b'"scores":{', b'"scores":{"primary":1,', 1))
+    assert {one.path.name for one in store.headers(of_task("nlp"))} == whole.keys() - {"run-1"}
+    assert read == ["run-1"]

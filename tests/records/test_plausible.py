@@ -28,6 +28,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "negative counts": lambda plain: outcome_of(plain)["scores"].update(confusion=[[-1]]),
     "negative examples": lambda plain: outcome_of(plain)["examples"].update(train=-1),
     "negative windows": lambda plain: outcome_of(plain)["speed"]["inference"].update(warmup_windows=-1),
+    "no devices": lambda plain: plain["spec"].update(devices=0),
     "too many outputs": lambda plain: plain["provenance"].update(data=data(outputs=2**60)),
     "no outputs": lambda plain: plain["provenance"].update(data=data(outputs=0)),
     "too few names": lambda plain: plain["provenance"].update(data=data(outputs=3, label_names=["a"])),

@@ -228,7 +228,6 @@ NAN, INF = float("nan"), float("inf")
         ({"plateau_patience": 0}, "plateau_patience"),
         ({"schedule": "one_cycle"}, "warmup_fraction"),
         ({"accumulation_steps": 0}, "accumulation_steps"),
-        ({"accumulation_steps": 5, "batch_size": 4}, "at most batch_size"),
         ({"class_weights": ()}, "class_weights"),
         ({"class_weights": (1.0, 0.0)}, "class_weights"),
         ({"class_weights": (1.0, NAN)}, "class_weights"),

@@ -16,6 +16,7 @@ PLUGINS = (
     "core-formats",
     "core-executors",
     "nlp",
+    "ray",
     "vision",
     "speech",
     "regression",

@@ -35,8 +35,8 @@ UNCHECKABLE: dict[str, str] = {
     "another field",
     "outcome.memory.host_counter": "the name of the counter is not stored in another field",
     "outcome.memory.tree_peak_bytes": "the peak is measured only once; it must be at least the host peak",
-    "outcome.memory.ranks[].*": "each peak is measured only once; only that of the first process is also in another "
-    "field",
+    "outcome.memory.ranks[].*": "each peak is measured only once; only the host peak of the first process is also in "
+    "another field",
     "outcome.memory.device.*": "each peak is measured only once; the audit compares only allocated and reserved memory",
     "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
     "phase's windows",

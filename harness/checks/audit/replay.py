@@ -27,6 +27,7 @@ from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
 from harness.interfaces import PreparedData, Session
+from harness.interfaces.execution import EXECUTOR_NOTE
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import DataInfo, ModelInfo, PluginRef, RunRecord
@@ -146,6 +147,7 @@ def _settings(subject: Subject, replay: Replay) -> Result:
     if differing := _elsewhere(subject, replay):
         raise NotCheckedError(f"the run was made on another machine or with other packages ({differing} differ)")
     provenance, notes = subject.record.provenance, subject.record.provenance.notes
+    notes = {name: value for name, value in notes.items() if name != EXECUTOR_NOTE}
     if subject.spec.devices > 1:  # the audit repeats the run in one process
         notes = {name: value for name, value in notes.items() if name not in GROUP_NOTES}
     problems = differences(provenance.device_name, replay.prepared.device.description, "device_name")

@@ -117,7 +117,7 @@ def replayed(evidence: Evidence) -> Iterator[Replayed]:
         for index, (error, size) in enumerate(arrays.get("average", np.zeros((2, 0))).T):
             # The average accumulates one rounding error per step, in proportion to the weights.
             rounding = arrays["rounding"][:, index].max(initial=0.0)
-            relative_error = error / max(size + rounding / step_allowed, np.finfo(float).tiny)
+            relative_error = float(error / max(size + rounding / step_allowed, np.finfo(float).tiny))
             yield Replayed(
                 f"moving average of `{names[index]}` after {SEGMENTS[segment]}", relative_error, step_allowed
             )

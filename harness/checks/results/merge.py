@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,11 +19,12 @@ from harness.checks.parity.verdict import load as load_verdicts
 from harness.errors import RecordError, UsageError
 from harness.records import RunRecord
 from harness.records.files import make_directory, replacing
-from harness.records.reading import is_stored, open_stored
+from harness.records.reading import open_stored
 from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
 
 MAX_FILE_BYTES = 64 * 2**30
 """Maximum size of a file to copy, in bytes."""
+_BUFFER_BYTES = 2**20
 _RENAMING = "-renaming"
 """Suffix of the name of a run's directory while the run's repeat number is being changed.
 
@@ -66,30 +66,33 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
     Store(target).prepare()
     present = Store(target).load()
     merged.problems += present.problems
-    runs_here = _with_file_names(present.runs, merged)
-    places = {_content(run.record): run.path for run in runs_here}
-    arriving: dict[str, StoredRun] = {}
-    copies: dict[str, list[Path]] = defaultdict(list)
+    kept = _with_file_names(present.runs, merged)
+    brought: list[StoredRun] = []
     for other in (other for other in others if other.resolve() != target.resolve()):
         loaded = Store(other).load()
         merged.problems += loaded.problems
-        for run in _with_file_names(loaded.runs, merged):
-            content = _content(run.record)
-            if content in places:
-                merged.present += 1
-                merged.problems += _copy_files(run.path, places[content])
-            elif content in arriving:
-                merged.present += 1
-                copies[content].append(run.path)
-            else:
-                arriving[content] = run
+        brought += _with_file_names(loaded.runs, merged)
         merged.verdicts += _merge_verdicts(other, target)
-    numbers = _numbers({**{_content(run.record): run for run in runs_here}, **arriving})
-    _renumber(target, runs_here, numbers, merged)
+    contents = _contents([*kept, *brought])
+    here = dict(zip(contents, kept, strict=False))
+    arriving: dict[str, StoredRun] = {}
+    copies: dict[str, list[Path]] = defaultdict(list)
+    for content, run in zip(contents[len(kept) :], brought, strict=True):
+        if content in here:
+            merged.present += 1
+            merged.problems += _copy_files(run.path, here[content].path)
+        elif content in arriving:
+            merged.present += 1
+            copies[content].append(run.path)
+        else:
+            arriving[content] = run
+    numbers = _numbers({**here, **arriving})
+    _renumber(target, here, numbers, merged)
     if arriving:
         with Store(target).scratch() as made_in:
             for content, run in arriving.items():
-                _add(run, copies[content], made_in, numbers[content], merged)
+                merged.problems += _add(run, copies[content], made_in, numbers[content])
+                merged.added += 1
         os.sync()
     return merged
 
@@ -102,8 +105,8 @@ def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
     changed.
     """
     by_content: dict[str, StoredRun] = {}
-    for run in runs:
-        content = _content(run.record)
+    listed = list(runs)
+    for content, run in zip(_contents(listed), listed, strict=True):
         known = by_content.get(content)
         if known is None or _file_count(run.path) > _file_count(known.path):
             by_content[content] = run
@@ -140,12 +143,25 @@ def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRu
     """Return the runs whose ids are valid file names. A record from an untrusted source may have any text as its id."""
     found = []
     for run in runs:
-        name = _named(run.record, 1).run_id
+        name = run_id(run.record.spec, "", 1)
         if name == Path(name).name and not name.startswith(".") and "\0" not in name:
             found.append(run)
         else:
             merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a file name")
     return found
+
+
+def _contents(runs: Sequence[StoredRun]) -> list[str]:
+    """Return an identifier of each run, which is equal for runs whose records differ only in the id and the repeat
+    number.
+
+    Runs with different specifications or start times are different, so only the records of other runs are compared.
+    """
+    kinds = [(run.record.spec.key, run.record.started_at) for run in runs]
+    counts = Counter(kinds)
+    return [
+        " ".join(kind) if counts[kind] == 1 else _content(run.record) for kind, run in zip(kinds, runs, strict=True)
+    ]
 
 
 def _content(record: RunRecord) -> str:
@@ -155,22 +171,24 @@ def _content(record: RunRecord) -> str:
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run, by the digest of its record. Runs with the same specification are numbered
-    in the order in which they started."""
+    """Return the repeat number of each run, by its identifier (`_contents`).
+
+    Runs with the same specification are numbered in the order in which they started.
+    """
     repeats: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for content, run in runs.items():
         repeats[run.record.spec.key].append((run.record.started_at, content))
     return {content: number for each in repeats.values() for number, (_, content) in enumerate(sorted(each), start=1)}
 
 
-def _renumber(target: Path, runs: Sequence[StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
+def _renumber(target: Path, runs: Mapping[str, StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
     """Assign the new repeat numbers to the runs of the target.
 
     Each run is renamed twice, because old and new names may overlap.
     """
     moved = []
-    for run in runs:
-        named = _named(run.record, numbers[_content(run.record)])
+    for content, run in runs.items():
+        named = _named(run.record, numbers[content])
         if run.path.name != named.run_id:
             moved.append((run.path.with_name(f"{run.path.name}{_RENAMING}"), named))
             merged.renamed[run.record.run_id] = named.run_id
@@ -187,23 +205,25 @@ def _rename(path: Path, new: Path) -> None:
         raise RecordError(f"{path}: cannot be renamed to {new.name}: {error.strerror}") from None
 
 
-def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int, merged: Merged) -> None:
-    """Copy a run to the target, together with files that exist only in other copies of the run.
+def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> list[str]:
+    """Copy a run to the target, together with files that exist only in other copies of the run. Return a message for
+    each file that was not copied.
 
     The run is copied to a hidden directory first, so that an incomplete copy is never read as a run.
     """
     named = _named(run.record, number)
     target, directory = made_in.parent / named.run_id, made_in / named.run_id
+    problems = []
     try:
         directory.mkdir()
         for source in (run.path, *copies):
-            merged.problems += _copy_files(source, directory, visible=False)
+            problems += _copy_files(source, directory, visible=False)
         with _new_file(directory / RECORD) as file:
             file.write(msgspec.json.format(msgspec.json.encode(named), indent=1))
         directory.rename(target)
     except OSError as error:
         raise RecordError(f"{target}: cannot be written: {error.strerror}") from None
-    merged.added += 1
+    return problems
 
 
 def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[str]:
@@ -214,23 +234,33 @@ def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[
     """
     writer: Callable[[Path], AbstractContextManager[BinaryIO]] = replacing if visible else _new_file
     left_out = []
+    folders = [("", os.fspath(source))]
     try:
-        for folder, names, files in os.walk(source):
-            names[:] = [name for name in names if not Path(folder, name).is_symlink()]
-            for name in files:
-                file = Path(folder, name)
-                place = directory / file.relative_to(source)
-                if file == source / RECORD or is_stored(place):
+        while folders:
+            inside, folder = folders.pop()
+            with os.scandir(folder) as entries:
+                found = list(entries)
+            if inside and any(not entry.is_dir(follow_symlinks=False) for entry in found):
+                make_directory(directory / inside)
+            for entry in found:
+                name = f"{inside}{entry.name}"
+                if entry.is_dir():
+                    if not entry.is_symlink():
+                        folders.append((f"{name}/", entry.path))
+                elif name == RECORD or os.path.lexists(f"{directory}/{name}"):
                     continue
-                if not stat.S_ISREG(file.lstat().st_mode):
-                    left_out.append(f"{file}: not copied, because it is not a regular file")
-                    continue
-                make_directory(place.parent)
-                with writer(place) as copy, open_stored(file, MAX_FILE_BYTES) as original:
-                    shutil.copyfileobj(original, copy)
+                elif entry.is_file(follow_symlinks=False):
+                    _copy(Path(entry.path), directory / name, writer)
+                else:
+                    left_out.append(f"{entry.path}: not copied, because it is not a regular file")
     except OSError as error:
         raise RecordError(f"{error.filename or source}: cannot be copied: {error.strerror}") from None
     return left_out
+
+
+def _copy(file: Path, place: Path, writer: Callable[[Path], AbstractContextManager[BinaryIO]]) -> None:
+    with writer(place) as copy, open_stored(file, MAX_FILE_BYTES) as original:
+        shutil.copyfileobj(original, copy, _BUFFER_BYTES)
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -254,5 +284,5 @@ def _age(verdict: ParityVerdict) -> tuple[str, bytes]:
 
 
 def _named(record: RunRecord, number: int) -> RunRecord:
-    name = run_id(record.spec, record.spec.key, number)
-    return msgspec.structs.replace(record, run_id=name, key=record.spec.key, repeat=number)
+    key = record.spec.key
+    return msgspec.structs.replace(record, run_id=run_id(record.spec, key, number), key=key, repeat=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -28,34 +29,40 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
     """Number of distinct values, not counting missing ones."""
 
 
-def of_table(table: Table, options: UserOptions) -> tuple[ColumnInfo, ...]:
-    """Return a description of each column. `options` must contain all column roles."""
-    return tuple(
-        ColumnInfo(
-            name=name,
-            roles=tuple(_roles(name, cells, options)),
-            type=_type(cells),
-            missing=sum(_is_missing(cell) for cell in cells),
-            distinct=len({str(cell).strip() for cell in cells if not _is_missing(cell)}),
+def of_table(table: Table, options: UserOptions, categorical: Container[str]) -> tuple[ColumnInfo, ...]:
+    """Return a description of each column. `options` must contain all column roles, and `categorical` the names of the
+    feature columns that were read as categories."""
+    found = []
+    for name, cells in table.columns.items():
+        roles = _roles(name, options, categorical)
+        kind = _type(cells)
+        as_numbers = "numeric feature" in roles or ("target" in roles and isinstance(options.target_column, tuple))
+        if kind in ("text", "mixed") and as_numbers:  # numbers in another notation, such as 12 kg
+            kind = "number"
+        found.append(
+            ColumnInfo(
+                name=name,
+                roles=tuple(roles),
+                type=kind,
+                missing=sum(_is_missing(cell) for cell in cells),
+                distinct=len({str(cell).strip() for cell in cells if not _is_missing(cell)}),
+            )
         )
-        for name, cells in table.columns.items()
-    )
+    return tuple(found)
 
 
-def _roles(name: str, cells: list[Any], options: UserOptions) -> list[str]:
+def _roles(name: str, options: UserOptions, categorical: Container[str]) -> list[str]:
     targets = options.target_column
     roles = ["target"] if name == targets or (isinstance(targets, tuple) and name in targets) else []
-    roles += [role for role in ("text", "path", "split", "group") if getattr(options, f"{role}_column", None) == name]
+    roles += [
+        role for role in ("text", "path", "split", "group", "time") if getattr(options, f"{role}_column", None) == name
+    ]
     if isinstance(options, TableOptions) and name in options.feature_columns:
-        roles.append("categorical feature" if _is_category(name, cells, options) else "numeric feature")
+        dated = name in options.date_columns
+        roles.append("date feature" if dated else "categorical feature" if name in categorical else "numeric feature")
     if name in options.slice_columns:
         roles.append("slice")
     return roles
-
-
-def _is_category(name: str, cells: list[Any], options: TableOptions) -> bool:
-    known = [PLAIN.number(cell) is None for cell in cells if not is_missing(cell)]
-    return name in options.categorical_columns or 2 * sum(known) > len(known)
 
 
 def _is_missing(cell: Any) -> bool:

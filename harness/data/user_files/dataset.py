@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ class UserDataset(Dataset[UserOptions]):
         from harness.data.user_files.column_info import of_table
 
         examples = self._read(msgspec.convert(options, OPTIONS[self.kind]))
-        return () if examples.table is None else of_table(examples.table, examples.options)
+        return () if examples.table is None else of_table(examples.table, examples.options, examples.category_names)
 
     def load(self, options: UserOptions) -> RawData:
         """Return the data. Raises `harness.DataError` if there are bad rows, or if the content does not match
@@ -120,7 +120,7 @@ class UserDataset(Dataset[UserOptions]):
         """Return the data with decoded inputs. The result contains all warnings about the rows."""
         import numpy as np
 
-        targets, label_names, parts, details = self._classes_and_splits(examples)
+        targets, label_names, parts, details = self._classes_and_splits(examples, decoded)
         rows = examples.good()
         if self.kind == "table":
             examples.warnings += _leaks(examples, rows)
@@ -149,14 +149,18 @@ class UserDataset(Dataset[UserOptions]):
         return read(self.path, self.kind, self.objective, options)
 
     def _classes_and_splits(
-        self, examples: Examples
+        self, examples: Examples, decoded: Mapping[str, NDArray[Any]] | None = None
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
         """Return the targets, the label names, the row indices of each split and the details to record. Bad rows are
-        omitted."""
+        omitted.
+
+        `decoded` are the arrays of all rows. If images and recordings have not been decoded, near copies are not found.
+        """
         import numpy as np
 
         from harness.data.suspicions import majority
         from harness.data.user_files.columns import class_names
+        from harness.data.user_files.copies import find_copies
         from harness.data.user_files.leaks import check_ranges, check_trained, constant_targets, coverage, extremes
         from harness.data.user_files.splitting import check_classes, split, split_by_time
         from harness.errors import DataError
@@ -176,7 +180,7 @@ class UserDataset(Dataset[UserOptions]):
         else:
             targets = np.array(examples.numbers, np.float64).T[rows]
             names = tuple(options.target_column or ())
-        copies = _copies(examples, rows)
+        copies = find_copies(examples, rows, decoded or {}, self.kind)
         try:
             if examples.times is not None:
                 parts, description = split_by_time(
@@ -195,11 +199,12 @@ class UserDataset(Dataset[UserOptions]):
                     validation_share=options.validation_share,
                     test_share=options.test_share,
                     label_names=names,
-                    copies=copies,
+                    copies=copies.together,
                 )
             missing = check_classes(parts, classes, names) if classes is not None else {}
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
+        examples.warnings += copies.between(parts)
         if examples.ordered and description.startswith(("test", "validation")):
             shown = ", ".join(map(repr, examples.ordered[:3]))
             examples.warnings.append(
@@ -254,25 +259,6 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
     found = [*row_numbers(features), *giveaways(features, categories, targets)]
     if examples.labels is not None:
         found += label_giveaways({**features, **categories}, np.array(examples.labels, object)[rows])
-    return found
-
-
-def _copies(examples: Examples, rows: Sequence[int]) -> NDArray[np.int64] | None:
-    """Return an identifier of the content of each row, int64 ``[N]``, or None if no two rows are equal."""
-    import numpy as np
-
-    contents = examples.contents()
-    if contents is None:
-        return None
-    numbers: dict[Hashable, int] = {}
-    found = np.array([numbers.setdefault(contents[row], len(numbers)) for row in rows], np.int64)
-    if len(numbers) == len(rows) or examples.options.copies == "independent":
-        return None
-    count = len(rows) - len(numbers)
-    what = "rows are copies of other rows" if count > 1 else "rows is a copy of another row"
-    files = len(rows) - len({examples.bytes_digests[row] for row in rows}) if examples.bytes_digests else count
-    encoded = f" ({count - files:,} in another format or with other metadata)" if files < count else ""
-    examples.warnings.append(f"{count:,} of {len(rows):,} {what}{encoded}")
     return found
 
 

@@ -23,6 +23,9 @@ from harness.errors import DataError
 MAX_CATEGORIES = 12
 """Maximum number of categories of each column in the description of the data."""
 
+FEWEST_REPEATED = 20
+"""Minimum number of different rows of a table that is treated as repeated."""
+
 
 @dataclass
 class Examples:
@@ -69,7 +72,8 @@ class Examples:
 
         Texts are compared without regard to letter case, invisible characters and repeated spaces. Files are compared
         by their digests, and rows of tables by all features. If at least half of the rows of a table are equal to other
-        rows, the features have few distinct values, and equal rows are treated as different examples.
+        rows, the features have few distinct values, and equal rows are treated as different examples, unless every row
+        including its targets is repeated, as in a table that was appended to itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -80,7 +84,10 @@ class Examples:
             for column in self.features
         ]  # replace NaN, which is not equal to itself
         rows: list[Hashable] = list(zip(*features, *self.categories, strict=True))
-        return rows if 2 * len(set(rows)) > len(rows) else None
+        if 2 * len(set(rows)) > len(rows):
+            return rows
+        whole = Counter(zip(rows, *([self.labels] if self.labels else self.numbers), strict=True))
+        return rows if len(whole) >= FEWEST_REPEATED and math.gcd(*whole.values()) > 1 else None
 
     def encodings(self, rows: Sequence[int]) -> dict[str, str]:
         """Return the categories of each categorical column in the training `rows`, which a task uses to encode the

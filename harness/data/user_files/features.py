@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, time
@@ -155,11 +156,19 @@ def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool)
 def _separators(decimal: str, thousands: str) -> str:
     settings = [f"dataset.decimal={decimal}"] if decimal != "." or thousands == "." else []
     settings += [f"dataset.thousands={json.dumps(thousands) if thousands == ' ' else thousands}"] if thousands else []
-    return " ".join(f"--set '{setting}'" for setting in settings) or "--set dataset.decimal=. and no dataset.thousands"
+    return (
+        " ".join(f"--set {_quoted(setting)}" for setting in settings)
+        or "--set dataset.decimal=. and no dataset.thousands"
+    )
 
 
 def _setting(option: str, *values: str) -> str:
-    return f"--set 'dataset.{option}={json.dumps(list(values), ensure_ascii=False)}'"
+    return f"--set {_quoted(f'dataset.{option}={json.dumps(list(values), ensure_ascii=False)}')}"
+
+
+def _quoted(setting: str) -> str:
+    """Quote an argument for a POSIX shell."""
+    return shlex.quote(setting) if "'" in setting else f"'{setting}'"
 
 
 def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:

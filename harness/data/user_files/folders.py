@@ -74,6 +74,8 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
     splits = [NAMES[file.split("/")[0].lower()] for file in tree.files] if split_names else None
     warnings = ignored_files(tree, kind)
     warnings += _nested(tree, level)
+    if level == 1 and class_level is None:
+        warnings += _named_like_splits(tops)
     if level == 2 and splits is None:
         warnings.append(f"the top-level folders ({_listed(tops)}) were ignored, because the class level is 2")
     if splits is not None:
@@ -205,6 +207,18 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
             "below them are the classes, pass --set dataset.class_level=2"
         )
     return 1, False
+
+
+def _named_like_splits(tops: list[str]) -> list[str]:
+    """Return a warning if class folders have names that usually mean a split."""
+    named = [top for top in tops if top.lower() in NAMES]
+    if not named:
+        return []
+    what = "folder is" if len(named) == 1 else "folders are"
+    return [
+        f"the {what} named after a split, but read as {'a class' if len(named) == 1 else 'classes'}, next to other "
+        f"folders: {_listed(named)}; pass --set dataset.class_level=1 if this is correct"
+    ]
 
 
 def _words(name: str) -> list[str]:

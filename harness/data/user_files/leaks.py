@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.user_files import functions
 from harness.errors import DataError
 
 ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed: 0")
@@ -75,37 +76,67 @@ def giveaways(
     """Return warnings about features ``[N]`` that determine a target ``[N]`` exactly."""
     found = []
     for target, values in targets.items():
-        if len(np.unique(values)) < 3 or len(values) < NUMBERED:
+        if len(values) < NUMBERED:
             continue
-        linear = _linear(features, values)
+        linear = _linear(features, values) if len(np.unique(values)) > 2 else []
         if len(linear) == 1:
             found.append(
                 f"target {target!r} is a linear function of the feature {linear[0]!r}; check that it is known "
                 f"at prediction time"
             )
         elif linear:
-            shown = ", ".join(map(repr, linear[:5])) + (f" and {len(linear) - 5} more" if len(linear) > 5 else "")
             found.append(
-                f"target {target!r} is a linear combination of the features {shown}; check that all of them are "
-                f"known at prediction time"
+                f"target {target!r} is a linear combination of the features {_listed(linear)}; check that all of them "
+                "are known at prediction time"
             )
-        others = [name for name in (*features, *categories) if name not in linear]
-        for name in others:
-            column = features[name] if name in features else categories[name]
-            if is_one_to_one(column, values) or (name in features and is_monotone(column, values)):
-                found.append(
-                    f"target {target!r} is a one-to-one function of the feature {name!r}; check that it is "
-                    f"known at prediction time"
-                )
+        others = {name: column for name, column in {**features, **categories}.items() if name not in linear}
+        exact = _functions(others, values, f"target {target!r}")
+        found += exact
+        if not linear and not exact:
+            found += _products(features, values, target)
+            found += _functions_of_target(others, values, target)
     return found
 
 
-def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> list[str]:
-    """Return a warning about each feature ``[N]`` that is a one-to-one function of the labels ``[N]``."""
+def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> list[str]:
+    """Return a warning if the target is a product of powers of several features, such as a price that is an amount
+    times a unit price."""
+    if not values.all() or len(np.unique(values)) < DISTINCT:
+        return []
+    logs = {name: np.log(np.abs(column)) for name, column in features.items() if column.all()}
+    names = _linear(logs, np.log(np.abs(values)))
+    if len(names) < 2:
+        return []
     return [
-        f"the label is a one-to-one function of the feature {name!r}; check that it is known at prediction time"
-        for name, column in features.items()
-        if len(labels) >= NUMBERED and is_one_to_one(column, labels)
+        f"target {target!r} is a product of powers of the features {_listed(names)}; check that all of them are known "
+        "at prediction time"
+    ]
+
+
+def _functions_of_target(columns: Mapping[str, NDArray[Any]], values: Numbers, target: str) -> list[str]:
+    """Return a warning about each column that is a rounded or binned function of the target."""
+    return [
+        f"feature {name!r} is {found} of the target {target!r}; check that it is known at prediction time"
+        for name, column in columns.items()
+        if (found := functions.relation(values, column, len(columns))) and ("monotone" in found or "step" in found)
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> list[str]:
+    """Return a warning about each feature ``[N]`` that determines the labels ``[N]``."""
+    return _functions(features, labels, "the label") if len(labels) >= NUMBERED else []
+
+
+def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: str) -> list[str]:
+    """Return a warning about each column ``[N]`` of which the target ``[N]`` is a function."""
+    return [
+        f"{what} is {found} of the feature {name!r}; check that it is known at prediction time"
+        for name, column in columns.items()
+        if (found := functions.relation(column, target, len(columns))) is not None
     ]
 
 
@@ -118,7 +149,9 @@ def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
     columns = {name: values[::step] for name, values in features.items() if not np.isnan(values).all()}
     for name, values in columns.items():
         known = ~np.isnan(values)
-        if known.sum() > 0.5 * len(y) and _fit(values[known, None], y[known])[0]:
+        if known.sum() > 0.5 * len(y) and (
+            _fit(values[known, None], y[known])[0] or _is_rounded_line(values[known], y[known])
+        ):
             return [name]
     known = ~np.any([np.isnan(values) for values in columns.values()], axis=0) if columns else np.zeros(len(y), bool)
     if known.sum() <= 0.5 * len(y):  # too few complete rows, so drop columns with missing values
@@ -153,6 +186,16 @@ def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
     return exact, np.abs(weights) > max(1e-6, 10 * residual)
 
 
+def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
+    """Return whether the target is a linear function of a column, if both may be rounded, as after a conversion of
+    units."""
+    if np.ptp(x) == 0 or len(np.unique(x)) < DISTINCT or len(np.unique(y)) < DISTINCT:
+        return False
+    slope, offset = np.polyfit(x - x.mean(), y, 1)
+    left = np.abs(y - offset - slope * (x - x.mean())).max()
+    return bool(left <= ROUNDED * (_last_place(y) + abs(slope) * _last_place(x)))
+
+
 def _last_place(y: Numbers) -> float:
     """Return the unit of the last decimal place of rounded numbers, or 0 if they are not rounded or have few distinct
     values."""
@@ -160,27 +203,6 @@ def _last_place(y: Numbers) -> float:
         return 0.0
     places = (10.0**-place for place in range(-3, 7))
     return next((unit for unit in places if np.abs(y / unit - np.rint(y / unit)).max() < 1e-6), 0.0)
-
-
-def is_one_to_one(column: NDArray[Any], target: NDArray[Any]) -> bool:
-    """Return True if equal cells have equal targets and vice versa, and at most half of the values are distinct."""
-    keys = [None if cell != cell else cell for cell in column.tolist()]
-    values = target.tolist()
-    distinct = len(set(keys))
-    return 1 < distinct <= len(values) / 2 and len(set(values)) == distinct == len(set(zip(keys, values, strict=True)))
-
-
-def is_monotone(column: Numbers, target: Numbers) -> bool:
-    """Return whether the target is a strictly monotonic function of the column, with at least 20 distinct values."""
-    known = ~np.isnan(column)
-    if known.sum() < max(20, 0.5 * len(column)):
-        return False
-    x, y = column[known], target[known]
-    order = np.argsort(x, kind="stable")
-    if (np.diff(x[order]) == 0).any():
-        return False
-    steps = np.diff(y[order])
-    return bool((steps > 0).all() or (steps < 0).all())
 
 
 def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[Any]) -> None:

@@ -44,3 +44,13 @@ def is_hidden(name: str) -> bool:
     """Return True for hidden files and folders, which are ignored, such as those that file managers and notebooks
     create."""
     return name.startswith((".", "__MACOSX"))
+
+
+def placeholder(content: bytes) -> str | None:
+    """Return a description, with advice, if a file starts like a file that a download left in place of another file."""
+    start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer; download its content with: git lfs pull"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page, such as the error page of a server; download the file again"
+    return None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.user_files.location import HEIF, REMEDIES
+from harness.data.user_files.location import HEIF, REMEDIES, placeholder
 from harness.errors import RecordError
 from harness.records.reading import open_named
 
@@ -281,6 +281,10 @@ def _as_unreadable(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror:
             raise UnreadableError(f"the file cannot be read: {error.strerror}") from None
         reason = str(error).replace(repr(str(path)), "file").replace(str(path), "file").strip() or "damaged"
+        with path.open("rb") as file:
+            instead = placeholder(file.read(200))
+        if instead:
+            raise UnreadableError(f"the file is {instead}") from None
         if not path.stat().st_size:
             reason = "it is empty"
         elif type(error).__name__ == "DecompressionBombError":

@@ -14,7 +14,7 @@ from typing import Any
 from harness.data.user_files.delimited import check_once, read_delimited
 from harness.data.user_files.encodings import decoded
 from harness.data.user_files.json_rows import read_json
-from harness.data.user_files.location import TABLES
+from harness.data.user_files.location import TABLES, placeholder
 from harness.data.user_files.problems import Problems
 from harness.errors import DataError, RecordError, UsageError
 from harness.records.reading import open_named, read_named
@@ -35,6 +35,7 @@ MARKS = {
 }
 """First bytes of files in binary formats."""
 JSON = (".json", ".jsonl", ".ndjson")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,24 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
         problems.settle(left=0)
     if not table.columns:
         raise DataError(f"{path.name}: the file has no named columns; name each column")
+    if len(table.columns) == 1 and suffix in (".csv", ".tsv"):
+        _check_separated(table)
     return table
+
+
+def _check_separated(table: Table) -> None:
+    """Raise `harness.DataError` if the only column contains several cells."""
+    (name, cells), *_ = table.columns.items()
+    for mark, plural in SEPARATORS.items():
+        count = name.strip().count(mark)
+        if count and all(isinstance(cell, str) and cell.strip().count(mark) == count for cell in cells):
+            advice = f"pass --set 'dataset.separator={mark}'" if mark in ",;|" else "write commas between the cells"
+            if table.source.lower().endswith(".tsv"):
+                advice = "write tabs between the cells" + (", or change the suffix to .csv" if mark != " " else "")
+            raise DataError(
+                f"{table.source}: the file has one column, {name!r}, whose cells seem to be separated by {plural}; "
+                f"{advice}"
+            )
 
 
 def _bytes(path: Path) -> bytes:
@@ -101,6 +119,8 @@ def _bytes(path: Path) -> bytes:
     for mark, kind in MARKS.items():
         if data.startswith(mark):
             raise DataError(f"{path.name}: the file is {kind}, not text; convert it to CSV, JSONL or Parquet")
+    if found := placeholder(data):
+        raise DataError(f"{path.name}: the file is {found}")
     if not data.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError(f"{path.name}: the file is empty")
     return data

@@ -202,3 +202,22 @@ def test_texts_that_differ_in_invisible_characters_stay_in_one_split(tmp_path: P
     assert "30 of 60 rows are copies of other rows" in data.warnings
     parts = [{re.sub(r"\D", "", t) for t in s.inputs["text"]} for s in (data.train, data.validation, data.test)]
     assert sum(map(len, parts)) == 30
+
+
+@pytest.mark.parametrize("times", [2, 3, 5])
+def test_load_tables_that_were_repeated_are_kept_together(tmp_path: Path, times: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 50, 60).tolist(), rng.normal(size=60).tolist()
+    path = write_csv(tmp_path / "t.csv", {"x": x * times, "z": [1, 2, 3] * 20 * times, "y": y * times})
+    data = loaded(path, "table", "regression", target_column="y")
+    parts = [set(split.targets.ravel().tolist()) for split in (data.train, data.validation, data.test)]
+    assert sum(map(len, parts)) == len({round(value, 12) for value in y})
+    assert any("are copies of other rows" in text for text in data.warnings)
+
+
+def test_load_measurements_that_were_repeated_are_different_rows(tmp_path: Path) -> None:
+    """A designed experiment measures each setting several times."""
+    rng = np.random.default_rng(0)
+    path = write_csv(tmp_path / "t.csv", {"x": list(range(30)) * 3, "y": rng.normal(size=90).tolist()})
+    data = loaded(path, "table", "regression", target_column="y")
+    assert not any("copies of other rows" in text for text in data.warnings)

@@ -319,3 +319,26 @@ def test_recordings_in_formats_that_cannot_be_read_are_counted_with_a_remedy(tmp
     root = tree(tmp_path / "s", "a/0.wav", "b/0.wav", f"b/1.{suffix}")
     (warning,) = files_by_class(root, "audio").warnings
     assert f"(.{suffix.lower()}: 1); convert the recordings, for example with: ffmpeg" in warning
+
+
+@pytest.mark.parametrize(
+    ("tops", "named"),
+    [
+        (
+            ["train", "car", "bus"],
+            "the folder is named after a split, but read as a class, next to other folders: train",
+        ),
+        (["test", "rest"], "the folder is named after a split"),
+        (["train", "train_aug"], "read as a class, next to other folders: train;"),
+        (["Valid", "void"], "read as a class, next to other folders: Valid;"),
+        (["eval", "evil"], "eval"),
+        (["car", "bus"], None),
+        (["trains", "cars"], None),
+        (["training_set_1", "other"], None),
+    ],
+)
+def test_class_folders_named_like_a_split_are_reported(tmp_path: Path, tops: list[str], named: str | None) -> None:
+    names = [f"{top}/{number}.png" for top in tops for number in range(3)]
+    warnings = found(tmp_path / "p", *names).warnings
+    assert [named in text for text in warnings] == [True] if named else warnings == []
+    assert found(tmp_path / "p", *names, level=1).warnings == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,10 @@ def test_load_numbers_with_undeclared_separators_are_refused_with_the_option_tha
         loaded(path)
     for name, value in options.items():
         shown = '" "' if value == " " else value
-        assert f"--set 'dataset.{name}={shown}'" in str(raised.value)
+        setting = f"dataset.{name}={shown}"
+        quoted = shlex.quote(setting) if value == "'" else f"'{setting}'"
+        assert f"--set {quoted}" in str(raised.value)
+        assert shlex.split(f"--set {quoted}") == ["--set", setting]
     assert any(repr(cell) in str(raised.value) for cell in cells)
     assert "dataset.categorical_columns" in str(raised.value)
     assert values(loaded(path, **options)) == expected

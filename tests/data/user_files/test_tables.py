@@ -479,3 +479,30 @@ def test_read_table_byte_order_marks_of_joined_files_are_ignored_and_reported(tm
     table, _ = read(tmp_path / "t.csv")
     assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
     assert table.warnings[0].startswith("2 byte order marks (U+FEFF) inside the file")
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "row", "message"),
+    [
+        (
+            "t.tsv",
+            "text,label",
+            "some {n},a",
+            "separated by commas; write tabs between the cells, or change the suffix",
+        ),
+        ("t.tsv", "text;label", "some {n};a", "separated by semicolons; write tabs"),
+        ("t.csv", "x y z", "{n} 2 3", "separated by spaces; write commas between the cells"),
+        ("t.csv", "version https://git-lfs.github.com/spec/v1", "oid {n}", "the file is a Git LFS pointer; download"),
+        ("t.csv", "<!DOCTYPE html>", "<p>{n}</p>", "the file is a web page, such as the error page of a server"),
+        ("t.jsonl", "<html>", "{n}", "the file is a web page"),
+        ("t.tsv", "\n  <!doctype HTML><html>", "{n}", "the file is a web page"),
+        ("t.jsonl", "version https://git-lfs.github.com/spec/v1", "size {n}", "the file is a Git LFS pointer"),
+    ],
+)
+def test_read_table_that_is_another_file_is_refused_with_advice(
+    tmp_path: Path, name: str, header: str, row: str, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_text("\n".join([header, *(row.replace("{n}", str(number)) for number in range(5))]) + "\n")
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_table(path, Problems(name, "error"))

@@ -1,0 +1,220 @@
+"""Search for near copies: examples that contain the same image or recording after lossy compression, resizing or
+resampling.
+
+Candidates are pairs with similar descriptors, which a k-d tree over the descriptors' principal components finds without
+comparing all pairs. The pixels or samples of each candidate are then compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from harness.data import fingerprints
+from harness.interfaces import RawData
+
+KINDS = {"image": "images", "audio": "recordings"}
+"""Kinds of inputs that are compared, with the plural noun for messages."""
+RADII = {"image": 0.08, "audio": 0.12}
+"""Maximum distance between the descriptors of two copies."""
+AXES = 10
+"""Number of principal components by which candidates are searched."""
+MAX_PAIRS = 2_000_000
+"""Maximum number of pairs that are sorted by their similarity."""
+WORK = {"image": 3e8, "audio": 1e8}
+"""Maximum number of pixels or samples that are compared, which takes about 20 s."""
+MAX_COMPARED = 100_000
+"""Maximum number of pairs whose pixels or samples are compared."""
+
+Index = NDArray[np.int64]
+
+
+class NearCopies(Struct, frozen=True, kw_only=True):
+    """Groups of near copies."""
+
+    groups: Any
+    """Group of each example, int64 ``[N]``. Near copies have the same group."""
+    pair: tuple[int, int]
+    """Two near copies."""
+    limit: str = ""
+    """Sentence about pairs that were not compared, or an empty string."""
+
+
+def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
+    """Return the groups of near copies, or None if there are no near copies and all similar pairs were compared.
+
+    `contents` are images ``[H, W, C]`` or waveforms ``[samples]`` with the sample rates `rates_hz`. Examples with equal
+    values in `exact` (``[N]``) are exact copies, of which only the first is compared. They get the same group.
+    """
+    _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
+    distinct = [contents[row] for row in firsts]
+    rates = [rates_hz[row] for row in firsts] if len(rates_hz) else []
+    if kind == "image":
+        descriptors, rows = fingerprints.describe_images(distinct)
+    else:
+        descriptors, rows = fingerprints.describe_recordings(distinct, rates)
+    known = np.isfinite(descriptors).all(axis=1)
+    descriptors, rows = descriptors[known], rows[known]
+    if len(rows) < 2:
+        return None
+    count = int(min(MAX_COMPARED, WORK[kind] / max(1.0, float(np.mean([content.size for content in distinct])))))
+
+    def are_same(one: int, other: int) -> bool:
+        if kind == "image":
+            return fingerprints.are_same_image(distinct[one], distinct[other])
+        return fingerprints.are_same_recording(distinct[one], rates[one], distinct[other], rates[other])
+
+    parents = list(range(len(distinct)))
+    candidates = _candidates(descriptors, rows, RADII[kind], parents)
+    pair, complete = _join(candidates, parents, are_same, count)
+    limit = "" if complete else f"many {KINDS[kind]} are similar, so that only {count:,} pairs of them were compared"
+    if pair is None:
+        return NearCopies(groups=places.astype(np.int64), pair=(0, 0), limit=limit) if limit else None
+    groups = np.array([_root(parents, row) for row in range(len(distinct))], np.int64)
+    return NearCopies(groups=groups[places], pair=(int(firsts[pair[0]]), int(firsts[pair[1]])), limit=limit)
+
+
+def _candidates(
+    descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of `rows` whose descriptors are within the radius, the most similar first.
+
+    If there are too many pairs for sorting them, pairs are yielded by their first row. Rows that are already in the
+    group of another row, according to `parents`, are skipped.
+    """
+    from scipy.spatial import cKDTree
+
+    centered = descriptors - descriptors.mean(axis=0)
+    axes = np.linalg.eigh(centered.T @ centered)[1][:, : -AXES - 1 : -1]
+    tree = cKDTree(centered @ axes)
+    if (tree.count_neighbors(tree, radius) - len(descriptors)) / 2 > MAX_PAIRS:
+        for number, row in enumerate(rows.tolist()):
+            if parents[row] == row:
+                near = np.array(tree.query_ball_point(tree.data[number], radius))
+                near = near[near > number]
+                distances = np.linalg.norm(descriptors[near] - descriptors[number], axis=1)
+                near = near[distances <= radius][np.argsort(distances[distances <= radius], kind="stable")]
+                yield from ((row, other) for other in rows[near].tolist())
+        return
+    pairs = tree.query_pairs(radius, output_type="ndarray")
+    chunks = np.array_split(pairs, len(pairs) // 100_000 + 1)
+    distances = np.concatenate(
+        [np.linalg.norm(descriptors[chunk[:, 0]] - descriptors[chunk[:, 1]], axis=1) for chunk in chunks]
+    )
+    order = np.argsort(distances, kind="stable")[: int((distances <= radius).sum())]
+    yield from map(tuple, rows[pairs[order]].tolist())
+
+
+def _join(
+    pairs: Iterable[tuple[int, int]], parents: list[int], are_same: Callable[[int, int], bool], limit: int
+) -> tuple[tuple[int, int] | None, bool]:
+    """Join the groups of near copies in `parents`, and return the first near copies and whether all pairs were handled.
+
+    Pairs that are already in one group are not compared. At most `limit` pairs are compared.
+    """
+    first, compared = None, 0
+    for one, other in pairs:
+        ends = _root(parents, one), _root(parents, other)
+        if ends[0] == ends[1]:
+            continue
+        if compared == limit:
+            return first, False
+        compared += 1
+        if are_same(one, other):
+            parents[max(ends)] = min(ends)
+            first = first or (one, other)
+    return first, True
+
+
+def _root(parents: list[int], row: int) -> int:
+    """Return the first row of a group."""
+    while parents[row] != row:
+        parents[row] = row = parents[parents[row]]
+    return row
+
+
+def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: str) -> list[str]:
+    """Return a sentence about each evaluation split with near copies of training examples.
+
+    `parts` contains the indices of each split. Exact copies, which have equal values in `exact` (``[N]``), are not
+    counted.
+    """
+    found = []
+    train, *others = parts.items()
+    for name, rows in others:
+        near = np.isin(copies.groups[rows], copies.groups[train[1]]) & ~np.isin(exact[rows], exact[train[1]])
+        count = int(near.sum())
+        if count:
+            found.append(
+                f"{count:,} of {len(rows):,} {name} examples are near copies of training examples: {_cause(kind)}"
+            )
+    return [*found, *filter(None, [copies.limit])]
+
+
+def _cause(kind: str) -> str:
+    other = "another size" if kind == "image" else "another sample rate"
+    return f"the same {KINDS[kind][:-1]} in a lossy format, at another quality or with {other}"
+
+
+def joined(
+    copies: NearCopies, exact: Index, names: Sequence[str], labels: Sequence[Any] | None, kind: str
+) -> list[str]:
+    """Return a sentence about examples that are near copies of other examples. `names` and `labels` are those of each
+    example."""
+    count = len(np.unique(exact)) - len(np.unique(copies.groups))
+    if not count:
+        return [copies.limit] if copies.limit else []
+    contradictory = ""
+    if labels is not None:
+        members: dict[int, tuple[set[int], set[Any]]] = {}
+        for group, content, label in zip(copies.groups.tolist(), exact.tolist(), labels, strict=True):
+            members.setdefault(group, (set(), set()))[0].add(content)
+            members[group][1].add(label)
+        mixed = sum(len(contents) > 1 < len(classes) for contents, classes in members.values())
+        contradictory = f"; {mixed:,} {'groups' if mixed > 1 else 'group'} of near copies have different labels" * (
+            mixed > 0
+        )
+    one, other = (names[row] for row in copies.pair)
+    what = "are near copies of other rows" if count > 1 else "is a near copy of another row"
+    return [
+        f"{count:,} of {len(exact):,} rows {what} ({_cause(kind)}), such as {one} and {other}{contradictory}",
+        *([copies.limit] if copies.limit else []),
+    ]
+
+
+def between_splits(raw: RawData, kind: str) -> list[str]:
+    """Return a sentence about each evaluation split of a dataset with near copies of training examples."""
+    name = {"image": "image", "audio": "waveform"}.get(kind, "")
+    splits = {"training": raw.train, "validation": raw.validation, "test": raw.test}
+    if not all(name in split.inputs for split in splits.values()):
+        return []
+    contents = [content for split in splits.values() for content in split.inputs[name]]
+    if not all(
+        isinstance(content, np.ndarray) and content.ndim == (3 if kind == "image" else 1) for content in contents
+    ):
+        return []
+    rates_hz: list[int] = []
+    if kind == "audio":
+        rates_hz = [rate for split in splits.values() for rate in _rates(raw, split)]
+        if not all(rates_hz):
+            return []
+    numbers: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(np.ascontiguousarray(content).data, digest_size=16).digest() for content in contents)
+    exact = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], np.int64)
+    copies = find(kind, contents, rates_hz, exact)
+    if copies is None:
+        return []
+    ends = np.cumsum([len(split) for split in splits.values()])
+    rows = np.split(np.arange(len(contents)), ends[:-1])
+    return shared(copies, exact, dict(zip(splits, rows, strict=True)), kind)
+
+
+def _rates(raw: RawData, split: Any) -> list[int]:
+    if "sample_rate_hz" in split.inputs:
+        return [int(rate) for rate in split.inputs["sample_rate_hz"]]
+    return [int(raw.details.get("sample_rate_hz", 0))] * len(split)

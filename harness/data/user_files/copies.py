@@ -1,0 +1,80 @@
+"""Copies among the rows of the user's data, which are kept in one split."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data import near_copies
+from harness.data.near_copies import NearCopies
+from harness.data.user_files.examples import Examples
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Exact copies and near copies among the rows of a source."""
+
+    kind: str
+    exact: Index | None
+    """Identifier of the content of each row, int64 ``[N]``, or None if rows with the same content are not copies."""
+    near: NearCopies | None
+    """Near copies of images or recordings, or None if there are none."""
+    independent: bool
+    """True if copies are treated like other rows."""
+
+    @property
+    def together(self) -> Index | None:
+        """Group of each row, int64 ``[N]``, whose rows are kept in one split, or None if there are no groups."""
+        groups: Index | None = self.exact if self.near is None else self.near.groups
+        if groups is None or self.independent or len(np.unique(groups)) == len(groups):
+            return None
+        return groups
+
+    def between(self, parts: Mapping[str, Index]) -> list[str]:
+        """Return a warning about each evaluation split that contains near copies of training rows."""
+        if self.near is None or self.exact is None:
+            return []
+        named = {"training" if name == "train" else name: rows for name, rows in parts.items()}
+        return near_copies.shared(self.near, self.exact, named, self.kind)
+
+
+def find_copies(examples: Examples, rows: Sequence[int], decoded: Mapping[str, NDArray[Any]], kind: str) -> Copies:
+    """Return the copies among the good `rows`, and add warnings with their numbers to `examples`.
+
+    `decoded` are the decoded images or recordings of all rows, or an empty mapping if they have not been decoded. In
+    this case, near copies are not found.
+    """
+    independent = examples.options.copies == "independent"
+    contents = examples.contents()
+    if contents is None:
+        return Copies(kind, None, None, independent)
+    numbers: dict[Hashable, int] = {}
+    exact = np.array([numbers.setdefault(contents[row], len(numbers)) for row in rows], np.int64)
+    near = None
+    media = decoded.get({"image": "image", "audio": "waveform"}.get(kind, ""))
+    if media is not None and len(rows):
+        rates_hz = decoded["sample_rate_hz"][rows].tolist() if kind == "audio" else ()
+        near = near_copies.find(kind, [media[row] for row in rows], rates_hz, exact)
+    copies = Copies(kind, exact, near, independent)
+    if not independent:
+        examples.warnings += _exact_warnings(examples, rows, len(numbers))
+        if near is not None:
+            labels = None if examples.labels is None else [examples.labels[row] for row in rows]
+            examples.warnings += near_copies.joined(near, exact, [examples.where[row] for row in rows], labels, kind)
+    return copies
+
+
+def _exact_warnings(examples: Examples, rows: Sequence[int], distinct: int) -> list[str]:
+    count = len(rows) - distinct
+    if not count:
+        return []
+    what = "rows are copies of other rows" if count > 1 else "rows is a copy of another row"
+    files = len(rows) - len({examples.bytes_digests[row] for row in rows}) if examples.bytes_digests else count
+    encoded = f" ({count - files:,} in another format or with other metadata)" if files < count else ""
+    return [f"{count:,} of {len(rows):,} {what}{encoded}"]

@@ -1,0 +1,361 @@
+"""Submissions: planned runs that an executor executes without the command that submitted them (``--detach``).
+
+The file of a submission in the results directory contains everything that is needed to store its results later. It is
+written before the runs are submitted and removed when the results of all runs are stored, so that no result is lost if
+a command is killed at any moment. A command that collects results holds a lock (flock) on the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.errors import BusyError, PluginError, RecordError, UsageError
+from harness.execute.attempt import utc_now
+from harness.execute.interrupts import Interrupts
+from harness.execute.runner import Guarded, RunCoordinator, attempt_of
+from harness.interfaces import Executor, PlannedRun, SubmissionState
+from harness.plugins import environments
+from harness.plugins.catalog import Catalog
+from harness.plugins.code import with_digest
+from harness.plugins.events import Events
+from harness.records import ParityMark, PluginRef, RunRecord, RunSpec
+from harness.records.files import make_directory, replacing
+from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
+from harness.records.store import Store
+
+FOLDER = ".submitted"
+
+
+class Submission(Struct, frozen=True, kw_only=True):
+    """Runs that were submitted with ``--detach`` and whose results are not all stored, as stored in a file."""
+
+    version: Literal[1] = 1
+    name: str
+    """Name of the submission in the executor, and of its file."""
+    submitted_at: str
+    """Time of submission in UTC, in the format of `RunRecord.started_at`."""
+    executor: str
+    options: dict[str, str]
+    """Options with which the executor finds the submission."""
+    runs: list[PlannedRun]
+    """The runs, with the digests of their plugins."""
+    marks: dict[str, list[ParityMark]]
+    """Parity results that are stored in the records, by the key of the specification."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The result of collecting a submission."""
+
+    submission: Submission
+    state: SubmissionState | None
+    """State of the submission, or None if the executor no longer has it."""
+    records: list[RunRecord]
+    """Records that were stored."""
+    left: list[PlannedRun]
+    """Runs that are running or waiting, or all runs if the submission could not be collected."""
+    problem: str = ""
+    """Reason why the submission could not be collected, or an empty string."""
+
+
+def submissions(store: Store) -> list[Submission]:
+    """Return the submissions of a results directory, oldest first.
+
+    Raises `harness.RecordError` if a file cannot be read.
+    """
+    folder = store.path / FOLDER
+    try:
+        files = [] if folder.is_symlink() else [path for path in folder.iterdir() if path.suffix == ".json"]
+    except OSError:
+        return []
+    found = [_read(path) for path in files if not path.name.startswith(".")]
+    return sorted(
+        (submission for submission in found if submission is not None),
+        key=lambda submission: (submission.submitted_at, submission.name),
+    )
+
+
+def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: float | None) -> None:
+    """Raise `harness.UsageError` if an executor or a setting needs the command that starts the runs."""
+    if type(executor).submit is Executor.submit:
+        raise UsageError(f"the executor {executor.name!r} cannot execute runs without this command; remove --detach")
+    needs = {"--batch-size-backoff": batch_size_backoff, "the suite's time budget": budget_s is not None}
+    for name in [name for name, given in needs.items() if given]:
+        raise UsageError(f"{name} needs a command that waits for the runs; remove --detach or {name}")
+
+
+def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
+    """Return the specs that are not pending. `pending` contains the number of pending runs by the key of the spec."""
+    submitted = Counter(pending)
+    left = []
+    for spec in specs:
+        if submitted[spec.key]:
+            submitted[spec.key] -= 1
+        else:
+            left.append(spec)
+    return left
+
+
+def describe_submission(submitted: int, pending: int, executor: str) -> str:
+    """Return a message about the runs that a command with ``--detach`` has submitted."""
+    earlier = f"; {pending} submitted earlier and not finished" if pending else ""
+    return (
+        f"{submitted} {'run' if submitted == 1 else 'runs'} submitted to the executor {executor}{earlier}; see the "
+        "progress with `harness status`, and collect the results with the same command without --detach"
+    )
+
+
+def new_name() -> str:
+    """Return a unique name for a submission."""
+    return f"submission-{secrets.token_hex(8)}"
+
+
+def submit(
+    name: str,
+    executor: Executor,
+    options: Mapping[str, str],
+    runs: Sequence[PlannedRun],
+    marks: Mapping[str, list[ParityMark]],
+    store: Store,
+) -> None:
+    """Submit runs to an executor, as the submission `name`. Do nothing if there are no runs.
+
+    Raises `harness.UsageError` if the executor does not accept the runs, and `harness.RecordError` if the results
+    directory cannot be written.
+    """
+    if not runs:
+        return
+    submission = Submission(
+        name=name,
+        submitted_at=utc_now(),
+        executor=executor.name,
+        options=dict(options),
+        runs=list(runs),
+        marks={key: list(value) for key, value in marks.items()},
+    )
+    _write(store, submission)  # before the runs are submitted, so that their results cannot be lost
+    try:
+        found = executor.submit(submission.name, submission.runs)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            executor.cancel(submission.name)
+        _path(store, submission).unlink(missing_ok=True)
+        raise
+    submission = msgspec.structs.replace(submission, options={**submission.options, **found})
+    _write(store, submission)
+
+
+def collect_all(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    listener: Guarded,
+    *,
+    wait: bool,
+    quality_only: bool = False,
+    save_weights: bool = False,
+) -> tuple[list[RunRecord], Counter[str]]:
+    """Store the results of all submissions of a results directory. Return the records that were stored, and the number
+    of runs of `specs` that are still running or waiting, by the key of the spec.
+
+    With `wait`, submissions that contain runs of `specs` are waited for. Raises `harness.UsageError` if such a
+    submission cannot be collected. Raises the same errors as `collect`.
+    """
+    records: list[RunRecord] = []
+    pending: Counter[str] = Counter()
+    wanted = {spec.key: spec for spec in specs}
+    digests: dict[PluginRef, PluginRef] = {}
+
+    def current(ref: PluginRef) -> PluginRef:
+        return digests[ref] if ref in digests else digests.setdefault(ref, with_digest(ref))
+
+    def is_wanted(run: PlannedRun) -> bool:
+        spec = wanted.get(run.spec.key)
+        return (
+            spec is not None
+            and run.plugins == tuple(map(current, catalog.refs_for(spec)))
+            and run.lock_digest == environments.lock_digest(spec.env)
+            and (quality_only or not run.quality_only)
+            and (run.save_weights or not save_weights)
+        )
+
+    for submission in submissions(store):
+        collected = collect(submission, catalog, store, listener.separate(), wait=is_wanted if wait else None)
+        records += collected.records
+        left = [run for run in collected.left if run.spec.key in wanted]
+        if collected.problem and left:
+            raise UsageError(
+                f"the results of the runs that were submitted on {submission.submitted_at[:16]} cannot be collected: "
+                f"{collected.problem}; make it available, or give up these runs with `harness status --cancel`"
+            )
+        if collected.state is None and not collected.problem:
+            listener.message(
+                f"the executor {submission.executor} no longer has the runs that were submitted on "
+                f"{submission.submitted_at[:16]}; runs without a record are executed again"
+            )
+        pending.update(run.spec.key for run in left if is_wanted(run))
+        if changed := sum(not is_wanted(run) for run in left):
+            noun = "run was" if changed == 1 else "runs were"
+            listener.message(f"{changed} detached {noun} submitted with other code or settings, and will not be used")
+    return records, pending
+
+
+def collect(
+    submission: Submission,
+    catalog: Catalog,
+    store: Store,
+    listener: Guarded,
+    *,
+    wait: Callable[[PlannedRun], bool] | None = None,
+) -> Collected:
+    """Store the results of a submission, and remove the submission if all its runs are finished.
+
+    If `wait` returns True for any run that is not finished, this function returns when all runs are finished.
+    After Ctrl-C, KeyboardInterrupt is raised, and the runs continue. Raises `harness.BusyError` if another process is
+    collecting the submission, and `harness.RecordError` if the store cannot be written. Other errors are returned in
+    `Collected.problem`.
+    """
+    with _locked(store, submission):
+        records: list[RunRecord] = []
+
+        def report(*, wait: bool) -> SubmissionState | None:
+            return _report(submission, catalog, store, listener, records, wait=wait)
+
+        try:
+            state = report(wait=False)
+            left = _left(submission, state)
+            if wait is not None and any(map(wait, left)):
+                count = f"{len(left)} detached {'run' if len(left) == 1 else 'runs'}"
+                listener.message(
+                    f"waiting for {count} of the executor {submission.executor}, which continue after Ctrl-C"
+                )
+                state = report(wait=True)
+            if state is not None and state.finished:
+                catalog.executor(submission.executor, submission.options).cancel(submission.name)
+        except (UsageError, PluginError) as error:
+            return Collected(submission, None, records, submission.runs, problem=str(error))
+        if state is None or state.finished:
+            _path(store, submission).unlink(missing_ok=True)
+        return Collected(submission, state, records, _left(submission, state))
+
+
+def cancel(submission: Submission, catalog: Catalog, store: Store) -> str:
+    """End the runs of a submission and remove it. Return the reason if the executor could not be reached, or an empty
+    string.
+
+    Raises `harness.BusyError` if another process is collecting the submission.
+    """
+    with _locked(store, submission):
+        problem = ""
+        try:
+            catalog.executor(submission.executor, submission.options).cancel(submission.name)
+        except (UsageError, PluginError) as error:
+            problem = str(error)
+        _path(store, submission).unlink(missing_ok=True)
+        return problem
+
+
+def _report(
+    submission: Submission, catalog: Catalog, store: Store, listener: Guarded, records: list[RunRecord], *, wait: bool
+) -> SubmissionState | None:
+    """Store the results of a submission that are available, and add the records to `records`."""
+    executor = catalog.executor(submission.executor, submission.options)
+    store.prepare()
+    store = Store(store.path.absolute())  # a plugin may change the current directory
+    keys = {run.spec.key for run in submission.runs}
+    tasks = {run.spec.task for run in submission.runs}
+    known = {
+        attempt_of(run.record)
+        for run in store.load(lambda run: run.setting.task in tasks).runs
+        if run.record.request_key in keys
+    }
+    with (
+        Interrupts() as interrupts,
+        Events(catalog) as events,
+        closing(
+            RunCoordinator(
+                submission.runs,
+                store,
+                listener,
+                events,
+                interrupts,
+                submission.marks,
+                known=known,
+                records=records,
+            )
+        ) as coordinator,
+    ):
+        try:
+            with interrupts.allowed():
+                return executor.collect(submission.name, submission.runs, coordinator, wait=wait)
+        except (Exception, SystemExit) as error:
+            if coordinator.not_stored is not None:  # such as a full disk
+                raise coordinator.not_stored from None
+            if isinstance(error, UsageError | PluginError):
+                raise
+            raise PluginError(
+                f"the executor {submission.executor!r} failed: {type(error).__name__}: {error}"
+            ) from error
+
+
+def _left(submission: Submission, state: SubmissionState | None) -> list[PlannedRun]:
+    wanted = set() if state is None else {*state.running, *state.waiting}
+    return [run for run in submission.runs if run.index in wanted]
+
+
+def _path(store: Store, submission: Submission) -> Path:
+    return store.path / FOLDER / f"{submission.name}.json"
+
+
+def _write(store: Store, submission: Submission) -> None:
+    path = _path(store, submission)
+    try:
+        make_directory(path.parent)
+        with replacing(path) as file:
+            file.write(msgspec.json.encode(submission))
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _read(path: Path) -> Submission | None:
+    try:
+        return decode(read_stored(path, MAX_JSON_BYTES), Submission, path)
+    except RecordError:
+        if not path.exists():  # another process has collected the submission
+            return None
+        raise
+
+
+@contextmanager
+def _locked(store: Store, submission: Submission) -> Iterator[None]:
+    """Hold the lock of a submission. Raises `harness.BusyError` if another process holds it."""
+    try:
+        lock = os.open(_path(store, submission), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise BusyError("another harness command has collected the detached runs; repeat the command") from None
+    except OSError as error:
+        raise RecordError(f"{_path(store, submission)}: cannot be read: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                "another harness command is collecting the detached runs of this results directory; wait until it ends"
+            ) from None
+        except OSError:  # raised if the file system does not support locks
+            pass
+        yield
+    finally:
+        os.close(lock)

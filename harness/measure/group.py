@@ -1,0 +1,22 @@
+"""The processes that train a model together, as seen by the process that measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Group:
+    """A group of one process. A subclass adds other processes, each of which computes a part of every batch."""
+
+    rank = 0
+    """Number of this process, from 0."""
+    size = 1
+    """Number of processes."""
+
+    def step(self, epoch: int, index: int, learning_rate: float) -> None:
+        """Make the other processes take the training step on batch number `index`, from 0, of an epoch, from 1."""
+
+    def check(self, weights: Mapping[str, Any]) -> None:
+        """Raise `harness.BadResultError` if the weights of another process differ from `weights`, those at the end of
+        training."""

@@ -1,0 +1,156 @@
+"""Connection to a Ray cluster, and description of its nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import harness
+from harness import Machine, PluginRef
+from harness_ray.placement import Node
+
+NAMESPACE = "harness"
+"""Ray namespace of the supervisors."""
+CONNECT_S = 10.0
+"""Time limit for a connection to the head node, in seconds."""
+DESCRIBE_S = 120.0
+"""Time limit for the description of a node, in seconds. It includes the start of a worker process."""
+OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", version="")
+"""Reference to this plugin, whose code must be the same on every node."""
+
+
+def connect(address: str) -> str:
+    """Connect this process to a cluster, and return the address of the cluster's head node.
+
+    Raises `harness.UsageError` if the cluster cannot be reached.
+    """
+    if ray.is_initialized():
+        current = str(ray.get_runtime_context().gcs_address)
+        if address in ("auto", current):
+            return current
+        ray.shutdown()
+    _check_port(address)
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        # Ray adds the current directory to the import path of all workers, where it would hide the installed packages.
+        with contextlib.chdir("/"):
+            ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                configure_logging=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise harness.UsageError(
+            f"the Ray cluster at {address!r} cannot be reached: {lines[0]}; start it with `ray start --head`, or pass "
+            "another --ray-address"
+        ) from None
+    finally:
+        if main and handler is not None:  # Ray replaces the handler.
+            signal.signal(signal.SIGTERM, handler)
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _check_port(address: str) -> None:
+    """Raise `harness.UsageError` if nothing listens at ``HOST:PORT``. Ray itself would wait for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in address or not port.isdigit():
+        return  # such as auto or ray://HOST:PORT
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise harness.UsageError(
+            f"the Ray cluster at {address!r} cannot be reached: {error}; start it with `ray start --head`, or pass "
+            "another --ray-address"
+        ) from None
+
+
+def on_node(node_id: str) -> Mapping[str, Any]:
+    """Return the options of a Ray task that is executed on a node and never repeated by Ray."""
+    return {"max_retries": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
+
+
+def living_nodes() -> dict[str, dict[str, Any]]:
+    """Return Ray's descriptions of the nodes that are alive, by their ids."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
+def title(node: Mapping[str, Any]) -> str:
+    """Return the name of a node in messages."""
+    return f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
+
+
+def begin_description(node_id: str, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Any:
+    """Start a task that describes a node, and return the reference to its result."""
+    # The task refers to the function by its name. If harness is not installed on the node, the task fails.
+    task = ray.remote(harness.describe_machine).options(num_cpus=0, **on_node(node_id))
+    return task.remote((*plugins, OWN), tuple(packages))
+
+
+def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node | str | None:
+    """Return a node, the reason why it cannot execute runs, or None if the node has ended.
+
+    `description` is the result of `begin_description`.
+    """
+    try:
+        machine: Machine = ray.get(description, timeout=DESCRIBE_S)
+    except ray.exceptions.GetTimeoutError:
+        return f"node {title(node)} did not start a process within {DESCRIBE_S:g} s"
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+        return None
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        lines = [line for line in str(cause).strip().splitlines() if line.strip()] or [type(cause).__name__]
+        absent = "No module named 'harness" in str(error)
+        reason = "harness is not installed there; install the version of this machine" if absent else lines[-1].strip()
+        return f"node {title(node)} cannot execute runs: {reason}"
+    if problem := code_difference(here, machine):
+        return f"node {title(node)} cannot execute runs: {problem}"
+    resources = node["Resources"]
+    address = str(node["NodeManagerAddress"])
+    return Node(node["NodeID"], address, resources.get("CPU", 0.0), resources.get("GPU", 0.0), machine)
+
+
+def code_difference(here: Machine, there: Machine) -> str:
+    """Return the first difference between the code on two machines, or an empty string."""
+    if here.harness_digest != there.harness_digest:
+        versions = [one.environment.packages.get("harness", "unknown") for one in (here, there)]
+        shown = f" (version {versions[0]} here, {versions[1]} there)" if versions[0] != versions[1] else ""
+        return f"the code of harness differs from that of this command{shown}; install the same version there"
+    for name, digest in here.plugin_digests.items():
+        other = there.plugin_digests.get(name, "")
+        if not other:
+            return f"the plugin {name!r} is not installed there; install it"
+        if other != digest:
+            return f"the code of the plugin {name!r} differs from that of this command; install the same version there"
+    return ""
+
+
+def described_nodes(plugins: Sequence[PluginRef], packages: Sequence[str]) -> list[Node]:
+    """Return the living nodes that offer CPUs or GPUs to Ray. Raises `harness.UsageError` if there is none, or one of
+    them cannot execute runs."""
+    here = harness.describe_machine((*plugins, OWN), packages)
+    nodes = [node for node in living_nodes().values() if offers(node)]
+    tasks = [begin_description(node["NodeID"], plugins, packages) for node in nodes]
+    found = [described(node, task, here) for node, task in zip(nodes, tasks, strict=True)]
+    if problems := [one for one in found if isinstance(one, str)]:
+        raise harness.UsageError("\n  ".join(problems))
+    if not found:
+        raise harness.UsageError("the Ray cluster has no node with CPUs; start one with `ray start --address ADDRESS`")
+    return [one for one in found if isinstance(one, Node)]
+
+
+def offers(node: Mapping[str, Any]) -> bool:
+    """Return whether a node offers CPUs or GPUs. The head node often offers none."""
+    return bool(node["Resources"].get("CPU") or node["Resources"].get("GPU"))

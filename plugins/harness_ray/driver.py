@@ -1,0 +1,159 @@
+"""The side of the command: it starts or finds a supervisor, and passes its news to the coordinator."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ray
+
+import harness
+from harness import Attempt, Coordinator, Event, Failure, PlannedRun, PluginRef, RunRecord, SubmissionState
+from harness_ray import cluster
+from harness_ray.attempts import News, Update
+from harness_ray.node import CHUNK_BYTES, RESULT
+from harness_ray.placement import Node
+from harness_ray.supervisor import Supervisor
+
+WAIT_S = 1.0
+"""Duration of one request for news, in seconds."""
+START_S = 120.0
+"""Time limit for the start of the supervisor, in seconds."""
+HEAD = "node:__internal_head__"
+"""Ray's resource of the head node. If the head node ends, the cluster ends, so the supervisor is started there."""
+
+
+def start(
+    name: str,
+    runs: Sequence[PlannedRun],
+    describe: Callable[[Sequence[PluginRef], Sequence[str]], list[Node]],
+    *,
+    detached: bool,
+    lost_after_s: float,
+    node_timeout_s: float,
+) -> Any:
+    """Start a supervisor for runs, and return the handle of the actor.
+
+    `describe` returns the nodes that can execute runs with the given plugins and packages. Raises `harness.UsageError`
+    if none of them can execute one of the runs.
+    """
+    plugins = list({ref for run in runs for ref in run.plugins})
+    packages = sorted({package for run in runs for package in run.packages})
+    nodes = describe(plugins, packages)
+    for run in runs:
+        spec = run.spec
+        if spec.device.startswith("cuda:"):
+            raise harness.UsageError(
+                f"{spec.title}: Ray assigns a GPU to each run; replace --device {spec.device} by --device cuda"
+            )
+        if not any(node.fits(spec) for node in nodes):
+            most = max((node.cpus for node in nodes if node.gpus or not spec.device.startswith("cuda")), default=0)
+            advice = f"pass at most --threads {most:g}" if most >= 1 else "add nodes with GPUs to the cluster"
+            raise harness.UsageError(f"{spec.title}: no node of the Ray cluster can execute this run; {advice}")
+    here = harness.describe_machine((*plugins, cluster.OWN), packages)
+    actor = ray.remote(Supervisor).options(
+        name=name,
+        namespace=cluster.NAMESPACE,
+        lifetime="detached" if detached else None,
+        num_cpus=0,
+        resources={HEAD: 0.001},
+        max_restarts=-1,
+        max_task_retries=-1,
+        max_concurrency=32,
+    )
+    supervisor = actor.remote(name, list(runs), here, nodes, lost_after_s, node_timeout_s)
+    _call(supervisor.news.remote({}, 0, [], 0.0), START_S)
+    return supervisor
+
+
+def find(address: str, name: str) -> Any | None:
+    """Return the handle of a supervisor, or None if it does not exist."""
+    cluster.connect(address)
+    try:
+        return ray.get_actor(name, namespace=cluster.NAMESPACE)
+    except ValueError:
+        return None
+
+
+def end(supervisor: Any) -> None:
+    """End a supervisor, its runs, and its uncollected results."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(supervisor.close.remote(), timeout=10.0)
+    ray.kill(supervisor, no_restart=True)
+
+
+def follow(supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> SubmissionState:
+    """Report attempts, events and results to the coordinator until all runs are finished, or until no result is left
+    if `wait` is false."""
+    by_index = {run.index: run for run in runs}
+    attempts: dict[str, Attempt] = {}
+    seen: dict[str, int] = {}
+    messages = 0
+    collected: list[str] = []
+    stopped: Exception | None = None
+    while True:
+        news: News = _call(supervisor.news.remote(seen, messages, collected, WAIT_S if wait else 0.0))
+        collected = []
+        messages += len(news.messages)
+        for text in news.messages:
+            coordinator.message(text)
+        for update in news.updates:
+            if not wait and update.files is None:
+                continue
+            if update.attempt not in attempts:
+                try:
+                    if stopped is not None:
+                        raise stopped
+                    attempts[update.attempt] = coordinator.start(by_index[update.index])
+                except Exception as error:  # for example, the time budget is used up
+                    stopped = error
+                    _call(supervisor.withdraw.remote(list(attempts)))
+                    continue
+                seen[update.attempt] = 0
+            attempt = attempts[update.attempt]
+            for event in update.events:
+                coordinator.event(attempt.id, msgspec.json.decode(event, type=Event))
+            seen[update.attempt] += len(update.events)
+            if update.files is not None:
+                result = _fetch(supervisor, update, attempt.directory)
+                coordinator.finish(attempt.id, result)
+                collected.append(update.attempt)
+        state = SubmissionState(running=tuple(news.running), waiting=tuple(news.waiting))
+        if not collected and (state.finished or not wait):
+            if stopped is not None:
+                raise stopped
+            return state
+
+
+def _fetch(supervisor: Any, update: Update, directory: Path) -> RunRecord | Failure:
+    """Copy the files of a finished attempt to the coordinator's directory, and return the result."""
+    content = b""
+    for name, size in (update.files or {}).items():
+        if name == RESULT:
+            content = b"".join(_chunks(supervisor, update.attempt, name, size))
+            continue
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for chunk in _chunks(supervisor, update.attempt, name, size):
+                file.write(chunk)
+    kind: Mapping[str, Any] = msgspec.json.decode(content)
+    if kind.get("type") == "failure":
+        return msgspec.json.decode(content, type=Failure)
+    return msgspec.json.decode(content, type=RunRecord)
+
+
+def _chunks(supervisor: Any, attempt: str, name: str, size: int) -> list[bytes]:
+    return [_call(supervisor.read.remote(attempt, name, offset, CHUNK_BYTES)) for offset in range(0, size, CHUNK_BYTES)]
+
+
+def _call(answer: Any, timeout_s: float = 60.0) -> Any:
+    """Return the answer of the supervisor. Raises `harness.UsageError` if it cannot be reached."""
+    try:
+        return ray.get(answer, timeout=timeout_s)
+    except ray.exceptions.RayError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise harness.UsageError(f"the supervisor of the runs in the Ray cluster does not answer: {lines[0]}") from None

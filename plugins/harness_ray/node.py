@@ -1,0 +1,123 @@
+"""Execution of one attempt in a Ray task on a node of the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import ray
+
+import harness
+
+CHUNK_BYTES = 64 * 2**10
+"""Size of the parts in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
+process. Larger ones go through the object store of a node, which ends with the node's raylet."""
+REPORT_S = 0.5
+"""Minimum interval between reports of events, in seconds."""
+ANSWER_S = 60.0
+"""Time limit for the answer of the supervisor, in seconds."""
+PROGRESS_S = 1.0
+"""Minimum interval between reports of training progress, in seconds."""
+RESULT = "result.json"
+"""Name of the file with the record or the failure."""
+NOTE = "the raylet of the node ended during the run, which was not affected"
+
+
+def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: float) -> bool:
+    """Execute a run, and copy its record and its files to the supervisor. Return False if the attempt is lost.
+
+    A sign of life is sent at least every `beat_s` seconds.
+    """
+    raylet = os.getppid()
+    with tempfile.TemporaryDirectory(prefix="harness-ray-", ignore_cleanup_errors=True) as folder:
+        with _Reports(attempt, supervisor, beat_s) as reports:
+            record = harness.execute_run(run, folder, reports.add, lock=_devices())
+        if os.getppid() != raylet:
+            provenance = record.provenance
+            provenance = msgspec.structs.replace(provenance, notes={**provenance.notes, "executor": NOTE})
+            record = msgspec.structs.replace(record, provenance=provenance)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and not path.is_symlink())
+        for path in files:
+            if not _send(path, path.relative_to(folder).as_posix(), attempt, supervisor):
+                return False
+        result = Path(folder, RESULT)
+        result.write_bytes(msgspec.json.encode(record))
+        return _send(result, RESULT, attempt, supervisor)
+
+
+def _devices() -> tuple[str, ...]:
+    """Return the devices that Ray has assigned to this task, for the locks of `harness.execute_run`."""
+    gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return tuple(f"cuda:{gpu}" for gpu in gpus) or ("cpu",)
+
+
+def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:
+    with path.open("rb") as file:
+        offset = 0
+        while True:
+            chunk = file.read(CHUNK_BYTES)
+            if not _answer(supervisor.put.remote(attempt, name, offset, chunk)):
+                return False
+            offset += len(chunk)
+            if len(chunk) < CHUNK_BYTES:
+                return True
+
+
+def _answer(reference: Any) -> Any:
+    """Return the result of a call of the supervisor.
+
+    `ray.get` is not used, because it releases the CPUs of the task while it waits, so that Ray could start another task
+    on them, and because it ends this process if the raylet has ended.
+    """
+    return reference.future().result(ANSWER_S)
+
+
+class _Reports:
+    """A thread that sends events and signs of life to the supervisor."""
+
+    def __init__(self, attempt: str, supervisor: Any, beat_s: float) -> None:
+        self._attempt, self._supervisor, self._beat_s = attempt, supervisor, beat_s
+        self._events: list[bytes] = []
+        self._sent = 0
+        self._progress = 0.0
+        self._changed = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="harness-reports", daemon=True)
+
+    def add(self, event: harness.Event) -> None:
+        if type(event).__struct_config__.tag == "progress":
+            if time.monotonic() - self._progress < PROGRESS_S:
+                return
+            self._progress = time.monotonic()
+        self._events.append(msgspec.json.encode(event))
+        self._changed.set()
+
+    def __enter__(self) -> _Reports:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._changed.set()
+        self._thread.join(30.0)
+
+    def _work(self) -> None:
+        while True:
+            closed = self._closing.is_set()
+            new = self._events[self._sent :]
+            with contextlib.suppress(
+                ray.exceptions.RayError, TimeoutError
+            ):  # Ray ends this process if the supervisor has ended.
+                _answer(self._supervisor.report.remote(self._attempt, self._sent, new))
+                self._sent += len(new)
+            if closed:
+                return
+            self._changed.wait(self._beat_s)
+            self._closing.wait(REPORT_S)
+            self._changed.clear()

@@ -1,0 +1,85 @@
+"""Choice of the nodes that execute runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from harness import Environment, Machine, RunSpec, machine_difference
+
+Group = tuple[str, ...]
+"""Identifier of runs that are compared with each other. All runs of a group are executed on one class of machine."""
+
+
+@dataclass
+class Node:
+    """A node of the cluster whose code is that of the command."""
+
+    id: str
+    address: str
+    cpus: float
+    """Number of CPUs that the node offers to Ray."""
+    gpus: float
+    machine: Machine
+    running: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    """Number of threads of each attempt on the node, and whether it uses a GPU, by the id of the attempt."""
+
+    def fits(self, spec: RunSpec) -> bool:
+        """Return whether the node can execute a run when it is idle."""
+        return self.cpus >= spec.threads and (self.gpus >= 1 or not spec.device.startswith("cuda"))
+
+    def uses_gpu(self, spec: RunSpec) -> bool:
+        """Return whether a run uses a GPU on this node. The device ``auto`` is a GPU if the node has one."""
+        return spec.device.startswith("cuda") or (spec.device == "auto" and self.gpus >= 1)
+
+    def is_free(self, spec: RunSpec) -> bool:
+        """Return whether the node can execute a run now.
+
+        A run on the CPU is measured without any other run on the node. Runs on different GPUs are executed at the same
+        time if there are enough CPUs for their threads.
+        """
+        if not self.running:
+            return self.fits(spec)
+        if not self.uses_gpu(spec) or not all(on_gpu for _, on_gpu in self.running.values()):
+            return False
+        threads = sum(threads for threads, _ in self.running.values())
+        return self.cpus >= threads + spec.threads and self.gpus >= len(self.running) + 1
+
+
+def group_of(spec: RunSpec) -> Group:
+    """Return the group of a run. Runs on the same data and the same kind of device are compared with each other."""
+    return spec.task, spec.dataset, spec.device
+
+
+def of_class(nodes: Iterable[Node], environment: Environment) -> list[Node]:
+    """Return the nodes whose machine is of the same class as that with the given environment."""
+    return [node for node in nodes if machine_difference(environment, node.machine.environment, on_gpu=True) is None]
+
+
+def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environment | None:
+    """Return the environment of a machine of the class that executes a group of runs, or None if no class can.
+
+    The class with most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice does not
+    depend on the order of the nodes.
+    """
+    best: tuple[tuple[bool, int, str], Environment] | None = None
+    for node in nodes:
+        environment = node.machine.environment
+        fitting = [one for one in of_class(nodes, environment) if all(one.fits(spec) for spec in specs)]
+        if not fitting:
+            continue
+        gpu = any(one.gpus >= 1 for one in fitting) and any(spec.device == "auto" for spec in specs)
+        facts = f"{environment.cpu} {environment.cores} {environment.memory_bytes} {environment.gpus}"
+        rank = (gpu, len(fitting), facts)
+        if best is None or rank > best[0]:
+            best = rank, environment
+    return best[1] if best else None
+
+
+def choose_node(spec: RunSpec, nodes: Iterable[Node], avoided: Collection[str]) -> Node | None:
+    """Return a free node for a run, or None. Nodes whose ids are in `avoided` are chosen only if no other node can
+    execute the run, even if it is busy."""
+    fitting = [node for node in nodes if node.fits(spec)]
+    preferred = [node for node in fitting if node.id not in avoided] or fitting
+    free = [node for node in preferred if node.is_free(spec)]
+    return min(free, key=lambda node: len(node.running), default=None)

@@ -1,0 +1,375 @@
+"""The supervisor, a Ray actor on the head node that starts the runs of one command and keeps their results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import msgspec
+import ray
+
+from harness import Environment, Failure, Machine, PlannedRun
+from harness_ray import cluster, placement
+from harness_ray.attempts import News, Running, Update
+from harness_ray.node import RESULT, execute
+from harness_ray.placement import Group, Node
+
+MAX_ATTEMPTS = 5
+"""Number of lost attempts after which a run fails."""
+NODES_S = 2.0
+"""Interval between queries of the list of nodes, in seconds."""
+MAX_EVENTS = 20_000
+"""Maximum number of events that are kept for one attempt. Later events are dropped."""
+COLLECTED = "collected"
+"""Name of the file that marks a run whose result was collected."""
+
+
+class Supervisor:
+    """An actor that executes runs on the nodes of the cluster.
+
+    If its process is killed, Ray starts it again on the head node. It then continues with the runs that were not
+    finished, because the results are kept in the directory `spool`. Ray ends the tasks of the killed process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        runs: Sequence[PlannedRun],
+        here: Machine,
+        nodes: Sequence[Node],
+        lost_after_s: float,
+        node_timeout_s: float,
+    ):
+        self._here, self._lost_after_s, self._node_timeout_s = here, lost_after_s, node_timeout_s
+        self._plugins = list({ref for run in runs for ref in run.plugins})
+        self._packages = sorted({package for run in runs for package in run.packages})
+        self._spool = Path(tempfile.gettempdir(), f"harness-ray-{name}")
+        self._changed = threading.Condition()
+        self._closed = False
+        self._all = tuple(runs)
+        self._attempts: dict[str, Running] = {}
+        self._tasks: dict[Any, str] = {}
+        """Attempt of each Ray task, by the reference to its result."""
+        self._losses: dict[int, list[str]] = {}
+        """Nodes on which attempts of a run were lost, by the index of the run."""
+        self._nodes = {node.id: node for node in nodes}
+        self._refused: set[str] = set()
+        self._describing: dict[str, tuple[Mapping[str, Any], Any]] = {}
+        self._queried_at = float("-inf")
+        self._classes: dict[Group, Environment] = {}
+        self._missing_since: dict[Group, float] = {}
+        self._messages: list[str] = []
+        self._me = ray.get_runtime_context().current_actor
+        self._task = ray.remote(execute)
+        done = self._restore()
+        self._waiting: deque[PlannedRun] = deque(run for run in runs if run.index not in done)
+        threading.Thread(target=self._work, name="harness-supervisor", daemon=True).start()
+
+    # ---- methods that tasks call ---------------------------------------------------------------------------
+
+    def report(self, attempt: str, first: int, events: list[bytes]) -> None:
+        """Take note of a sign of life, and of events starting with number `first`."""
+        with self._changed:
+            one = self._attempts.get(attempt)
+            if one is not None and one.files is None:
+                one.heard_at = time.monotonic()
+                new = events[max(0, len(one.events) - first) :]
+                one.events += new[: MAX_EVENTS - len(one.events)]
+                if new:
+                    self._changed.notify_all()
+
+    def put(self, attempt: str, name: str, offset: int, chunk: bytes) -> bool:
+        """Store a part of a file, and return whether the attempt is still wanted."""
+        with self._changed:
+            one = self._attempts.get(attempt)
+            if one is None or one.files is not None:
+                return False
+            one.heard_at = time.monotonic()
+            path = self._folder(attempt) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("r+b" if offset else "wb") as file:
+                file.seek(offset)
+                file.write(chunk)
+            return True
+
+    # ---- methods that commands call ------------------------------------------------------------------------
+
+    def news(self, seen: Mapping[str, int], messages: int, collected: Sequence[str], wait_s: float) -> News:
+        """Return what is new, after at most `wait_s` seconds.
+
+        `seen` contains the number of received events by attempt, and `messages` the number of received messages. The
+        results of the attempts in `collected` are removed.
+        """
+        end = time.monotonic() + wait_s
+        with self._changed:
+            for attempt in collected:
+                self._remove(attempt)
+            while True:
+                updates = [
+                    Update(key, one.run.index, one.events[seen.get(key, 0) :], one.files)
+                    for key, one in self._attempts.items()
+                    if key not in seen or len(one.events) > seen[key] or one.files is not None
+                ]
+                left = end - time.monotonic()
+                if updates or len(self._messages) > messages or left <= 0 or not (self._waiting or self._attempts):
+                    running = [one.run.index for one in self._attempts.values() if one.files is None]
+                    waiting = [run.index for run in self._waiting]
+                    return News(updates, self._messages[messages:], running, waiting)
+                self._changed.wait(left)
+
+    def read(self, attempt: str, name: str, offset: int, size: int) -> bytes:
+        """Return a part of a file of a finished attempt."""
+        with (self._folder(attempt) / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def withdraw(self, kept: Sequence[str]) -> None:
+        """Start no further runs, and end the attempts that are not in `kept`."""
+        with self._changed:
+            self._waiting.clear()
+            for key in [key for key, one in self._attempts.items() if key not in kept and one.files is None]:
+                self._forget(key)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End all attempts and remove all results."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            for key in list(self._attempts):
+                self._forget(key)
+            shutil.rmtree(self._spool, ignore_errors=True)
+            self._changed.notify_all()
+
+    # ---- the thread that starts runs -----------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._closed:
+            try:
+                self._step()
+            except Exception as error:  # such as a full disk; the supervisor must not end
+                with self._changed:
+                    self._message(f"the supervisor failed and continues: {type(error).__name__}: {error}")
+                time.sleep(NODES_S)
+
+    def _step(self) -> None:
+        self._query_nodes()
+        with self._changed:
+            self._start_runs()
+            self._check_signs_of_life()
+            tasks = list(self._tasks)
+            if not tasks:
+                self._changed.wait(0.2 if self._waiting else NODES_S)
+        if tasks:
+            for task in ray.wait(tasks, num_returns=len(tasks), timeout=0.05)[0] or ray.wait(tasks, timeout=1.0)[0]:
+                self._task_ended(task)
+
+    def _query_nodes(self) -> None:
+        """Describe new nodes, and remove those that have ended."""
+        if time.monotonic() - self._queried_at < NODES_S and not self._describing:
+            return
+        self._queried_at = time.monotonic()
+        living = cluster.living_nodes()
+        with self._changed:
+            for node in [node for node in self._nodes if node not in living]:
+                self._message(f"node {self._nodes.pop(node).address} ended")
+            known = {*self._nodes, *self._refused, *self._describing}
+            for node, facts in living.items():
+                if node not in known and cluster.offers(facts):
+                    self._describing[node] = facts, cluster.begin_description(node, self._plugins, self._packages)
+            for node, (shown, task) in list(self._describing.items()):
+                if not ray.wait([task], timeout=0.05)[0]:
+                    continue
+                del self._describing[node]
+                found = cluster.described(shown, task, self._here)
+                if isinstance(found, Node):
+                    self._nodes[node] = found
+                elif found is not None:
+                    self._refused.add(node)
+                    self._message(found)
+
+    def _start_runs(self) -> None:
+        for run in list(self._waiting):
+            group = placement.group_of(run.spec)
+            if group not in self._classes:
+                if self._describing and not self._attempts:
+                    return  # choose among all nodes
+                specs = [one.spec for one in self._all if placement.group_of(one.spec) == group]
+                chosen = placement.choose_class(specs, self._nodes.values())
+                if chosen is not None:
+                    self._classes[group] = chosen
+            nodes = placement.of_class(self._nodes.values(), self._classes[group]) if group in self._classes else []
+            if not any(node.fits(run.spec) for node in nodes):
+                since = self._missing_since.setdefault(group, time.monotonic())
+                if time.monotonic() - since > self._node_timeout_s:
+                    self._waiting.remove(run)
+                    self._fail(run, self._no_node(run))
+                continue
+            self._missing_since.pop(group, None)
+            node = placement.choose_node(run.spec, nodes, self._losses.get(run.index, ()))
+            if node is not None:
+                self._waiting.remove(run)
+                self._start(run, node)
+
+    def _no_node(self, run: PlannedRun) -> Failure:
+        spec = run.spec
+        needed = f"{spec.threads} {'CPU' if spec.threads == 1 else 'CPUs'}" + (
+            " and a GPU" if spec.device.startswith("cuda") else ""
+        )
+        same = " of the class that executes the runs on the same data" if self._nodes else ""
+        message = f"no node with {needed}{same} was available for {self._node_timeout_s:g} s"
+        return Failure(kind="crash", message=message)
+
+    def _start(self, run: PlannedRun, node: Node) -> None:
+        attempt = f"{run.index}-{token_hex(8)}"
+        gpu = node.uses_gpu(run.spec)
+        node.running[attempt] = run.spec.threads, gpu
+        self._attempts[attempt] = Running(run, node.id)
+        options = {"num_cpus": run.spec.threads, "num_gpus": int(gpu), **cluster.on_node(node.id)}
+        task = self._task.options(name=run.spec.title, **options).remote(run, attempt, self._me, self._lost_after_s / 6)
+        self._tasks[task] = attempt
+        self._changed.notify_all()
+
+    def _task_ended(self, task: Any) -> None:
+        problem, oom = "", False
+        try:
+            finished = ray.get(task)
+        except ray.exceptions.OutOfMemoryError as error:
+            finished, problem, oom = False, _first_line(error), True
+        except ray.exceptions.RayError as error:
+            finished, problem = False, _first_line(error)
+        with self._changed:
+            attempt = self._tasks.pop(task, "")
+            one = self._attempts.get(attempt)
+            if one is None:
+                return
+            self._free(attempt, one)
+            if finished:
+                self._finish(attempt, one)
+            elif oom:
+                self._forget(attempt)
+                self._fail(one.run, Failure(kind="oom", message=f"Ray ended the run: {problem}"))
+            else:
+                self._lost(attempt, problem or "it ended without a result")
+
+    def _check_signs_of_life(self) -> None:
+        """Treat attempts as lost that have not sent a report for too long, such as those on a node without network."""
+        limit = time.monotonic() - self._lost_after_s
+        for attempt, one in list(self._attempts.items()):
+            if one.files is None and one.heard_at is not None and one.heard_at < limit:
+                self._lost(attempt, f"no sign of life for {self._lost_after_s:g} s")
+
+    def _lost(self, attempt: str, reason: str) -> None:
+        one = self._attempts[attempt]
+        losses = self._losses.setdefault(one.run.index, [])
+        losses.append(one.node)
+        node = self._nodes.get(one.node)
+        place = node.address if node else f"node {one.node[:8]}"
+        self._message(f"{one.run.spec.title}: the attempt on {place} was lost: {reason}")
+        self._forget(attempt)
+        if len(losses) < MAX_ATTEMPTS:
+            self._waiting.appendleft(one.run)
+        else:
+            message = f"{MAX_ATTEMPTS} attempts to execute the run were lost; the last one: {reason}"
+            self._fail(one.run, Failure(kind="crash", message=message))
+
+    def _forget(self, attempt: str) -> None:
+        """End an attempt. Its later results are dropped."""
+        one = self._attempts.pop(attempt)
+        self._free(attempt, one)
+        for task in [task for task, key in self._tasks.items() if key == attempt]:
+            del self._tasks[task]
+            # In a thread, because the call may wait for a node that does not answer.
+            threading.Thread(target=_cancel, args=(task,), daemon=True).start()
+        shutil.rmtree(self._folder(attempt), ignore_errors=True)
+
+    def _free(self, attempt: str, one: Running) -> None:
+        if one.node in self._nodes:
+            self._nodes[one.node].running.pop(attempt, None)
+
+    def _fail(self, run: PlannedRun, failure: Failure) -> None:
+        attempt = f"{run.index}-{token_hex(8)}"
+        self._attempts[attempt] = one = Running(run, "")
+        folder = self._folder(attempt)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RESULT).write_bytes(msgspec.json.encode(failure))
+        self._finish(attempt, one)
+
+    def _finish(self, attempt: str, one: Running) -> None:
+        folder = self._folder(attempt)
+        one.files = _sizes(folder)
+        self._events(attempt).write_bytes(msgspec.json.encode([event.decode() for event in one.events]))
+        folder.rename(self._finished(attempt))
+        self._changed.notify_all()
+
+    # ---- the spool -----------------------------------------------------------------------------------------
+
+    def _folder(self, attempt: str) -> Path:
+        """Return the directory of the files of an attempt."""
+        finished = self._finished(attempt)
+        return finished if finished.exists() else self._spool / f"partial-{attempt}"
+
+    def _finished(self, attempt: str) -> Path:
+        return self._spool / f"finished-{attempt}"
+
+    def _events(self, attempt: str) -> Path:
+        return self._spool / f"events-{attempt}.json"
+
+    def _remove(self, attempt: str) -> None:
+        """Remove a result that was collected. A file marks the run as done."""
+        one = self._attempts.pop(attempt, None)
+        if one is not None:
+            (self._spool / f"{COLLECTED}-{one.run.index}").touch()
+            shutil.rmtree(self._finished(attempt), ignore_errors=True)
+            self._events(attempt).unlink(missing_ok=True)
+
+    def _restore(self) -> set[int]:
+        """Restore the results of a killed process, and return the indices of the finished runs."""
+        self._spool.mkdir(mode=0o700, exist_ok=True)
+        if self._spool.is_symlink() or self._spool.lstat().st_uid != os.geteuid():
+            raise PermissionError(f"{self._spool} belongs to another user, or is a link")
+        runs = {run.index: run for run in self._all}
+        done = set()
+        for path in self._spool.iterdir():
+            kind, _, name = path.name.partition("-")
+            if kind == COLLECTED:
+                done.add(int(name))
+            elif kind == "finished":
+                index = int(name.partition("-")[0])
+                events: list[str] = []
+                with contextlib.suppress(OSError, msgspec.DecodeError):
+                    events = msgspec.json.decode(self._events(name).read_bytes())
+                one = Running(runs[index], "", [event.encode() for event in events], files=_sizes(path))
+                self._attempts[name] = one
+                done.add(index)
+            elif kind == "partial" and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+        return done
+
+    def _message(self, text: str) -> None:
+        self._messages.append(text)
+        self._changed.notify_all()
+
+
+def _cancel(task: Any) -> None:
+    with contextlib.suppress(Exception):  # the node may have ended
+        ray.cancel(task, force=True)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"[:300]

@@ -1,0 +1,331 @@
+"""Tests of submissions, whose runs are executed after the command has ended, and whose results are stored later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+from command_line import Invoke
+from sample_records import success
+from toy_runs import toy_specs
+
+from harness.api import carry_out
+from harness.cli.options import expanded
+from harness.errors import BusyError, HarnessError, UnknownNameError, UsageError
+from harness.execute import detached
+from harness.execute.attempt import utc_now
+from harness.execute.detached import submissions
+from harness.execute.environment import collect as environment
+from harness.execute.runner import Guarded, Listener
+from harness.interfaces import Coordinator, Executor, PlannedRun, SubmissionState
+from harness.plugins.catalog import Catalog, Provided
+from harness.records import Failure, PluginRef, Provenance, RunRecord
+from harness.records.store import ARRAYS, Store
+
+REF = PluginRef(name="queue", value="queue", distribution="queue", version="1.0")
+
+
+class Queue(Executor):
+    """An executor whose runs finish when a test calls `finish`. The submissions outlive the executor object."""
+
+    name = "queue"
+    summary = "runs that finish on demand"
+    options: ClassVar[Mapping[str, str]] = {"color": "color of the queue"}
+    remote = True
+    submitted: ClassVar[dict[str, dict[int, PlannedRun]]] = {}
+    results: ClassVar[dict[str, dict[int, RunRecord]]] = {}
+    executed: ClassVar[list[int]] = []
+    """Seeds of the submitted runs."""
+    killed_after: ClassVar[int | None] = None
+    """Number of results after which `collect` raises, before the results are acknowledged."""
+    unreachable: ClassVar[bool] = False
+
+    def configured(self, options: Mapping[str, str]) -> Queue:
+        assert set(options) <= {"color", "found"}
+        return self
+
+    def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
+        self.submit("direct", runs)
+        finish()
+        self.collect("direct", runs, coordinator, wait=False)
+
+    def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
+        self.submitted[submission], self.results[submission] = {run.index: run for run in runs}, {}
+        self.executed.extend(run.spec.seed for run in runs)
+        return {"color": "red"}
+
+    def collect(
+        self, submission: str, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool
+    ) -> SubmissionState | None:
+        if self.unreachable:
+            raise UsageError("the queue cannot be reached")
+        if submission not in self.submitted:
+            return None
+        if wait:
+            finish()
+        by_index = {run.index: run for run in runs}
+        for count, (index, record) in enumerate(list(self.results[submission].items())):
+            attempt = coordinator.start(by_index[index])
+            (attempt.directory / ARRAYS).touch()
+            coordinator.finish(attempt.id, record)
+            if self.killed_after == count + 1:
+                raise UsageError("killed")
+            del self.results[submission][index]
+        return SubmissionState(running=tuple(self.submitted[submission]), waiting=())
+
+    def cancel(self, submission: str) -> None:
+        self.submitted.pop(submission, None)
+        self.results.pop(submission, None)
+
+
+def finish(count: int | None = None, failure: Failure | None = None) -> None:
+    """Finish the first `count` runs of each submission, by default all runs."""
+    for submission, runs in Queue.submitted.items():
+        for run in list(runs.values())[:count]:
+            del runs[run.index]
+            Queue.results[submission][run.index] = RunRecord(
+                run_id="",
+                key="",
+                repeat=0,
+                started_at=utc_now(),
+                wall_s=0.5 + len(Queue.executed) + run.index / 7,
+                spec=run.spec,
+                environment=environment(run.packages),
+                provenance=Provenance(plugins=list(run.plugins)),
+                outcome=failure or success(primary="rmse", test={"rmse": 0.5}),
+            )
+
+
+class Bench:
+    """A results directory, and commands for four runs."""
+
+    def __init__(self, catalog: Catalog, results: Path) -> None:
+        catalog.executors["queue"] = Provided(Queue(), REF)
+        self.catalog, self.store = catalog, Store(results)
+        self.specs = toy_specs(catalog, seeds=(0, 1, 2, 3))
+        self.messages: list[str] = []
+
+    def run(self, **settings: Any) -> list[RunRecord]:
+        listener = Listener()
+        listener.message = self.messages.append  # type: ignore[method-assign]
+        return list(
+            carry_out(
+                self.specs,
+                self.catalog,
+                self.store,
+                **{"executor": "queue", "listener": listener, "rerun": False} | settings,
+            )
+        )
+
+    @property
+    def stored(self) -> list[int]:
+        """Seeds of the stored runs."""
+        return sorted(run.record.spec.seed for run in self.store.load().runs)
+
+
+@pytest.fixture
+def bench(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    for name, value in {
+        "submitted": {},
+        "results": {},
+        "executed": [],
+        "killed_after": None,
+        "unreachable": False,
+    }.items():
+        monkeypatch.setattr(Queue, name, value)
+    monkeypatch.setattr("harness.measure.environment._load_1min", lambda: 0.0)
+    return Bench(catalog, tmp_path / "results")
+
+
+def test_detached_runs_are_collected_once_and_not_repeated(bench: Bench) -> None:
+    assert bench.run(detach=True) == []
+    assert "4 runs submitted to the executor queue" in bench.messages[-1]
+    finish(2)
+    assert len(bench.run(detach=True)) == 2
+    assert "0 runs submitted to the executor queue; 2 submitted earlier and not finished" in bench.messages[-1]
+    assert [submission.options for submission in submissions(bench.store)] == [{"color": "red"}]
+    assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
+    assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
+    assert bench.stored == Queue.executed == [0, 1, 2, 3]
+    assert (submissions(bench.store), Queue.submitted) == ([], {})
+
+
+def test_only_runs_that_are_neither_submitted_nor_stored_are_submitted(bench: Bench) -> None:
+    every = bench.specs
+    bench.specs = every[:2]
+    bench.run(detach=True)
+    bench.specs = every
+    bench.run(detach=True)
+    assert "2 runs submitted to the executor queue; 2 submitted earlier" in bench.messages[-1]
+    assert sorted(Queue.executed) == [0, 1, 2, 3]
+    bench.specs = every[2:]
+    finish(1)
+    bench.run()
+    assert bench.stored == [
+        0,
+        2,
+        3,
+    ]  # the available result of the first submission, and all results of the second submission
+
+
+def test_result_that_was_stored_before_a_kill_is_not_stored_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run(detach=True)
+    finish()
+    monkeypatch.setattr(Queue, "killed_after", 3)
+    with pytest.raises(UsageError, match="cannot be collected: killed"):
+        bench.run()
+    assert bench.stored == [0, 1, 2]
+    assert len(Queue.results[submissions(bench.store)[0].name]) == 2
+    monkeypatch.setattr(Queue, "killed_after", None)
+    assert len(bench.run()) == 4
+    assert bench.stored == [0, 1, 2, 3]
+
+
+def test_failed_detached_run_is_a_result_of_the_command_that_collects_it(bench: Bench) -> None:
+    bench.run(detach=True)
+    finish(4, Failure(kind="crash", message="gone"))
+    assert [type(record.outcome) for record in bench.run()] == [Failure] * 4
+    assert len(Queue.executed) == 4
+    bench.run()  # the next command executes failed runs again
+    assert len(Queue.executed) == 8
+
+
+def test_rerun_collects_submitted_runs_once(bench: Bench) -> None:
+    bench.run()
+    bench.run(rerun=True, detach=True)
+    assert len(Queue.executed) == 8
+    bench.run(rerun=True)
+    assert len(Queue.executed) == 8
+    assert bench.stored == sorted([0, 1, 2, 3] * 2)
+
+
+def test_job_that_no_longer_exists_is_executed_again(bench: Bench) -> None:
+    bench.run(detach=True)
+    finish(1)
+    bench.run(detach=True)
+    Queue.submitted.clear()
+    bench.run()
+    assert any("no longer has the runs that were submitted" in text for text in bench.messages)
+    assert bench.stored == [0, 1, 2, 3]
+    assert sorted(Queue.executed) == [0, 1, 1, 2, 2, 3, 3]
+
+
+def test_unreachable_job_is_an_error_only_for_its_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = bench.specs
+    bench.specs = every[:2]
+    bench.run(detach=True)
+    monkeypatch.setattr(Queue, "unreachable", True)
+    message = r"cannot be collected: the queue cannot be reached; make it available, or .* `harness status --cancel`"
+    with pytest.raises(UsageError, match=message):
+        bench.run(detach=True)
+    assert len(submissions(bench.store)) == 1
+    bench.specs = every[2:]
+    bench.run(detach=True)
+    assert sorted(Queue.executed) == [0, 1, 2, 3]
+
+
+def test_runs_with_other_code_are_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(detach=True)
+    (submission,) = submissions(bench.store)
+    old = [
+        msgspec.structs.replace(
+            run, plugins=tuple(msgspec.structs.replace(ref, code_digest="0" * 64) for ref in run.plugins)
+        )
+        for run in submission.runs
+    ]
+    detached._write(bench.store, msgspec.structs.replace(submission, runs=old))
+    bench.run(detach=True)
+    assert "4 detached runs were submitted with other code or settings, and will not be used" in bench.messages
+    assert len(Queue.executed) == 8
+
+
+def test_failed_submission_leaves_no_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise UsageError("full")
+
+    monkeypatch.setattr(Queue, "submit", refuse)
+    with pytest.raises(UsageError, match="full"):
+        bench.run(detach=True)
+    assert submissions(bench.store) == []
+
+
+def test_two_commands_do_not_collect_at_the_same_time(bench: Bench) -> None:
+    bench.run(detach=True)
+    (submission,) = submissions(bench.store)
+    with (
+        detached._locked(bench.store, submission),
+        pytest.raises(BusyError, match="another harness command is collecting the detached runs"),
+    ):
+        detached.collect(submission, bench.catalog, bench.store, Guarded(Listener()))
+
+
+def test_canceled_job_is_removed_even_if_the_executor_is_unreachable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UsageError("unreachable")
+
+    bench.run(detach=True)
+    monkeypatch.setattr(Queue, "cancel", refuse)
+    (submission,) = submissions(bench.store)
+    assert detached.cancel(submission, bench.catalog, bench.store) == "unreachable"
+    assert submissions(bench.store) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"executor": "local"}, "the executor 'local' cannot execute runs without this command; remove --detach"),
+        ({"batch_size_backoff": True}, "--batch-size-backoff needs a command that waits for the runs"),
+        ({"budget_s": 5.0}, "the suite's time budget needs a command that waits for the runs"),
+        ({"executor_options": {"colour": "red"}}, "unknown queue executor option 'colour'; did you mean 'color'"),
+    ],
+)
+def test_detached_plan_that_cannot_work_is_an_error(bench: Bench, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        bench.run(detach=True, **settings)
+    assert not bench.store.path.exists()
+
+
+def test_required_module_that_is_missing_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Queue, "requires", {"absent_module": "pip install absent"})
+    with pytest.raises(
+        UsageError, match="the executor 'queue' cannot be used: absent_module is not installed; run: pip"
+    ):
+        bench.run()
+    with pytest.raises(UnknownNameError):
+        bench.catalog.executor("queu")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", ""),
+        ("--executor", "--executor"),
+        ("--task a", "--task a"),
+        ("--executor ray --ray-address auto", "--executor ray --executor-option address=auto"),
+        ("--ray-lost-after=5 --executor=ray", "--executor-option lost_after=5 --executor=ray"),
+        ("--executor local --ray-address auto", "--executor local --ray-address auto"),
+        ("--executor ray --task a --ray-", "--executor ray --task a --ray-"),
+    ],
+)
+def test_options_of_the_chosen_executor_are_expanded(given: str, expected: str) -> None:
+    assert [*expanded(given.split())] == expected.split()
+
+
+def test_executor_options_on_the_command_line_are_checked(invoke: Invoke) -> None:
+    command = ("run", "--task", "toy-regress", "--backend", "toy-numpy", "--executor", "local")
+    for words, message in [
+        (("--local-color", "red"), "unknown local executor option 'color'"),
+        (("--local-color",), "requires an argument"),
+        (("--executor-option", "color"), "'color' is not of the form OPTION=VALUE"),
+        (("--detach",), "the executor 'local' cannot execute runs without this command; remove --detach"),
+    ]:
+        done = invoke(*command, *words)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert message in done.stderr
