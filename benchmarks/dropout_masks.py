@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from tabulate import tabulate
 
-from harness.checks.parity.masks import EXAMPLES, MASKS, RATE, Statistic, mask_statistics
+from harness.checks.parity.computations import Computations
+from harness.checks.parity.masks import CHANGES, EXAMPLES, MASKS, RATE, Statistic, mask_statistics
 from harness.checks.parity.probe_weights import probe_weights
 from harness.data.batches import training_batches
 from harness.execute.preparation import opened_session, prepare
@@ -41,47 +43,62 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=800, help="number of random orders of the masks [800]")
     options = parser.parse_args()
     values = statistics(options.task, options.model, options.backend, options.masks)
-    from scipy import stats
-
-    tests = values.shape[1] + OTHER_TESTS
+    tests = sum(each.shape[1] for each in values) + OTHER_TESTS
     lowest = np.array(list(p_values(values, options.orders)))
     rows = []
     for level in LEVELS:
+        limits = [float(stats.t.isf(level / tests / 2, 2 * size - 2)) for size in (MASKS, CHANGES)]
         rate = float((lowest < level / tests).mean())
-        limit = stats.t.isf(level / tests / 2, 2 * MASKS - 2)
-        rows.append([f"{level:g}", f"{limit:.2f}", f"{rate:.3%}"])
+        rows.append([f"{level:g}", *(f"{limit:.2f}" for limit in limits), f"{rate:.3%}"])
     print(f"{tests} tests, {len(lowest)} comparisons of {MASKS} with {MASKS} masks")
-    print(tabulate(rows, ["level", "threshold, standard errors", "exceeded"], tablefmt="pipe", disable_numparse=True))
+    header = ["level", "threshold, standard errors", f"threshold for {CHANGES} training steps", "exceeded"]
+    print(tabulate(rows, header, tablefmt="pipe", disable_numparse=True))
 
 
-def statistics(task: str, model: str, backend: str, masks: int) -> Array:
-    """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rate of a parity check."""
+def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, Array]:
+    """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rates of a parity check, and
+    those of the changes of the weights in training steps, ``[steps, tests]``. There are as many disjoint sets of
+    `CHANGES` steps as of `MASKS` masks."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)
     prepared = prepare(spec, catalog.refs_for(spec))
     batch = next(training_batches(prepared.data.train, EXAMPLES, spec.seed, 1, prepared.data.augment))
     weights = probe_weights(prepared.request.parameters, spec.seed)
+    computations = Computations(prepared, 0, weights, {}, 0, reference=False)
     with opened_session(prepared, weights, dropout=0.0) as session:
         _, plain = session.gradients(batch)
     with opened_session(prepared, weights, dropout=max(RATE, spec.recipe.dropout)) as session:
         found = mask_statistics(session, batch, plain, masks)
-    loss = found.pop("loss")
-    columns = [loss, np.abs(loss - np.median(loss))]
-    columns += [found[name][:, statistic] for name in found for statistic in Statistic]
-    return np.stack(columns, axis=1)
+    with opened_session(prepared, weights) as session:
+        steps = masks // MASKS * CHANGES
+        changes = computations.change_statistics(session, batch, plain, found, steps)
+    loss = found["loss"]
+    columns = [loss, np.abs(loss - np.median(loss)), *found["pairs"].T]
+    columns += [array[:, statistic] for array in _parameters(found) for statistic in Statistic]
+    others = [array[:, statistic] for array in changes.values() for statistic in Statistic]
+    return np.stack(columns, axis=1), np.stack(others, axis=1)
 
 
-def p_values(values: Array, orders: int) -> Iterator[float]:
+def _parameters(found: dict[str, Array]) -> Iterator[Array]:
+    return (array for name, array in found.items() if name.startswith("parameter/"))
+
+
+def p_values(values: tuple[Array, Array], orders: int) -> Iterator[float]:
     """Yield, for each pair of disjoint sets of masks, the smallest p-value of Welch's t-tests between the sets."""
-    from scipy import stats
-
     rng = np.random.default_rng(0)
     for _ in range(orders):
-        shuffled = values[rng.permutation(len(values))]
-        sets = [shuffled[start : start + MASKS] for start in range(0, len(values) - MASKS + 1, MASKS)]
-        for one, other in zip(sets[::2], sets[1::2], strict=False):
-            yield float(stats.ttest_ind(one, other, equal_var=False).pvalue.min())
+        lowest = []
+        for each, size in zip(values, (MASKS, CHANGES), strict=True):
+            shuffled = each[rng.permutation(len(each))]
+            sets = [shuffled[start : start + size] for start in range(0, len(each) - size + 1, size)]
+            lowest.append([_smallest(a, b) for a, b in zip(sets[::2], sets[1::2], strict=False)])
+        yield from map(min, *lowest)
+
+
+def _smallest(one: Array, other: Array) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(np.nanmin(stats.ttest_ind(one, other, equal_var=False).pvalue))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,12 @@ def compare(
     try:
         matches, left, failed_runs = _matched(base, new, results_dir(results))
         compared = compare_all(
-            matches, options.catalog(), metric, [gate.metric for gate in gates], price_per_hour=price_per_hour
+            matches,
+            options.catalog(),
+            metric,
+            [gate.metric for gate in gates],
+            price_per_hour=price_per_hour,
+            warn=lambda text: echo(f"Warning: {text}", err=True),
         )
     except HarnessError as error:
         if not gates or isinstance(error, UnknownNameError):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import io
 import os
 import selectors
@@ -37,7 +38,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -76,6 +77,7 @@ _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
 ResultT = TypeVar("ResultT")
+AnyT = TypeVar("AnyT")
 
 _EVENT = b'{"type":"event"'
 _FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
@@ -220,24 +222,43 @@ def calls_in_children(
     thread of this job. `inputs` contains one file descriptor per job, which the child inherits, or is empty. On exit
     from the context manager, for example after KeyboardInterrupt, the children that are still running are killed.
     """
-    lifeline, held = new_pipe()
-    # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
-    # wait for the children.
-    with lifeline, ThreadPoolExecutor(len(jobs)) as threads, held:
+    with children(len(jobs)) as start:
         yield [
-            threads.submit(
-                call_in_child,
-                function,
-                job,
-                timeout_s=timeout_s,
-                environment=environment,
-                event_type=event_type,
-                on_event=partial(on_event, number) if on_event else None,
-                lifeline=lifeline,
-                pass_fds=inputs[number : number + 1],
+            start(
+                functools.partial(
+                    call_in_child,
+                    function,
+                    job,
+                    timeout_s=timeout_s,
+                    environment=environment,
+                    event_type=event_type,
+                    on_event=partial(on_event, number) if on_event else None,
+                    pass_fds=inputs[number : number + 1],
+                )
             )
             for number, job in enumerate(jobs)
         ]
+
+
+class StartCall(Protocol):
+    """Function that `children` yields."""
+
+    def __call__(self, call: Callable[..., AnyT], /) -> Future[AnyT]:
+        """Call ``call(lifeline=...)`` in a thread, and return a future."""
+
+
+@contextlib.contextmanager
+def children(count: int) -> Iterator[StartCall]:
+    """Yield a function that runs up to `count` calls of `call_in_child` at the same time, each in its own thread.
+
+    Each call receives the keyword argument `lifeline`, which it passes to `call_in_child`. On exit from the context
+    manager, for example after KeyboardInterrupt, the children that are still running are killed.
+    """
+    lifeline, held = new_pipe()
+    # Contexts are closed in reverse order. Closing `held` first terminates the children and thus ends the threads that
+    # wait for the children.
+    with lifeline, ThreadPoolExecutor(count) as threads, held:
+        yield lambda call: threads.submit(call, lifeline=lifeline)
 
 
 def run_program(

@@ -50,14 +50,17 @@ class TensorFlowSession(harness.Session):
         self._gradient_functions: dict[int, Callable[..., Any]] = {}
         self._learning_rate = tf.constant(0.0)
         self._learning_rate_value = 0.0
+        self._has_stepped = False
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
         for name, binding in self._bindings.items():
             _tf_variable(binding.variable).assign(binding.to_own(np.asarray(weights[name], np.float32)))
-        self._optimizer.reset()
         self._average = []
-        if self._loss_scale:
-            self._loss_scale.reset()
+        if self._has_stepped:  # otherwise, resetting would only take time
+            self._optimizer.reset()
+            if self._loss_scale:
+                self._loss_scale.reset()
+            self._has_stepped = False
 
     def get_weights(self) -> dict[str, Any]:
         return {
@@ -69,6 +72,7 @@ class TensorFlowSession(harness.Session):
         }
 
     def train_step(self, batch: harness.Batch, learning_rate: float) -> Any:
+        self._has_stepped = True
         function = self._train_functions.get(len(batch.targets))
         if function is None:
             function = self._train_functions[len(batch.targets)] = self._trace_train(batch)

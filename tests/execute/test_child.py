@@ -487,7 +487,10 @@ KINDS = {
     "harness.execute.worker:carry_out": "run_all([spec], catalog, Store(folder / 'results'))",
     "harness.execute.devices:find_devices": "probe('toy-hang', FAULTS_REF)",
     "harness.checks.parity.evidence:compute_evidence": (
-        "gather(ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=1), folder / 'parity')"
+        "gather(ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=1), folder / 'parity', 60)"
+    ),
+    "harness.checks.parity.evidence:compute_roundings": (
+        "gather_roundings(ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=1), [1], folder, 60)"
     ),
     "harness.checks.audit.replay:make_checks": "replay(run, catalog, 60)",
     "harness.checks.evaluate:predict_test_split": "evaluate(run, 'toy-hang', catalog, device='cpu', timeout_s=60)",
@@ -537,7 +540,7 @@ from harness.checks import roofline, selftest
 from harness.checks.audit.replay import replay
 from harness.checks.evaluate import evaluate
 from harness.checks.latency.measure import measure, settings
-from harness.checks.parity.check import gather
+from harness.checks.parity.children import gather, gather_roundings
 from harness.checks.parity.evidence import ParityJob
 from harness.execute import trial
 from harness.execute.child import call_in_child

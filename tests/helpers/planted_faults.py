@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from harness.checks.parity.evidence import ParityJob, gather
 from harness.checks.parity.report import Evidence
-from harness.execute.preparation import load_and_prepare
+from harness.execute.preparation import load_and_prepare, prepare
 from harness.interfaces import Dataset, PreparedData, Task
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
@@ -84,7 +85,24 @@ def training_evidence(
 
     spec = spec_of(family, overrides, precision, "faulty-training" if fault else "torch")
     first = not fault and precision == "fp32"
-    late = None if first else dict(training_evidence("", family, overrides, steps).arrays)
     job = ParityJob(spec=spec, plugins=catalog().refs_for(spec), steps=steps, reference=precision == "fp64")
     harness_faulty.FaultyTraining.fault = fault
-    return Evidence(*gather(job, late))
+    return computed(job, None if first else training_evidence("", family, overrides, steps))
+
+
+_LATE: dict[int, dict[str, Any]] = {}
+"""Late weights by the id of the evidence of the backend that reached them."""
+
+
+def computed(job: ParityJob, first: Evidence | None) -> Evidence:
+    """Compute evidence in this process, at the late weights of `first` or, if it is None, at those that are reached."""
+    handed: dict[str, Any] = {}
+    late = None if first is None else lambda: late_weights(first)
+    evidence = Evidence(*gather(job, prepare(job.spec, job.plugins), late, handed.update))
+    _LATE[id(evidence)] = handed
+    return evidence
+
+
+def late_weights(evidence: Evidence) -> dict[str, Any]:
+    """Return the late weights that the backend reached, ``K/NAME``."""
+    return _LATE[id(evidence)]

@@ -179,7 +179,9 @@ def test_study_executes_trials_only_until_they_are_pruned(study: Study_) -> None
     assert all(kind == "quality" for _, kind in runs.executed)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", "nsga2", pytest.param("gp", marks=[pytest.mark.slow, pytest.mark.torch])]
+)
 def test_study_that_was_interrupted_equals_an_undisturbed_one(sampler: str, study: Study_, tmp_path: Path) -> None:
     (whole,) = study(Runs(), sampler=sampler, place="whole").studies
     for number in (0, 1, 5):

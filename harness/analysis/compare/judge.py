@@ -294,13 +294,17 @@ def compare_all(
     additional: Sequence[str] = (),
     *,
     price_per_hour: float | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> list[Compared]:
     """Compare the two sets of runs in every match with respect to each of `metrics`.
 
     If `metrics` is empty, the comparison covers the primary metric and the costs that are compared by default. Metrics
     in `additional` are included if they can be compared. `price_per_hour` is the price of the machine, from which the
-    costs per million samples are computed. Raises `harness.UsageError` if there is no match in which both sets have
-    values of one of `metrics`, and `harness.UnknownNameError` if one of `metrics` does not exist.
+    costs per million samples are computed.
+
+    If there is no match in which both sets have values of one of `metrics`, but there is one for another, `warn` is
+    called with the reason. Raises `harness.UsageError` if `warn` is None or if none of `metrics` can be compared, and
+    `harness.UnknownNameError` if one of them does not exist.
     """
     sides = [[[run.record for run in side] for side in (matched.base, matched.new)] for matched in matches]
     known = [comparable(records, catalog, price_per_hour) for records in sides]
@@ -313,13 +317,13 @@ def compare_all(
             continue
         if name not in possible:
             raise UnknownNameError("metric", name, names)
-        raise UsageError(
-            f"the runs cannot be compared by {name}, because "
-            + (
-                possible[name].never_compared
-                or f"the runs of BASE or NEW have no value of this metric{_quality_only(sides)}{possible[name].advice}"
-            )
+        problem = f"the runs cannot be compared by {name}, because " + (
+            possible[name].never_compared
+            or f"the runs of BASE or NEW have no value of this metric{_quality_only(sides)}{possible[name].advice}"
         )
+        if warn is None or not names.keys() & set(metrics):
+            raise UsageError(problem)
+        warn(problem)
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []
     for matched, metrics_of in zip(matches, known, strict=True):

@@ -6,20 +6,21 @@ from __future__ import annotations
 import datetime
 import tempfile
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from harness.checks.parity.evidence import ParityJob, compute_evidence
+from harness.checks.parity.children import Gathered, gather, gather_both, gather_roundings
+from harness.checks.parity.evidence import LATE, ParityJob
 from harness.checks.parity.report import ARRAYS, STEPS, ParityReport
 from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
 from harness.errors import UsageError
-from harness.execute.attempt import child_environment
-from harness.execute.child import call_in_child
 from harness.plugins.catalog import Catalog
-from harness.plugins.environments import interpreter, missing
-from harness.records import Failure, ParityMark, RunSpec
+from harness.plugins.environments import missing
+from harness.records import ParityMark, RunSpec
 from harness.records.recipe import without_loop_fields
 from harness.records.store import Store
 
@@ -105,56 +106,25 @@ def check(
 
     start = time.monotonic()
     one, other = (msgspec.structs.replace(spec, devices=1) for spec in (one, other))
-    with tempfile.TemporaryDirectory(prefix="harness-parity-") as directory:
-        gathered: dict[str, Gathered] = {}
-        late = ""
-        for number, spec in enumerate((one, other)):
-            say(f"{spec.backend_in_env} in {spec.precision}")
-            job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, late=late)
-            found = gathered[spec.backend_in_env] = gather(job, Path(directory) / str(number), timeout_s)
-            if found.report is None:
-                break
-            late = late or str(found.directory / ARRAYS)
+    with tempfile.TemporaryDirectory(prefix="harness-parity-") as temporary:
+        directory = Path(temporary)
+        jobs = [ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps) for spec in (one, other)]
+        gathered = gather_both(jobs[0], jobs[1], directory, timeout_s, say=say)
         reports = {name: g.report for name, g in gathered.items() if g.report is not None}
+        late = str(gathered[one.backend_in_env].directory / LATE)
         reference = None
         if len(reports) == 2:
-            reference = _reference(reports, catalog, Path(directory), steps, timeout_s, late, say)
+            reference = _reference(reports, catalog, directory, steps, timeout_s, late, say)
         verdict = _verdict(one, other, gathered, reference, catalog, steps, start)
         failed = {stage.name for stage in verdict.stages if not stage.passed}
         if reference and reference.report and failed and failed <= set(BACKWARD):
             say(f"{reference.report.spec.backend_in_env} in fp64, from weights with perturbed last bits")
             spec = reference.report.spec
-            plugins = catalog.refs_for(spec)
-            job = ParityJob(spec=spec, plugins=plugins, steps=steps, reference=True, roundings=ROUNDINGS, late=late)
-            perturbed = gather(job, Path(directory) / "roundings", timeout_s)
-            if perturbed.report is not None:
-                verdict = _verdict(one, other, gathered, perturbed, catalog, steps, start)
+            job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, reference=True, late=late)
+            perturbed = gather_roundings(job, range(1, ROUNDINGS + 1), directory, timeout_s)
+            if perturbed:
+                verdict = _verdict(one, other, gathered, reference, catalog, steps, start, perturbed)
         return verdict
-
-
-class Gathered(msgspec.Struct, frozen=True):
-    """The results of one backend, or the failure that prevented their computation."""
-
-    directory: Path
-    report: ParityReport | None
-    failure: Failure | None
-
-
-def gather(job: ParityJob, directory: Path, timeout_s: float = TIMEOUT_S) -> Gathered:
-    """Run one backend's computations in a child process, which saves the arrays in `directory`."""
-    directory.mkdir()
-    returned = call_in_child(
-        compute_evidence,
-        job,
-        timeout_s=timeout_s,
-        environment=child_environment(job.spec),
-        interpreter=interpreter(job.spec.env),
-        directory=directory,
-        limit_option="harness parity --timeout",
-    )
-    if isinstance(returned, Failure):
-        return Gathered(directory, None, returned)
-    return Gathered(directory, returned, None)
 
 
 def _reference(
@@ -200,8 +170,12 @@ def _verdict(
     catalog: Catalog,
     steps: int,
     start: float,
+    perturbed: Sequence[Path] = (),
 ) -> ParityVerdict:
-    """Compare the results of both backends and return the verdict."""
+    """Compare the results of both backends and return the verdict.
+
+    `perturbed` are directories with the results of the reference for perturbed weights.
+    """
     import numpy as np
 
     from harness.checks.parity.explain import explain
@@ -218,6 +192,9 @@ def _verdict(
     else:
         sources = [*gathered.values(), *([reference] if reference else [])]
         opened = [Evidence(g.report, np.load(g.directory / ARRAYS)) for g in sources if g.report is not None]
+        if perturbed:
+            archives: list[Any] = [opened[2].arrays, *(np.load(folder / ARRAYS) for folder in perturbed)]
+            opened[2] = Evidence(opened[2].report, ChainMap(*archives))
         stages = compare(opened[0], opened[1], opened[2] if reference else None)
         explanation = explain(stages, opened[0], opened[1])
         about = subject(opened[0].report.spec, opened[0].report.data)

@@ -36,10 +36,19 @@ CLIPPED_STEPS = 20
 """Number of training steps with a clipping norm that about half of the gradients exceed."""
 SCALED_STEPS = 30
 """Number of fp16 training steps that start from weights at which gradients overflow."""
-_GAINS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Factors by which matrices are multiplied. The first factor at which gradients overflow at fp16 is used."""
+_GAINS = tuple(2.0**exponent for exponent in range(13))
+"""Factors by which matrices are multiplied, so that gradients overflow at fp16."""
+_HALVINGS = 3
+"""Number of times that the loss scale must be halved at the first factor that is used. If gradients overflowed only at
+the initial scale, rounding could decide whether they overflow."""
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of `Computations.train_long`."""
+
+_TINY_RATE = 1e-3
+"""Factor for the learning rate in `_TINY_RATE_STEPS`. In long training runs, the first and the last rates of a schedule
+are as small."""
+_TINY_RATE_STEPS = (100, 200)
+"""Steps of `Computations.train_long`, which are followed by steps with about the same rate."""
 
 
 class Computations:
@@ -80,8 +89,16 @@ class Computations:
         self._scaling = dynamic_scaling(self._spec.precision, self._spec.recipe)
 
     def evaluate(self, session: Session) -> dict[str, Array]:
-        """Predict the test batch twice in evaluation mode."""
-        return {name: self._predicted(session) for name in ("logits", "logits_again")}
+        """Predict the test batch twice in evaluation mode, and its first example alone.
+
+        The last two predictions are computed inside `Session.inference`, as in a run.
+        """
+        arrays = {"logits": self._predicted(session)}
+        with session.inference():
+            arrays["logits_again"] = self._predicted(session)
+            first = {name: array[:1].copy() for name, array in self._test.items()}
+            arrays["logits_alone"] = _fetched(session, session.predict(first))
+        return arrays
 
     def _predicted(self, session: Session) -> Array:
         return _fetched(session, session.predict(self._test))[: self._valid]
@@ -93,7 +110,6 @@ class Computations:
 
         from harness.checks.parity.scaling import scaled_gradients
 
-        recipe = self._spec.recipe
         first = next(self._batches())
         session.set_weights(weights)
         loss, gradients, halvings = scaled_gradients(session, first, self._scaling)
@@ -101,9 +117,14 @@ class Computations:
         session.set_weights(weights)
         if halvings:  # if the loss scale is too large, the step would be skipped
             scaled_gradients(session, first, self._scaling)
-        least = STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE
-        session.train_step(first, max(recipe.learning_rate, least))
+        session.train_step(first, self._step_rate)
         return arrays | {f"step/{name}": array for name, array in session.get_weights().items()}
+
+    @property
+    def _step_rate(self) -> float:
+        """The learning rate of a single step that is compared."""
+        recipe = self._spec.recipe
+        return max(recipe.learning_rate, STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE)
 
     def train(
         self, trained: Session, probe: Session, initial: Mapping[str, Array], arrays: dict[str, Array]
@@ -149,7 +170,8 @@ class Computations:
         rate = 0.0
         for step, batch in zip(range(steps), self._batches(EXAMPLES), strict=False):
             scheduled = max(self._rate(step, steps), recipe.learning_rate / 20)
-            rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * float(factors[step])
+            factor = _TINY_RATE if step in _TINY_RATE_STEPS else float(factors[step])
+            rate = rate * (1 + _SLIGHT) if step % 2 else scheduled * factor
             replay.step(batch, rate)
         self._add(arrays, "long", replay, steps)
         return [] if replay.lost else [replay.weights]
@@ -198,8 +220,9 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train for a few steps at fp16 from weights at which gradients overflow.
 
-        The matrices are multiplied by a factor, which increases the activations and gradients. If no factor makes the
-        gradients overflow, as in a model that normalizes its activations, the training starts from the probe weights.
+        The matrices are multiplied by a factor, which increases activations and gradients. In a model that normalizes
+        its activations, it increases only those of the last layers. If no factor makes the gradients overflow, the
+        training starts from the probe weights.
         """
         import numpy as np
 
@@ -208,15 +231,20 @@ class Computations:
         if self._spec.precision != "fp16":
             return
         batches = self._batches(EXAMPLES)
-        first, start = next(batches), self._weights
+        first, start, most = next(batches), self._weights, 0
+        endless: Mapping[str, Array] | None = None
         for gain in _GAINS:
             weights = {n: np.asarray(gain * a, a.dtype) if a.ndim > 1 else a for n, a in self._weights.items()}
             probe.set_weights(weights)
             found = scaled_gradients(probe, first, self._scaling)
-            fixed = self._spec.recipe.loss_scale is not None
-            if (found.halvings and finite(found.gradients)) or (fixed and not finite(found.gradients)):
-                start = weights
+            if not finite(found.gradients):
+                endless = endless or weights
+            elif found.halvings > most:
+                start, most = weights, found.halvings
+            if most >= _HALVINGS or (endless and not self._scaling):  # a fixed loss scale is not halved
                 break
+        if not most and endless is not None:
+            start = endless  # The gradients of a wrong implementation may overflow at every loss scale.
         replay = self._replay(trained, probe, start, self._spec.recipe)
         for batch in [first, *itertools.islice(batches, SCALED_STEPS - 1)]:
             replay.step(batch, self._spec.recipe.learning_rate / 10)
@@ -247,7 +275,7 @@ class Computations:
         """Predict with a dropout rate above zero, which must have no effect, and compute the statistics of the dropout
         masks in training.
         """
-        from harness.checks.parity.masks import RATE, mask_statistics, step_losses
+        from harness.checks.parity.masks import EXAMPLES, RATE, mask_statistics, step_losses
         from harness.checks.parity.scaling import scaled_gradients
 
         prepared, wanted = self._prepared, self._spec.recipe.dropout
@@ -263,7 +291,42 @@ class Computations:
         if compared:
             with opened_session(prepared, self._weights, dropout=wanted) as s:
                 masks["step loss"] = step_losses(s, batch)
+                masks |= self.change_statistics(s, batch, plain, masks)
         return arrays | {f"masks/{name}": array for name, array in masks.items()}
+
+    def change_statistics(
+        self,
+        session: Session,
+        batch: Batch,
+        plain: Mapping[str, Array],
+        masks: Mapping[str, Array],
+        steps: int | None = None,
+    ) -> dict[str, Array]:
+        """Compute the statistics of training steps with dropout, for the parameters in the result `masks` of
+        `harness.checks.parity.masks.mask_statistics`.
+
+        `plain` are the gradients without dropout. By default, there are `harness.checks.parity.masks.CHANGES` steps.
+        """
+        import numpy as np
+
+        from harness.checks.parity.masks import CHANGES, change_statistics
+        from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
+
+        recipe, request = self._spec.recipe, self._prepared.request
+        decayed = [parameter.name for parameter in request.parameters if parameter.decay]
+        noise = {name: np.zeros(array.shape) for name, array in plain.items()}
+        optimizer = ReferenceOptimizer(recipe, decayed, request.rate_factors)
+        changes = optimizer.step(self._weights, plain, noise, self._step_rate, clipping(plain, recipe.clip_norm))
+        return change_statistics(
+            session,
+            batch,
+            {name: array for name, array in plain.items() if f"parameter/{name}" in masks},
+            weights=self._weights,
+            change={name: change.value for name, change in changes.items()},
+            rate=self._step_rate,
+            dynamic=self._scaling,
+            steps=steps or CHANGES,
+        )
 
     def batches_digest(self) -> str:
         """Return a digest of the first training batches after augmentation."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harness.checks.parity.computations import Computations
+from harness.checks.parity.gate import wait_at
 from harness.checks.parity.report import ARRAYS, ParityReport
 from harness.execute.child import ChildContext
-from harness.execute.preparation import opened_session, prepare, starting_weights
+from harness.execute.preparation import Preparation, opened_session, prepare, starting_weights
 from harness.records import PluginRef, RunSpec
 from harness.records.arrays import write_arrays
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
+LATE = "late.npz"
+"""File with the late weights of the first backend, ``K/NAME``, where K counts from 1."""
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
 float32 layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of
@@ -35,27 +38,72 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     """Number of training steps of the loss curve."""
     reference: bool = False
     """True if the backend computes the float64 reference, which is used only by stages that compare results."""
-    roundings: int = 0
-    """Number of times that the gradients, the step and the training are recomputed from weights with newly perturbed
-    last bits."""
+    roundings: tuple[int, ...] = ()
+    """Numbers of the perturbations of the weights, for `compute_roundings`."""
+    turn: str = ""
+    """Path of the gate at which the child waits between preparing its data and computing."""
     late: str = ""
-    """Path of another backend's archive, which contains the late weights to use. If the path is empty, the late weights
-    are those that this backend reached in training.
-    """
+    """Path of the late weights of another backend. If the path is empty, the late weights are those that this backend
+    reached in training, which it writes to `LATE`."""
+    late_gate: str = ""
+    """Path of the gate at which the child waits before it reads `late`."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """Event of a child that has prepared its data and waits for its turn."""
+
+    device: str
+    """Name of the chosen device."""
+
+
+class Handed(msgspec.Struct, frozen=True, tag="handed"):
+    """Event of a child that has written its late weights."""
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
     """Run one backend's computations, and save the arrays as `ARRAYS` in the call's directory."""
     import numpy as np
 
-    late = dict(np.load(job.late)) if job.late else None
-    report, arrays = gather(job, late)
+    prepared = prepare(job.spec, job.plugins)
+    context.send(Ready(device=prepared.device.name))
+    wait_at(job.turn)
+
+    def late() -> Mapping[str, Array]:
+        wait_at(job.late_gate)
+        return dict(np.load(job.late))
+
+    def hand_over(weights: Mapping[str, Array]) -> None:
+        write_arrays(context.directory / LATE, weights)
+        context.send(Handed())
+
+    report, arrays = gather(job, prepared, late if job.late else None, hand_over)
     write_arrays(context.directory / ARRAYS, arrays)
     return report
 
 
-def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[ParityReport, dict[str, Array]]:
+def compute_roundings(job: ParityJob, context: ChildContext) -> tuple[int, ...]:
+    """Compute the float64 reference from perturbed weights, save the arrays as `ARRAYS` in the call's directory, and
+    return the numbers of the perturbations."""
+    import numpy as np
+
+    prepared = prepare(job.spec, job.plugins)
+    write_arrays(context.directory / ARRAYS, roundings(job, prepared, dict(np.load(job.late))))
+    return job.roundings
+
+
+Received = Callable[[], Mapping[str, "Array"]]
+
+
+def gather(
+    job: ParityJob,
+    prepared: Preparation,
+    late: Received | None = None,
+    hand_over: Callable[[Mapping[str, Array]], None] = lambda _: None,
+) -> tuple[ParityReport, dict[str, Array]]:
     """Run one backend's computations, and return the report and the arrays by name.
+
+    `late` is a function that returns the late weights of another backend, and is called only when they are needed. If
+    it is None, `hand_over` is called with those that this backend reached.
 
     Arrays computed at the probe weights:
 
@@ -75,28 +123,17 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
       fp16, of one whose gradients overflow (``scaled``).
 
     Arrays computed at late weights, which one backend reached at the end of its training. Late weights are numbered
-    from 1, and taken from `late`, the arrays of that backend, if given:
+    from 1 (``K/NAME``):
 
-    - ``late/K/weights/NAME``: the weights, if `late` is not given,
     - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as at the probe weights,
     - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after
       it.
-
-    With `ParityJob.roundings`, the arrays from ``loss`` to ``trained`` and those at late weights are also stored under
-    ``rounding/K/``, where K counts from 1.
     """
-    from harness.checks.parity.probe_weights import probe_weights
-    from harness.data.batches import inference_batches
     from harness.measure.environment import CORE_PACKAGES, versions
     from harness.records.arrays import digest
 
-    prepared = prepare(job.spec, job.plugins)
     spec, data, parameters = prepared.spec, prepared.data, prepared.request.parameters
-    weights = probe_weights(parameters, spec.seed)
-    initial, _ = starting_weights(prepared)
-    test, valid = next(inference_batches(data.test, spec.recipe.batch_size))
-    run = Computations(prepared, job.steps, weights, test, valid, reference=job.reference)
-
+    run, weights, initial = _computations(job, prepared)
     arrays: dict[str, Array] = {}
     with contextlib.ExitStack() as stack:
         # Open the trained session first, because a run also trains the first session of its process.
@@ -113,25 +150,13 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
             run.train_clipped(probe, arrays)
             run.train_scaled(trained, probe, arrays)
         if late is None:
-            points = reached
-            arrays.update({f"late/{k}/weights/{n}": a for k, point in enumerate(points, 1) for n, a in point.items()})
-        else:
-            points = [point for point in _late_weights(late) if point.keys() == weights.keys()]
+            hand_over({f"{k}/{name}": array for k, point in enumerate(reached, 1) for name, array in point.items()})
+        points = reached if late is None else _points(late(), weights)
         for number, point in enumerate(points, 1):
             arrays.update({f"late/{number}/{name}": array for name, array in run.late(trained, probe, point).items()})
         if prepared.model.has_dropout:
             arrays.update(run.dropout(probe))
         notes = trained.notes()
-    for number in range(1, job.roundings + 1):
-        rounded: dict[str, Array] = {}
-        perturbed = _perturbed(weights, number)
-        with opened_session(prepared, perturbed, dropout=0.0) as session:
-            rounded.update(run.step(session, perturbed))
-            run.train(session, session, _perturbed(initial, number), rounded)
-            for late_number, point in enumerate(points, 1):
-                results = run.late(session, session, _perturbed(point, number))
-                rounded.update({f"late/{late_number}/{name}": array for name, array in results.items()})
-        arrays.update({f"rounding/{number}/{name}": array for name, array in rounded.items()})
     backend = prepared.backend
     return (
         ParityReport(
@@ -153,14 +178,49 @@ def gather(job: ParityJob, late: Mapping[str, Array] | None = None) -> tuple[Par
     )
 
 
-def _late_weights(arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Return the late weights in the arrays of another backend."""
+def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) -> dict[str, Array]:
+    """Repeat the computations of the reference from weights with perturbed last bits.
+
+    Return the arrays from ``loss`` to ``trained`` and those at the late weights `late`, as in `gather`, under
+    ``rounding/K/`` for each of the numbers K in `ParityJob.roundings`.
+    """
+    run, weights, initial = _computations(job, prepared)
+    points = _points(late, weights)
+    arrays: dict[str, Array] = {}
+    for number in job.roundings:
+        rounded: dict[str, Array] = {}
+        perturbed = _perturbed(weights, number)
+        with opened_session(prepared, perturbed, dropout=0.0) as session:
+            rounded.update(run.step(session, perturbed))
+            run.train(session, session, _perturbed(initial, number), rounded)
+            for late_number, point in enumerate(points, 1):
+                results = run.late(session, session, _perturbed(point, number))
+                rounded.update({f"late/{late_number}/{name}": array for name, array in results.items()})
+        arrays.update({f"rounding/{number}/{name}": array for name, array in rounded.items()})
+    return arrays
+
+
+def _computations(
+    job: ParityJob, prepared: Preparation
+) -> tuple[Computations, Mapping[str, Array], Mapping[str, Array]]:
+    """Return the computations of a job, the probe weights and the initial weights."""
+    from harness.checks.parity.probe_weights import probe_weights
+    from harness.data.batches import inference_batches
+
+    spec = prepared.spec
+    weights = probe_weights(prepared.request.parameters, spec.seed)
+    test, valid = next(inference_batches(prepared.data.test, spec.recipe.batch_size))
+    run = Computations(prepared, job.steps, weights, test, valid, reference=job.reference)
+    return run, weights, starting_weights(prepared)[0]
+
+
+def _points(late: Mapping[str, Array], weights: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Return the sets of late weights of another backend that have the same names as `weights`."""
     points: dict[int, dict[str, Array]] = {}
-    for key, array in arrays.items():
-        if key.startswith("late/") and "/weights/" in key:
-            _, number, _, name = key.split("/", 3)
-            points.setdefault(int(number), {})[name] = array
-    return [points[number] for number in sorted(points)]
+    for key, array in late.items():
+        number, _, name = key.partition("/")
+        points.setdefault(int(number), {})[name] = array
+    return [points[number] for number in sorted(points) if points[number].keys() == weights.keys()]
 
 
 def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:

@@ -6,7 +6,8 @@ import numpy as np
 
 from harness.checks.parity.distance import Array, relative, rowwise
 from harness.checks.parity.report import Evidence
-from harness.checks.parity.training_stages import MORE_SKIPPED, SEGMENTS, relative_errors, segments
+from harness.checks.parity.stages import PREDICTED_AGAIN
+from harness.checks.parity.training_stages import MORE_SKIPPED, RUNNING, SEGMENTS, relative_errors, segments
 from harness.checks.parity.verdict import Stage
 
 _LOW_PRECISION = (2e-5, 2e-2)
@@ -73,8 +74,14 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         if again > stage.tolerance:
             return (
                 f"two predictions of the same batch by {evidence.backend} differ by {again:.1e}: evaluation mode is "
-                "not deterministic, for example because dropout is active"
+                "not deterministic, for example because dropout is active, or `Session.inference`, in which the second "
+                "prediction is computed, changes the results"
             )
+    if stage.where == PREDICTED_AGAIN["logits_alone"]:
+        return (
+            f"logits of the first example {_differ(stage)} if it is predicted alone, while the logits of the whole "
+            "batch agree: check how the network handles a batch of one example"
+        )
     rows = rowwise(other.arrays["logits"], one.arrays["logits"])
     off = np.flatnonzero(rows > stage.tolerance)
     text = f"logits {_differ(stage)} in evaluation mode, with the same weights and inputs"
@@ -150,6 +157,8 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
         f"training steps of {worse.backend} are not those of {one.report.spec.recipe.optimizer} as defined by "
         f"`harness.Recipe`: {stage.where.removesuffix(f', {worse.backend}')} {_differs(stage)}"
     )
+    if RUNNING in stage.where:
+        return f"{text}: check that each training step updates the running statistics with the same momentum"
     for segment, arrays in segments(worse):
         wrong = relative_errors(arrays, stage.tolerance) > stage.tolerance  # [S, P]
         steps = np.flatnonzero(wrong.any(axis=1))

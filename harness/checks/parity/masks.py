@@ -5,19 +5,20 @@ backends draw different masks, but the distributions must be equal. A few statis
 parameter, and their means over the masks are compared with Welch's t-test.
 
 Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
-statistics of a few parameters. `Statistic` lists these statistics.
+statistics of a few parameters. `Statistic` lists these statistics. The correlations between parameters (`Profiles`)
+show how the masks of two layers depend on each other, and whether the forward and the backward pass use the same mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import FLOOR, Sample, norm
+from harness.checks.parity.distance import FLOOR, Sample, norm, rms
 from harness.checks.parity.scaling import scaled_gradients
 from harness.interfaces import Batch, Session
 
@@ -29,9 +30,13 @@ MASKS = 256
 """Number of masks for which a backend computes gradients."""
 STEP_MASKS = 256
 """Number of masks for which a backend computes the loss of a training step."""
-EXAMPLES = 8
+CHANGES = 48
+"""Number of masks for which a backend computes a training step that changes the weights."""
+PROFILES = 32
+"""Maximum number of profiles of the same length. If there are more, evenly spaced ones are used."""
+EXAMPLES = 4
 """Number of examples in the batch. Each example has its own masks. In a large batch, the effects of the masks would
-average out."""
+average out, and a unit would seldom be dropped for all examples."""
 FALSE_ALARMS = 1e-4
 """Probability that the comparison of two correct backends fails, divided among its tests (Bonferroni)."""
 _TINY = 1e-300
@@ -48,6 +53,9 @@ class Statistic(IntEnum):
     """Logarithm of the distance from the gradient without dropout, which measures the spread over masks."""
     SPREAD = 3
     """Logarithm of the ratio of the 1-norm to the 2-norm, which detects a wrong fraction of zeros."""
+    TAIL = 4
+    """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout, which
+    detects other random numbers than those that are either zero or a constant."""
 
 
 class Difference(NamedTuple):
@@ -83,42 +91,177 @@ def mask_statistics(
     Returns
     -------
     dict of str to ndarray
-        ``loss``, ``[masks]``, and ``parameter/NAME``, ``[masks, 4]``, the statistics in the order of `Statistic`.
+        ``loss``, ``[masks]``, ``parameter/NAME``, ``[masks, 5]``, the statistics in the order of `Statistic`, and
+        ``pairs``, ``[masks, P]``, the correlations of pairs of profiles, whose names are ``pair names``, ``[P]``.
         Parameters whose gradient consists of rounding errors are omitted.
     """
-    sample = Sample(plain)
+    sample, profiles = Sample(plain), Profiles(plain)
     flat = sample.of(plain)
     scalars = sum(array.size for array in flat.values())
     total = norm(np.array([norm(array) for array in flat.values()]))
     floors = {name: FLOOR**2 * total * np.sqrt(array.size / scalars) for name, array in flat.items()}
     losses: list[float] = []
     rows: dict[str, list[tuple[float, ...]]] = {name: [] for name in flat}
+    pairs: list[Array] = []
     for _ in range(masks):
         loss, gradients, _ = scaled_gradients(session, batch, dynamic)
         losses.append(loss)
+        pairs.append(profiles.correlations(gradients))
         for name, gradient in sample.of(gradients).items():
-            expected = flat[name]
-            size, expected_size = _norm(gradient), max(_norm(expected), floors[name])
-            rows[name].append(
-                (
-                    float(np.einsum("i,i->", gradient, expected)) / max(expected_size**2, _TINY),
-                    np.log(size + _TINY),
-                    np.log(_norm(gradient - expected) + _TINY),
-                    np.log(float(np.abs(gradient).sum()) / max(size, _TINY) + _TINY),
-                )
-            )
+            rows[name].append(_statistics(gradient, flat[name], floors[name]))
     arrays = {f"parameter/{name}": np.array(values) for name, values in rows.items()}
-    known = {
-        f"parameter/{name}"
-        for name in flat
-        if np.exp(np.median(arrays[f"parameter/{name}"][:, Statistic.NORM])) > floors[name]
+    known = {name for name in flat if np.exp(np.median(arrays[f"parameter/{name}"][:, Statistic.NORM])) > floors[name]}
+    correlations, kept = np.array(pairs), profiles.within(known)
+    arrays = {f"parameter/{name}": arrays[f"parameter/{name}"] for name in flat if name in known}
+    return {
+        "loss": np.array(losses),
+        "pairs": correlations[:, kept],
+        "pair names": np.array(profiles.names)[kept],
+        **arrays,
     }
-    return {"loss": np.array(losses)} | {name: array for name, array in arrays.items() if name in known}
+
+
+def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0.0) -> tuple[float, ...]:
+    """Return the statistics of a parameter, in the order of `Statistic`.
+
+    `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norms
+    of the difference, which may consist of rounding errors.
+    """
+    size, expected_size = _norm(gradient), max(_norm(expected), floor)
+    difference = gradient - expected
+    added = least * expected_size + _TINY
+    deviation, fourth = _norm(difference) + added, np.sqrt(_norm(difference**2)) + added
+    return (
+        float(np.einsum("i,i->", gradient, expected)) / max(expected_size**2, _TINY),
+        np.log(size + _TINY),
+        np.log(deviation),
+        np.log(float(np.abs(gradient).sum()) / max(size, _TINY) + _TINY),
+        np.log(fourth / deviation),
+    )
+
+
+class Profiles:
+    """Profiles of gradients along the axes of the parameters, and the correlations between profiles of equal length.
+
+    A profile contains, for each index of an axis, the logarithm of the norm of the gradient's elements with this index,
+    minus its value without dropout. If a mask drops a unit, the profiles of all parameters of this unit are small at
+    the same index.
+    """
+
+    def __init__(self, plain: Mapping[str, Array]) -> None:
+        """Choose the axes. `plain` are the gradients without dropout, by name."""
+        groups: dict[int, list[tuple[str, int]]] = {}
+        for name, array in plain.items():
+            for axis, length in enumerate(array.shape[:2]):
+                groups.setdefault(length, []).append((name, axis))
+        self._groups = []
+        for length, places in groups.items():
+            if length > 1 and len(places) > 1:
+                chosen = np.unique(np.linspace(0, len(places) - 1, PROFILES).round().astype(int))
+                self._groups.append([places[index] for index in chosen])
+        self._floors = {
+            place: FLOOR**3 * float(np.mean(self._squares(plain, place))) + _TINY
+            for each in self._groups
+            for place in each
+        }
+        self._plain = {place: self._logarithm(plain, place) for place in self._floors}
+        self._pairs = [
+            (places[i], places[j])
+            for places in self._groups
+            for i, j in zip(*np.triu_indices(len(places), 1), strict=True)
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """Descriptions of the pairs."""
+        return [f"{a} (axis {i}) and {b} (axis {j})" for (a, i), (b, j) in self._pairs]
+
+    def within(self, names: Collection[str]) -> NDArray[np.bool_]:
+        """Return a mask of the pairs whose parameters are both in `names`."""
+        return np.array([a in names and b in names for (a, _), (b, _) in self._pairs], dtype=bool)
+
+    def correlations(self, gradients: Mapping[str, Array]) -> Array:
+        """Return the correlation of each pair of profiles."""
+        found = []
+        for places in self._groups:
+            rows = np.array([self._logarithm(gradients, place) - self._plain[place] for place in places])
+            rows -= rows.mean(axis=1, keepdims=True)
+            scale = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+            rows = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
+            found.append(np.einsum("ik,jk->ij", rows, rows)[np.triu_indices(len(places), 1)])
+        return np.concatenate(found) if found else np.zeros(0)
+
+    @staticmethod
+    def _squares(gradients: Mapping[str, Array], place: tuple[str, int]) -> Array:
+        name, axis = place
+        rows = np.moveaxis(gradients[name], axis, 0).reshape(gradients[name].shape[axis], -1)
+        squares: Array = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        return squares
+
+    def _logarithm(self, gradients: Mapping[str, Array], place: tuple[str, int]) -> Array:
+        logarithm: Array = np.log(self._squares(gradients, place) + self._floors[place])
+        return logarithm
 
 
 def step_losses(session: Session, batch: Batch, masks: int = STEP_MASKS) -> Array:
     """Return the losses of training steps with a learning rate of 0, so that only the masks differ."""
     return np.array([float(np.array(session.fetch(session.train_step(batch, 0.0)))) for _ in range(masks)])
+
+
+def change_statistics(
+    session: Session,
+    batch: Batch,
+    plain: Mapping[str, Array],
+    *,
+    weights: Mapping[str, Array],
+    change: Mapping[str, Array],
+    rate: float,
+    dynamic: bool = False,
+    steps: int = CHANGES,
+) -> dict[str, Array]:
+    """Compute statistics of the changes of the weights in training steps with dropout, each starting from `weights`.
+
+    Elements whose gradient is small compared with the rest of the parameter are excluded, because an optimizer that
+    divides the gradient by its magnitude would turn their rounding errors into full steps.
+
+    Parameters
+    ----------
+    session : Session
+        Session with dropout.
+    batch : Batch
+        The batch.
+    plain : mapping of str to ndarray
+        Gradients without dropout of the parameters to compare.
+    weights : mapping of str to ndarray
+        Weights before each step.
+    change : mapping of str to ndarray
+        Changes of the weights in a step without dropout.
+    rate : float
+        Learning rate.
+    dynamic : bool, default=False
+        True if the session has a dynamic loss scale, as at fp16.
+    steps : int, default=48
+        Number of steps.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``change/NAME``, ``[steps, 5]``, the statistics in the order of `Statistic`.
+    """
+    sample = Sample(plain)
+    large = {name: np.abs(gradient) > FLOOR * rms(gradient) for name, gradient in sample.of(plain).items()}
+    expected = {name: array[large[name]] for name, array in sample.of(change).items()}
+    rows: dict[str, list[tuple[float, ...]]] = {name: [] for name, array in expected.items() if array.size}
+    for _ in range(steps):
+        session.set_weights(weights)
+        before = sample.of(session.get_weights())
+        if dynamic:  # otherwise, the step would be skipped if the loss scale is too large
+            scaled_gradients(session, batch, dynamic)
+        session.train_step(batch, rate)
+        after = sample.of(session.get_weights())
+        for name, values in rows.items():
+            values.append(_statistics((after[name] - before[name])[large[name]], expected[name], 0.0, FLOOR))
+    return {f"change/{name}": np.array(values) for name, values in rows.items()}
 
 
 def compare_masks(one: Mapping[str, Array], other: Mapping[str, Array]) -> Difference:
@@ -128,7 +271,7 @@ def compare_masks(one: Mapping[str, Array], other: Mapping[str, Array]) -> Diffe
     """
     from scipy import stats
 
-    found = [(*welch(a, b), where) for where, a, b in _samples(one, other)]
+    found = [(*welch(a, b, 0.0 if "loss" in where else 1.0), where) for where, a, b in _samples(one, other)]
     _, t, freedom, where = min(found, key=lambda test: (test[0], -abs(test[1])))
     level = FALSE_ALARMS / len(found)
     return Difference(where, abs(t), float(stats.t.isf(level / 2, freedom)), len(found))
@@ -143,11 +286,17 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
             yield f"the variance of the {name}", np.abs(one[name] - middle), np.abs(other[name] - middle)
             yield f"the fraction of repeated masks in the {name}", _repeated(one[name]), _repeated(other[name])
             yield f"the dependence of successive masks in the {name}", _products(one[name]), _products(other[name])
-    for key in one:
-        if key.startswith("parameter/") and key in other:
-            for statistic in Statistic:
-                where = f"{key.removeprefix('parameter/')}, {statistic.name.lower()}"
-                yield where, one[key][:, statistic], other[key][:, statistic]
+    for kind, prefix in (("parameter/", ""), ("change/", "change of ")):
+        for key in one:
+            if key.startswith(kind) and key in other:
+                for statistic in Statistic:
+                    where = f"{prefix}{key.removeprefix(kind)}, {statistic.name.lower()}"
+                    yield where, one[key][:, statistic], other[key][:, statistic]
+    if "pairs" in one and "pairs" in other:
+        columns = {str(name): index for index, name in enumerate(other["pair names"])}
+        for index, name in enumerate(map(str, one["pair names"])):
+            if name in columns:
+                yield f"the correlation of {name}", one["pairs"][:, index], other["pairs"][:, columns[name]]
 
 
 def _repeated(losses: Array) -> Array:
@@ -166,10 +315,11 @@ def _products(losses: Array) -> Array:
     return np.asarray(standard[1:] * standard[:-1])
 
 
-def welch(a: Array, b: Array) -> tuple[float, float, float]:
+def welch(a: Array, b: Array, scale: float = 0.0) -> tuple[float, float, float]:
     """Return the two-sided p-value, the statistic and the degrees of freedom of Welch's t-test for equal means.
 
-    If the samples have no variance, their values are compared up to float32 rounding.
+    Means that are equal up to float32 rounding are equal. The rounding error is relative to the larger of the means or,
+    if `scale` is larger than both, to `scale`.
     """
     import warnings
 
@@ -178,7 +328,7 @@ def welch(a: Array, b: Array) -> tuple[float, float, float]:
     difference, freedom = float(a.mean() - b.mean()), len(a) + len(b) - 2.0
     if not np.isfinite(difference):
         return 0.0, float("inf"), freedom
-    if abs(difference) <= 1e-5 * max(abs(float(a.mean())), abs(float(b.mean()))):
+    if abs(difference) <= 1e-5 * max(abs(float(a.mean())), abs(float(b.mean())), scale):
         return 1.0, 0.0, freedom
     if not a.std() and not b.std():
         return 0.0, float(np.copysign(np.inf, difference)), freedom

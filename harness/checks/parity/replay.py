@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import ELEMENTS, Sample, rms
+from harness.checks.parity.distance import ELEMENTS, Sample, by_parameter, rms
 from harness.checks.parity.moving_average import MovingAverage
 from harness.checks.parity.optimizer import ReferenceOptimizer, clipping
 from harness.checks.parity.scaling import dynamic_scaling, finite, scaled_gradients
@@ -33,6 +33,11 @@ _NOISE = 2.0
 _DRAWS = 3
 _NOISE_EVERY = 50
 """Number of steps after which the rounding errors of the gradients are measured again."""
+_FIRST = 6
+"""Number of steps at the beginning after which running statistics are compared."""
+_EVERY = 23
+"""Number of steps after which running statistics are compared again. The number is prime, so that it has no common
+factor with the period of a fault."""
 _LARGE = 1e18
 """Magnitude of weights and gradients above which float32 arithmetic may overflow even in a correct backend."""
 
@@ -59,6 +64,7 @@ class Replay:
         self._recipe, self._precision = recipe, precision
         self._roundoff = _roundoff(precision)
         self._trainable = [parameter.name for parameter in parameters if parameter.trainable]
+        self._statistics = [parameter.name for parameter in parameters if not parameter.trainable]
         decayed = {parameter.name for parameter in parameters if parameter.trainable and parameter.decay}
         self._scaling = dynamic_scaling(precision, recipe)
         self._optimizer = ReferenceOptimizer(recipe, decayed, factors)
@@ -70,7 +76,8 @@ class Replay:
         self._sample = Sample({name: self.weights[name] for name in self._trainable}, elements)
         self._noise: dict[str, float] = {}
         self._rows: list[dict[str, Any]] = []
-        self._steps = self._skipped = 0
+        self._checked: list[tuple[int, list[float]]] = []
+        self._number = self._steps = self._skipped = 0
         self._lost = False
         self._average = MovingAverage(trained, recipe, self._sample) if recipe.ema_decay is not None else None
 
@@ -82,6 +89,7 @@ class Replay:
         predicted if the gradients overflow in `probe` but not in `trained`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
+        self._number += 1
         if self._average:
             self._average.update()
         if not self._lost:
@@ -105,11 +113,14 @@ class Replay:
                 self._add_undefined(loss, expected_loss)
             return
         ended = not finite(after)
+        if self._statistics and not ended and (self._number <= _FIRST or self._number % _EVERY == 0):
+            self._compare_statistics(before, after, batch, rate)
         if not np.isfinite(expected_loss) or (ended and _may_overflow({**before, **gradients})):
             self._lost = True
             return
         if self._skipped < halvings and self._unchanged(after):
             self._skipped += 1
+            self.weights = after  # the forward pass of a skipped step updates running statistics
             return
         if self._steps % _NOISE_EVERY == 0:
             gradients = _copied(gradients)
@@ -155,6 +166,16 @@ class Replay:
                 ratios[name] = min(ratios[name], ratio)
         return {name: _NOISE * max(ratio, self._roundoff) for name, ratio in ratios.items()}
 
+    def _compare_statistics(
+        self, before: Mapping[str, Array], after: Mapping[str, Array], batch: Batch, rate: float
+    ) -> None:
+        """Compare the running statistics after a step with those after the same step of the second session, for which
+        it is the first step after its weights have been set."""
+        self._probe.set_weights(before)
+        self._probe.train_step(batch, rate)
+        errors = dict(by_parameter(after, self._probe.get_weights(), "", names=self._statistics))
+        self._checked.append((self._number, [errors[name] for name in self._statistics]))
+
     @property
     def lost(self) -> bool:
         """True if weights, gradients or losses became infinite or NaN, so that not all steps were predicted."""
@@ -183,12 +204,20 @@ class Replay:
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
         - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed,
         - ``average``, ``[2, P]``, if the recipe has a moving average of the weights: 2-norms of the average's error
-          and of its distance from the weights.
+          and of its distance from the weights,
+        - ``checked``, ``[C]``, and ``statistics``, ``[C, Q]``: numbers of the steps after which Q running statistics
+          were compared, and their relative errors.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
         arrays = {key: np.array([row[key] for row in self._rows]) for key in keys}
         elements = np.array([array.size for array in self._sample.of(self.weights).values()])
-        arrays |= {"elements": elements, "skipped": np.array([self._skipped])}
+        errors = [errors for _, errors in self._checked]
+        arrays |= {
+            "elements": elements,
+            "skipped": np.array([self._skipped]),
+            "checked": np.array([number for number, _ in self._checked], dtype=np.int64),
+            "statistics": np.array(errors).reshape(len(errors), len(self._statistics)),
+        }
         return arrays | (self._average.arrays() if self._average and not self._lost else {})
 
     def predictions(self, inputs: Mapping[str, Array]) -> Array:

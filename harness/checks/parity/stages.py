@@ -21,6 +21,7 @@ effect of rounding. If twice this change exceeds the tolerance, the tolerance is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -43,6 +44,11 @@ BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
 """Tolerance in fp32 above which a stage is only a partial check, because rounding determines its result."""
+PREDICTED_AGAIN = {
+    "logits_again": "second prediction, in `Session.inference`",
+    "logits_alone": "first example alone, in `Session.inference`",
+}
+"""Descriptions of further predictions of the test batch."""
 MIN_STEPS = 10
 """Minimum number of comparable steps of the loss curve, unless all steps were replayed."""
 
@@ -124,11 +130,24 @@ class _Comparison:
         self._scalars = sum(int(np.prod(shape)) for shape in one.report.parameters.values())
 
     def logits(self) -> Stage:
-        return self._outputs("logits", lambda arrays: arrays["logits"])
+        return self._outputs("logits", lambda arrays: arrays["logits"], again=PREDICTED_AGAIN)
 
-    def _outputs(self, name: str, of: Callable[[Mapping[str, Array]], Array], remark: str = "") -> Stage:
+    def _outputs(
+        self,
+        name: str,
+        of: Callable[[Mapping[str, Array]], Array],
+        remark: str = "",
+        again: Mapping[str, str] = MappingProxyType({}),
+    ) -> Stage:
+        """Compare predictions. `again` maps the names of further predictions, of some of the examples, to their
+        descriptions."""
+
         def errors(a: Evidence, b: Evidence) -> Errors:
             yield "", relative(of(a.arrays), of(b.arrays))
+            example = norm(of(b.arrays)) / np.sqrt(len(of(b.arrays)))
+            for key, place in again.items():
+                if key in a.arrays and key in b.arrays:
+                    yield place, relative(a.arrays[key], b.arrays[key], example)
 
         rows = rowwise(of(self._other.arrays), of(self._one.arrays))
         allowed = tolerance(name, self._one.report.spec.precision, self._scalars).value

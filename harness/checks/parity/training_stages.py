@@ -38,6 +38,7 @@ SEGMENTS = {
     "clip": "the training run with another clipping norm",
     "scaled": "the training run with gradients that overflow",
 }
+RUNNING = "running statistics after step"
 MORE_SKIPPED = f"different numbers of steps skipped in {SEGMENTS['scaled']}"
 
 
@@ -104,10 +105,11 @@ def segments(evidence: Evidence) -> Iterator[tuple[str, dict[str, Array]]]:
 
 
 def replayed(evidence: Evidence) -> Iterator[Replayed]:
-    """Yield the comparisons of one backend: each parameter in each step, each loss, and the final predictions."""
+    """Yield the comparisons of one backend: each parameter in each step, each loss, running statistics, and the final
+    predictions."""
     spec = evidence.report.spec
-    step_allowed, loss_allowed, logits_allowed = (
-        tolerance(name, spec.precision, 0).value for name in ("optimizer", "loss", "logits")
+    step_allowed, loss_allowed, logits_allowed, statistics_allowed = (
+        tolerance(name, spec.precision, 0).value for name in ("optimizer", "loss", "logits", "statistics")
     )
     names = [name for name in evidence.report.parameters if name not in evidence.report.statistics]
     for segment, arrays in segments(evidence):
@@ -124,6 +126,9 @@ def replayed(evidence: Evidence) -> Iterator[Replayed]:
         for step, (actual, expected) in enumerate(arrays["loss"], start=1):
             error = relative(np.array([actual]), np.array([expected]))
             yield Replayed(f"loss, step {step} of {SEGMENTS[segment]}", error, loss_allowed)
+        for (row, index), error in np.ndenumerate(arrays["statistics"]):
+            place = f"`{evidence.report.statistics[index]}`, {RUNNING} {arrays['checked'][row]} of {SEGMENTS[segment]}"
+            yield Replayed(place, float(error), statistics_allowed)
         if "logits" in arrays:
             yield Replayed(f"logits after {SEGMENTS[segment]}", relative(*arrays["logits"]), logits_allowed)
 

@@ -466,6 +466,14 @@ def test_requested_metric_without_values_is_a_usage_error_with_the_reason(tmp_pa
     )
 
 
+def test_requested_metric_without_values_is_a_warning_next_to_one_with_values(base: Path, same: Path) -> None:
+    done = invoke(base, same, "--metric", "accuracy,device_peak_mib")
+    assert done.exit_code == 0
+    assert "accuracy" in done.stdout
+    assert "device_peak_mib" not in done.stdout
+    assert "Warning: the runs cannot be compared by device_peak_mib, because" in done.stderr
+
+
 def test_allow_missing_without_a_bound_is_a_usage_error(base: Path, same: Path) -> None:
     done = invoke(base, same, "--allow-missing")
     assert done.exit_code == 2

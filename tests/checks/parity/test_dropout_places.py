@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from planted_faults import catalog, spec_of
 
-from harness.checks.parity.masks import RATE, compare_masks, mask_statistics
+from harness.checks.parity.masks import EXAMPLES, RATE, compare_masks, mask_statistics
 from harness.checks.parity.probe_weights import probe_weights
 from harness.data.batches import training_batches
 from harness.execute.preparation import Preparation, prepare
@@ -43,7 +43,7 @@ def statistics(family: str, seed: int, place: int = -1, kind: str = "none") -> t
     import harness_faulty_training as training
 
     prepared = preparation(family)
-    batch = next(training_batches(prepared.data.train, 8, 0, 1, prepared.data.augment))
+    batch = next(training_batches(prepared.data.train, EXAMPLES, 0, 1, prepared.data.augment))
     sessions = []
     for rate in (0.0, max(RATE, prepared.spec.recipe.dropout)):
         recipe = msgspec.structs.replace(prepared.request.recipe, dropout=rate)

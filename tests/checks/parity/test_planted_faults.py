@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 
+import msgspec
 import pytest
-from planted_faults import catalog
+from planted_faults import catalog, computed, late_weights
 
 from harness.checks.parity.check import ROUNDINGS
-from harness.checks.parity.evidence import ParityJob, gather
+from harness.checks.parity.evidence import ParityJob, roundings
 from harness.checks.parity.explain import explain
 from harness.checks.parity.report import Evidence
 from harness.checks.parity.stages import compare
+from harness.execute.preparation import prepare
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 
@@ -36,7 +38,7 @@ TASKS = {"bert": ("nlp", SMALL_BERT), "resnet": ("vision", SMALL_RESNET)}
 
 
 @cache
-def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3, roundings: int = 0) -> Evidence:
+def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3, perturbed: bool = False) -> Evidence:
     """Compute evidence in this process, because importing the framework again for each fault would take minutes."""
     task, overrides = TASKS[family]
     (spec,) = expand(
@@ -52,14 +54,13 @@ def evidence(backend: str, family: str, precision: str = "fp32", steps: int = 3,
         catalog(),
     )
     first = (backend, precision) == ("torch", "fp32")
-    job = ParityJob(
-        spec=spec,
-        plugins=catalog().refs_for(spec),
-        steps=steps,
-        reference=precision == "fp64",
-        roundings=roundings,
-    )
-    return Evidence(*gather(job, None if first else dict(evidence("torch", family, steps=steps).arrays)))
+    job = ParityJob(spec=spec, plugins=catalog().refs_for(spec), steps=steps, reference=precision == "fp64")
+    found = computed(job, None if first else evidence("torch", family, steps=steps))
+    if perturbed:
+        job = msgspec.structs.replace(job, roundings=tuple(range(1, ROUNDINGS + 1)))
+        late = late_weights(evidence("torch", family, steps=steps))
+        found = Evidence(found.report, {**found.arrays, **roundings(job, prepare(spec, job.plugins), late)})
+    return found
 
 
 @pytest.mark.parametrize("family", TASKS)
@@ -106,7 +107,7 @@ def test_a_planted_fault_is_named_at_its_stage(fault: str, family: str, stage: s
     caught = next(each for each in stages if each.name == stage)
     assert caught.error is not None
     assert caught.error > 2 * caught.tolerance, "the error is too close to the tolerance"
-    relaxed = compare(healthy, faulty, evidence("torch", family, "fp64", roundings=ROUNDINGS))
+    relaxed = compare(healthy, faulty, evidence("torch", family, "fp64", perturbed=True))
     assert next(each.name for each in relaxed if not each.passed) == stage, "the fault is attributed to rounding"
 
 

@@ -266,6 +266,8 @@ def steps_replayed(steps: int = 3, **changes: Any) -> dict[str, Array]:
         "kept": ones * [12, 4],
         "clipping": np.ones(steps),
         "skipped": np.array([0]),
+        "checked": np.array([1, 2]),
+        "statistics": np.array([[1e-9], [2e-9]]),
         "logits": np.ones((2, 8, 4)),
     }
     return {f"replay/curve/{name}": array for name, array in (arrays | changes).items()}
@@ -286,6 +288,35 @@ def test_replayed_steps_within_the_tolerance_pass() -> None:
     assert stage.passed
     assert stage.from_reference == pytest.approx({"a": 1e-6 / 1.01, "b": 1e-6 / 1.01})
     assert stage.partly == "only 3 training steps were checked, instead of 50"
+
+
+def test_running_statistics_that_differ_after_a_step_are_explained() -> None:
+    one, other = with_replay("a"), with_replay("b", statistics=np.array([[1e-7], [0.1]]))
+    stage = stage_of("optimizer", other, one)
+    assert not stage.passed
+    assert stage.where == "`mean`, running statistics after step 2 of the loss curve, b"
+    assert "check that each training step updates the running statistics" in explain([stage], one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "words"),
+    [
+        (
+            "logits_again",
+            "second prediction, in `Session.inference`",
+            "two predictions of the same batch by b differ by",
+        ),
+        ("logits_alone", "first example alone, in `Session.inference`", "check how the network handles a batch of one"),
+    ],
+)
+def test_further_predictions_that_differ_are_explained(name: str, where: str, words: str) -> None:
+    alone = evidence().arrays["logits"][:1]
+    one = evidence("a", logits_alone=alone)
+    other = evidence("b", **{"logits_alone": alone, name: 1.01 * one.arrays[name]})
+    stages = compare(one, other, None)
+    stage = next(stage for stage in stages if not stage.passed)
+    assert (stage.name, stage.where) == ("logits", where)
+    assert words in explain(stages, one, other)
 
 
 def test_replayed_step_with_an_error_fails_and_is_explained() -> None:

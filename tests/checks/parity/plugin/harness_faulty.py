@@ -249,12 +249,14 @@ SESSIONS: dict[str, Callable[[SessionRequest], Any]] = {
 def training_faults() -> dict[str, Callable[[SessionRequest], Any]]:
     """Return the sessions of the modules for faults in training, by name."""
     import harness_faulty_details as details
+    import harness_faulty_rare as rare
     import harness_faulty_scaling as scaling
     import harness_faulty_training as training
 
     edits = {name: change for changes in training.EDITED.values() for name, change in changes.items()}
     sessions = {name: training.edited(change) for name, change in edits.items()}
-    groups = (*training.SESSIONS.values(), *details.SESSIONS.values(), (scaling.Scaling, *scaling.SESSIONS))
+    fields = (*training.SESSIONS.values(), *details.SESSIONS.values(), *rare.SESSIONS.values())
+    groups = (*fields, (scaling.Scaling, *scaling.SESSIONS))
     return sessions | {each.__name__: each for group in groups for each in group}
 
 

@@ -475,7 +475,7 @@ class StalePredictions(Counting):
 # ---- running statistics -------------------------------------------------------------------------------------
 
 
-def _norms(session: TorchSession) -> list[Any]:
+def norms(session: TorchSession) -> list[Any]:
     return [each for each in session._module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
 
 
@@ -484,7 +484,7 @@ class InvertedMomentum(TorchSession):
 
     def __init__(self, request: SessionRequest) -> None:
         super().__init__(request)
-        for module in _norms(self):
+        for module in norms(self):
             module.momentum = 1 - module.momentum
 
 
@@ -493,7 +493,7 @@ class ConstantStatistics(TorchSession):
 
     def __init__(self, request: SessionRequest) -> None:
         super().__init__(request)
-        for module in _norms(self):
+        for module in norms(self):
             module.momentum = 0.0
 
 
@@ -502,7 +502,7 @@ class StatisticsInPrediction(TorchSession):
 
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         outputs = super().predict(inputs)
-        if not _norms(self):
+        if not norms(self):
             return outputs
         self._module.train()
         with torch.no_grad():
@@ -518,12 +518,12 @@ class BatchStatistics(TorchSession):
         if self._training:
             self._module.eval()
             self._training = False
-        for module in _norms(self):
+        for module in norms(self):
             module.track_running_stats = False
             module.saved = (module.running_mean, module.running_var)
             module.running_mean = module.running_var = None
         outputs = super().predict(inputs)
-        for module in _norms(self):
+        for module in norms(self):
             module.track_running_stats = True
             module.running_mean, module.running_var = module.saved
         return outputs

@@ -1,0 +1,161 @@
+"""The child processes of a parity check, and the order in which they compute.
+
+A child first prepares its data, which includes the import of a framework and uses one core. It then waits for its turn.
+If there are two cores, both backends prepare at the same time. They also compute at the same time if there are cores
+for the threads of both and if neither computes on a GPU. Otherwise, the second backend computes when the first has
+ended, so that they never compete for cores or for the memory of a GPU.
+
+The second backend needs the late weights of the first. It starts without them and waits only when it needs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.checks.parity.evidence import LATE, Handed, ParityJob, Ready, compute_evidence, compute_roundings
+from harness.checks.parity.gate import Gate, gates
+from harness.checks.parity.report import ParityReport
+from harness.execute.attempt import child_environment
+from harness.execute.child import call_in_child, children
+from harness.measure.cgroup import available_cores
+from harness.plugins.environments import interpreter
+from harness.records import Failure
+
+
+class Gathered(msgspec.Struct, frozen=True):
+    """The results of one child, or the failure that prevented their computation."""
+
+    directory: Path
+    report: ParityReport | None
+    failure: Failure | None
+
+
+def gather(job: ParityJob, directory: Path, timeout_s: float, **more: Any) -> Gathered:
+    """Run the computations of a job in a child process, which saves the arrays in `directory`.
+
+    `more` contains further arguments of `harness.execute.child.call_in_child`.
+    """
+    returned = call_in_child(compute_evidence, job, timeout_s=timeout_s, **_options(job, directory), **more)
+    if isinstance(returned, Failure):
+        return Gathered(directory, None, returned)
+    return Gathered(directory, returned, None)
+
+
+def _options(job: ParityJob, directory: Path) -> dict[str, Any]:
+    """Create the directory of a child process, and return the arguments of `call_in_child` for its environment."""
+    directory.mkdir()
+    return {
+        "environment": child_environment(job.spec),
+        "interpreter": interpreter(job.spec.env),
+        "directory": directory,
+        "limit_option": "harness parity --timeout",
+    }
+
+
+def gather_both(
+    first: ParityJob, second: ParityJob, directory: Path, timeout_s: float, *, say: Callable[[str], None]
+) -> dict[str, Gathered]:
+    """Run the computations of both backends, at the same time as far as possible, and return the results by backend.
+
+    The second backend computes at the late weights of the first. If the first backend fails, the second is ended, and
+    only the failure is returned.
+    """
+    cores = available_cores()
+    paths = [directory / f"{name}.gate" for name in ("first", "second", "late")]
+    folders = [directory / name for name in ("first", "second")]
+    first = msgspec.structs.replace(first, turn=str(paths[0]))
+    second = msgspec.structs.replace(second, turn=str(paths[1]), late=str(folders[0] / LATE), late_gate=str(paths[2]))
+
+    def start_call(job: ParityJob, folder: Path, number: int) -> Future[Gathered]:
+        say(f"{job.spec.backend_in_env} in {job.spec.precision}")
+        call = start(
+            functools.partial(
+                gather,
+                job,
+                folder,
+                timeout_s,
+                event_type=Ready | Handed,
+                on_event=functools.partial(turns.on_event, number),
+            )
+        )
+        call.add_done_callback(lambda _: turns.settle(number, None))
+        return call
+
+    with gates(*paths) as opened, children(2) as start:
+        turns = _Turns(opened, side_by_side=first.spec.threads + second.spec.threads <= cores)
+        one = start_call(first, folders[0], 0)
+        if cores > 1:
+            other = start_call(second, folders[1], 1)
+            one.result()
+        else:
+            turns.settle(1, None)
+            one.result()
+            other = start_call(second, folders[1], 1)
+        turns.end_first()
+        results = {first.spec.backend_in_env: one.result()}
+        if one.result().report is not None:
+            results[second.spec.backend_in_env] = other.result()
+        return results
+
+
+class _Turns:
+    """The gates at which two children wait, and the rules for opening them."""
+
+    def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
+        """Set the gates at which the first child waits for its turn, the second for its turn, and the second for late
+        weights. `side_by_side` is True if there are cores for the threads of both children."""
+        self._first, self._second, self._late = opened
+        self._enough_cores = side_by_side
+        self._devices: dict[int, str | None] = {}
+        self._changing = threading.Lock()
+
+    def on_event(self, number: int, event: Ready | Handed) -> None:
+        if isinstance(event, Ready):
+            self.settle(number, event.device)
+        elif self._side_by_side:
+            self._late.open()
+
+    def settle(self, number: int, device: str | None) -> None:
+        """Note the device of a child that has prepared its data, or None if the child has ended or has not started."""
+        with self._changing:
+            self._devices.setdefault(number, device)
+            if len(self._devices) == 2:
+                self._first.open()
+                if self._side_by_side:
+                    self._second.open()
+
+    @property
+    def _side_by_side(self) -> bool:
+        return self._enough_cores and set(self._devices.values()) == {"cpu"}
+
+    def end_first(self) -> None:
+        """Let the second child compute, because the first has ended."""
+        self._second.open()
+        self._late.open()
+
+
+def gather_roundings(job: ParityJob, numbers: Sequence[int], directory: Path, timeout_s: float) -> list[Path]:
+    """Compute the float64 reference from perturbed weights, in two children if there are cores for their threads.
+
+    Return the directories with the arrays, or an empty list if a child failed.
+    """
+    parts = 2 if 2 * job.spec.threads <= available_cores() else 1
+    folders = [directory / f"roundings-{part}" for part in range(parts)]
+
+    def compute(part: int, lifeline: io.FileIO) -> bool:
+        own = msgspec.structs.replace(job, roundings=tuple(numbers[part::parts]))
+        options = _options(own, folders[part])
+        returned = call_in_child(compute_roundings, own, timeout_s=timeout_s, lifeline=lifeline, **options)
+        return not isinstance(returned, Failure)
+
+    with children(parts) as start:
+        calls = [start(functools.partial(compute, part)) for part in range(parts)]
+        return folders if all(call.result() for call in calls) else []

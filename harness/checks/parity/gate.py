@@ -1,0 +1,49 @@
+"""Gates, at which child processes wait until their parent lets them pass."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Gate:
+    """A file that the parent locks with flock(2) until the gate opens. The kernel releases the lock if the parent
+    dies."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file and close the gate."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._closing = threading.Lock()
+        self._is_open = False
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def open(self) -> None:
+        """Let all processes pass that wait at the gate, or will arrive later."""
+        with self._closing:
+            if not self._is_open:
+                os.close(self._file)
+                self._is_open = True
+
+
+@contextmanager
+def gates(*paths: Path) -> Iterator[list[Gate]]:
+    """Create closed gates. All of them are opened on exit from the context manager."""
+    with contextlib.ExitStack() as stack:
+        created = []
+        for path in paths:
+            gate = Gate(path)
+            stack.callback(gate.open)
+            created.append(gate)
+        yield created
+
+
+def wait_at(path: str) -> None:
+    """Wait until the gate at `path` is open. An empty path is an open gate."""
+    if path:
+        with Path(path).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
