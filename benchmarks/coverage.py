@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.coverage`` simulates test splits whose true scores are known, and computes the intervals of
 `harness.measure.quality.intervals` for each of them. The command also simulates the windows of a run with
-autocorrelated noise, and computes their within-run range. ``--samples N`` sets the number of simulations of each case.
+autocorrelated noise, and computes their within-run range. ``--samples N`` sets the number of simulations per case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Array = NDArray[Any]
 Bounds = dict[str, tuple[float, float]]
 METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
 SHARES = ((1.0, 1.0), (0.9, 0.9), (0.6, 0.6), (0.3, 0.3), (0.98, 0.6), (0.999, 0.9), (0.999, 0.5), (0.6, 0.98))
-"""Accuracies of frequent and of rare classes."""
+"""Accuracies of the frequent and the rare classes."""
 ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "normal": lambda rng, n: rng.standard_normal(n),
     "Laplace": lambda rng, n: rng.laplace(size=n),
@@ -34,7 +34,7 @@ ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "t(3)": lambda rng, n: rng.standard_t(3, n),
     "log-normal": lambda rng, n: np.exp(rng.standard_normal(n)) - math.exp(0.5),
 }
-"""Distributions of the errors, with mean zero."""
+"""Error distributions with mean zero."""
 MEAN_SQUARES = {"normal": 1.0, "Laplace": 2.0, "t(5)": 5 / 3, "t(3)": 3.0, "log-normal": (math.e - 1) * math.e}
 MEAN_ABSOLUTES = {
     "normal": math.sqrt(2 / math.pi),
@@ -65,7 +65,7 @@ class Coverage:
     examples: int
     truth: float
     given: int
-    """Number of simulations in which there was an interval."""
+    """Number of simulations that produced an interval."""
     covered: int
     samples: int
     width: float | None
@@ -116,12 +116,12 @@ def proportion(n: int, accuracy: float) -> Case:
 
 
 def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mistaken_for_first: bool = False) -> Case:
-    """Return a case with a fixed number of examples in each class, and with the same kind of error for all of them.
+    """Return a case with a fixed number of examples in each class and the same kind of error in every class.
 
     `accuracy` is the probability that an example of a class is predicted correctly. Otherwise, each of the other
     classes is predicted with the same probability or, if `mistaken_for_first` is True, the first class is predicted
-    (for the first class, the last). The true scores are those of an infinite test split with the same fractions of
-    classes.
+    (for the first class, the last). The true scores are those of an infinite test split with the same class
+    proportions.
     """
     number, n = len(counts), sum(counts)
     wrong = 1 - np.array(accuracy)
@@ -163,7 +163,7 @@ def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, m
 
 
 def regression(kind: str, n: int, targets: int = 1) -> Case:
-    """Return a case with errors of the distribution `kind`, whose variance is half of the variance of the targets."""
+    """Return a case whose errors follow the distribution `kind` and have half the variance of the targets."""
     deviation = math.sqrt(MEAN_SQUARES[kind])
     name = f"{kind} errors" + (f", {targets} targets" if targets > 1 else "")
 
@@ -249,7 +249,7 @@ def cases() -> Iterator[Case]:
 def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> float:
     """Return the fraction of simulated runs in which the within-run range of `n` windows contains the true median.
 
-    The noise of the windows is normally distributed, with the autocorrelation of a first-order autoregressive process.
+    The window noise is normally distributed and follows a first-order autoregressive process.
     """
     rng, covered = np.random.default_rng(seed), 0
     scale = math.sqrt(1 - autocorrelation**2)

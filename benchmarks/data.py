@@ -1,8 +1,8 @@
-"""Measure the time and memory of preparing SST-2, and of training on a dataset that does not fit in memory.
+"""Measure the time and memory needed to prepare SST-2, and to train on a dataset that does not fit in memory.
 
 ``python -m benchmarks.data sst2`` times preparing SST-2 and loading it from the cache, in separate processes and
-without the import time. ``python -m benchmarks.data large [--gigabytes 5]`` creates images in a temporary folder,
-trains on them with ``harness run``, and prints the peak host memory from the record.
+excluding import time. ``python -m benchmarks.data large [--gigabytes 5]`` creates images in a temporary folder, trains
+on them with ``harness run``, and prints the peak host memory from the record.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def large(gigabytes: float, backend: str) -> None:
 
 
 def _draw_images(folder: Path, count: int) -> int:
-    """Write images of noise around a class-dependent gray level, and return the number of images."""
+    """Write noise images centered on a class-dependent gray level, and return the number of images."""
     import numpy as np
     from PIL import Image
 

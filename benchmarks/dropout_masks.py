@@ -57,7 +57,7 @@ def main() -> None:
 
 def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, Array]:
     """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rates of a parity check, and
-    those of the changes of the weights in training steps, ``[steps, tests]``. There are as many disjoint sets of
+    the statistics of the weight changes in training steps, ``[steps, tests]``. There are as many disjoint sets of
     `CHANGES` steps as of `MASKS` masks."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)

@@ -35,13 +35,13 @@ GROUPS = ("uci", "published")
 """Results directories below `RESULTS`."""
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Options for a short throughput measurement, because the UCI datasets have many splits."""
+"""Options that shorten the throughput measurement, because the UCI datasets have many splits."""
 BACKENDS = ("torch", "tensorflow")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A published test score that a model should reach with the recipe that the dataset declares for the model."""
+    """A published test score that a model should reach with the recipe that the dataset declares for it."""
 
     task: str
     dataset: str
@@ -86,8 +86,8 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
     """Return a claim about the RMSE over the published splits for a network with one hidden layer of 50 units.
 
-    The published values come from the grid search in the code for Gal and Ghahramani 2016 (arXiv:1506.02142), which the
-    author ran again.
+    The published values come from the author's rerun of the grid search in the code for Gal and Ghahramani 2016
+    (arXiv:1506.02142).
     """
     return Claim(
         task="regression",
@@ -149,8 +149,8 @@ def run(datasets: Sequence[str], backends: Sequence[str], checkpoint: str | None
 def _identity(spec: RunSpec, catalog: Catalog) -> str:
     """Return a key built from the settings that affect the scores.
 
-    The speed measurement protocol is excluded, and missing options are set to their defaults, so that runs made with
-    older versions have the same key.
+    The speed measurement protocol is excluded, and missing options are set to their defaults, so runs from older
+    versions have the same key.
     """
     task, (model, _) = catalog.task(spec.task), catalog.model(spec.model)
 
@@ -170,7 +170,7 @@ def _identity(spec: RunSpec, catalog: Catalog) -> str:
 def table(results: Path) -> str:
     """Return the comparison in Markdown, with one row for each combination of a claim and a backend that has runs.
 
-    The table has no column for speed, because other programs were running at the same time.
+    The table has no speed column, because other programs were running at the same time.
     """
     runs = [run for group in GROUPS for run in Store(results / group).load().runs]
     records = [run.record for run in runs if isinstance(run.record.outcome, Success)]

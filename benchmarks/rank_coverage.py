@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.rank_coverage`` draws datasets from a population in which the mean ranks and the geometric mean
 ratios of four backends are known, and ranks the backends with `harness.analysis.standings`. The logarithm of a
-backend's performance is the sum of the mean of the backend, a random effect of the dataset, and a random effect of the
-seed. There are five seeds. The baseline has no dataset effects, so the distribution of the ratios is skewed if that of
-the dataset effects is skewed. ``--samples N`` sets the number of simulations of each case. The command also prints how
-often Friedman's test and the critical difference report a difference between backends that do not differ.
+backend's performance is the sum of the backend's mean, a random dataset effect, and a random seed effect. There are
+five seeds. The baseline has no dataset effects, so the distribution of the ratios is skewed if the distribution of the
+dataset effects is skewed. ``--samples N`` sets the number of simulations per case. The command also prints how often
+Friedman's test and the critical difference report a difference between backends that do not differ.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LARGE = 40_000
 
 
 def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = False) -> Array:
-    """Draw the logarithms of the performance, float ``[datasets, backends, SEEDS]``.
+    """Draw the logarithms of the backends' performance, float ``[datasets, backends, SEEDS]``.
 
     If `equal` is True, all backends have the same distribution. Otherwise, the means of the backends differ, and the
     baseline has no dataset effects.

@@ -4,7 +4,7 @@ The command executes the runs that are missing from the directories of `GROUPS`:
 both frameworks and the baseline, after a parity check, the runs of ``make demo``, and the runs of the model ``lstm``.
 The command then copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the
 figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, the
-command does not run anything and only writes the tables, the figure and the overview.
+command executes no runs, and only writes the tables, the figure and the overview.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ END = "<!-- end -->\n"
 
 @dataclass(frozen=True)
 class Group:
-    """A results directory, the commands that make its runs, and the page that shows the runs."""
+    """A results directory, the commands that produce its runs, and the page that shows the runs."""
 
     results: Path
     commands: Sequence[Sequence[str]]
@@ -147,18 +147,18 @@ SHOWN = {
     ),
 }
 """Mapping from each results directory to the pages that show its runs and, unless a group defines it, the command that
-made the runs.
+produced the runs.
 """
 
 
 def verdicts() -> list[ParityVerdict]:
-    """Return the verdicts to which the records of the default runs refer."""
+    """Return the verdicts that the records of the default runs refer to."""
     named = {mark.verdict for record in GROUPS["defaults"].records() for mark in record.parity}
     return [verdict for key, verdict in load_verdicts(DEFAULTS).items() if key in named]
 
 
 def overview() -> str:
-    """Return a table of the results directories, with the time and the machine of their runs."""
+    """Return a table of the results directories that shows when and on which machine their runs were executed."""
     rows = []
     for name, (shown, command) in SHOWN.items():
         if name == FOLDER:

@@ -3,7 +3,7 @@
 ``python -m benchmarks.same_build`` simulates runs of one build on a machine whose speed drifts or whose noise is
 autocorrelated, assigns the runs to two groups in several orders, and compares the groups. With ``--results DIR`` or
 ``--runs N``, the command uses repeats of one real run instead: the repeats in DIR, or N new repeats. Each comparison is
-repeated after reducing the training throughput of one group. Different comparisons of real runs may use the same runs.
+repeated after reducing the training throughput of one group. Different comparisons of real runs may share runs.
 
 Orders: ``ABBA`` is the order of `harness run`. ``ABAB`` alternates the groups, ``AABB`` alternates pairs of runs of one
 group, and ``AAA BBB`` places all runs of one group before those of the other.
@@ -37,24 +37,24 @@ from harness.records import RunRecord
 from harness.records.store import RECORD, Store, StoredRun, read_record
 
 RUN = ("run", "--quiet", "--task", "vision", "--threads", "1", "--set", "recipe.epochs=3", "--protocol", "quick")
-"""Arguments of the real run. The run uses one thread, which leaves a core for other processes."""
+"""Arguments of the real run. The run uses one thread, which leaves a core free for other processes."""
 TEMPLATE = Path(__file__).parents[1] / "results" / "reference"
 """Directory whose first record is the template of simulated runs."""
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
 class Noise(NamedTuple):
-    """Noise of simulated runs, in units of the speed."""
+    """Noise of simulated runs, relative to their speed."""
 
     name: str
     deviation: float = 0.01
     drift: float = 0.0
-    """Relative change of the machine's speed from the first run to the last, which is the same for all metrics."""
+    """Relative change in the machine's speed from the first run to the last, identical for all metrics."""
     autocorrelation: float = 0.0
     """Correlation of the noise of consecutive runs."""
 
     def draw(self, rng: np.random.Generator, runs: int, metrics: int) -> NDArray[np.float64]:
-        """Return relative speeds ``[runs, metrics]``. The noise of the metrics is independent."""
+        """Return relative speeds ``[runs, metrics]``. The noise is independent across metrics."""
         values = rng.standard_normal((runs, metrics))
         scale = np.sqrt(1 - self.autocorrelation**2)
         for index in range(1, runs):

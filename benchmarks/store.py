@@ -5,7 +5,7 @@ The runs of the four default tasks in ``results/reference`` are copied with new 
 requested number is reached. Each copied task has 1,000 runs, and the commands select the first task, ``nlp-0``.
 Each command runs in a new process:
 
-- cold: The index does not exist, and the pages of the records are removed from the page cache of the system.
+- cold: The index does not exist, and the pages of the records are removed from the system's page cache.
 - new: The index does not exist, but the pages of the records are in the page cache.
 - warm: The index exists, and the pages are in the page cache (median of `--rounds` processes).
 - changed: 100 records were added after the index was written.

@@ -94,7 +94,7 @@ class Bench:
         return np.random.default_rng([self.spec.seed, 1]).permutation(examples)
 
     def _train(self, split: Split, order: Any) -> None:
-        """Train for one epoch with the loop of a real run, in the given order."""
+        """Train for one epoch in the given order, using the training loop of a real run."""
 
         def emit(event: Event) -> None:
             msgspec.json.encode(event)
@@ -158,7 +158,7 @@ def test_inference(benchmark: Any, bench: Bench, pairs: int) -> None:
 def compare(
     benchmark: Any, pairs: int, phase: str, bench: Bench, samples: int, calls: Mapping[str, Callable[[], object]]
 ) -> None:
-    """Time every contender once per round, in an order that is reversed from round to round.
+    """Time every contender once per round, and reverse the order from round to round.
 
     The contenders' times and their ratios within each round are stored in pytest-benchmark's ``extra_info``.
     """

@@ -4,7 +4,7 @@ The runs fit a ridge regression, with measurements of a few milliseconds. The fi
 counted. The table shows, per run:
 
 - run: the lifetime of the run's process (``wall_s`` in the record).
-- other: the rest of the total time, in which no run's process is running.
+- other: the rest of the total time, during which no run's process is active.
 - CPU: the CPU time of the parent process, including the time in the kernel, in ms and as a fraction of a core.
 """
 
