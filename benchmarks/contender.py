@@ -16,8 +16,7 @@ CONTENDERS = {
     },
     "tensorflow": {"bare": "benchmarks.bare_tensorflow", "Keras fit": "benchmarks.peer_keras"},
 }
-"""Modules by framework and name. The first module is the reference with which harness and the other contenders are
-compared."""
+"""Modules by framework and name. harness and the other contenders are compared with the first module."""
 NEEDS = {"transformers.Trainer": ("transformers", "accelerate"), "Lightning": ("lightning",), "Keras fit": ("keras",)}
 """Packages that a contender requires."""
 

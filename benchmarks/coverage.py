@@ -144,7 +144,7 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mist
 
 
 def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, mistaken_for_first: bool) -> Case:
-    """Return a case with about `n` examples, of which a fraction belongs to the rarer half of the classes.
+    """Return a case with about `n` examples, a fraction of which belongs to the rarer half of the classes.
 
     `shares` are the accuracies of the frequent and the rare classes.
     """

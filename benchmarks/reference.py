@@ -1,7 +1,7 @@
 """Runs shown in the README and in ``docs/results.md``: ``python -m benchmarks.reference``.
 
 The command executes the runs that are missing from the directories of `GROUPS`: the default runs of every task with
-both frameworks and the baseline, after a parity check, the runs of ``make demo``, and the runs of the model ``lstm``.
+both frameworks and the baseline, after a parity check, the runs of ``make demo``, and the runs of the ``lstm`` model.
 The command then copies the verdicts of the parity checks to ``results/reference/parity``, and writes the tables, the
 figure ``docs/pareto.svg`` and the overview in ``results/reference/README.md`` from the records. With ``--no-run``, the
 command executes no runs, and only writes the tables, the figure and the overview.
@@ -47,7 +47,7 @@ class Group:
     """Arguments of ``harness run``, with the options ``--task``, ``--backend`` and ``--seed`` first."""
     page: Path
     begin: str
-    """Line of the page after which the table of the runs is inserted, up to `END`."""
+    """Line of the page after which the table of runs is inserted, up to `END`."""
     shown: Callable[[Report], str]
 
     def records(self) -> list[RunRecord]:

@@ -21,7 +21,7 @@ MIN_WORDS = 5
 _TYPED = re.compile(
     r"^(?P<indent> *)(?:Returns|Yields|Raises)\n *-{4,}\n(?:(?! *[A-Z][a-z]+\n *-{4,}).*\n?)*", re.MULTILINE
 )
-"""Numpydoc sections in which types are on lines without further indentation and descriptions are indented."""
+"""Numpydoc sections in which types are on lines without extra indentation and descriptions are indented."""
 
 
 def prose(text: str) -> Iterator[str]:
