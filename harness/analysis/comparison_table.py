@@ -49,8 +49,8 @@ _IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
 
 def _columns(secondary: Iterable[RunMetric]) -> tuple[Column, ...]:
-    """Return the columns of the table. `secondary` contains the scores that have a column in addition to the
-    quality."""
+    """Return the columns of the table. `secondary` contains the scores that have a separate column, in addition to the
+    quality column."""
     return (
         *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
         Column("batch_size", "batch", "", "count"),
@@ -81,8 +81,9 @@ def build_table(
 
     The parity column is filled in from the `verdicts` for the row's computation or, if there are none, from the results
     of parity checks in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
-    is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price of a million
-    samples in the same currency. `metrics` contains the metrics of plugins, which are needed only for older records.
+    is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price per million
+    samples in the same currency. `metrics` contains the metrics provided by plugins, which are needed only for older
+    records.
 
     Rows are in the order of their first runs. A ratio is relative to the first row among the rows that differ
     only in the backend, its packages and the named environment. If both rows have the same splits, seeds and repeats,
@@ -204,7 +205,7 @@ def _splits(group: list[RunRecord]) -> str:
 
 
 def _weights(group: list[RunRecord]) -> str:
-    """Return a string such as ``weights of RUN``, or an empty string if the runs of the row trained."""
+    """Return a string such as ``weights of RUN``, or an empty string if the row's runs trained the model."""
     used = dict.fromkeys(record.spec.weights for record in group if record.spec.weights is not None)
     names = [weights.run for weights in used]
     return f"weights of {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else ""

@@ -130,7 +130,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
 
 
 def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
-    """Return the duration of a batch that a throughput implies."""
+    """Return the batch duration implied by a throughput."""
     return batch_size / samples_per_s if samples_per_s else None
 
 

@@ -51,10 +51,10 @@ def described(record: RunRecord) -> dict[str, str]:
 
 
 def differences(firsts: list[RunRecord]) -> list[str]:
-    """Return a description for each row, with the settings in which it differs from similar rows.
+    """Return a description of each row that lists the settings in which it differs from similar rows.
 
     The settings and machines of rows with the same task, dataset, model, device and precision are compared. For rows
-    with the same backend, package versions are compared too. `firsts` contains one record from each row.
+    with the same backend, package versions are also compared. `firsts` contains one record from each row.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):
@@ -86,7 +86,7 @@ def absent(name: str) -> str:
 
 
 def varying(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the names of the settings that are not the same in all specs, such as ``recipe.batch_size``."""
+    """Return the names of the settings that differ between specs, such as ``recipe.batch_size``."""
     return _differing([settings_of(spec) for spec in specs])
 
 

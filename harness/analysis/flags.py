@@ -36,7 +36,7 @@ class RowFlag(NamedTuple):
     columns: tuple[str, ...]
     """Flagged columns. If there are none and `name` is a column, the flag states why this column has no mean."""
     name: str
-    """Name under which the flag is listed, which is usually that of a column."""
+    """Name under which the flag is listed, usually the name of a column."""
     text: str
 
 
@@ -73,7 +73,8 @@ def row_flags(
 ) -> Iterator[RowFlag]:
     """Yield the flags of a row with at least one successful run.
 
-    `done` contains the successful runs, `values` their values by column, and `shown` the values in the row.
+    `done` contains the successful runs, `values` contains their values by column, and `shown` contains the values in
+    the row.
     """
     yield from _changed_code(done)
     flags = [run_flags(record) for record in done]

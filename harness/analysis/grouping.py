@@ -34,8 +34,8 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, with dataset digests removed if they differ only because the splits differ.
 
-    Each published split of a dataset has a separate digest. Digests are kept if they indicate that the data changed:
-    if a split has several digests, or if the dataset has no numbered splits.
+    Each published split of a dataset has a separate digest. Digests are kept if they indicate that the data changed,
+    that is, if a split has several digests, or if the dataset has no numbered splits.
     """
     digests: dict[tuple[str, int | None], set[str]] = {}
     for record in records:
@@ -52,7 +52,7 @@ def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _dataset_key(record: RunRecord) -> str:
-    """Return a key of the settings that determine the prepared data, except for the split."""
+    """Return a key for the settings that determine the prepared data, except for the split."""
     spec = record.spec
     options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
@@ -61,8 +61,8 @@ def _dataset_key(record: RunRecord) -> str:
 def with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the records, filling in the device of runs that failed before selecting one.
 
-    A run without a selected device is assigned the device of the other runs with the same setting, if these all ran on
-    the same device.
+    A run without a selected device is assigned the device of the other runs with the same setting, if all of those ran
+    on the same device.
     """
     if all(record.spec.device != "auto" for record in records):
         return list(records)

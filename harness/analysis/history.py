@@ -1,4 +1,4 @@
-"""The history of a spec, with one point for each state of the software. Each point is compared with the previous one.
+"""The history of a spec, with one point for each software state. Each point is compared with the previous one.
 
 A history contains the runs of one spec on one machine, with all seeds and splits. A state is the commit of the harness
 checkout together with the package versions. All runs with the same state form one point, even if they are not
@@ -41,7 +41,7 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """All runs with the same state of the software."""
+    """All runs with the same software state."""
 
     first_at: str
     """Start time of the first run (UTC, ISO 8601)."""
@@ -67,8 +67,8 @@ def histories(
     """Return the histories of these runs, ordered by the start of the first run.
 
     If `metrics` is empty, the metrics in `DEFAULT_METRICS` are included if the runs have them. `price_per_hour` is the
-    price of the machine, from which the costs per million samples are computed. Raises `harness.UsageError` if a metric
-    has no value in any run, and `harness.UnknownNameError` if a metric does not exist.
+    hourly price of the machine, which is used to compute the costs per million samples. Raises `harness.UsageError` if
+    a metric has no value in any run, and `harness.UnknownNameError` if a metric does not exist.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
     runs = sorted(runs, key=lambda run: run.record.started_at)

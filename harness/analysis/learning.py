@@ -17,7 +17,7 @@ from harness.measure.quality.metrics import info_of
 from harness.records import MetricInfo, RunRecord, Success
 
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
-"""Definitions of the scores in older records, which do not contain the definitions."""
+"""Score definitions for older records, which do not contain them."""
 PAST_BEST = "training past the best epoch"
 """Kind of the flag for runs that were trained for too many epochs."""
 MIN_EPOCHS = 5
@@ -31,7 +31,7 @@ FAR = 1.05
 The difference must also be larger than 5% of the standard deviation of the targets.
 """
 FALSE_ALARMS = 0.02
-"""Probability of each flag for a validation curve that is flat except for noise."""
+"""Probability of raising each flag for a validation curve that is flat except for noise."""
 
 
 def of_run(record: RunRecord) -> Iterator[RunFlag]:
@@ -122,7 +122,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     scatter = _scatter(curve) if epochs >= MIN_EPOCHS else math.nan
 
     def noise(probability: float) -> float:
-        """Return the difference between two blocks that noise alone exceeds with at most this probability."""
+        """Return the difference between two blocks that noise alone would exceed with at most this probability."""
         if epochs < MIN_EPOCHS:
             return STRONG * error * math.sqrt(2)
         # Means over several epochs reduce the noise of training, but not that of the validation examples, which are the

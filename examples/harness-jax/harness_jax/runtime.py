@@ -50,7 +50,7 @@ _CPU = harness.DeviceInfo(name="cpu", description="CPU, compiled by XLA", precis
 def _gpus() -> dict[str, Any]:
     """Return the GPUs by device name.
 
-    `local_hardware_id` is the number of a GPU in the CUDA driver, even if the option ``jax_cuda_visible_devices``
+    `local_hardware_id` is the number of a GPU in the CUDA driver, even if the ``jax_cuda_visible_devices`` option
     excludes other GPUs.
     """
     try:

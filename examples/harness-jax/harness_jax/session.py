@@ -135,7 +135,7 @@ class JaxSession(harness.Session):
         self._in_flight.clear()
 
     def device_memory(self) -> harness.DeviceMemory | None:
-        """Return the peak memory since the process started, because JAX cannot reset it; None on the CPU."""
+        """Return the peak memory since the process started (JAX cannot reset it), or None on the CPU."""
         if self._device.platform == "cpu":
             return None
         counters = self._device.memory_stats() or {}

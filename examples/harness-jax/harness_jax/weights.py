@@ -38,11 +38,11 @@ class Weights:
 
     @property
     def decays(self) -> dict[str, bool]:
-        """Mapping from the key of each trainable array to True if weight decay applies to the array."""
+        """Mapping from the key of each trainable array to a bool that is True if weight decay applies to the array."""
         return {binding.variable: parameter.decay for parameter, binding in self._pairs if parameter.trainable}
 
     def factors(self, by_name: Mapping[str, float]) -> dict[str, float]:
-        """Return the factor of the learning rate for the key of each trainable array."""
+        """Return the learning rate factor of each trainable array, by key."""
         return {
             binding.variable: by_name.get(parameter.name, 1.0)
             for parameter, binding in self._pairs

@@ -1,4 +1,4 @@
-"""Tests with harness's conformance kit. The network suites also compare each network with another installed backend."""
+"""Tests from harness's conformance kit. The network suites also compare each network with another installed backend."""
 
 from __future__ import annotations
 

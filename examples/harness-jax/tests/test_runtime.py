@@ -48,7 +48,7 @@ def cores_used(threads: int) -> float:
 
 
 def test_number_of_a_cuda_device_is_that_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option ``jax_cuda_visible_devices`` excludes GPUs, here the first and the third."""
+    """The ``jax_cuda_visible_devices`` option excludes GPUs, here the first and the third."""
     gpus = [
         SimpleNamespace(local_hardware_id=number, compute_capability="9.0", device_kind="Example GPU")
         for number in (1, 3)

@@ -10,7 +10,7 @@ from harness import EpochEnded, Failure, RunRecord, RunSpec, Success
 HARNESS_API_VERSION = "1.0"
 
 _open: list[Any] = []
-"""Writer for the current run, or empty; runs are executed one after another."""
+"""List that contains the writer for the current run, if any; runs are executed one after another."""
 
 
 @harness.hookimpl

@@ -1,6 +1,6 @@
 """BERT for token classification (Devlin et al. 2019, arXiv:1810.04805).
 
-The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Parameter names and shapes are those
+The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Parameter names and shapes match those
 of ``transformers.BertForTokenClassification``, so checkpoints of this class, or of its encoder alone, can be loaded as
 canonical weights.
 """

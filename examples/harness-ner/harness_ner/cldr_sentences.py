@@ -37,7 +37,7 @@ TEMPLATES = (
     "{territory} joined the Union without the {currency} .",
     "According to Mr Brown , {language} and {language} have much in common .",
 )
-"""Sentences with placeholders for names. ``any`` stands for a name of any of the three types, where the context does
+"""Sentences with placeholders for names. ``any`` stands for a name of any of the three types, in a context that does
 not determine the type."""
 
 

@@ -23,8 +23,8 @@ Tags = list[list[str]]
 def tags(targets: Array, outputs: Array, names: Sequence[str]) -> tuple[Tags, Tags]:
     """Return the true and the predicted tags of each sentence.
 
-    `targets` are int64 ``[N, L]``, `IGNORED` at positions where no word starts; `outputs` are logits ``[N, L, C]``;
-    `names` are the tags of the C classes.
+    `targets` are int64 ``[N, L]``, with `IGNORED` at positions where no word starts; `outputs` are logits
+    ``[N, L, C]``; `names` are the tags of the C classes.
     """
     words = targets != IGNORED
     true, predicted = (

@@ -9,7 +9,8 @@ from harness import IGNORED, DataError, RawInput, Split
 INPUTS = {"words": RawInput(shape=(None,), dtype="str")}
 
 Sentence = Sequence[tuple[str, str]]
-"""Words with their tags: ``B-type`` for the first word of an entity, ``I-type`` for its other words, else ``O``."""
+"""Words with their tags: ``B-type`` for the first word of an entity, ``I-type`` for its remaining words, and ``O`` for
+all other words."""
 
 
 def label_names(kinds: Sequence[str]) -> tuple[str, ...]:

@@ -136,8 +136,8 @@ class NamedEntities(Task[NerOptions]):
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
         """Return the option that selects the checkpoint's tokenizer.
 
-        Raises `harness.UsageError` if the checkpoint has no tokenizer: with another vocabulary, the token ids would not
-        match the embeddings.
+        Raises `harness.UsageError` if the checkpoint has no tokenizer: with a different vocabulary, the token ids would
+        not match the embeddings.
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(

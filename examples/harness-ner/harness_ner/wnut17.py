@@ -67,7 +67,7 @@ class Wnut17(Dataset):
 
 
 def read(path: Path) -> list[Sentence]:
-    """Read a CoNLL file: each line has a word, a tab and its tag; a blank line ends a sentence."""
+    """Read a CoNLL file: each line contains a word, a tab and the word's tag; a blank line ends a sentence."""
     sentences: list[list[tuple[str, str]]] = [[]]
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         word, tab, tag = line.partition("\t")

@@ -1,8 +1,8 @@
 """Conversion of words to WordPiece tokens, with a vocabulary from the training split or from a checkpoint.
 
 As in BERT, a word is split into the longest pieces in the vocabulary, and pieces after the first start with ``##``.
-With a vocabulary from the training split, a word of more than `LONGEST_WORD` characters, such as a URL, is divided into
-parts of this length first. Published tokenizers convert such a word to ``[UNK]``.
+With a vocabulary from the training split, a word of more than `LONGEST_WORD` characters, such as a URL, is first
+divided into parts of this length. Published tokenizers convert such a word to ``[UNK]``.
 """
 
 from __future__ import annotations

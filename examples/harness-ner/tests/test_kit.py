@@ -1,4 +1,4 @@
-"""Conformance tests of everything that the package provides."""
+"""Conformance tests for everything that the package provides."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution
     """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
     At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. This bound
-    avoids intervals of width zero for scores that change in discrete steps, for which a few differences may be equal.
+    avoids zero-width intervals for scores that change in discrete steps, for which a small number of differences may
+    all be equal.
     """
     import numpy as np
 
@@ -80,9 +81,9 @@ def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) 
     """Return the difference between the means of two sets of runs that were not interleaved.
 
     All runs in a set share the state of the machine at that time, so each set counts as a single measurement with the
-    standard deviation of its runs. The interval is computed with Welch's t-test for one run in each set, so additional
-    runs hardly narrow the interval. The interval does not account for a change in the machine's speed that is much
-    larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
+    standard deviation of its runs. The interval is computed as in Welch's t-test with one run in each set, so
+    additional runs hardly narrow the interval. The interval does not account for a change in the machine's speed that
+    is much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 
@@ -124,7 +125,7 @@ def of_hits(base: Array, new: Array, confidence: float) -> Effect:
     tail, value = (1 - confidence) / 2, (gained - lost) / n
 
     def distances(count: int) -> tuple[float, float]:
-        """Return the distances of the lower and the upper confidence limit from the estimated fraction."""
+        """Return the distances from the estimated fraction to the lower and upper confidence limits."""
         low = float(betaincinv(count, n - count + 1, tail)) if count else 0.0
         high = float(betaincinv(count + 1, n - count, 1 - tail)) if count < n else 1.0
         return count / n - low, high - count / n

@@ -46,7 +46,7 @@ class GateResult(Struct, frozen=True, kw_only=True):
     excusable: bool = False
     """True if the bound could not be checked because results are missing, which ``--allow-missing`` permits."""
     partly: bool = False
-    """True if the bound holds for the runs that have the required data, but some runs lack the data."""
+    """True if the runs with the required data satisfy the bound, but some runs lack the data."""
 
 
 def parse(texts: Iterable[str]) -> list[Gate]:
@@ -84,7 +84,7 @@ def check(
     """Check every bound for every setting and return the results.
 
     `compared` contains the comparisons of `matches`, in the same order. `unmatched` contains the names of the settings
-    that occur only in BASE or only in NEW, and `failed` contains the ids of the failed runs of NEW. `price_per_hour` is
+    that occur only in BASE or only in NEW, and `failed` contains the ids of the failed runs in NEW. `price_per_hour` is
     the price that was used for `compared`.
     """
     known = [
@@ -128,9 +128,9 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 
 
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
-    """Return the bound, converted to the unit of the change in the comparison.
+    """Return the bound, converted to the unit in which the comparison expresses the change.
 
-    Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
+    Relative and absolute bounds are converted into each other using the mean of the base, which is treated as exact.
     Return None if the bound cannot be converted because the mean is zero or, for a metric that is compared as a ratio,
     not positive.
     """
@@ -199,7 +199,7 @@ def shown(value: float | None, relative: bool) -> str:
 
 
 def _missing(metric: RunMetric, matched: Match) -> str:
-    """Return a message with the number of runs that have no value of the metric, or an empty string."""
+    """Return a message with the number of runs that have no value for the metric, or an empty string."""
     if metric.never_compared:
         return f"{metric.name} is never compared, because {metric.never_compared}"
     parts = []
@@ -212,7 +212,7 @@ def _missing(metric: RunMetric, matched: Match) -> str:
 
 
 def _quality_only(matched: Match) -> bool:
-    """Return True if a run of either side measured only the quality."""
+    """Return True if any run on either side measured only the quality."""
     return any(run.record.quality_only for run in (*matched.base, *matched.new))
 
 
@@ -248,7 +248,7 @@ def _other_data(matched: Match) -> str:
 
 
 def _without_ratio(metric: RunMetric, matched: Match) -> str:
-    """Return a message if values that are not positive were excluded because the metric is compared as a ratio."""
+    """Return a message if non-positive values were excluded because the metric is compared as a ratio."""
     if not metric.relative:
         return ""
     parts = []

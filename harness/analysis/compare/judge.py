@@ -64,12 +64,12 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval. ``differs`` if the
     interval does not include 0, but it is not known whether higher values are better."""
     evidence: str
-    """Number of runs, pairs or examples from which the interval was computed, or the reason for a missing interval."""
+    """Number of runs, pairs or examples from which the interval was computed, or the reason why there is none."""
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
     """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved. If
-    False, the interval is wider, and its confidence level does not hold if the state of the machine changed between
+    False, the interval is wider, and its confidence level is not guaranteed if the state of the machine changed between
     the runs of BASE and the runs of NEW."""
 
 
@@ -176,7 +176,7 @@ def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
-    """Compare two runs with the same seed and split, example by example, if the score is a mean over test examples."""
+    """Compare two runs with the same seed and split example by example, if the score is a mean over test examples."""
     pairs = [
         (base, new)
         for base in matched.base
@@ -299,10 +299,10 @@ def compare_all(
     """Compare the two sets of runs in every match with respect to each of `metrics`.
 
     If `metrics` is empty, the comparison covers the primary metric and the costs that are compared by default. Metrics
-    in `additional` are included if they can be compared. `price_per_hour` is the price of the machine, from which the
-    costs per million samples are computed.
+    in `additional` are included if they can be compared. `price_per_hour` is the hourly price of the machine, which is
+    used to compute the costs per million samples.
 
-    If there is no match in which both sets have values of one of `metrics`, but there is one for another, `warn` is
+    If no match has values for one of `metrics` in both sets, but a match has such values for another of them, `warn` is
     called with the reason. Raises `harness.UsageError` if `warn` is None or if none of `metrics` can be compared, and
     `harness.UnknownNameError` if one of them does not exist.
     """

@@ -53,10 +53,10 @@ def _quality_only(runs: Sequence[StoredRun]) -> dict[str, str]:
 def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bool = False) -> list[StoredRun]:
     """Return the runs that `text` refers to.
 
-    `text` is the path of a results directory, a run's directory, a baseline file or a suite file (``.toml``), or a part
-    of the ids of runs in `results`. The planned runs of a suite are looked up in `results`. `catalog` is called only
-    for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record cannot be read.
-    If `strict` is False, unreadable records in a results directory are excluded with a warning.
+    `text` is the path of a results directory, a run's directory, a baseline file or a suite file (``.toml``), or part
+    of the id of one or more runs in `results`. The planned runs of a suite are looked up in `results`. `catalog` is
+    called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record cannot
+    be read. If `strict` is False, unreadable records in a results directory are excluded with a warning.
     """
     return find_each([text], results, catalog, strict=strict)[0]
 
@@ -133,14 +133,14 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
 
 
 def _device_independent_key(spec: RunSpec) -> str:
-    """Return the key of a spec without its device, because the device ``auto`` is replaced when the run starts."""
+    """Return the key of a spec without its device, because ``auto`` is resolved when the run starts."""
     return msgspec.structs.replace(spec, device="auto").key
 
 
 def _model(run: RunSpec | Setting) -> tuple[str, ...]:
     """Return the settings that determine the key of a spec.
 
-    The settings do not include the name of the user's own data.
+    The name of the user's own data is excluded.
     """
     return run.task, run.model, run.backend, run.precision
 

@@ -1,8 +1,8 @@
-"""Chronological order of the runs in a comparison, and pairs of runs that followed each other closely.
+"""Chronological order of the runs in a comparison, and pairs of runs in close succession.
 
 The order is determined from the start times, which are read from the system's clock. Runs are not paired if their order
-is uncertain: if they started at the same time as a run of the other set, if they overlapped another run, or if the
-clock of the machine was changed during a run.
+is uncertain: if they started at the same time as a run in the other set, if they overlapped another run, or if the
+machine's clock was changed during a run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_GAP = timedelta(hours=1)
 """Maximum time between the end of the first run of a pair and the start of the second run. If runs are further apart,
 the state of the machine may change between them, for example between day and night."""
 SLACK_S, SLACK_FRACTION = 1.0, 0.01
-"""Allowed difference between the system's clock and the timer of the run: a number of seconds plus a fraction of the
+"""Allowed difference between the system's clock and the run's timer: a number of seconds plus a fraction of the
 duration. The allowed difference accounts for small clock adjustments by the operating system."""
 
 
@@ -110,7 +110,7 @@ def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
 
 
 def _at_the_same_time(ordered: Sequence[_Turn]) -> set[int]:
-    """Return the indices of the runs that started at the same time as a run of the other set."""
+    """Return the indices of the runs that started at the same time as a run in the other set."""
     times = [{turn.started for turn in ordered if turn.is_new == side} for side in (False, True)]
     return {index for index, turn in enumerate(ordered) if turn.started in times[0] & times[1]}
 

@@ -1,7 +1,7 @@
 """Statistics of the A/A check of simultaneous runs (`harness.checks.side_by_side`).
 
 The statistics are fixed in advance. For each setting, lane and metric, the runs in the lane are compared with the
-sequential runs in the same way as by ``harness compare``. The familywise error rate of all intervals is
+sequential runs in the same way as in ``harness compare``. The familywise error rate of all intervals is
 `harness.analysis.compare.judge.ALPHA`. A comparison passes if its confidence interval includes zero and is within the
 margin of the metric, so an interval that is too wide does not pass.
 """
@@ -20,11 +20,11 @@ MARGINS = {
     "latency_p50_ms": 0.05,
     "latency_p99_ms": 0.25,
 }
-"""Maximum relative change of each metric that the confidence interval may include."""
+"""Maximum relative change in each metric that the confidence interval may include."""
 
 
 def figures(settings: Settings) -> list[Figure]:
-    """Return the change of every metric for every setting and lane. Metrics that no run has are omitted."""
+    """Return the change in every metric for every setting and lane. Metrics without values are omitted."""
     compared = [
         (title, cores, BY_NAME[name], Match(alone, runs))
         for title, alone, beside in settings.values()
