@@ -1,4 +1,4 @@
-"""The fields of a record, and the fields in which an audit cannot detect every change."""
+"""The fields of a record, including those in which an audit cannot detect every change."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ UNCHECKABLE: dict[str, str] = {
 }
 """Fields in which an audit cannot detect every change, with the reason.
 
-``.*`` includes all fields that the field contains.
+``.*`` includes all nested fields.
 """
 
 
 def is_listed(path: str, entry: str) -> bool:
-    """Return whether an entry of `UNCHECKABLE` includes the field `path`."""
+    """Return True if an entry of `UNCHECKABLE` includes the field `path`."""
     return is_part_of(path, entry.removesuffix(".*")) if entry.endswith(".*") else path == entry
 
 
 def record_fields() -> dict[str, msgspec.inspect.Type]:
     """Return the types of all fields in the record of a successful run, by path, such as ``outcome.curves[].step``.
 
-    A path that ends in ``[]`` is an item of a list or dictionary. The path uses the names in ``record.json``.
+    A path ending in ``[]`` refers to an item of a list or dictionary. The path uses the names in ``record.json``.
     """
     return dict(_below("", msgspec.inspect.type_info(RunRecord)))
 
