@@ -137,7 +137,7 @@ class Results(Sequence[RunRecord]):
         """Return a ranking of backends, models or other settings across datasets.
 
         This function is the Python equivalent of ``harness rank``, except that scores are compared only across seeds or
-        splits, and not across the test examples of single runs.
+        splits, not across the test examples of a single run.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Results(Sequence[RunRecord]):
         -------
         Ranking
             Mean ranks, win rates and ratios with 95% intervals, once with failed runs excluded and once with failed
-            runs imputed, in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+            runs imputed, in the format of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
 
         Raises
         ------
@@ -247,7 +247,7 @@ def run(
     model : str or iterable of str, optional
         Names of models or model families. By default, the task's default model.
     env : str or iterable of str, optional
-        Names of environments created with ``harness env create``, in which the runs are executed. ``"current"`` is the
+        Names of environments created with ``harness env create`` in which to execute the runs. ``"current"`` is the
         environment of this process, which is the default.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
@@ -710,7 +710,7 @@ def tune(
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
     seed : int, default=0
-        Seed of the trials. The fresh seeds are the numbers that follow it.
+        Seed of the trials. The fresh seeds are the consecutive numbers after it.
     rerun : bool, default=False
         Start a new study, even if one with the same settings exists.
 

@@ -42,13 +42,14 @@ class RunMetric:
     A metric without a direction is shown but never ranked.
     """
     read: Callable[[RunRecord], float | None]
-    """Function that returns the value from the record of a successful run, or None if the record does not have it."""
+    """Function that returns the value from the record of a successful run, or None if the record does not contain
+    it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "model", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
-    """Title in summaries, which show only the most important metrics, or an empty string if summaries do not show the
-    metric.
+    """Title in summaries, which show only the most important metrics, or an empty string if the metric is not shown
+    there.
     """
     flag: str = ""
     """Name that refers to the metric in a record's flags."""
@@ -181,7 +182,7 @@ def _rank_peak_mib(record: RunRecord) -> float | None:
 
 
 def _device_peak_mib(field: str) -> Callable[[RunRecord], float | None]:
-    """Return a function that reads the peak memory of a device, or the largest peak of several devices."""
+    """Return a function that reads the peak memory of a device, or the largest peak across several devices."""
 
     def read(record: RunRecord) -> float | None:
         memory = success(record).memory

@@ -7,7 +7,7 @@ pair ties if the verdict is inconclusive or the runs were not interleaved.
 
 A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
-- ``excluded``: failed runs are ignored, and cases in which a candidate has no successful run are omitted,
+- ``excluded``: failed runs are ignored, and cases in which a candidate has no successful runs are omitted,
 - ``imputed``: a failed run is replaced by the baseline's run with the same seed and split.
 
 Interrupted runs and trials of ``harness tune`` are ignored. `harness.analysis.standings` computes the statistics.
@@ -66,7 +66,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     failures: Policy
     """``excluded`` or ``imputed``."""
     standings: Standings | None
-    """Ranks of the candidates, or None if no case can be used."""
+    """Ranks of the candidates, or None if no cases can be used."""
     left_out: list[LeftOut]
     """Cases that are not used under this policy."""
     undecided: int
@@ -372,7 +372,7 @@ def _quality_only(present: Mapping[str, Sequence[_Placed]], empty: Sequence[str]
 
 
 def _shown(key: tuple[str, ...], cases: Mapping[tuple[str, ...], object]) -> list[str]:
-    """Return the parts of a case's key that are not equal in all cases of its dataset."""
+    """Return the parts of a case's key that vary among the cases of its dataset."""
     return [part for place, part in enumerate(key) if len({other[place] for other in cases}) > 1]
 
 
@@ -424,7 +424,7 @@ def _placement(
 
 
 def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return the baseline's runs that replace the failed runs of a candidate.
+    """Return the baseline's runs that replace a candidate's failed runs.
 
     If the baseline has no runs with the failed seeds and splits, an equal number of its other runs is used, so every
     candidate has values.

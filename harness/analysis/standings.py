@@ -38,7 +38,7 @@ distribution.
 ALPHA = 0.05
 
 Draw = tuple[int | None, int]
-"""Published split, or None, and seed."""
+"""Published split (or None) and seed."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Standings(Struct, frozen=True, kw_only=True):
     friedman_chi2: float | None
     """Friedman's statistic, or None if there are fewer than two datasets."""
     friedman_p: float | None
-    """p-value of Friedman's test, by permutation of the ranks within each dataset."""
+    """p-value of Friedman's test, computed by permuting the ranks within each dataset."""
     critical_difference: float | None
     """Minimum difference between two mean ranks for which Nemenyi's test is significant at the 0.05 level."""
 
@@ -234,9 +234,8 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
 
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
     with one additional dataset that has the value `least` for the lower end and `most` for the upper end. If all values
-    are 0 or 1, this is the interval of Clopper and Pearson. The interval is Gaffke's bound (2005; Learned-Miller and
-    Thomas 2019). There is no known distribution for which this interval's coverage is too low, even with only two
-    datasets.
+    are 0 or 1, this is the Clopper-Pearson interval. The interval is Gaffke's bound (2005; Learned-Miller and Thomas
+    2019). There is no known distribution for which this interval's coverage is too low, even with only two datasets.
     """
     import numpy as np
 

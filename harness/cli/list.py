@@ -65,7 +65,7 @@ def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
 
 
 def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
-    """Wrap the last column to the width of the terminal. Rows are unchanged if stdout is not a terminal."""
+    """Wrap the last column to the terminal's width. Rows are left unchanged if stdout is not a terminal."""
     import shutil
     import textwrap
 

@@ -34,7 +34,7 @@ def predictions(run: str, format_: str, output: str | None, results: str | None)
 
     The columns are row (number of the row in your file, counted from 1, or the position in the test split) or path,
     label, predicted, and the probability of each class; for regression, the value and the predicted value of each
-    target, in the unit of the target.
+    target, in the target's units.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 

@@ -28,7 +28,7 @@ NO_SAMPLES = "cannot be checked without the raw samples (arrays.npz)"
 
 
 class NotCheckedError(Exception):
-    """Raised by a check that cannot be performed. The message gives the reason."""
+    """Raised when a check cannot be performed. The message gives the reason."""
 
 
 class Result(NamedTuple):

@@ -76,7 +76,7 @@ def record_fields() -> dict[str, msgspec.inspect.Type]:
 
 
 def _below(path: str, kind: msgspec.inspect.Type) -> Iterator[tuple[str, msgspec.inspect.Type]]:
-    """Yield the path and type of a field and of all fields that it contains."""
+    """Yield the path and type of a field and of all fields nested in it."""
     if isinstance(kind, msgspec.inspect.UnionType):
         options = [one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType)]
         successes = [one for one in options if getattr(one, "cls", None) is Success]

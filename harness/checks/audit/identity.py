@@ -35,7 +35,7 @@ EXPECTED = {
     "validation_targets": (None, None),
     "test_rows": ("iU", 1),
 }
-"""NumPy dtype kind and number of axes of each array. None stands for values that depend on the task."""
+"""NumPy dtype kind and number of axes of each array. None indicates values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
 """Arrays missing from older records. They are required in records that contain a digest of their arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}

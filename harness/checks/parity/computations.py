@@ -52,7 +52,7 @@ _TINY_RATE_STEPS = (100, 200)
 
 
 class Computations:
-    """The computations of a parity check, in sessions that the caller opens."""
+    """The computations of a parity check, using sessions opened by the caller."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class Computations:
         """If the recipe clips gradients, train for a few steps with a clipping norm that about half of the gradients
         exceed.
 
-        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that is always exceeded has
+        Adam's steps are invariant to constant scaling of the gradients, so a wrong norm that is always exceeded has
         hardly any effect.
         """
         import numpy as np

@@ -39,7 +39,7 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     reference: bool = False
     """True if the backend computes the float64 reference, which is needed only by stages that compare results."""
     roundings: tuple[int, ...] = ()
-    """Numbers of the perturbations of the weights, for `compute_roundings`."""
+    """Numbers of the weight perturbations, for `compute_roundings`."""
     turn: str = ""
     """Path of the gate at which the child waits between preparing its data and computing."""
     late: str = ""

@@ -180,7 +180,7 @@ def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
 
 
 def _with_trust_ratio(step: Change, p: Array, w: float, a: float) -> Change:
-    """Return LAMB's step, given Adam's.
+    """Return LAMB's step, computed from Adam's.
 
     The errors of the elements of u are independent, so they change the norm of u by about the 2-norm of ``u noise``
     divided by ``|u|``.
