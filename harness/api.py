@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Results(Sequence[RunRecord]):
-    """A sequence of run records, in the order in which the runs started, with a comparison table.
+    """A sequence of run records, ordered by start time, with a comparison table.
 
     Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. In a notebook, `Results` are
     displayed as a comparison table.
@@ -52,7 +52,7 @@ class Results(Sequence[RunRecord]):
     problems : tuple of str
         A message for each record file that could not be read, with the file's path and the reason.
     reused : int
-        Number of records of earlier runs that were returned instead of executing the runs again.
+        Number of records returned from earlier runs instead of executing the runs again.
     """
 
     def __init__(
@@ -230,8 +230,8 @@ def run(
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records of the runs.
 
-    This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
-    combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
+    This function is the Python equivalent of ``harness run``. If arguments have several values, all combinations are
+    run. A failed run does not raise an exception; its record contains a `Failure`.
 
     If the results directory already contains the record of a run, the run is not executed again, and the stored record
     is returned instead. See ``docs/how-to/many-runs.md`` for the conditions.
@@ -703,7 +703,8 @@ def tune(
     sampler_seed : int, default=0
         Seed of the sampler.
     pruner : {"median", "hyperband", "none"}, optional
-        Rule for ending unpromising trials early. By default, ``"median"``, or ``"none"`` with several objectives.
+        Rule for ending unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
+        several.
     confirm : int, default=3
         Number of fresh seeds for training models with the best and the default settings and scoring them on the test
         split.
@@ -802,7 +803,7 @@ def tune_selection(
     wait: bool = False,
     listener: Listener | None = None,
 ) -> TuningResults:
-    """Execute planned studies; see `harness.tuning.driver.tune`, which describes the errors that are raised."""
+    """Execute planned studies; see `harness.tuning.driver.tune` for the errors raised."""
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit

@@ -480,7 +480,7 @@ def comparable(
 
 
 def unranked_note(names: Iterable[str]) -> str:
-    """Return a note for reports about metrics whose direction is not known."""
+    """Return a note for reports about metrics with unknown direction."""
     return (
         f"{', '.join(names)}: not ranked, because it is not known whether higher values are better; the records do not "
         "state it and no loaded plugin provides the metric, or the records disagree."

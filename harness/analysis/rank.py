@@ -150,8 +150,8 @@ def rank(
     ranked by their means, and only equal means tie. If `by_example` is True, scores of a single seed are compared over
     the test examples in the stored predictions.
 
-    Raises `harness.UsageError` if there are fewer than two candidates with common datasets or if the runs cannot be
-    ranked by `metric`, and `harness.UnknownNameError` if a name is unknown.
+    Raises `harness.UsageError` if fewer than two candidates have datasets in common or the runs cannot be ranked by
+    `metric`, and `harness.UnknownNameError` if a name is unknown.
     """
     placed = _placed(runs, by)
     contenders = list(dict.fromkeys(one.contender for one in placed))
@@ -237,7 +237,7 @@ def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[s
     """Divide each case by the swept settings. Return the runs and a note about other settings that vary.
 
     A setting was swept if a candidate has runs with more than one value of the setting for the same seed and split.
-    Settings that vary only with the seed or split, such as settings that were tuned for each split, do not divide a
+    Settings that vary only with the seed or split, such as settings tuned separately for each split, do not divide a
     case.
     """
     runs: dict[tuple[Any, ...], list[dict[str, str]]] = {}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @options.timeout("Maximum duration of the export, in seconds.")
 @options.results
 def export(run: str, format_: Any, output: str, timeout: float, results: str | None) -> None:
-    """Export the trained model of a run (`harness run --save-weights`), with its preprocessing and a model card.
+    """Export a run's trained model (`harness run --save-weights`), with its preprocessing and a model card.
 
     Runs of the torch backend are exported as onnx or torch-export, runs of the tensorflow backend as savedmodel, and
     the weights of any backend as safetensors. The outputs of the exported files for the test split are compared with

@@ -25,7 +25,7 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "executors", "pl
 def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
     """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
 
-    Entries that are not available on this machine are also listed, with the reason and the command that installs the
+    Entries that are unavailable on this machine are also listed, with the reason and the command that installs the
     missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults and
     descriptions.
 

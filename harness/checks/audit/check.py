@@ -32,12 +32,12 @@ class NotCheckedError(Exception):
 
 
 class Result(NamedTuple):
-    """Result of a check that was performed."""
+    """Result of a completed check."""
 
     problems: Sequence[str]
     """Descriptions of the problems, or an empty list if the check passed."""
     detail: str
-    """Observed values, which are shown if there are no problems."""
+    """Observed values, shown if there are no problems."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,10 @@ class Subject:
 
     @property
     def evidence(self) -> Evidence:
-        """The measurements for audits. Raises `NotCheckedError` if a record of version 1 does not contain them, and
-        `ValueError` if any other record does not contain them."""
+        """The measurements for audits.
+
+        If they are missing, raises `NotCheckedError` for records of version 1 and `ValueError` for any other record.
+        """
         evidence = self.outcome.evidence
         if evidence is None and self.migrated_from == 1:
             raise NotCheckedError("the record was written before these measurements were recorded")

@@ -56,7 +56,7 @@ UNCHECKABLE: dict[str, str] = {
     "peak.copy_bytes_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.measured_at": "no other field depends on the time of the measurement",
 }
-"""Fields in which an audit cannot detect every change, with the reason.
+"""Fields in which an audit cannot detect every change, with the reasons.
 
 ``.*`` includes all nested fields.
 """

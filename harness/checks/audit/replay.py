@@ -339,7 +339,7 @@ CHECKS: tuple[Check, ...] = (
     Check("the saved weights reproduce the predictions", ("provenance.final_weights_digest",), _saved),
     Check("no results are cached between batches", (), _no_cache),
 )
-"""Checks in the order in which they are performed.
+"""Checks in execution order.
 
 The order matters because some checks change the session's weights.
 """

@@ -1,4 +1,4 @@
-"""The child processes of a parity check, and the order in which they compute.
+"""The child processes of a parity check, and the order in which they run their computations.
 
 A child first prepares its data, which includes importing a framework and uses one core. It then waits for its turn. If
 there are two cores, both backends prepare at the same time. They also compute at the same time if there are enough

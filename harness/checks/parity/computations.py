@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 DROPOUT = 0.1
-"""Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
+"""Dropout rate used if the recipe's rate is 0, which allows the check to detect dropout in evaluation mode."""
 STEP_RATE = 0.1
 """Minimum learning rate for the single step that is compared. At a typical learning rate, a step changes a parameter by
 about 0.1%, so rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step, ``a g

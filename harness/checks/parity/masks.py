@@ -125,7 +125,7 @@ def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0
     """Return the statistics of a parameter, in the order of `Statistic`.
 
     `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norms
-    of the difference, which may consist of rounding errors.
+    of the difference, which may consist entirely of rounding error.
     """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected
@@ -301,8 +301,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that is equal to an earlier loss, which indicates a repeated mask, and 0 for all other
-    losses."""
+    """Return 1 for each loss that equals an earlier loss, which indicates a repeated mask, and 0 for all others."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated

@@ -1,6 +1,6 @@
 """Replay of training steps, which predicts every step of a session from its weights before the step.
 
-Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each
+Two sessions of the same backend are used. The first is trained only with `Session.train_step`, as in a run. Before each
 step, the second session receives the weights of the first session and computes the gradients. `ReferenceOptimizer`
 predicts a step from the gradients, and the predicted step is compared with the actual step. Since each prediction
 starts from the actual weights, rounding errors do not accumulate, except in the optimizer's state.
@@ -150,9 +150,9 @@ class Replay:
     ) -> dict[str, float]:
         """Return the size of the rounding errors of each gradient, relative to the gradient's root mean square.
 
-        Rounding errors are measured by changing the last bits of the weights. A change may also switch a ReLU, which is
-        not a rounding error, so the perturbation with the smallest effect is used. The median excludes elements that
-        depend on few examples.
+        Rounding errors are measured by changing the last bits of the weights. A perturbation may also switch a ReLU,
+        which is not a rounding error, so the perturbation with the smallest effect is used. The median excludes
+        elements that depend on few examples.
         """
         ratios = dict.fromkeys(gradients, float("inf"))
         for draw in range(_DRAWS):
@@ -202,7 +202,7 @@ class Replay:
           the rounding error of the gradient,
         - ``elements``, ``[P]``: number of elements considered,
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
-        - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed,
+        - ``skipped``, ``[1]``: number of steps skipped because their gradients overflowed,
         - ``average``, ``[2, P]``, if the recipe has a moving average of the weights: 2-norms of the average's error
           and of its distance from the weights,
         - ``checked``, ``[C]``, and ``statistics``, ``[C, Q]``: numbers of the steps after which Q running statistics

@@ -61,7 +61,7 @@ class Evidence:
         return self.report.spec.backend_in_env
 
     def roundings(self) -> list[Evidence]:
-        """Return the results that were computed from weights with perturbed last bits."""
+        """Return the results computed from weights with perturbed last bits."""
         parts: dict[str, dict[str, Array]] = {}
         for key in self.arrays:
             if key.startswith("rounding/"):

@@ -10,12 +10,12 @@ Two stages exclude values that are determined by rounding, and report how many v
   Losses are compared up to the last step at which the more accurate backend differs from the float64 reference by at
   most the fraction `HORIZON` of the tolerance.
 
-Rounding also determines the derivative of a ReLU whose input is zero up to rounding. The derivative is discontinuous
-there, so frameworks that sum in different orders compute gradients that differ by far more than the tolerance. If the
-backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
-last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's results estimates the
-effect of rounding. If twice this change exceeds the tolerance, the tolerance is raised to that value, but never above
-`CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
+Rounding also determines the derivative of a ReLU whose input is zero to within rounding error. The derivative is
+discontinuous there, so frameworks that sum in different orders compute gradients that differ by far more than the
+tolerance. If the backends differ only after the backward pass, the float64 reference is therefore recomputed from
+weights with perturbed last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's
+results estimates the effect of rounding. If twice this change exceeds the tolerance, the tolerance is raised to that
+value, but never above `CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MIN_STEPS = 10
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
-    """Compare `other` with `one`, and both with `reference`, in each stage for which there are results."""
+    """Compare `other` with `one`, and both with `reference`, in each stage that has results."""
     stages = [_inputs(one, other), _weights(one, other)]
     if not stages[-1].passed:
         return stages  # the other stages require that both backends have the same parameters

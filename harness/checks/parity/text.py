@@ -1,4 +1,4 @@
-"""Formatting of verdicts: one line per stage, followed by an explanation of the first failure."""
+"""Formatting of verdicts, with one line per stage followed by an explanation of the first failure."""
 
 from __future__ import annotations
 

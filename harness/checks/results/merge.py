@@ -37,13 +37,13 @@ class Merged:
     """Counts of the changes made by a merge, and messages about files that could not be merged."""
 
     added: int = 0
-    """Number of runs that were copied."""
+    """Number of runs copied."""
     present: int = 0
     """Number of runs that were already in the results directory."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Old and new id of each run whose repeat number changed."""
     verdicts: int = 0
-    """Number of parity verdicts that were added."""
+    """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)
     """A message for each run or file that was not merged."""
 
@@ -101,7 +101,7 @@ def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
     """Return the runs of one or more results directories, without duplicates, with distinct ids, ordered by start time.
 
     Runs whose records differ only in the id and the repeat number are treated as one run. If two runs have the same id,
-    the repeats of their specification are numbered in the order in which they started, as by `merge`. No file is
+    the repeats of their specification are numbered in the order in which they started, as in `merge`. No file is
     changed.
     """
     by_content: dict[str, StoredRun] = {}
@@ -226,8 +226,8 @@ def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> 
 
 
 def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[str]:
-    """Copy the files of a run that are missing from `directory`, except the record. Return a message for each file that
-    was not copied.
+    """Copy a run's files that are missing from `directory`, except the record. Return a message for each file that was
+    not copied.
 
     Files in a hidden directory are written directly, which is faster than atomic replacement.
     """

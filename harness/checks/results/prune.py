@@ -61,7 +61,7 @@ def removable(
 
 
 def remove(run: StoredRun) -> None:
-    """Remove the directory of a run. Raises `harness.RecordError` if the directory cannot be removed.
+    """Remove a run's directory. Raises `harness.RecordError` if the directory cannot be removed.
 
     The directory is first given a hidden name, so a partially removed directory is never read as a run.
     """
