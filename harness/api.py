@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Results(Sequence[RunRecord]):
-    """A sequence of run records, in the order in which the runs started, with a comparison table.
+    """A sequence of run records, ordered by start time, with a comparison table.
 
     Indexing with an integer returns a `RunRecord`, and slicing returns `Results`. In a notebook, `Results` are
     displayed as a comparison table.
@@ -50,9 +50,9 @@ class Results(Sequence[RunRecord]):
     records : tuple of RunRecord
         The records, in order.
     problems : tuple of str
-        A message for each record file that could not be read: the path of the file and the reason.
+        A message for each record file that could not be read, with the file's path and the reason.
     reused : int
-        Number of records of earlier runs that were returned instead of executing the runs again.
+        Number of records returned from earlier runs instead of executing the runs again.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Results(Sequence[RunRecord]):
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Runs with their directories, in the order of `records`, whose predictions and trained models can be used.
+        """Runs with their directories, in the order of `records`, giving access to predictions and trained models.
 
         Raises `UsageError` if the results directory is not known.
         """
@@ -126,8 +126,8 @@ class Results(Sequence[RunRecord]):
         Returns
         -------
         pandas.DataFrame
-            One row for each row of `table`. Metrics are floats. Next to the column of each mean is a column with the
-            half-width of the 95% confidence interval.
+            One row for each row in `table`. Metrics are floats. Each column of means is accompanied by a column with
+            the half-width of the 95% confidence interval.
         """
         return self.table().frame()
 
@@ -137,7 +137,7 @@ class Results(Sequence[RunRecord]):
         """Return a ranking of backends, models or other settings across datasets.
 
         This function is the Python equivalent of ``harness rank``, except that scores are compared only across seeds or
-        splits, and not across the test examples of single runs.
+        splits, not across the test examples of a single run.
 
         Parameters
         ----------
@@ -147,8 +147,8 @@ class Results(Sequence[RunRecord]):
             Fields to rank: ``"backend"``, ``"model"``, ``"device"``, ``"precision"``, or a setting such as
             ``"recipe.batch_size"``.
         baseline : str, optional
-            Candidate with which the others are compared in ratios, and whose runs replace the failed runs of other
-            candidates. By default, the first of the candidates with results on the most datasets.
+            Reference candidate for the ratios. Its runs replace the other candidates' failed runs. By default, the
+            candidate with results on the most datasets; the first such candidate if several tie.
         ties : {"verdict", "exact"}, default="verdict"
             ``"verdict"``: two candidates tie on a dataset if the comparison is inconclusive. ``"exact"``: only equal
             means tie.
@@ -157,12 +157,12 @@ class Results(Sequence[RunRecord]):
         -------
         Ranking
             Mean ranks, win rates and ratios with 95% intervals, once with failed runs excluded and once with failed
-            runs imputed, in the structure of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
+            runs imputed, in the format of ``harness rank --format json``; see ``docs/reference/report-columns.md``.
 
         Raises
         ------
         UsageError
-            If there are fewer than two candidates with common datasets, or a name is unknown.
+            If fewer than two candidates have datasets in common, or if a name is unknown.
 
         Examples
         --------
@@ -228,10 +228,10 @@ def run(
     wait: bool = False,
     plugins: Iterable[str] = (),
 ) -> Results:
-    """Train, score and measure models, with a separate process for each run, and return the records of the runs.
+    """Train, score and measure models, each run in a separate process, and return the records of the runs.
 
-    This function is the Python equivalent of ``harness run``. If several values are given for an argument, all
-    combinations are run. A failed run does not raise an exception; its record contains a `Failure`.
+    This function is the Python equivalent of ``harness run``. If arguments have several values, all combinations are
+    run. A failed run does not raise an exception; its record contains a `Failure`.
 
     If the results directory already contains the record of a run, the run is not executed again, and the stored record
     is returned instead. See ``docs/how-to/many-runs.md`` for the conditions.
@@ -247,25 +247,26 @@ def run(
     model : str or iterable of str, optional
         Names of models or model families. By default, the task's default model.
     env : str or iterable of str, optional
-        Names of environments created with ``harness env create``, in which the runs are executed. ``"current"`` is the
+        Names of environments created with ``harness env create`` in which to execute the runs. ``"current"`` is the
         environment of this process, which is the default.
     device : str or iterable of str, default="auto"
         Devices: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     devices : int or iterable of int, optional
-        Numbers of devices on which a model is trained, with one process per device. Each number is a separate run. By
+        Numbers of devices on which to train a model, with one process per device. Each number is a separate run. By
         default, 1.
     precision : str or iterable of str, default="fp32"
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
     deterministic : bool, default=False
-        Use only deterministic kernels, which give bitwise identical results in every run.
+        Use only deterministic kernels, which produce bitwise identical results in every run.
     parity : bool, default=False
-        Before the runs, check that the backends compute the same results, and store the verdict in the records.
+        Before starting the runs, check that the backends compute the same results, and store the verdict in the
+        records.
     pretrained : str or path-like, optional
         Checkpoint to start from: a directory or the id of a model on the Hugging Face Hub. By default, models are
         trained from scratch.
     weights : str, path-like or iterable of str, optional
         Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
-        runs determine task, data and model.
+        runs determine the task, data and model.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
@@ -274,7 +275,7 @@ def run(
     split : int, iterable of int or "all", optional
         Published splits of the dataset. Each split is a separate run. By default, the first split.
     threads : int, optional
-        Number of CPU threads per process, from 1 to 1024. By default, the number of available cores, divided by the
+        Number of CPU threads per process, from 1 to 1024. By default, the number of available cores divided by the
         largest number of devices.
     repeat : int, optional
         Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 with the protocol
@@ -289,29 +290,29 @@ def run(
     timeout_s : float, optional
         Maximum duration of a run, in seconds; a longer run is stopped and recorded as failed. By default, 3600.
     memory_limit : str or int, optional
-        Maximum host memory of a run and the processes that it starts, such as ``"4GiB"`` or a number of bytes. A run
-        that uses more is stopped and recorded with the failure ``"oom"``. By default, the memory is not limited.
+        Maximum host memory of a run and its child processes, such as ``"4GiB"`` or a number of bytes. A run that
+        exceeds the limit is stopped and recorded with the failure ``"oom"``. By default, memory is not limited.
     batch_size_backoff : bool, default=False
         If a run exceeds the available memory, repeat it with half the batch size, down to 1. The record contains the
         original batch size.
     executor : str, default="local"
         Name of the executor, which determines where the runs are executed.
     executor_options : mapping of str to str, optional
-        Options of the executor, such as ``{"address": "auto"}`` for the executor ``ray``.
+        Options of the executor, such as ``{"address": "auto"}`` for the ``ray`` executor.
     detach : bool, default=False
-        Submit the runs and return, if the executor can execute them without this process. A later call with the same
-        arguments and without `detach` waits for the runs and returns their records.
+        Submit the runs and return immediately, if the executor can execute them without this process. A later call with
+        the same arguments and without `detach` waits for the runs and returns their records.
     rerun : bool, default=False
         Execute all runs, including those that are already in the results directory.
     retry : str or iterable of str, optional
-        Kinds of failures, such as ``"crash"`` and ``"timeout"``. Among failed runs, only those with one of these kinds
-        of failures are executed again. By default, all failed runs are executed again.
+        Kinds of failures, such as ``"crash"`` and ``"timeout"``. Only failed runs with one of these kinds of failures
+        are executed again. By default, all failed runs are executed again.
     jobs : int, default=1
-        Number of runs that are executed at the same time, each on its own cores and, on a machine with GPUs, on its
-        own GPU. Speed is measured only if ``harness selftest --jobs`` found no difference from sequential runs;
-        otherwise, only the quality is measured.
+        Number of runs that are executed at the same time, each on its own cores and, on a machine with GPUs, on its own
+        GPU. Speed is measured only if ``harness selftest --jobs`` found no difference from sequential runs; otherwise,
+        only quality is measured.
     quality_only : bool, default=False
-        Measure only the quality, and neither throughput nor latency.
+        Measure only quality, not throughput or latency.
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until it ends.
     plugins : iterable of str, optional
@@ -421,16 +422,16 @@ def carry_out(
 
     Unless `rerun` is true, runs that are already in the store are not executed again, and the stored records are
     returned instead; see `harness.execute.resume.decide`. If another process is measuring on the same device,
-    `harness.BusyError` is raised or, if `wait` is true, this function waits until the other process ends. After
-    `budget_s` seconds, no further run is started, and the number of remaining runs is reported. `command` contains the
-    arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
+    `harness.BusyError` is raised or, if `wait` is true, this function waits for the other process to end. After
+    `budget_s` seconds, no further runs are started, and the number of remaining runs is reported. `command` contains
+    the arguments of the ``harness`` command. If the plan is interrupted, ``harness status`` prints this command.
 
     Results of runs that were submitted earlier with `detach` are stored first. With `detach`, the remaining runs are
     submitted to the executor, and only the stored records are returned. Otherwise, this function waits for submitted
     runs that are part of `specs`.
 
-    With `quality_only`, neither throughput nor latency is measured. If more than one run is executed at a time
-    (`jobs`), they are measured only if `harness.checks.side_by_side.measured_part` permits it.
+    With `quality_only`, throughput and latency are not measured. If more than one run is executed at a time (`jobs`),
+    they are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
     If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
     error such as a full disk.
@@ -606,7 +607,7 @@ class TuningResults:
     studies : iterable of Study
         The studies, one for each backend.
     results : Results
-        Records of the runs that confirm the settings on fresh seeds.
+        Records of the runs that confirm the settings with fresh seeds.
 
     Attributes
     ----------
@@ -623,9 +624,10 @@ class TuningResults:
 
     @property
     def best(self) -> dict[str, dict[str, Any]]:
-        """The best settings by backend, as overrides for `run`. With several objectives, those of the first objective.
+        """The best settings by backend, as overrides for `run`.
 
-        Backends without a complete trial are omitted.
+        With several objectives, these are the best settings for the first objective. Backends without complete
+        trials are omitted.
         """
         found = {}
         for study in self.studies:
@@ -677,8 +679,8 @@ def tune(
 ) -> TuningResults:
     """Search for settings that improve a model on the validation split, and compare them with the default settings.
 
-    This function is the Python equivalent of ``harness tune``. The arguments that are not described here have the same
-    meaning as in `run`, but accept only one value. Trials do not use the test split. See ``docs/how-to/tuning.md``.
+    This function is the Python equivalent of ``harness tune``. Arguments not described here have the same meaning as in
+    `run`, but accept only one value. Trials do not use the test split. See ``docs/how-to/tuning.md``.
 
     Parameters
     ----------
@@ -691,24 +693,27 @@ def tune(
         Values of each setting to search: a sequence of values, such as ``[16, 32, 64]``, or a range as in ``--search``,
         such as ``"0.0:0.5"`` or ``"log:1e-4:1e-2"``.
     trials : int, default=20
-        Number of trials of each backend.
+        Number of trials per backend.
     objective : str or iterable of str, default="quality"
         Value to optimize: ``"quality"`` (the task's primary metric on the validation split), ``"loss"`` (on the
-        validation split), ``"train_throughput"`` or ``"parameters"``. Several objectives give a Pareto front.
+        validation split), ``"train_throughput"`` or ``"parameters"``. With several objectives, the result is a Pareto
+        front.
     sampler : {"tpe", "random", "gp", "nsga2"}, default="tpe"
         Algorithm that suggests settings.
     sampler_seed : int, default=0
         Seed of the sampler.
     pruner : {"median", "hyperband", "none"}, optional
-        Rule for ending unpromising trials early. By default, ``"median"``, or ``"none"`` with several objectives.
+        Rule for ending unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
+        several.
     confirm : int, default=3
-        Number of fresh seeds with which the best and the default settings are trained and scored on the test split.
+        Number of fresh seeds for training models with the best and the default settings and scoring them on the test
+        split.
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
     seed : int, default=0
-        Seed of the trials. The fresh seeds are the numbers that follow it.
+        Seed of the trials. The fresh seeds are the consecutive numbers after it.
     rerun : bool, default=False
-        Start a new study, even if there is one with the same settings.
+        Start a new study, even if one with the same settings exists.
 
     Returns
     -------
@@ -798,7 +803,7 @@ def tune_selection(
     wait: bool = False,
     listener: Listener | None = None,
 ) -> TuningResults:
-    """Execute planned studies; see `harness.tuning.driver.tune`, which describes the errors that are raised."""
+    """Execute planned studies; see `harness.tuning.driver.tune` for the errors raised."""
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.execute.memory_limit import check_memory_limit, size_bytes
     from harness.execute.runner import DEFAULT_TIMEOUT_S, Listener, check_limit

@@ -2,7 +2,7 @@
 
 Each metric is an instance of `RunMetric`, which defines its name, its unit, its direction and the function that reads
 its value from a record. `METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE` are scores
-whose meaning depends on the task. The other scores are declared in the records (`MetricInfo`).
+whose meaning depends on the task. All other scores are declared in the records (`MetricInfo`).
 """
 
 from __future__ import annotations
@@ -42,18 +42,19 @@ class RunMetric:
     A metric without a direction is shown but never ranked.
     """
     read: Callable[[RunRecord], float | None]
-    """Function that returns the value from the record of a successful run, or None if the record does not have it."""
+    """Function that returns the value from the record of a successful run, or None if the record does not contain
+    it."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "model", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
-    """Title in summaries, which show only the most important metrics, or an empty string if summaries do not show the
-    metric.
+    """Title in summaries, which show only the most important metrics, or an empty string if the metric is not shown
+    there.
     """
     flag: str = ""
-    """Name by which a record's flags refer to the metric."""
+    """Name that refers to the metric in a record's flags."""
     in_table: bool = True
-    """True if the metric has a column in the comparison table; False if only the details of a run show it."""
+    """True if the metric has a column in the comparison table; False if it appears only in a run's details."""
     compared: Literal["by default", "on request"] = "on request"
     """Condition under which ``harness compare`` includes the metric."""
     never_compared: str = ""
@@ -63,16 +64,18 @@ class RunMetric:
     score: str = ""
     """Name of the score in the record, or an empty string for costs."""
     requires: str = ""
-    """Advice that is shown if no run has a value, or an empty string."""
+    """Advice shown if no run has a value, or an empty string."""
     in_hours: bool = False
-    """True if `read` returns machine hours, which are multiplied by the price of an hour."""
+    """True if `read` returns machine hours, which are multiplied by the hourly price."""
     price_per_hour: float | None = None
-    """Price of a machine hour, or None if it is unknown. If it is None, a metric with `in_hours` has no value."""
+    """Price of a machine hour, or None if it is unknown. If the price is None, metrics with `in_hours` have no
+    value."""
 
     def value(self, record: RunRecord) -> float | None:
         """Return the value for this run, or None if the run failed or its record has no finite value.
 
-        For a quality-only run, the value of every cost is None, even if the record contains it, such as the duration.
+        For a quality-only run, the value of every cost is None, even if the record contains a value, such as the
+        duration.
         """
         if not isinstance(record.outcome, Success) or (self.in_hours and self.price_per_hour is None):
             return None
@@ -83,29 +86,29 @@ class RunMetric:
 
     @property
     def is_cost(self) -> bool:
-        """True for measured costs, and False for scores and for properties of the model."""
+        """True for measured costs, and False for scores and properties of the model."""
         return self.group not in ("score", "model")
 
     @property
     def advice(self) -> str:
-        """Advice that is shown if no run has a value, preceded by a semicolon, or an empty string."""
+        """Advice shown if no run has a value, preceded by a semicolon, or an empty string."""
         known = self.in_hours and self.price_per_hour is not None
         return f"; {self.requires}" if self.requires and not known else ""
 
     @property
     def column(self) -> Column:
-        """Column with the values of the metric."""
+        """Column containing the metric's values."""
         return Column(self.name, self.title, self.unit, "number", better_value(self.higher_is_better))
 
     @property
     def ratio_column(self) -> Column:
-        """Column with the ratios of the metric's values to the values of another run."""
+        """Column containing the ratios of the metric's values to those of another run."""
         name = f"{self.title}_ratio"
         return dataclasses.replace(self.column, name=name, unit="×")
 
 
 def better_value(higher_is_better: bool | None) -> Literal["higher", "lower", ""]:
-    """Return a phrase that states which values of a metric are better, or an empty string if this is not known."""
+    """Return a phrase stating which values of a metric are better, or an empty string if this is unknown."""
     return "" if higher_is_better is None else "higher" if higher_is_better else "lower"
 
 
@@ -141,9 +144,9 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
-    The rates of these steps are not comparable to rates of steps on batches, because their duration depends mainly on
+    The rates of these steps cannot be compared with those of steps on batches, because their duration depends mainly on
     the solver. Older records do not state how the model was trained. For these records, the model is assumed to have
-    been fitted in one call if there was one step per epoch although the training split has several batches. If the
+    been fitted in one call if there was one step per epoch even though the training split has several batches. If the
     split has only one batch, models without canonical weights are assumed to have been fitted in one call.
     """
     outcome = success(record)
@@ -156,7 +159,7 @@ def fitted_in_one_call(record: RunRecord) -> bool:
 
 
 def _if_fitted(read: Callable[[RunRecord], float | None], *, in_one_call: bool) -> Callable[[RunRecord], float | None]:
-    """Return a function that calls `read` only for runs that were, or were not, fitted in one call."""
+    """Return a function that calls `read` only for runs that were (or were not) fitted in one call."""
     return lambda record: read(record) if fitted_in_one_call(record) == in_one_call else None
 
 
@@ -168,18 +171,18 @@ def _mfu_percent(record: RunRecord) -> float | None:
 
 
 def _host_peak_mib(record: RunRecord) -> float:
-    """Return the peak host memory of the worker and the processes that it started."""
+    """Return the peak host memory of the worker and the processes it started."""
     memory = success(record).memory
     return max(memory.host_peak_bytes, memory.tree_peak_bytes or 0) / 2**20
 
 
 def _rank_peak_mib(record: RunRecord) -> float | None:
-    """Return the largest peak host memory of a process of a run on several devices."""
+    """Return the largest peak host memory of any process in a multi-device run."""
     return max((rank.host_peak_bytes / 2**20 for rank in success(record).memory.ranks), default=None)
 
 
 def _device_peak_mib(field: str) -> Callable[[RunRecord], float | None]:
-    """Return a function that reads the peak memory of a device, or the largest peak of several devices."""
+    """Return a function that reads the peak memory of a device, or the largest peak across several devices."""
 
     def read(record: RunRecord) -> float | None:
         memory = success(record).memory
@@ -263,7 +266,7 @@ FIT_THROUGHPUT = RunMetric(
     headline="rate of the fit in one call",
     compared="by default",
 )
-"""Training throughput of models that were fitted in one call.
+"""Training throughput of models fitted in one call.
 
 This metric is separate because it cannot be compared with `TRAIN_THROUGHPUT`. Each run has only one of these two
 metrics.
@@ -318,7 +321,7 @@ HOST_PEAK = RunMetric(
     compared="by default",
 )
 RANK_PEAK = RunMetric("rank_peak_mib", "process peak", "MiB", False, _rank_peak_mib)
-"""Peak host memory of a process of a run on several devices. Each process has one device."""
+"""Peak host memory of a process in a multi-device run. Each process has one device."""
 WORKER_PEAK = RunMetric(
     "worker_peak_mib", "worker peak", "MiB", False, _at("memory.host_peak_bytes", 2**-20), in_table=False
 )
@@ -407,7 +410,7 @@ def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
 
 
 def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> MetricInfo | None:
-    """Return the meaning of a score, as declared in the records of successful runs or, for older records, in `metrics`.
+    """Return the definition of a score from the records of successful runs or, for older records, from `metrics`.
 
     Return None if neither declares the score, or if the records disagree on the direction.
     """
@@ -425,7 +428,7 @@ def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> Me
 
 
 def score(name: str, info: MetricInfo | None) -> RunMetric:
-    """Return a `RunMetric` for the test score `name`, whose meaning is `info`, or None if it is not known."""
+    """Return a `RunMetric` for the test score `name`, which is defined by `info`, or None if it is not known."""
     return RunMetric(
         name,
         info.title if info is not None and info.summary else readable(name),
@@ -443,7 +446,7 @@ def available(
 ) -> dict[str, RunMetric]:
     """Return all metrics that successful runs of one task may have, by name. Scores come first.
 
-    `metrics` contains the metrics of plugins, which are needed only for scores of older records.
+    `metrics` contains the plugins' metrics, which are needed only for scores in older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)
@@ -461,7 +464,7 @@ def available(
 def comparable(
     sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return the metrics that have a value in each set of runs, for comparing successful runs of one task.
+    """Return the metrics that have a value in every set of runs, for comparing successful runs of one task.
 
     Scores are listed before costs.
     """
@@ -477,7 +480,7 @@ def comparable(
 
 
 def unranked_note(names: Iterable[str]) -> str:
-    """Return a note for reports about metrics whose direction is not known."""
+    """Return a note for reports about metrics with unknown direction."""
     return (
         f"{', '.join(names)}: not ranked, because it is not known whether higher values are better; the records do not "
         "state it and no loaded plugin provides the metric, or the records disagree."

@@ -7,7 +7,7 @@ pair ties if the verdict is inconclusive or the runs were not interleaved.
 
 A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
-- ``excluded``: failed runs are ignored, and cases in which a candidate has no successful run are omitted,
+- ``excluded``: failed runs are ignored, and cases in which a candidate has no successful runs are omitted,
 - ``imputed``: a failed run is replaced by the baseline's run with the same seed and split.
 
 Interrupted runs and trials of ``harness tune`` are ignored. `harness.analysis.standings` computes the statistics.
@@ -45,7 +45,7 @@ from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
 """Confidence level of each comparison. It is not corrected for the number of comparisons, because the ranking makes no
-claim about single datasets."""
+claims about individual datasets."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
 
@@ -54,7 +54,7 @@ Ties = Literal["verdict", "exact"]
 
 
 class LeftOut(Struct, frozen=True, kw_only=True):
-    """A case that is not used."""
+    """A case that is not used in the ranking."""
 
     case: str
     reason: str
@@ -66,17 +66,17 @@ class Placement(Struct, frozen=True, kw_only=True):
     failures: Policy
     """``excluded`` or ``imputed``."""
     standings: Standings | None
-    """Ranks of the candidates, or None if no case can be used."""
+    """Ranks of the candidates, or None if no cases can be used."""
     left_out: list[LeftOut]
     """Cases that are not used under this policy."""
     undecided: int
-    """Number of comparisons that are ties because there were too few runs or the runs were not interleaved."""
+    """Number of comparisons that count as ties because there were too few runs or the runs were not interleaved."""
     comparisons: int
     notes: list[str]
 
 
 class Ranking(Struct, frozen=True, kw_only=True):
-    """Ranking of candidates with respect to one metric."""
+    """Ranking of candidates by one metric."""
 
     metric: str
     by: list[str]
@@ -93,7 +93,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Placed:
-    """A run, and the candidate, dataset and case to which it belongs."""
+    """A run with the candidate, dataset and case to which it belongs."""
 
     run: StoredRun
     contender: str
@@ -126,7 +126,7 @@ class _Field:
         return [one.run for one in self.runs[contender] if self.metric.value(one.run.record) is not None]
 
     def failed(self, contender: str) -> list[_Placed]:
-        """Return one failed run for each pair of seed and split for which the candidate has no successful run."""
+        """Return one failed run for each pair of seed and split without a successful run of the candidate."""
         done = {one.draw for one in self.runs[contender] if not one.failed}
         failed = {one.draw: one for one in self.runs[contender] if one.failed and one.draw not in done}
         return list(failed.values())
@@ -145,13 +145,13 @@ def rank(
 ) -> Ranking:
     """Return the ranking of the candidates, which are the distinct values of the fields `by`.
 
-    `plugins` maps names to the metrics of plugins, which are needed only for the scores of older records. By default,
-    the baseline is the candidate with results in the largest number of cases. If `ties` is ``exact``, the candidates of
-    a case are ranked by their means, and only equal means tie. If `by_example` is True, scores of single seeds are
-    compared over the test examples of the stored predictions.
+    `plugins` maps names to the plugins' metrics, which are needed only for scores in older records. By default, the
+    baseline is the candidate with results in the most cases. If `ties` is ``exact``, the candidates of a case are
+    ranked by their means, and only equal means tie. If `by_example` is True, scores of a single seed are compared over
+    the test examples in the stored predictions.
 
-    Raises `harness.UsageError` if there are fewer than two candidates with common datasets or if the runs cannot be
-    ranked by `metric`, and `harness.UnknownNameError` if a name is unknown.
+    Raises `harness.UsageError` if fewer than two candidates have datasets in common or the runs cannot be ranked by
+    `metric`, and `harness.UnknownNameError` if a name is unknown.
     """
     placed = _placed(runs, by)
     contenders = list(dict.fromkeys(one.contender for one in placed))
@@ -227,17 +227,17 @@ def _is_ignored(record: RunRecord) -> bool:
 
 
 def _dataset(record: RunRecord) -> tuple[str, ...]:
-    """Return the task, the name of the dataset and its options, which identify the dataset."""
+    """Return the task and the dataset's name and options, which together identify the dataset."""
     spec = record.spec
     options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return spec.task, spec.dataset, msgspec.json.encode(options, order="sorted").decode()
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Divide each case by the settings that were swept. Return the runs, and a note about other settings that vary.
+    """Divide each case by the swept settings. Return the runs and a note about other settings that vary.
 
-    A setting was swept if a candidate has runs with several values of the setting for the same seed and split.
-    Settings that vary only with the seed or split, such as settings that were tuned for each split, do not divide a
+    A setting was swept if a candidate has runs with more than one value of the setting for the same seed and split.
+    Settings that vary only with the seed or split, such as settings tuned separately for each split, do not divide a
     case.
     """
     runs: dict[tuple[Any, ...], list[dict[str, str]]] = {}
@@ -268,8 +268,7 @@ def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
     """Return, for each candidate and case, the runs with the newest package versions and data, and a note.
 
-    A failed run is kept unless it was recorded with different
-    package versions. Some versions may be missing from the record.
+    A failed run is kept unless it was recorded with different package versions. Its record may lack some versions.
     """
     newest: dict[tuple[Any, ...], _Placed] = {}
     for one in placed:
@@ -298,10 +297,10 @@ def _cells(placed: Sequence[_Placed]) -> _Cells:
 
 
 def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[str], list[str]]:
-    """Return the candidates that are ranked, and a note about each candidate that is not ranked.
+    """Return the candidates to rank, and a note about each candidate that is left out.
 
-    While fewer than three datasets have runs of all candidates, the candidate that was run on the fewest datasets is
-    omitted, provided that more datasets can then be used. For this purpose, failed runs are treated like successful
+    As long as fewer than three datasets have runs of all candidates, the candidate with runs on the fewest datasets is
+    omitted, provided that this makes more datasets usable. For this purpose, failed runs are treated like successful
     runs.
     """
     run_on = {
@@ -327,7 +326,7 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
 def _fields(
     cells: _Cells, contenders: Sequence[str], name: str, plugins: Mapping[str, Metric], price_per_hour: float | None
 ) -> tuple[list[_Field], list[LeftOut]]:
-    """Return the cases that can be used, and the omitted cases with the reasons.
+    """Return the usable cases, and the omitted cases with the reasons.
 
     Raises the same errors as `rank` if the metric is invalid.
     """
@@ -373,7 +372,7 @@ def _quality_only(present: Mapping[str, Sequence[_Placed]], empty: Sequence[str]
 
 
 def _shown(key: tuple[str, ...], cases: Mapping[tuple[str, ...], object]) -> list[str]:
-    """Return the parts of a case's key that are not equal in all cases of its dataset."""
+    """Return the parts of a case's key that vary among the cases of its dataset."""
     return [part for place, part in enumerate(key) if len({other[place] for other in cases}) > 1]
 
 
@@ -425,10 +424,10 @@ def _placement(
 
 
 def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return the baseline's runs that replace the failed runs of a candidate.
+    """Return the baseline's runs that replace a candidate's failed runs.
 
-    If the baseline has no run with any of the failed seeds and splits, the same number of its other runs are used, so
-    that every candidate has values.
+    If the baseline has no runs with the failed seeds and splits, an equal number of its other runs is used, so every
+    candidate has values.
     """
     draws = {one.draw for one in field.failed(contender)}
     same = [run for run in base if (run.record.spec.split, run.record.spec.seed) in draws]
@@ -450,7 +449,8 @@ def _tied(
 ) -> tuple[frozenset[tuple[int, int]], int]:
     """Return the pairs of candidates that tie, and the number of pairs without a verdict.
 
-    A pair also ties if its verdict, which may be based on only some of the runs, contradicts the means over all runs.
+    A pair also counts as a tie if its verdict, which may be based on a subset of the runs, contradicts the means over
+    all runs.
     """
     tied, missing, levels = set(), 0, case.levels
     for i, j in itertools.combinations(range(len(sides)), 2):

@@ -1,15 +1,14 @@
 """Mean ranks, win rates and geometric mean ratios over datasets, with intervals and tests.
 
-This module contains the statistics; `harness.analysis.rank` selects the runs. A *candidate* is what is ranked, such as
-a backend or a model. A *case* is a set of values that can be compared directly, with one value of each candidate for
-each seed or split. A dataset has one or several cases, such as one for each model if backends are ranked. Every dataset
-has the same weight, because ranks are first averaged over the cases of each dataset.
+This module contains the statistics; `harness.analysis.rank` selects the runs. A *candidate* is an item being ranked,
+such as a backend or a model. A *case* is a set of values that can be compared directly, with one value of each
+candidate for each seed or split. A dataset has one or more cases, such as one for each model when backends are ranked.
+Every dataset has the same weight, because ranks are first averaged over the cases of each dataset.
 
 In a case, the rank of a candidate is 1 plus the number of better candidates, plus half of the number of candidates that
-tie with it. If ties are transitive, this is the usual average rank. The mean over the datasets is the
-mean rank of Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the fraction of the
-comparisons that a candidate wins, where a tie counts as half a win. For k candidates, the win rate is
-(k - rank) / (k - 1).
+tie with it. If ties are transitive, this is the usual average rank. The mean over the datasets is the mean rank of
+Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the fraction of comparisons that a
+candidate wins, with a tie counting as half a win. For k candidates, the win rate is (k - rank) / (k - 1).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ distribution.
 ALPHA = 0.05
 
 Draw = tuple[int | None, int]
-"""Published split, or None, and seed."""
+"""Published split (or None) and seed."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,12 @@ class Case:
     dataset: str
     """Key of the dataset."""
     values: tuple[Mapping[Draw, float], ...]
-    """Value of each candidate for each split and seed. Every candidate has at least one value."""
+    """Values of each candidate by split and seed. Every candidate has at least one value."""
     higher_is_better: bool
     tied: frozenset[tuple[int, int]] = frozenset()
     """Pairs (i, j), with i < j, of candidates that tie. All other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True to use geometric means over seeds and splits, as for costs, which are compared as ratios."""
+    """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
 
     @property
     def levels(self) -> list[float]:
@@ -73,7 +72,7 @@ class Case:
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """Rank, win rate and ratio of one candidate over all datasets."""
+    """Rank, win rate and ratio of one candidate across all datasets."""
 
     name: str
     mean_rank: float
@@ -81,21 +80,21 @@ class Standing(Struct, frozen=True, kw_only=True):
     """Lower end of the 95% interval, or None if there are too few datasets."""
     mean_rank_high: float | None
     win_rate: float
-    """Fraction of the comparisons with other candidates that were won. A tie counts as half a win."""
+    """Fraction of comparisons with other candidates that this candidate won. A tie counts as half a win."""
     win_rate_low: float | None
     win_rate_high: float | None
     wins: int
-    """Number of comparisons that the candidate won, over all cases and all other candidates."""
+    """Number of comparisons that the candidate won, across all cases and all other candidates."""
     ties: int
     losses: int
     ratio: float | None
     """Geometric mean over the datasets of the ratio to the baseline, or None if a value is zero or negative. The ratio
-    is inverted if lower values are better, so that a ratio greater than 1 means better than the baseline."""
+    is inverted if lower values are better, so a ratio greater than 1 means better than the baseline."""
     ratio_low: float | None
     ratio_high: float | None
     p_holm: float | None
-    """p-value of the difference between the mean ranks of the candidate and the baseline, with Holm's correction. None
-    for the baseline."""
+    """Holm-corrected p-value of the difference between the mean ranks of the candidate and the baseline. None for the
+    baseline."""
 
 
 class Standings(Struct, frozen=True, kw_only=True):
@@ -107,7 +106,7 @@ class Standings(Struct, frozen=True, kw_only=True):
     friedman_chi2: float | None
     """Friedman's statistic, or None if there are fewer than two datasets."""
     friedman_p: float | None
-    """p-value of Friedman's test, by permutation of the ranks within each dataset."""
+    """p-value of Friedman's test, computed by permuting the ranks within each dataset."""
     critical_difference: float | None
     """Minimum difference between two mean ranks for which Nemenyi's test is significant at the 0.05 level."""
 
@@ -115,10 +114,10 @@ class Standings(Struct, frozen=True, kw_only=True):
 def standings(
     cases: Sequence[Case], names: Sequence[str], baseline: int, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Standings:
-    """Return the ranks, win rates and ratios of at least two candidates over at least one case.
+    """Return the ranks, win rates and ratios of two or more candidates over one or more cases.
 
     The intervals are computed by resampling datasets and, within each case, seeds or splits. The values of candidates
-    with the same seeds are resampled together. `seed` is the seed of the random number generator.
+    with the same seeds are resampled together. `seed` seeds the random number generator.
     """
     import numpy as np
 
@@ -182,7 +181,7 @@ def _exact_mean(numbers: Sequence[float]) -> float:
 
 
 def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
-    """Return the ranks and the log ratios in one case, and the numbers of wins, ties and losses.
+    """Return the ranks and log ratios in one case, and the numbers of wins, ties and losses.
 
     Ranks and log ratios are arrays ``[1 + resamples, k]``, whose first row contains the observed values.
     """
@@ -234,10 +233,9 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
     """Return the ends of the 95% intervals of means over datasets. The values are between `least` and `most`.
 
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
-    with one additional dataset that has the value `least` for the lower end and `most` for the upper end. If all
-    values are 0 or 1, this is the interval of Clopper and Pearson. The interval is Gaffke's bound (2005; Learned-Miller
-    and Thomas 2019). No distribution is known for which the coverage of this interval is too low, even for two
-    datasets.
+    with one additional dataset that has the value `least` for the lower end and `most` for the upper end. If all values
+    are 0 or 1, this is the Clopper-Pearson interval. The interval is Gaffke's bound (2005; Learned-Miller and Thomas
+    2019). There is no known distribution for which this interval's coverage is too low, even with only two datasets.
     """
     import numpy as np
 
@@ -283,10 +281,10 @@ def _exp(value: float) -> float | None:
 def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, float | None]:
     """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
 
-    The statistic is computed as in Demsar (2006), section 3.2.2, without a correction for ties. The p-value is computed
-    by a permutation test, which permutes the ranks within each dataset. Unlike approximations by a chi-squared or F
-    distribution, the permutation test is valid for few datasets and for ties. If there are fewer than two datasets,
-    both values are None.
+    The statistic is computed as in Demsar (2006), section 3.2.2, without a correction for ties. The p-value comes from
+    a test that permutes the ranks within each dataset. Unlike the chi-squared and F approximations, the permutation
+    test is valid for small numbers of datasets and for ties. If there are fewer than two datasets, both values are
+    None.
     """
     import numpy as np
 
@@ -324,7 +322,7 @@ def p_of_difference(difference: float, k: int, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float | None]:
-    """Return the p-values, corrected by the method of Holm (1979, Scandinavian Journal of Statistics 6, 65-70)."""
+    """Return the p-values, corrected with Holm's method (1979, Scandinavian Journal of Statistics 6, 65-70)."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0

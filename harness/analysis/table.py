@@ -27,8 +27,8 @@ class Column:
     kind: Literal["text", "count", "number"]
     """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Direction of better values, or an empty string if neither direction is better. The quality column has an empty
-    string here, because each row states its direction in ``metric_better``."""
+    """Direction in which values improve, or an empty string if neither direction is better. It is empty for the quality
+    column, because each row states its direction in ``metric_better``."""
 
     @property
     def header(self) -> str:
@@ -45,18 +45,18 @@ class Cell:
     ci95: float | None = None
     """Half-width of the 95% confidence interval, or None if there is no interval."""
     flagged: bool = False
-    """True if the value may be unreliable. The row's ``flags`` column states the reason."""
+    """True if the value may be unreliable. The row's ``flags`` column gives the reason."""
 
     @property
     def shown(self) -> str:
-        """`value` as a string, rounded in the same way in all formats, or an empty string if `value` is None."""
+        """`value` as a string, rounded the same way in all formats, or an empty string if `value` is None."""
         if self.value is None:
             return ""
         return rounded(self.value, self.ci95)[0] if isinstance(self.value, float) else str(self.value)
 
     @property
     def shown_ci95(self) -> str:
-        """`ci95` as a string, or an empty string if there is no interval, or if it has no width (see `rounded`)."""
+        """`ci95` as a string, or an empty string if there is no interval or its width is zero (see `rounded`)."""
         if not isinstance(self.value, float) or self.ci95 is None:
             return ""
         return rounded(self.value, self.ci95)[1]
@@ -83,7 +83,7 @@ class Table:
     Parameters
     ----------
     columns : tuple of Column
-        Columns, in the order in which they are printed.
+        Columns, in print order.
     rows : tuple of Row
         Rows, each with one cell per column.
     """
@@ -97,8 +97,8 @@ class Table:
         Returns
         -------
         pandas.DataFrame
-            A data frame with the rows and columns of the table. Each ``number`` column is float64, with NaN for missing
-            values. Each of these columns is followed by a column ``<name>_ci95`` with the half-width of the 95%
+            A data frame with the table's rows and columns. Each ``number`` column is float64, with NaN for missing
+            values. Each of these columns is followed by a ``<name>_ci95`` column containing the half-width of the 95%
             confidence interval. ``count`` columns are int64, and ``text`` columns are str.
         """
         import pandas as pd

@@ -1,4 +1,4 @@
-"""Evaluation of a run's saved weights under another backend. The test scores are compared with the run's scores."""
+"""Evaluation of a run's saved weights with another backend. The test scores are compared with the run's scores."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
-    """Evaluate the run's saved weights under `backend`.
+    """Evaluate the run's saved weights with `backend`.
 
     Raises `harness.UsageError` if the run has no saved weights, `harness.PluginError` if a plugin of the run is
     missing, `harness.RecordError` if a file is damaged, and `harness.HarnessError` if the backend fails or the data

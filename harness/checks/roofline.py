@@ -1,8 +1,8 @@
 """The roofline of a device: the highest matrix multiplication rate and copy bandwidth that a backend reaches on it.
 
 A run's fraction of the matrix multiplication rate is its model FLOPs utilization (Chowdhery et al. 2022,
-arXiv:2204.02311, appendix B). However, the measured rate is used here instead of the manufacturer's peak. The ratio
-of rate to bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
+arXiv:2204.02311, appendix B). This module uses the measured rate instead of the manufacturer's peak. The ratio of rate
+to bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from harness.plugins.requirements import missing
 from harness.records import Environment, Failure, PluginRef, Precision, Roofline
 
 MATRICES = {"cpu": (512, 1024, 2048, 4096), "gpu": (2048, 4096, 8192, 16384)}
-"""Sizes of the square matrices. The result is the highest rate over all sizes."""
+"""Sizes of the square matrices. The result is the highest rate across all sizes."""
 COPY_BYTES = {"cpu": 512 * 2**20, "gpu": 2**30}
-"""Size of the copied array in bytes. The array must be much larger than the caches, as in STREAM (McCalpin 1995)."""
+"""Size of the copied array in bytes. It must be much larger than the caches, as in STREAM (McCalpin 1995)."""
 WINDOW_S, WINDOWS = 0.3, 7
 """Approximate duration of a timed window in seconds, and number of windows."""
 LIMIT_S = 600.0
@@ -45,7 +45,7 @@ class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Rates that a backend reaches on a device."""
+    """Rates achieved by a backend on a device."""
 
     matrix_flops_per_s: float
     copy_bytes_per_s: float
@@ -54,7 +54,7 @@ class Rates(msgspec.Struct, frozen=True):
 def measure(
     backend: str, catalog: Catalog, *, device: DeviceInfo, precision: Precision, threads: int, environment: Environment
 ) -> Roofline | None:
-    """Measure a roofline in a child process, save the result and return it.
+    """Measure a roofline in a child process, then save and return the result.
 
     Returns None if the backend has no kernels for the measurement. Raises `harness.HarnessError` if the measurement
     fails or its result cannot be saved.

@@ -1,7 +1,7 @@
-"""A self-test of the measurements on this machine, which measures known quantities in the same way as a run does.
+"""A self-test of the measurements on this machine, which measures known quantities the same way a run does.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
-accelerator, another child process allocates known amounts of device memory in the same way.
+accelerator, another child process does the same with device memory.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from harness.records import Failure, PluginRef
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
 TOLERANCE_BYTES, TOLERANCE_FRACTION = 2 * MIB, 0.01
-"""Allowed error, in bytes and as a fraction; the larger of the two applies. The tolerance accounts for pages that the
-interpreter allocates or frees between two readings."""
+"""Allowed error, in bytes and as a fraction. The larger of the two applies. The tolerance accounts for pages that the
+interpreter allocates or frees between readings."""
 CLOCK_S, CLOCK_TOLERANCE = 0.5, 1e-3
-"""Duration of the clock comparison and allowed difference, both in seconds."""
+"""Duration of the clock comparison and maximum difference, both in seconds."""
 TIMEOUT_S = 120.0
 """Time limit for each child process, in seconds."""
 
@@ -46,7 +46,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that checks one device, or the host if `plugin` is None."""
+    """The job of a child process that checks a device, or the host if `plugin` is None."""
 
     backend: str = ""
     plugin: PluginRef | None = None
@@ -54,7 +54,7 @@ class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(catalog: Catalog) -> list[Check]:
-    """Run all checks in child processes, for the host and for every accelerator that a backend finds.
+    """Run all checks in child processes, for the host and every accelerator found by a backend.
 
     Raises `harness.HarnessError` if a child process fails.
     """
@@ -101,7 +101,7 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """Yield checks of the memory usage that the framework reports, if any, for allocations of known size."""
+    """Yield checks of the memory usage that the framework reports, if any, for allocations of known sizes."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)

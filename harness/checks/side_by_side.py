@@ -1,4 +1,4 @@
-"""A/A check that decides whether simultaneous runs are timed.
+"""A/A check that determines whether simultaneous runs are timed.
 
 The check executes the same settings one at a time and several at a time, in the order A B B A, and compares their
 speeds (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and applies to the same
@@ -35,16 +35,16 @@ from harness.records.store import Store, StoredRun
 
 FOLDER = "side-by-side"
 ROUNDS = 8
-"""Default number of rounds. In each round, every setting is executed once alone and once in each lane."""
+"""Default number of rounds. Each round executes every setting once alone and once in each lane."""
 MIN_ROUNDS = 4
 NEUTRAL = frozenset(
     ("epochs", "learning_rate", "schedule", "warmup_fraction", "step_size", "milestones", "beta1", "beta2", "epsilon")
 )
-"""Settings of the recipe that do not change the computations of a training step."""
+"""Recipe settings that do not affect the computations in a training step."""
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """Change in one metric of one setting between sequential runs and the runs in one lane."""
+    """Change in one metric for one setting between sequential runs and the runs in one lane."""
 
     setting: str
     cores: tuple[int, ...]
@@ -58,11 +58,11 @@ class Figure(Struct, frozen=True, kw_only=True):
     """Relative change, such as -0.02 for a decrease of 2%."""
     low: float | None
     high: float | None
-    """Ends of the confidence interval of the change, or None if there are too few runs."""
+    """Ends of the confidence interval for the change, or None if there are too few runs."""
     margin: float
-    """Maximum relative change that the interval may include."""
+    """Largest relative change that the interval may include."""
     evidence: str
-    """Number of pairs of runs from which the interval was computed."""
+    """Number of pairs of runs used to compute the interval."""
 
     @property
     def result(self) -> Literal["same", "differs", "undecided"]:
@@ -92,25 +92,25 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """True if the result of every comparison is ``same``."""
+        """True if every comparison results in ``same``."""
         return bool(self.figures) and all(figure.result == "same" for figure in self.figures)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The part of planned runs that is measured: everything, or only the quality."""
+    """The part of planned runs to measure: everything, or only quality."""
 
     quality_only: bool
     checked_at: str = ""
     """Time of the check that permits timing simultaneous runs, or an empty string."""
     reason: str = ""
-    """Reason why only the quality is measured, or an empty string if this was requested."""
+    """Reason why only quality is measured, or an empty string if this was requested."""
 
 
 def load_of(spec: RunSpec) -> str:
     """Return a key of the settings that determine how a run uses the machine.
 
-    The seed, the split, the measurement protocol and the settings of the recipe in `NEUTRAL` are ignored.
+    The seed, the split, the measurement protocol and the recipe settings in `NEUTRAL` are ignored.
     """
     values = msgspec.to_builtins(msgspec.structs.replace(spec, seed=0, protocol=Protocol()))
     values["recipe"] = {name: value for name, value in values["recipe"].items() if name not in NEUTRAL}
@@ -119,9 +119,9 @@ def load_of(spec: RunSpec) -> str:
 
 
 def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool) -> Part:
-    """Return what is measured if `jobs` runs are executed at the same time.
+    """Return the part of the runs to measure when `jobs` runs are executed at the same time.
 
-    The runs are timed if they are executed one after another, or if the newest check that covers all of their settings
+    Runs are timed if they are executed one after another or if the most recent check covering all of their settings
     passed. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
     """
     if jobs == 1:
@@ -184,7 +184,7 @@ def check(
     listener: Listener | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> SideBySideCheck:
-    """Execute the settings of `specs` one after another and `jobs` at a time, and save the result of comparing them.
+    """Execute the settings of `specs` one after another and `jobs` at a time, and save the comparison of the two.
 
     `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there
     are not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.
@@ -243,7 +243,7 @@ def check(
 
 
 def _run(record: RunRecord) -> StoredRun:
-    """Return a run without its placement, so that sequential and simultaneous runs are paired."""
+    """Return a run without its placement, so that sequential and simultaneous runs can be paired."""
     return StoredRun(Path(record.run_id), msgspec.structs.replace(record, placement=None))
 
 
@@ -267,7 +267,7 @@ def _save(found: SideBySideCheck) -> None:
 
 
 def _saved() -> list[SideBySideCheck]:
-    """Return the saved checks. Damaged files are ignored, so that their settings count as not checked."""
+    """Return the saved checks. Damaged files are ignored, so their settings count as unchecked."""
     found = []
     try:
         paths = sorted((cache_dir() / FOLDER).glob("*.json"))

@@ -29,14 +29,14 @@ CONSISTENT = (
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     """Audit a run. The audit recomputes the key, learning curves, speeds, flags, latencies, scores and intervals from
     the spec, the raw samples, the data and the model, and compares them with the record. The audit also checks that the
-    predictions that were timed are the predictions that were scored, that training changed the weights, that the
-    trained weights were scored, that runs with different seeds differ, and that the step timer agrees with wall-clock
-    time. The data are then prepared and the model is built again in a new process. The audit checks that the data, the
-    weights and the model match the record, and that no state is carried over between batches. The last lines list the
-    fields that no audit can check.
+    timed predictions are those that were scored, that training changed the weights, that the trained weights were
+    scored, that runs with different seeds differ, and that the step timer agrees with wall-clock time. The data are
+    then prepared and the model is rebuilt in a new process. The audit checks that the data, the weights and the model
+    match the record, and that no state is carried over between batches. The last lines list the fields that no audit
+    can check.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The findings are saved next to
-    the record, in audit.json. A check that cannot be performed is listed with the reason. The exit status is 1 if a
+    the record, in audit.json. Checks that cannot be performed are listed with the reason. The exit status is 1 if a
     check failed.
 
     \b

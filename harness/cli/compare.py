@@ -120,7 +120,7 @@ def compare(
 
 
 def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[str], list[str]]:
-    """Return the matches, the names of the settings that only one of BASE and NEW contains, and the failed runs of NEW.
+    """Return the matches, the names of settings that only BASE or only NEW contains, and the failed runs of NEW.
 
     Excluded runs and flagged measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
     record cannot be read.
@@ -197,7 +197,7 @@ def render(compared: Sequence[Compared]) -> str:
 
 
 def _flags(runs: Sequence[StoredRun]) -> list[str]:
-    """Return a line for each metric and kind of flag, with the number of flagged runs."""
+    """Return a line for each metric and kind of flag, stating the number of flagged runs."""
     from harness.analysis.flags import run_flags
     from harness.records import Success
 
@@ -212,7 +212,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a warning for each metric whose bounds limit only improvements, which is rarely intended."""
+    """Return a warning for each metric whose bounds only limit improvements, which is rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "
@@ -224,7 +224,7 @@ def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[st
 
 
 def _too_noisy(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a warning for each bound that is smaller than the changes that the runs can detect."""
+    """Return a warning for each bound that is smaller than the smallest change that the runs can detect."""
     from harness.analysis.compare.gates import bound_on
 
     lines = []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 SHOWN_NAMES = 12
-"""Maximum number of class names that ``info`` prints as text."""
+"""Maximum number of class names printed by ``info`` as text."""
 
 
 @click.group(cls=options.SuggestingGroup, short_help="List, download, verify and delete datasets.")
@@ -232,7 +232,7 @@ def clear(names: tuple[str, ...]) -> None:
 
 
 def _for_each(names: Sequence[str], act: Callable[[Dataset], str]) -> None:
-    """Look up all names, then call `act` for each dataset. Report failures and continue with the other datasets."""
+    """Look up all names, then call `act` on each dataset. Report failures and continue with the other datasets."""
     from harness.errors import DataError
 
     catalog = options.catalog()

@@ -27,8 +27,7 @@ class BackendState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     devices: list[Device]
     problem: str | None
-    """Reason why the backend is not available, with a command that fixes the problem, or None if the backend is
-    available."""
+    """Reason why the backend is unavailable, with a command that fixes the problem, or None if it is available."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,8 +26,9 @@ def print_plan(
     budget_s: float | None,
     jobs: int = 1,
 ) -> None:
-    """Print the planned runs in execution order, with their states and the settings that vary. Also print the expected
-    duration and disk space of the runs that would be executed.
+    """Print the planned runs in execution order, with their states and the settings that vary.
+
+    Also print the expected duration and disk usage of the runs that would be executed.
 
     `unavailable` maps the key of each run that cannot be executed on this machine to the reason. `jobs` is the number
     of runs that are executed at the same time.
@@ -91,7 +92,7 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
     """Return the settings that vary among runs with the same task, dataset, model and backend, except `_OWN_COLUMNS`.
 
-    Models and tasks have different default settings. Differences between these defaults are not returned.
+    Models and tasks have different default settings. Differences between these defaults are excluded.
     """
     from harness.analysis.differences import varying
 

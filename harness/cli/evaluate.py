@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @options.timeout("Maximum duration of the evaluation, in seconds.")
 @options.results
 def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, results: str | None) -> None:
-    """Load the saved weights of a run (`harness run --save-weights`) into another backend, predict the test split,
-    score the predictions, and compare them with the predictions of the run.
+    """Load a run's saved weights (`harness run --save-weights`) into another backend, predict the test split, score the
+    predictions, and compare them with the run's predictions.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The exit status is 0 if the
     predictions match: every example has the same class or, for regression, the outputs differ only by rounding errors.

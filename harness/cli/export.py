@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 @options.timeout("Maximum duration of the export, in seconds.")
 @options.results
 def export(run: str, format_: Any, output: str, timeout: float, results: str | None) -> None:
-    """Export the trained model of a run (`harness run --save-weights`), with its preprocessing and a model card.
+    """Export a run's trained model (`harness run --save-weights`), with its preprocessing and a model card.
 
-    Runs of the backend torch are exported as onnx or torch-export, runs of tensorflow as savedmodel, and the weights of
-    every backend as safetensors. The outputs of the exported files for the test split are compared with those of the
-    run. The export fails if fewer than 99.9% of the labels are the same, or if the outputs differ by more than 1e-4
-    (relative, in fp32).
+    Runs of the torch backend are exported as onnx or torch-export, runs of the tensorflow backend as savedmodel, and
+    the weights of any backend as safetensors. The outputs of the exported files for the test split are compared with
+    those of the run. The export fails if fewer than 99.9% of the labels are the same, or if the outputs differ by more
+    than 1e-4 (relative, in fp32).
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 

@@ -25,7 +25,7 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "executors", "pl
 def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
     """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
 
-    Entries that are not available on this machine are also listed, with the reason and the command that installs the
+    Entries that are unavailable on this machine are also listed, with the reason and the command that installs the
     missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults and
     descriptions.
 
@@ -65,7 +65,7 @@ def _section(kind: str, catalog: Catalog, *, full: bool) -> str:
 
 
 def _wrapped(header: list[str], rows: list[list[str]]) -> list[list[str]]:
-    """Wrap the last column to the width of the terminal. Rows are unchanged if stdout is not a terminal."""
+    """Wrap the last column to the terminal's width. Rows are left unchanged if stdout is not a terminal."""
     import shutil
     import textwrap
 

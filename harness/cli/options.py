@@ -71,7 +71,7 @@ def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str,
 
 
 def plugins(command: F) -> F:
-    """Add the option ``--plugin`` to a command. The function `catalog` loads the selected plugins."""
+    """Add the ``--plugin`` option to a command. The `catalog` function loads the selected plugins."""
     return click.option(
         "--plugin",
         multiple=True,
@@ -89,8 +89,8 @@ def _keep_plugins(ctx: click.Context, _param: click.Parameter, values: tuple[str
 def catalog(*, with_failures: bool = False) -> Catalog:
     """Return the catalog of the installed plugins and those passed with ``--plugin``.
 
-    After this call, plugins can neither write to stdout nor end this process with `os._exit`. Raises
-    `harness.PluginError` if a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
+    After this call, plugins cannot write to stdout or end this process with `os._exit`. Raises `harness.PluginError` if
+    a plugin passed with ``--plugin`` fails to load, unless `with_failures` is true.
     """
     from harness.plugins import check_loaded
 
@@ -102,11 +102,11 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 
 
 def loaded(extra: Iterable[str]) -> Catalog:
-    """Return the catalog of the installed plugins and `extra`. The catalog also contains the reasons why plugins were
-    not loaded.
+    """Return the catalog of the installed plugins and `extra`.
 
-    The reasons are also printed to stderr, because a command that succeeds without a plugin may not do what the user
-    wants. For example, runs would not be logged if the plugin of an experiment tracker were missing.
+    The catalog also contains the reasons why plugins were not loaded. They are also printed to stderr, because a
+    command that succeeds without a plugin may not do what the user wants. For example, runs would not be logged if an
+    experiment tracker's plugin were missing.
     """
     from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing
@@ -125,12 +125,12 @@ def loaded(extra: Iterable[str]) -> Catalog:
 
 
 def with_default(text: str, default: str) -> str:
-    """Return a help text followed by a default value, in the format that click uses for the defaults of options."""
+    """Return a help text followed by a default value, in click's format for option defaults."""
     return f"{text}  [default: {default}]" if default else text
 
 
 class CommandWithExecutor(click.Command):
-    """A command with the option ``--executor NAME``, for which ``--NAME-OPTION VALUE`` has the same meaning as
+    """A command with the ``--executor NAME`` option, for which ``--NAME-OPTION VALUE`` is equivalent to
     ``--executor-option OPTION=VALUE``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -158,7 +158,7 @@ def expanded(args: list[str]) -> Iterator[str]:
 
 
 def executor_options(command: F) -> F:
-    """Add the option ``--executor-option`` to a command; see `CommandWithExecutor`."""
+    """Add the ``--executor-option`` option to a command; see `CommandWithExecutor`."""
     return click.option(
         "--executor-option",
         multiple=True,
@@ -186,7 +186,7 @@ def names(option: str, text: str, default: str = "") -> Callable[[F], F]:
 
 
 def filters(*fields: str, **texts: str) -> Callable[[F], F]:
-    """Return options that filter runs by `fields` of their specs, such as ``--task nlp``. `matches` applies the
+    """Return options that filter runs by the `fields` of their specs, such as ``--task nlp``. `matches` applies the
     filters.
 
     `texts` overrides the help texts of fields.
@@ -201,8 +201,10 @@ def filters(*fields: str, **texts: str) -> Callable[[F], F]:
 
 
 def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether each field of `setting` has one of the values in `wanted`. A field for which `wanted` contains no
-    values always matches."""
+    """Return True if each field of `setting` has one of the values in `wanted`.
+
+    A field always matches if `wanted` contains no values for it.
+    """
     return all(not values or getattr(setting, field) in values for field, values in wanted.items())
 
 
@@ -261,11 +263,11 @@ _DATASET_OPTIONS = (
 _COLUMNS = [option.name.replace("-", "_") for option in _DATASET_OPTIONS]
 
 SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS])
-"""Parameter names of the options that `selection` adds."""
+"""Parameter names of the options added by `selection`."""
 
 
 def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options that select runs to a command, which receives a `Selection` in the parameter ``selection``.
+    """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
     `texts` overrides the help texts of options.
     """
@@ -355,17 +357,17 @@ def _declared(option: Option, text: str) -> Callable[[F], F]:
 
 
 def results_in(help_: str, default: str) -> Callable[[F], F]:
-    """Return the option ``--results`` with the given help text and default."""
+    """Return the ``--results`` option with the given help text and default."""
     return click.option("--results", metavar="DIR", type=click.Path(file_okay=False), help=with_default(help_, default))
 
 
 def results(command: F) -> F:
-    """Add the option ``--results`` to a command."""
+    """Add the ``--results`` option to a command."""
     return results_in("Results directory.", "HARNESS_RESULTS, else ./results")(command)
 
 
 def formats(*known: str) -> Callable[[F], F]:
-    """Return the option ``--format``, which the command receives as ``format_``. The first format is the default."""
+    """Return the ``--format`` option, which the command receives as ``format_``. The first format is the default."""
     return click.option("--format", "format_", type=click.Choice(known), default=known[0], help="Output format.")
 
 
@@ -373,7 +375,7 @@ format_ = formats("text", "json")
 
 
 def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
-    """Return the option ``--timeout``, in seconds."""
+    """Return the ``--timeout`` option, in seconds."""
     return click.option(
         "--timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -384,12 +386,12 @@ def timeout(text: str, default_s: float = 3600) -> Callable[[F], F]:
 
 
 def quiet(command: F) -> F:
-    """Add the option ``--quiet`` to a command."""
+    """Add the ``--quiet`` option to a command."""
     return click.option("--quiet", "-q", is_flag=True, help="Print only results and errors, without progress.")(command)
 
 
 def price_per_hour(command: F) -> F:
-    """Add the option ``--price-per-hour`` to a command."""
+    """Add the ``--price-per-hour`` option to a command."""
     return click.option(
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),

@@ -24,14 +24,14 @@ _STDOUT = "harness.stdout"
 
 
 def clean(text: str) -> str:
-    """Return text without characters that control a terminal; see `harness.records.printing.clean`."""
+    """Return text without terminal control characters; see `harness.records.printing.clean`."""
     from harness.records import printing  # This module is slow to import and not needed for help texts.
 
     return printing.clean(text)
 
 
 def reserve_stdout() -> None:
-    """Reserve stdout for `echo` until the command ends. The output of plugins goes to stderr."""
+    """Reserve stdout for `echo` until the command ends. Output from plugins goes to stderr."""
     context = click.get_current_context()
     if _STDOUT in context.meta:
         return
@@ -74,7 +74,7 @@ def show_progress(text: str, stream: TextIO) -> None:
 def echo_data(text: str, *, nl: bool = True) -> None:
     """Print machine-readable data, such as CSV, to stdout.
 
-    The data are not changed, except that control characters are replaced if stdout is a terminal.
+    The data are unchanged, except that control characters are replaced if stdout is a terminal.
     """
     out = stdout()
     # By default, `click.echo` removes escape sequences.

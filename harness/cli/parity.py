@@ -87,7 +87,7 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
-    """Yield the selected specs or, if `everything` is true, the specs of every model for every compatible task."""
+    """Yield the selected specs or, if `everything` is true, the specs of every model on every compatible task."""
     import dataclasses
 
     from harness.data.checkpoint import locate

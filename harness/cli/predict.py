@@ -30,11 +30,11 @@ output = click.option(
 @output
 @options.results
 def predictions(run: str, format_: str, output: str | None, results: str | None) -> None:
-    """Write the predictions of a run for its test split as a table with a row for each example.
+    """Write a run's predictions for its test split as a table with one row per example.
 
     The columns are row (number of the row in your file, counted from 1, or the position in the test split) or path,
     label, predicted, and the probability of each class; for regression, the value and the predicted value of each
-    target, in the unit of the target.
+    target, in the target's units.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 
@@ -84,8 +84,8 @@ def predict(
     timeout: float,
     results: str | None,
 ) -> None:
-    """Predict new data with the weights and the preprocessing of a run (`harness run --save-weights`), and write the
-    predictions as a table with a row for each example; see `harness predictions`.
+    """Predict new data with a run's weights and preprocessing (`harness run --save-weights`), and write the predictions
+    as a table with one row per example; see `harness predictions`.
 
     DATA is a CSV, TSV, JSONL, JSON or Parquet file with the columns of the training data, a text file (.txt) with one
     text in each line, an image, a recording, or a folder of images or recordings. Labels are not required; if the data

@@ -1,4 +1,4 @@
-"""`Check`, one named check of an audit, and `Subject`, the run that is audited."""
+"""`Check`, a named check in an audit, and `Subject`, the audited run."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ NO_SAMPLES = "cannot be checked without the raw samples (arrays.npz)"
 
 
 class NotCheckedError(Exception):
-    """Raised by a check that cannot be performed. The message gives the reason."""
+    """Raised when a check cannot be performed. The message gives the reason."""
 
 
 class Result(NamedTuple):
-    """Result of a check that was performed."""
+    """Result of a completed check."""
 
     problems: Sequence[str]
     """Descriptions of the problems, or an empty list if the check passed."""
     detail: str
-    """Observed values, which are shown if there are no problems."""
+    """Observed values, shown if there are no problems."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,10 @@ class Subject:
 
     @property
     def evidence(self) -> Evidence:
-        """The measurements for audits. Raises `NotCheckedError` if a record of version 1 does not contain them, and
-        `ValueError` if any other record does not contain them."""
+        """The measurements for audits.
+
+        If they are missing, raises `NotCheckedError` for records of version 1 and `ValueError` for any other record.
+        """
         evidence = self.outcome.evidence
         if evidence is None and self.migrated_from == 1:
             raise NotCheckedError("the record was written before these measurements were recorded")
@@ -103,7 +105,8 @@ class Subject:
 
     @property
     def is_old(self) -> bool:
-        """True if the version that wrote the record stored neither the training method nor the metric definitions."""
+        """True if the record was written by a version that stored neither the training method nor the metric
+        definitions."""
         outcome = self.outcome
         if self.spec.weights is not None:
             return False
@@ -129,20 +132,20 @@ class Check:
     """A check in an audit."""
 
     name: str
-    """Name of the check, phrased as a statement that should hold."""
+    """Name of the check, phrased as a statement that should be true."""
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 
-    A path stands for the field and all fields that it contains, and ``[]`` for any item of a list or dictionary.
+    A path represents the field and all fields nested in it, and ``[]`` represents any item of a list or dictionary.
     """
     function: Callable[..., Result]
-    """Function that performs the check on a `Subject`. If the check needs parts of the run to be repeated, the function
+    """Function that performs the check on a `Subject`. If the check requires repeating parts of the run, the function
     also receives a `Replay`."""
 
     def finding(self, *arguments: Any) -> Finding:
         """Perform the check.
 
-        If inconsistent values make the check raise an exception, the check fails.
+        If the check raises an exception because of inconsistent values, it fails.
         """
         passed: bool | None
         try:
@@ -158,7 +161,7 @@ class Check:
         return Finding(check=self.name, passed=passed, detail=detail, fields=self.fields)
 
     def covers(self, path: str) -> bool:
-        """Return whether the check compares the field `path`."""
+        """Return True if the check compares the field `path`."""
         return any(is_part_of(path, name) for name in self.fields)
 
 

@@ -1,4 +1,4 @@
-"""The fields of a record, and the fields in which an audit cannot detect every change."""
+"""The fields of a record, including those in which an audit cannot detect every change."""
 
 from __future__ import annotations
 
@@ -56,27 +56,27 @@ UNCHECKABLE: dict[str, str] = {
     "peak.copy_bytes_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.measured_at": "no other field depends on the time of the measurement",
 }
-"""Fields in which an audit cannot detect every change, with the reason.
+"""Fields in which an audit cannot detect every change, with the reasons.
 
-``.*`` includes all fields that the field contains.
+``.*`` includes all nested fields.
 """
 
 
 def is_listed(path: str, entry: str) -> bool:
-    """Return whether an entry of `UNCHECKABLE` includes the field `path`."""
+    """Return True if an entry of `UNCHECKABLE` includes the field `path`."""
     return is_part_of(path, entry.removesuffix(".*")) if entry.endswith(".*") else path == entry
 
 
 def record_fields() -> dict[str, msgspec.inspect.Type]:
     """Return the types of all fields in the record of a successful run, by path, such as ``outcome.curves[].step``.
 
-    A path that ends in ``[]`` is an item of a list or dictionary. The path uses the names in ``record.json``.
+    A path ending in ``[]`` refers to an item of a list or dictionary. The path uses the names in ``record.json``.
     """
     return dict(_below("", msgspec.inspect.type_info(RunRecord)))
 
 
 def _below(path: str, kind: msgspec.inspect.Type) -> Iterator[tuple[str, msgspec.inspect.Type]]:
-    """Yield the path and type of a field and of all fields that it contains."""
+    """Yield the path and type of a field and of all fields nested in it."""
     if isinstance(kind, msgspec.inspect.UnionType):
         options = [one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType)]
         successes = [one for one in options if getattr(one, "cls", None) is Success]

@@ -9,9 +9,9 @@ class Finding(Struct, frozen=True, kw_only=True):
     """Result of one audit check."""
 
     check: str
-    """Name of the check, phrased as a statement that should hold."""
+    """Name of the check, phrased as a statement that should be true."""
     passed: bool | None
-    """True if the statement holds, or None if the check could not be performed."""
+    """True if the check passed, False if it failed, or None if it could not be performed."""
     detail: str
     """Observed values, or the reason why the check could not be performed."""
     fields: tuple[str, ...] = ()

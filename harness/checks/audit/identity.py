@@ -35,13 +35,13 @@ EXPECTED = {
     "validation_targets": (None, None),
     "test_rows": ("iU", 1),
 }
-"""NumPy dtype kind and number of axes of each array. None stands for values that depend on the task."""
+"""NumPy dtype kind and number of axes of each array. None indicates values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays that older records lack. These arrays are required in a record that contains a digest of its arrays."""
+"""Arrays missing from older records. They are required in records that contain a digest of their arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
-"""Arrays that records of schema version 1 lack."""
+"""Arrays missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")
-"""Prefixes of the arrays that a run with trained weights lacks."""
+"""Prefixes of the arrays missing from runs with trained weights."""
 OPTIONAL = {"test_rows"}
 """Arrays that only some datasets have."""
 
@@ -69,7 +69,7 @@ def _identity(subject: Subject) -> Result:
 
 
 def _requests(spec: RunSpec) -> set[str]:
-    """Return the keys of all requested specs that a worker may have resolved to this spec."""
+    """Return the keys of all requested specs that a worker could have resolved to this spec."""
     devices = {spec.device, "auto", spec.device.partition(":")[0]}
     return {msgspec.structs.replace(spec, device=device).key for device in devices}
 
@@ -157,7 +157,7 @@ def _weights(subject: Subject) -> Result:
 
 
 def has_same_plugins(subject: Subject) -> bool:
-    """Check that the run's plugins are installed with the same code."""
+    """Check that the installed plugins have the same code as in the run."""
     refs = subject.record.provenance.plugins
     return all(ref.code_digest for ref in refs) and refs == [
         with_digest(ref) for ref in subject.catalog.refs_for(subject.spec)

@@ -1,4 +1,4 @@
-"""Check of the recorded memory values, which cannot be recomputed, but must be consistent with each other."""
+"""Check of the recorded memory values, which cannot be recomputed but must be mutually consistent."""
 
 from __future__ import annotations
 

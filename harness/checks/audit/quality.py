@@ -1,4 +1,4 @@
-"""Checks of quality: scores follow from the stored predictions and targets."""
+"""Checks of quality: the scores must match the stored predictions and targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def judge(subject: Subject) -> Scorer:
-    """Return the scorer of the run, with the metrics in the record."""
+    """Return the run's scorer, with the metrics from the record."""
     from harness.measure.quality.scorer import scorer
 
     info = subject.record.provenance.data
@@ -77,7 +77,7 @@ def _details(subject: Subject) -> Result:
 
 
 def _recomputed(subject: Subject, names: Sequence[str], detail: str) -> Result:
-    """Compare these fields of the scores with those computed from the stored predictions."""
+    """Compare these fields of the scores with values computed from the stored predictions."""
     recorded, arrays = subject.outcome.scores, subject.samples
     test = arrays["test_targets"], arrays["test_outputs"]
     computed = judge(subject).scores(test, test, None, {})
@@ -107,8 +107,8 @@ def _validation(subject: Subject) -> Result:
 
 
 def _slices(subject: Subject) -> Result:
-    """Check that each group's slices contain every example once. The replay, which prepares the data, checks the scores
-    of the slices."""
+    """Check that each group's slices together contain every example exactly once. The replay, which prepares the data,
+    checks the scores of the slices."""
     slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
     problems = []
     for group in dict.fromkeys(one.group for one in slices):
@@ -119,7 +119,7 @@ def _slices(subject: Subject) -> Result:
 
 
 def _classes(subject: Subject) -> Result:
-    """Check that scores by class agree with the confusion matrix. This check needs no samples."""
+    """Check that per-class scores agree with the confusion matrix. This check does not need the samples."""
     scores = subject.outcome.scores
     info = subject.record.provenance.data
     problems = []

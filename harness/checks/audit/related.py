@@ -1,4 +1,4 @@
-"""Checks against other files: parity verdicts, and the roofline of the machine."""
+"""Checks against other files: parity verdicts and the machine's roofline."""
 
 from __future__ import annotations
 

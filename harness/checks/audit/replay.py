@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 FASTER = 1.1
 """Maximum ratio of the time for fresh batches to the time for a repeated batch, as in MLPerf's TEST04."""
 STEPS = 3
-"""Number of training steps that are repeated on any machine."""
+"""Number of training steps repeated on any machine."""
 MORE_STEPS, MORE_S = 50, 20.0
-"""Number of training steps that are repeated on a machine with the same processor and packages, and maximum duration of
-the steps after the first `STEPS`, in seconds. On other machines, fewer steps are repeated, because rounding errors grow
+"""Number of training steps repeated on a machine with the same processor and packages, and maximum duration in seconds
+of the steps after the first `STEPS`. Fewer steps are repeated on different machines, because rounding errors grow
 during training."""
 PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
 """Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
@@ -52,14 +52,14 @@ window. Windows with fresh batches and windows with a repeated batch alternate."
 
 @dataclass(frozen=True)
 class Replay:
-    """Results of the parts of a run that an audit repeats."""
+    """Results of the repeated parts of a run in an audit."""
 
     prepared: Preparation
     weights: dict[str, Any]
     """Initial weights."""
     notes: dict[str, str]
     session: Session
-    """Session that has been opened with the initial weights."""
+    """Session opened with the initial weights."""
 
     @property
     def data(self) -> PreparedData:
@@ -78,7 +78,7 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 
 
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
-    """Return the description of the data without the fields that older versions did not record."""
+    """Return the description of the data without fields that older versions did not record."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
     if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
         return info
@@ -133,7 +133,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return a property of the machine or the environment that is not the same as in the run, or an empty string."""
+    """Return a property of the machine or the environment that differs from the run, or an empty string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)
@@ -156,12 +156,11 @@ def _settings(subject: Subject, replay: Replay) -> Result:
 
 
 def _first_steps(subject: Subject, replay: Replay) -> Result:
-    """Train for a few steps from the initial weights and compare the losses, so that changes to the recipe or the data
-    are detected.
+    """Train for a few steps from the initial weights and compare the losses to detect changes to the recipe or data.
 
     With dropout, the package versions must be the same, because the framework draws the dropout masks. On a machine
     with the same processor and packages, more steps are compared. If a loss differs on such a machine, the steps are
-    repeated once more, because rounding errors may differ between two training runs on the same machine.
+    repeated once more, because rounding errors may vary between training runs on the same machine.
     """
     import numpy as np
 
@@ -340,9 +339,9 @@ CHECKS: tuple[Check, ...] = (
     Check("the saved weights reproduce the predictions", ("provenance.final_weights_digest",), _saved),
     Check("no results are cached between batches", (), _no_cache),
 )
-"""Checks in the order in which they are performed.
+"""Checks in execution order.
 
-The order matters because some checks change the weights of the session.
+The order matters because some checks change the session's weights.
 """
 
 
@@ -382,7 +381,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
 
 
 def make_checks(job: ReplayJob, context: ChildContext) -> None:
-    """Send the findings in the order of `CHECKS`, each as soon as it is available."""
+    """Send the findings in the order of `CHECKS`, each one as soon as it is available."""
     with opened(job.record, job.plugins) as repeated:
         subject = Subject(StoredRun(Path(job.run), job.record), repeated.prepared.catalog)
         for check in CHECKS:

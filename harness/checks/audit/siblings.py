@@ -11,7 +11,7 @@ from harness.records.store import StoredRun
 
 
 def _seeds(subject: Subject) -> Result:
-    """Check that different seeds give different weights."""
+    """Check that different seeds produce different weights."""
     if not subject.outcome.model.parameters:
         raise NotCheckedError("the model has no canonical weights")
     others = [other for other in _comparable(subject) if other.record.spec.seed != subject.spec.seed]
@@ -19,15 +19,15 @@ def _seeds(subject: Subject) -> Result:
 
 
 def _repeats(subject: Subject) -> Result:
-    """Check that repeats start from the same weights and data, and that none is a copy of another."""
+    """Check that repeats start from the same weights and data and are not copies of one another."""
     others = [other for other in _comparable(subject) if other.record.spec.seed == subject.spec.seed]
     return _compared(subject, others, _repeat_problem, "the results directory has no repeat of this run")
 
 
 def is_comparable(setting: Setting, spec: RunSpec) -> bool:
-    """Return whether runs with this setting may be compared with a run of `spec`.
+    """Return True if runs with this setting may be compared with a run of `spec`.
 
-    The dataset is not considered, because the name of a user's own data is not part of a run's identity.
+    The dataset is ignored, because the name of a user's own data is not part of a run's identity.
     """
     fields = ("task", "model", "backend", "device", "precision")
     return all(getattr(setting, field) == getattr(spec, field) for field in fields)
@@ -47,7 +47,7 @@ def _comparable(subject: Subject) -> list[StoredRun]:
 def _compared(
     subject: Subject, others: Sequence[StoredRun], problem: Callable[[RunRecord, RunRecord], str], none: str
 ) -> Result:
-    """Compare a run with each of `others`. If `others` is empty, raise `NotCheckedError` with the message `none`."""
+    """Compare a run with each of `others`. Raises `NotCheckedError` with the message `none` if `others` is empty."""
     if not others:
         raise NotCheckedError(none)
     problems = [f"{text} {other.record.run_id}" for other in others if (text := problem(subject.record, other.record))]
@@ -55,9 +55,7 @@ def _compared(
 
 
 def _seed_problem(record: RunRecord, other: RunRecord) -> str:
-    """Return a phrase naming the weights that two runs with distinct seeds wrongly share, or an empty string if they
-    share none.
-    """
+    """Return a phrase naming the weights that two runs with different seeds wrongly share, or an empty string."""
     mine, theirs = record.provenance, other.provenance
     if mine.initial_weights_digest == theirs.initial_weights_digest and record.spec.pretrained is None:
         return "the initial weights are the same as in"

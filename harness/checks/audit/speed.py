@@ -22,21 +22,21 @@ CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
 """Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
 adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
 FROM_WINDOWS = ("wide", "drift", "bimodal")
-"""Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on counters of the machine."""
+"""Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on the machine's counters."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
 """Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
 seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
-    """Return the windows of the recipe's steps, without the first step, or an empty list if the run did not train."""
+    """Return the windows of the recipe's steps except the first step, or an empty list if the run did not train."""
     if subject.spec.weights is not None:
         return []
     return _windows(subject, "train_window_steps", "train_window_s")[1:]
 
 
 def sampled_windows(subject: Subject) -> list[Window]:
-    """Return the training windows that were run only to measure speed."""
+    """Return the training windows that were run solely to measure speed."""
     if subject.spec.weights is not None:
         return []
     return _windows(subject, "sampling_window_steps", "sampling_window_s")
@@ -153,7 +153,7 @@ def _protocol(subject: Subject) -> Result:
 
 
 def _window_lengths(subject: Subject) -> Result:
-    """Check the number of steps in every training window, which follows from the durations of earlier windows."""
+    """Check the number of steps in every training window, which is determined by the durations of earlier windows."""
     from harness.measure.steady import Window
     from harness.measure.training import WindowLength
 
@@ -181,7 +181,7 @@ def _with_untimed(seconds: float) -> float:
 
 
 def _flags(subject: Subject) -> Result:
-    """Compare the flags with those that are recomputed from the windows, in order."""
+    """Compare the flags with those recomputed from the windows, in order."""
     from harness.measure.steady import suspicions
 
     if subject.migrated_from == 1:
@@ -223,7 +223,7 @@ def _latency(subject: Subject) -> Result:
 
 
 def _timed_predictions(subject: Subject) -> Result:
-    """Check that the predictions from the timed phase are the ones that were scored, as in MLPerf's TEST01."""
+    """Check that the predictions from the timed phase are those that were scored, as in MLPerf's TEST01."""
     evidence = subject.evidence
     if subject.record.quality_only:
         compared = [evidence.timed_examples, evidence.timed_error]

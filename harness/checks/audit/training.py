@@ -33,7 +33,7 @@ def batch_size(subject: Subject) -> int:
 
 
 def _no_training(subject: Subject) -> Result:
-    """Check that a run with trained weights has no results of training."""
+    """Check that a run with trained weights has no training results."""
     weights, outcome = subject.spec.weights, subject.outcome
     if weights is None:
         return Result((), "the run trained its weights")
@@ -58,7 +58,7 @@ def _no_training(subject: Subject) -> Result:
 
 
 def _by_steps(subject: Subject) -> Result:
-    """Check that the recorded training method is that of the backend."""
+    """Check that the recorded training method matches the backend's method."""
     subject.require_training()
     recorded, backend = subject.outcome.speed.by_steps, subject.catalog.backends.get(subject.spec.backend)
     if backend is None or (recorded is None and subject.is_old):

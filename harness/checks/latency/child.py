@@ -45,7 +45,7 @@ class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
-    """Measure the latency of the run's model, and save the raw latencies and LoadGen's logs in the call's directory."""
+    """Measure the latency of the run's model, and save raw latencies and LoadGen's logs in the call's directory."""
     settings = job.settings
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()  # read before loading the model, so that the load average excludes the measurement

@@ -1,7 +1,7 @@
-"""The four MLPerf Inference scenarios, measured with LoadGen so that the results follow MLPerf's definitions.
+"""The four MLPerf Inference scenarios, measured with LoadGen to match MLPerf's definitions.
 
-LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks
-keep settings such as the thread count and the device per thread.
+LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks keep
+settings such as the thread count and the device for each thread separately.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from typing import Any, NamedTuple
 from harness.checks.latency.result import Measured, Settings
 
 MIN_QUERIES = 662
-"""Minimum number of queries for estimating the 99th percentile, and for LoadGen's early stopping at that percentile."""
+"""Minimum number of queries required to estimate the 99th percentile and for LoadGen's early stopping at that
+percentile."""
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
 """Ratio of the query rate announced to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
 queries in advance."""
 OVERHEAD_S = 1e-4
-"""Assumed overhead per query when a target rate is chosen, in seconds. The overhead of LoadGen and of switching
-threads is measured by ``python -m benchmarks.loadgen``."""
+"""Assumed overhead per query, in seconds, for choosing a target rate. The overhead of LoadGen and of switching threads
+is measured by ``python -m benchmarks.loadgen``."""
 _SCENARIOS = {
     "single-stream": "SingleStream",
     "multi-stream": "MultiStream",
@@ -50,7 +51,7 @@ def run(
     """Return the results and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
     `answer` computes the outputs for the samples with the given indices. `expected_s` is the expected duration of one
-    query or, in the ``offline`` scenario, of one sample. Latency is measured from the moment when LoadGen issues the
+    query or, in the ``offline`` scenario, of one sample. Latency is measured from the time when LoadGen issues the
     query or, in the ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
@@ -107,7 +108,7 @@ def run(
 
 
 def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """Return `first` and the queries in the queue, at most `most` in total. The item None marks the end of the test."""
+    """Return `first` and the queued queries, at most `most` in total. A None item marks the end of the test."""
     waiting: list[_Query | None] = [first]
     while len(waiting) < most and waiting[-1] is not None:
         try:

@@ -13,9 +13,9 @@ ENGINE = "harness loop"
 def run(answer: Callable[[Sequence[int]], None], samples: int, settings: Settings) -> tuple[Measured, list[float]]:
     """Return the results and the latency of each query, in seconds.
 
-    ``single-stream``: queries with one sample each are issued one after the other, in the order of the samples, until
-    the time is up. ``offline``: a single query contains all samples, repeated as often as the time allows. A first pass
-    over the samples determines the number of repetitions.
+    ``single-stream``: single-sample queries are issued one after another, in sample order, until the time is up.
+    ``offline``: a single query contains all samples, repeated as often as the time allows. An initial pass over the
+    samples determines the number of repetitions.
     """
     if settings.scenario == "offline":
         return _offline(answer, samples, settings)

@@ -57,7 +57,7 @@ def settings(
 
 
 def engine_for(scenario: Scenario) -> Literal["loadgen", "loop"]:
-    """Return ``loadgen`` if LoadGen is installed, else ``loop``.
+    """Return ``loadgen`` if LoadGen is installed, otherwise ``loop``.
 
     Raises `harness.UsageError` if LoadGen is not installed and the scenario needs it.
     """
@@ -72,7 +72,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
     Raises `harness.PluginError` if a plugin of the run is missing, and `harness.HarnessError` if the measurement fails.
-    If an error is raised, no files are left behind.
+    No files are left behind if an error is raised.
     """
     spec = run.record.spec
     plugins = catalog.for_run(run.record.provenance.plugins).refs_for(spec)

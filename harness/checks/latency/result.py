@@ -17,14 +17,14 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     scenario: Scenario
     seconds: float
-    """Minimum duration, in seconds. For ``offline``, the intended duration of the single query."""
+    """Minimum duration, in seconds. For ``offline``, the target duration of the single query."""
     batch_size: int
     """Maximum number of samples computed at once."""
     samples_per_query: int
     """Number of samples in a query: all samples for ``offline``, 8 for ``multi-stream``, and 1 otherwise."""
     target_qps: float | None = None
-    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, half of the rate
-    that the model reaches with one query at a time is used."""
+    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, the rate is half
+    of that achieved by the model with one query at a time."""
     latency_bound_ms: float | None = None
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
     used."""
@@ -38,13 +38,13 @@ class Measured(Struct, frozen=True, kw_only=True):
     valid: bool | None
     """LoadGen's verdict, or None without LoadGen."""
     reasons: list[str]
-    """Reasons why the result is not valid."""
+    """Reasons why the result is invalid."""
     seconds: float
     """Duration of the measurement, in seconds."""
     queries: int
     samples: int
     target_qps: float | None = None
-    """For ``server``: the query rate that LoadGen targeted, in queries per second. It is None in other scenarios."""
+    """For ``server``: the query rate that LoadGen targeted, in queries per second. None for other scenarios."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     mean_ms: float | None
     """Mean query latency, in milliseconds, or None for ``offline``."""
     weights: Literal["trained", "initial"]
-    """Weights that were used: the weights saved by the run, or the initial weights."""
+    """Weights used: those saved by the run, or the initial weights."""
     device: str
     started_at: str
     environment: Environment
@@ -70,6 +70,6 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:
-    """Return the percentiles by name, in milliseconds. Percentiles that need more samples are None."""
+    """Return the percentiles by name, in milliseconds. Percentiles that require more samples are None."""
     samples_ms = [1e3 * seconds for seconds in latencies_s]
     return {f"p{percent:g}": percentile(samples_ms, percent) for percent in MINIMUM_SAMPLES}

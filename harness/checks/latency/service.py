@@ -12,14 +12,14 @@ from harness.interfaces import Session, Split
 
 WARMUP = 3
 MAX_IN_FLIGHT = 16
-"""Maximum number of batches that are submitted before outputs are fetched."""
+"""Maximum number of batches to submit before fetching outputs."""
 
 
 class Service:
-    """A service that computes the outputs for samples, given by index, `batch_size` at a time.
+    """A service that computes the outputs for samples specified by index, `batch_size` at a time.
 
-    All batches have the same size, so that the model is compiled only once. An incomplete batch is padded with copies
-    of its last sample.
+    All batches have the same size, so the model is compiled only once. An incomplete batch is padded with copies of its
+    last sample.
     """
 
     def __init__(self, session: Session, split: Split, batch_size: int, most_samples: int) -> None:
@@ -32,8 +32,7 @@ class Service:
             self.answer([0])
 
     def answer(self, samples: Sequence[int]) -> None:
-        """Compute the outputs for the samples with these indices, including the transfer of inputs from and outputs to
-        the host."""
+        """Compute the outputs for the samples with these indices, including transfers from and to the host."""
         size = self.batch_size
         in_flight: deque[Any] = deque()
         with self._session.inference():

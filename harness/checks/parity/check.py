@@ -27,9 +27,9 @@ from harness.records.store import Store
 TIMEOUT_S = 1800.0
 """Default time limit for each backend, in seconds."""
 ROUNDINGS = 6
-"""Number of times that the last bits of the weights are perturbed at random. If float32 rounding decides between two
-outcomes, each perturbation gives the other outcome with a probability of about 1/2, so that all six perturbations miss
-this outcome with a probability of about 1/64."""
+"""Number of random perturbations of the weights' last bits. If float32 rounding decides between two outcomes, each
+perturbation produces the other outcome with a probability of about 1/2, so the probability that all six perturbations
+miss it is about 1/64."""
 
 
 def _silent(text: str) -> None:
@@ -37,9 +37,9 @@ def _silent(text: str) -> None:
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
-    """Return pairs of specs that differ only in their backend, their environment and possibly in their seed.
+    """Return pairs of specs that differ only in their backend, environment and possibly seed.
 
-    The first spec of each group is paired with each other spec of the group. Raises `harness.UsageError` if there are
+    The first spec in each group is paired with every other spec in the group. Raises `harness.UsageError` if there are
     no pairs.
     """
     groups: dict[str, dict[str, RunSpec]] = {}
@@ -55,7 +55,7 @@ def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
 
 
 def _kind(spec: RunSpec) -> str:
-    """Return a key that is equal for all specs that the same check covers."""
+    """Return a key that is equal for all specs covered by the same check."""
     recipe = without_loop_fields(spec.recipe)
     return msgspec.structs.replace(spec, backend="", env="", seed=0, devices=1, recipe=recipe).key
 
@@ -97,10 +97,10 @@ def check(
 ) -> ParityVerdict:
     """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
 
-    The backends compute on one device, even if the specs have several devices. Each backend runs in a separate process.
+    The backends use a single device, even if the specs have several devices. Each backend runs in a separate process.
     If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to measure
-    the effect of rounding. If a backend fails, no exception is raised; the check does not pass, and the verdict
-    contains the failure.
+    the effect of rounding. If a backend fails, no exception is raised; instead, the check does not pass, and the
+    verdict contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 
@@ -138,7 +138,7 @@ def _reference(
 ) -> Gathered | None:
     """Repeat the computation in float64 on the CPU with the first backend that supports it.
 
-    The two compared backends are tried before other installed backends.
+    The two backends being compared are tried before other installed backends.
     """
     first = next(iter(reports.values()))
     family = catalog.model(first.spec.model)[0].name
@@ -174,7 +174,7 @@ def _verdict(
 ) -> ParityVerdict:
     """Compare the results of both backends and return the verdict.
 
-    `perturbed` are directories with the results of the reference for perturbed weights.
+    `perturbed` contains the directories with the reference's results for perturbed weights.
     """
     import numpy as np
 

@@ -1,9 +1,9 @@
-"""The child processes of a parity check, and the order in which they compute.
+"""The child processes of a parity check, and the order in which they run their computations.
 
-A child first prepares its data, which includes the import of a framework and uses one core. It then waits for its turn.
-If there are two cores, both backends prepare at the same time. They also compute at the same time if there are cores
-for the threads of both and if neither computes on a GPU. Otherwise, the second backend computes when the first has
-ended, so that they never compete for cores or for the memory of a GPU.
+A child first prepares its data, which includes importing a framework and uses one core. It then waits for its turn. If
+there are two cores, both backends prepare at the same time. They also compute at the same time if there are enough
+cores for the threads of both and neither computes on a GPU. Otherwise, the second backend computes after the first has
+ended, so they never compete for cores or GPU memory.
 
 The second backend needs the late weights of the first. It starts without them and waits only when it needs them.
 """
@@ -31,7 +31,7 @@ from harness.records import Failure
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """The results of one child, or the failure that prevented their computation."""
+    """The results of one child, or the failure that prevented it from computing them."""
 
     directory: Path
     report: ParityReport | None
@@ -41,7 +41,7 @@ class Gathered(msgspec.Struct, frozen=True):
 def gather(job: ParityJob, directory: Path, timeout_s: float, **more: Any) -> Gathered:
     """Run the computations of a job in a child process, which saves the arrays in `directory`.
 
-    `more` contains further arguments of `harness.execute.child.call_in_child`.
+    `more` contains additional arguments for `harness.execute.child.call_in_child`.
     """
     returned = call_in_child(compute_evidence, job, timeout_s=timeout_s, **_options(job, directory), **more)
     if isinstance(returned, Failure):
@@ -63,9 +63,9 @@ def _options(job: ParityJob, directory: Path) -> dict[str, Any]:
 def gather_both(
     first: ParityJob, second: ParityJob, directory: Path, timeout_s: float, *, say: Callable[[str], None]
 ) -> dict[str, Gathered]:
-    """Run the computations of both backends, at the same time as far as possible, and return the results by backend.
+    """Run the computations of both backends, in parallel where possible, and return the results by backend.
 
-    The second backend computes at the late weights of the first. If the first backend fails, the second is ended, and
+    The second backend uses the late weights of the first. If the first backend fails, the second is terminated, and
     only the failure is returned.
     """
     cores = available_cores()
@@ -107,11 +107,13 @@ def gather_both(
 
 
 class _Turns:
-    """The gates at which two children wait, and the rules for opening them."""
+    """The gates at which two children wait, with the rules for opening them."""
 
     def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
-        """Set the gates at which the first child waits for its turn, the second for its turn, and the second for late
-        weights. `side_by_side` is True if there are cores for the threads of both children."""
+        """Set the gates at which each child waits for its turn and the second child waits for late weights.
+
+        `side_by_side` is True if there are enough cores for the threads of both children.
+        """
         self._first, self._second, self._late = opened
         self._enough_cores = side_by_side
         self._devices: dict[int, str | None] = {}
@@ -124,7 +126,7 @@ class _Turns:
             self._late.open()
 
     def settle(self, number: int, device: str | None) -> None:
-        """Note the device of a child that has prepared its data, or None if the child has ended or has not started."""
+        """Store the device of a child that has prepared its data, or None if the child has ended or has not started."""
         with self._changing:
             self._devices.setdefault(number, device)
             if len(self._devices) == 2:
@@ -143,9 +145,9 @@ class _Turns:
 
 
 def gather_roundings(job: ParityJob, numbers: Sequence[int], directory: Path, timeout_s: float) -> list[Path]:
-    """Compute the float64 reference from perturbed weights, in two children if there are cores for their threads.
+    """Compute the float64 reference from perturbed weights, in two children if there are enough cores.
 
-    Return the directories with the arrays, or an empty list if a child failed.
+    Return the directories that contain the arrays, or an empty list if a child failed.
     """
     parts = 2 if 2 * job.spec.threads <= available_cores() else 1
     folders = [directory / f"roundings-{part}" for part in range(parts)]

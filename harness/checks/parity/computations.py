@@ -1,4 +1,4 @@
-"""The computations of one backend in a parity check, on data and weights that are the same for every backend."""
+"""The computations of one backend in a parity check, using the same data and weights for every backend."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 DROPOUT = 0.1
-"""Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
+"""Dropout rate used if the recipe's rate is 0, which allows the check to detect dropout in evaluation mode."""
 STEP_RATE = 0.1
-"""Minimum learning rate for the single step that is compared. At a typical rate, a step changes a parameter by about
-0.1%, so rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step,
-``a g / sqrt(0.01 g^2)``, is ten times as large. At the full rate, the step would move probe weights from 1 to 0 and
-leave only rounding errors."""
+"""Minimum learning rate for the single step that is compared. At a typical learning rate, a step changes a parameter by
+about 0.1%, so rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step, ``a g
+/ sqrt(0.01 g^2)``, is ten times as large. At the full rate, the step would move probe weights from 1 to 0 and leave
+only rounding errors."""
 EXAMPLES = 8
 """Number of examples in the small batches."""
 LARGE = 5_000_000
-"""Number of parameters above which a model is trained only for the steps of the loss curve."""
+"""Number of parameters above which a model is trained only for the steps in the loss curve."""
 CLIPPED_STEPS = 20
 """Number of training steps with a clipping norm that about half of the gradients exceed."""
 SCALED_STEPS = 30
 """Number of fp16 training steps that start from weights at which gradients overflow."""
 _GAINS = tuple(2.0**exponent for exponent in range(13))
-"""Factors by which matrices are multiplied, so that gradients overflow at fp16."""
+"""Factors by which matrices are multiplied to make gradients overflow at fp16."""
 _HALVINGS = 3
-"""Number of times that the loss scale must be halved at the first factor that is used. If gradients overflowed only at
-the initial scale, rounding could decide whether they overflow."""
+"""Number of times that the loss scale must be halved when using the first factor. If gradients overflowed only at the
+initial scale, rounding could decide whether they overflow."""
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of `Computations.train_long`."""
 
 _TINY_RATE = 1e-3
-"""Factor for the learning rate in `_TINY_RATE_STEPS`. In long training runs, the first and the last rates of a schedule
-are as small."""
+"""Factor for the learning rate in `_TINY_RATE_STEPS`. The first and last rates of a schedule are similarly small in
+long training runs."""
 _TINY_RATE_STEPS = (100, 200)
-"""Steps of `Computations.train_long`, which are followed by steps with about the same rate."""
+"""Steps of `Computations.train_long` that use this factor. They are followed by steps with about the same rate."""
 
 
 class Computations:
-    """The computations of a parity check, in sessions that the caller opens."""
+    """The computations of a parity check, using sessions opened by the caller."""
 
     def __init__(
         self,
@@ -71,11 +71,11 @@ class Computations:
         prepared : Preparation
             Backend, model and data.
         steps : int
-            Number of training steps of the loss curve.
+            Number of training steps in the loss curve.
         weights : mapping of str to ndarray
             The probe weights.
         test : mapping of str to ndarray
-            Inputs of the test batch. The first `valid` rows are examples, and the remaining rows are padding.
+            Inputs of the test batch. The first `valid` rows are examples, and the rest are padding.
         valid : int
             Number of examples in the test batch.
         reference : bool
@@ -89,7 +89,7 @@ class Computations:
         self._scaling = dynamic_scaling(self._spec.precision, self._spec.recipe)
 
     def evaluate(self, session: Session) -> dict[str, Array]:
-        """Predict the test batch twice in evaluation mode, and its first example alone.
+        """Predict the test batch twice in evaluation mode, and its first example separately.
 
         The last two predictions are computed inside `Session.inference`, as in a run.
         """
@@ -122,18 +122,18 @@ class Computations:
 
     @property
     def _step_rate(self) -> float:
-        """The learning rate of a single step that is compared."""
+        """The learning rate of the single step that is compared."""
         recipe = self._spec.recipe
         return max(recipe.learning_rate, STEP_RATE / 10 if recipe.optimizer == "rmsprop" else STEP_RATE)
 
     def train(
         self, trained: Session, probe: Session, initial: Mapping[str, Array], arrays: dict[str, Array]
     ) -> list[Mapping[str, Array]]:
-        """Train from `initial` with the recipe's schedule, as if the training run had `steps` steps in total.
+        """Train from `initial` with the recipe's schedule, as if training had `steps` steps in total.
 
-        The steps are predicted with the session `probe`. If `probe` is the trained session, as for the reference, no
-        steps are predicted. Return a list with the trained weights, which is empty if there were no steps or if the
-        training diverged.
+        The `probe` session predicts the steps. If `probe` is the trained session, as for the reference, no steps are
+        predicted. Return a list containing the trained weights, or an empty list if there were no steps or training
+        diverged.
         """
         import numpy as np
 
@@ -157,10 +157,10 @@ class Computations:
     def train_long(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> list[Mapping[str, Array]]:
         """Train from the probe weights for many steps on small batches.
 
-        Return a list with the trained weights, which is empty if the training diverged.
+        Return a list containing the trained weights, or an empty list if training diverged.
 
-        The learning rate follows the schedule, but changes at each step, even if the schedule is constant, and stays
-        large enough that rounding does not hide the steps. Every second change is small, as in long training runs.
+        The learning rate follows the schedule but changes at each step, even for a constant schedule, and stays large
+        enough to keep rounding from hiding the steps. Every other change is small, as in long training runs.
         """
         import numpy as np
 
@@ -185,7 +185,7 @@ class Computations:
 
     @property
     def long_steps(self) -> int:
-        """Number of steps of the longer training run."""
+        """Number of steps in the longer training run."""
         scalars = sum(math.prod(parameter.shape) for parameter in self._prepared.request.parameters)
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
@@ -193,7 +193,7 @@ class Computations:
         """If the recipe clips gradients, train for a few steps with a clipping norm that about half of the gradients
         exceed.
 
-        Adam's steps are the same at any constant scale of the gradients, so a wrong norm that is always exceeded has
+        Adam's steps are invariant to constant scaling of the gradients, so a wrong norm that is always exceeded has
         hardly any effect.
         """
         import numpy as np
@@ -221,8 +221,8 @@ class Computations:
         """Train for a few steps at fp16 from weights at which gradients overflow.
 
         The matrices are multiplied by a factor, which increases activations and gradients. In a model that normalizes
-        its activations, it increases only those of the last layers. If no factor makes the gradients overflow, the
-        training starts from the probe weights.
+        its activations, it increases only those of the last layers. If no factor makes the gradients overflow, training
+        starts from the probe weights.
         """
         import numpy as np
 
@@ -305,7 +305,7 @@ class Computations:
         """Compute the statistics of training steps with dropout, for the parameters in the result `masks` of
         `harness.checks.parity.masks.mask_statistics`.
 
-        `plain` are the gradients without dropout. By default, there are `harness.checks.parity.masks.CHANGES` steps.
+        `plain` are the gradients without dropout. The default number of steps is `harness.checks.parity.masks.CHANGES`.
         """
         import numpy as np
 
@@ -357,7 +357,7 @@ class Computations:
         arrays.update({f"replay/{segment}/{name}": array for name, array in measured.items()})
 
     def _batches(self, limit: int | None = None) -> Iterator[Batch]:
-        """Yield the training batches of a run, with at most `limit` examples each, epoch after epoch, indefinitely."""
+        """Yield a run's training batches indefinitely, epoch after epoch, with at most `limit` examples each."""
 
         from harness.data.batches import training_batches
 

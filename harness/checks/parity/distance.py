@@ -1,11 +1,10 @@
-"""Distances between arrays, as used in parity checks and audits.
+"""Distances between arrays, used in parity checks and audits.
 
 Errors are norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter, all logits of a batch, or
 one step of the loss curve. The floor for a parameter with n of the model's N scalars is ``FLOOR |all| sqrt(n / N)``.
 This floor is a hundredth of the norm that the parameter would have if all scalars had the same magnitude. The floor is
-needed for parameters whose true gradient is zero, such as the bias of an attention key, which cancels in the softmax.
-The computed gradients of these parameters consist of rounding errors only, so that their relative errors would be
-large.
+needed for parameters whose true gradient is zero, such as an attention key's bias, which cancels in the softmax. The
+computed gradients of these parameters consist entirely of rounding error, so their relative errors would be large.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ Array = NDArray[Any]
 
 FLOOR = 1e-2
 ELEMENTS = 8192
-"""Maximum number of elements of a parameter that are used in repeated computations. The elements of a larger parameter
-are chosen at random."""
+"""Maximum number of a parameter's elements used in repeated computations. Elements of larger parameters are chosen at
+random."""
 
 
 def rms(array: Array) -> float:
@@ -53,7 +52,7 @@ def relative(a: Array, b: Array, floor: float = 0.0) -> float:
 def rowwise(a: Array, b: Array) -> Array:
     """Return each example's error relative to the root mean square norm of all examples, as an array ``[B]``.
 
-    Errors that are not finite are replaced by infinity. If the shapes differ, all errors are infinite.
+    Non-finite errors are replaced by infinity. If the shapes differ, all errors are infinite.
     """
     if a.shape != b.shape:
         return np.full(len(b), np.inf)

@@ -25,8 +25,8 @@ LATE = "late.npz"
 """File with the late weights of the first backend, ``K/NAME``, where K counts from 1."""
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
-float32 layer, so that a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of
-the perturbations."""
+float32 layer, so a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
+perturbations."""
 
 
 class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,29 +35,29 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     steps: int
-    """Number of training steps of the loss curve."""
+    """Number of training steps in the loss curve."""
     reference: bool = False
-    """True if the backend computes the float64 reference, which is used only by stages that compare results."""
+    """True if the backend computes the float64 reference, which is needed only by stages that compare results."""
     roundings: tuple[int, ...] = ()
-    """Numbers of the perturbations of the weights, for `compute_roundings`."""
+    """Numbers of the weight perturbations, for `compute_roundings`."""
     turn: str = ""
     """Path of the gate at which the child waits between preparing its data and computing."""
     late: str = ""
-    """Path of the late weights of another backend. If the path is empty, the late weights are those that this backend
-    reached in training, which it writes to `LATE`."""
+    """Path of the late weights of another backend. If the path is empty, this backend uses the late weights from its
+    own training and writes them to `LATE`."""
     late_gate: str = ""
     """Path of the gate at which the child waits before it reads `late`."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """Event of a child that has prepared its data and waits for its turn."""
+    """Event sent by a child that has prepared its data and is waiting for its turn."""
 
     device: str
-    """Name of the chosen device."""
+    """Name of the selected device."""
 
 
 class Handed(msgspec.Struct, frozen=True, tag="handed"):
-    """Event of a child that has written its late weights."""
+    """Event sent by a child that has written its late weights."""
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
@@ -102,8 +102,8 @@ def gather(
 ) -> tuple[ParityReport, dict[str, Array]]:
     """Run one backend's computations, and return the report and the arrays by name.
 
-    `late` is a function that returns the late weights of another backend, and is called only when they are needed. If
-    it is None, `hand_over` is called with those that this backend reached.
+    `late` is a function that returns the late weights of another backend. It is called only when they are needed. If it
+    is None, `hand_over` is called with this backend's own late weights.
 
     Arrays computed at the probe weights:
 
@@ -116,16 +116,16 @@ def gather(
 
     Arrays computed while training:
 
-    - ``curve``, ``[steps]``: the losses of the training from the initial weights,
+    - ``curve``, ``[steps]``: the losses when training from the initial weights,
     - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`,
     - ``replay/SEGMENT/...``: predicted and actual steps (`harness.checks.parity.replay.Replay.arrays`) of this training
       (``curve``), of a longer one on small batches (``long``), of one with another clipping norm (``clip``), and, at
       fp16, of one whose gradients overflow (``scaled``).
 
-    Arrays computed at late weights, which one backend reached at the end of its training. Late weights are numbered
-    from 1 (``K/NAME``):
+    Arrays computed at late weights, which are those of one backend at the end of its training. Late weights are
+    numbered from 1 (``K/NAME``):
 
-    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: as at the probe weights,
+    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: the same arrays as at the probe weights,
     - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after
       it.
     """
@@ -179,7 +179,7 @@ def gather(
 
 
 def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) -> dict[str, Array]:
-    """Repeat the computations of the reference from weights with perturbed last bits.
+    """Repeat the reference's computations from weights with perturbed last bits.
 
     Return the arrays from ``loss`` to ``trained`` and those at the late weights `late`, as in `gather`, under
     ``rounding/K/`` for each of the numbers K in `ParityJob.roundings`.
@@ -203,7 +203,7 @@ def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) 
 def _computations(
     job: ParityJob, prepared: Preparation
 ) -> tuple[Computations, Mapping[str, Array], Mapping[str, Array]]:
-    """Return the computations of a job, the probe weights and the initial weights."""
+    """Return a job's computations, the probe weights and the initial weights."""
     from harness.checks.parity.probe_weights import probe_weights
     from harness.data.batches import inference_batches
 
@@ -235,7 +235,7 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
-    """Return the largest difference for each parameter whose returned values differ from the values that were set."""
+    """Return the largest difference for each parameter whose returned values differ from the values set."""
     import numpy as np
 
     changes = {}

@@ -1,4 +1,4 @@
-"""Explanation of the first stage that failed, with its possible causes."""
+"""Explanation of the first failed stage, with possible causes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOW_PRECISION = (2e-5, 2e-2)
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:
-    """Return an explanation of the first stage that failed, or an empty string if every stage passed."""
+    """Return an explanation of the first failed stage, or an empty string if every stage passed."""
     failed = next((stage for stage in stages if not stage.passed), None)
     if failed is None:
         return ""
@@ -43,9 +43,7 @@ def _differ(stage: Stage) -> str:
 
 
 def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
-    """Return a remark naming the backend that is ten times as far from float64 as the other, or an empty string if
-    there is none.
-    """
+    """Return a remark naming the backend that is ten times farther from float64 than the other, or an empty string."""
     errors = [stage.from_reference.get(e.backend, 0.0) for e in (one, other)]
     known = [float("inf") if error is None else error for error in errors]
     if not stage.from_reference or max(known) <= 10 * min(known):

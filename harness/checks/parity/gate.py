@@ -1,4 +1,4 @@
-"""Gates, at which child processes wait until their parent lets them pass."""
+"""Gates at which child processes wait until their parent lets them pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 class Gate:
     """A file that the parent locks with flock(2) until the gate opens. The kernel releases the lock if the parent
-    dies."""
+    process dies."""
 
     def __init__(self, path: Path) -> None:
         """Create the file and close the gate."""
@@ -23,7 +23,7 @@ class Gate:
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def open(self) -> None:
-        """Let all processes pass that wait at the gate, or will arrive later."""
+        """Let through all processes that are waiting at the gate or arrive later."""
         with self._closing:
             if not self._is_open:
                 os.close(self._file)
@@ -32,7 +32,7 @@ class Gate:
 
 @contextmanager
 def gates(*paths: Path) -> Iterator[list[Gate]]:
-    """Create closed gates. All of them are opened on exit from the context manager."""
+    """Create closed gates. All of them are opened when the context manager exits."""
     with contextlib.ExitStack() as stack:
         created = []
         for path in paths:
@@ -43,7 +43,7 @@ def gates(*paths: Path) -> Iterator[list[Gate]]:
 
 
 def wait_at(path: str) -> None:
-    """Wait until the gate at `path` is open. An empty path is an open gate."""
+    """Wait until the gate at `path` is open. An empty path represents an open gate."""
     if path:
         with Path(path).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)

@@ -25,11 +25,10 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return the parity of each of `rivals`, which are runs that differ only in their backend and
-    environment.
+    """Return the parity of each run in `rivals`, which differ only in their backend and environment.
 
     The parity of each run after the first is the result of its check against the first run. The parity of the first run
-    combines these results. If there is only one run, its parity combines its checks against any backend.
+    combines these results. If there is only one run, its parity combines its checks against all backends.
     """
     verdicts = list(verdicts)
     base = rivals[0]
@@ -49,7 +48,7 @@ def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -
 
 
 def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
-    """Return the results in one run's stored verdicts or, if there are none, in its record."""
+    """Return the results from a run's stored verdicts or, if there are none, from its record."""
     if not isinstance(record.outcome, Success):
         return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
@@ -71,8 +70,8 @@ def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
 def _limited(mark: Mark, *records: RunRecord) -> Mark:
     """Return the result of a check for runs that may have used several devices.
 
-    A check computes on one device. With batch normalization, processes on several devices normalize their parts of a
-    batch separately, so that the check covers only part of the computation.
+    A check uses a single device. With batch normalization, processes on several devices normalize their parts of a
+    batch separately, so the check covers only part of the computation.
     """
     local = any(record.provenance.notes.get("batch_norm") == "local" for record in records)
     return Mark("partly checked") if local and mark.state == "same" else mark
@@ -81,8 +80,8 @@ def _limited(mark: Mark, *records: RunRecord) -> Mark:
 def _combined(parts: list[Mark]) -> Mark:
     """Combine the results of several parity checks.
 
-    The combined state is the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that occurs. If the
-    combined state is ``same``, the combined error is the largest error.
+    The combined state is the first state that occurs in the order ``differs``, ``unchecked``, ``partly checked``,
+    ``same``. If the combined state is ``same``, the combined error is the largest error.
     """
     for state in ("differs", "unchecked", "partly checked"):
         if any(mark.state == state for mark in parts):

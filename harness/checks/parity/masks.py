@@ -1,8 +1,8 @@
 """Statistics of dropout over many masks, and their comparison between two backends.
 
-The weights and the batch are fixed, so that the loss and the gradients of a step vary only with the dropout masks. Two
-backends draw different masks, but the distributions must be equal. A few statistics are computed for each mask and
-parameter, and their means over the masks are compared with Welch's t-test.
+The weights and the batch are fixed, so a step's loss and gradients vary only with the dropout masks. Two backends draw
+different masks, but the distributions must be the same. A few statistics are computed for each mask and parameter, and
+their means over the masks are compared with Welch's t-test.
 
 Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
 statistics of a few parameters. `Statistic` lists these statistics. The correlations between parameters (`Profiles`)
@@ -25,7 +25,7 @@ from harness.interfaces import Batch, Session
 Array = NDArray[Any]
 
 RATE = 0.4
-"""Minimum dropout rate at which the statistics are computed. At a lower rate, more masks would be needed."""
+"""Minimum dropout rate at which the statistics are computed. Lower rates would require more masks."""
 MASKS = 256
 """Number of masks for which a backend computes gradients."""
 STEP_MASKS = 256
@@ -33,12 +33,12 @@ STEP_MASKS = 256
 CHANGES = 48
 """Number of masks for which a backend computes a training step that changes the weights."""
 PROFILES = 32
-"""Maximum number of profiles of the same length. If there are more, evenly spaced ones are used."""
+"""Maximum number of profiles of the same length. If there are more, an evenly spaced subset is used."""
 EXAMPLES = 4
 """Number of examples in the batch. Each example has its own masks. In a large batch, the effects of the masks would
 average out, and a unit would seldom be dropped for all examples."""
 FALSE_ALARMS = 1e-4
-"""Probability that the comparison of two correct backends fails, divided among its tests (Bonferroni)."""
+"""Probability that a comparison of two correct backends fails, divided among its tests (Bonferroni correction)."""
 _TINY = 1e-300
 
 
@@ -46,7 +46,7 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component along the gradient without dropout, as a fraction of this gradient, which detects missing rescaling."""
+    """Component along the gradient without dropout, as a fraction of that gradient, which detects missing rescaling."""
     NORM = 1
     """Logarithm of the 2-norm, which detects a wrong rescaling or dropout rate."""
     DEVIATION = 2
@@ -55,7 +55,7 @@ class Statistic(IntEnum):
     """Logarithm of the ratio of the 1-norm to the 2-norm, which detects a wrong fraction of zeros."""
     TAIL = 4
     """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout, which
-    detects other random numbers than those that are either zero or a constant."""
+    detects random numbers other than zero and a constant."""
 
 
 class Difference(NamedTuple):
@@ -93,7 +93,7 @@ def mask_statistics(
     dict of str to ndarray
         ``loss``, ``[masks]``, ``parameter/NAME``, ``[masks, 5]``, the statistics in the order of `Statistic`, and
         ``pairs``, ``[masks, P]``, the correlations of pairs of profiles, whose names are ``pair names``, ``[P]``.
-        Parameters whose gradient consists of rounding errors are omitted.
+        Parameters whose gradients consist entirely of rounding error are omitted.
     """
     sample, profiles = Sample(plain), Profiles(plain)
     flat = sample.of(plain)
@@ -125,7 +125,7 @@ def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0
     """Return the statistics of a parameter, in the order of `Statistic`.
 
     `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norms
-    of the difference, which may consist of rounding errors.
+    of the difference, which may consist entirely of rounding error.
     """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected
@@ -143,9 +143,9 @@ def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0
 class Profiles:
     """Profiles of gradients along the axes of the parameters, and the correlations between profiles of equal length.
 
-    A profile contains, for each index of an axis, the logarithm of the norm of the gradient's elements with this index,
-    minus its value without dropout. If a mask drops a unit, the profiles of all parameters of this unit are small at
-    the same index.
+    A profile contains, for each index of an axis, the logarithm of the norm of the gradient's elements at that index,
+    minus its value without dropout. If a mask drops a unit, the profiles of all its parameters are small at the same
+    index.
     """
 
     def __init__(self, plain: Mapping[str, Array]) -> None:
@@ -177,7 +177,7 @@ class Profiles:
         return [f"{a} (axis {i}) and {b} (axis {j})" for (a, i), (b, j) in self._pairs]
 
     def within(self, names: Collection[str]) -> NDArray[np.bool_]:
-        """Return a mask of the pairs whose parameters are both in `names`."""
+        """Return a Boolean mask of the pairs whose parameters are both in `names`."""
         return np.array([a in names and b in names for (a, _), (b, _) in self._pairs], dtype=bool)
 
     def correlations(self, gradients: Mapping[str, Array]) -> Array:
@@ -219,10 +219,10 @@ def change_statistics(
     dynamic: bool = False,
     steps: int = CHANGES,
 ) -> dict[str, Array]:
-    """Compute statistics of the changes of the weights in training steps with dropout, each starting from `weights`.
+    """Compute statistics of the weight changes in training steps with dropout, each starting from `weights`.
 
-    Elements whose gradient is small compared with the rest of the parameter are excluded, because an optimizer that
-    divides the gradient by its magnitude would turn their rounding errors into full steps.
+    Elements whose gradient is small compared with the rest of the parameter are excluded, because optimizers that
+    divide the gradient by its magnitude would turn their rounding errors into full steps.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def change_statistics(
     weights : mapping of str to ndarray
         Weights before each step.
     change : mapping of str to ndarray
-        Changes of the weights in a step without dropout.
+        Changes in the weights during a step without dropout.
     rate : float
         Learning rate.
     dynamic : bool, default=False
@@ -267,7 +267,8 @@ def change_statistics(
 def compare_masks(one: Mapping[str, Array], other: Mapping[str, Array]) -> Difference:
     """Return the largest difference between the statistics of two backends.
 
-    Parameters that only one backend computed are ignored, since their gradients are about as small as rounding errors.
+    Parameters with statistics from only one backend are ignored, because their gradients are about as small as rounding
+    errors.
     """
     from scipy import stats
 
@@ -300,8 +301,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that is equal to an earlier loss, which indicates a repeated mask, and 0 for all other
-    losses."""
+    """Return 1 for each loss that equals an earlier loss, which indicates a repeated mask, and 0 for all others."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated
@@ -318,8 +318,8 @@ def _products(losses: Array) -> Array:
 def welch(a: Array, b: Array, scale: float = 0.0) -> tuple[float, float, float]:
     """Return the two-sided p-value, the statistic and the degrees of freedom of Welch's t-test for equal means.
 
-    Means that are equal up to float32 rounding are equal. The rounding error is relative to the larger of the means or,
-    if `scale` is larger than both, to `scale`.
+    Means that are equal up to float32 rounding are treated as equal. The rounding error is relative to the larger of
+    the means or, if `scale` is larger than both, to `scale`.
     """
     import warnings
 

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 class MovingAverage:
-    """Moving average of a session's weights in float64, which is compared with the average of the session.
+    """Moving average of a session's weights in float64, for comparison with the session's own average.
 
     The average is not computed recursively. It is the weighted mean over the steps t = 1, ..., T, with the weights
     ``(1 - d) d^(T - t) / (1 - d^T)``.
@@ -27,7 +27,7 @@ class MovingAverage:
         self._steps = 0
 
     def update(self) -> None:
-        """Update the session's average in the same way as in a run, and update the predicted average."""
+        """Update the session's average as in a run, and update the predicted average."""
         self._steps += 1
         self._session.update_average(average_weight(self._decay, self._steps))
         for name, weights in self._sample.of(self._session.get_weights()).items():

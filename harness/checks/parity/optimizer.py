@@ -1,6 +1,6 @@
-"""Float64 implementations of the optimizers of `harness.Recipe`, from which parity checks predict training steps.
+"""Float64 implementations of the optimizers of `harness.Recipe`, used by parity checks to predict training steps.
 
-The formulas are those in the docstring of `harness.Recipe`. The sources of the formulas are as follows:
+The formulas are given in the docstring of `harness.Recipe`. The sources of the formulas are as follows:
 
 - Momentum and Nesterov momentum: Sutskever et al. 2013, "On the importance of initialization and momentum in deep
   learning". The learning rate is applied outside the velocity.
@@ -10,9 +10,9 @@ The formulas are those in the docstring of `harness.Recipe`. The sources of the 
   multiplier.
 - Adagrad: Duchi et al. 2011, figure 1, with an epsilon outside the square root.
 - Lion: Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2.
-- LAMB: You et al. 2020, "Large batch optimization for deep learning", algorithm 2, with an identity as phi.
-- Clipping by the global norm: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", with
-  PyTorch's 1e-6 in the denominator.
+- LAMB: You et al. 2020, "Large batch optimization for deep learning", algorithm 2, with the identity function as phi.
+- Clipping by the global norm: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", with 1e-6
+  added to the denominator, as in PyTorch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Change(NamedTuple):
     value: Array
     """New value minus old value, float64."""
     doubt: Array
-    """Bound on the error in each element of `value` that is caused by rounding errors in the gradients."""
+    """Bound on the error in each element of `value` caused by rounding errors in the gradients."""
 
 
 class ReferenceOptimizer:
@@ -53,8 +53,8 @@ class ReferenceOptimizer:
     ) -> None:
         """Start with an empty state.
 
-        `decayed` contains the names of the parameters to which weight decay applies, and `factors` the factors of their
-        learning rates that are not 1.
+        `decayed` contains the names of the parameters to which weight decay applies, and `factors` contains the
+        learning rate factors that are not 1.
         """
         self._recipe = recipe
         self._decayed = frozenset(decayed)
@@ -180,10 +180,10 @@ def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
 
 
 def _with_trust_ratio(step: Change, p: Array, w: float, a: float) -> Change:
-    """Return LAMB's step, given Adam's.
+    """Return LAMB's step, computed from Adam's.
 
-    The errors of the elements of u are independent, so that they change the norm of u by about the 2-norm of
-    ``u noise`` divided by ``|u|``.
+    The errors of the elements of u are independent, so they change the norm of u by about the 2-norm of ``u noise``
+    divided by ``|u|``.
     """
     if not a:
         return step
@@ -200,7 +200,7 @@ def clipping(gradients: Mapping[str, Array], limit: float | None) -> float:
 
 
 def global_norm(gradients: Mapping[str, Array]) -> float:
-    """Return the 2-norm of all gradients together, in float64."""
+    """Return the global 2-norm of all gradients, in float64."""
     # Do not use BLAS, whose threads would compete with those of the backend.
     squares = (np.einsum("i,i->", array, array, dtype=np.float64) for array in map(np.ravel, gradients.values()))
     return float(np.sqrt(sum(map(float, squares))))

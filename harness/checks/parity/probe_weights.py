@@ -1,4 +1,4 @@
-"""The weights at which gradients are compared, which are rescaled and perturbed initial values.
+"""The weights at which gradients are compared: rescaled and perturbed initial values.
 
 At the initial weights, many implementation errors have almost no effect on the results. BERT's initial weights have a
 standard deviation of 0.02, which makes the logits nearly independent of the input. The tanh approximation of GELU
@@ -27,10 +27,10 @@ _SPREAD = 0.1
 def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
     """Return the probe weights as canonical float32 arrays, by name.
 
-    Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so that a layer preserves the scale
-    of its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normally distributed values with a
+    Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so each layer preserves the scale of
+    its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normally distributed values with a
     standard deviation of 0.1. Other constants are multiplied by normally distributed factors with mean 1 and the same
-    standard deviation. The factors are clipped below at 0.5, so that variances remain positive.
+    standard deviation. The factors are clipped to at least 0.5, so variances remain positive.
     """
     return {parameter.name: _probe(parameter, seed) for parameter in parameters}
 

@@ -1,6 +1,6 @@
-"""Replay training steps: predict every step of a session from its weights before the step.
+"""Replay of training steps, which predicts every step of a session from its weights before the step.
 
-Two sessions of one backend are used. The first is trained with `Session.train_step` alone, as in a run. Before each
+Two sessions of the same backend are used. The first is trained only with `Session.train_step`, as in a run. Before each
 step, the second session receives the weights of the first session and computes the gradients. `ReferenceOptimizer`
 predicts a step from the gradients, and the predicted step is compared with the actual step. Since each prediction
 starts from the actual weights, rounding errors do not accumulate, except in the optimizer's state.
@@ -34,16 +34,16 @@ _DRAWS = 3
 _NOISE_EVERY = 50
 """Number of steps after which the rounding errors of the gradients are measured again."""
 _FIRST = 6
-"""Number of steps at the beginning after which running statistics are compared."""
+"""Number of initial steps after which running statistics are compared."""
 _EVERY = 23
-"""Number of steps after which running statistics are compared again. The number is prime, so that it has no common
-factor with the period of a fault."""
+"""Number of steps after which running statistics are compared again. The number is prime to avoid a common factor with
+the period of a fault."""
 _LARGE = 1e18
 """Magnitude of weights and gradients above which float32 arithmetic may overflow even in a correct backend."""
 
 
 class Replay:
-    """Training of a session, with a second session for predicting each step."""
+    """Training of a session, with a second session that predicts each step."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Replay:
     ) -> None:
         """Set the weights of `trained` to `start`.
 
-        `recipe` is the recipe with which the sessions were opened, and `factors` contains the factors of the learning
-        rates that are not 1, by parameter.
+        `recipe` is the recipe with which the sessions were opened, and `factors` contains the learning rate factors
+        that are not 1, by parameter.
         """
         self._trained, self._probe = trained, probe
         self._recipe, self._precision = recipe, precision
@@ -84,8 +84,8 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        At fp16, gradients may overflow. Setting the weights of `probe` resets its loss scale. The number of times that
-        the scale must then be halved is the number of steps that `trained` may skip for this batch. A step is also
+        Gradients may overflow at fp16. Setting the weights of `probe` resets its loss scale. The number of times that
+        the scale must then be halved equals the number of steps that `trained` may skip for this batch. A step is also
         predicted if the gradients overflow in `probe` but not in `trained`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
@@ -150,9 +150,9 @@ class Replay:
     ) -> dict[str, float]:
         """Return the size of the rounding errors of each gradient, relative to the gradient's root mean square.
 
-        Rounding errors are measured by changing the last bits of the weights. A change may also switch a ReLU, which is
-        not a rounding error, so the perturbation with the smallest effect is used. The median excludes elements that
-        depend on few examples.
+        Rounding errors are measured by changing the last bits of the weights. A perturbation may also switch a ReLU,
+        which is not a rounding error, so the perturbation with the smallest effect is used. The median excludes
+        elements that depend on few examples.
         """
         ratios = dict.fromkeys(gradients, float("inf"))
         for draw in range(_DRAWS):
@@ -178,7 +178,7 @@ class Replay:
 
     @property
     def lost(self) -> bool:
-        """True if weights, gradients or losses became infinite or NaN, so that not all steps were predicted."""
+        """True if weights, gradients or losses became infinite or NaN, so some steps were not predicted."""
         return self._lost
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
@@ -200,9 +200,9 @@ class Replay:
         - ``rounding``, ``[S, P]``: bound on the rounding error of the parameter,
         - ``kept``, ``[S, P]``: number of elements in these norms, which exclude elements whose change is determined by
           the rounding error of the gradient,
-        - ``elements``, ``[P]``: number of elements that were considered,
+        - ``elements``, ``[P]``: number of elements considered,
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
-        - ``skipped``, ``[1]``: number of steps that were skipped because their gradients overflowed,
+        - ``skipped``, ``[1]``: number of steps skipped because their gradients overflowed,
         - ``average``, ``[2, P]``, if the recipe has a moving average of the weights: 2-norms of the average's error
           and of its distance from the weights,
         - ``checked``, ``[C]``, and ``statistics``, ``[C, Q]``: numbers of the steps after which Q running statistics
@@ -228,7 +228,7 @@ class Replay:
 
 
 def _nudged(array: Array, rng: np.random.Generator) -> Array:
-    """Return a copy of the array in which each element is changed by at most one unit in the last place."""
+    """Return a copy of the array with each element changed by at most one unit in the last place."""
     return np.asarray(array + rng.integers(-1, 2, array.shape) * np.spacing(np.abs(array)), array.dtype)
 
 

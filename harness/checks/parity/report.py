@@ -1,4 +1,4 @@
-"""Results of one backend in a parity check. The arrays are saved in an archive next to the child's log."""
+"""Results of one backend in a parity check. The arrays are stored in an archive next to the child's log."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CHECKPOINTS = (1, 5, 10, 20, 50)
 STEPS = 50
 """Default number of training steps in a check, which is also the minimum for its verdict to be saved."""
 LONG_STEPS = 300
-"""Number of steps of the longer training run on small batches."""
+"""Number of steps in the longer training run on small batches."""
 
 
 class ParityReport(Struct, frozen=True, kw_only=True):
     """Results of one backend in a parity check, without the arrays."""
 
     spec: RunSpec
-    """Run specification, with the device that was selected."""
+    """Run specification, with the selected device."""
     device_name: str
     packages: dict[str, str]
     notes: dict[str, str]
@@ -41,7 +41,7 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     parameters: dict[str, tuple[int, ...]]
     """Shapes of the weights returned by the session, by canonical name."""
     changed_on_the_way: dict[str, float]
-    """Largest difference for each parameter whose returned values differ from the values that were set."""
+    """Largest difference for each parameter whose returned values differ from the values set."""
     statistics: tuple[str, ...]
     """Names of the running statistics."""
     decayed: tuple[str, ...]
@@ -57,11 +57,11 @@ class Evidence:
 
     @property
     def backend(self) -> str:
-        """Name of the backend, with its named environment."""
+        """Name of the backend, including its named environment."""
         return self.report.spec.backend_in_env
 
     def roundings(self) -> list[Evidence]:
-        """Return the results that were computed from weights with perturbed last bits."""
+        """Return the results computed from weights with perturbed last bits."""
         parts: dict[str, dict[str, Array]] = {}
         for key in self.arrays:
             if key.startswith("rounding/"):

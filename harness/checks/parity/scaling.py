@@ -23,7 +23,7 @@ _HALVINGS = 30
 
 
 class Scaled(NamedTuple):
-    """Gradients of a batch, and the number of times that the loss scale was halved before they were finite."""
+    """Gradients of a batch, and the number of times that the loss scale was halved to make them finite."""
 
     loss: float
     gradients: dict[str, Array]
@@ -39,7 +39,7 @@ def dynamic_scaling(precision: Precision, recipe: Recipe) -> bool:
 def scaled_gradients(session: Session, batch: Batch, dynamic: bool) -> Scaled:
     """Compute gradients. If the loss scale is dynamic, halve it until the gradients are finite.
 
-    A training step with a learning rate of 0 halves the scale if its gradients overflow. If they still overflow
+    A training step with a learning rate of 0 halves the scale if its gradients overflow. If gradients still overflow
     after the maximum number of steps, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)

@@ -4,18 +4,18 @@
 
 Two stages exclude values that are determined by rounding, and report how many values they exclude:
 
-- Adam and RMSProp divide a gradient by its own magnitude, so that a step is ``u(g) = g / (|g| + epsilon)``. An element
-  is compared if changing g by `NOISE` times the rounding error of g changes u by at most the tolerance.
+- Adam and RMSProp divide a gradient by its own magnitude, so a step is ``u(g) = g / (|g| + epsilon)``. An element is
+  compared if changing g by `NOISE` times the rounding error of g changes u by at most the tolerance.
 - Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
   Losses are compared up to the last step at which the more accurate backend differs from the float64 reference by at
   most the fraction `HORIZON` of the tolerance.
 
-Rounding also determines the derivative of a ReLU whose input is zero up to rounding. The derivative is discontinuous
-there, so frameworks that sum in different orders compute gradients whose difference is far above the tolerance. If the
-backends differ only after the backward pass, the float64 reference is therefore recomputed from weights with perturbed
-last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's results estimates the
-effect of rounding. If twice this change exceeds the tolerance, the tolerance is raised to that value, but never above
-`CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
+Rounding also determines the derivative of a ReLU whose input is zero to within rounding error. The derivative is
+discontinuous there, so frameworks that sum in different orders compute gradients that differ by far more than the
+tolerance. If the backends differ only after the backward pass, the float64 reference is therefore recomputed from
+weights with perturbed last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's
+results estimates the effect of rounding. If twice this change exceeds the tolerance, the tolerance is raised to that
+value, but never above `CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ NOISE = 10.0
 """Safety factor for the rounding error of a gradient element. The error is estimated as the larger of the difference
 between the backends at this element and the root mean square error over its parameter."""
 HORIZON = 0.01
-"""Fraction of the tolerance by which the loss may differ from float64 before the curves are no longer compared."""
+"""Fraction of the tolerance by which the loss may differ from float64 before comparison of the curves stops."""
 BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
-"""Tolerance in fp32 above which a stage is only a partial check, because rounding determines its result."""
+"""Tolerance in fp32 above which a stage is only a partial check because rounding determines its result."""
 PREDICTED_AGAIN = {
     "logits_again": "second prediction, in `Session.inference`",
     "logits_alone": "first example alone, in `Session.inference`",
 }
-"""Descriptions of further predictions of the test batch."""
+"""Descriptions of the additional predictions for the test batch."""
 MIN_STEPS = 10
 """Minimum number of comparable steps of the loss curve, unless all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
-    """Compare `other` with `one`, and both with `reference`, in each stage for which there are results."""
+    """Compare `other` with `one`, and both with `reference`, in each stage that has results."""
     stages = [_inputs(one, other), _weights(one, other)]
     if not stages[-1].passed:
         return stages  # the other stages require that both backends have the same parameters
@@ -118,11 +118,11 @@ def _exact(name: str, problems: list[str], one: Evidence) -> Stage:
 
 
 Errors = Iterable[tuple[str, float]]
-"""Pairs of a location, such as a parameter's name, and the relative error at this location."""
+"""Pairs of a location, such as a parameter's name, and the relative error at that location."""
 
 
 class _Comparison:
-    """Comparison of the stages that follow ``weights``."""
+    """Comparison for the stages after ``weights``."""
 
     def __init__(self, one: Evidence, other: Evidence, reference: Evidence | None) -> None:
         self._one, self._other, self._reference = one, other, reference
@@ -139,8 +139,10 @@ class _Comparison:
         remark: str = "",
         again: Mapping[str, str] = MappingProxyType({}),
     ) -> Stage:
-        """Compare predictions. `again` maps the names of further predictions, of some of the examples, to their
-        descriptions."""
+        """Compare predictions.
+
+        `again` maps the names of additional predictions, which may cover only some examples, to their descriptions.
+        """
 
         def errors(a: Evidence, b: Evidence) -> Errors:
             yield "", relative(of(a.arrays), of(b.arrays))
@@ -340,8 +342,7 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the largest change in the reference when the last bits of the weights are perturbed, or 0 if it was
-        not computed."""
+        """Return the largest change in the reference due to perturbed last bits, or 0 if it was not computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

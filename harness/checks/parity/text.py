@@ -1,4 +1,4 @@
-"""Formatting of verdicts: one line per stage, followed by an explanation of the first failure."""
+"""Formatting of verdicts, with one line per stage followed by an explanation of the first failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.checks.parity.verdict import ParityVerdict
 
 
 def title(verdict: ParityVerdict) -> str:
-    """Return a title line with the backends and the settings."""
+    """Return a title line containing the backends and the settings."""
     spec = verdict.spec
     parts = [spec.task, spec.model, f"{verdict.backends[0]} against {verdict.backends[1]}", spec.precision]
     parts.append(" and ".join(dict.fromkeys(verdict.devices)))
@@ -77,7 +77,7 @@ def summary(verdicts: Sequence[ParityVerdict]) -> str:
 
 
 def number(error: float | None) -> str:
-    """Format an error with two digits; ``0`` means that all bits are equal."""
+    """Format an error with two digits; ``0`` means bitwise equality."""
     if error is None:
         return "not finite"
     return f"{error:.1e}" if error else "0"

@@ -52,8 +52,8 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "bf16": (5e3, "the fp32 tolerance times 5000, because u is 2^-8 in matrix products and 2^-24 elsewhere"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}
-"""Factors for the stage ``optimizer``, which are a tenth of those for the other stages, because the predicted and the
-actual steps use gradients of the same backend."""
+"""Factors for the ``optimizer`` stage, which are a tenth of those for other stages, because the predicted and actual
+steps use gradients from the same backend."""
 CEILING = 0.3
 """Maximum tolerance for any precision, as a relative error."""
 
@@ -61,7 +61,7 @@ CEILING = 0.3
 def tolerance(stage: str, precision: Precision, parameters: int) -> Tolerance:
     """Return the tolerance for a stage and a model with the given number of scalar parameters.
 
-    The tolerance for ``inputs`` and ``weights`` is 0, because they must be exact.
+    The tolerance for ``inputs`` and ``weights`` is 0, because they must match exactly.
     """
     if stage in ("inputs", "weights"):
         return Tolerance(0.0, "copies are exact")

@@ -1,7 +1,7 @@
 """Stages that check the training steps, which depend on the optimizer and on dropout masks.
 
-The stage ``optimizer`` compares every replayed step of each backend with the definition of the optimizer in
-`harness.Recipe`. The stage ``dropout`` compares the distributions of losses and gradients over dropout masks.
+The ``optimizer`` stage compares every replayed step of each backend with the optimizer's definition in
+`harness.Recipe`. The ``dropout`` stage compares the distributions of losses and gradients over dropout masks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from harness.checks.parity.verdict import Stage
 Array = NDArray[Any]
 
 EXCLUDED = 0.1
-"""Largest fraction of elements that may be excluded in the stage ``optimizer``.
+"""Largest fraction of elements that may be excluded in the ``optimizer`` stage.
 
 If a larger fraction is excluded, the check is only partial.
 """
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to its change, at which a step is still considered compared."""
+"""Largest rounding error of a parameter, relative to its change, for a step to count as compared."""
 _SKIPPED = 2.0
 """Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
 
@@ -43,7 +43,7 @@ MORE_SKIPPED = f"different numbers of steps skipped in {SEGMENTS['scaled']}"
 
 
 class Replayed(NamedTuple):
-    """Comparison of an actual result of a backend with the predicted result."""
+    """Comparison of a backend's actual result with the predicted result."""
 
     place: str
     error: float
@@ -136,7 +136,7 @@ def replayed(evidence: Evidence) -> Iterator[Replayed]:
 def relative_errors(arrays: dict[str, Array], allowed: float) -> Array:
     """Return the error of each step and parameter, ``[S, P]``, relative to the predicted change.
 
-    The denominator is increased such that the rounding error of the weights causes at most the error `allowed`.
+    The denominator is increased so that rounding errors in the weights cause an error of at most `allowed`.
     """
     if not len(arrays["loss"]):
         return np.zeros((0, len(arrays["elements"])))
@@ -161,7 +161,7 @@ def _remarks(evidence: Evidence) -> Iterator[str]:
 
 
 def _excluded(evidence: Evidence) -> float:
-    """Return the fraction of elements, over all steps, whose change is determined by rounding."""
+    """Return the fraction of elements, across all steps, whose change is determined by rounding."""
     total = compared = 0.0
     for _, arrays in segments(evidence):
         if len(arrays["loss"]):
@@ -172,7 +172,7 @@ def _excluded(evidence: Evidence) -> float:
 
 
 def _reasons(evidence: Evidence) -> Iterator[str]:
-    """Yield the reasons why the stage is a partial check."""
+    """Yield the reasons why the stage is only a partial check."""
     found = dict(segments(evidence))
     if not found:
         yield "no training steps were checked"

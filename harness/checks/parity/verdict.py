@@ -25,7 +25,7 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are norm-wise relative. In the stage ``dropout``, errors are given in standard errors. Non-finite errors
+    Errors are norm-wise relative. In the ``dropout`` stage, errors are expressed in standard errors. Non-finite errors
     are stored as None.
     """
 
@@ -60,7 +60,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     wall_s: float
     """Duration of the check, in seconds."""
     spec: RunSpec
-    """Run specification that was checked, with the first backend in `backends`."""
+    """Checked run specification, with the first backend in `backends`."""
     backends: tuple[str, str]
     """Names of the backends, with their named environments; see `RunSpec.backend_in_env`."""
     devices: tuple[str, str]
@@ -73,9 +73,9 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     passed: bool
     stages: list[Stage]
     explanation: str
-    """Explanation of the first stage that failed, or the reason why the check could not be performed."""
+    """Explanation of the first failed stage, or the reason why the check could not be performed."""
     failure: Failure | None = None
-    """Failure of a backend that could not run its computations, or None if both backends succeeded."""
+    """Failure of a backend that could not complete its computations, or None if both backends succeeded."""
     packages: dict[str, dict[str, str]] = {}
     """Package versions for each backend."""
     notes: dict[str, dict[str, str]] = {}
@@ -95,7 +95,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     @property
     def error(self) -> float | None:
-        """Error in the logits, which is the error shown in tables, or None if unknown."""
+        """Error in the logits, as shown in tables, or None if unknown."""
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
@@ -112,7 +112,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
 
     The digest includes the description of the data and the spec, but not the backend, the seed, the measurement
     protocol, the number of devices, the options and location of the data, or the fields of the recipe that do not
-    affect training steps. A check computes on one device; `harness.checks.parity.marks` limits its result for runs on
+    affect training steps. A check uses a single device; `harness.checks.parity.marks` limits its result for runs on
     several devices.
     """
     values = msgspec.to_builtins(spec)

@@ -26,7 +26,7 @@ MAX_FILE_BYTES = 64 * 2**30
 """Maximum size of a file to copy, in bytes."""
 _BUFFER_BYTES = 2**20
 _RENAMING = "-renaming"
-"""Suffix of the name of a run's directory while the run's repeat number is being changed.
+"""Suffix appended to the name of a run's directory while its repeat number is being changed.
 
 If a merge is interrupted, the next merge completes the renaming.
 """
@@ -37,13 +37,13 @@ class Merged:
     """Counts of the changes made by a merge, and messages about files that could not be merged."""
 
     added: int = 0
-    """Number of runs that were copied."""
+    """Number of runs copied."""
     present: int = 0
     """Number of runs that were already in the results directory."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Old and new id of each run whose repeat number changed."""
     verdicts: int = 0
-    """Number of parity verdicts that were added."""
+    """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)
     """A message for each run or file that was not merged."""
 
@@ -51,10 +51,10 @@ class Merged:
 def merge(target: Path, others: Sequence[Path]) -> Merged:
     """Add the runs and parity verdicts of `others` to the results directory `target`.
 
-    Runs whose records differ only in the id and the repeat number are treated as one run. If files of such a run, such
-    as an audit or saved weights, are missing from `target`, they are added. Repeats of a specification are then
-    numbered in the order in which they started, so that the result depends neither on the order of the directories nor
-    on the number of merges. Files in `others` are not changed. Links, pipes and devices are not copied.
+    Runs whose records differ only in the id and the repeat number are treated as one run. If `target` lacks files of
+    such a run, for example an audit or saved weights, they are added. Repeats of a specification are then numbered in
+    the order in which they started, so the result depends neither on the order of the directories nor on the number of
+    merges. Files in `others` are not changed. Links, pipes and devices are not copied.
 
     Raises `harness.UsageError` if one of `others` is not a directory, and `harness.RecordError` if a directory cannot
     be read or `target` cannot be written.
@@ -98,10 +98,10 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
 
 def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
-    """Return runs of one or several results directories, each once, with different ids, ordered by start time.
+    """Return the runs of one or more results directories, without duplicates, with distinct ids, ordered by start time.
 
     Runs whose records differ only in the id and the repeat number are treated as one run. If two runs have the same id,
-    the repeats of their specification are numbered in the order in which they started, as by `merge`. No file is
+    the repeats of their specification are numbered in the order in which they started, as in `merge`. No file is
     changed.
     """
     by_content: dict[str, StoredRun] = {}
@@ -132,7 +132,7 @@ def newest_verdicts(folders: Iterable[Path]) -> list[ParityVerdict]:
 
 
 def _file_count(directory: Path) -> int:
-    """Return the number of files of a run, such as its audit, or 0 if its directory cannot be read."""
+    """Return the number of files in a run's directory, or 0 if the directory cannot be read."""
     try:
         return sum(1 for _ in directory.iterdir())
     except OSError:
@@ -140,7 +140,7 @@ def _file_count(directory: Path) -> int:
 
 
 def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
-    """Return the runs whose ids are valid file names. A record from an untrusted source may have any text as its id."""
+    """Return the runs whose ids are valid file names. The id of a record from an untrusted source can be any text."""
     found = []
     for run in runs:
         name = run_id(run.record.spec, "", 1)
@@ -152,10 +152,9 @@ def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRu
 
 
 def _contents(runs: Sequence[StoredRun]) -> list[str]:
-    """Return an identifier of each run, which is equal for runs whose records differ only in the id and the repeat
-    number.
+    """Return an identifier for each run, shared by runs whose records differ only in the id and the repeat number.
 
-    Runs with different specifications or start times are different, so only the records of other runs are compared.
+    Runs with different specifications or start times are distinct, so only records of the remaining runs are compared.
     """
     kinds = [(run.record.spec.key, run.record.started_at) for run in runs]
     counts = Counter(kinds)
@@ -206,10 +205,10 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> list[str]:
-    """Copy a run to the target, together with files that exist only in other copies of the run. Return a message for
-    each file that was not copied.
+    """Copy a run to the target, including files that exist only in other copies of the run. Return a message for each
+    file that was not copied.
 
-    The run is copied to a hidden directory first, so that an incomplete copy is never read as a run.
+    The run is first copied to a hidden directory, so an incomplete copy is never read as a run.
     """
     named = _named(run.record, number)
     target, directory = made_in.parent / named.run_id, made_in / named.run_id
@@ -227,10 +226,10 @@ def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> 
 
 
 def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[str]:
-    """Copy the files of a run that are missing from `directory`, except the record. Return a message for each file that
-    was not copied.
+    """Copy a run's files that are missing from `directory`, except the record. Return a message for each file that was
+    not copied.
 
-    Files in a hidden directory are written directly, which is faster than an atomic replacement.
+    Files in a hidden directory are written directly, which is faster than atomic replacement.
     """
     writer: Callable[[Path], AbstractContextManager[BinaryIO]] = replacing if visible else _new_file
     left_out = []
@@ -268,9 +267,7 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def _merge_verdicts(other: Path, target: Path) -> int:
-    """Copy the parity verdicts that are missing from the target or are newer than those in the target, and return their
-    number.
-    """
+    """Copy the parity verdicts that are newer than the target's or missing from it, and return their number."""
     present, added = load_verdicts(target), 0
     for key, verdict in load_verdicts(other).items():
         if key not in present or _age(present[key]) < _age(verdict):

@@ -16,7 +16,7 @@ from harness.records.store import StoredRun
 
 @dataclass(frozen=True)
 class Removable:
-    """A run that can be removed, and the reason."""
+    """A run that can be removed, with the reason."""
 
     run: StoredRun
     reason: str
@@ -32,8 +32,8 @@ def removable(
     """Return the runs that can be removed, with the reasons, ordered by start time.
 
     Failed runs can be removed if a later run of the same specification succeeded. With `failed`, all failed runs can be
-    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed, where
-    quality-only runs are counted separately. Only runs whose specification is accepted by `selected` are included.
+    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed.
+    Quality-only runs are counted separately. Only runs whose specification is accepted by `selected` are included.
     Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
@@ -61,9 +61,9 @@ def removable(
 
 
 def remove(run: StoredRun) -> None:
-    """Remove the directory of a run. Raises `harness.RecordError` if the directory cannot be removed.
+    """Remove a run's directory. Raises `harness.RecordError` if the directory cannot be removed.
 
-    The directory is first renamed to a hidden name, so that an incomplete directory is never read as a run.
+    The directory is first given a hidden name, so a partially removed directory is never read as a run.
     """
     hidden = run.path.with_name(f"{PREFIX}removed-{run.path.name}")
     try:

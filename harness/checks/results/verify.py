@@ -14,11 +14,11 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
-    """Yield the problems of directories without a valid record, and then each run with the problems of its files.
+    """Yield problems with directories that lack a valid record, followed by each run with the problems in its files.
 
-    A record must be readable and valid, and its key and id must match its specification. The raw samples, the saved
-    weights and the lock of a named environment must match the recorded digests. `harness audit` checks a single run
-    more thoroughly.
+    Each record must be readable and valid, and its key and id must match its specification. The raw samples, the saved
+    weights and a named environment's lock file must match the recorded digests. `harness audit` performs a more
+    thorough check of a single run.
 
     Raises `harness.RecordError` if the directory cannot be read.
     """
@@ -72,7 +72,7 @@ def _weights(run: StoredRun) -> list[str]:
 
 
 def lock_problems(run: StoredRun) -> list[str]:
-    """Return a problem if the lock of the named environment is missing or does not match its recorded digest."""
+    """Return a problem if the named environment's lock file is missing or does not match its recorded digest."""
     path, recorded = run.path / LOCK, run.record.environment.lock_digest
     if not is_stored(path):
         return [f"{path}: missing"] if recorded else []
