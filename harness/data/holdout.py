@@ -14,7 +14,7 @@ def holdout(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split examples into a set to keep and a held-out set, stratified by label.
 
-    About the same fraction of examples is held out for each label. The same arguments give the same result on every
+    Roughly the same fraction of examples is held out for each label. The same arguments give the same result on every
     machine.
 
     Parameters

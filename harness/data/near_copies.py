@@ -1,4 +1,4 @@
-"""Search for near copies: examples that contain the same image or recording after lossy compression, resizing or
+"""Search for near copies: examples that contain the same image or recording, apart from lossy compression, resizing or
 resampling.
 
 Candidates are pairs with similar descriptors, which a k-d tree over the descriptors' principal components finds without
@@ -19,17 +19,17 @@ from harness.data import fingerprints
 from harness.interfaces import RawData
 
 KINDS = {"image": "images", "audio": "recordings"}
-"""Kinds of inputs that are compared, with the plural noun for messages."""
+"""Kinds of inputs to compare, with the plural nouns used in messages."""
 RADII = {"image": 0.08, "audio": 0.12}
 """Maximum distance between the descriptors of two copies."""
 AXES = 10
-"""Number of principal components that are used to search for candidates."""
+"""Number of principal components used to search for candidates."""
 MAX_PAIRS = 2_000_000
-"""Maximum number of pairs that are sorted by their similarity."""
+"""Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples that are compared, which takes about 20 s."""
+"""Maximum number of pixels or samples to compare, which takes about 20 s."""
 MAX_COMPARED = 100_000
-"""Maximum number of pairs whose pixels or samples are compared."""
+"""Maximum number of pairs whose pixels or samples to compare."""
 
 Index = NDArray[np.int64]
 
@@ -38,18 +38,18 @@ class NearCopies(Struct, frozen=True, kw_only=True):
     """Groups of near copies."""
 
     groups: Any
-    """Group of each example, int64 ``[N]``. Near copies have the same group."""
+    """Group of each example, int64 ``[N]``. Near copies share a group."""
     pair: tuple[int, int]
     """Two near copies."""
     limit: str = ""
-    """Message about pairs that were not compared, or an empty string."""
+    """Message about pairs that were not compared, or an empty string if all were."""
 
 
 def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
     """Return the groups of near copies, or None if there are no near copies and all similar pairs were compared.
 
     `contents` are images ``[H, W, C]`` or waveforms ``[samples]`` with the sample rates `rates_hz`. Examples with equal
-    values in `exact` (``[N]``) are exact copies, of which only the first is compared. They get the same group.
+    values in `exact` (``[N]``) are exact copies: they share a group, and only the first is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
     distinct = [contents[row] for row in firsts]
@@ -113,7 +113,7 @@ def _candidates(
 def _join(
     pairs: Iterable[tuple[int, int]], parents: list[int], are_same: Callable[[int, int], bool], limit: int
 ) -> tuple[tuple[int, int] | None, bool]:
-    """Merge the groups of near copies in `parents`. Return the first near copies and whether all pairs were handled.
+    """Merge the groups of near copies in `parents`. Return the first near copies and whether all pairs were processed.
 
     Pairs that are already in one group are not compared. At most `limit` pairs are compared.
     """
@@ -164,8 +164,8 @@ def _cause(kind: str) -> str:
 def joined(
     copies: NearCopies, exact: Index, names: Sequence[str], labels: Sequence[Any] | None, kind: str
 ) -> list[str]:
-    """Return a warning about examples that are near copies of other examples. `names` and `labels` are those of each
-    example."""
+    """Return a warning about examples that are near copies of other examples. `names` and `labels` contain the name and
+    label of each example."""
     count = len(np.unique(exact)) - len(np.unique(copies.groups))
     if not count:
         return [copies.limit] if copies.limit else []
