@@ -27,7 +27,7 @@ LEAST_CONTRAST = 2 / 255
 COARSE_SIDE = 48
 """Minimum length of the shorter side, in pixels, for comparing images at a third rather than half of their resolution.
 
-At a third, the image editor's interpolation method has little effect, but small images lose too much detail.
+At a third, an image editor's interpolation method has little effect, but small images lose too much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
 """Maximum differences between two copies, for images compared at half and at a third of their resolution: the root mean

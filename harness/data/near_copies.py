@@ -1,5 +1,5 @@
-"""Search for near copies: examples that contain the same image or recording, apart from lossy compression, resizing or
-resampling.
+"""Search for near copies: examples that contain lossily compressed, resized or resampled versions of the same image or
+recording.
 
 Candidates are pairs with similar descriptors, which a k-d tree over the descriptors' principal components finds without
 comparing all pairs. The pixels or samples of each candidate are then compared.
@@ -29,7 +29,7 @@ MAX_PAIRS = 2_000_000
 WORK = {"image": 3e8, "audio": 1e8}
 """Maximum number of pixels or samples to compare, which takes about 20 s."""
 MAX_COMPARED = 100_000
-"""Maximum number of pairs whose pixels or samples to compare."""
+"""Maximum number of pairs to compare by their pixels or samples."""
 
 Index = NDArray[np.int64]
 
