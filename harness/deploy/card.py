@@ -13,8 +13,7 @@ from harness.records.printing import clean
 from harness.records.store import StoredRun
 
 WORST_SLICES = 10
-"""Maximum number of slices in the card. The slices with the worst scores are listed: the lowest or, for errors, the
-highest."""
+"""Maximum number of slices in the card. The slices with the lowest scores or, for errors, the highest are listed."""
 
 
 def model_card(run: StoredRun, made: Export, catalog: Catalog) -> str:

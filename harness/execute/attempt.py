@@ -67,8 +67,8 @@ def execute_run(
         the child process is terminated, and a record with the trial's learning curves is returned.
     lock : collection of str, optional
         Devices that no other `harness` process on this machine may measure on during the run: GPU indices as
-        ``cuda:N``, or ``cpu``. If necessary, this function first waits for the other process. An executor passes the
-        devices on other machines. The devices of this machine are locked before the executor is called.
+        ``cuda:N``, or ``cpu``. If necessary, this function first waits for the other process. Executors pass this
+        argument on other machines; the devices of this machine are locked before the executor is called.
 
     Returns
     -------
