@@ -22,7 +22,7 @@ import difflib
 from collections.abc import Iterable
 
 SIMILAR = 0.7
-"""Minimum similarity of a suggested name, as defined by `difflib.SequenceMatcher.ratio`."""
+"""Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
 """Minimum length of a prefix or suffix for the whole name to be suggested."""
 
@@ -133,4 +133,4 @@ class UnsupportedError(HarnessError):
 
 
 class BadResultError(HarnessError):
-    """Error raised if a run computes an unusable result, such as a loss that is not finite."""
+    """Error raised if a run computes an unusable result, such as a non-finite loss."""

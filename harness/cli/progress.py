@@ -41,7 +41,7 @@ _DOWNLOAD_S = 10.0
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the warnings about the user's own data in planned runs, as lines of output."""
+    """Return the warnings about the user's own data in the planned runs, as lines of output."""
     sources = {spec.source: spec.dataset for spec in specs if spec.source}
     lines = [warning_line(dataset, warning) for source, dataset in sources.items() for warning in source.warnings]
     return list(dict.fromkeys(lines))

@@ -179,8 +179,7 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
 
 
 def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:
-    """Return the spec with the path of the user's data on this machine. The content of the data is verified when it is
-    read.
+    """Return the spec with the path of the user's data on this machine. The content is verified when the data are read.
 
     Raises `harness.UsageError` if the data cannot be found.
     """

@@ -97,7 +97,7 @@ def verify(results: str | None) -> None:
     """Check the files of all runs: records must be valid, and raw samples, weights and environment locks must match the
     recorded digests.
 
-    The exit status is 1 if there is a problem. `harness audit` checks a single run more thoroughly.
+    The exit status is 1 if any problems are found. `harness audit` checks a single run more thoroughly.
 
     \b
     Examples:

@@ -126,9 +126,8 @@ def run(
     Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
     Progress is written to stderr, and the table is written to stdout.
 
-    To complete a comparison that was stopped, repeat the command. A run that is already in the results directory is
-    skipped if its settings, plugin code, package versions and machine class are unchanged. Failed runs are executed
-    again.
+    To complete a stopped comparison, repeat the command. A run that is already in the results directory is skipped if
+    its settings, plugin code, package versions and machine class are unchanged. Failed runs are executed again.
 
     With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
     own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;

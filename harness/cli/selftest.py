@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @options.format_
 def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet: bool, format_: str) -> None:
     """Check the accuracy of measurements on this machine: allocate known amounts of memory on the host and on every
-    accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured in the
-    same way as in a run.
+    accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured the same
+    way as in a run.
 
     The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer is off by more than
     1 ms over half a second.

@@ -25,9 +25,9 @@ def status(format_: str, results: str | None, cancel: bool) -> None:
     """Show the progress of the plans in a results directory: the number of completed, running, failed and remaining
     runs, and the remaining time.
 
-    Each `harness run` command that executes runs is recorded as a plan. All running plans and the last plan are shown.
-    The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the command
-    that resumes it is printed.
+    Each `harness run` command that executes runs is recorded as a plan. All running plans and the most recent plan are
+    shown. The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the
+    command that resumes it is printed.
 
     If runs were submitted with `harness run --detach`, any available results are first stored in the results directory.
 
@@ -108,7 +108,7 @@ def _state(plan: Progress) -> str:
 
 
 def _command(plan: Progress) -> str:
-    """Return the command of a plan, or an empty string if the plan was started from Python."""
+    """Return a plan's command, or an empty string if the plan was started from Python."""
     words = plan.plan.command
     if not words:
         return ""

@@ -105,8 +105,8 @@ def tune(
     unlikely to become the best are stopped early. The best settings and the default settings are then trained on fresh
     seeds, scored on the test split and measured like the runs of `harness run`.
 
-    Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a study
-    that was stopped, or to add trials, repeat the command.
+    Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a stopped
+    study or to add trials, repeat the command.
 
     The exit status is 0 on success, 1 if no trial was completed or a run failed, 2 if the request is invalid (no trial
     is started), and 130 after Ctrl-C.

@@ -25,7 +25,7 @@ class Part(NamedTuple):
     def rows(self, size: int) -> slice:
         """Return the rows of a batch of `size` examples that belong to this part.
 
-        If `size` is not a multiple of the number of parts, the first parts have one example more than the others.
+        If `size` is not a multiple of the number of parts, the first parts each have one more example than the others.
         """
         each, more = divmod(size, self.parts)
         start = self.rank * each + min(self.rank, more)

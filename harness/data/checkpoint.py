@@ -36,11 +36,11 @@ class _Index(msgspec.Struct, frozen=True):
 
 
 def locate(name: str) -> Pretrained:
-    """Return the checkpoint given by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
+    """Return the checkpoint specified by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
-    used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in
-    another format or type. The message names the files and explains what to do.
+    used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in an
+    unsupported format or data type. The message names the files and explains what to do.
     """
     folder = Path(name)
     revision = ""

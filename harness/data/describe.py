@@ -30,7 +30,7 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     tasks: tuple[str, ...]
-    """Names of the tasks that can use the dataset, sorted."""
+    """Sorted names of the tasks that can use the dataset."""
     kind: str
     objective: str
     summary: str

@@ -74,7 +74,7 @@ def sources(file: RemoteFile) -> list[Source]:
 def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
     """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
-    Files are first written to a temporary folder next to `folder`, so that `folder` is always complete. Raises
+    Files are first written to a temporary folder next to `folder`, so `folder` is always complete. Raises
     `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError if a
     file cannot be written.
     """
@@ -226,7 +226,7 @@ def _response(url: str) -> requests.Response:
     """Send the request and return the response, whose body has not been read.
 
     The request is sent in a daemon thread, because a server that sends one byte of a header at a time never exceeds the
-    time limit of the socket.
+    socket timeout.
     """
     outcomes: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
 

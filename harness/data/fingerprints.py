@@ -1,10 +1,10 @@
 """Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons of two images
 or recordings.
 
-The descriptor of an image is that of the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking of
-Perceptual Image Hash Functions"), without its quantization to bits: the 8 x 8 lowest frequencies of the discrete cosine
-transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both are unit vectors, so
-brightness and volume have no effect.
+The descriptor of an image is the one used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking
+of Perceptual Image Hash Functions"), without its quantization to bits: the 8 x 8 lowest frequencies of the discrete
+cosine transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both are unit
+vectors, so brightness and volume have no effect.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ COLOR = 2
 SHARPER = 1.5
 """Maximum ratio between the amplitudes of the same frequency in two copies."""
 FINEST = 128
-"""Maximum side length, in pixels, at which images are compared."""
+"""Maximum side length, in pixels, of images when they are compared."""
 PARTS = 16
 """Number of individually compared parts along each side of an image, and number of such parts in a recording."""
 
@@ -64,7 +64,7 @@ CORRELATION, WORST = 0.95, 0.62
 """Minimum correlation of two copies of a recording, and the maximum root mean square difference of the worst part, in
 units of the root mean square of the whole recording.
 
-The limits separate the values of copies from those of the most similar recordings of one speaker in the Free Spoken
+The limits separate the values for copies from those for the most similar recordings of one speaker in the Free Spoken
 Digit Dataset.
 """
 
@@ -97,7 +97,7 @@ def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Return whether two images ``[H, W, C]`` are copies, even after lossy compression or resizing.
 
     The images are compared at the same reduced resolution, and colors at half of that, as in compressed images. Both
-    the whole image and its most different part must be similar.
+    the images as a whole and their most dissimilar parts must be similar.
     """
     shapes = (one.shape[:2], other.shape[:2])
     ratios = [height / width for height, width in shapes]
@@ -178,7 +178,7 @@ def _units(vectors: NDArray[Any]) -> Floats:
 
 def _cosines(side: int) -> Floats:
     """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform, divided by the square root of
-    the length, so that images of any size have similar coefficients."""
+    the length, so images of any size have similar coefficients."""
     angles = np.pi * np.arange(8)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angles) * np.where(np.arange(8) == 0, 1, sqrt(2))[:, None] / side).astype(np.float32)
 

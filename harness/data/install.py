@@ -144,7 +144,7 @@ def clear(dataset: Dataset) -> int:
 
 
 class Log:
-    """A `Report` that prints a line to stderr when the download starts, and another line every ten seconds."""
+    """A `Report` that prints a line to stderr when the download starts and another every ten seconds."""
 
     EVERY_S = 10.0
 
@@ -187,7 +187,7 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
-    """Download each file into a separate folder, and merge the folders into `folder`. If a download fails, the
+    """Download each file into a separate folder, then merge the folders into `folder`. If a download fails, the
     completed downloads are kept."""
     from harness.data import archives  # import here, because importing the download code takes long
     from harness.data.download import obtain

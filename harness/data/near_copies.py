@@ -82,10 +82,10 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
 def _candidates(
     descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of `rows` whose descriptors are within the radius, the most similar first.
+    """Yield the pairs of `rows` whose descriptors are within the radius, most similar first.
 
-    If there are too many pairs to sort, they are yielded in the order of their first rows. Rows that are already in the
-    group of another row, according to `parents`, are skipped.
+    If there are too many pairs to sort, they are yielded in order of their first rows. Rows that are already in another
+    row's group, according to `parents`, are skipped.
     """
     from scipy.spatial import cKDTree
 
@@ -115,7 +115,7 @@ def _join(
 ) -> tuple[tuple[int, int] | None, bool]:
     """Merge the groups of near copies in `parents`. Return the first near copies and whether all pairs were processed.
 
-    Pairs that are already in one group are not compared. At most `limit` pairs are compared.
+    Pairs that are already in the same group are not compared. At most `limit` pairs are compared.
     """
     first, compared = None, 0
     for one, other in pairs:

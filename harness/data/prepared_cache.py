@@ -3,8 +3,8 @@
 An entry is a folder that contains ``.npy`` files and a ``meta.json`` file. The folder's name consists of two digests.
 The first digest identifies the raw data and the names and options of the dataset and the task. The second digest
 identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays and of
-``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data that is embedded
-in a package is not cached, because it has no declared digest.
+``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in a
+package is not cached, because it has no declared digest.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def load(folder: Path) -> PreparedData | None:
 def save(folder: Path, data: PreparedData) -> bool:
     """Write `data` and its digest to `folder`, and return whether this succeeded.
 
-    An existing entry is replaced, and entries that older code prepared from the same data are removed. If writing
-    fails, a warning is printed to stderr and no incomplete entry remains.
+    An existing entry is replaced, and entries prepared from the same data by older code are removed. If writing fails,
+    a warning is printed to stderr and no incomplete entry remains.
     """
     try:
         _save(folder, data)
@@ -151,7 +151,7 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 def _meta(content: bytes) -> Meta:
     """Return the metadata in a file's content, which ends with the SHA-256 digest (hex) of the metadata. Raises
-    ValueError if the digest differs."""
+    ValueError if the digest does not match."""
     encoded, _, digest = content.rpartition(b"\n")
     if _sha256(encoded) != digest:
         raise ValueError(f"the checksum of {META} does not match")

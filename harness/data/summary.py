@@ -52,7 +52,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnInfo, ...]
     """Columns of the user's table, or an empty tuple if the data has no table."""
     sizes: dict[str, dict[str, Spread]]
-    """Sizes of the examples in each split, such as the number of ``characters``, by name and split."""
+    """Sizes of the examples, such as the number of ``characters``, by name and split."""
     targets: dict[str, dict[str, Spread]]
     """For regression, the values of each target, by split."""
     info: DataInfo

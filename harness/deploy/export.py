@@ -62,7 +62,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def export(run: StoredRun, format_: Format, output: Path, catalog: Catalog, *, timeout_s: float) -> Export:
-    """Export the model of a run to the new folder `output`, with its preprocessing and a model card.
+    """Export a run's model to the new folder `output`, with its preprocessing and a model card.
 
     The exported files' outputs for the test split are compared with the run's. Raises `harness.UsageError` if the model
     cannot be exported or `output` exists, and `harness.HarnessError` if the export fails or its outputs differ. If an

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Run:
     """A run in a results directory.
 
-    `harness.Results.runs` contains one for each record.
+    `harness.Results.runs` contains one such object for each record.
     """
 
     path: Path
@@ -133,7 +133,7 @@ class Run:
 
 
 def table_of(frame: pd.DataFrame) -> Table:
-    """Return the rows of a DataFrame. Raises `harness.DataError` if it has no rows, or if a column name is repeated."""
+    """Return the rows of a DataFrame. Raises `harness.DataError` if it has no rows or repeats a column name."""
     from harness.data.user_files.delimited import check_once
     from harness.data.user_files.tables import Table
     from harness.errors import DataError

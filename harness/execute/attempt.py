@@ -67,8 +67,9 @@ def execute_run(
         the child process is terminated, and a record with the trial's learning curves is returned.
     lock : collection of str, optional
         Devices that no other `harness` process on this machine may measure on during the run: GPU indices as
-        ``cuda:N``, or ``cpu``. If necessary, this function first waits for the other process. Executors pass this
-        argument on other machines; the devices of this machine are locked before the executor is called.
+        ``cuda:N``, or ``cpu``. If necessary, this function first waits for other processes to finish measuring.
+        Executors pass this argument on other machines; the devices of this machine are locked before the executor is
+        called.
 
     Returns
     -------
@@ -201,12 +202,13 @@ def parents_record(
 
 
 def _primary(curves: Sequence[EpochEnded]) -> str:
-    """Return the name of the primary metric. Each epoch has the loss and the primary metric, which may be the loss."""
+    """Return the name of the primary metric. Each epoch includes the loss and the primary metric, which may be the loss
+    itself."""
     return next((name for epoch in curves for name in epoch.validation if name != "loss"), "loss")
 
 
 def _lock_digest(directory: Path) -> str:
-    """Return the SHA-256 (hex) of the lock in a run's directory, or an empty string if there is none."""
+    """Return the SHA-256 digest (hex) of the lock in a run's directory, or an empty string if there is none."""
     try:
         return hashlib.sha256((directory / ENVIRONMENT_LOCK).read_bytes()).hexdigest()
     except OSError:

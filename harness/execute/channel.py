@@ -17,8 +17,8 @@ LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
 """Maximum number of bytes from the beginning and from the end of a child's output to write to the log."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
-"""Number of events that a child can send at once, and the rate at which it can send more. Further events are dropped,
-so a child that sends too many events cannot slow down the parent."""
+"""Number of events that a child can send in a burst, and the rate at which it can send more. Further events are
+dropped, so a child that sends too many events cannot slow down the parent."""
 
 
 class Lines:
@@ -47,7 +47,7 @@ class Lines:
 
 
 class EventLimit:
-    """A token bucket that limits the rate of events to `EVENT_BURST` at once and `EVENTS_PER_S` on average."""
+    """A token bucket that limits events to bursts of `EVENT_BURST` and an average rate of `EVENTS_PER_S`."""
 
     def __init__(self) -> None:
         self._left, self._at = float(EVENT_BURST), time.monotonic()

@@ -218,7 +218,7 @@ def calls_in_children(
     """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
     `on_event` is called with the job's index, starting at 0, and each event that can be decoded as `event_type`, in the
-    job's thread. `inputs` contains one file descriptor per job, which the child inherits, or is empty. On exit from the
+    job's thread. `inputs` is empty or contains one file descriptor per job, which the child inherits. On exit from the
     context manager, for example after KeyboardInterrupt, the children that are still running are killed.
     """
     with children(len(jobs)) as start:
@@ -299,7 +299,7 @@ def run_process(
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
-    CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
+    CHANNEL and LIFELINE are file descriptors, and PARENT is this process's id. `on_line` receives each line of CHANNEL.
     Once `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated as
     if it had exited with status 0. `notes` returns lines to add at the end of the log. If the memory of its process
     group exceeds `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
@@ -357,7 +357,7 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
     """Start a shell that kills a process group when the other end of the pipe `lifeline` is closed, and stop the shell
     on exit from the context manager.
 
-    If the system has no shell, nothing is started.
+    If the system has no shell, the function does nothing.
     """
     script = "trap '' HUP INT TERM; read -r _; kill -s KILL -- \"-$1\""
     try:
@@ -483,7 +483,7 @@ def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> int:
-    """Terminate the process and its process group, and return the exit status of the process."""
+    """Terminate the process and its process group, and return the process's exit status."""
     try:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):

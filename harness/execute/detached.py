@@ -88,7 +88,7 @@ def submissions(store: Store) -> list[Submission]:
 
 
 def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: float | None) -> None:
-    """Raise `harness.UsageError` if the executor or a setting requires a command that waits for the runs."""
+    """Raise `harness.UsageError` if the executor or a setting requires the command to wait for the runs."""
     if type(executor).submit is Executor.submit:
         raise UsageError(f"the executor {executor.name!r} does not support --detach; remove it")
     needs = {"--batch-size-backoff": batch_size_backoff, "the suite's time budget": budget_s is not None}
@@ -170,8 +170,8 @@ def collect_all(
     """Store the results of all submissions in a results directory. Return the stored records and the number of runs of
     `specs` that are still running or waiting, keyed by the spec's key.
 
-    With `wait`, this function waits for submissions that contain runs of `specs`. Raises `harness.UsageError` if such a
-    submission cannot be collected. Raises the same errors as `collect`.
+    With `wait`, this function waits for submissions that contain runs of `specs`. Raises `harness.UsageError` if any of
+    these submissions cannot be collected, and the same errors as `collect`.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()
@@ -254,8 +254,8 @@ def collect(
 
 
 def cancel(submission: Submission, catalog: Catalog, store: Store) -> str:
-    """Cancel the runs of a submission and remove it. Return the reason if the executor could not be reached, or an
-    empty string.
+    """Cancel the runs of a submission and remove it. Return the reason if the executor could not be reached, otherwise
+    an empty string.
 
     Raises `harness.BusyError` if another process is collecting the submission.
     """

@@ -46,5 +46,5 @@ def probe(backend: str, plugin: PluginRef, env: str = "") -> Probe:
 
 
 def find_devices(job: ProbeJob, context: ChildContext) -> list[DeviceInfo]:
-    """Import the backend's framework in this process, and return the devices that the backend finds."""
+    """Import the backend's framework in this process and return the devices that the backend finds."""
     return list(backend_of(job.plugin, job.backend).devices())

@@ -83,7 +83,7 @@ class _Probed(Struct, frozen=True):
     version: tuple[int, int]
     path: list[str]
     packages: list[tuple[str, str, str]]
-    """Name, version and content of ``direct_url.json`` of each distribution."""
+    """Name, version and ``direct_url.json`` content of each distribution."""
     modules: dict[str, str]
 
 
@@ -119,9 +119,9 @@ def create(
     """Create an environment and return it.
 
     It contains the distributions in `requirements`, the lines of a requirements file, as well as harness and the plugin
-    distributions, installed from the same sources as in the environment of this process. If `inherit` is true, only
-    `requirements` are installed, and all other packages are imported from this process's environment. With `replace`,
-    an existing environment is replaced.
+    distributions, which are installed from the same sources as in this process's environment. If `inherit` is true,
+    only `requirements` are installed, and all other packages are imported from this process's environment. With
+    `replace`, an existing environment is replaced.
 
     Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
     installer's output if the installer fails. In both cases, no changes are made.
@@ -195,8 +195,8 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
     """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
 
     Only exact versions from a package index are returned as requirements, because the lock file may come from an
-    untrusted source. Harness and the plugins of this process are omitted, because they are installed from the same
-    sources as in the environment of this process.
+    untrusted source. Harness and this process's plugins are omitted, because they are installed from the same sources
+    as in this process's environment.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []

@@ -34,8 +34,8 @@ class Columns:
         self._assigned: set[str] = set()
 
     def assign(self, name: str | None) -> str | None:
-        """Assign the column that the user specified, if any. Raises `harness.UsageError` if the column already has
-        another role."""
+        """Assign the column that the user specified, if any. Raises `harness.UsageError` if the column already has a
+        different role."""
         if name is None:
             return None
         self.require(name)
@@ -148,7 +148,7 @@ def unused_splits(table: Table, used: str | None) -> list[str]:
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
-    """Return the strings in a column. Rows with a cell that is empty or not a string are added to `problems`."""
+    """Return the strings in a column. Rows whose cell is empty or not a string are added to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
         if is_missing(cell) or (isinstance(cell, str) and not visible(cell)):
@@ -164,7 +164,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
     """Return the labels, paths or groups in a column as strings.
 
     Cells from JSONL and Parquet files are typed. All cells in a column must have the same type: string, integer or
-    boolean. Rows with a missing value or another type are added to `problems`.
+    boolean. Rows with a missing value or a value of a different type are added to `problems`.
     """
     cells = [
         int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in table.columns[column]
@@ -214,7 +214,7 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
 
 
 def split_warnings(table: Table, column: str) -> list[str]:
-    """Return a warning if the split column contains several names for one split."""
+    """Return a warning if the split column contains several names for the same split."""
     spelled: dict[str, set[str]] = {}
     for cell in table.columns[column]:
         word = str(cell).strip().lower()

@@ -18,7 +18,7 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Copies:
-    """Exact copies and near copies among the rows of a source."""
+    """Exact and near copies among the rows of a source."""
 
     kind: str
     exact: Index | None

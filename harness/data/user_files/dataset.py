@@ -117,7 +117,7 @@ class UserDataset(Dataset[UserOptions]):
         return self._raw(examples, decoded)
 
     def _raw(self, examples: Examples, decoded: Mapping[str, NDArray[Any]]) -> RawData:
-        """Return the data with decoded inputs. The result contains all warnings about the rows."""
+        """Return the data with decoded inputs. The result includes all warnings about the rows."""
         import numpy as np
 
         targets, label_names, parts, details = self._classes_and_splits(examples, decoded)
@@ -159,7 +159,8 @@ class UserDataset(Dataset[UserOptions]):
         """Return the targets, the label names, each split's row indices, and the details to record. Bad rows are
         omitted.
 
-        `decoded` are the arrays of all rows. If images and recordings have not been decoded, near copies are not found.
+        `decoded` contains the arrays of all rows. Near copies of images and recordings are found only if these have
+        been decoded.
         """
         import numpy as np
 
@@ -268,7 +269,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
 
 
 def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
-    """Return the input arrays for all rows. Files that cannot be decoded are added to the problems."""
+    """Return the input arrays for all rows. Files that cannot be decoded are added to the examples' `problems`."""
     import numpy as np
 
     count = len(examples.where)

@@ -76,7 +76,7 @@ def _padded(text: str) -> str:
 
 
 def looks_dated(cell: Any, form: str | None = None) -> bool:
-    """Return whether a cell is a date or a time, in any common notation."""
+    """Return whether a cell is a date or a time in any common notation."""
     if isinstance(cell, date | time):
         return True
     if not isinstance(cell, str) or len(cell) > 40 or not any(map(str.isdigit, cell)):

@@ -1,6 +1,7 @@
 """Read the rows of CSV and TSV files, including the line numbers of rows that cannot be read.
 
-CSV files follow RFC 4180. TSV files follow IANA's text/tab-separated-values, in which quotes have no special meaning.
+CSV files follow RFC 4180. TSV files follow IANA's text/tab-separated-values format, in which quotes have no special
+meaning.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Record(NamedTuple):
     first: int
     """Index of the row's first line."""
     last: int
-    """Index of the line after the row's last line."""
+    """Index of the line that follows the row's last line."""
     cells: list[str]
     problem: str = ""
     """Reason why the row is bad, or an empty string for a good row."""
@@ -51,7 +52,7 @@ def read_delimited(
 ) -> tuple[list[str], list[Row], list[str]]:
     """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
 
-    Raises `harness.DataError` if the header is invalid or does not fit the rows.
+    Raises `harness.DataError` if the header is invalid or does not match the rows.
     """
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB per cell is too small for long documents
     lines = list(io.StringIO(text, newline=""))  # with newline="", lines end at \n, \r\n or \r
@@ -137,7 +138,8 @@ class _File:
         self.extra = False
 
     def header(self) -> list[str]:
-        """Return the column names. Raises `harness.DataError` if the header cannot be read or does not fit the rows."""
+        """Return the column names. Raises `harness.DataError` if the header cannot be read or does not match the
+        rows."""
         where = f"{self.source}: the header (line {self.start + 1})"
         shown = repr(self.lines[self.start].strip()[:60])
         self.body, cells = self._record(self.start)

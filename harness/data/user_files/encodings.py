@@ -61,7 +61,7 @@ PUNCTUATION = re.compile(
 
 
 def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[str]]:
-    """Return the text of a file, and warnings about it.
+    """Return a file's text and warnings about it.
 
     If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the remaining bytes are
     decoded with ``surrogateescape`` so that errors can identify the rows with invalid bytes. Otherwise,
@@ -153,7 +153,7 @@ def candidates(sample: bytes) -> list[str]:
 
 
 def _legible(text: str) -> float:
-    """Return the fraction of the words with non-ASCII characters that look like words of one script."""
+    """Among the words with non-ASCII characters, return the fraction that look like words in a single script."""
     words = [word for word in set(WORD.findall(text)) if not word.isascii()]
     return sum(map(_is_word, words)) / len(words) if words else 0.0
 

@@ -34,7 +34,7 @@ FEWEST_REPEATED = 20
 
 @dataclass
 class Examples:
-    """Sequences with one item per row, including the bad rows listed in `problems`."""
+    """Sequences with one item per row. They include the bad rows, which are listed in `problems`."""
 
     where: list[str]
     options: UserOptions
@@ -81,10 +81,11 @@ class Examples:
         """Return an identifier of the content of each row, or None if rows with the same content are not considered to
         be copies.
 
-        Texts are compared without regard to letter case, invisible characters and repeated spaces. Files are compared
-        by digest, and table rows by all their features. If at least half of the rows of a table are equal to other
-        rows, the features have few distinct values, and equal rows are treated as different examples, unless every row
-        including its targets is repeated, as in a table that was appended to itself.
+        Texts are compared without regard to letter case, invisible characters or repeated spaces. Files are compared by
+        digest, and table rows by all their features. If at least half of a table's rows are equal to other rows, the
+        features are assumed to have few distinct values, and equal rows are treated as different examples. The
+        exception is a table in which every row, including its targets, is repeated, such as a table that was appended
+        to itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]

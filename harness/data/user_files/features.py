@@ -35,7 +35,7 @@ FEW, RARE = 3, 0.05
 def notation_of(
     table: Table, column: str, declared: Notation, *, target: bool = False
 ) -> tuple[Notation | None, list[str]]:
-    """Return the notation of a column of numbers, or None for a column of categories, and warnings.
+    """Return the notation of a numeric column, or None for a categorical column, and warnings.
 
     The kind of a column is determined by the majority of its cells, ignoring missing values. Raises `harness.DataError`
     if the column contains dates, nested values, or numbers whose notation was not declared.
@@ -216,7 +216,7 @@ def _is_inexact(cell: Any) -> bool:
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
     """Return the numbers if all cells are strings that contain plain finite numbers.
 
-    Converting all cells at once is much faster than converting each cell.
+    Converting all cells at once is much faster than converting them one by one.
     """
     if not notation.is_standard or not all(type(cell) is str for cell in cells) or "_" in "".join(cells):
         return None
@@ -377,8 +377,8 @@ def date_parts(
 
 
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
-    """Return the time of each row, in an arbitrary unit. Rows without a time are added to `problems`. Raises
-    `harness.DataError` if the column mixes numbers, times with a time zone and times without a time zone.
+    """Return the time of each row in arbitrary units. Rows without a time are added to `problems`. Raises
+    `harness.DataError` if the column mixes numbers, times with a time zone and times without one.
     """
     found = []
     kinds = set()

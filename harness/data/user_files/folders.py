@@ -86,7 +86,7 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
 def scan(root: Path, kind: str) -> Tree:
     """Return all files and folders below `root`, except hidden ones.
 
-    Raises `harness.DataError` if a folder cannot be read, if symbolic links form a loop, or if a name is not encoded in
+    Raises `harness.DataError` if a folder cannot be read, if symbolic links form a loop, or if a name is not valid
     UTF-8.
     """
 
@@ -142,7 +142,7 @@ def is_utf8(name: str) -> bool:
 
 
 def ignored_files(tree: Tree, kind: str, listed: Container[str] = ()) -> list[str]:
-    """Return warnings that state how many files are ignored because of their suffix or because they are hidden.
+    """Return warnings that state how many files are ignored because of their suffixes or because they are hidden.
 
     `listed` contains files that are ignored for a different reason.
     """
@@ -227,7 +227,7 @@ def _words(name: str) -> list[str]:
 
 
 def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str]) -> None:
-    """Raise `harness.DataError` for split and class folders without files, because they would be silently dropped."""
+    """Raise `harness.DataError` if split or class folders contain no files, because they would be silently dropped."""
     empty = [top for top in splits if not any(file.startswith(f"{top}/") for file in tree.files)]
     if empty:
         raise DataError(

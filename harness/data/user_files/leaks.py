@@ -1,5 +1,4 @@
-"""Warnings about features that reveal the target or the order of the rows, and about features that contain no
-information."""
+"""Warnings about features that reveal the target or the row order, and about features that contain no information."""
 
 from __future__ import annotations
 
@@ -256,7 +255,7 @@ def _is_constant(values: Numbers) -> bool:
 
 
 def extremes(columns: Mapping[str, Numbers]) -> list[str]:
-    """Return a warning about each column ``[N]`` with a few values that are far from all others.
+    """Return a warning about each column ``[N]`` with a few values that are far from the rest.
 
     A repeated extreme value, such as -999, often denotes a missing value.
     """

@@ -49,7 +49,7 @@ def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
 
 
 def check_header(path: Path, kind: str) -> None:
-    """Check a file quickly by reading only its header. Raises `UnreadableError` if the header is invalid."""
+    """Perform a quick check of a file by reading only its header. Raises `UnreadableError` if the header is invalid."""
     if kind == "image":
         with _image(path):
             pass

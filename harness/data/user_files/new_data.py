@@ -38,7 +38,7 @@ MAX_LINES_BYTES = 2**40
 
 @dataclass(frozen=True)
 class NewData:
-    """New examples, without those that were skipped."""
+    """New examples, excluding skipped ones."""
 
     rows: Array
     """Row number of each example (int64, starting at 1) or path of its file (str)."""
@@ -314,7 +314,7 @@ def named_columns(raw: RawData) -> dict[str, Any]:
 def reader(
     kind: str, objective: str, label_names: Sequence[str], options: Mapping[str, Any], reading: Mapping[str, Any]
 ) -> Reader:
-    """Return a reader for new data of one kind.
+    """Return a reader for new data of the given kind.
 
     `options` are the dataset options of the user's training data, or an empty dictionary for data from a plugin. Raises
     `harness.CombinationError` if data of this kind cannot be read from files.

@@ -24,9 +24,9 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
     split."""
     time_column: str | None = None
-    """Column with the date, time or number by which the rows are ordered. The last rows form the test split, and the
-    rows before the test split form the validation split. Rows with the same time are kept in the same split. This
-    option cannot be combined with a split or group column."""
+    """Column with the date, time or number used to order the rows. The last rows form the test split, and the rows
+    before the test split form the validation split. Rows with the same time are kept in the same split. This option
+    cannot be combined with a split or group column."""
     date_format: str | None = None
     """Format of dates that are not in ISO 8601, in Python's ``strptime`` notation, such as ``%d/%m/%Y``."""
     encoding: str | None = None
@@ -39,7 +39,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists the bad rows; ``skip`` drops the bad rows."""
     copies: Literal["together", "independent"] = "together"
-    """Handling of rows with the same content when splits are drawn. ``together`` keeps equal rows in the same split;
+    """How to handle rows with the same content when drawing splits. ``together`` keeps equal rows in the same split;
     ``independent`` treats them like any other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
@@ -137,7 +137,7 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     use."""
 
     image_range: tuple[float, float] | None = None
-    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits.
+    """Smallest and largest pixel values of grayscale images with more than 8 bits, which are scaled to 8 bits.
 
     If None, the range of the training split is used.
     """

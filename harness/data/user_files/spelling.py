@@ -84,7 +84,7 @@ def plural(what: str) -> str:
 def skeleton(name: str) -> str:
     """Return a string that is the same for names that look alike.
 
-    Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters of other
+    Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters from other
     alphabets are ignored, and numbers are compared by value.
     """
     text = visible(unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold())

@@ -21,7 +21,7 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from lower-case split names, as used in columns and folders, to splits. These names are also recognized by
+"""Mapping from the lower-case split names used in columns and folders to splits. These names are also recognized by
 Hugging Face Datasets."""
 
 
@@ -41,7 +41,7 @@ def split(
 
     `given` lists each row's split, which is a member of `SPLITS`. Splits without rows are drawn from the training rows,
     stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups` (``[N]``) are
-    kept in one split, and so are rows with equal values in `copies` (``[N]``), which have the same content.
+    kept in the same split, as are rows with equal values in `copies` (``[N]``), which have the same content.
 
     Raises `harness.DataError` if the rows cannot be split this way.
     """
@@ -130,7 +130,7 @@ def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
 def _draw(
     rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
 ) -> tuple[Index, Index]:
-    """Draw approximately the fraction `share` of `rows`, and return the remaining rows and the drawn rows.
+    """Draw approximately a fraction `share` of `rows` and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class remain. If `groups` is given, whole
     groups are drawn.
@@ -219,7 +219,7 @@ def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
 
 
 def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
-    """Return the classes that are missing from the validation or test split, for the record.
+    """Return the classes that are missing from the validation or test split, for inclusion in the record.
 
     Raises `harness.DataError` if a class in either of these splits is missing from the training split, because a model
     could not learn it.

@@ -60,8 +60,8 @@ class Table:
 def read_table(path: Path, problems: Problems, *, encoding: str | None = None, separator: str | None = None) -> Table:
     """Return the file's table. Unreadable rows are omitted and added to `problems`.
 
-    `encoding` is the encoding of a text file (UTF-8 if None), and `separator` the character between the cells of a CSV
-    file, which is inferred if None.
+    `encoding` is the encoding of a text file (UTF-8 if None), and `separator` is the character that separates the cells
+    of a CSV file (inferred if None).
 
     Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format or an
     option that is not applicable to the format.
