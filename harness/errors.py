@@ -22,9 +22,9 @@ import difflib
 from collections.abc import Iterable
 
 SIMILAR = 0.7
-"""Minimum similarity of a suggested name, as defined by `difflib.SequenceMatcher.ratio`."""
+"""Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of a prefix or suffix for which the whole name is suggested."""
+"""Minimum length of a prefix or suffix for the whole name to be suggested."""
 
 
 class HarnessError(Exception):
@@ -35,7 +35,7 @@ class HarnessError(Exception):
     Attributes
     ----------
     exit_status : int
-        Exit status of the command that raised this error: 1, or 2 for invalid requests and broken plugins.
+        Exit status of a command that raises this error: 1, or 2 for invalid requests and broken plugins.
     """
 
     exit_status = 1
@@ -57,9 +57,9 @@ class UnknownNameError(UsageError):
     name : str
         The unknown name.
     known : iterable of str
-        All known names of the given kind.
+        All known names of this kind.
     hint : str, default=""
-        Text to append to the message, such as where the name was found.
+        Text to append to the message, such as the place where the name was found.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
     characters match, if it is the only known name with the same letters, or if it is the only known name that starts or
-    ends with `name`. Settings such as ``recipe.epochs`` are compared within their section, because a common section
+    ends with `name`. Settings such as ``recipe.epochs`` are compared within their section, because a shared section
     name would make unrelated settings look similar.
     """
 
@@ -107,7 +107,7 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
 
 class CombinationError(UsageError):
-    """Error raised if known names cannot be combined, such as an image model and a text task."""
+    """Error raised if known names cannot be used together, such as an image model and a text task."""
 
 
 class PluginError(HarnessError):
@@ -133,4 +133,4 @@ class UnsupportedError(HarnessError):
 
 
 class BadResultError(HarnessError):
-    """Error raised if a run computes an unusable result, such as a loss that is not finite."""
+    """Error raised if a run computes an unusable result, such as a non-finite loss."""

@@ -37,11 +37,11 @@ _REFRESH_S = 0.25
 """Minimum interval between updates of the live display, in seconds."""
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
-"""Minimum intervals between plain lines about epochs and about downloads, in seconds."""
+"""Minimum intervals between plain lines for epochs and for downloads, in seconds."""
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the warnings about the user's own data in planned runs, as lines of output."""
+    """Return the warnings about the user's own data in the planned runs, as lines of output."""
     sources = {spec.source: spec.dataset for spec in specs if spec.source}
     lines = [warning_line(dataset, warning) for source, dataset in sources.items() for warning in source.warnings]
     return list(dict.fromkeys(lines))
@@ -51,7 +51,7 @@ def listener(*, quiet: bool, warned: Sequence[str] = ()) -> Listener:
     """Return a listener that shows nothing if `quiet` is true, a live display if stderr is a terminal, and plain lines
     otherwise.
 
-    `warned` contains the warnings that were already shown, as lines of output.
+    `warned` contains the warnings that have already been shown, as lines of output.
     """
     if quiet:
         return Listener()
@@ -71,7 +71,7 @@ def carry_out(
     warned: Sequence[str] = (),
     **settings: Any,
 ) -> Results:
-    """Execute `specs` like `harness.api.carry_out`, and show progress on stderr, except for the warnings in `warned`.
+    """Execute `specs` like `harness.api.carry_out`, and show progress on stderr, omitting the warnings in `warned`.
 
     SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
@@ -86,8 +86,8 @@ def catch_signals() -> None:
 
 
 class Plain(Listener):
-    """A listener that prints a line for each phase, epoch and result. Epochs are shown at most once per second, except
-    for the last epoch, which is always shown."""
+    """A listener that prints a line for each phase, epoch and result. Epochs are shown at most once per second; the
+    last epoch is always shown."""
 
     def __init__(self, warned: Sequence[str] = ()) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class _Current:
         return [self.phase, *counts, f"loss {p.loss:.4g}", f"{p.samples_per_s:.4g} samples/s"]
 
     def outlook(self) -> list[str]:
-        """Return the last validation scores and the remaining training time, estimated from the completed steps."""
+        """Return the last validation scores and the remaining training time, as estimated from the completed steps."""
         parts = describe_validation(self.epoch) if self.epoch else []
         if self.progress and self.progress.step > self.first_step:
             pace_s = (time.monotonic() - self.first_at) / (self.progress.step - self.first_step)
@@ -163,7 +163,7 @@ class _Current:
 class Live(Listener):
     """A live display, redrawn when an event arrives, at most four times per second.
 
-    There is no refresh thread, so that this process sleeps between events and does not disturb the measured run.
+    There is no refresh thread, so this process sleeps between events and does not disturb the measured run.
     """
 
     def __init__(self, shown_on: Console | None = None, warned: Sequence[str] = ()) -> None:
@@ -174,7 +174,7 @@ class Live(Listener):
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._total = 0
         self._current: dict[int, _Current] = {}
-        """Runs in progress, by their numbers."""
+        """Runs in progress, by number."""
         self._warned = set(warned)
         self._drawn = 0.0
 
@@ -243,7 +243,7 @@ class Live(Listener):
         return Group(*parts)
 
     def _time_left(self) -> list[str]:
-        """Return the remaining time of all runs, estimated from the finished runs."""
+        """Return the estimated time remaining for all runs, based on the finished runs."""
         if not self.records:
             return []
         mean_s, now = sum(record.wall_s for record in self.records) / len(self.records), time.monotonic()

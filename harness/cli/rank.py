@@ -69,11 +69,11 @@ def rank(
     """Rank backends, models or other settings across datasets: mean rank, win rate and geometric mean ratio, with 95%
     intervals from a bootstrap over datasets and seeds.
 
-    RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is used only if
-    every ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are
-    shown. Excluded: failed runs are ignored, and so are datasets on which not every ranked entry has a successful run.
-    Imputed: a failed run is replaced by a run of the baseline. Choose a simple baseline, because a strong baseline
-    would compensate for failures.
+    RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is included only if every
+    ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.
+    Excluded: failed runs are ignored, as are datasets on which any ranked entry has no successful runs. Imputed: a
+    failed run is replaced by a run of the baseline. Choose a simple baseline, because a strong baseline would
+    compensate for failures.
 
     \b
     Examples:
@@ -114,9 +114,9 @@ def rank(
 
 
 def _runs(directories: list[Path], filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
-    """Return the distinct runs of several results directories, ordered by start time.
+    """Return the distinct runs from several results directories, ordered by start time.
 
-    Raises `harness.UsageError` if a directory contains no matching run.
+    Raises `harness.UsageError` if a directory contains no matching runs.
     """
     from harness.errors import UsageError
     from harness.records.store import Store

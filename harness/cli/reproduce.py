@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 REPRODUCED = "reproduced"
-"""Folder for new runs in the results directory. Commands that read the results directory ignore this folder."""
+"""Folder for new runs inside the results directory. Commands that read the results directory ignore this folder."""
 
 
 @click.command(short_help="Repeat a published comparison and compare the results.")
@@ -62,10 +62,10 @@ def reproduce(
     side by side.
 
     A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
-    executed: the installed plugins repeat the runs from their specs. The new runs are saved in the folder "reproduced"
-    of the results directory, or in the directory --results, so that they are not mixed with the original ones. Runs in
-    named environments are repeated in environments with the same names; see `harness env`. The exit status is 1 if the
-    quality, the data or the initial weights do not match.
+    executed: the installed plugins repeat the runs from their specs. The new runs are saved in the "reproduced" folder
+    of the results directory, or in the directory given by --results, to keep them separate from the original runs. Runs
+    in named environments are repeated in environments with the same names; see `harness env`. The exit status is 1 if
+    the quality, the data or the initial weights do not match.
 
     \b
     Examples:
@@ -133,7 +133,7 @@ def reproduce(
 
 
 def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
-    """Return the lock file of each named environment that the runs used, by name."""
+    """Return the lock file of each named environment that the runs used, keyed by name."""
     from harness.plugins.environments import LOCK, MAX_LOCK_BYTES
     from harness.records.reading import is_stored, read_stored
 
@@ -179,10 +179,9 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
 
 
 def _with_data(spec: RunSpec, data: Path | None, bundle: Path) -> RunSpec:
-    """Return the spec with the path of the user's data on this machine. The content of the data is verified when it is
-    read.
+    """Return the spec with the path of the user's data on this machine. The content is verified when the data are read.
 
-    Raises `harness.UsageError` if the data are not found.
+    Raises `harness.UsageError` if the data cannot be found.
     """
     import msgspec
 

@@ -26,7 +26,7 @@ def results() -> None:
 @click.argument("others", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @options.results
 def merge(others: tuple[Path, ...], results: str | None) -> None:
-    """Add the runs of the results directories DIR to the results directory, with their files and parity verdicts.
+    """Add the runs from each DIR to the results directory, with their files and parity verdicts.
 
     A run whose record is already present is not added again, so repeating a merge changes nothing. Repeats of a run are
     numbered in the order in which they started, so the ids of existing runs may change. The order of the directories
@@ -65,7 +65,7 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Remove the runs instead of only listing them.")
 @options.results
 def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
-    """List the runs that are no longer needed, or remove them with --yes.
+    """List the runs that are no longer needed; with --yes, remove them.
 
     A failed run is not needed if a later run with the same specification succeeded. --failed also lists all other
     failed runs, and --keep also lists old repeats.
@@ -94,10 +94,10 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
 @results.command(short_help="Check that the files of all runs are complete and unchanged.")
 @options.results
 def verify(results: str | None) -> None:
-    """Check the files of all runs: records must be valid, and raw samples, weights and locks of environments must
-    match the recorded digests.
+    """Check the files of all runs: records must be valid, and raw samples, weights and environment locks must match the
+    recorded digests.
 
-    The exit status is 1 if there is a problem. `harness audit` checks a single run more thoroughly.
+    The exit status is 1 if any problems are found. `harness audit` checks a single run more thoroughly.
 
     \b
     Examples:

@@ -42,16 +42,16 @@ _COMMANDS = {
 
 
 ARGUMENTS = "harness.arguments"
-"""Key of the command's arguments in the metadata of the context."""
+"""Key of the command's arguments in the context's metadata."""
 _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),
 }
-"""Errors that are caused by a file or the machine rather than by a bug."""
+"""Errors caused by a file or the machine rather than by a bug."""
 
 
 class _LazyGroup(SuggestingGroup):
-    """A command group that imports commands when they are used and reports exceptions as messages."""
+    """A command group that imports each command when it is used and reports exceptions as messages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

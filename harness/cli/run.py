@@ -123,16 +123,15 @@ def run(
 ) -> None:
     """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
 
-    Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
-    fails. Progress is written to stderr, and the table is written to stdout.
+    Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
+    Progress is written to stderr, and the table is written to stdout.
 
-    To complete a comparison that was stopped, repeat the command. A run that is already in the results directory is
-    skipped if its settings, the code of its plugins, the versions of its packages and the class of machine are
-    unchanged. Failed runs are executed again.
+    To complete a stopped comparison, repeat the command. A run that is already in the results directory is skipped if
+    its settings, plugin code, package versions and machine class are unchanged. Failed runs are executed again.
 
     With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
     own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;
-    otherwise, only the quality is measured.
+    otherwise, only quality is measured.
 
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
@@ -252,7 +251,7 @@ def run(
 
 
 def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
-    """Write a plot of quality against throughput for the runs of the command."""
+    """Write a plot of quality against throughput for this command's runs."""
     from harness.checks.parity.verdict import load
     from harness.records.files import write_whole
     from harness.records.store import StoredRun
@@ -280,7 +279,7 @@ def _check_nothing_selected() -> None:
 def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
     """Return the specs without an entry in `reasons`, and print the reasons for omitting the others.
 
-    Raises `harness.UsageError` with the reasons if a spec has a reason and `skip` is false, or if no spec remains.
+    Raises `harness.UsageError` with the reasons if a spec has a reason and `skip` is false, or if no specs remain.
     """
     from harness.errors import UsageError
     from harness.execute.availability import describe_reasons

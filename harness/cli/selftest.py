@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 @options.format_
 def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet: bool, format_: str) -> None:
     """Check the accuracy of measurements on this machine: allocate known amounts of memory on the host and on every
-    accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured in the
-    same way as in a run.
+    accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured the same
+    way as in a run.
 
     The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer is off by more than
     1 ms over half a second.
 
-    With --jobs, check instead whether runs with the selected settings are slowed down by N - 1 other runs. The settings
-    are executed alternately one at a time and N at a time. The check passes if the confidence interval of the change
-    of every metric includes zero, and is within 5% (25% for the 99th percentile of the latency). The result is saved in
-    the cache directory, and allows `harness run --jobs N` to measure speed with these settings on this class of
-    machine. The exit status is 1 if the check does not pass.
+    With --jobs, check instead whether runs with the selected settings are slowed down by N - 1 other runs. Runs are
+    executed one at a time and N at a time, in alternation. The check passes if, for every metric, the confidence
+    interval of the change includes zero and lies within 5% (25% for the 99th percentile of the latency). The result is
+    saved in the cache directory, and allows `harness run --jobs N` to measure speed with these settings on this class
+    of machine. The exit status is 1 if the check does not pass.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from harness.cli import options, output
 @options.format_
 @options.results
 def show(run: str, format_: str, results: str | None) -> None:
-    """Show the record of a run: settings, quality, speed, latency, memory and environment.
+    """Show a run's record: settings, quality, speed, latency, memory and environment.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 

@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 @options.results
 @click.option("--cancel", is_flag=True, help="End the runs that were submitted with `harness run --detach`.")
 def status(format_: str, results: str | None, cancel: bool) -> None:
-    """Show the progress of the plans in a results directory: the numbers of completed, running, failed and remaining
+    """Show the progress of the plans in a results directory: the number of completed, running, failed and remaining
     runs, and the remaining time.
 
-    Each `harness run` command that executes runs is recorded as a plan. All running plans and the last plan are shown.
-    The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the command
-    that continues the plan is printed.
+    Each `harness run` command that executes runs is recorded as a plan. All running plans and the most recent plan are
+    shown. The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the
+    command that resumes it is printed.
 
-    If runs were submitted with `harness run --detach`, the results that are available are first stored in the results
-    directory.
+    If runs were submitted with `harness run --detach`, any available results are first stored in the results directory.
 
     \b
     Examples:
@@ -61,8 +60,8 @@ def status(format_: str, results: str | None, cancel: bool) -> None:
 
 
 def _collect_submissions(store: Store, *, cancel: bool) -> dict[str, int]:
-    """Store the available results of submissions, or end them if `cancel` is true. Return the number of runs that
-    are being executed for each submission that is not finished."""
+    """Store the available results of submissions, or cancel the submissions if `cancel` is true. Return the number of
+    runs being executed for each unfinished submission."""
     from harness.execute.detached import submissions
 
     found = submissions(store)
@@ -109,7 +108,7 @@ def _state(plan: Progress) -> str:
 
 
 def _command(plan: Progress) -> str:
-    """Return the command of a plan, or an empty string if the plan was started from Python."""
+    """Return a plan's command, or an empty string if the plan was started from Python."""
     words = plan.plan.command
     if not words:
         return ""

@@ -2,8 +2,8 @@
 
 Closed streams are replaced, and errors in the final flush are ignored.
 
-Only harness writes to stdout. File descriptor 1 refers to stderr, so that the output of a plugin or a C library does
-not become part of a table or of JSON output.
+Only harness writes to stdout. File descriptor 1 refers to stderr, so output from a plugin or a C library cannot end up
+in a table or in JSON output.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import select
 
 THREADS_WAIT_S = 5.0
-"""Time to wait for the threads of plugins before exiting, in seconds."""
+"""Time to wait for plugins' threads before exiting, in seconds."""
 _prepared = False
 
 
 def prepare() -> None:
-    """Open the standard streams that are closed, and move stdout from descriptor 1 to another descriptor."""
+    """Open any standard streams that are closed, and move stdout from descriptor 1 to another descriptor."""
     global _prepared
     _prepared = True
     for fd in (0, 1, 2):
@@ -44,7 +44,7 @@ def prepare() -> None:
 def finish() -> None:
     """Flush the streams.
 
-    Output that cannot be written is discarded, so that the error does not change the exit status.
+    Output that cannot be written is discarded, so the error does not change the exit status.
     """
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         try:
@@ -56,7 +56,7 @@ def finish() -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore further interrupts, unless this process will run other commands."""
+    """Ignore further interrupts unless this process will run more commands."""
     import signal
 
     if _prepared:
@@ -84,7 +84,7 @@ def end_threads(status: int) -> None:
 
 
 def end_exit_functions(status: int) -> None:
-    """Call the functions that plugins registered with `atexit`. End the process if the functions take more than
+    """Call the functions that plugins registered with `atexit`. End the process if the functions take longer than
     `THREADS_WAIT_S`."""
     if "harness.plugins.containment" not in sys.modules:
         return
@@ -112,15 +112,15 @@ def discard(fd: int) -> None:
 def screen(*, wait_s: float = 0.0) -> TextIO:
     """Return stderr as a stream that discards text that cannot be written within `wait_s` seconds.
 
-    A terminal that is stopped with Ctrl-S, or a pipe that is not read, would otherwise stop the process that enforces
-    the time limit of a run.
+    Otherwise, a terminal paused with Ctrl-S or a pipe that is not read would block the process that enforces a run's
+    time limit.
     """
     stream = getattr(sys, "stderr", None) or _text(2)
     return cast("TextIO", _Screen(stream.uncleaned if isinstance(stream, _Clean) else stream, wait_s))
 
 
 class _Clean:
-    """A text stream that replaces control characters in everything that is written to it; see
+    """A text stream that replaces control characters in everything written to it; see
     `harness.records.printing.clean`."""
 
     def __init__(self, stream: TextIO) -> None:

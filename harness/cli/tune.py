@@ -102,11 +102,11 @@ def tune(
     """Search for settings that improve a model on the validation split, and compare them with the default settings.
 
     Each trial trains the model with different settings in a separate process, without the test split. Trials that are
-    unlikely to become the best one are ended early. The best settings and the default settings are then trained on
-    fresh seeds, scored on the test split and measured like the runs of `harness run`.
+    unlikely to become the best are stopped early. The best settings and the default settings are then trained on fresh
+    seeds, scored on the test split and measured like the runs of `harness run`.
 
-    Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a study
-    that was stopped, or to add trials, repeat the command.
+    Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a stopped
+    study or to add trials, repeat the command.
 
     The exit status is 0 on success, 1 if no trial was completed or a run failed, 2 if the request is invalid (no trial
     is started), and 130 after Ctrl-C.
@@ -176,7 +176,7 @@ _OF_SEARCHES = (
     *("search", "trials", "objective", "sampler", "sampler_seed", "pruner", "confirm", "storage", "rerun"),
     *("memory_limit", "price_per_hour"),
 )
-"""Parameters that have no effect on a range test."""
+"""Parameters that do not affect a range test."""
 
 
 def _check_alone() -> None:

@@ -1,4 +1,4 @@
-"""Safe extraction of archives: only regular files inside the target folder, with a limit on the extracted size."""
+"""Safe extraction of archives: only regular files inside the target folder are written, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from harness.errors import DataError, HarnessError
 from harness.records.zip_index import index_problem
 
 EXPANSION = 200
-"""Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text, but can be 1000 for a
+"""Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text but can reach 1000 for a
 decompression bomb."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, that is accepted regardless of the size of the archive."""
+"""Extracted size, in bytes, that is accepted regardless of the archive's size."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
-"""Maximum size of a zip archive's list of members, which `zipfile` reads into memory."""
+"""Maximum size of a zip archive's member list, which `zipfile` reads into memory."""
 MAX_HEADER_BYTES = 2**24
 """Maximum size of a member's header in a tar archive, which `tarfile` reads into memory."""
 MAX_DICTIONARY_BYTES = 2**28
-"""Maximum memory for decompressing xz and lzma. ``xz -9`` needs 65 MiB; the format allows 4 GiB."""
+"""Maximum memory for xz and lzma decompression. ``xz -9`` needs 65 MiB; the format allows 4 GiB."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-"""Supported compression methods of zip members, all of which need little memory."""
+"""Supported compression methods for zip members, all of which need little memory."""
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
@@ -107,7 +107,7 @@ def _copy(source: IO[bytes], target: Path, limit: int) -> tuple[int, str]:
 
 
 def _safe_parts(member: str) -> list[str]:
-    """Return the parts of a member's name. Raises `harness.DataError` if the name points outside the folder."""
+    """Return the components of a member's path. Raises `harness.DataError` if the path points outside the folder."""
     parts = member.removesuffix("/").split("/")
     while parts[0] == "." and len(parts) > 1:  # tar stores names such as ./name
         parts = parts[1:]
@@ -185,7 +185,7 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
 
 
 _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
-"""Maximum overhead of a tar archive in bytes: a header and padding for each member."""
+"""Maximum overhead of a tar archive, in bytes: a header and padding for each member."""
 
 
 class _Xz(io.RawIOBase):
@@ -254,7 +254,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\xfd7zXZ", _open_xz),
     (b"\x5d\x00\x00", _open_xz),
 )
-"""Pairs of the first bytes of a compressed format and the function that opens files in this format."""
+"""Pairs of a compressed format's first bytes and the function that opens files in that format."""
 
 
 def _decompressed(archive: Path) -> IO[bytes]:
@@ -267,8 +267,8 @@ def _decompressed(archive: Path) -> IO[bytes]:
 class _Bounded:
     """The contents of a tar archive, with limits on the size of each read and on the position.
 
-    The limit on reads is needed because `tarfile` reads a header of any declared size into memory at once. The
-    contents of members are read in smaller chunks.
+    The read limit is needed because `tarfile` reads a header of any declared size into memory at once. Member contents
+    are read in smaller chunks.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One of several contiguous parts of a batch: the part that the process with this rank computes."""
+    """One of several contiguous parts of a batch, computed by the process with this rank."""
 
     rank: int
     parts: int
 
     def rows(self, size: int) -> slice:
-        """Return the rows of this part of a batch with `size` examples.
+        """Return the rows of a batch of `size` examples that belong to this part.
 
-        If `size` is not a multiple of the number of parts, the first parts have one example more than the others.
+        If `size` is not a multiple of the number of parts, the first parts each have one more example than the others.
         """
         each, more = divmod(size, self.parts)
         start = self.rank * each + min(self.rank, more)
@@ -53,8 +53,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
 
-    All batches have the same size, so that backends compile only once. Examples that do not fill a batch are dropped
-    from the epoch. With `part`, only this part of each batch is yielded, with its `Batch.weight`. Raises
+    All batches have the same size, so backends compile only once. Leftover examples that do not fill a batch are
+    dropped from the epoch. With `part`, only this part of each batch is yielded, with its `Batch.weight`. Raises
     `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))

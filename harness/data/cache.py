@@ -1,4 +1,4 @@
-"""Functions that locate the data cache and the mirror and determine whether a dataset is cached."""
+"""Functions that locate the data cache and the mirror, and that determine whether a dataset is cached."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def mirror() -> str | Path | None:
 
 
 def dataset_dir(dataset: Dataset) -> Path:
-    """Return the cache folder that contains all versions of a dataset."""
+    """Return the cache folder that holds all versions of a dataset."""
     return cache_dir() / "datasets" / dataset.name
 
 
 def install_dir(dataset: Dataset) -> Path:
     """Return the folder of the dataset's verified files. The folder exists only if all files have been installed.
 
-    The folder is named after a digest of the declared files, so a changed declaration uses a new folder.
+    The folder is named after a digest of the declared files, so a changed declaration results in a new folder.
     """
     contents = [(file.local_name, file.sha256, sorted(file.members.items()), file.unpacked) for file in dataset.files]
     digest = hashlib.sha256(msgspec.json.encode(contents)).hexdigest()

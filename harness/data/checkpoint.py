@@ -1,8 +1,8 @@
-"""Pretrained checkpoints in the Hugging Face layout, given as a folder or as the id of a model on the Hugging Face Hub.
+"""Pretrained checkpoints in the Hugging Face layout, specified as a folder or a model id on the Hugging Face Hub.
 
 A checkpoint is a folder with ``config.json``, its weights, and its tokenizer or preprocessor files. The weights are in
-``model.safetensors`` or in several files that are listed in ``model.safetensors.index.json``. Weights are read from
-safetensors only, because other formats can execute code.
+``model.safetensors`` or in several files listed in ``model.safetensors.index.json``. Weights are read from safetensors
+only, because other formats can execute code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
 _SHARDS = "model-*-of-*.safetensors"
 READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-"""Data types of safetensors that numpy supports. Other types are readable only if another package has registered
+"""Data types of safetensors that numpy supports. Other types can be read only if another package has registered
 them."""
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt", ".onnx", ".gguf")
 """Suffixes of files that contain weights."""
@@ -36,11 +36,11 @@ class _Index(msgspec.Struct, frozen=True):
 
 
 def locate(name: str) -> Pretrained:
-    """Return the checkpoint given by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
+    """Return the checkpoint specified by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
-    used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in
-    another format or type. The message names the files and explains what to do.
+    used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in an
+    unsupported format or data type. The message names the files and explains what to do.
     """
     folder = Path(name)
     revision = ""
@@ -65,7 +65,7 @@ def locate(name: str) -> Pretrained:
 
 
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
-    """Return the files with the weights, and the names of the arrays to read from each file.
+    """Return the weight files and the names of the arrays to read from each file.
 
     If ``model.safetensors`` exists, all of its arrays are read, and the set of names is empty. Otherwise, the files are
     listed in the index. If there is no index, the result is empty. Raises `harness.UsageError` if the index cannot be
@@ -135,7 +135,7 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
 
 
 def _conversion(folder: Path, found: list[str]) -> str:
-    """Return advice for a checkpoint that has no safetensors file with the usual name."""
+    """Return advice for a checkpoint without a safetensors file of the usual name."""
     others = [file for file in found if file.endswith(_SUFFIXES)]
     if not others:
         return "it contains no weights; download the checkpoint again"
@@ -157,7 +157,7 @@ def _conversion(folder: Path, found: list[str]) -> str:
 
 
 def _architecture(folder: Path) -> str:
-    """Return the name of the `transformers` class with which the checkpoint was saved."""
+    """Return the name of the `transformers` class that saved the checkpoint."""
     try:
         name = load_named(folder / CONFIG, dict[str, Any])["architectures"][0]
     except (RecordError, LookupError, TypeError):
@@ -166,7 +166,7 @@ def _architecture(folder: Path) -> str:
 
 
 def _published(name: str) -> list[str]:
-    """Return the names of the files of a hub checkpoint, or an empty list if the hub cannot be reached."""
+    """Return the file names of a hub checkpoint, or an empty list if the hub cannot be reached."""
     if offline():
         return []
     import huggingface_hub

@@ -30,7 +30,7 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     tasks: tuple[str, ...]
-    """Names of the tasks that can use the dataset, sorted."""
+    """Sorted names of the tasks that can use the dataset."""
     kind: str
     objective: str
     summary: str
@@ -44,9 +44,9 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: str
     examples: dict[str, int]
     """Number of examples in each split. Like `inputs` and `label_names`, the mapping describes the dataset with its
-    default options. It is empty if the dataset does not declare the numbers."""
+    default options. Empty if the dataset does not declare the numbers."""
     splits: tuple[int, ...]
-    """Numbers that identify the published splits, if there are several."""
+    """Numbers that identify the published splits, if there is more than one."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str

@@ -1,4 +1,4 @@
-"""Download of a file from the first source with the expected content: the mirror, the publisher or an alternate URL."""
+"""Download a file from the first source with the expected content: the mirror, the publisher or an alternate URL."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 TRIES = 3
 """Number of attempts per source if the server does not respond, drops the connection or reports that it is busy."""
 PAUSE_S = 2.0
-"""Pause before the second attempt, in seconds; doubled before each further attempt."""
+"""Delay before the second attempt, in seconds; it doubles before each subsequent attempt."""
 TIMEOUT_S = 60.0
 """Maximum time without a response from a server, in seconds."""
 MAX_UNDECLARED_BYTES = 4 * 2**30
-"""Maximum size of a file whose size is not declared."""
+"""Maximum size of a file with no declared size."""
 DEADLINE_S = 24 * 3600.0
 """Maximum duration of a download, in seconds."""
 MIN_RATE, RATE_S = 4096, 60.0
@@ -49,7 +49,7 @@ class Source(NamedTuple):
 
 
 class _FailedError(Exception):
-    """Error raised if a source cannot provide the file. `retry` is true if another attempt may succeed."""
+    """Error raised when a source cannot provide the file. `retry` is true if another attempt might succeed."""
 
     def __init__(self, reason: str, *, retry: bool = False) -> None:
         super().__init__(reason)
@@ -57,8 +57,8 @@ class _FailedError(Exception):
 
 
 def sources(file: RemoteFile) -> list[Source]:
-    """Return the sources in the order in which they are tried. If network access is disabled, only a mirror directory
-    is used."""
+    """Return the sources in the order they are tried. If network access is disabled, only a mirror directory is
+    used."""
     candidates = []
     root = mirror()
     if isinstance(root, Path):
@@ -74,7 +74,7 @@ def sources(file: RemoteFile) -> list[Source]:
 def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
     """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
-    Files are first written to a temporary folder next to `folder`, so that `folder` is always complete. Raises
+    Files are first written to a temporary folder next to `folder`, so `folder` is always complete. Raises
     `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError if a
     file cannot be written.
     """
@@ -102,7 +102,7 @@ def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
 
 
 def _settle(file: RemoteFile, received: Path, contents: Path) -> None:
-    """Verify the received file, and move it or extract it into `contents`."""
+    """Verify the received file, then move it or extract it into `contents`."""
     _check(file, received)
     if file.unpacked:
         archives.extract(received, file.local_name, contents, file.members)
@@ -138,7 +138,7 @@ def _page_note(received: Path) -> str:
 
 
 class _Counted:
-    """A writable file that reports its size and raises an error if it becomes larger than the remote file can be."""
+    """A writable file that reports its size and raises an error if it grows larger than the remote file can be."""
 
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report
@@ -214,7 +214,7 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _part(response: requests.Response) -> bytes:
-    """Return the bytes received so far, waiting for at least one, or no bytes at the end of the response."""
+    """Return the bytes received so far, waiting for at least one, or an empty result at the end of the response."""
     try:
         data: bytes = response.raw.read1(_CHUNK, decode_content=True)
         return data
@@ -226,7 +226,7 @@ def _response(url: str) -> requests.Response:
     """Send the request and return the response, whose body has not been read.
 
     The request is sent in a daemon thread, because a server that sends one byte of a header at a time never exceeds the
-    time limit of the socket.
+    socket timeout.
     """
     outcomes: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
 
@@ -263,7 +263,7 @@ def _response(url: str) -> requests.Response:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the message of the innermost exception, which requests and urllib3 wrap in other exceptions."""
+    """Return the message of the innermost exception, because requests and urllib3 wrap it in other exceptions."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

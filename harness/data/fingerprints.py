@@ -1,10 +1,10 @@
 """Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons of two images
 or recordings.
 
-The descriptor of an image is that of the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking of
-Perceptual Image Hash Functions"), without its quantization to bits: the 8 x 8 lowest frequencies of the discrete cosine
-transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both are unit vectors, so
-that the brightness or the volume has no effect.
+The descriptor of an image is the one used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking
+of Perceptual Image Hash Functions"), without its quantization to bits: the 8 x 8 lowest frequencies of the discrete
+cosine transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both are unit
+vectors, so brightness and volume have no effect.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ Floats = NDArray[np.float32]
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
 SMALLEST_SIDE = 8
-"""Minimum side length, in pixels, of images that are compared."""
+"""Minimum side length of images to compare, in pixels."""
 LEAST_CONTRAST = 2 / 255
-"""Minimum standard deviation of the brightness, as a fraction of the range, of images that are compared."""
+"""Minimum standard deviation of the brightness of images to compare, as a fraction of the range."""
 COARSE_SIDE = 48
-"""Minimum shorter side, in pixels, of images that are compared at a third of their resolution instead of half of it.
+"""Minimum length of the shorter side, in pixels, for comparing images at a third rather than half of their resolution.
 
-At a third, the interpolation method of an image editor has little effect, but small images lose too much detail.
+At a third, an image editor's interpolation method has little effect, but small images lose too much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
-"""Maximum differences between two copies, for images compared at half and at a third of their resolution: the root
-mean square difference of all pixels, and that of the worst part of the image. The unit is the contrast, which is the
-standard deviation of the pixels.
+"""Maximum differences between two copies, for images compared at half and at a third of their resolution: the root mean
+square difference of all pixels, and that of the worst part of the image. The limits are in units of the contrast, which
+is the standard deviation of the pixels.
 
 The limits separate the differences between copies from those between the most similar distinct images of MNIST,
 Fashion-MNIST and photographs.
 """
 COLOR = 2
-"""Factor of the limits for colors, which lossy formats store less precisely than the brightness."""
+"""Factor by which the limits are multiplied for colors, which lossy formats store less precisely than brightness."""
 SHARPER = 1.5
-"""Maximum ratio between the amplitudes of one frequency in two copies."""
+"""Maximum ratio between the amplitudes of the same frequency in two copies."""
 FINEST = 128
-"""Maximum side length, in pixels, at which images are compared."""
+"""Maximum side length, in pixels, of images when they are compared."""
 PARTS = 16
-"""Number of parts along each side of an image, and of parts of a recording, that are compared individually."""
+"""Number of individually compared parts along each side of an image, and number of such parts in a recording."""
 
 SHORTEST_S = 0.1
-"""Minimum duration of recordings that are compared."""
+"""Minimum duration of recordings to compare."""
 COMPARED_S = 30
-"""Maximum duration, from the start of a recording, that is compared."""
+"""Maximum duration to compare, from the start of a recording."""
 DELAY_S = 0.1
 """Maximum delay of a copy, in seconds. Encoders may insert a short delay."""
 DURATION_S = 0.2
@@ -57,14 +57,14 @@ DURATION_S = 0.2
 RATE_HZ = 8000
 """Sample rate at which recordings are compared."""
 BAND_HZ = (150.0, 3400.0)
-"""Range of frequencies that is compared. The upper limit is reduced to 42% of the lower sample rate if necessary."""
+"""Range of frequencies to compare. The upper limit is reduced to 42% of the lower sample rate if necessary."""
 BANDS = np.geomspace(100, 1500, 25)
-"""Limits of the frequency bands of a descriptor, in Hz. Sample rates of at least 4 kHz include all of them."""
+"""Limits of the frequency bands of a descriptor, in Hz. Recordings sampled at 4 kHz or more cover all of them."""
 CORRELATION, WORST = 0.95, 0.62
 """Minimum correlation of two copies of a recording, and the maximum root mean square difference of the worst part, in
 units of the root mean square of the whole recording.
 
-The limits separate the values of copies from those of the most similar recordings of one speaker in the Free Spoken
+The limits separate the values for copies from those for the most similar recordings of one speaker in the Free Spoken
 Digit Dataset.
 """
 
@@ -94,10 +94,10 @@ def describe_images(images: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.
 
 
 def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Return whether two images ``[H, W, C]`` are copies, possibly after lossy compression or resizing.
+    """Return whether two images ``[H, W, C]`` are copies, even after lossy compression or resizing.
 
-    The images are compared at the same lower resolution, and colors at half of it, as in compressed images. Both the
-    whole image and its most different part must be similar.
+    The images are compared at the same reduced resolution, and colors at half of that, as in compressed images. Both
+    the images as a whole and their most dissimilar parts must be similar.
     """
     shapes = (one.shape[:2], other.shape[:2])
     ratios = [height / width for height, width in shapes]
@@ -144,8 +144,8 @@ def describe_recordings(waveforms: Sequence[NDArray[Any]], rates_hz: Sequence[in
 
 
 def are_same_recording(one: NDArray[Any], rate_hz: int, other: NDArray[Any], other_rate_hz: int) -> bool:
-    """Return whether two waveforms ``[samples]`` are copies, possibly after lossy compression, resampling, a short
-    delay or a change of the volume."""
+    """Return whether two waveforms ``[samples]`` are copies, even after lossy compression, resampling, a short delay or
+    a change in volume."""
     if abs(len(one) / rate_hz - len(other) / other_rate_hz) > DURATION_S:
         return False
     low, high = BAND_HZ[0], min(BAND_HZ[1], 0.42 * min(rate_hz, other_rate_hz))
@@ -178,7 +178,7 @@ def _units(vectors: NDArray[Any]) -> Floats:
 
 def _cosines(side: int) -> Floats:
     """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform, divided by the square root of
-    the length, so that images of any size have similar coefficients."""
+    the length, so images of any size have similar coefficients."""
     angles = np.pi * np.arange(8)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angles) * np.where(np.arange(8) == 0, 1, sqrt(2))[:, None] / side).astype(np.float32)
 
@@ -213,10 +213,10 @@ def _spectrum(plane: Floats, side: int) -> Floats:
 
 
 def _as_sharp(one: list[Floats], other: list[Floats]) -> list[list[Floats]]:
-    """Return two images as planes ``[side, side]``, after the blurred one was made as sharp as the other one.
+    """Return two images as planes ``[side, side]``, with the blurrier one sharpened to match the other.
 
-    Interpolation weakens the high frequencies of a resized image. One factor is computed for each radial frequency
-    in the spectrum of the brightness.
+    Interpolation weakens the high frequencies of a resized image. One sharpening factor is computed for each radial
+    frequency of the brightness spectrum.
     """
     from scipy.fft import idctn
 
@@ -230,7 +230,7 @@ def _as_sharp(one: list[Floats], other: list[Floats]) -> list[list[Floats]]:
 
 
 def _blocks(plane: Floats) -> Floats:
-    """Return the means of the parts of a square plane."""
+    """Return the mean of each part of a square plane."""
     block = max(2, len(plane) // PARTS)
     count = len(plane) // block
     cut = plane[: count * block, : count * block]
@@ -239,7 +239,7 @@ def _blocks(plane: Floats) -> Floats:
 
 
 def _band(samples: NDArray[Any], rate_hz: int, low_hz: float, high_hz: float) -> NDArray[np.float64]:
-    """Return the part of a recording between two frequencies, resampled to `RATE_HZ`."""
+    """Return a recording, limited to the band between two frequencies and resampled to `RATE_HZ`."""
     samples = np.pad(samples, (0, -len(samples) % (rate_hz // gcd(rate_hz, RATE_HZ))))  # a whole number of samples
     length = len(samples) * RATE_HZ // rate_hz
     spectrum = np.fft.rfft(samples)

@@ -1,4 +1,4 @@
-"""Validation splits for datasets that are published without one."""
+"""Validation splits for datasets published without one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def holdout(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split examples into a set to keep and a held-out set, stratified by label.
 
-    About the same fraction of examples is held out for each label. The same arguments give the same result on every
+    Roughly the same fraction of examples is held out for each label. The same arguments give the same result on every
     machine.
 
     Parameters
@@ -26,8 +26,8 @@ def holdout(
     seed : int, default=0
         Seed of the random number generator.
     groups : ndarray of shape (N,), optional
-        Group of each example, such as its speaker. The examples of a group are kept or held out together. For
-        stratification, the label of the group's first example is used.
+        Group of each example, such as its speaker. The examples of a group are kept or held out together.
+        Stratification uses the label of each group's first example.
 
     Returns
     -------

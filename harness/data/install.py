@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from harness.data.download import Report
 
 MANIFEST = ".manifest.json"
-"""Name of the file with the `Manifest`, in the folder of the dataset's files."""
+"""Name of the file that contains the `Manifest`, in the folder with the dataset's files."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """List of the installed files, which ``harness data verify`` compares with the contents of the folder."""
+    """List of the installed files, which ``harness data verify`` checks against the contents of the folder."""
 
     dataset: str
     sources: tuple[str, ...]
@@ -60,7 +60,7 @@ def installed(dataset: Dataset) -> Path:
     ------
     DataError
         If a file cannot be downloaded or fails verification, or if the cache is not writable. The message states the
-        URL, the expected and received content, and how to fix the problem.
+        URL, the expected and actual content, and how to fix the problem.
     UsageError
         If the dataset declares no files, or if ``HARNESS_DATA_MIRROR`` does not exist.
     PluginError
@@ -107,7 +107,7 @@ def require_installed(dataset: Dataset) -> Path:
 
 
 def verify(dataset: Dataset) -> list[str]:
-    """Return a line for each installed file that is missing or has changed since the installation.
+    """Return a line for each installed file that is missing or has changed since installation.
 
     Raises `harness.DataError` if the dataset is not installed.
     """
@@ -130,7 +130,7 @@ def verify(dataset: Dataset) -> list[str]:
 
 
 def clear(dataset: Dataset) -> int:
-    """Delete the dataset's files in the cache, including unfinished downloads, and return the number of bytes freed."""
+    """Delete the dataset's cached files, including incomplete downloads, and return the number of bytes freed."""
     folder = dataset_dir(require_files(dataset))
     with _explain_disk_errors(dataset), _lock(dataset):
         if not folder.is_dir():
@@ -144,7 +144,7 @@ def clear(dataset: Dataset) -> int:
 
 
 class Log:
-    """A `Report` that prints a line to stderr when the download starts, and another line every ten seconds."""
+    """A `Report` that prints a line to stderr when the download starts and another every ten seconds."""
 
     EVERY_S = 10.0
 
@@ -164,12 +164,12 @@ class Log:
 
 
 reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", default=Log)
-"""Factory for the progress callback that `installed` uses for a dataset."""
+"""Factory that creates the progress callback `installed` uses for a dataset."""
 
 
 @contextlib.contextmanager
 def _lock(dataset: Dataset) -> Iterator[None]:
-    """Hold the lock on a dataset's folder. The kernel releases the lock if the process is killed."""
+    """Hold the lock of a dataset's folder. The kernel releases the lock if the process is killed."""
     from filelock import FileLock, Timeout
 
     path = cache_dir() / "locks" / f"{dataset.name}.lock"
@@ -187,8 +187,8 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
-    """Download each file into a separate folder, and merge the folders into `folder`. If a download fails, finished
-    downloads are kept."""
+    """Download each file into a separate folder, then merge the folders into `folder`. If a download fails, the
+    completed downloads are kept."""
     from harness.data import archives  # import here, because importing the download code takes long
     from harness.data.download import obtain
 
@@ -257,7 +257,7 @@ def _explanation(dataset: Dataset, url: str, failures: str) -> str:
 
 @contextlib.contextmanager
 def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
-    """Convert an OSError in the cache to `harness.DataError`. If the disk is full, delete the unfinished download."""
+    """Convert an OSError in the cache to `harness.DataError`. If the disk is full, delete the incomplete download."""
     try:
         yield
     except OSError as error:

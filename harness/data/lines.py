@@ -1,4 +1,4 @@
-"""Reading of text files in which line numbers are significant."""
+"""Read text files whose line numbers matter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     r"""Return the lines of a text file, without their line endings.
 
     Lines end with ``\n``, or ``\r\n`` if all of them do, and a byte order mark is removed. Other characters that
-    `str.splitlines` treats as line boundaries, such as U+2028 and U+0085, are part of a line. Vocabularies of published
-    checkpoints contain such characters as tokens, and splitting lines there would shift the ids of all later tokens.
+    `str.splitlines` treats as line boundaries, such as U+2028 and U+0085, do not end a line. The vocabularies of
+    published checkpoints contain such characters as tokens, and splitting lines at them would shift the ids of all
+    later tokens.
 
     Parameters
     ----------

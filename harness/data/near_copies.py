@@ -1,5 +1,5 @@
-"""Search for near copies: examples that contain the same image or recording after lossy compression, resizing or
-resampling.
+"""Search for near copies: examples that contain lossily compressed, resized or resampled versions of the same image or
+recording.
 
 Candidates are pairs with similar descriptors, which a k-d tree over the descriptors' principal components finds without
 comparing all pairs. The pixels or samples of each candidate are then compared.
@@ -19,17 +19,17 @@ from harness.data import fingerprints
 from harness.interfaces import RawData
 
 KINDS = {"image": "images", "audio": "recordings"}
-"""Kinds of inputs that are compared, with the plural noun for messages."""
+"""Kinds of inputs to compare, with the plural nouns used in messages."""
 RADII = {"image": 0.08, "audio": 0.12}
 """Maximum distance between the descriptors of two copies."""
 AXES = 10
-"""Number of principal components that are used to search for candidates."""
+"""Number of principal components used to search for candidates."""
 MAX_PAIRS = 2_000_000
-"""Maximum number of pairs that are sorted by their similarity."""
+"""Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples that are compared, which takes about 20 s."""
+"""Maximum number of pixels or samples to compare, which takes about 20 s."""
 MAX_COMPARED = 100_000
-"""Maximum number of pairs whose pixels or samples are compared."""
+"""Maximum number of pairs to compare by their pixels or samples."""
 
 Index = NDArray[np.int64]
 
@@ -38,18 +38,18 @@ class NearCopies(Struct, frozen=True, kw_only=True):
     """Groups of near copies."""
 
     groups: Any
-    """Group of each example, int64 ``[N]``. Near copies have the same group."""
+    """Group of each example, int64 ``[N]``. Near copies share a group."""
     pair: tuple[int, int]
     """Two near copies."""
     limit: str = ""
-    """Message about pairs that were not compared, or an empty string."""
+    """Message about pairs that were not compared, or an empty string if all were."""
 
 
 def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
     """Return the groups of near copies, or None if there are no near copies and all similar pairs were compared.
 
     `contents` are images ``[H, W, C]`` or waveforms ``[samples]`` with the sample rates `rates_hz`. Examples with equal
-    values in `exact` (``[N]``) are exact copies, of which only the first is compared. They get the same group.
+    values in `exact` (``[N]``) are exact copies: they share a group, and only the first is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
     distinct = [contents[row] for row in firsts]
@@ -82,10 +82,10 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
 def _candidates(
     descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of `rows` whose descriptors are within the radius, the most similar first.
+    """Yield the pairs of `rows` whose descriptors are within the radius, most similar first.
 
-    If there are too many pairs to sort, they are yielded in the order of their first rows. Rows that are already in the
-    group of another row, according to `parents`, are skipped.
+    If there are too many pairs to sort, they are yielded in order of their first rows. Rows that are already in another
+    row's group, according to `parents`, are skipped.
     """
     from scipy.spatial import cKDTree
 
@@ -113,9 +113,9 @@ def _candidates(
 def _join(
     pairs: Iterable[tuple[int, int]], parents: list[int], are_same: Callable[[int, int], bool], limit: int
 ) -> tuple[tuple[int, int] | None, bool]:
-    """Merge the groups of near copies in `parents`. Return the first near copies and whether all pairs were handled.
+    """Merge the groups of near copies in `parents`. Return the first near copies and whether all pairs were processed.
 
-    Pairs that are already in one group are not compared. At most `limit` pairs are compared.
+    Pairs that are already in the same group are not compared. At most `limit` pairs are compared.
     """
     first, compared = None, 0
     for one, other in pairs:
@@ -164,8 +164,8 @@ def _cause(kind: str) -> str:
 def joined(
     copies: NearCopies, exact: Index, names: Sequence[str], labels: Sequence[Any] | None, kind: str
 ) -> list[str]:
-    """Return a warning about examples that are near copies of other examples. `names` and `labels` are those of each
-    example."""
+    """Return a warning about examples that are near copies of other examples. `names` and `labels` contain the name and
+    label of each example."""
     count = len(np.unique(exact)) - len(np.unique(copies.groups))
     if not count:
         return [copies.limit] if copies.limit else []

@@ -25,8 +25,8 @@ def dataset_digest(data: PreparedData) -> str:
 
 
 def check(data: PreparedData) -> None:
-    """Raise `harness.DataError` for empty splits or non-finite values, and `harness.PluginError` for arrays that do not
-    match the declared shapes, dtypes or classes."""
+    """Raise `harness.DataError` if a split is empty or contains non-finite values, and `harness.PluginError` if arrays
+    do not match the declared shapes, dtypes or classes."""
     for field in ("label_names", "target_mean", "target_scale"):
         length = len(getattr(data.info, field))
         if length not in (0, data.info.outputs):
@@ -46,7 +46,7 @@ def _splits(data: PreparedData) -> list[tuple[str, Split]]:
 
 def check_inputs(name: str, inputs: Mapping[str, NDArray[Any]], examples: int, info: DataInfo) -> None:
     """Raise `harness.PluginError` if the inputs of a split do not have the declared names, shapes and dtypes, and
-    `harness.DataError` if they contain values that are not finite."""
+    `harness.DataError` if they contain non-finite values."""
     if set(inputs) != set(info.inputs):
         raise PluginError(f"the {name} split has inputs {sorted(inputs)}, expected {sorted(info.inputs)}")
     for key, array in inputs.items():

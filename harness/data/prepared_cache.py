@@ -1,10 +1,10 @@
-"""On-disk cache of prepared splits, so that runs can reuse data that an earlier run prepared.
+"""On-disk cache of prepared splits, which lets runs reuse data that an earlier run prepared.
 
-An entry is a folder that contains ``.npy`` files and a ``meta.json``. The name of the folder consists of two digests.
+An entry is a folder that contains ``.npy`` files and a ``meta.json`` file. The folder's name consists of two digests.
 The first digest identifies the raw data and the names and options of the dataset and the task. The second digest
 identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays and of
-``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data that is embedded
-in a package is not cached, because it has no declared digest.
+``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in a
+package is not cached, because it has no declared digest.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from harness.records.printing import note
 from harness.records.reading import MAX_JSON_BYTES, read_named
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Maximum size, in bytes, of entries that are read into memory. The inputs of larger entries are `StoredRows`."""
+"""Maximum size, in bytes, of an entry that is read into memory. The inputs of larger entries are `StoredRows`."""
 MAX_HEADER_BYTES = 2**16
-"""Maximum size of the header of a ``.npy`` file."""
+"""Maximum size of a ``.npy`` file's header."""
 _CHUNK = 2**20
 _verified: set[tuple[str, int, int, int]] = set()
 """Path, inode, size and modification time of the large files whose checksums this process has verified."""
@@ -49,7 +49,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class StoredArray(Struct, frozen=True, kw_only=True):
-    """Metadata of an array in an entry."""
+    """Metadata of an array stored in an entry."""
 
     split: Literal["train", "validation", "test"]
     role: Literal["inputs", "targets", "groups", "rows"]
@@ -114,8 +114,8 @@ def load(folder: Path) -> PreparedData | None:
 def save(folder: Path, data: PreparedData) -> bool:
     """Write `data` and its digest to `folder`, and return whether this succeeded.
 
-    An existing entry is replaced, and entries that older code prepared from the same data are removed. If writing
-    fails, a warning is printed to stderr and no incomplete entry remains.
+    An existing entry is replaced, and entries prepared from the same data by older code are removed. If writing fails,
+    a warning is printed to stderr and no incomplete entry remains.
     """
     try:
         _save(folder, data)
@@ -150,8 +150,8 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 
 def _meta(content: bytes) -> Meta:
-    """Return the metadata from the content of a file, which ends with the SHA-256 (hex) of the metadata. Raises
-    ValueError if the digest differs."""
+    """Return the metadata in a file's content, which ends with the SHA-256 digest (hex) of the metadata. Raises
+    ValueError if the digest does not match."""
     encoded, _, digest = content.rpartition(b"\n")
     if _sha256(encoded) != digest:
         raise ValueError(f"the checksum of {META} does not match")
@@ -170,7 +170,7 @@ def _content(spec: RunSpec, dataset: Dataset) -> str | None:
 
 
 def _tokenizer(spec: RunSpec) -> list[str]:
-    """Return digests of the checkpoint's text files, because these files may configure how data is prepared."""
+    """Return digests of the checkpoint's text files, which may configure how the data is prepared."""
     if spec.pretrained is None:
         return []
     files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))
@@ -178,8 +178,8 @@ def _tokenizer(spec: RunSpec) -> list[str]:
 
 
 def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
-    """Return a digest of the code that prepares the data: the source code of this package and of the task's and
-    dataset's plugins, and the versions of their requirements."""
+    """Return a digest of the code that prepares the data: the source code of this package and of the task and dataset
+    plugins, and the versions of their requirements."""
     provided = [catalog.tasks[spec.task].plugin]
     if not isinstance(dataset, UserDataset):
         provided.append(catalog.datasets[spec.dataset].plugin)
@@ -198,7 +198,7 @@ def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
 
 
 def _versions(distributions: set[str]) -> dict[str, str]:
-    """Return the versions of Python, of the distributions and of their installed requirements, without extras."""
+    """Return the versions of Python, the distributions and their installed requirements, without extras."""
     names = set(distributions)
     for distribution in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

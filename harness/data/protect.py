@@ -1,5 +1,5 @@
-"""Protection of arrays against changes by plugins: read-only splits, and a check that the prepared data did not
-change."""
+"""Protection of arrays against modification by plugins: read-only splits, and a check that the prepared data is
+unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_only_raw(data: RawData) -> RawData:
 
 
 def writable(data: PreparedData) -> PreparedData:
-    """Return the prepared data with writable arrays, even if the task passed on arrays from `read_only_raw`.
+    """Return the prepared data with writable arrays, even if the task returned arrays from `read_only_raw`.
 
     Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
     """
@@ -47,8 +47,8 @@ def writable(data: PreparedData) -> PreparedData:
 
 
 class Unchanged:
-    """Digests of the prepared arrays in memory and of their description. At the end of a run, the digests show whether
-    a plugin changed the data."""
+    """Digests of the in-memory prepared arrays and of their description. At the end of a run, they show whether a
+    plugin changed the data."""
 
     def __init__(self, data: PreparedData) -> None:
         self._digests = dict(_digests(data))

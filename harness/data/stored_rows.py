@@ -1,4 +1,4 @@
-"""`StoredRows`, an array that is stored in a file and reads only the requested rows."""
+"""`StoredRows`, a file-backed array that reads only the requested rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harness.errors import DataError
 
 
 class StoredRows:
-    """A read-only array ``[N, ...]`` in a ``.npy`` file, with the part of the array interface that batches use.
+    """A read-only array ``[N, ...]`` in a ``.npy`` file, implementing the part of the array interface that batches use.
 
-    The supported operations are ``shape``, ``dtype``, ``len``, and indexing by an integer array or a slice with step 1.
-    Indexing returns a new array. Rows are read rather than memory-mapped, because mapped pages would count towards the
-    process's memory and a page fault may load megabytes. The file remains open, so it can be deleted while in use.
-    Raises ValueError if the file is not a complete ``.npy`` file in C order, and `harness.DataError` if it is truncated
-    later.
+    The supported operations are ``shape``, ``dtype``, ``len``, and indexing with an integer array or a slice with step
+    1. Indexing returns a new array. Rows are read rather than memory-mapped, because mapped pages would count toward
+    the process's memory and a page fault may load megabytes. The file remains open, so it can be deleted while in use.
+    Raises ValueError if the file is not a complete ``.npy`` file in C order, and `harness.DataError` if the file is
+    truncated later.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,12 +56,12 @@ class StoredRows:
             yield chunk
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return the whole array in memory."""
+        """Return the whole array as an in-memory array."""
         whole = self[:]
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
     def _fill(self, block: NDArray[Any], start: int) -> None:
-        """Fill the C-contiguous `block` with the rows that begin at index `start`."""
+        """Fill the C-contiguous `block` with consecutive rows, starting at index `start`."""
         buffer, done = block.reshape(-1).view(np.uint8).data, 0
         while done < len(buffer):
             count = os.preadv(self._file.fileno(), [buffer[done:]], self._offset + start * self._row_bytes + done)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXAMPLES = 3
-"""Number of training examples that are included in a summary."""
+"""Number of training examples to include in a summary."""
 SHOWN = 100
-"""Maximum number of characters of an example's content; longer content is truncated."""
+"""Maximum number of characters shown per example; longer content is truncated."""
 
 
 class Spread(Struct, frozen=True, kw_only=True):
-    """Smallest, median and largest value."""
+    """Smallest, median and largest values."""
 
     min: float
     median: float
@@ -50,13 +50,13 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     dataset_options: dict[str, Any]
     task_options: dict[str, Any]
     columns: tuple[ColumnInfo, ...]
-    """Columns of the user's table, or an empty tuple for data without a table."""
+    """Columns of the user's table, or an empty tuple if the data has no table."""
     sizes: dict[str, dict[str, Spread]]
-    """Sizes of the examples in each split, such as the number of ``characters``, by name and split."""
+    """Sizes of the examples, such as the number of ``characters``, by name and split."""
     targets: dict[str, dict[str, Spread]]
-    """For regression, the values of each target by split."""
+    """For regression, the values of each target, by split."""
     info: DataInfo
-    """Description of the prepared data, as in the record of a run."""
+    """Description of the prepared data, as in a run's record."""
     examples: tuple[ExampleInfo, ...]
     """The first training examples."""
 
@@ -73,7 +73,7 @@ def summarize(
     inferred: Sequence[str] = (),
     columns: Sequence[ColumnInfo] = (),
 ) -> DataSummary:
-    """Return the summary of raw data and of the data prepared from it."""
+    """Return a summary of the raw data and of the data prepared from it."""
     splits = {"train": raw.train, "validation": raw.validation, "test": raw.test}
     prepared = {"train": data.train, "validation": data.validation, "test": data.test}
     sizes: dict[str, dict[str, Spread]] = {}

@@ -1,4 +1,4 @@
-"""Checks for properties of prepared data that are valid but make scores misleading."""
+"""Checks for properties of prepared data that are valid but can make scores misleading."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MAJORITY = 0.8
 
 
 def described(data: PreparedData) -> DataInfo:
-    """Return the description of the data with added statistics of each split and a warning about each suspicious
-    property."""
+    """Return the data description, with statistics for each split and a warning about each suspicious property
+    added."""
     digests = _digests(data)
     warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests)))
     facts = {
@@ -112,9 +112,10 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
 
 
 def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
-    """Return a sentence if one example makes up a large part of a split.
+    """Return a sentence if copies of one example make up a large part of a split.
 
-    In tables whose features have few distinct values, many examples are equal, so only a majority is reported.
+    In tables whose features have few distinct values, many examples are equal, so copies are reported only if they form
+    a majority.
     """
     count = int(np.unique(digests, return_counts=True)[1].max())
     limit = 0.5 if info.kind == "features" else REPEATED
@@ -128,8 +129,8 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 def _constant(name: str, split: Split) -> list[str]:
     """Return a sentence about each input that is constant in some examples, such as silence or a blank image.
 
-    Only inputs with at least 16 numbers per example are checked, because a few numbers may be equal by chance. Token
-    ids are not checked here, because their meaning depends on the task, which checks them.
+    Only inputs with at least 16 numbers per example are checked, because fewer numbers may be equal by chance. Token
+    ids are not checked here, because their meaning depends on the task, which checks them itself.
     """
     found = []
     for key, array in split.inputs.items():

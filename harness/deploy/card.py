@@ -13,7 +13,7 @@ from harness.records.printing import clean
 from harness.records.store import StoredRun
 
 WORST_SLICES = 10
-"""Maximum number of slices in the card. The slices with the lowest or, for errors, the highest scores are listed."""
+"""Maximum number of slices in the card. The slices with the lowest scores or, for errors, the highest are listed."""
 
 
 def model_card(run: StoredRun, made: Export, catalog: Catalog) -> str:
@@ -123,6 +123,6 @@ def _table(headers: list[str], rows: list[list[Any]]) -> str:
 
 
 def _text(value: object) -> str:
-    """Return text for Markdown: one line, without control characters, HTML or table separators."""
+    """Return the text as a single line of Markdown, without control characters, HTML or table separators."""
     line = " ".join(clean(str(value)).split())
     return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

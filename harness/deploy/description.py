@@ -10,7 +10,7 @@ Format = Literal["onnx", "torch-export", "savedmodel", "safetensors"]
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """Contents of ``export.json``, which describes exported files."""
+    """Contents of ``export.json``, which describes the exported files."""
 
     version: int = 1
     run: str
@@ -23,8 +23,8 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     outputs: str
     """Meaning of the outputs."""
     examples: int
-    """Number of test examples whose outputs were compared with those of the run."""
+    """Number of test examples whose outputs were compared with the run's."""
     same_labels: int | None
-    """Number of these examples with the same label as in the run, or None for regression."""
+    """Number of these examples for which the predicted label is the same as in the run, or None for regression."""
     error: float
-    """Norm-wise relative difference between the outputs and those of the run."""
+    """Normwise relative difference between the outputs and the run's."""

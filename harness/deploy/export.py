@@ -1,4 +1,4 @@
-"""Export of a run's trained model to files for deployment, whose outputs are first compared with those of the run."""
+"""Export a run's trained model to files for deployment, after comparing their outputs with the run's."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 FORMATS: tuple[Format, ...] = ("onnx", "torch-export", "savedmodel", "safetensors")
 SAFETENSORS, CARD, DESCRIPTION, MODEL = "model.safetensors", "README.md", "export.json", "model"
 SAME_LABELS, CLOSE = 0.999, 1e-4
-"""Minimum fraction of test examples with the same label, and maximum relative difference of the outputs in fp32."""
+"""Minimum fraction of test examples with the same label, and maximum relative difference between outputs in fp32."""
 ODD_BATCHES = (1, 3)
-"""Batch sizes, in addition to that of the run, with which an export must give the same outputs."""
+"""Batch sizes, in addition to the run's, for which an export must give the same outputs."""
 
 
 class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that exports a model."""
+    """Job for a child process that exports a model."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -62,11 +62,11 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def export(run: StoredRun, format_: Format, output: Path, catalog: Catalog, *, timeout_s: float) -> Export:
-    """Export the model of a run to the new folder `output`, with its preprocessing and a model card.
+    """Export a run's model to the new folder `output`, with its preprocessing and a model card.
 
-    The outputs of the exported files for the test split are compared with those of the run. Raises
-    `harness.UsageError` if the model cannot be exported or `output` exists, and `harness.HarnessError` if the export
-    fails or its outputs differ. In the case of an error, `output` is not created.
+    The exported files' outputs for the test split are compared with the run's. Raises `harness.UsageError` if the model
+    cannot be exported or `output` exists, and `harness.HarnessError` if the export fails or its outputs differ. If an
+    error occurs, `output` is not created.
     """
     check_servable(run)
     record, preprocessing = run.record, stored_preprocessing(run)
@@ -119,7 +119,7 @@ def export(run: StoredRun, format_: Format, output: Path, catalog: Catalog, *, t
 
 
 def _compared(run: StoredRun, format_: Format, scratch: Path, written: Written) -> Export:
-    """Compare the outputs of an export with those of the run. Raises `harness.HarnessError` if they differ."""
+    """Compare an export's outputs with the run's. Raises `harness.HarnessError` if they differ."""
     record, arrays = run.record, samples.stored(run)
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:
@@ -162,7 +162,7 @@ def _compared(run: StoredRun, format_: Format, scratch: Path, written: Written) 
 
 
 def write(job: ExportJob, context: ChildContext) -> Written:
-    """Write the exported files, and compute their outputs for the test split, in a child process."""
+    """Write the exported files and compute their outputs for the test split, in a child process."""
     prepared = prepare(job.spec, job.plugins)
     if prepared.data.digest != job.dataset_digest:
         raise DataError("the data differ from those of the run; restore that version of the data, or train again")

@@ -1,4 +1,4 @@
-"""Predictions of a trained model for new data, with the preprocessing that was stored with its weights."""
+"""Predictions of a trained model for new data, using the preprocessing stored with its weights."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Predicted:
     outputs: NDArray[Any]
     """Outputs of the model, float32: logits ``[N, C]``, or standardized regression targets ``[N, T]``."""
     rows: NDArray[Any]
-    """Number of each row in the new data, counted from 1, or path of each file."""
+    """Row number of each example in the new data, counted from 1, or path of its file."""
     warnings: tuple[str, ...]
     """Warnings about the new data, such as skipped rows."""
 
 
 class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that computes the outputs for prepared inputs."""
+    """Job for a child process that computes the outputs for prepared inputs."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -73,7 +73,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 def stored_preprocessing(run: StoredRun) -> Preprocessing:
     """Return the fitted preprocessing of a run. Raises `harness.UsageError` if it was not saved, and
-    `harness.RecordError` if the file is damaged or has another version."""
+    `harness.RecordError` if the file is damaged or has a different version."""
     path = run.path / PREPROCESSING
     if not is_stored(path):
         raise UsageError(
@@ -98,10 +98,10 @@ def predict(
 ) -> Predicted:
     """Predict new data with the trained model of a run.
 
-    `source` is read as the training data of the run were read, and prepared with the preprocessing that was fitted to
-    them. Labels are optional. `backend` and `device` default to those of the run; `on_bad_row` defaults to the option
-    of the training data. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the run cannot
-    be used, the data are invalid, or the backend fails.
+    `source` is read in the same way as the run's training data, and prepared with the preprocessing that was fitted to
+    that data. Labels are optional. `backend` and `device` default to the run's; `on_bad_row` defaults to the training
+    data's option. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the run cannot be used,
+    the data are invalid, or the backend fails.
     """
     check_servable(run)
     record, preprocessing = run.record, stored_preprocessing(run)
@@ -162,7 +162,7 @@ def read_new(
 
 
 def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) -> dict[str, NDArray[Any]]:
-    """Return the prepared inputs of new data.
+    """Return the prepared inputs for new data.
 
     Raises `harness.PluginError` if the task fails or returns inputs with unexpected names, shapes or dtypes.
     """
@@ -182,7 +182,7 @@ def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) ->
 
 
 def split_of(inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> Split:
-    """Return a split of examples without known targets, which are replaced with zeros."""
+    """Return a split of examples whose targets are unknown and are replaced with zeros."""
     count = len(next(iter(inputs.values())))
     regression = info.objective == "regression"
     targets = np.zeros((count, info.outputs), np.float32) if regression else np.zeros(count, np.int64)

@@ -1,4 +1,4 @@
-"""Tables of predictions: labels and probabilities, or values in the unit of the target."""
+"""Tables of predictions: labels and probabilities, or values in the target's unit."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def table(
     labels: Sequence[str | None] | None = None,
     numbers: Mapping[str, Sequence[float] | NDArray[Any]] | None = None,
 ) -> pd.DataFrame:
-    """Return a table with a row for each example.
+    """Return a table with one row per example.
 
     The columns are ``row`` or ``path``; for classification, ``label`` if `labels` are given, ``predicted`` and
     ``probability_<class>`` for each class; for regression, the name of each target if `numbers` are given, and
-    ``predicted_<target>``, both in the unit of the target. `outputs` are logits ``[N, C]`` or standardized predictions
-    ``[N, T]``.
+    ``predicted_<target>``, both in the target's unit. `outputs` are logits ``[N, C]`` or standardized predictions ``[N,
+    T]``.
     """
     import pandas as pd
 
@@ -75,8 +75,8 @@ def table(
 
 
 def _by_position(info: DataInfo, outputs: NDArray[Any], targets: NDArray[Any], rows: NDArray[Any]) -> pd.DataFrame:
-    """Return a table with a row for each labeled position of each example, and the column ``position``, which is
-    counted from 0."""
+    """Return a table with one row for each labeled position of each example, and a ``position`` column that counts from
+    0."""
     example, position = np.nonzero(targets != IGNORED)
     names = names_of(info)
     labels = [names[target] for target in targets[example, position]]
@@ -94,5 +94,5 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def names_of(info: DataInfo) -> tuple[str, ...]:
-    """Return the names of the classes or targets, or their numbers as strings if the data have no names."""
+    """Return the names of the classes or targets, or their indices as strings if the data have no names."""
     return info.label_names or tuple(map(str, range(info.outputs)))

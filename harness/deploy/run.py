@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Run:
     """A run in a results directory.
 
-    `harness.Results.runs` contains one for each record.
+    `harness.Results.runs` contains one such object for each record.
     """
 
     path: Path
@@ -31,7 +31,7 @@ class Run:
     """Record of the run."""
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """Return the raw samples of the run.
+        """Return the run's raw samples.
 
         Returns
         -------
@@ -41,7 +41,7 @@ class Run:
         Raises
         ------
         RecordError
-            If the arrays cannot be read or do not match the record.
+            If the arrays cannot be read or if they do not match the record.
         """
         from harness.records import samples
 
@@ -53,7 +53,7 @@ class Run:
         Returns
         -------
         pandas.DataFrame
-            A row for each example, with the columns of ``harness predictions``.
+            One row per example, with the columns of ``harness predictions``.
 
         Raises
         ------
@@ -73,27 +73,26 @@ class Run:
         on_bad_row: Literal["error", "skip"] | None = None,
         timeout_s: float = 3600.0,
     ) -> pd.DataFrame:
-        """Predict new data with the weights and the preprocessing of the run.
+        """Predict new data with the run's weights and preprocessing.
 
         Parameters
         ----------
         data : pandas.DataFrame or path-like
-            New data with the columns of the training data, or a file or folder, as in ``harness predict``. Labels are
-            not required.
+            New data with the same columns as the training data, or a file or folder, as in ``harness predict``. Labels
+            are not required.
         backend : str, optional
-            Name of the backend that computes the predictions. By default, the backend of the run.
+            Name of the backend that computes the predictions. By default, the run's backend.
         device : str, default="auto"
-            Device. ``"auto"`` selects the device of the run, or the first device of `backend` if it is given.
+            Device. ``"auto"`` selects the run's device, or the first device of `backend` if a backend is specified.
         on_bad_row : {"error", "skip"}, optional
-            Handling of bad rows. By default, as in training.
+            Handling of bad rows. By default, the setting used in training.
         timeout_s : float, default=3600.0
             Maximum duration of the computation, in seconds.
 
         Returns
         -------
         pandas.DataFrame
-            A row for each example, with the columns of ``harness predict``. If `data` is a DataFrame, its index is
-            kept.
+            One row per example, with the columns of ``harness predict``. If `data` is a DataFrame, its index is kept.
 
         Raises
         ------
@@ -134,7 +133,7 @@ class Run:
 
 
 def table_of(frame: pd.DataFrame) -> Table:
-    """Return the rows of a DataFrame. Raises `harness.DataError` if it has no rows, or if a column name is repeated."""
+    """Return the rows of a DataFrame. Raises `harness.DataError` if it has no rows or repeats a column name."""
     from harness.data.user_files.delimited import check_once
     from harness.data.user_files.tables import Table
     from harness.errors import DataError

@@ -40,7 +40,7 @@ from harness.records.scratch import spares
 from harness.records.store import ARRAYS, LOG, PREPROCESSING, WEIGHTS
 
 MAX_NAME = 100
-"""Maximum length of the name of a phase or metric in a failure message."""
+"""Maximum length of a phase or metric name in a failure message."""
 
 
 def execute_run(
@@ -52,23 +52,24 @@ def execute_run(
 ) -> RunRecord:
     """Execute a planned run in a child process on this machine, and return its record.
 
-    An executor calls this function on the machine that executes the run; see `harness.Executor`. A record is
-    also returned if the run fails or its child process is killed. The child process ends when this process ends.
+    Executors call this function on the machine that executes the run; see `harness.Executor`. A record is also returned
+    if the run fails or its child process is killed. The child process ends when this process ends.
 
     Parameters
     ----------
     run : PlannedRun
-        The run. Its plugins must be installed in this environment, and its named environment, if any, must exist on
-        this machine.
+        The run. The run's plugins must be installed in this environment, and its named environment, if any, must exist
+        on this machine.
     directory : str or path-like
-        Existing directory for the files of the run: arrays, log, weights, and the lock of a named environment.
+        Existing directory for the run's files: arrays, log, weights, and the lock of a named environment.
     on_event : callable, optional
         Function that receives each event of the run, such as the end of an epoch. If it raises `harness.TrialPruned`,
-        the child process is ended, and a record with the learning curves of the trial is returned.
+        the child process is terminated, and a record with the trial's learning curves is returned.
     lock : collection of str, optional
-        Devices on which no other `harness` process on this machine measures during the run: the indices of GPUs as
-        ``cuda:N``, or ``cpu``. If necessary, this function first waits for the other process. An executor passes the
-        devices on other machines. The devices of this machine are locked before the executor is called.
+        Devices that no other `harness` process on this machine may measure on during the run: GPU indices as
+        ``cuda:N``, or ``cpu``. If necessary, this function first waits for other processes to finish measuring.
+        Executors pass this argument on other machines; the devices of this machine are locked before the executor is
+        called.
 
     Returns
     -------
@@ -171,7 +172,7 @@ def execute_attempt(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run whose child process did not return one, with the last lines of the log."""
+    """Create a record for a run whose child process did not return one, including the last lines of the log."""
     failure = msgspec.structs.replace(failure, log_tail=failure.log_tail or tail(directory / LOG))
     return parents_record(run, directory, failure, started_at=started_at, wall_s=wall_s)
 
@@ -179,8 +180,8 @@ def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started
 def parents_record(
     run: PlannedRun, directory: Path, outcome: Failure | Trial, *, started_at: str, wall_s: float
 ) -> RunRecord:
-    """Create a record for a run whose child process failed or was ended. Remove the run's arrays and weights, which may
-    be incomplete."""
+    """Create a record for a run whose child process failed or was terminated. Remove the run's arrays and weights,
+    which may be incomplete."""
     for name in (ARRAYS, WEIGHTS, PREPROCESSING):
         for folder in (directory, *spares(directory)):
             with contextlib.suppress(OSError):
@@ -201,12 +202,13 @@ def parents_record(
 
 
 def _primary(curves: Sequence[EpochEnded]) -> str:
-    """Return the name of the primary metric. Each epoch has the loss and the primary metric, which may be the loss."""
+    """Return the name of the primary metric. Each epoch includes the loss and the primary metric, which may be the loss
+    itself."""
     return next((name for epoch in curves for name in epoch.validation if name != "loss"), "loss")
 
 
 def _lock_digest(directory: Path) -> str:
-    """Return the SHA-256 (hex) of the lock in a run's directory, or an empty string if there is none."""
+    """Return the SHA-256 digest (hex) of the lock in a run's directory, or an empty string if there is none."""
     try:
         return hashlib.sha256((directory / ENVIRONMENT_LOCK).read_bytes()).hexdigest()
     except OSError:
@@ -214,7 +216,7 @@ def _lock_digest(directory: Path) -> str:
 
 
 def interrupted() -> Failure:
-    """Return the failure of a run that the user stopped."""
+    """Return the failure for a run that the user stopped."""
     return Failure(kind="interrupted", message="stopped by the user")
 
 
@@ -224,7 +226,7 @@ def utc_now() -> str:
 
 
 def child_environment(spec: RunSpec) -> dict[str, str]:
-    """Return the environment variables that must be set before a backend loads numerical libraries."""
+    """Return the environment variables that must be set before a backend loads any numerical libraries."""
     return thread_environment(spec.threads)
 
 

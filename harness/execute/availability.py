@@ -1,4 +1,4 @@
-"""Planned runs that cannot be executed on this machine, because a backend, a dataset or a device is missing."""
+"""Planned runs that cannot be executed on this machine because a backend, dataset or device is missing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harness.records import RunSpec
 
 
 def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = False) -> dict[str, str]:
-    """Return the reason why each unavailable spec cannot be executed on this machine, by the key of the spec.
+    """Return the reason why each unavailable spec cannot be executed on this machine, keyed by the spec's key.
 
     If `remote` is true, the runs are executed on other machines, and the devices of this machine are not checked.
 
-    If a spec selects a GPU, or a precision other than fp32, a child process imports the framework to list the devices
-    of the backend.
+    If a spec selects a GPU, or a precision other than fp32, a child process imports the framework to list the backend's
+    devices.
     """
     backend_reason = cache(lambda name, env: backend_problem(name, catalog, env))
     devices = cache(lambda name, env: probe(name, catalog.backends[name].plugin, env))
@@ -45,7 +45,7 @@ def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = Fa
 
 
 def describe_reasons(reasons: Mapping[str, str]) -> list[str]:
-    """Return a line for each distinct reason in the result of `unavailable`, with the number of specs."""
+    """Return a line for each distinct reason in the result of `unavailable`, including the number of specs."""
     return [
         f"{count} {'run' if count == 1 else 'runs'}: {reason}" for reason, count in Counter(reasons.values()).items()
     ]

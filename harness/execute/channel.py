@@ -1,4 +1,4 @@
-"""Limits on the data that a child process writes to its channel and to its log."""
+"""Limits on the data that a child process writes to its channel and its log."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from harness.records.files import write_new
 MAX_LINE_BYTES = 64 * 2**20
 """Maximum length of a line on the channel; longer lines are ignored and counted."""
 LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
-"""Maximum number of bytes from the beginning and from the end of a child's output that are written to the log."""
+"""Maximum number of bytes from the beginning and from the end of a child's output to write to the log."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
-"""Number of events that a child can send at once, and the rate at which it can send more. Further events are
-dropped, so that a child that sends too many events does not slow down the parent."""
+"""Number of events that a child can send in a burst, and the rate at which it can send more. Further events are
+dropped, so a child that sends too many events cannot slow down the parent."""
 
 
 class Lines:
-    """A splitter that divides data into lines and forwards complete lines, except empty lines and lines longer than
+    """A splitter that divides data into lines and forwards complete lines, skipping empty lines and lines longer than
     `MAX_LINE_BYTES`."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
@@ -47,14 +47,14 @@ class Lines:
 
 
 class EventLimit:
-    """A token bucket that limits the rate of events to `EVENT_BURST` at once and `EVENTS_PER_S` on average."""
+    """A token bucket that limits events to bursts of `EVENT_BURST` and an average rate of `EVENTS_PER_S`."""
 
     def __init__(self) -> None:
         self._left, self._at = float(EVENT_BURST), time.monotonic()
         self.dropped = 0
 
     def admits(self) -> bool:
-        """Count an event, and return True if the event is within the limit."""
+        """Count an event and return True if it is within the limit."""
         if self._left < 1:
             now = time.monotonic()
             self._left = min(EVENT_BURST, self._left + (now - self._at) * EVENTS_PER_S)
@@ -67,12 +67,12 @@ class EventLimit:
 
 
 class Log:
-    """The log file of a child. Only the beginning and the end of the output are kept if the output is longer than
-    `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`.
+    """The log file of a child. If the output is longer than `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`, only its beginning and
+    end are kept.
 
-    The beginning is written immediately, and the end is written when the log is closed. Errors while writing, for
-    example because the disk is full, are ignored. If the log file has been removed, it is created again when the log is
-    closed. Raises OSError if the file cannot be created.
+    The beginning is written immediately, and the end is written when the log is closed. Write errors, such as those
+    caused by a full disk, are ignored. If the log file has been removed, it is created again when the log is closed.
+    Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,7 +81,7 @@ class Log:
         self._head_left = LOG_HEAD_BYTES
         self._tail = bytearray()
         self._unwritten = 0
-        """Number of bytes of output after the part that was written immediately. The last of these bytes are in
+        """Number of output bytes after the part that was written immediately. The last of these bytes are in
         `_tail`."""
 
     def __enter__(self) -> Log:

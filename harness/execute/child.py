@@ -51,28 +51,28 @@ from harness.records import Failure
 from harness.records.store import LOG, write_json
 
 DEFAULT_ENVIRONMENT = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Default environment variables of every child; values that the user sets take precedence. GPUs are numbered in the
-order of the driver, so that ``cuda:N`` is the same GPU in every framework and in NVML."""
+"""Default environment variables for every child; values set by the user take precedence. GPUs are numbered in the
+driver's order, so ``cuda:N`` is the same GPU in every framework and in NVML."""
 TERM_WAIT_S = 5.0
 """Time between SIGTERM and SIGKILL when a process group is terminated, in seconds."""
 EXIT_WAIT_S = 20.0
 """Time that a child may take to exit after sending its result, in seconds. After this time, the child's process group
-is terminated, because a thread that a plugin has started could keep the process alive forever.
+is terminated, because a thread started by a plugin could keep the process alive forever.
 """
 KILL_WAIT_S = 30.0
-"""Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in a system call may end
-later."""
+"""Time to wait for a process to end after SIGKILL, in seconds. A process that is blocked in a system call may end later
+than this."""
 JOB = "job.json"
 _MAX_PIPE_BYTES = 2**20
 """Upper bound on the capacity of a pipe, and on the number of bytes read after a child has ended. The limit is large
-enough for all output of the child, and prevents the parent from reading endless output of a process that outlives the
-child."""
+enough for all of the child's remaining output, and prevents the parent from reading endless output from a process that
+outlives the child."""
 _SMALL_PIPE_BYTES = 2**16
-"""Minimum capacity of a pipe, which applies if the user's limit for pipes is reached (pipe(7))."""
+"""Minimum pipe capacity, which applies if the user has reached the limit for pipes (pipe(7))."""
 BATCH_S = 0.1
-"""Interval between reads from the pipes, in seconds. Because of the interval, a child that sends many small messages
-cannot keep the parent busy. A pipe that is at least half full is read again immediately, so that it does not block the
-child, unless the child has already written `_FLOOD_BYTES`."""
+"""Interval between reads from the pipes, in seconds. The interval prevents a child that sends many small messages from
+keeping the parent busy. A pipe that is at least half full is read again immediately to avoid blocking the child, unless
+the child has already written `_FLOOD_BYTES`."""
 _FLOOD_BYTES = 64 * 2**20
 
 JobT = TypeVar("JobT", bound=Struct)
@@ -86,15 +86,15 @@ _FRAMES = (_EVENT, b'{"type":"result"', b'{"type":"failure"')
 
 @dataclass(frozen=True)
 class ChildContext:
-    """The context passed to a function in a child process, in addition to its job."""
+    """The context that a function in a child process receives in addition to its job."""
 
     directory: Path
-    """Directory of this call, for large arrays and other files. The caller reads the files after the call."""
+    """Directory for this call's large arrays and other files. The caller reads the files after the call."""
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
     end: Callable[[Struct], None]
     """Function that sends a result to the parent and ends this process immediately. It can be called from any thread,
-    even while the function that the parent called is blocked."""
+    even while the function called by the parent is blocked."""
 
 
 class EventFrame(Struct, tag="event"):
@@ -124,8 +124,8 @@ def call_in_child(
     interpreter: str | None = None,
     pass_fds: Sequence[int] = (),
 ) -> ResultT | Failure:
-    """Call a module-level function in a child process and return the result of the function, or a `Failure` if there is
-    no result.
+    """Call a module-level function in a child process and return the function's result, or a `Failure` if there is no
+    result.
 
     The function is called as ``function(job, context)``, with a `ChildContext`. The job and the result are decoded
     according to the function's annotations. The child's output goes to ``log.txt`` in `directory`, or in a temporary
@@ -134,12 +134,11 @@ def call_in_child(
 
     `on_event` receives each event that can be decoded as `event_type` as soon as it arrives. After `timeout_s` seconds,
     or if an exception such as KeyboardInterrupt is raised, the child's process group is terminated with SIGTERM and, if
-    necessary, killed with SIGKILL. `limit_option` is the command-line option that sets `timeout_s`, if there is one,
-    such as ``--timeout``. If the child exceeds the time limit, the message of the failure recommends this option. The
-    child also ends when the other end of the pipe `lifeline` is closed. By default, this function creates the pipe.
-    `interpreter` is the path of the Python interpreter that executes the child, by default the interpreter of this
-    process. The child inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the job cannot be
-    written.
+    necessary, killed with SIGKILL. `limit_option` is the command-line option that sets `timeout_s`, if any, such as
+    ``--timeout``. If the child exceeds the time limit, the failure message recommends this option. The child also ends
+    when the other end of the pipe `lifeline` is closed. By default, this function creates its own pipe. `interpreter`
+    is the path of the Python interpreter that executes the child, by default the interpreter of this process. The child
+    inherits the file descriptors in `pass_fds`. Raises `harness.RecordError` if the job cannot be written.
     """
     answer: ResultFrame | FailureFrame | None = None
     limit = EventLimit()
@@ -218,9 +217,9 @@ def calls_in_children(
 ) -> Iterator[list[Future[ResultT | Failure]]]:
     """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
-    `on_event` is called with the number of the job, from 0, and each event that can be decoded as `event_type`, in a
-    thread of this job. `inputs` contains one file descriptor per job, which the child inherits, or is empty. On exit
-    from the context manager, for example after KeyboardInterrupt, the children that are still running are killed.
+    `on_event` is called with the job's index, starting at 0, and each event that can be decoded as `event_type`, in the
+    job's thread. `inputs` is empty or contains one file descriptor per job, which the child inherits. On exit from the
+    context manager, for example after KeyboardInterrupt, the children that are still running are killed.
     """
     with children(len(jobs)) as start:
         yield [
@@ -249,7 +248,7 @@ class StartCall(Protocol):
 
 @contextlib.contextmanager
 def children(count: int) -> Iterator[StartCall]:
-    """Yield a function that runs up to `count` calls of `call_in_child` at the same time, each in its own thread.
+    """Yield a function that runs up to `count` calls to `call_in_child` at the same time, each in its own thread.
 
     Each call receives the keyword argument `lifeline`, which it passes to `call_in_child`. On exit from the context
     manager, for example after KeyboardInterrupt, the children that are still running are killed.
@@ -264,9 +263,9 @@ def children(count: int) -> Iterator[StartCall]:
 def run_program(
     command: Sequence[str], *, timeout_s: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run an external program without input, and return its exit status and output. `environment` contains the
-    program's environment variables, by default those of this process. Raises OSError if the program cannot be started,
-    and TimeoutError, a subclass of OSError, if the program is killed after `timeout_s` seconds.
+    """Run an external program without input and return its exit status and output. `environment` contains the program's
+    environment variables, by default those of this process. Raises OSError if the program cannot be started, and
+    TimeoutError, a subclass of OSError, if the program is killed after `timeout_s` seconds.
     """
     try:
         return subprocess.run(
@@ -300,11 +299,10 @@ def run_process(
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
-    CHANNEL and LIFELINE are file descriptors, PARENT is this process's id. `on_line` receives each line of CHANNEL.
-    After `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated
-    as if it had exited with status 0. `notes` returns the lines to add to the log at the end. If the memory of its
-    process group exceeds `memory_limit_bytes`, the group is terminated. The process
-    inherits `pass_fds`.
+    CHANNEL and LIFELINE are file descriptors, and PARENT is this process's id. `on_line` receives each line of CHANNEL.
+    Once `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated as
+    if it had exited with status 0. `notes` returns lines to add at the end of the log. If the memory of its process
+    group exceeds `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -359,7 +357,7 @@ def _guard(group: int, lifeline: io.FileIO) -> Iterator[None]:
     """Start a shell that kills a process group when the other end of the pipe `lifeline` is closed, and stop the shell
     on exit from the context manager.
 
-    If the system has no shell, nothing is started.
+    If the system has no shell, the function does nothing.
     """
     script = "trap '' HUP INT TERM; read -r _; kill -s KILL -- \"-$1\""
     try:
@@ -485,7 +483,7 @@ def _exit_signal(process: subprocess.Popen[bytes]) -> Iterator[int | None]:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> int:
-    """Terminate the process and its process group, and return the exit status of the process."""
+    """Terminate the process and its process group, and return the process's exit status."""
     try:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):

@@ -65,7 +65,7 @@ def end_with_parent(lifeline: int, parent: int) -> None:
     """Ensure that this process and its process group are terminated when the parent dies.
 
     On Linux, the kernel sends SIGKILL. The signal terminates this process even if no Python code can run, and the guard
-    of `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data from
+    in `harness.execute.child` terminates the rest of the group. On every system, a thread also waits for data from
     `lifeline`, to which the parent never writes, and terminates the group when the read returns.
     """
     if sys.platform == "linux":

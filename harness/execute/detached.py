@@ -1,8 +1,8 @@
 """Submissions: planned runs that continue after the command that submitted them has ended (``--detach``).
 
-The file of a submission in the results directory contains everything that is needed to store its results later. It is
-written before the runs are submitted and removed when the results of all runs are stored, so that no result is lost if
-a command is killed at any time. A command that collects results holds a lock (flock) on the file.
+Each submission has a file in the results directory that contains everything needed to store its results later. The file
+is written before the runs are submitted and removed once the results of all runs are stored, so no results are lost
+even if a command is killed. A command that collects results holds a lock (flock) on the file.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ FOLDER = ".submitted"
 
 
 class Submission(Struct, frozen=True, kw_only=True):
-    """Runs that were submitted with ``--detach`` and whose results are not all stored, as stored in a file."""
+    """Runs submitted with ``--detach`` whose results are not yet all stored. Saved in the submission's file."""
 
     version: Literal[1] = 1
     name: str
-    """Name of the submission in the executor, and of its file."""
+    """Name of the submission in the executor, and of the submission's file."""
     submitted_at: str
     """Time of submission in UTC, in the format of `RunRecord.started_at`."""
     executor: str
     options: dict[str, str]
-    """Options with which the executor finds the submission."""
+    """Options that the executor needs to find the submission."""
     runs: list[PlannedRun]
     """The runs, with the digests of their plugins."""
     marks: dict[str, list[ParityMark]]
-    """Parity results that are stored in the records, by the key of the specification."""
+    """Parity results to store in the records, keyed by the specification's key."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Collected:
     records: list[RunRecord]
     """Records that were stored."""
     left: list[PlannedRun]
-    """Runs that are running or waiting, or all runs if the submission could not be collected."""
+    """Runs that are still running or waiting, or all runs if the submission could not be collected."""
     problem: str = ""
     """Reason why the submission could not be collected, or an empty string."""
 
 
 def submissions(store: Store) -> list[Submission]:
-    """Return the submissions of a results directory, oldest first.
+    """Return the submissions in a results directory, oldest first.
 
     Raises `harness.RecordError` if a file cannot be read.
     """
@@ -88,7 +88,7 @@ def submissions(store: Store) -> list[Submission]:
 
 
 def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: float | None) -> None:
-    """Raise `harness.UsageError` if the executor or a setting requires a command that waits for the runs."""
+    """Raise `harness.UsageError` if the executor or a setting requires the command to wait for the runs."""
     if type(executor).submit is Executor.submit:
         raise UsageError(f"the executor {executor.name!r} does not support --detach; remove it")
     needs = {"--batch-size-backoff": batch_size_backoff, "the suite's time budget": budget_s is not None}
@@ -97,7 +97,7 @@ def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: 
 
 
 def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
-    """Return the specs that are not pending. `pending` contains the number of pending runs by the key of the spec."""
+    """Return the specs that are not pending. `pending` contains the number of pending runs, keyed by the spec's key."""
     submitted = Counter(pending)
     left = []
     for spec in specs:
@@ -109,7 +109,7 @@ def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
 
 
 def describe_submission(submitted: int, pending: int, executor: str) -> str:
-    """Return a message about the runs that a command with ``--detach`` has submitted."""
+    """Return a message about the runs submitted by a command with ``--detach``."""
     earlier = f"; {pending} submitted earlier and not finished" if pending else ""
     return (
         f"{submitted} {'run' if submitted == 1 else 'runs'} submitted to the executor {executor}{earlier}; see the "
@@ -130,10 +130,10 @@ def submit(
     marks: Mapping[str, list[ParityMark]],
     store: Store,
 ) -> None:
-    """Submit runs to an executor, as the submission `name`. Do nothing if there are no runs.
+    """Submit runs to an executor as the submission `name`. Do nothing if there are no runs.
 
     Raises `harness.UsageError` if the executor does not accept the runs, and `harness.RecordError` if the results
-    directory cannot be written.
+    directory is not writable.
     """
     if not runs:
         return
@@ -167,11 +167,11 @@ def collect_all(
     quality_only: bool = False,
     save_weights: bool = False,
 ) -> tuple[list[RunRecord], Counter[str]]:
-    """Store the results of all submissions of a results directory. Return the records that were stored, and the number
-    of runs of `specs` that are still running or waiting, by the key of the spec.
+    """Store the results of all submissions in a results directory. Return the stored records and the number of runs of
+    `specs` that are still running or waiting, keyed by the spec's key.
 
-    With `wait`, this function waits for submissions that contain runs of `specs`. Raises `harness.UsageError` if such a
-    submission cannot be collected. Raises the same errors as `collect`.
+    With `wait`, this function waits for submissions that contain runs of `specs`. Raises `harness.UsageError` if any of
+    these submissions cannot be collected, and the same errors as `collect`.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()
@@ -222,11 +222,11 @@ def collect(
     *,
     wait: Callable[[PlannedRun], bool] | None = None,
 ) -> Collected:
-    """Store the results of a submission, and remove the submission if all its runs are finished.
+    """Store a submission's results, and remove the submission if all its runs are finished.
 
-    If `wait` returns True for any run that is not finished, this function returns when all runs are finished.
-    After Ctrl-C, KeyboardInterrupt is raised, and the runs continue. Raises `harness.BusyError` if another process is
-    collecting the submission, and `harness.RecordError` if the store cannot be written. Other errors are returned in
+    If `wait` returns True for any unfinished run, this function returns only when all runs are finished. After Ctrl-C,
+    KeyboardInterrupt is raised, and the runs continue. Raises `harness.BusyError` if another process is collecting the
+    submission, and `harness.RecordError` if the store cannot be written. Other errors are returned in
     `Collected.problem`.
     """
     with _locked(store, submission):
@@ -254,8 +254,8 @@ def collect(
 
 
 def cancel(submission: Submission, catalog: Catalog, store: Store) -> str:
-    """End the runs of a submission and remove it. Return the reason if the executor could not be reached, or an empty
-    string.
+    """Cancel the runs of a submission and remove it. Return the reason if the executor could not be reached, otherwise
+    an empty string.
 
     Raises `harness.BusyError` if another process is collecting the submission.
     """
@@ -272,7 +272,7 @@ def cancel(submission: Submission, catalog: Catalog, store: Store) -> str:
 def _report(
     submission: Submission, catalog: Catalog, store: Store, listener: Guarded, records: list[RunRecord], *, wait: bool
 ) -> SubmissionState | None:
-    """Store the results of a submission that are available, and add the records to `records`."""
+    """Store a submission's available results, and add the records to `records`."""
     executor = catalog.executor(submission.executor, submission.options)
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
@@ -342,7 +342,7 @@ def _read(path: Path) -> Submission | None:
 
 @contextmanager
 def _locked(store: Store, submission: Submission) -> Iterator[None]:
-    """Hold the lock of a submission. Raises `harness.BusyError` if another process holds it."""
+    """Hold a submission's lock. Raises `harness.BusyError` if another process holds it."""
     try:
         lock = os.open(_path(store, submission), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A lock that prevents two harness processes from measuring on the same device at the same time."""
+"""Locks that prevent two harness processes from measuring on the same device at the same time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAIT_S = 0.5
 _ALL = "all"
 """Name of the lock that every process holds.
 
-The process holds this lock as a shared lock if it measures only on named GPUs, and as an exclusive lock otherwise.
+The lock is shared if the process measures only on named GPUs, and exclusive otherwise.
 """
 
 
@@ -29,15 +29,16 @@ The process holds this lock as a shared lock if it measures only on named GPUs, 
 def measuring_on(
     devices: Iterable[str], *, wait: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[bool]:
-    """Hold the locks of `devices`, which are devices as requested in run specs, such as ``auto`` or ``cuda:1``.
+    """Hold the locks of `devices`, which are specified as in run specs, such as ``auto`` or ``cuda:1``.
 
     Processes that measure on different named GPUs can hold their locks at the same time. A process that measures on any
-    other device, such as ``cpu`` or ``auto``, excludes all other processes. The locks are flock(2) locks on files in
-    the cache directory, and are released when the process ends. If the cache directory is not writable, nothing is
-    locked.
+    other device, such as ``cpu`` or ``auto``, locks out all other processes. The locks are flock(2) locks on files in
+    the cache directory, and are released when the process ends. If the cache directory is not writable, no locks are
+    held.
 
     If another process holds a lock and `wait` is false, a `harness.BusyError` that identifies this process is raised.
-    If `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it waited.
+    If `wait` is true, this function calls `say` with a message and waits. The context manager yields True if it had to
+    wait.
     """
     chosen = set(devices)
     named = sorted(device for device in chosen if device.startswith("cuda:"))
@@ -80,7 +81,7 @@ def _lock(file: int, operation: int, *, wait: bool, say: Callable[[str], None]) 
 
 
 def _open(name: str) -> int | None:
-    """Return a descriptor of a device's lock file, or None if the file cannot be opened."""
+    """Return a file descriptor for a device's lock file, or None if the file cannot be opened."""
     machine = hashlib.sha256(platform.node().encode()).hexdigest()[
         :8
     ]  # The cache directory may be shared between machines.
@@ -94,7 +95,7 @@ def _open(name: str) -> int | None:
 
 
 def _sign(file: int) -> None:
-    """Write the process id and the time to the lock file, so that other processes can report them."""
+    """Write the process id and the time to the lock file so that other processes can report them."""
     with contextlib.suppress(OSError):
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()}, started at {time.strftime('%H:%M')}".encode(), 0)

@@ -1,5 +1,5 @@
-"""The devices that a backend finds on this machine. Probing runs in a child process, because it imports the framework
-and may crash."""
+"""Devices that a backend finds on this machine. The probe runs in a child process because it imports the framework and
+may crash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBE_LIMIT_S = 120.0
 
 
 class ProbeJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that lists a backend's devices."""
+    """Job for a child process that lists a backend's devices."""
 
     backend: str
     plugin: PluginRef
@@ -34,9 +34,9 @@ class Probe:
 
 
 def probe(backend: str, plugin: PluginRef, env: str = "") -> Probe:
-    """Return the devices that `backend`, which `plugin` provides, finds in the named environment `env`.
+    """Return the devices that `backend`, provided by `plugin`, finds in the named environment `env`.
 
-    Failures of the backend are returned, not raised.
+    Backend failures are returned, not raised.
     """
     job = ProbeJob(backend=backend, plugin=plugin)
     answer = call_in_child(find_devices, job, timeout_s=PROBE_LIMIT_S, environment={}, interpreter=interpreter(env))
@@ -46,5 +46,5 @@ def probe(backend: str, plugin: PluginRef, env: str = "") -> Probe:
 
 
 def find_devices(job: ProbeJob, context: ChildContext) -> list[DeviceInfo]:
-    """Import the backend's framework in this process, and return the devices that the backend finds."""
+    """Import the backend's framework in this process and return the devices that the backend finds."""
     return list(backend_of(job.plugin, job.backend).devices())

@@ -1,4 +1,4 @@
-"""Description of the environment of a run: the machine, and the commit of the source code of harness."""
+"""Description of a run's environment: the machine and the commit of harness's source code."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _GIT_TIMEOUT_S = 20.0
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return the environment from `harness.measure.environment.collect`, with the commit of harness added."""
+    """Return the environment from `harness.measure.environment.collect`, with harness's commit added."""
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
 
 
 def collect_failed(packages: Iterable[str], env: str = "") -> Environment:
     """Return the environment of a failed run, which was executed in the named environment `env`.
 
-    If too many files are open, the environment contains only values that can be determined without opening files.
+    If too many files are open, the environment includes only values that can be determined without opening files.
     """
     try:
         described = collect(packages)

@@ -1,7 +1,7 @@
 """Creation and removal of named environments; `harness.plugins.environments` describes and reads them.
 
-An environment is created in a hidden directory, which is renamed at the end, so that an environment is either complete
-or does not exist.
+An environment is created in a hidden directory that is renamed at the end, so an environment either is complete or does
+not exist.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ INSTALL_LIMIT_S = 3600.0
 """Time limit of an installation, in seconds. Frameworks are large."""
 _SHORT_LIMIT_S = 300.0
 MAX_LINES = 20
-"""Maximum number of lines of output that are shown if an installer fails."""
+"""Maximum number of output lines to show if an installer fails."""
 _MINIMUM = (3, 11)
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Environment variables that would cause an interpreter or an installer to use packages from another environment."""
+"""Environment variables that would make an interpreter or an installer use packages from a different environment."""
 _LOCAL_OPTION = re.compile(r"(-r|-c|-e|--requirement|--constraint|--editable)\b")
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _LOCAL = "not from a package index"
@@ -74,8 +74,8 @@ print(json.dumps({
     "version": sys.version_info[:2], "path": path, "packages": packages, "modules": modules,
 }))
 """
-"""Program that describes the interpreter that executes it. It imports only the standard library, because harness may
-not be installed."""
+"""Program that prints a description of the interpreter executing it. It imports only the standard library, because
+harness may not be installed."""
 
 
 class _Probed(Struct, frozen=True):
@@ -83,12 +83,12 @@ class _Probed(Struct, frozen=True):
     version: tuple[int, int]
     path: list[str]
     packages: list[tuple[str, str, str]]
-    """Name, version and content of ``direct_url.json`` of each distribution."""
+    """Name, version and ``direct_url.json`` content of each distribution."""
     modules: dict[str, str]
 
 
 class _Report(Struct, frozen=True):
-    """The parts of pip's installation report (``pip install --report``) that are used."""
+    """The parts of pip's installation report (``pip install --report``) that are used here."""
 
     install: list[_Installed] = []
 
@@ -119,12 +119,12 @@ def create(
     """Create an environment and return it.
 
     It contains the distributions in `requirements`, the lines of a requirements file, as well as harness and the plugin
-    distributions, installed from the same sources as in the environment of this process. If `inherit` is true, only
-    `requirements` are installed, and all other packages are imported from the environment of this process. With
+    distributions, which are installed from the same sources as in this process's environment. If `inherit` is true,
+    only `requirements` are installed, and all other packages are imported from this process's environment. With
     `replace`, an existing environment is replaced.
 
     Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
-    installer's output if the installer fails. In both cases, nothing is changed.
+    installer's output if the installer fails. In both cases, no changes are made.
     """
     check_name(name)
     for line in requirements:
@@ -192,11 +192,11 @@ def remove(name: str) -> None:
 
 
 def pins(lock: str) -> tuple[list[str], list[str]]:
-    """Return the lines of a lock from which the environment can be recreated, and the other lines.
+    """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
 
-    Only exact versions from a package index are returned as requirements, because the lock may be from an untrusted
-    source. Harness and the plugins of this process are omitted, because they are installed from the same sources as in
-    the environment of this process.
+    Only exact versions from a package index are returned as requirements, because the lock file may come from an
+    untrusted source. Harness and this process's plugins are omitted, because they are installed from the same sources
+    as in this process's environment.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []
@@ -316,8 +316,8 @@ def _own_distributions() -> list[str]:
 
 
 def _own_arguments() -> list[str]:
-    """Return the arguments with which an installer installs harness and the plugins from the same sources as in the
-    environment of this process."""
+    """Return the arguments that make an installer install harness and the plugins from the same sources as in this
+    process's environment."""
     return [
         word
         for name in _own_distributions()
@@ -348,7 +348,7 @@ def _probe(python: str) -> _Probed:
 
 
 def _hashes(report: Path) -> dict[str, str]:
-    """Return the SHA-256 of each downloaded distribution according to pip's report, by normalized name."""
+    """Return the SHA-256 digest of each downloaded distribution according to pip's report, keyed by normalized name."""
     try:
         installed = msgspec.json.decode(report.read_bytes(), type=_Report).install
     except (OSError, ValueError):
@@ -363,7 +363,7 @@ def _hashes(report: Path) -> dict[str, str]:
 
 def _lock(probed: _Probed, hashes: Mapping[str, str]) -> str:
     """Return the lock: Python's version and the exact version of every distribution, in the format of a requirements
-    file. The hashes of downloaded files are comments, because a file for another platform has another hash."""
+    file. The hashes of downloaded files are comments, because a file for a different platform has a different hash."""
     lines = []
     for name, version, origin in sorted(probed.packages, key=lambda package: _normal(package[0])):
         digest = hashes.get(_normal(name))

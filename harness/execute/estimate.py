@@ -1,4 +1,4 @@
-"""Estimates of the duration and the disk space of planned runs, from similar runs in the results directory."""
+"""Estimates of the duration and disk space of planned runs, based on similar runs in the results directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.records.store import StoredRun
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected duration and disk space of a run."""
+    """Estimated duration and disk space of a run."""
 
     seconds: float
     """Duration, in seconds."""
@@ -30,11 +30,11 @@ def estimates(
 ) -> list[Estimate | None]:
     """Return an estimate for each spec: the median over the most similar successful runs.
 
-    Only runs with the same value of `quality_only` are considered.
+    Only runs with the same `quality_only` value are considered.
 
-    The most similar runs are the runs whose specification differs only in the seed, the split and the device. If there
-    are none, runs with the same task, dataset, model, backend and protocol are used. The estimate is None if there are
-    no such runs.
+    The most similar runs are those whose specifications differ only in the seed, the split and the device. If there are
+    none, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None if there
+    are no such runs.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success) and run.record.quality_only == quality_only]
     levels = []

@@ -1,4 +1,4 @@
-"""Roles and types of the columns of the user's table, for ``harness data info``."""
+"""Roles and types of the columns in the user's table, for ``harness data info``."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     """Roles of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
     type: ColumnType
-    """Type of the cells that have a value. Text that can be parsed as a number is treated as a number."""
+    """Type of the cells that are not missing. Text that can be parsed as a number counts as a number."""
     missing: int
-    """Number of cells without a value."""
+    """Number of missing cells."""
     distinct: int
-    """Number of distinct values, not counting missing ones."""
+    """Number of distinct values, excluding missing ones."""
 
 
 def of_table(table: Table, options: UserOptions, categorical: Container[str]) -> tuple[ColumnInfo, ...]:
-    """Return a description of each column. `options` must contain all column roles, and `categorical` the names of the
-    feature columns that were read as categories."""
+    """Return a description of each column. `options` must contain all column roles, and `categorical` must contain the
+    names of the feature columns that were read as categories."""
     found = []
     for name, cells in table.columns.items():
         roles = _roles(name, options, categorical)

@@ -1,4 +1,4 @@
-"""Roles of table columns, and conversion of texts, labels, splits, groups and slices."""
+"""Roles of table columns, and conversion of text, label, split, group and slice columns."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness.errors import UnknownNameError, UsageError
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 SLICE_LETTERS = 60
-"""Number of characters to which strings in a slice column are truncated."""
+"""Maximum length of strings in a slice column; longer strings are truncated."""
 
 
 class Columns:
     """Assignment of columns to roles.
 
-    For each role, the column that the user specified is used. Otherwise, a column with a common name for the role is
-    used, or the only column that is suitable. `guessed` lists the roles that were inferred. Raises
+    For each role, the column specified by the user takes precedence, followed by a column with a common name for the
+    role, and then by the only suitable column. `guessed` lists the roles that were inferred. Raises
     `harness.UnknownNameError` if a column does not exist.
     """
 
@@ -34,8 +34,8 @@ class Columns:
         self._assigned: set[str] = set()
 
     def assign(self, name: str | None) -> str | None:
-        """Assign the column that the user specified, if any. Raises `harness.UsageError` if the column already has
-        another role."""
+        """Assign the column that the user specified, if any. Raises `harness.UsageError` if the column already has a
+        different role."""
         if name is None:
             return None
         self.require(name)
@@ -48,9 +48,9 @@ class Columns:
         return name
 
     def joined(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the column names that the user listed, after joining the parts of names that contain commas.
+        """Return the column names listed by the user, after rejoining names that contain commas.
 
-        The command line splits lists at commas, so a column named ``height, m`` is received as two names.
+        The command line splits lists at commas, so a column named ``height, m`` arrives as two names.
         """
         if all(name in self.table.columns for name in names):
             return tuple(names)
@@ -125,12 +125,12 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether any cell is the name of a split. If so, rows with other values are treated as bad rows."""
+    """Return whether any cell contains the name of a split. If so, rows with other values are treated as bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
 def unused_splits(table: Table, used: str | None) -> list[str]:
-    """Return a warning about each column that seems to define splits but is not the split column."""
+    """Return a warning for each column that seems to define splits but is not the split column."""
     found = []
     for name, cells in table.columns.items():
         if name != used and name.strip().lower() in ("split", "fold", "partition"):
@@ -148,7 +148,7 @@ def unused_splits(table: Table, used: str | None) -> list[str]:
 
 
 def texts(table: Table, column: str, problems: Problems) -> list[str]:
-    """Return the strings in a column. Rows with a cell that is empty or not a string are added to `problems`."""
+    """Return the strings in a column. Rows whose cell is empty or not a string are added to `problems`."""
     cells = table.columns[column]
     for where, cell in zip(table.where, cells, strict=True):
         if is_missing(cell) or (isinstance(cell, str) and not visible(cell)):
@@ -164,7 +164,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
     """Return the labels, paths or groups in a column as strings.
 
     Cells from JSONL and Parquet files are typed. All cells in a column must have the same type: string, integer or
-    boolean. Rows with a missing value or another type are added to `problems`.
+    boolean. Rows with a missing value or a value of a different type are added to `problems`.
     """
     cells = [
         int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in table.columns[column]
@@ -193,7 +193,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
 
 
 def label(cell: Any) -> str | None:
-    """Return a label as `words` does, or None if it is missing."""
+    """Return a label in the same form as `words`, or None if it is missing."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     if is_missing(cell):
@@ -214,7 +214,7 @@ def splits(table: Table, column: str, problems: Problems) -> list[str]:
 
 
 def split_warnings(table: Table, column: str) -> list[str]:
-    """Return a warning if the split column contains several names for one split."""
+    """Return a warning if the split column contains several names for the same split."""
     spelled: dict[str, set[str]] = {}
     for cell in table.columns[column]:
         word = str(cell).strip().lower()
@@ -228,7 +228,7 @@ def split_warnings(table: Table, column: str) -> list[str]:
 
 
 def slice_values(table: Table, column: str, *, names: bool, notation: Notation = PLAIN) -> list[float] | list[str]:
-    """Return the values of a slice column as numbers if all cells are numbers and `names` is false, else as strings.
+    """Return a slice column's values as numbers if all cells are numbers and `names` is false, otherwise as strings.
 
     A missing number becomes NaN, and a missing string becomes an empty string. Strings are joined into one line and
     truncated to `SLICE_LETTERS` characters.
@@ -268,8 +268,7 @@ def _type_name(kind: type) -> str:
 
 
 def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
-    """Return a warning if cells that are kept as text, labels or groups contain words that often denote a missing
-    value."""
+    """Return a warning if cells kept as text, labels or groups contain words that often denote a missing value."""
     words = words_for_missing(cells, MISSING | ERRORS)
     if not words:
         return []

@@ -1,4 +1,4 @@
-"""Copies among the rows of the user's data, which are kept in one split."""
+"""Copies among the rows of the user's data, which are kept in the same split."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Copies:
-    """Exact copies and near copies among the rows of a source."""
+    """Exact and near copies among the rows of a source."""
 
     kind: str
     exact: Index | None
-    """Identifier of the content of each row, int64 ``[N]``, or None if rows with the same content are not copies."""
+    """Identifier of each row's content, int64 ``[N]``, or None if rows with equal content are not considered copies."""
     near: NearCopies | None
     """Near copies of images or recordings, or None if there are none."""
     independent: bool
@@ -30,7 +30,8 @@ class Copies:
 
     @property
     def together(self) -> Index | None:
-        """Group of each row, int64 ``[N]``, whose rows are kept in one split, or None if there are no groups."""
+        """Group of each row, int64 ``[N]``, or None if there are no groups. The rows of a group are kept in the same
+        split."""
         groups: Index | None = self.exact if self.near is None else self.near.groups
         if groups is None or self.independent or len(np.unique(groups)) == len(groups):
             return None
@@ -45,7 +46,7 @@ class Copies:
 
 
 def find_copies(examples: Examples, rows: Sequence[int], decoded: Mapping[str, NDArray[Any]], kind: str) -> Copies:
-    """Return the copies among the good `rows`, and add warnings with their numbers to `examples`.
+    """Return the copies among the good `rows`, and add warnings with their counts to `examples`.
 
     `decoded` are the decoded images or recordings of all rows, or an empty mapping if they have not been decoded. In
     this case, near copies are not found.

@@ -30,7 +30,7 @@ PYARROW = {"pyarrow": "ml-harness[parquet]"}
 def find_dataset(name: str, task: Task, catalog: Catalog) -> Dataset:
     """Return the dataset with this name, or a `UserDataset` if the name is a path.
 
-    Raises `harness.UnknownNameError` if the name is unknown, and `harness.CombinationError` if the task's data cannot
+    Raises `harness.UnknownNameError` if the name is unknown, and `harness.CombinationError` if data for the task cannot
     be read from files.
     """
     known = {*catalog.datasets, *(name for kind, name in catalog.conflicts if kind == "dataset")}
@@ -57,7 +57,7 @@ class UserDataset(Dataset[UserOptions]):
       categorical columns, also ``categories``, an object array of str or None with shape [N, C].
 
     Targets are int64 [N], indices of the sorted class names, or float64 [N, T] for regression. Groups are the group
-    column and the slice columns, if given.
+    column and the slice columns, if specified.
     """
 
     license = "your own data"
@@ -80,7 +80,7 @@ class UserDataset(Dataset[UserOptions]):
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
-        """Return the options, completed with all columns and the digest, the source of the data, and the data.
+        """Return the options (completed with all columns and the digest), the data source, and the data.
 
         The data are None for images and recordings, which are not decoded. Raises `harness.UsageError` and
         `harness.DataError` if the options or the data are invalid.
@@ -117,7 +117,7 @@ class UserDataset(Dataset[UserOptions]):
         return self._raw(examples, decoded)
 
     def _raw(self, examples: Examples, decoded: Mapping[str, NDArray[Any]]) -> RawData:
-        """Return the data with decoded inputs. The result contains all warnings about the rows."""
+        """Return the data with decoded inputs. The result includes all warnings about the rows."""
         import numpy as np
 
         targets, label_names, parts, details = self._classes_and_splits(examples, decoded)
@@ -156,10 +156,11 @@ class UserDataset(Dataset[UserOptions]):
     def _classes_and_splits(
         self, examples: Examples, decoded: Mapping[str, NDArray[Any]] | None = None
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
-        """Return the targets, the label names, the row indices of each split and the details to record. Bad rows are
+        """Return the targets, the label names, each split's row indices, and the details to record. Bad rows are
         omitted.
 
-        `decoded` are the arrays of all rows. If images and recordings have not been decoded, near copies are not found.
+        `decoded` contains the arrays of all rows. Near copies of images and recordings are found only if these have
+        been decoded.
         """
         import numpy as np
 
@@ -255,7 +256,7 @@ def _by_name(
 
 
 def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
-    """Return warnings about features that contain row numbers or determine the target."""
+    """Return warnings for features that contain row numbers or determine the target."""
     import numpy as np
 
     from harness.data.user_files.leaks import giveaways, label_giveaways, row_numbers
@@ -268,7 +269,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
 
 
 def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
-    """Return the input arrays for all rows. Files that cannot be decoded are added to the problems."""
+    """Return the input arrays for all rows. Files that cannot be decoded are added to the examples' `problems`."""
     import numpy as np
 
     count = len(examples.where)
@@ -304,7 +305,7 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
 
 
 def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tuple[float, float] | None:
-    """Scale images with more than 8 bits to uint8, in place, and return the range, or None if there are none.
+    """Scale images with more than 8 bits to uint8 in place, and return the range, or None if there are no such images.
 
     `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
     """
@@ -345,7 +346,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
 
 
 def _crowded(values: NDArray[Any], low: float, high: float) -> str:
-    """Return a sentence if a few outliers take up most of the range of values."""
+    """Return a sentence if a few outliers account for most of the value range."""
     import numpy as np
 
     first, last = (float(end) for end in np.quantile(values, (0.001, 0.999)))

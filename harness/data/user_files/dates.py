@@ -22,7 +22,7 @@ OTHER = (
     re.compile(r"\d{1,2}(:[0-5]\d){1,2} ?[ap]\.?m\.?", re.IGNORECASE),
     re.compile(r"\d{4}-W\d\d(-\d)?|\d{8}T\d{4,6}Z?|\d{4}[- ]?Q[1-4]"),
 )
-"""Patterns of common notations of dates and times other than ISO 8601, and of weeks and quarters."""
+"""Patterns for common date and time notations other than ISO 8601, and for weeks and quarters."""
 GUESSES = (
     "%d/%m/%Y",
     "%m/%d/%Y",
@@ -37,15 +37,15 @@ GUESSES = (
     "%m/%d/%y",
     "%d.%m.%y",
 )
-"""Formats of dates that are only parsed to find out whether the rows are in chronological order."""
+"""Date formats that are parsed only to find out whether the rows are in chronological order."""
 NAMES = ("date", "time", "timestamp", "year", "datetime")
-"""Names of columns that contain a time, in lower case."""
+"""Common names of time columns, in lower case."""
 PARTS = ("year", "month", "day", "weekday", "hour")
 
 
 def parsed(cell: Any, form: str | None, *, digits: bool = False) -> datetime | time | None:
     """Return the date or time of day in a cell, or None if the cell contains neither. `form` is a ``strptime`` format
-    that is accepted in addition to ISO 8601.
+    accepted in addition to ISO 8601.
 
     If `digits` is true, numbers such as 20210304 are treated as dates.
     """
@@ -76,7 +76,7 @@ def _padded(text: str) -> str:
 
 
 def looks_dated(cell: Any, form: str | None = None) -> bool:
-    """Return whether a cell is a date or a time, in any common notation."""
+    """Return whether a cell is a date or a time in any common notation."""
     if isinstance(cell, date | time):
         return True
     if not isinstance(cell, str) or len(cell) > 40 or not any(map(str.isdigit, cell)):
@@ -91,7 +91,7 @@ def fitting(cells: Sequence[Any]) -> list[str]:
 
 
 def moment(value: datetime | time | None) -> float | None:
-    """Return a date in seconds since 1970, or None for a time of day.
+    """Return a date as seconds since 1970, or None for a time of day.
 
     A date without a time zone is assumed to be in UTC.
     """
@@ -133,9 +133,9 @@ def _hour(value: datetime | time) -> float:
 
 
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
-    """Return True if the cells are times in ascending or descending order, with at least three distinct times.
+    """Return True if the cells contain at least three distinct times and are sorted in ascending or descending order.
 
-    `numbers` contains the numeric values of the cells, if the cells are numbers. At most 5,000 evenly spaced cells are
+    `numbers` contains the cells' numeric values, if the cells are numbers. At most 5,000 evenly spaced cells are
     compared.
     """
     step = len(cells) // 5000 + 1
@@ -161,14 +161,14 @@ def _monotone(values: Sequence[Any]) -> bool:
 
 
 def are_epochs(cells: Sequence[Any]) -> bool:
-    """Return whether all cells are integers that represent times between 2001 and 2033, in seconds or milliseconds
-    since 1970."""
+    """Return whether all cells are integers that represent times from 2001 to 2033, in seconds or milliseconds since
+    1970."""
     texts = [str(cell).strip().removesuffix(".0") for cell in cells]
     return len(set(texts)) > 2 and all(re.fullmatch(r"1\d{9}(\d{3})?", text) for text in texts)
 
 
 def are_digits(cells: Sequence[Any]) -> bool:
-    """Return True if all cells are numbers such as 20210304, with at least three different dates."""
+    """Return True if all cells are numbers such as 20210304 and contain at least three different dates."""
     if not all(re.fullmatch(r"(19|20)\d{6}(\.0)?", str(cell).strip()) for cell in cells[:20]):
         return False
     found = Counter(str(cell).strip() for cell in cells)

@@ -1,6 +1,7 @@
-"""Reading of the rows of CSV and TSV files, including the line numbers of rows that cannot be read.
+"""Read the rows of CSV and TSV files, including the line numbers of rows that cannot be read.
 
-CSV files follow RFC 4180. TSV files follow IANA's text/tab-separated-values, in which quotes have no special meaning.
+CSV files follow RFC 4180. TSV files follow IANA's text/tab-separated-values format, in which quotes have no special
+meaning.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""Minimum fraction of the sampled rows that must have the same number of cells for a header with a different number to
-be rejected.
+"""Minimum fraction of sampled rows that must have the same number of cells before a header with a different number is
+rejected.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
@@ -38,12 +39,12 @@ class Record(NamedTuple):
     first: int
     """Index of the row's first line."""
     last: int
-    """Index of the line after the row's last line."""
+    """Index of the line that follows the row's last line."""
     cells: list[str]
     problem: str = ""
     """Reason why the row is bad, or an empty string for a good row."""
     unclear: bool = False
-    """True if the end of the row is not known, because the quotes are not balanced."""
+    """True if the end of the row is unknown because the quotes are unbalanced."""
 
 
 def read_delimited(
@@ -51,7 +52,7 @@ def read_delimited(
 ) -> tuple[list[str], list[Row], list[str]]:
     """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
 
-    Raises `harness.DataError` if the header is invalid or does not fit the rows.
+    Raises `harness.DataError` if the header is invalid or does not match the rows.
     """
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB per cell is too small for long documents
     lines = list(io.StringIO(text, newline=""))  # with newline="", lines end at \n, \r\n or \r
@@ -96,7 +97,7 @@ def read_delimited(
 def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> None:
     """Raise `harness.DataError` if some rows are not valid UTF-8, unless bad rows are skipped.
 
-    The error does not suggest dropping these rows, because they are probably correct in another encoding.
+    The error does not suggest dropping these rows, because they are probably valid in a different encoding.
     """
     if undecoded and problems.policy == "error":
         raise DataError(
@@ -119,7 +120,7 @@ def _ragged(header: list[str], cells: list[str]) -> str:
 
 
 class _File:
-    """The lines of a file, and the dialect in which they are written."""
+    """The lines of a file and the dialect in which they are written."""
 
     def __init__(self, source: str, lines: list[str], *, tabs: bool, separator: str | None) -> None:
         self.source, self.lines, self.quotes = source, lines, not tabs
@@ -137,7 +138,8 @@ class _File:
         self.extra = False
 
     def header(self) -> list[str]:
-        """Return the column names. Raises `harness.DataError` if the header cannot be read or does not fit the rows."""
+        """Return the column names. Raises `harness.DataError` if the header cannot be read or does not match the
+        rows."""
         where = f"{self.source}: the header (line {self.start + 1})"
         shown = repr(self.lines[self.start].strip()[:60])
         self.body, cells = self._record(self.start)
@@ -183,7 +185,7 @@ class _File:
         )
 
     def records(self) -> Iterator[Record]:
-        """Yield the rows. After a row with invalid quoting, reading is resumed on the next line."""
+        """Yield the rows. After a row with invalid quoting, reading resumes on the next line."""
         position, opened, budget = self.body, -1, 20 * len(self.lines) + 1000
         while position < len(self.lines):
             reader, first = self._reader(position), position
@@ -214,9 +216,9 @@ class _File:
             position = record.last
 
     def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
-        """Return the row that was read from these lines. `cells` is None if the quoting is invalid.
+        """Return the row read from these lines. `cells` is None if the quoting is invalid.
 
-        If the quoting is invalid, the returned row ends before `last`.
+        If the quoting is invalid, the row ends before `last`.
         """
         spans = last - first > 1
         if cells is not None and not spans and '"' not in self.lines[first]:
@@ -246,7 +248,7 @@ class _File:
         return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
 
     def _without_blanks(self, first: int) -> Record:
-        """Return a row after removing spaces before a quote."""
+        """Return a row with the spaces before quotes removed."""
         end, cells = self._record(first, skipinitialspace=True)
         if cells is None or len(cells) != self.width:
             problem = "there are spaces before a quote; remove them"
@@ -255,8 +257,8 @@ class _File:
         return Record(first, end, cells)
 
     def _is_strict(self, first: int, last: int) -> bool:
-        """Return whether these lines form a valid row according to RFC 4180, in which only quoted cells contain
-        quotes."""
+        """Return whether these lines form a valid row according to RFC 4180, which allows quotes only in quoted
+        cells."""
         mark = re.escape(self.separator)
         cell = rf'(?:"(?:[^"]++|"")*+"|[^"{mark}\r\n]*+)'
         return re.fullmatch(rf"{cell}(?:{mark}{cell})*+[\r\n]*", "".join(self.lines[first:last])) is not None
@@ -275,8 +277,8 @@ class _File:
         return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
 
     def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
-        """Return the index of the line after the row that starts here and the cells of the row, or None if the quoting
-        is invalid."""
+        """Return the index of the line after the row that starts here and the row's cells, or None if the quoting is
+        invalid."""
         reader = self._reader(start, **dialect)
         try:
             cells = next(reader)
@@ -296,8 +298,8 @@ class _File:
         return line
 
     def _skip_comments(self) -> None:
-        """Skip lines before the header that start with ``#``. If the last of these lines has as many cells as the rows,
-        it is the header."""
+        """Skip lines before the header that start with ``#``. If the last of these lines has the same number of cells
+        as the rows, it is the header."""
         end = self.start
         while end < len(self.lines) and self.lines[end].startswith("#"):
             end = self._skip_empty(end + 1)
@@ -313,9 +315,9 @@ class _File:
         self.start = end
 
     def _infer_separator(self) -> str:
-        """Return the separator that divides the header and the rows into the same number of cells.
+        """Return the separator that splits the header and the rows into the same number of cells.
 
-        Raises `harness.DataError` if there are several.
+        Raises `harness.DataError` if there is more than one.
         """
         names = re.sub(r'"[^"]*"', "", self.lines[self.start])
         present = [mark for mark in SEPARATORS if mark in names]
@@ -336,7 +338,7 @@ class _File:
         return best[0]
 
     def _sample(self, separator: str) -> list[list[str]]:
-        """Return the cells of the first rows of the body. Invalid quotes are ignored."""
+        """Return the cells in the first rows of the body. Invalid quotes are ignored."""
         lines = islice(self.lines, self.body, self.body + 5 * SAMPLE)
         if self.quotes:
             reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)

@@ -1,4 +1,4 @@
-"""Decoding of text files, with errors that suggest the encoding of files that are not encoded in UTF-8."""
+"""Decode text files, with error messages that suggest an encoding for files that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks. UTF-32 is listed first, because its byte order mark starts with the mark of UTF-16."""
+"""Byte order marks. UTF-32 is listed first, because its byte order mark starts with that of UTF-16."""
 MARK = "\ufeff"
 GARBLED = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a2\u00a6]")
-"""UTF-8 sequences that were decoded as Windows-1252, for example those of accented letters and dashes."""
+"""UTF-8 sequences decoded as Windows-1252, such as those of accented letters and dashes."""
 COMMON = (
     *(
         "windows-1252",
@@ -48,10 +48,10 @@ COMMON = (
 """Encodings to suggest, in order of preference. Windows-1252 agrees with ISO 8859-1 on all printable
 characters, and GB 18030 contains GBK and GB 2312."""
 PLAUSIBLE, WRONG = 0.9, 0.5
-"""Minimum fraction of legible words for suggesting an encoding, and fraction below which the declared encoding is
+"""Minimum fraction of legible words required to suggest an encoding, and fraction below which the declared encoding is
 reported as possibly wrong."""
 SHOWN = 8
-"""Number of encodings that a message suggests."""
+"""Number of encodings to suggest in a message."""
 SAMPLE_BYTES = 200_000
 WORD = re.compile(r"[^\x00-\x40\x5b-\x60\x7b-\x7f]+")
 PUNCTUATION = re.compile(
@@ -61,11 +61,11 @@ PUNCTUATION = re.compile(
 
 
 def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[str]]:
-    """Return the text of a file, and warnings about it.
+    """Return a file's text and warnings about it.
 
-    If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the other bytes are decoded
-    with ``surrogateescape``, so that errors can name the rows with invalid bytes. Otherwise, `harness.DataError` is
-    raised, because the file probably has another encoding.
+    If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the remaining bytes are
+    decoded with ``surrogateescape`` so that errors can identify the rows with invalid bytes. Otherwise,
+    `harness.DataError` is raised, because the file probably has a different encoding.
     """
     if encoding is not None:
         text, warnings = _as_declared(source, data, encoding)
@@ -123,7 +123,7 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
 
 
 def _doubts(data: bytes, encoding: str) -> list[str]:
-    """Return a warning if most words are illegible in the declared encoding, but legible in another one."""
+    """Return a warning if most words are illegible in the declared encoding but legible in another."""
     sample = _sample(data)
     other = next(iter(candidates(sample)), None)
     if other is None or _legible(sample.decode(encoding, "replace")) >= WRONG:
@@ -138,7 +138,7 @@ def _doubts(data: bytes, encoding: str) -> list[str]:
 def candidates(sample: bytes) -> list[str]:
     """Return the common encodings in which nearly all words are legible, best first.
 
-    Of encodings that decode the sample to the same text, only the first is returned.
+    If several encodings decode the sample to the same text, only the first is returned.
     """
     found: dict[str, tuple[float, str]] = {}
     for name in COMMON:
@@ -153,7 +153,7 @@ def candidates(sample: bytes) -> list[str]:
 
 
 def _legible(text: str) -> float:
-    """Return the fraction of the words with non-ASCII characters that look like words of one script."""
+    """Among the words with non-ASCII characters, return the fraction that look like words in a single script."""
     words = [word for word in set(WORD.findall(text)) if not word.isascii()]
     return sum(map(_is_word, words)) / len(words) if words else 0.0
 
@@ -169,7 +169,7 @@ def _is_word(word: str) -> bool:
 
 
 def _sample(data: bytes) -> bytes:
-    """Return the first lines with non-ASCII bytes."""
+    """Return the first lines that contain non-ASCII bytes."""
     lines = (line for line in data.split(b"\n") if not line.isascii())
     found, size = [], 0
     for line in lines:
@@ -181,8 +181,8 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word that is decoded to the largest number of different strings by the encodings, or the first of
-    several such words."""
+    """Return the word that the encodings decode to the largest number of different strings; ties are resolved in favor
+    of the first word."""
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 
@@ -232,7 +232,7 @@ def _advice(source: str, problem: str, name: str) -> str:
 def _unmarked_utf16(data: bytes) -> str | None:
     """Return the UTF-16 encoding of a file without a byte order mark, or None.
 
-    In such a file, zero bytes occur only at even or only at odd positions, as the upper halves of ASCII characters.
+    In such a file, zero bytes, the upper halves of ASCII characters, occur only at even or only at odd positions.
     """
     sample = data[: SAMPLE_BYTES // 2 * 2]
     even, odd = sample[::2].count(0), sample[1::2].count(0)

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CATEGORIES = 12
-"""Maximum number of categories of each column in the description of the data."""
+"""Maximum number of categories listed for each column in the data description."""
 
 FEWEST_REPEATED = 20
-"""Minimum number of different rows of a table that is treated as repeated."""
+"""Minimum number of distinct rows in a table that is treated as repeated."""
 
 
 @dataclass
 class Examples:
-    """Sequences with one item per row, including the bad rows listed in `problems`."""
+    """Sequences with one item per row. They include the bad rows, which are listed in `problems`."""
 
     where: list[str]
     options: UserOptions
-    """Options, completed with the names of all columns and the digest of the content."""
+    """Options, completed with all column names and the content digest."""
     problems: Problems
     labels: list[str] | None = None
     """Class labels, or None for regression, whose targets are in `numbers`."""
@@ -53,7 +53,7 @@ class Examples:
     digests: list[str] = field(default_factory=list)
     """Digest of each file's content. After decoding, it is replaced by the digest of the decoded content."""
     bytes_digests: list[str] = field(default_factory=list)
-    """Digest of the undecoded content of each file, if `digests` contains the digests of the decoded content."""
+    """Digest of each file's undecoded content, if `digests` contains the digests of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN denotes a missing value."""
     feature_names: list[str] = field(default_factory=list)
@@ -61,30 +61,31 @@ class Examples:
     categories: list[list[str | None]] = field(default_factory=list)
     category_names: list[str] = field(default_factory=list)
     notations: dict[str, Notation] = field(default_factory=dict)
-    """Notation of each column of numbers, including the targets."""
+    """Notation of each numeric column, including the targets."""
     date_parts: dict[str, list[str]] = field(default_factory=dict)
-    """Names of the features of each column of dates."""
+    """Names of the features derived from each date column."""
     names: list[str] = field(default_factory=list)
     """Path of each file, as written in the metadata file or relative to the folder."""
     times: list[float] | None = None
-    """Time of each row, by which the rows are split."""
+    """Time of each row, used to split the rows."""
     ordered: list[str] = field(default_factory=list)
-    """Names of the time columns by which the rows of the file are sorted."""
+    """Names of the time columns by which the file's rows are sorted."""
     guessed: tuple[str, ...] = ()
     """Names of the options that were inferred."""
     warnings: list[str] = field(default_factory=list)
     """Messages about data that were ignored, merged or changed."""
     table: Table | None = None
-    """Table with the rows, or None for a folder of class folders."""
+    """Table that contains the rows, or None for a folder of class folders."""
 
     def contents(self) -> list[Hashable] | None:
         """Return an identifier of the content of each row, or None if rows with the same content are not considered to
         be copies.
 
-        Texts are compared without regard to letter case, invisible characters and repeated spaces. Files are compared
-        by their digests, and rows of tables by all features. If at least half of the rows of a table are equal to other
-        rows, the features have few distinct values, and equal rows are treated as different examples, unless every row
-        including its targets is repeated, as in a table that was appended to itself.
+        Texts are compared without regard to letter case, invisible characters or repeated spaces. Files are compared by
+        digest, and table rows by all their features. If at least half of a table's rows are equal to other rows, the
+        features are assumed to have few distinct values, and equal rows are treated as different examples. The
+        exception is a table in which every row, including its targets, is repeated, such as a table that was appended
+        to itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -123,7 +124,7 @@ class Examples:
         return np.array([row_number(where) for where in self.where], np.int64)
 
     def reading(self) -> dict[str, Any]:
-        """Return how the columns of a table were read; see `RawData.reading`."""
+        """Return how a table's columns were read; see `RawData.reading`."""
         if not self.feature_names and not self.category_names:
             return {}
         return {
@@ -133,7 +134,7 @@ class Examples:
         }
 
     def all_warnings(self) -> tuple[str, ...]:
-        """Return the distinct warnings, including one about the rows that were skipped."""
+        """Return the distinct warnings, including one about skipped rows."""
         return tuple(dict.fromkeys((*self.problems.warnings(), *self.warnings)))
 
     def good(self) -> list[int]:
@@ -144,14 +145,14 @@ class Examples:
 
 
 def row_number(where: str) -> int:
-    """Return the number in the position of a row, such as ``row 3 (line 4)``."""
+    """Return the row number from a row's position, such as ``row 3 (line 4)``."""
     found = re.match(r"row (\d+)", where)
     assert found is not None, where
     return int(found[1])
 
 
 def spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
-    """Return the names in Unicode Normalization Form C, and add warnings about spellings that were merged or that look
+    """Return the names in Unicode Normalization Form C, and add warnings about spellings that were merged or look
     alike."""
     unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
     warnings += [*unified[1], *spelling.lookalikes(unified[0], what), *spelling.mixed_truths(unified[0], what)]
@@ -166,7 +167,7 @@ def check_file(where: str, file: Path, kind: str, problems: Problems) -> None:
 
 
 def unreadable(where: str, file: Path, error: UnreadableError) -> str:
-    """Return the message for an unreadable file. The message includes the file's path, unless `where` is the path."""
+    """Return the message for an unreadable file. The message includes the file's path unless `where` is the path."""
     if file.as_posix().endswith(where):
         return str(error)
     hint = ""

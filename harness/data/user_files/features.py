@@ -1,4 +1,4 @@
-"""Numeric, categorical and date columns of tables: their kinds, and conversion of their cells."""
+"""Numeric, categorical and date columns of tables: detection of their kinds and conversion of their cells."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 LARGEST = 1e100
-"""Largest accepted absolute value of a number. With this limit, the sum of squares that is computed for standardization
-is finite."""
+"""Largest accepted absolute value of a number. This limit keeps the sum of squares computed for standardization
+finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
-"""Pattern of lists and objects that are written as text."""
+"""Pattern that matches lists and objects written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Patterns of numbers in which the point may be a thousands separator, and of integers with at most three digits."""
+"""Patterns that match numbers whose point may be a thousands separator, and integers with at most three digits."""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
-"""Pattern of the start of texts that contain a quantity, such as a range, a fraction, a duration or a bound."""
+"""Pattern that matches the start of text containing a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
-"""Cells of another type are treated as isolated errors if there are fewer than `FEW` of them, or if no value occurs
+"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them, or if no value occurs
 `FEW` times and they make up at most the fraction `RARE` of the known cells."""
 
 
 def notation_of(
     table: Table, column: str, declared: Notation, *, target: bool = False
 ) -> tuple[Notation | None, list[str]]:
-    """Return the notation of a column of numbers, or None for a column of categories, and warnings.
+    """Return the notation of a numeric column, or None for a categorical column, and warnings.
 
     The kind of a column is determined by the majority of its cells, ignoring missing values. Raises `harness.DataError`
     if the column contains dates, nested values, or numbers whose notation was not declared.
@@ -60,13 +60,13 @@ def notation_of(
 
 
 def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
-    """Return the distinct cells and how often each of them occurs. If some cells are not strings, each cell is listed
+    """Return the distinct cells and the number of times each occurs. If any cell is not a string, each cell is listed
     separately."""
     return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
 
 def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) -> None:
-    """Raise `harness.DataError` if most cells are nested values, dates or times."""
+    """Raise `harness.DataError` if most of the cells are nested values, dates or times."""
     if _most(_is_nested, cells):
         nested = next(filter(_is_nested, cells))
         raise DataError(
@@ -98,10 +98,10 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
 
 
 def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
-    """Return True if the condition holds for most cells.
+    """Return True if the condition is true for most cells.
 
-    All cells are checked only if the condition holds for some cells of a sample, which consists of the first cells and
-    of evenly spaced cells.
+    A sample of the first cells and of evenly spaced cells is checked first; all cells are checked only if the condition
+    holds for some of the sample.
     """
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
@@ -126,7 +126,7 @@ def _read_as(column: str, finding: Finding) -> str:
 
 
 def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool) -> str:
-    """Return the reason why a column of numbers is rejected, and the options to pass so that it can be read."""
+    """Return the reason why a numeric column is rejected, and the options that allow it to be read."""
     cells = f"{finding.odd:,} of {finding.count:,} numbers"
     categories = "" if target else f", or pass {_setting('categorical_columns', column)} to use categories"
     if not finding.of_separators:
@@ -172,7 +172,7 @@ def _quoted(setting: str) -> str:
 
 
 def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
-    """Return warnings about plain numbers that may have been misinterpreted, such as codes that start with a zero."""
+    """Return warnings about plain numbers that may have been misinterpreted, such as codes with leading zeros."""
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
     warnings = []
     padded = next((text for text in texts if text.endswith("0") and POINT.fullmatch(text)), None)
@@ -207,16 +207,16 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
 
 
 def _is_inexact(cell: Any) -> bool:
-    """Return whether a cell is an integer that double precision does not represent uniquely."""
+    """Return whether a cell is an integer that cannot be represented uniquely in double precision."""
     if isinstance(cell, str):
         return cell.strip().isdecimal() and int(cell) > 2**53
     return isinstance(cell, int) and abs(cell) > 2**53
 
 
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
-    """Return the numbers if all cells are strings with plain finite numbers.
+    """Return the numbers if all cells are strings that contain plain finite numbers.
 
-    Converting all cells at once is much faster than converting each cell.
+    Converting all cells at once is much faster than converting them one by one.
     """
     if not notation.is_standard or not all(type(cell) is str for cell in cells) or "_" in "".join(cells):
         return None
@@ -240,7 +240,7 @@ def numbers(
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
     `harness.DataError` if several cells of a feature column are texts, because these texts may be categories, unless
-    the column is in `new` data for a trained model, for which the column is always numeric.
+    the column is in `new` data for a trained model, where the column is always numeric.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -279,7 +279,7 @@ def categories(
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column, with None for missing values, and warnings.
 
-    Words such as ``NA`` are categories unless the user declared that they denote missing values. Unless the column is
+    Words such as ``NA`` are categories unless the user declared them to be missing values. Unless the column is
     `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
     such rows, or if nearly every row contains a different string, unless the column is in `new` data for a trained
     model.
@@ -330,7 +330,7 @@ def categories(
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if cells of another type are too frequent to be isolated errors."""
+    """Raise `harness.DataError` if cells of a different type are too frequent to be isolated errors."""
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
     if total < FEW or (most < FEW and total <= RARE * known):
@@ -352,10 +352,10 @@ def date_parts(
     notation: Notation,
     names: Sequence[str] | None = None,
 ) -> dict[str, list[float]]:
-    """Return the numeric features of a column of dates or times, by the names of the parts, such as ``month``.
+    """Return the numeric features of a date or time column, keyed by part name, such as ``month``.
 
-    If `names` is None, the parts that the dates have are returned, and `harness.DataError` is raised if no cell is a
-    date. Rows with other cells are added to `problems`.
+    If `names` is None, all parts present in the dates are returned, and `harness.DataError` is raised if no cells are
+    dates. Rows with other cells are added to `problems`.
     """
     values = []
     for where, cell in zip(table.where, table.columns[column], strict=True):
@@ -377,8 +377,8 @@ def date_parts(
 
 
 def moments(table: Table, column: str, problems: Problems, form: str | None) -> list[float]:
-    """Return the time of each row, in an arbitrary unit. Rows without a time are added to `problems`. Raises
-    `harness.DataError` if the column mixes numbers, times with a time zone and times without a time zone.
+    """Return the time of each row in arbitrary units. Rows without a time are added to `problems`. Raises
+    `harness.DataError` if the column mixes numbers, times with a time zone and times without one.
     """
     found = []
     kinds = set()

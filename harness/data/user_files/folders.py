@@ -14,13 +14,13 @@ from harness.data.user_files.splitting import NAMES
 from harness.errors import DataError
 
 SIDE_FILES = frozenset(("desktop.ini", "picasa.ini", "thumbs.db"))
-"""Files that file managers create, in lower case. These files are ignored without a warning."""
+"""Names of files that file managers create, in lower case. These files are ignored without a warning."""
 MAX_DEPTH = 32
 
 
 @dataclass
 class Tree:
-    """Sorted paths of the files and folders below a folder, relative to the folder and with the separator ``/``."""
+    """Sorted paths of the files and folders below a folder, relative to the folder and separated by ``/``."""
 
     files: list[str] = field(default_factory=list)
     """Files of the requested kind."""
@@ -29,7 +29,7 @@ class Tree:
     folders: list[str] = field(default_factory=list)
     """Folders, including empty ones."""
     hidden: list[str] = field(default_factory=list)
-    """Files of the requested kind that are hidden or in hidden folders."""
+    """Files of the requested kind that are hidden or are in hidden folders."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
     after splits are ignored.
 
     Raises `harness.DataError` if the folders have any other structure, if a class or split has no files, or if the
-    class level cannot be determined.
+    class level is ambiguous.
     """
     tree = scan(root, kind)
     suffixes = ", ".join(MEDIA[kind])
@@ -86,7 +86,7 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
 def scan(root: Path, kind: str) -> Tree:
     """Return all files and folders below `root`, except hidden ones.
 
-    Raises `harness.DataError` if a folder cannot be read, if symbolic links form a loop, or if a name is not encoded in
+    Raises `harness.DataError` if a folder cannot be read, if symbolic links form a loop, or if a name is not valid
     UTF-8.
     """
 
@@ -118,7 +118,7 @@ def scan(root: Path, kind: str) -> Tree:
 
 
 def _media(folder: Path, shown: Path, kind: str) -> list[str]:
-    """Return the files of this kind below a hidden folder, which may be unreadable."""
+    """Return the files of this kind below a hidden folder; the folder may be unreadable."""
     return [
         (shown / Path(inner).relative_to(folder) / name).as_posix()
         for inner, _, names in os.walk(folder)
@@ -133,7 +133,7 @@ def _is_media(name: str, kind: str) -> bool:
 
 
 def is_utf8(name: str) -> bool:
-    """Return whether a file name was decoded from valid UTF-8."""
+    """Return whether a file name is valid UTF-8."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -142,9 +142,9 @@ def is_utf8(name: str) -> bool:
 
 
 def ignored_files(tree: Tree, kind: str, listed: Container[str] = ()) -> list[str]:
-    """Return warnings that state how many files are ignored because of their suffix or because they are hidden.
+    """Return warnings that state how many files are ignored because of their suffixes or because they are hidden.
 
-    `listed` contains files that are ignored for another reason.
+    `listed` contains files that are ignored for a different reason.
     """
     others = [name for name in tree.others if name not in listed]
     return [*_hidden(tree.hidden, kind), *_unsuited(others, kind)]
@@ -210,7 +210,7 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
 
 
 def _named_like_splits(tops: list[str]) -> list[str]:
-    """Return a warning if class folders have names that usually mean a split."""
+    """Return a warning if class folders have names that usually denote splits."""
     named = [top for top in tops if top.lower() in NAMES]
     if not named:
         return []
@@ -227,7 +227,7 @@ def _words(name: str) -> list[str]:
 
 
 def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str]) -> None:
-    """Raise `harness.DataError` for split and class folders without files, because they would be silently dropped."""
+    """Raise `harness.DataError` if split or class folders contain no files, because they would be silently dropped."""
     empty = [top for top in splits if not any(file.startswith(f"{top}/") for file in tree.files)]
     if empty:
         raise DataError(
@@ -247,7 +247,7 @@ def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str
 
 
 def _nested(tree: Tree, level: int) -> list[str]:
-    """Return a warning if class folders contain folders, because the names of these folders have no effect."""
+    """Return a warning if class folders contain subfolders, because the names of these subfolders have no effect."""
     inner = Counter(file.split("/")[level] for file in tree.files if file.count("/") > level)
     if not inner:
         return []
@@ -258,8 +258,8 @@ def _nested(tree: Tree, level: int) -> list[str]:
 
 
 def check_names(root: Path, tops: Sequence[str]) -> None:
-    """Raise `harness.DataError` if two folders are named after the same split, because merging them may not be
-    intended."""
+    """Raise `harness.DataError` if two folders are named after the same split, because the user may not want them
+    merged."""
     meaning: dict[str, str] = {}
     for top in tops:
         other = meaning.setdefault(NAMES[top.lower()], top)

@@ -1,9 +1,9 @@
-"""Search for targets that are a function of a single column.
+"""Detection of targets that are a function of a single column.
 
 A function must be exact in all rows and unlikely to occur by chance: an upper bound on the fraction of permutations of
-the target that have a function of the same kind must be below `FALSE_ALARMS`, divided by the number of columns.
-This bound holds for columns that are independent of the target. For columns that predict the target well but not
-exactly, the minimum numbers of rows limit how often a function is reported.
+the target that admit a function of the same kind must be below `FALSE_ALARMS` divided by the number of columns. The
+bound is valid for columns that are independent of the target. For columns that predict the target well but not exactly,
+minimum row counts limit how often a function is reported.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from numpy.typing import NDArray
 FALSE_ALARMS = 1e-6
 """Maximum probability that a function is reported in a table whose columns are independent of the target."""
 FEWEST = 20
-"""Minimum number of different values for each monotone piece of a function."""
+"""Minimum number of different values in each monotone piece of a function."""
 PIECES = 4
 """Maximum number of monotone pieces of a function."""
 FEW = 20
-"""Maximum number of different target values for which step functions are searched."""
+"""Maximum number of different target values for which to search for step functions."""
 ROWS = 50
 """Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
-"""Minimum number of rows for two ranges. A column that separates two clusters also has two ranges."""
+"""Minimum number of rows for two ranges. A column that separates two clusters forms two ranges as well."""
 PER_VALUE = 10
-"""Minimum mean number of rows per value of a column or per range."""
+"""Minimum average number of rows per column value or per range."""
 PER_RENAMED = 5
-"""Minimum mean number of rows per value of a column for a one-to-one function of categories. If each row of a
-table is repeated a few times, every column has such a relation."""
+"""Minimum average number of rows per column value for a one-to-one function of categories. If each row of a table is
+repeated a few times, every column is related to the target in this way."""
 NEAR = 5
-"""Number of rows on each side of a range's limit from which the density near the limit is estimated."""
+"""Number of rows on each side of a range's limit that are used to estimate the density near the limit."""
 DENSE = 0.7
-"""Minimum density of the rows near the limits of ranges, relative to the density within the ranges.
+"""Minimum row density near the limits of ranges, relative to the density within the ranges.
 
 If a column separates classes that form clusters, there are few rows between the clusters. The column may predict the
 class well without determining it.
 """
 CHECKED_FIRST = 2000
-"""Number of rows that are examined first, because most columns can be ruled out with them."""
+"""Number of rows to examine first, because they are enough to rule out most columns."""
 
 
 def relation(column: NDArray[Any], target: NDArray[Any], columns: int = 1) -> str | None:
     """Return a description of the function if the target ``[N]`` is a function of the column ``[N]``, otherwise None.
 
-    Rows without a number in the column are ignored. `columns` is the number of columns that are examined.
+    Rows without a number in the column are ignored. `columns` is the number of columns being examined.
     """
     numeric = column.dtype.kind == "f"
     if numeric:
@@ -80,14 +80,14 @@ def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _log_arrangements(y: NDArray[np.int64]) -> float:
-    """Return the logarithm of the number of distinct permutations."""
+    """Return the logarithm of the number of distinct permutations of the values."""
     from scipy.special import gammaln
 
     return float(gammaln(len(y) + 1) - gammaln(np.bincount(y) + 1.0).sum())
 
 
 def _lookup(x: NDArray[np.int64], y: NDArray[np.int64], chance: float, final: bool) -> str | None:
-    """Return a description if each value of the column occurs with only one value of the target."""
+    """Return a description if each value of the column occurs with only one target value."""
     values, targets = int(x.max()) + 1, int(y.max()) + 1
     pairs = len(np.unique(x * targets + y))
     if pairs != values or targets < 2:

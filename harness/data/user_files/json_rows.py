@@ -53,8 +53,7 @@ def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], li
 
 
 def parsed(text: str) -> Any:
-    """Decode a JSON text, which may contain the numbers ``NaN`` and ``Infinity``. Raises ValueError for repeated
-    keys."""
+    """Decode JSON text, which may contain the numbers ``NaN`` and ``Infinity``. Raises ValueError for repeated keys."""
     try:
         value = msgspec.json.decode(text)
         message = ""
@@ -97,7 +96,7 @@ def _array(text: str) -> list[tuple[str, Any]] | None:
 
 
 def _lines(source: str, lines: list[str]) -> list[tuple[str, str]]:
-    """Return the position and text of each line that is not empty."""
+    """Return the position and text of each non-empty line."""
     found = [(number, text) for number, text in enumerate(lines, start=1) if text.strip()]
     if found and found[0][1].strip() in ("{", "["):
         raise DataError(

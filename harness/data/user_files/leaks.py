@@ -1,5 +1,4 @@
-"""Warnings about features that reveal the target or the order of the rows, and about features that contain no
-information."""
+"""Warnings about features that reveal the target or the row order, and about features that contain no information."""
 
 from __future__ import annotations
 
@@ -14,29 +13,28 @@ from harness.data.user_files import functions
 from harness.errors import DataError
 
 ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed: 0")
-"""Common names of columns that contain row numbers, in lower case."""
+"""Common names of row number columns, in lower case."""
 ROWS = 5000
-"""Maximum number of rows that are used to test for linear dependence."""
+"""Maximum number of rows used to test for linear dependence."""
 COLUMNS = 500
-"""Maximum number of columns that are tested for linear dependence."""
+"""Maximum number of columns to test for linear dependence."""
 EXACT = 1e-3
 """Relative residual below which the target is considered to be a linear combination of the features (R2 above
 0.999999)."""
 ROUNDED = 0.6
 """Maximum residual of a rounded linear combination, in units of the target's last decimal place."""
 DISTINCT = 20
-"""Minimum number of distinct values for testing whether a rounded target is a linear combination."""
+"""Minimum number of distinct values required to test whether a rounded target is a linear combination."""
 FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
 """Minimum distance of an outlier from all other values, in units of the range of these values; minimum number of equal
 outliers that may denote a missing value; and minimum number of distinct values in a column for these tests."""
 SMALLEST = 1e-100
-"""Minimum for the largest absolute value in a column. In double precision, the squares of much smaller numbers are
-0."""
+"""Lower limit for the largest absolute value in a column. In double precision, the squares of much smaller numbers
+underflow to 0."""
 NUMBERED, SHUFFLED = 10, 20
-"""Minimum number of rows in which consecutive numbers are considered to be row numbers, for sorted and for unsorted
-columns."""
+"""Minimum number of rows for consecutive numbers to be considered row numbers, in sorted and in unsorted columns."""
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
-"""Regular expression for the names of possible ID columns.
+"""Regular expression that matches the names of possible ID columns.
 
 A matching column is an ID column if its values are distinct integers.
 """
@@ -132,7 +130,7 @@ def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) 
 
 
 def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: str) -> list[str]:
-    """Return a warning about each column ``[N]`` of which the target ``[N]`` is a function."""
+    """Return a warning about each column ``[N]`` that the target ``[N]`` is a function of."""
     return [
         f"{what} is {found} of the feature {name!r}; check that it is known at prediction time"
         for name, column in columns.items()
@@ -141,8 +139,8 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
-    """Return the features from which the target can be computed as a linear combination, or an empty list if this is
-    not possible. A single feature is preferred; otherwise, the features with non-zero weights are returned.
+    """Return the features whose linear combination yields the target, or an empty list if there is no such combination.
+    A single feature is returned if possible; otherwise, all features with nonzero weights are returned.
     """
     step = len(target) // ROWS + 1
     y = target[::step]
@@ -167,7 +165,7 @@ def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
 
 
 def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
-    """Return whether `y` is a linear combination of the columns up to rounding, and a mask of the columns with non-zero
+    """Return whether `y` is a linear combination of the columns up to rounding, and a mask of the columns with nonzero
     weights."""
     none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
@@ -187,8 +185,7 @@ def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
 
 
 def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
-    """Return whether the target is a linear function of a column, where both may be rounded, as after a conversion of
-    units."""
+    """Return whether the target is a linear function of a column. Both may be rounded, as after a unit conversion."""
     if np.ptp(x) == 0 or len(np.unique(x)) < DISTINCT or len(np.unique(y)) < DISTINCT:
         return False
     slope, offset = np.polyfit(x - x.mean(), y, 1)
@@ -206,7 +203,7 @@ def _last_place(y: Numbers) -> float:
 
 
 def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[Any]) -> None:
-    """Raise `harness.DataError` if a feature ``[N]`` has no number in the training split."""
+    """Raise `harness.DataError` if a feature ``[N]`` has no numbers in the training split."""
     empty = [name for name, values in features.items() if np.isnan(values[train]).all()]
     if empty:
         columns = f"column {empty[0]!r} has" if len(empty) == 1 else f"columns {', '.join(map(repr, empty[:5]))} have"
@@ -258,9 +255,9 @@ def _is_constant(values: Numbers) -> bool:
 
 
 def extremes(columns: Mapping[str, Numbers]) -> list[str]:
-    """Return a warning about each column ``[N]`` with a few values that are far from all others.
+    """Return a warning about each column ``[N]`` with a few values that are far from the rest.
 
-    A repeated extreme value, such as -999, often means a missing value.
+    A repeated extreme value, such as -999, often denotes a missing value.
     """
     found = []
     for name, values in columns.items():

@@ -1,4 +1,4 @@
-"""Recognition of paths, tables, images and recordings by name."""
+"""Recognize paths, tables, images and recordings by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 HEIF = (".heic", ".heif")
-"""Suffixes of image files for which Pillow requires the package pillow-heif."""
+"""Suffixes of image files that Pillow can read only with the package pillow-heif."""
 MEDIA = {
     "image": (
         *(".avif", ".bmp", ".gif", *HEIF, ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -19,7 +19,7 @@ MEDIA = {
 """Lower-case file name suffixes for each kind of raw input."""
 _CONVERT = "convert the recordings, for example with: ffmpeg -i in.m4a out.flac"
 REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka", ".3gp"), _CONVERT)
-"""Advice for files that the required packages cannot read, by suffix."""
+"""Advice on files that the required packages cannot read, by suffix."""
 
 
 def is_path(name: str, known: Container[str]) -> bool:
@@ -36,18 +36,18 @@ def is_table(path: Path) -> bool:
 
 
 def is_metadata(path: Path) -> bool:
-    """Return whether a file is a table that lists the files of a folder."""
+    """Return whether a file is a table that lists a folder's files."""
     return path.stem.lower() == "metadata" and is_table(path)
 
 
 def is_hidden(name: str) -> bool:
-    """Return True for hidden files and folders, which are ignored, such as those that file managers and notebooks
-    create."""
+    """Return True for hidden files and folders, such as those created by file managers and notebooks, which are
+    ignored."""
     return name.startswith((".", "__MACOSX"))
 
 
 def placeholder(content: bytes) -> str | None:
-    """Return a description, with advice, if a file is a placeholder or an error page instead of the requested file."""
+    """Return a description and advice if a file is a placeholder or an error page instead of the requested file."""
     start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer; download its content with: git lfs pull"

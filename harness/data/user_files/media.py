@@ -41,7 +41,7 @@ def file_digests(files: Iterable[Path]) -> list[str]:
 
 
 def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
-    """Return the SHA-256 digest (hex) of file names and the digests of their contents."""
+    """Return the SHA-256 digest (hex) of the file names and content digests."""
     total = hashlib.sha256()
     for name, content in zip(names, digests, strict=True):
         total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
@@ -49,7 +49,7 @@ def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
 
 
 def check_header(path: Path, kind: str) -> None:
-    """Check a file quickly by reading only its header. Raises `UnreadableError` if the header is invalid."""
+    """Perform a quick check of a file by reading only its header. Raises `UnreadableError` if the header is invalid."""
     if kind == "image":
         with _image(path):
             pass
@@ -68,13 +68,12 @@ def check_header(path: Path, kind: str) -> None:
 def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None) -> NDArray[np.uint8 | np.float32]:
     """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
 
-    8-bit images are returned as uint8. Grayscale images with more bits, which have no fixed range, are returned as
-    float32 in their original unit; `scaled` converts them. The EXIF orientation is applied, and transparent parts
-    become white. If the shorter side is longer than `shorter_side`, the image is scaled down so that this side has the
-    given length.
+    8-bit images are returned as uint8. Grayscale images with more bits have no fixed range and are returned as float32
+    with their original values; `scaled` converts them. The EXIF orientation is applied, and transparent areas become
+    white. If the shorter side is longer than `shorter_side`, the image is scaled down to this length.
 
-    `notes` counts the images with parts that were ignored, by reason. Raises `UnreadableError` if the file cannot be
-    decoded.
+    `notes` counts the images whose content was partly ignored, by reason. Raises `UnreadableError` if the file cannot
+    be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -119,7 +118,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
     """Return a digest of the pixels ``[H, W, C]`` of an image, or of the 16-bit samples of a recording.
 
-    The digest does not depend on the file format, the metadata, or whether a gray image is stored in color.
+    The digest does not depend on the file format, the metadata, or whether a grayscale image is stored in color.
     """
     import numpy as np
 
@@ -132,18 +131,18 @@ def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
 
 
 def is_unscaled(pixels: NDArray[Any]) -> bool:
-    """Return True if `read_image` returned pixels in their original unit."""
+    """Return True if `read_image` returned pixels with their original values."""
     return pixels.dtype != "uint8"
 
 
 def value_range(images: Iterable[NDArray[Any]]) -> tuple[float, float]:
-    """Return the smallest and the largest value of unscaled images."""
+    """Return the smallest and largest pixel values of unscaled images."""
     ends = [(float(pixels.min()), float(pixels.max())) for pixels in images]
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 def scaled(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Convert unscaled pixels to uint8, so that `low` becomes 0 and `high` becomes 255. Other values are clipped."""
+    """Convert unscaled pixels to uint8, mapping `low` to 0 and `high` to 255. Other values are clipped."""
     import numpy as np
 
     fractions = (pixels.astype(np.float64) - low) / (high - low if high > low else 1.0)
@@ -152,14 +151,14 @@ def scaled(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _png_bits(path: Path) -> int:
-    """Return the bit depth in the header of a PNG file."""
+    """Return the bit depth from a PNG file's header."""
     with path.open("rb") as file:
         return file.read(25)[24]
 
 
 def _pixel_unit(path: Path, opened: Any) -> float:
-    """Return the factor that reverts the scaling of integer PGM files by Pillow, which maps the maximum in the header
-    to 65,535."""
+    """Return the factor that undoes Pillow's scaling of integer PGM files, which maps the maximum in the header to
+    65,535."""
     if opened.format != "PPM" or not opened.mode.startswith("I"):
         return 1.0
     with path.open("rb") as file:
@@ -191,14 +190,13 @@ CANCELED = 1e-3
 """Ratio of the peak of the averaged channels to the peak of the individual channels. If the ratio is smaller, the
 channels are considered to cancel each other out."""
 STREAMED = 0x7FFF0000
-"""Minimum size in the header of a WAV file that indicates a file written as a stream. Programs that cannot update the
-header store 0 or the largest 31-bit or 32-bit number, sometimes rounded."""
+"""Minimum size in a WAV file's header that indicates a file written as a stream. Programs that cannot update the header
+store 0 or the largest 31-bit or 32-bit number, sometimes rounded."""
 
 
 @contextmanager
 def _audio(path: Path) -> Iterator[Any]:
-    """Yield a source for soundfile, which is the path or, for a WAV file written as a stream, a copy with correct
-    sizes.
+    """Yield a source for soundfile: the path or, for a WAV file written as a stream, a copy with the correct sizes.
 
     Raises `UnreadableError` if a WAV file is truncated, because decoders would read it as a shorter recording.
     """
@@ -267,7 +265,7 @@ def _register_heif() -> None:
 def _as_unreadable(path: Path) -> Iterator[None]:
     """Convert the exceptions that decoders raise for damaged files to `UnreadableError`.
 
-    `UnreadableError` is also raised if the file is not a regular file, because reading a pipe could wait forever.
+    `UnreadableError` is also raised if the file is not a regular file, because reading from a pipe could block forever.
     """
     try:
         if path.exists() and not path.is_file():

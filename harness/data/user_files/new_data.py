@@ -1,4 +1,4 @@
-"""Readers of new examples for a trained model, which read them in the same way as the training data."""
+"""Readers that load new examples for a trained model in the same way as its training data."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ MAX_LINES_BYTES = 2**40
 
 @dataclass(frozen=True)
 class NewData:
-    """New examples, without those that were skipped."""
+    """New examples, excluding skipped ones."""
 
     rows: Array
-    """Number of each row, counted from 1, as int64, or path of each file, as str."""
+    """Row number of each example (int64, starting at 1) or path of its file (str)."""
     inputs: dict[str, Array]
     """Raw inputs by name, as in `UserDataset`."""
     labels: list[str | None] | None
     """Label of each example, or None if the data have no labels."""
     numbers: dict[str, list[float]]
-    """Values of each target of a regression, NaN if missing, or an empty dictionary if there are none."""
+    """Values of each regression target, NaN if missing, or an empty dictionary if there are none."""
     warnings: tuple[str, ...]
 
 
@@ -73,8 +73,8 @@ class Reader:
     objective: str
     label_names: Sequence[str]
     options: UserOptions
-    """Options of the training data, with all columns filled in, or default options if the model was not trained on the
-    user's files."""
+    """Options of the training data, with all columns filled in, or the default options if the model was not trained on
+    the user's files."""
     reading: Mapping[str, Any]
     """`RawData.reading` of the training data."""
 
@@ -82,7 +82,7 @@ class Reader:
         """Return the examples of a table, a text file with one text per line, an image, a recording, or a folder of
         images or recordings.
 
-        Columns are found by the names that they have in the training data. The target columns are optional. Raises
+        Columns are matched by their names in the training data. The target columns are optional. Raises
         `harness.DataError` if there are bad rows that must not be skipped, and `harness.UsageError` or
         `harness.DataError` if the source as a whole cannot be used.
         """
@@ -154,7 +154,7 @@ class Reader:
         return self._from_files(table.where, files, names, problems, table)
 
     def _column(self, table: Table, option: str, names: Sequence[str]) -> str:
-        """Return the column that the training data have, or, for data of a plugin, the column with a usual name."""
+        """Return the same column as in the training data or, for data from a plugin, the column with a common name."""
         chosen: str | None = getattr(self.options, option)
         columns = Columns(table)
         if chosen is not None:
@@ -220,7 +220,7 @@ class Reader:
         return Rows(table.where, problems, rows, inputs, labels, numbers, [*table.warnings, *warnings])
 
     def _targets(self, table: Table) -> tuple[list[str | None] | None, dict[str, list[float]] | None]:
-        """Return the labels or the values of the targets, if the table contains the target columns."""
+        """Return the labels or the target values, if the table contains the target columns."""
         chosen = self.options.target_column or (
             self.label_names if self.objective == "regression" else [name for name in TARGETS if name in table.columns]
         )
@@ -238,8 +238,8 @@ class Reader:
         return None, found
 
     def _from_folder(self, root: Path, problems: Problems) -> Rows:
-        """Return all files below a folder. If each file is in a folder named after a class, the classes are used as
-        labels."""
+        """Return all files below a folder. If each file is in a folder named after a class, the folder names are used
+        as labels."""
         tree = scan(root, self.kind)
         if not tree.files:
             raise DataError(f"{root}: the folder contains no {self.kind} files ({', '.join(MEDIA[self.kind])})")
@@ -286,8 +286,8 @@ class Reader:
         return Rows(where, problems, names, inputs, labels, numbers, warnings)
 
     def _in_range(self, pixels: Array) -> Array:
-        """Scale an image with more than 8 bits with the range of the training images. Raises `UnreadableError` if they
-        have no such range."""
+        """Scale an image with more than 8 bits using the range of the training images. Raises `UnreadableError` if the
+        training images have no such range."""
         if not is_unscaled(pixels):
             return pixels
         known = self.reading.get("image_range")
@@ -299,7 +299,7 @@ class Reader:
 
 
 def named_columns(raw: RawData) -> dict[str, Any]:
-    """Return `RawData.reading` for a table of a plugin, or an empty dictionary if its columns have no names."""
+    """Return `RawData.reading` for a plugin's table, or an empty dictionary if its columns have no names."""
     inputs = raw.train.inputs
     counts = [inputs[name].shape[1] if name in inputs else 0 for name in ("features", "categories")]
     if "features" not in inputs or counts != [len(raw.feature_names), len(raw.category_names)]:
@@ -314,9 +314,9 @@ def named_columns(raw: RawData) -> dict[str, Any]:
 def reader(
     kind: str, objective: str, label_names: Sequence[str], options: Mapping[str, Any], reading: Mapping[str, Any]
 ) -> Reader:
-    """Return a reader for new data of one kind.
+    """Return a reader for new data of the given kind.
 
-    `options` are the dataset options of the user's training data, or an empty dictionary for data of a plugin. Raises
+    `options` are the dataset options of the user's training data, or an empty dictionary for data from a plugin. Raises
     `harness.CombinationError` if data of this kind cannot be read from files.
     """
     import msgspec

@@ -1,4 +1,4 @@
-"""Parsing of numbers in tables, which may be written with different separators, signs and units."""
+"""Parsing of numbers in tables, which may use different separators, signs and units."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ MISSING = frozenset(
         *("(null)", "(none)", "(blank)", "\\n"),
     )
 )
-"""Words, in lower case, that denote a missing value in a numeric column."""
+"""Words (in lower case) that denote a missing value in a numeric column."""
 ERRORS = frozenset(("#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!"))
-"""Error values of spreadsheet programs, in lower case, which are neither numbers nor categories."""
+"""Error values of spreadsheet programs (in lower case), which are neither numbers nor categories."""
 BLANKS = " \u00a0\u2009\u202f"
-"""Blanks that separate groups of digits: the ordinary, no-break, thin and narrow no-break space."""
+"""Space characters that separate groups of digits: the ordinary, no-break, thin and narrow no-break spaces."""
 APOSTROPHES = "'\u2019"
 MINUS = "\u2212-"
 CURRENCIES = "$\u20ac\u00a3\u00a5\u20b9\u20bd\u20a9\u20ba\u20aa\u0e3f\u20ab\u20b4\u20a6\u00a2"
@@ -92,12 +92,12 @@ SHAPE = re.compile(
     rf"[{CURRENCIES}])?(?P<trail>[{MINUS}])?\s*(?P<close>\))?"
 )
 LONGEST = 40
-"""Minimum length of texts that are never parsed as numbers."""
+"""Maximum length of text that can be parsed as a number."""
 
 
 @dataclass(frozen=True)
 class Notation:
-    """The notation in which the numbers of a column are written."""
+    """The notation used for the numbers in a column."""
 
     decimal: str = "."
     thousands: str = ""
@@ -106,7 +106,7 @@ class Notation:
     affix: str = ""
     """Currency or unit that precedes or follows each number."""
     signs: bool = False
-    """True if negative numbers may be written as (5), 5- or with a typographic minus sign."""
+    """True if negative numbers may be written as (5), as 5- or with a typographic minus sign."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the notation as JSON values, which `from_json` reads."""
@@ -204,9 +204,9 @@ def _word(cell: Any) -> str:
 
 
 def separated(digits: str, decimal: str, thousands: str) -> str | None:
-    """Return a number without sign, such as ``1.250,5``, in plain notation, or None if it has other separators.
+    """Return an unsigned number, such as ``1.250,5``, in plain notation, or None if it uses different separators.
 
-    Groups have three digits or, as in India, two digits except for the last group.
+    Each group has three digits or, as in India, two digits except in the last group.
     """
     same = BLANKS if thousands in BLANKS else APOSTROPHES if thousands in APOSTROPHES else thousands
     mark = f"[{re.escape(same)}]"
@@ -223,37 +223,37 @@ def affix(shape: re.Match[str]) -> str:
 
 
 def is_negative(shape: re.Match[str]) -> bool:
-    """Return whether a number has a minus sign, or parentheses as in accounting."""
+    """Return whether a number has a minus sign or, as in accounting, is in parentheses."""
     signs = (shape["sign"], shape["inner"], shape["trail"])
     return bool(shape["open"]) or any(sign and sign in MINUS for sign in signs)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The notation of a column in which some numbers are not plain numbers."""
+    """The notation of a column in which not all numbers are plain."""
 
     count: int
     """Number of cells that are numbers in any notation."""
     odd: int
     """Number of cells that are numbers, but not plain numbers."""
     example: str
-    """First of the cells that are numbers, but not plain numbers."""
+    """First cell that is a number, but not a plain number."""
     notation: Notation | None = None
     """The notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
     """Description of the notation."""
     of_separators: bool = False
-    """True if the column contains numbers with decimal or thousands separators that were not declared."""
+    """True if the column contains numbers with undeclared decimal or thousands separators."""
     options: tuple[tuple[str, str, str], ...] = ()
-    """The decimal and the thousands separators with which all numbers can be read, and the example's value."""
+    """The combinations of decimal and thousands separators that can read all the numbers, and the example's value."""
 
 
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
-    """Return the notation of the numbers in a column, or None if no cell is a number in another notation than the
+    """Return the notation of the numbers in a column, or None if no cells contain a number in a notation other than the
     declared one.
 
-    A column in which all numbers have the same unit or currency, or another notation of negative numbers, is
-    unambiguous. Decimal and thousands separators are never guessed.
+    A column is unambiguous if all its numbers have the same unit or currency, or if only the notation of negative
+    numbers differs from the declared one. Decimal and thousands separators are never guessed.
     """
     texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
     plain = {}
@@ -306,7 +306,7 @@ def _shape(text: str) -> re.Match[str] | None:
 
 
 def _readings(cores: Iterable[str], example: re.Match[str]) -> tuple[tuple[str, str, str], ...]:
-    """Return the separators with which all these numbers can be read, and the value of the example."""
+    """Return the separators that can read all these numbers, and the value of the example."""
     cores = list(cores)
     found: list[tuple[str, str, str]] = []
     for decimal in ".,":
@@ -322,11 +322,11 @@ def _readings(cores: Iterable[str], example: re.Match[str]) -> tuple[tuple[str, 
 
 
 def with_missing(words: Iterable[str], decimal: str, thousands: str) -> Notation:
-    """Return the notation that the user declared."""
+    """Return the notation declared by the user."""
     extra = frozenset(_word(word) for word in words)
     return Notation(decimal, thousands, MISSING | extra if extra else MISSING)
 
 
 def words_for_missing(cells: Iterable[Any], missing: frozenset[str]) -> Mapping[str, int]:
-    """Return how often each word for a missing value occurs in the cells."""
+    """Return the number of times each missing-value word occurs in the cells."""
     return Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip() and _word(cell) in missing)

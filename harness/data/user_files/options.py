@@ -14,7 +14,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row, or one or several numeric columns for regression. If None, the column is
+    """Column with the label of each row or, for regression, one or more numeric columns. If None, the column is
     inferred."""
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
@@ -24,22 +24,22 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
     split."""
     time_column: str | None = None
-    """Column with the date, time or number by which the rows are ordered. The last rows form the test split, and the
-    rows before the test split form the validation split. Rows with the same time are kept in the same split. This
-    option cannot be combined with a split or group column."""
+    """Column with the date, time or number used to order the rows. The last rows form the test split, and the rows
+    before the test split form the validation split. Rows with the same time are kept in the same split. This option
+    cannot be combined with a split or group column."""
     date_format: str | None = None
-    """Format of dates that are not ISO 8601, in the notation of Python's ``strptime``, such as ``%d/%m/%Y``."""
+    """Format of dates that are not in ISO 8601, in Python's ``strptime`` notation, such as ``%d/%m/%Y``."""
     encoding: str | None = None
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. If None, UTF-8 is used."""
     separator: str | None = None
-    """Character between the cells of a CSV file. If None, the separator is inferred from the header."""
+    """Character that separates the cells of a CSV file. If None, the separator is inferred from the header."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately. There is one slice for each value or,
     for a numeric column, for each quartile. These columns can also be features."""
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists the bad rows; ``skip`` drops the bad rows."""
     copies: Literal["together", "independent"] = "together"
-    """Handling of rows with the same content when splits are drawn. ``together`` keeps equal rows in the same split;
+    """How to handle rows with the same content when drawing splits. ``together`` keeps equal rows in the same split;
     ``independent`` treats them like any other rows."""
     split_seed: int = 0
     """Seed for drawing splits."""
@@ -48,8 +48,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     test_share: float = 0.2
     """Fraction of all rows that form the test split, if it is drawn."""
     sha256: str = ""
-    """SHA-256 digest of the content. The digest is part of the run's key. If it is an empty string, the digest is
-    computed."""
+    """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed."""
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):
@@ -91,9 +90,9 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     date_columns: tuple[str, ...] = ()
     """Feature columns with dates or times, which are split into year, month, day, weekday and hour."""
     decimal: Literal[".", ","] = "."
-    """Decimal separator of numbers that are stored as text."""
+    """Decimal separator in numbers stored as text."""
     thousands: str = ""
-    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. An empty string if there is no
+    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. Use an empty string for no
     separator."""
     missing_values: tuple[str, ...] = ()
     """Words that denote a missing value in every feature column. In numeric columns, ``NA``, ``?`` and similar words
@@ -120,7 +119,8 @@ class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     class_level: int | None = None
     """Level of the class folders:
 
-    1 for the folders in the given folder, 2 for the folders inside these. If None, the level is inferred.
+    1 for the folders directly inside the dataset folder, 2 for the folders inside those. If None, the level is
+    inferred.
     """
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     use."""
 
     image_range: tuple[float, float] | None = None
-    """Smallest and largest pixel value of grayscale images with more than 8 bits, which are scaled to 8 bits.
+    """Smallest and largest pixel values of grayscale images with more than 8 bits, which are scaled to 8 bits.
 
     If None, the range of the training split is used.
     """
@@ -173,4 +173,4 @@ OPTIONS: dict[str, type[UserOptions]] = {
     "image": ImageOptions,
     "audio": AudioOptions,
 }
-"""Options class for each kind of raw input."""
+"""Mapping from each kind of raw input to its options class."""

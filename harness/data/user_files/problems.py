@@ -1,4 +1,4 @@
-"""Collection of problems with rows and files. All bad rows are reported in a single error, or skipped."""
+"""Collection of problems with rows and files. Bad rows are either all reported in a single error or skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMED = 5
 
 
 class Problems:
-    """The bad rows in one source, with the first problem found in each row."""
+    """The bad rows of a single source, with the first problem found in each row."""
 
     def __init__(self, source: str, policy: OnBadRow) -> None:
         self.source, self.policy = source, policy
@@ -25,7 +25,7 @@ class Problems:
         self._found.setdefault(where, what)
 
     def include(self, other: Problems, prefix: str) -> None:
-        """Add the problems that were found in another file. `prefix` is prepended to their positions."""
+        """Add the problems found in another file. `prefix` is prepended to their positions."""
         for where, what in other._found.items():
             self.add(prefix + where, what)
 
@@ -36,8 +36,8 @@ class Problems:
         return where in self._found
 
     def settle(self, left: int) -> None:
-        """Raise `harness.DataError` if there are bad rows that must not be skipped, or if the number of good rows,
-        `left`, is 0."""
+        """Raise `harness.DataError` if there are bad rows that must not be skipped, or if `left`, the number of good
+        rows, is 0."""
         if self._found and self.policy == "error":
             count = len(self._found)
             rows, them = ("row", "it") if count == 1 else ("rows", "them")
@@ -51,18 +51,18 @@ class Problems:
             )
 
     def details(self) -> dict[str, bool | int | float | str]:
-        """Return the number of skipped rows and a list of the first skipped rows, for the run's record."""
+        """Return the number of skipped rows and a list of the first few, for the run's record."""
         if not self._found:
             return {"skipped_rows": 0}
         return {"skipped_rows": len(self._found), "skipped": self._first()}
 
     def warnings(self) -> list[str]:
-        """Return a warning with the number of skipped rows, if there are any."""
+        """Return a warning with the number of skipped rows, if any."""
         count = len(self._found)
         return [f"{count:,} bad {'row was' if count == 1 else 'rows were'} skipped: {self._first()}"] if count else []
 
     def _first(self) -> str:
-        """Return the first rows with their problems. Rows with the same problem are listed together."""
+        """Return the first few rows with their problems. Rows with the same problem are listed together."""
         rows = list(self._found.items())[:NAMED]
         named = [
             f"{', '.join(where for where, _ in group)}: {what}" for what, group in groupby(rows, key=lambda row: row[1])

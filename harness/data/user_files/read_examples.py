@@ -1,4 +1,4 @@
-"""Reading of examples from a table, a folder with metadata files, or a folder of class folders."""
+"""Read examples from a table, a folder with metadata files, or a folder of class folders."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _folder_entries(path: Path) -> list[Path] | None:
 def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
     """Return the metadata file of each split folder in `root`, or an empty dictionary if no split folder has one.
 
-    Raises `harness.DataError` if only some split folders have a metadata file, or if a split folder has several.
+    Raises `harness.DataError` if only some split folders have a metadata file, or if a split folder has more than one.
     """
     folders = [entry for entry in entries if entry.is_dir() and not is_hidden(entry.name)]
     found = {folder.name: sorted(file for file in folder.iterdir() if is_metadata(file)) for folder in folders}

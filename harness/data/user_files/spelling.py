@@ -1,4 +1,4 @@
-"""Detection of names that are spelled in several ways, such as different spellings of a label."""
+"""Detection of inconsistently spelled names, such as different spellings of a label."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOK_ALIKES = str.maketrans(
     "аеорсухіјѕԁһѵАВЕКМНОРСТХІЈЅ" + "αοινρυχΑΒΕΖΗΙΚΜΝΟΡΤΥΧ" + "‘’“”–—−",  # noqa: RUF001
     "aeopcyxijsdhvABEKMHOPCTXIJS" + "aoivpuxABEZHIKMNOPTYX" + "''\"\"---",
 )
-"""Cyrillic and Greek letters that look like Latin ones (Unicode Technical Standard 39), and typographic quotes and
+"""Cyrillic and Greek letters that look like Latin letters (Unicode Technical Standard 39), and typographic quotes and
 dashes."""
 TRUTHS = frozenset(
     (
@@ -36,11 +36,11 @@ TRUTHS = frozenset(
         *("\u043d\u0435\u0442", "\u662f", "\u5426"),
     )
 )
-"""Words for true and false in several languages."""
+"""Words for "true" and "false" in several languages."""
 
 
 def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
-    """Return the names in Unicode Normalization Form C, and a warning if this merged different spellings.
+    """Return the names in Unicode Normalization Form C, and a warning if normalization merged different spellings.
 
     Canonically equivalent strings are the same text (Unicode Standard Annex 15). File systems and keyboards use
     different normalization forms.
@@ -76,15 +76,15 @@ def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
 
 
 def plural(what: str) -> str:
-    """Return the plural of a description such as ``label`` or ``category of column 'x'``."""
+    """Return the plural of a description, such as ``label`` or ``category of column 'x'``."""
     noun, *rest = what.split(" of ", 1)
     return " of ".join([f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s", *rest])
 
 
 def skeleton(name: str) -> str:
-    """Return a string that is equal for names that look alike.
+    """Return a string that is the same for names that look alike.
 
-    Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters of other
+    Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters from other
     alphabets are ignored, and numbers are compared by value.
     """
     text = visible(unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold())
@@ -95,14 +95,14 @@ def skeleton(name: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Remove the invisible characters from a text, and replace each sequence of blanks with a single space."""
+    """Remove invisible characters from text, and replace each sequence of blanks with a single space."""
     if not text.isascii() or not text.isprintable():
         text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cf", "Cc"))
     return " ".join(text.split())
 
 
 def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if all names mean true or false, but more than two names are used, such as ``true`` and
+    """Return a warning if all names mean true or false but there are more than two of them, such as both ``true`` and
     ``1``."""
     words = sorted({name for name in names if name})
     if len(words) < 3 or not {word.casefold() for word in words} <= TRUTHS or len({*map(str.casefold, words)}) < 3:
@@ -111,7 +111,7 @@ def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
 
 
 def ascii_or_plain(name: str) -> str:
-    """Return a name in quotes, with escape sequences for characters that are invisible or easily confused."""
+    """Return a name in quotes, with invisible or easily confused characters replaced by escape sequences."""
     plain = name.isascii() or name == unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES)
     visible = name.isprintable() and not any(unicodedata.category(c) == "Cf" for c in name)
     return repr(name) if plain and visible else ascii(name)

@@ -1,4 +1,4 @@
-"""Assignment of rows to training, validation and test splits. Splits are specified by the user, or drawn
+"""Assignment of rows to training, validation and test splits. Splits are specified by the user or drawn
 deterministically from a seed."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from lower-case split names, as used in columns and folders, to splits. These names are also recognized by
+"""Mapping from the lower-case split names used in columns and folders to splits. These names are also recognized by
 Hugging Face Datasets."""
 
 
@@ -39,11 +39,11 @@ def split(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    `given` lists the split of each row, a member of `SPLITS`. Splits without rows are drawn from the training rows,
+    `given` lists each row's split, which is a member of `SPLITS`. Splits without rows are drawn from the training rows,
     stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups` (``[N]``) are
-    kept in one split, and so are rows with equal values in `copies` (``[N]``), which have the same content.
+    kept in the same split, as are rows with equal values in `copies` (``[N]``), which have the same content.
 
-    Raises `harness.DataError` if the rows cannot be split in this way.
+    Raises `harness.DataError` if the rows cannot be split this way.
     """
     parts: dict[str, Index] = {TRAIN: np.arange(rows)}
     if given is not None:
@@ -87,7 +87,7 @@ def split_by_time(
     The last rows in `times` (``[N]``) form the test split, and the rows before them the validation split. Rows with the
     same time stay together, so the fractions are only approximate.
 
-    Raises `harness.DataError` if there are fewer than three different times.
+    Raises `harness.DataError` if there are fewer than three distinct times.
     """
     distinct, counts = np.unique(times, return_counts=True)
     if len(distinct) < 3:
@@ -112,7 +112,7 @@ def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
 
 
 def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
-    """Return a group number for each row, which is the same for rows with the same group or the same content."""
+    """Return a group number for each row. Rows with the same group or the same content have the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -130,10 +130,10 @@ def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
 def _draw(
     rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
 ) -> tuple[Index, Index]:
-    """Draw approximately the fraction `share` of `rows`, and return the remaining rows and the drawn rows.
+    """Draw approximately a fraction `share` of `rows` and return the remaining rows and the drawn rows.
 
-    At least one row of each class is drawn, and at least `leave` rows of each class are kept. If `groups` is given,
-    whole groups are drawn.
+    At least one row of each class is drawn, and at least `leave` rows of each class remain. If `groups` is given, whole
+    groups are drawn.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)
@@ -184,7 +184,7 @@ def _draw_groups(
 def _check_enough(
     rows: Index, classes: NDArray[np.int64] | None, splits: int, names: Sequence[str], *, distinct: bool
 ) -> None:
-    """Raise `harness.DataError` unless each class has at least one example for each split.
+    """Raise `harness.DataError` unless each class has enough examples to put at least one in each split.
 
     `distinct` is True if `rows` contains only one row of each set of copies.
     """
@@ -219,9 +219,9 @@ def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
 
 
 def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
-    """Return the classes that are missing from the validation or test split, for the record.
+    """Return the classes that are missing from the validation or test split, for inclusion in the record.
 
-    Raises `harness.DataError` if a class in one of these splits is missing from the training split, because a model
+    Raises `harness.DataError` if a class in either of these splits is missing from the training split, because a model
     could not learn it.
     """
     present = {split: set(classes[rows].tolist()) for split, rows in parts.items()}

@@ -1,4 +1,4 @@
-"""Conversion of a table into examples: roles of columns, targets, features and paths of files."""
+"""Conversion of a table into examples: column roles, targets, features and file paths."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ def from_table(
 def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
-    If the file does not exist, variants of the name are looked up. Variants have slashes instead of the backslashes of
-    Windows paths, a different Unicode normalization form, or a different letter case.
+    If the file does not exist, variants of the name are tried. Variants use slashes instead of Windows backslashes, a
+    different Unicode normalization form, or a different letter case.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
@@ -172,7 +172,7 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the only file whose path relative to the folder matches the name if letter case is ignored, or None."""
+    """Return the only file whose path relative to the folder matches the name when letter case is ignored, or None."""
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):
@@ -183,7 +183,7 @@ def _without_case(folder: Path, name: str) -> Path | None:
 
 @cache
 def _entries(folder: Path) -> dict[str, list[str]]:
-    """Return the names in a folder by their case-folded form, or an empty dictionary for a file."""
+    """Return the names in a folder, keyed by their case-folded form, or an empty dictionary for a file."""
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names, not paths
         names.setdefault(name.casefold(), []).append(name)
@@ -195,7 +195,7 @@ def _normal_forms(text: str) -> tuple[str, ...]:
 
 
 def _unlisted(root: Path, kind: str, files: Sequence[Path]) -> list[str]:
-    """Return a warning if there are files below `root` that the metadata do not list."""
+    """Return a warning if there are files below `root` that are not listed in the metadata."""
     tree: Tree = scan(root, kind)
     listed = {os.path.normpath(file) for file in files}
     missing = [name for name in tree.files if os.path.normpath(root / name) not in listed]
@@ -215,7 +215,7 @@ def _holds_paths(cells: Sequence[Any], kind: str) -> bool:
 
 
 def _declared(options: UserOptions) -> Notation:
-    """Return the notation of numbers that the options declare."""
+    """Return the number notation declared by the options."""
     if not isinstance(options, TableOptions):
         return PLAIN
     return with_missing(options.missing_values, options.decimal, options.thousands)
@@ -280,7 +280,7 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
 
 
 def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataError]) -> str:
-    """Return a message about the columns that cannot be used as features, with an option that selects the other
+    """Return a message about the columns that cannot be used as features, with an option that selects the remaining
     columns."""
     others = [name for name in features if name not in refused]
     option = f"--feature-columns {shlex.quote(','.join(others))}"

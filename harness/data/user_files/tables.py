@@ -1,4 +1,4 @@
-"""Reading of tables from CSV, TSV, JSON and Parquet files. A table includes the position of each row in its file.
+"""Read tables from CSV, TSV, JSON and Parquet files. A table includes the position of each row in its file.
 
 Cells keep their types: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and Parquet types.
 No other types are inferred, so ``01`` and ``NA`` remain strings.
@@ -33,7 +33,7 @@ MARKS = {
     b"SQLite format 3\0": "a SQLite database",
     b"%PDF-": "a PDF document",
 }
-"""First bytes of files in binary formats."""
+"""Initial bytes of files in binary formats."""
 JSON = (".json", ".jsonl", ".ndjson")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "spaces"}
 
@@ -49,7 +49,7 @@ class Table:
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
-    """Split folder of each row if the rows are from metadata files of split folders, otherwise an empty list."""
+    """Split folder of each row if the rows come from the metadata files of split folders, otherwise an empty list."""
     warnings: list[str] = field(default_factory=list)
     """Messages about rows and cells that were ignored or changed."""
 
@@ -58,13 +58,13 @@ class Table:
 
 
 def read_table(path: Path, problems: Problems, *, encoding: str | None = None, separator: str | None = None) -> Table:
-    """Return the file's table. Rows that cannot be read are omitted and added to `problems`.
+    """Return the file's table. Unreadable rows are omitted and added to `problems`.
 
-    `encoding` is the encoding of a text file (UTF-8 if None), and `separator` the character between the cells of a CSV
-    file, which is inferred if None.
+    `encoding` is the encoding of a text file (UTF-8 if None), and `separator` is the character that separates the cells
+    of a CSV file (inferred if None).
 
     Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format or an
-    option that does not apply to the format.
+    option that is not applicable to the format.
     """
     suffix = path.suffix.lower()
     known = (*TABLES, ".json")
@@ -97,7 +97,7 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
 
 
 def _check_separated(table: Table) -> None:
-    """Raise `harness.DataError` if the only column seems to contain several columns with another separator."""
+    """Raise `harness.DataError` if the only column seems to contain several columns with a different separator."""
     (name, cells), *_ = table.columns.items()
     for mark, plural in SEPARATORS.items():
         count = name.strip().count(mark)
