@@ -1,9 +1,9 @@
 """Files that describe the plans of a results directory. ``harness status`` uses them to report the progress of the
 plans.
 
-A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
-(flock) on the file, so that other processes can determine whether the plan is still running. The progress is determined
-from the records of the runs, because a run is complete only if its record exists.
+When its runs start, a plan is written to a file in a hidden folder of the results directory. The process holds a lock
+(flock) on the file, so that other processes can determine whether the plan is still running. Progress is determined
+from the runs' records, because a run is complete only if its record exists.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from harness.records.store import Store, StoredRun
 
 FOLDER = ".plans"
 MAX_PLANS = 10
-"""Number of plans that are kept in a results directory."""
+"""Number of plans kept in a results directory."""
 
 
 class PlannedRun(Struct, frozen=True, array_like=True):
-    """A planned run for which no usable record existed when the plan was started."""
+    """A planned run that had no usable record when the plan was started."""
 
     key: str
     title: str
@@ -50,7 +50,7 @@ class PlannedRun(Struct, frozen=True, array_like=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """The runs that a command or a call of `harness.run` executes, as stored in a file."""
+    """The runs executed by a command or a call to `harness.run`, as stored in a file."""
 
     version: Literal[1] = 1
     started_at: str
@@ -66,12 +66,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
     submission: str = ""
-    """Name of the submission whose runs are executed without the command, or an empty string; see
+    """Name of the submission if its runs continue without the command, or an empty string otherwise; see
     `harness.execute.detached`."""
     jobs: int = 1
-    """Number of runs that are executed at the same time."""
+    """Number of runs executed at the same time."""
     quality_only: bool = False
-    """True if only the quality is measured."""
+    """True if only quality is measured."""
 
 
 @dataclass(frozen=True)

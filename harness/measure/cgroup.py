@@ -1,7 +1,7 @@
 """CPU quotas of Linux control groups, versions 1 and 2.
 
 A quota limits the CPU time of a group, but not the set of cores, so it is not visible in the affinity mask of a
-process. The quotas of all ancestors of a group also apply. The formats are documented in the kernel's
+process. The quotas of a group's ancestors also apply. The formats are documented in the kernel's
 ``admin-guide/cgroup-v2.rst`` and ``scheduler/sched-bwc.rst``.
 """
 
@@ -43,7 +43,7 @@ def cpu_quota(groups: Groups) -> float | None:
 
 
 def quota_throttled_s(groups: Groups) -> float | None:
-    """Return the time for which the groups with a quota have been throttled, in seconds.
+    """Return how long the groups with a quota have been throttled, in seconds.
 
     Returns 0 if no group has a quota, and None if there are no groups or a counter cannot be read.
     """

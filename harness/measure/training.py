@@ -29,7 +29,7 @@ from harness.records.record import Ended
 class WindowLength:
     """Number of steps in the next window.
 
-    The number doubles until a window lasts half of the target time. The number is then scaled to reach the target time.
+    The number doubles until a window lasts half the target time. The number is then scaled to reach the target time.
     """
 
     def __init__(self, target_s: float) -> None:
@@ -73,11 +73,11 @@ class Training:
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows during the epochs of the recipe. Later windows are only used to measure speed."""
+        """Number of windows during the epochs of the recipe. Later windows are used only to measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
         self.ended: Ended | None = None
-        """Setting of the recipe that ended training, or None before the end."""
+        """Recipe setting that ended training, or None before the end."""
         self._reductions = 0
         self._started_epoch = 0  # number of losses at the start of the epoch
         self.scores: list[float] = []
@@ -160,7 +160,7 @@ class Training:
         return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, part)
 
     def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
-        """Add a point to the learning curves and update the schedule. `validation` are the epoch's scores."""
+        """Add a point to the learning curves and update the schedule. `validation` contains the epoch's scores."""
         ended = EpochEnded(
             epoch=epoch,
             epochs=self._spec.recipe.epochs,

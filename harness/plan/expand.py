@@ -40,7 +40,7 @@ def expand_all(
     B A). Repeats are also interleaved: all specs are executed once, then once more in reverse order. A steady drift in
     the machine's speed therefore affects all specs equally.
 
-    Raises the same exceptions as `expand`. For a suite, the message contains the file and the line of the entry.
+    Raises the same exceptions as `expand`. For a suite, the message contains the entry's file and line.
     """
     repeats: dict[str, int] = {}
     specs: dict[str, RunSpec] = {}
