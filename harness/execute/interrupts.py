@@ -1,4 +1,4 @@
-"""Handle Ctrl-C while a plan is executed.
+"""Handle Ctrl-C while a plan is being executed.
 
 The current run is stopped immediately, but its record is always saved, even if Ctrl-C is pressed repeatedly.
 """

@@ -1,5 +1,4 @@
-"""Files that describe the plans of a results directory. ``harness status`` uses them to report the progress of the
-plans.
+"""Files that describe the plans in a results directory. ``harness status`` uses them to report the plans' progress.
 
 When its runs start, a plan is written to a file in a hidden folder of the results directory. The process holds a lock
 (flock) on the file, so that other processes can determine whether the plan is still running. Progress is determined
@@ -82,11 +81,11 @@ class Progress:
     alive: bool
     """True if the process that executes the plan is running."""
     done: int
-    """Number of runs that succeeded since the plan started."""
+    """Number of runs that have succeeded since the plan started."""
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs for which no record exists yet, including the current run, in execution order."""
+    """Runs without a record, including the current run, in execution order."""
     seconds_left: float
     """Expected duration of the runs in `left` whose duration can be estimated."""
     unknown: int
@@ -104,8 +103,7 @@ def recorded(
     quality_only: bool = False,
     submission: str = "",
 ) -> Iterator[None]:
-    """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
-    file."""
+    """Write a plan to a file and hold a lock on the file. OSError is ignored, because the runs do not need the file."""
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -133,9 +131,9 @@ def recorded(
 
 
 def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
-    """Return the progress of all running plans and of the last plan, ordered by start time. Also return a message for
-    each plan file that cannot be read. `submissions` contains
-    the number of runs that are being executed for each submission.
+    """Return the progress of all running plans and of the most recent plan, ordered by start time. Also return a
+    message for each plan file that cannot be read. `submissions` contains the number of runs that are being executed
+    for each submission.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """

@@ -81,7 +81,7 @@ class RankChecked(Struct, frozen=True, tag="checked"):
 
 
 class RankFailing(Struct, frozen=True, tag="failing"):
-    """Event: a process has raised an exception, and is about to end."""
+    """Event: a process has raised an exception and is about to exit."""
 
     at_s: float
     """Time of the exception, according to the system's monotonic clock, which all processes share."""
@@ -91,7 +91,7 @@ class RankEnd(Struct, frozen=True, kw_only=True):
     """The result of a process other than the worker."""
 
     host_peak_bytes: int
-    """Peak resident memory since its last reset."""
+    """Peak resident memory since the last reset."""
     device_memory: DeviceMemory | None
 
 
@@ -205,7 +205,7 @@ def trained_digest(weights: Mapping[str, Any], prepared: Preparation) -> str:
 
 
 class Ranks(Group):
-    """The other processes of a run on several devices, which the worker controls."""
+    """The other processes of a run on several devices, controlled by the worker."""
 
     def __init__(self, prepared: Preparation, shares: Sequence[tuple[int, ...]], give_up: Callable[[Failure], None]):
         """Create the group without starting processes.
@@ -237,9 +237,9 @@ class Ranks(Group):
 
     @contextlib.contextmanager
     def running(self, plugins: Sequence[PluginRef], weights: Mapping[str, Any]) -> Iterator[Ranks]:
-        """Start the other processes, and end them on exit.
+        """Start the other processes and stop them on exit.
 
-        `weights` are the initial weights of the worker. Raises `RankFailedError` if another process failed before an
+        `weights` are the worker's initial weights. Raises `RankFailedError` if another process failed before an
         exception was raised in the context.
         """
         with contextlib.ExitStack() as stack:
@@ -277,7 +277,7 @@ class Ranks(Group):
                 raise BadResultError(f"the trained weights of rank {rank} differ from those of rank 0")
 
     def finish(self) -> None:
-        """End the other processes, and wait for their results."""
+        """Stop the other processes and wait for their results."""
         for writer in self._writers:
             writer.close()
         for future in self._futures:
@@ -343,7 +343,7 @@ class Ranks(Group):
                     raise BadResultError(f"the {what} of rank {rank} differ from those of rank 0")
 
     def _answers(self) -> Iterator[tuple[int, RankReady | RankChecked]]:
-        """Yield the next event of each process, with its rank."""
+        """Yield the next event from each process, with the process's rank."""
         for rank, events in enumerate(self._events, start=1):
             event = events.get()
             if event is None:

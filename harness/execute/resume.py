@@ -176,7 +176,7 @@ class _Here:
         return self._versions[place]
 
     def _other_lock(self, record: Header, spec: RunSpec) -> str | None:
-        """Return a message if the packages of the named environment have changed since the run.
+        """Return a message if the packages in the named environment have changed since the run.
 
         If packages listed in the record have changed, None is returned, because the change is described by comparing
         their versions.

@@ -68,7 +68,7 @@ class Listener:
 class Guarded(Listener):
     """A listener that forwards events to another listener until that listener raises an exception.
 
-    An output error, for example because the terminal was closed, must not stop a run.
+    An output error, for example due to a closed terminal, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -127,28 +127,28 @@ def run_all(
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
-    `executor` is the name of an executor in the catalog, or an executor. With `quality_only`, neither throughput nor
-    latency is measured.
+    `executor` is an executor or the name of one in the catalog. With `quality_only`, neither throughput nor latency is
+    measured.
 
     `marks` maps each spec's key to the parity results that are stored in the records of its runs. With `save_weights`,
     the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of memory is
     executed again after all other runs, with half the batch size. This is repeated until the run succeeds or the batch
     size is 1 or, on several devices, until half of it is not divisible by the number of devices.
 
-    After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
-    always executed.
+    After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
+    is always executed.
 
     If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
-    and returns True to end the trial. `tuning` maps the keys of specs to the cost of tuning that is stored in the
-    records of their runs.
+    and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
+    of their runs.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
 
     Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
     named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
-    or `harness.CombinationError`, before a run is started, if the executor or a plugin that one of the specs needs is
-    not installed.
+    or `harness.CombinationError`, before any run is started, if the executor or a plugin required by one of the specs
+    is not installed.
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
@@ -277,7 +277,7 @@ class _Open:
 
     attempt: Attempt
     files: ExitStack
-    """Context manager that removes the directory of the attempt unless the directory was stored."""
+    """Context manager that removes the attempt's directory unless the directory was stored."""
     started_at: str
     start: float
     phase: str = ""
@@ -402,7 +402,7 @@ class RunCoordinator(Coordinator):
             self._open.popitem()[1].files.close()
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Halve the batch sizes of the runs that ran out of memory, and return these runs to be executed again."""
+        """Halve the batch sizes of the runs that ran out of memory, and return these runs for re-execution."""
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size

@@ -68,7 +68,7 @@ def _advice(jobs: int, threads: int, cores: int) -> str:
 
 
 def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:
-    """Return the GPUs of the lanes, or an empty list if no run can use a GPU."""
+    """Return the GPUs of the lanes, or an empty list if no runs can use a GPU."""
     devices = {spec.device for spec in specs} - {"cpu"}
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = [name.strip() for name in allowed.split(",") if name.strip()] if allowed is not None else None
@@ -129,7 +129,7 @@ class _Worker:
 class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
-    Each lane executes whole turns, and reverses the order of every second turn of a dataset. The settings that are
+    Each lane executes whole turns and reverses the order of every other turn of a dataset. The settings that are
     compared with each other are therefore interleaved within each lane (A B B A).
     """
 

@@ -128,7 +128,7 @@ class Session(ABC):
 
     Notes
     -----
-    In ``fp64``, arrays documented as float32 are float64 instead, except the arrays in a batch.
+    In ``fp64``, arrays documented as float32 are float64 instead, except for the arrays in a batch.
     """
 
     @abstractmethod
@@ -182,7 +182,7 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples of the step.
+            The examples for this step.
 
         Returns
         -------
@@ -308,7 +308,7 @@ class InferenceSession(Session):
     """A session of a backend that cannot train (`Backend.trains` is False).
 
     Subclasses implement the remaining abstract methods. `set_weights` is called once before any prediction, and may be
-    called again with other weights.
+    called again with different weights.
     """
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:

@@ -54,7 +54,7 @@ class Split:
     """Arrays ``[N]`` by group name, such as the speaker of each example."""
     rows: Array | None = None
     """Origin of each example ``[N]``: its row in the source file, counted from 1, as int64, or the path of its file, as
-    str. None if the dataset does not name its examples. The core copies the array to the prepared split."""
+    str. None if the dataset does not identify its examples. The core copies the array to the prepared split."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -203,8 +203,9 @@ class Dataset(ABC, Generic[OptionsT]):
     examples: ClassVar[Mapping[str, int]] = {}
     """Number of examples in each of the splits ``train``, ``validation`` and ``test``.
 
-    The `examples`, `inputs` and `label_names` attributes describe the data loaded with the default options. ``harness
-    data info`` shows these attributes, and `harness.testing.assert_as_declared` compares them with the loaded data.
+    The `examples`, `inputs` and `label_names` attributes describe the data loaded with the default options. The command
+    ``harness data info`` shows these attributes, and `harness.testing.assert_as_declared` compares them with the loaded
+    data.
     """
     inputs: ClassVar[Mapping[str, RawInput]] = {}
     """Shape and dtype of each input, by name."""
@@ -283,7 +284,7 @@ class Task(ABC, Generic[OptionsT]):
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
         """Convert raw data to numeric arrays.
 
-        The result must be deterministic, and preprocessing steps must be fitted on ``data.train`` only.
+        The result must be deterministic, and preprocessing steps must be fitted only on ``data.train``.
 
         Parameters
         ----------
@@ -359,7 +360,7 @@ class Task(ABC, Generic[OptionsT]):
         return {}
 
     def check_checkpoint(self, folder: Path, options: OptionsT) -> None:
-        """Check that a pretrained checkpoint is compatible with the options of a run. By default, do nothing.
+        """Check that a pretrained checkpoint is compatible with a run's options. By default, do nothing.
 
         The core calls this method when planning a run, so an unsuitable checkpoint is reported before any run starts
         and in the same way for every backend.
@@ -379,7 +380,7 @@ class Task(ABC, Generic[OptionsT]):
         """
 
     def check_data(self, data: RawData, options: OptionsT) -> None:
-        """Check that raw data can be prepared with the options of a run. By default, do nothing.
+        """Check that raw data can be prepared with a run's options. By default, do nothing.
 
         The core calls this method when planning a run on the user's own table or text file, so unsuitable data is
         reported before any run starts. The method should be fast, because it may be called several times.
@@ -414,7 +415,7 @@ class Task(ABC, Generic[OptionsT]):
         options : Options
             Instance of `Options`.
         rng : numpy.random.Generator
-            Generator seeded with the run's seed and the epoch. Do not use any other source of randomness.
+            Generator seeded with the run's seed and the epoch. Do not use any other sources of randomness.
 
         Returns
         -------

@@ -61,16 +61,16 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 class SubmissionState(Struct, frozen=True, kw_only=True):
-    """The state of runs that were submitted with `Executor.submit`."""
+    """The state of runs submitted with `Executor.submit`."""
 
     running: tuple[int, ...]
-    """Indices of the runs that are being executed."""
+    """Indices of the runs that are currently being executed."""
     waiting: tuple[int, ...]
     """Indices of the runs that have not been started."""
 
     @property
     def finished(self) -> bool:
-        """True if no run is running or waiting."""
+        """True if no runs are running or waiting."""
         return not self.running and not self.waiting
 
 
@@ -326,9 +326,9 @@ class Executor(ABC):
         Parameters
         ----------
         submission : str
-            Name that was passed to `submit`.
+            Name passed to `submit`.
         runs : sequence of PlannedRun
-            Runs that were passed to `submit`.
+            Runs passed to `submit`.
         coordinator : Coordinator
             Receiver of attempts, events and results.
         wait : bool
@@ -347,14 +347,14 @@ class Executor(ABC):
         raise UsageError(f"the executor {self.name!r} does not support --detach")
 
     def cancel(self, submission: str) -> None:
-        """End the runs of a submission, and remove the results that were not collected.
+        """End a submission's runs, and remove the results that were not collected.
 
         Do nothing if the submission does not exist.
 
         Parameters
         ----------
         submission : str
-            Name that was passed to `submit`.
+            Name passed to `submit`.
 
         Raises
         ------

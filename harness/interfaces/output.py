@@ -16,8 +16,8 @@ class Metric:
     -----
     A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. The function
     returns a float within `bounds`, or None if the metric is undefined. A run fails if the function returns any other
-    value. The primary metric of a task must be defined for the test split. The arrays are read-only. The shapes and
-    dtypes of the arrays depend on the objective:
+    value. A task's primary metric must be defined for the test split. The arrays are read-only. The shapes and dtypes
+    of the arrays depend on the objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
     - ``regression``: float64 targets and predictions, both ``[N, T]``, in the target's unit.

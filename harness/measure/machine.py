@@ -151,7 +151,8 @@ class Machine:
         self.gpu_others = max(self.gpu_others, use.others)
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen seconds for the cores that the process may use, or None without /proc/stat."""
+        """Return busy and stolen seconds for the cores that the process may use, or None if /proc/stat is not
+        available."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0

@@ -152,7 +152,7 @@ def _modes(rates: Array) -> float | None:
     """Return the distance between two modes as a fraction of the median, or None if it is too small or not significant.
 
     Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
-    split into two groups so that the variance within the groups is minimal.
+    split into two groups so that the variance within the groups is minimized.
     """
     if len(rates) < 12 or rates.min() == rates.max():
         return None

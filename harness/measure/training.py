@@ -84,7 +84,7 @@ class Training:
         """Validation scores that determine the best epoch; see `harness.measure.selection.monitored`."""
 
     def run_epoch(self, epoch: int) -> None:
-        """Run the steps of an epoch, counted from 1, until a limit of the recipe is reached.
+        """Run the steps of an epoch (counted from 1) until one of the recipe's limits is reached.
 
         Raises `harness.BadResultError` if a loss is not finite.
         """
@@ -101,10 +101,10 @@ class Training:
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
-        """Run additional steps to measure speed, until the requirements of the protocol are met or its time budget is
-        used up.
+        """Run additional steps to measure speed, until the protocol's requirements are met or its time budget is used
+        up.
 
-        These steps use the learning rate of the last step of the recipe. The weights must not be used afterwards.
+        These steps use the learning rate of the recipe's last step. The weights must not be used afterwards.
         """
         protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
         deadline = time.perf_counter() + protocol.throughput_budget_s
@@ -122,7 +122,7 @@ class Training:
         return self.first_step_s + sum(window.seconds for window in self.timed.windows)
 
     def is_enough(self) -> bool:
-        """Return True if the windows measured so far meet the requirements of the protocol."""
+        """Return True if the windows measured so far meet the protocol's requirements."""
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int, limit: int) -> Iterator[tuple[list[Any], float]]:
@@ -220,8 +220,8 @@ def train(
 
     If `by_steps` is false, each epoch is one step on the whole training split.
 
-    At the end, the session has the weights to be evaluated: those of the best or of the last epoch, or their moving
-    average if the recipe has one. Training is measured as the phase ``train`` and validation as the phase ``validate``.
+    At the end, the session has the weights to be evaluated: those of the best or last epoch, or their moving average if
+    the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase ``validate``.
     Raises `harness.BadResultError` if a loss is not finite.
     """
     training = Training(session, data, spec, emit, meter, by_steps=by_steps, group=group)

@@ -117,8 +117,8 @@ def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry, unless
-    `specs` does not contain all combinations of their seeds and splits."""
+    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry if `specs`
+    contains all combinations of their seeds and splits."""
     seeds: dict[tuple[str, int | None], set[int]] = {}
     first: dict[str, RunSpec] = {}
     for spec in specs:
