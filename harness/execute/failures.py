@@ -1,4 +1,4 @@
-"""Conversion of an exception in a child, or of the child's exit status, to a `harness.records.Failure`."""
+"""Conversion of a child's exception or exit status to a `harness.records.Failure`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from harness.interfaces import Backend
 
 _NO_MEMORY = ("MemoryError", "  what():  std::bad_alloc", "Fatal Python error: _PyErr_NoMemory")
-"""Prefixes of the last line that Python and C++ print when a process cannot allocate memory."""
+"""Prefixes of the last line that Python or C++ prints when memory allocation fails."""
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
-"""Maximum number of lines, and of bytes, from the end of the log that a failure contains."""
+"""Maximum number of lines and bytes from the end of the log that are included in a failure."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Ended:
     seconds: float
     """Duration of the process, in seconds."""
     output: str = ""
-    """End of the output of the process, at most `LOG_TAIL_BYTES`."""
+    """Last part of the process's output, at most `LOG_TAIL_BYTES` long."""
     too_long_lines: int = 0
     """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
-    """Measured memory use of the process group, if it was terminated because it exceeded its memory limit."""
+    """Measured memory usage of the process group if it was terminated for exceeding its memory limit."""
 
     @property
     def by_limit(self) -> bool:
-        """True if the process was terminated because it exceeded its time limit or its memory limit."""
+        """True if the process was terminated for exceeding its time or memory limit."""
         return self.timed_out or self.over_memory is not None
 
     @property
@@ -55,7 +55,7 @@ class Ended:
 
 
 def from_exception(error: Exception, backend: Backend | None = None, phase: str = "") -> Failure:
-    """Return a failure with the kind and the first line of an exception. The traceback is in the log."""
+    """Return a failure with an exception's kind and the first line of its message. The traceback is in the log."""
     kind: FailureKind = "error"
     text = str(error).strip() or type(error).__name__
     if isinstance(error, UnsupportedError):
@@ -105,7 +105,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
 def tail(log: Path) -> str:
     """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read.
 
-    Links and pipes are not read, because the child may have replaced its log with a link or a pipe.
+    Links and pipes are not read, because the child may have replaced its log with one.
     """
     with contextlib.suppress(OSError, RecordError), open_stored(log, MAX_LOG_BYTES) as file:
         file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))

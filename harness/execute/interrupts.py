@@ -1,4 +1,4 @@
-"""Handle Ctrl-C while a plan is executed.
+"""Handle Ctrl-C while a plan is being executed.
 
 The current run is stopped immediately, but its record is always saved, even if Ctrl-C is pressed repeatedly.
 """
@@ -15,15 +15,15 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """A context manager that defers SIGINT, and raises KeyboardInterrupt only inside `allowed`. SIGTERM and SIGHUP
-    are also deferred if they have the same handler as SIGINT. The context has no effect outside of the main thread,
-    because only the main thread handles signals. A signal that arrived outside of `allowed` raises KeyboardInterrupt on
-    exit from the context manager.
+    """A context manager that defers SIGINT and raises KeyboardInterrupt only inside `allowed`. SIGTERM and SIGHUP are
+    also deferred if they have the same handler as SIGINT. The context manager has no effect outside the main thread,
+    because only the main thread handles signals. A signal that arrives outside `allowed` raises KeyboardInterrupt when
+    the context manager exits.
     """
 
     def __init__(self) -> None:
         self.pending = False
-        """True if a signal has arrived that did not raise KeyboardInterrupt."""
+        """True if a signal has arrived without raising KeyboardInterrupt."""
         self._allowed = False
         self._handled: list[signal.Signals] = []
 

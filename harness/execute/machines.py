@@ -1,4 +1,4 @@
-"""Descriptions of machines, which are compared to find out whether runs on different machines are comparable."""
+"""Descriptions of machines, used to determine whether runs on different machines are comparable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HARNESS = PluginRef(name="harness", value="harness", distribution="ml-harness",
 
 
 def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] = ()) -> Machine:
-    """Return a description of this machine, with the versions of packages and the digests of code.
+    """Return a description of this machine, including package versions and code digests.
 
     An executor calls this function on each remote machine and compares the results; see `machine_difference`.
 
@@ -28,7 +28,7 @@ def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] 
     plugins : iterable of PluginRef, optional
         Plugins whose code is included. The code of `harness` is always included.
     packages : iterable of str, optional
-        Distributions whose versions are included, in addition to those on which `harness` depends.
+        Distributions whose versions are included in addition to the dependencies of `harness`.
 
     Returns
     -------
@@ -58,11 +58,10 @@ def machines_for(executor: Executor, specs: Sequence[RunSpec], catalog: Catalog)
 
 
 def machine_difference(old: Environment, new: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines, or None if both are of the same class.
+    """Return a description of the difference between two machines, or None if both belong to the same class.
 
-    Runs are comparable if they were executed on machines of the same class. The class of machine consists of the
-    processor, the number of cores, the CPU quota, the main memory (within 5%) and, for runs on a GPU, the GPUs and
-    their driver.
+    Runs are comparable if they were executed on machines of the same class. A machine's class is defined by its
+    processor, number of cores, CPU quota, main memory (within 5%) and, for runs on a GPU, its GPUs and their driver.
 
     Parameters
     ----------

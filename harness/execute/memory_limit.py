@@ -1,19 +1,19 @@
-"""A limit on the host memory of a child process and of the processes that it starts.
+"""A limit on the host memory used by a child process and the processes it starts.
 
-The parent process reads the resident memory of each process in the child's process group, and of the descendants of
-these processes, from ``/proc`` (proc_pid_stat(5)), and terminates the group when the sum exceeds the limit. The
-descendants include the other processes of a run on several devices, which are in separate groups and end with the
-child. The kernel's own limits are less suitable:
+The parent process reads the resident memory of each process in the child's process group and of their descendants from
+``/proc`` (proc_pid_stat(5)), and terminates the group when the sum exceeds the limit. The descendants include the other
+processes of a run on several devices, which are in separate groups and end with the child. The kernel's own limits are
+less suitable:
 
 - A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
   delegated hierarchy, which most containers and batch systems do not provide.
-- ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory instead of used memory. CUDA and the allocators of
-  frameworks reserve many times the memory that they use. These limits also apply to each process separately.
+- ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory instead of used memory. CUDA and the frameworks' allocators
+  reserve many times the memory they use. These limits also apply to each process separately.
 - ``RLIMIT_RSS`` has no effect on Linux.
 
-This method is not exact. A process group can exceed the limit between two measurements. Pages that several processes
-share are counted once for each process. A process that leaves the group (setsid(2)) is not counted after its parent
-has ended, and is not terminated with the group.
+This method is not exact. A process group can exceed the limit between two measurements. Pages shared by several
+processes are counted once per process. A process that leaves the group (setsid(2)) is not counted after its parent has
+ended, and is not terminated with the group.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.errors import UsageError
 
 OPTION = "--memory-limit"
 INTERVAL_S = 0.5
-"""Minimum time between two measurements of the memory use, in seconds."""
+"""Minimum interval between memory measurements, in seconds."""
 MAX_LOAD = 0.01
 """Maximum fraction of a core's time that may be spent on measurements. If ``/proc`` contains many processes,
 measurements are less frequent."""
@@ -36,7 +36,7 @@ _UNITS |= {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", star
 
 
 def size_bytes(text: str | int) -> int:
-    """Return a size such as ``4GiB``, ``500 MB`` or ``1.5g`` in bytes. A number without a unit is in bytes.
+    """Convert a size such as ``4GiB``, ``500 MB`` or ``1.5g`` to bytes. A number without a unit is in bytes.
 
     Raises `harness.UsageError` if the text is not a size or if the size is less than one byte.
     """
@@ -47,7 +47,7 @@ def size_bytes(text: str | int) -> int:
 
 
 def size_text(size: int) -> str:
-    """Return a size in bytes as text, such as ``4 GiB``."""
+    """Format a size in bytes, for example as ``4 GiB``."""
     for prefix, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= unit:
             return f"{round(size / unit, 2):g} {prefix}"
@@ -65,12 +65,12 @@ def check_memory_limit(limit_bytes: int | None) -> None:
 
 
 class MemoryWatch:
-    """Monitor of the resident memory of a process group, with a limit in bytes."""
+    """Monitor for the resident memory of a process group, with a limit in bytes."""
 
     def __init__(self, group: int, limit_bytes: int) -> None:
         self._group, self.limit_bytes = group, limit_bytes
         self.peak_bytes = 0
-        """Largest memory use measured so far, in bytes."""
+        """Highest memory usage measured so far, in bytes."""
         self._next = 0.0
 
     @property
@@ -79,7 +79,7 @@ class MemoryWatch:
         return max(0.0, self._next - time.monotonic())
 
     def exceeded(self) -> bool:
-        """Measure the memory use if the next measurement is due, and return whether any measurement has exceeded the
+        """Measure the memory usage if the next measurement is due, and return whether any measurement has exceeded the
         limit."""
         if not self.wait_s:
             start = time.thread_time()
@@ -90,7 +90,7 @@ class MemoryWatch:
 
 
 def group_bytes(group: int) -> int:
-    """Return the sum of the resident memory of the processes in a process group and their descendants, in bytes."""
+    """Return the total resident memory of the processes in a process group and their descendants, in bytes."""
     pages: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     members: list[int] = []

@@ -1,9 +1,8 @@
-"""Files that describe the plans of a results directory. ``harness status`` uses them to report the progress of the
-plans.
+"""Files that describe the plans in a results directory. ``harness status`` uses them to report the plans' progress.
 
-A plan is written when its runs start, to a file in a hidden folder of the results directory. The process holds a lock
-(flock) on the file, so that other processes can determine whether the plan is still running. The progress is determined
-from the records of the runs, because a run is complete only if its record exists.
+When its runs start, a plan is written to a file in a hidden folder of the results directory. The process holds a lock
+(flock) on the file, so that other processes can determine whether the plan is still running. Progress is determined
+from the runs' records, because a run is complete only if its record exists.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ from harness.records.store import Store, StoredRun
 
 FOLDER = ".plans"
 MAX_PLANS = 10
-"""Number of plans that are kept in a results directory."""
+"""Number of plans kept in a results directory."""
 
 
 class PlannedRun(Struct, frozen=True, array_like=True):
-    """A planned run for which no usable record existed when the plan was started."""
+    """A planned run that had no usable record when the plan was started."""
 
     key: str
     title: str
@@ -50,7 +49,7 @@ class PlannedRun(Struct, frozen=True, array_like=True):
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """The runs that a command or a call of `harness.run` executes, as stored in a file."""
+    """The runs executed by a command or a call to `harness.run`, as stored in a file."""
 
     version: Literal[1] = 1
     started_at: str
@@ -66,12 +65,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     runs: list[PlannedRun]
     """Planned runs that were not skipped, in execution order."""
     submission: str = ""
-    """Name of the submission whose runs are executed without the command, or an empty string; see
+    """Name of the submission if its runs continue without the command, or an empty string otherwise; see
     `harness.execute.detached`."""
     jobs: int = 1
-    """Number of runs that are executed at the same time."""
+    """Number of runs executed at the same time."""
     quality_only: bool = False
-    """True if only the quality is measured."""
+    """True if only quality is measured."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,11 @@ class Progress:
     alive: bool
     """True if the process that executes the plan is running."""
     done: int
-    """Number of runs that succeeded since the plan started."""
+    """Number of runs that have succeeded since the plan started."""
     failed: int
     running: int
     left: list[PlannedRun]
-    """Runs for which no record exists yet, including the current run, in execution order."""
+    """Runs without a record, including the current run, in execution order."""
     seconds_left: float
     """Expected duration of the runs in `left` whose duration can be estimated."""
     unknown: int
@@ -104,8 +103,7 @@ def recorded(
     quality_only: bool = False,
     submission: str = "",
 ) -> Iterator[None]:
-    """Write a plan to a file, and hold a lock on the file. OSError is ignored, because the runs do not need the
-    file."""
+    """Write a plan to a file and hold a lock on the file. OSError is ignored, because the runs do not need the file."""
     plan = Plan(
         started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         host=platform.node(),
@@ -133,9 +131,9 @@ def recorded(
 
 
 def progress(store: Store, submissions: Mapping[str, int] = {}) -> tuple[list[Progress], list[str]]:
-    """Return the progress of all running plans and of the last plan, ordered by start time. Also return a message for
-    each plan file that cannot be read. `submissions` contains
-    the number of runs that are being executed for each submission.
+    """Return the progress of all running plans and of the most recent plan, ordered by start time. Also return a
+    message for each plan file that cannot be read. `submissions` contains the number of runs that are being executed
+    for each submission.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """

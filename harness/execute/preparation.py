@@ -38,7 +38,7 @@ from harness.records.recipe import for_inference
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """The plugins, the prepared data and the request for opening a session."""
+    """The plugins, the prepared data and the request to open a session."""
 
     spec: RunSpec
     """The spec, with the chosen device."""
@@ -54,7 +54,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
 
     Raises `harness.PluginError` if a plugin is broken, `harness.UnsupportedError` if the device or precision is not
-    supported, and `harness.DataError` if the data cannot be used. Other exceptions that plugins raise are not caught.
+    supported, and `harness.DataError` if the data cannot be used. Other exceptions raised by plugins are not caught.
     """
     catalog = load_plugins(refs)
     backend = catalog.backend(spec.backend)
@@ -66,7 +66,7 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
 
 def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
     """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
-    `harness.UsageError` if an option of the recipe does not fit the model or the data."""
+    `harness.UsageError` if a recipe option is not suitable for the model or the data."""
     model, _ = catalog.model(spec.model)
     network = catalog.network(model.name, spec.backend)
     if network is None:
@@ -99,8 +99,7 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
 
 @contextmanager
 def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: Any) -> Iterator[Session]:
-    """Open a session with the given weights, and close it at the end. The keyword arguments replace fields of the
-    recipe."""
+    """Open a session with the given weights and close it on exit. The keyword arguments replace recipe fields."""
     changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
     session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
     try:
@@ -196,7 +195,7 @@ def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
 
 
 def cache_data(catalog: Catalog, spec: RunSpec) -> None:
-    """Prepare the data and add them to the cache, from which `prepare_data` reads."""
+    """Prepare the data and add it to the cache that `prepare_data` reads."""
     from harness.data import prepared_cache
 
     task, dataset, folder = _sources(catalog, spec)
@@ -220,7 +219,7 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 def load_and_prepare(
     task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
 ) -> tuple[RawData, PreparedData]:
-    """Validate and return the raw and the prepared data, with their descriptions, without using the cache."""
+    """Validate and return the raw and prepared data, with their descriptions, without using the cache."""
     from harness.data.near_copies import between_splits
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
@@ -254,7 +253,7 @@ def load_and_prepare(
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:
-    """Let the task prepare the data. Raises `harness.PluginError` if the task's code raises an exception or returns a
+    """Prepare the data with the task. Raises `harness.PluginError` if the task's code raises an exception or returns a
     wrong type.
     """
     try:
@@ -273,7 +272,7 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
-    """Add the name of the dataset to the message of a `harness.DataError` unless the message contains the name. Convert
+    """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it. Convert
     any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data comes
     from."""
     try:
@@ -318,8 +317,8 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
     """Return the canonical arrays from which training starts, or the spec's trained weights, and messages about the
     arrays that were not read from the spec's checkpoint.
 
-    Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights are not
-    those of the run that trained the weights.
+    Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
+    match those of the run that trained the weights.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 

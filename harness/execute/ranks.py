@@ -1,16 +1,15 @@
 """The processes that train a model on several devices: the worker, which has rank 0, and its children.
 
 Each process has its own device and cores, loads the same data, starts from the same weights, and computes its part of
-every batch. The framework adds up the gradients, so that all processes hold the same weights after each step. Only the
-worker measures, predicts and scores.
+every batch. The framework sums the gradients, so all processes have the same weights after each step. Only the worker
+measures, predicts and scores.
 
-The worker controls the other processes through one pipe each. Before a training step, it writes the number of the batch
-and the learning rate to the pipes. Between training steps, the other processes wait for the next command and use no
-CPU time. When a pipe is closed, the run has ended.
+The worker controls each of the other processes through a pipe. Before a training step, it writes the batch number and
+the learning rate to the pipes. Between training steps, the other processes wait for the next command and use no CPU
+time. A closed pipe means that the run has ended.
 
-If a process fails, the others fail too or wait forever in a collective operation. The failure that is recorded is the
-one that occurred first, except that a process that was killed takes precedence, because the other processes may notice
-its end before the worker does.
+If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded, except
+that a process that was killed takes precedence, because the other processes may notice its end before the worker does.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ if TYPE_CHECKING:
     from harness.measure.memory import PhaseMemory
 
 SETTLE_S = 2.0
-"""Time to wait for the failures of other processes after the first failure, in seconds."""
+"""Time to wait for other processes to fail after the first failure, in seconds."""
 GIVE_UP_S = 10.0
-"""Time after the failure of another process within which the worker must fail as well, in seconds. After this time, the
-worker is blocked in a collective operation, and is ended."""
+"""Time within which the worker must also fail after another process has failed, in seconds. After this time, the worker
+is assumed to be blocked in a collective operation and is terminated."""
 _COMMAND = struct.Struct("<BIId")
 _STEP, _CHECK = range(2)
 
@@ -58,11 +57,11 @@ class RankJob(Struct, frozen=True, kw_only=True):
     """The job of a process other than the worker."""
 
     spec: RunSpec
-    """Specification of the run, with the device of this process."""
+    """Specification of the run, with this process's device."""
     plugins: tuple[PluginRef, ...]
     group: DeviceGroup
     cores: tuple[int, ...]
-    """Cores that the process may use, or an empty tuple for those of the worker."""
+    """Cores that the process may use, or an empty tuple for the worker's cores."""
     commands: int
     """File descriptor from which the process reads commands."""
 
@@ -76,13 +75,13 @@ class RankReady(Struct, frozen=True, tag="ready"):
 
 
 class RankChecked(Struct, frozen=True, tag="checked"):
-    """Event with a digest of the trainable weights of a process."""
+    """Event with a digest of a process's trainable weights."""
 
     weights_digest: str
 
 
 class RankFailing(Struct, frozen=True, tag="failing"):
-    """Event: a process has raised an exception, and is about to end."""
+    """Event: a process has raised an exception and is about to exit."""
 
     at_s: float
     """Time of the exception, according to the system's monotonic clock, which all processes share."""
@@ -92,7 +91,7 @@ class RankEnd(Struct, frozen=True, kw_only=True):
     """The result of a process other than the worker."""
 
     host_peak_bytes: int
-    """Peak resident memory since its last reset."""
+    """Peak resident memory since the last reset."""
     device_memory: DeviceMemory | None
 
 
@@ -108,9 +107,9 @@ class RankFailedError(Exception):
 
 
 def seed_of(seed: int, rank: int) -> int:
-    """Return the seed of the random numbers that the session of a process draws, such as those of dropout masks.
+    """Return the seed for the random numbers that a process's session draws, such as those for dropout masks.
 
-    The worker uses the seed of the run. The seeds of other processes are derived from it with numpy's `SeedSequence`.
+    The worker uses the run's seed. The seeds of other processes are derived from it with numpy's `SeedSequence`.
     """
     import numpy as np
 
@@ -127,7 +126,7 @@ def in_group(prepared: Preparation, group: DeviceGroup) -> Preparation:
 
 
 def follow(job: RankJob, context: ChildContext) -> RankEnd:
-    """Train as one of the processes other than the worker, as commanded by the worker."""
+    """Train in a process other than the worker, following the worker's commands."""
     from harness.execute.preparation import prepare
 
     os.set_inheritable(job.commands, False)
@@ -171,7 +170,7 @@ class Steps:
         self._previous: Any = None
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Take the training step on batch number `index` of an epoch."""
+        """Run the training step on batch number `index` of an epoch."""
         from harness.data.batches import Part, training_batches
 
         data, spec = self._data, self._spec
@@ -206,7 +205,7 @@ def trained_digest(weights: Mapping[str, Any], prepared: Preparation) -> str:
 
 
 class Ranks(Group):
-    """The other processes of a run on several devices, which the worker controls."""
+    """The other processes of a run on several devices, controlled by the worker."""
 
     def __init__(self, prepared: Preparation, shares: Sequence[tuple[int, ...]], give_up: Callable[[Failure], None]):
         """Create the group without starting processes.
@@ -238,9 +237,9 @@ class Ranks(Group):
 
     @contextlib.contextmanager
     def running(self, plugins: Sequence[PluginRef], weights: Mapping[str, Any]) -> Iterator[Ranks]:
-        """Start the other processes, and end them on exit.
+        """Start the other processes and stop them on exit.
 
-        `weights` are the initial weights of the worker. Raises `RankFailedError` if another process failed before an
+        `weights` are the worker's initial weights. Raises `RankFailedError` if another process failed before an
         exception was raised in the context.
         """
         with contextlib.ExitStack() as stack:
@@ -278,7 +277,7 @@ class Ranks(Group):
                 raise BadResultError(f"the trained weights of rank {rank} differ from those of rank 0")
 
     def finish(self) -> None:
-        """End the other processes, and wait for their results."""
+        """Stop the other processes and wait for their results."""
         for writer in self._writers:
             writer.close()
         for future in self._futures:
@@ -301,7 +300,7 @@ class Ranks(Group):
         ]
 
     def notes(self) -> dict[str, str]:
-        """Return the settings of the group that are recorded with those of the session; see `GROUP_NOTES`."""
+        """Return the group settings that are recorded with the session's settings; see `GROUP_NOTES`."""
         request, size = self._prepared.request, self.size
         shares = " / ".join(",".join(map(str, share)) for share in self._shares)
         notes = {"processes": str(size), "cores_by_process": shares if any(self._shares) else "shared by all processes"}
@@ -344,7 +343,7 @@ class Ranks(Group):
                     raise BadResultError(f"the {what} of rank {rank} differ from those of rank 0")
 
     def _answers(self) -> Iterator[tuple[int, RankReady | RankChecked]]:
-        """Yield the next event of each process, with its rank."""
+        """Yield the next event from each process, with the process's rank."""
         for rank, events in enumerate(self._events, start=1):
             event = events.get()
             if event is None:
@@ -375,7 +374,7 @@ class Ranks(Group):
             self._give_up(self._first())
 
     def _raise_first(self, error: Exception) -> NoReturn:
-        """Raise `RankFailedError` if another process failed before the worker or was killed, or else `error`."""
+        """Raise `RankFailedError` if another process failed before the worker or was killed, and `error` otherwise."""
         raised_at = time.monotonic()
         if self._failed.wait(SETTLE_S):
             time.sleep(SETTLE_S / 4)  # another process may have been killed
@@ -386,7 +385,7 @@ class Ranks(Group):
         raise error
 
     def _first(self) -> Failure:
-        """Return the first failure, or the first one of a process that was killed."""
+        """Return the first failure of a killed process, or the first failure if no process was killed."""
         _, rank, failure = min(self._failures, key=lambda each: (each[2].kind not in ("crash", "oom"), each[0]))
         return msgspec.structs.replace(failure, message=f"rank {rank} of {self.size}: {failure.message}")
 
@@ -399,11 +398,11 @@ def differs_from_one_device(record: RunRecord) -> str:
 
 
 GROUP_NOTES = ("processes", "cores_by_process", "batch_norm", "seeds", "collectives")
-"""Names of the notes that only runs on several devices have."""
+"""Names of the notes that are recorded only for runs on several devices."""
 
 
 def addresses(count: int) -> tuple[str, ...]:
-    """Return `count` local addresses with ports that no process uses."""
+    """Return `count` local addresses with unused ports."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)

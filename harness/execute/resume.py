@@ -54,12 +54,11 @@ def decide(
     """Return a decision for each of `specs`, in order.
 
     A successful stored run replaces a planned run if the requested specification, the code of the plugins, the versions
-    of Python and of the packages, and the class of machine are the same. The class of machine consists of the
-    processor, the number of cores, the CPU quota, the main memory and, for runs on a GPU, the GPUs and their driver.
-    The stored run must have saved weights if `save_weights` is true, and a parity result if the key of the spec is in
-    `compared`. Each stored run replaces at most one planned run, so that all requested repeats are executed. A run
-    whose batch size was reduced is used only with `batch_size_backoff`, and a quality-only run only with
-    `quality_only`.
+    of Python and of the packages, and the class of machine are the same. A machine's class is defined by its processor,
+    number of cores, CPU quota, main memory and, for runs on a GPU, its GPUs and their driver. The stored run must have
+    saved weights if `save_weights` is true, and a parity result if the key of the spec is in `compared`. Each stored
+    run replaces at most one planned run, so all requested repeats are executed. A run whose batch size was reduced is
+    used only with `batch_size_backoff`, and a quality-only run only with `quality_only`.
 
     `machines` contains the environments of the machines that can execute the runs, by default only this machine. A
     stored run may have been executed on a machine of the same class as any of them.
@@ -138,7 +137,7 @@ def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> 
 
 
 class _Here:
-    """The environment of this process or of another machine, which is compared with the environments of stored runs."""
+    """The environment of this process or another machine, for comparison with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog, machine: Environment | None = None) -> None:
         self._catalog, self._machine = catalog, machine
@@ -177,10 +176,10 @@ class _Here:
         return self._versions[place]
 
     def _other_lock(self, record: Header, spec: RunSpec) -> str | None:
-        """Return a message if the packages of the named environment have changed since the run.
+        """Return a message if the packages in the named environment have changed since the run.
 
-        If packages that the record lists have changed, None is returned, because a comparison of their versions
-        describes the change.
+        If packages listed in the record have changed, None is returned, because the change is described by comparing
+        their versions.
         """
         same = record.environment.lock_digest == environments.lock_digest(spec.env)
         if same or _first_change("", self._with_python(record), self._packages(spec)):
@@ -206,8 +205,8 @@ class _Here:
 def package_versions(
     spec: RunSpec | HeaderSpec, catalog: Catalog, machine: Environment | None = None
 ) -> dict[str, str]:
-    """Return the versions of Python, of the core packages and of the backend's packages in the environment of a spec,
-    on this machine or another one."""
+    """Return the versions of Python, of the core packages and of the backend's packages in a spec's environment, on
+    this machine or another one."""
     names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
     if machine is not None and not spec.env:
         titles = map(environment.title, names)
@@ -233,8 +232,8 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name for which the values differ, or an empty string if all values are equal. If `shown` is
-    true, the name is followed by both values.
+    """Return the first name whose values differ, or an empty string if all values are equal. If `shown` is true, the
+    name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)
@@ -248,7 +247,7 @@ def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *,
 
 
 def other_machine(then: Environment, now: Environment, *, on_gpu: bool) -> str | None:
-    """Return a description of the difference between two machines, or None if both are of the same class."""
+    """Return a description of the difference between two machines, or None if both belong to the same class."""
     change = machine_difference(then, now, on_gpu=on_gpu)
     return f"another machine: {change}" if change else None
 
@@ -261,12 +260,12 @@ def _day(started_at: str) -> str:
 
 
 MAX_LINES = 20
-"""Maximum number of runs for which `describe` returns one line for each run."""
+"""Maximum number of runs for which `describe` returns one line per run."""
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return a line with the reason for each run that is skipped or executed again. If there are many runs, return a
-    line for each reason instead."""
+    """Return a line with the reason for each run that is skipped or executed again, or a line for each reason if there
+    are many runs."""
     explained = [decision for decision in decisions if decision.reason]
     if len(explained) <= MAX_LINES:
         return [

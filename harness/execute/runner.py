@@ -35,7 +35,7 @@ from harness.records import (
 from harness.records.store import Store
 
 DEFAULT_TIMEOUT_S = 3600.0
-"""Default time limit of a run, in seconds."""
+"""Default time limit for a run, in seconds."""
 LOCAL = "local"
 """Name of the default executor, which executes runs on this machine."""
 
@@ -49,16 +49,16 @@ class Listener:
         self.records: list[RunRecord] = []
 
     def message(self, text: str) -> None:
-        """Handle a message that is not about a single run."""
+        """Handle a message that does not concern a particular run."""
 
     def run_started(self, index: int, total: int, spec: RunSpec) -> None:
-        """Handle the start of run number `index` (counted from 1) out of `total` runs."""
+        """Handle the start of run number `index` (counted from 1) of `total`."""
 
     def event(self, index: int, spec: RunSpec, event: Event) -> None:
-        """Handle an event of the run with number `index`."""
+        """Handle an event from run number `index`."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        """Handle the record of finished run number `index` (counted from 1) out of `total` runs."""
+        """Handle the record of a finished run, number `index` (counted from 1) of `total`."""
         self.records.append(record)
 
     def close(self) -> None:
@@ -68,14 +68,14 @@ class Listener:
 class Guarded(Listener):
     """A listener that forwards events to another listener until that listener raises an exception.
 
-    An output error, for example because the terminal was closed, must not stop a run.
+    An output error, for example due to a closed terminal, must not stop a run.
     """
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self._listener: Listener | None = listener
         self.latest: dict[int, RunRecord] = {}
-        """Last record of each run, by the run's number."""
+        """Last record of each run, by run number."""
 
     def separate(self) -> Guarded:
         """Return a listener for another plan, which forwards events to the same listener."""
@@ -127,28 +127,28 @@ def run_all(
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
-    `executor` is the name of an executor in the catalog, or an executor. With `quality_only`, neither throughput nor
-    latency is measured.
+    `executor` is an executor or the name of one in the catalog. With `quality_only`, neither throughput nor latency is
+    measured.
 
-    `marks` maps the key of each spec to the parity results that are stored in the records of its runs. With
-    `save_weights`, the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of
-    memory is executed again after all other runs, with half the batch size. This is repeated until the run succeeds or
-    the batch size is 1 or, on several devices, until half of it is not divisible by the number of devices.
+    `marks` maps each spec's key to the parity results that are stored in the records of its runs. With `save_weights`,
+    the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of memory is
+    executed again after all other runs, with half the batch size. This is repeated until the run succeeds or the batch
+    size is 1 or, on several devices, until half of it is not divisible by the number of devices.
 
-    After `budget_s` seconds, no further run is started, and the returned list is shorter than `specs`. The first run is
-    always executed.
+    After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
+    is always executed.
 
     If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
-    and returns True to end the trial. `tuning` maps the keys of specs to the cost of tuning that is stored in the
-    records of their runs.
+    and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
+    of their runs.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
 
     Raises `harness.RecordError` if the store cannot be written, `harness.UsageError` if a limit is not positive or a
     named environment cannot be used, and `harness.PluginError` if the executor fails. Raises `harness.UnknownNameError`
-    or `harness.CombinationError`, before a run is started, if the executor or a plugin that one of the specs needs is
-    not installed.
+    or `harness.CombinationError`, before any run is started, if the executor or a plugin required by one of the specs
+    is not installed.
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
@@ -264,7 +264,7 @@ def check_limit(timeout_s: float) -> None:
 
 
 class BudgetUsedUpError(Exception):
-    """The time budget of the plan is used up.
+    """The plan's time budget is used up.
 
     `RunCoordinator.start` raises this exception. An executor with open attempts completes them before it raises the
     exception again.
@@ -277,7 +277,7 @@ class _Open:
 
     attempt: Attempt
     files: ExitStack
-    """Context manager that removes the directory of the attempt unless the directory was stored."""
+    """Context manager that removes the attempt's directory unless the directory was stored."""
     started_at: str
     start: float
     phase: str = ""
@@ -312,9 +312,9 @@ class RunCoordinator(Coordinator):
         self._marks, self._prune, self._tuning = marks, prune, tuning or {}
         self._thread = threading.get_ident()
         self._requested = {run.index: run.spec for run in runs}
-        """Specifications before their batch sizes were reduced, by the number of the run."""
+        """Specifications before their batch sizes were reduced, by run number."""
         self._waiting = {run.index: run for run in runs}
-        """The runs that are not finished."""
+        """The unfinished runs."""
         self._open: dict[str, _Open] = {}
         self.not_stored: RecordError | None = None
         """Error that prevented a record from being stored, or None."""
@@ -390,7 +390,7 @@ class RunCoordinator(Coordinator):
             raise PluginError(f"it returned without reporting the results of {count} runs, including {first}")
 
     def abandon(self, failure: Failure) -> None:
-        """Record every open attempt as failed. Results that are reported later are dropped."""
+        """Record every open attempt as failed. Results reported later are dropped."""
         while self._open:
             self._store_result(self._open.popitem()[1], failure)
         self._waiting.clear()
@@ -402,7 +402,7 @@ class RunCoordinator(Coordinator):
             self._open.popitem()[1].files.close()
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Halve the batch sizes of the runs that ran out of memory, and return these runs to be executed again."""
+        """Halve the batch sizes of the runs that ran out of memory, and return these runs for re-execution."""
         reduced = []
         for run in runs:
             outcome, size = self._listener.latest[run.index].outcome, run.spec.recipe.batch_size

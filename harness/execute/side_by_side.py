@@ -68,7 +68,7 @@ def _advice(jobs: int, threads: int, cores: int) -> str:
 
 
 def _gpus_for(specs: Sequence[RunSpec], jobs: int) -> list[str]:
-    """Return the GPUs of the lanes, or an empty list if no run can use a GPU."""
+    """Return the GPUs of the lanes, or an empty list if no runs can use a GPU."""
     devices = {spec.device for spec in specs} - {"cpu"}
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = [name.strip() for name in allowed.split(",") if name.strip()] if allowed is not None else None
@@ -94,7 +94,7 @@ def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
     """Divide planned runs, which are numbered from 1, into turns.
 
     A turn contains all settings that are compared with each other, with one seed and split, in the order in which the
-    settings first occur. If only the quality is measured, each run is a turn.
+    settings first occur. If only quality is measured, each run is a turn.
     """
     divided: list[Turn] = []
     rank: dict[str, int] = {}
@@ -129,7 +129,7 @@ class _Worker:
 class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
-    Each lane executes whole turns, and reverses the order of every second turn of a dataset. The settings that are
+    Each lane executes whole turns and reverses the order of every other turn of a dataset. The settings that are
     compared with each other are therefore interleaved within each lane (A B B A).
     """
 
@@ -193,7 +193,7 @@ class SideBySide(Executor):
         send: Callable[[Event | RunRecord | BaseException], None],
         lifeline: io.FileIO,
     ) -> None:
-        """Execute one attempt in this thread, after restricting it and its children to the cores of the lane."""
+        """Execute one attempt in this thread, after restricting it and its children to the lane's cores."""
         try:
             os.sched_setaffinity(0, lane.cores)  # 0 is the calling thread; its children inherit the cores
             record = execute_attempt(
@@ -221,8 +221,8 @@ def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun
 def _placed(record: RunRecord, placement: Placement, machine_cores: int) -> RunRecord:
     """Return the record of a run that was executed at the same time as other runs.
 
-    `Environment.cores` describes the machine, so it is not the number of cores of the lane. The counters of the
-    processor's energy include the energy of the other runs.
+    `Environment.cores` describes the machine, so it is not the lane's number of cores. The processor's energy counters
+    include the energy used by the other runs.
     """
     environment = msgspec.structs.replace(record.environment, cores=machine_cores)
     outcome = record.outcome

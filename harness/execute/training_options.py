@@ -32,7 +32,7 @@ def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[s
 
 
 def with_frozen(parameters: Sequence[Parameter], frozen: frozenset[str]) -> tuple[Parameter, ...]:
-    """Return the parameters, where those in `frozen` are marked as not trainable."""
+    """Return the parameters, with those in `frozen` marked as not trainable."""
     return tuple(msgspec.structs.replace(each, trainable=False) if each.name in frozen else each for each in parameters)
 
 
@@ -44,7 +44,7 @@ def layer_of(name: str) -> str:
 
 
 def rate_factors(recipe: Recipe, parameters: Sequence[Parameter]) -> dict[str, float]:
-    """Return the factor of the learning rate for each trainable parameter, or an empty dictionary if all are 1.
+    """Return the learning rate factor of each trainable parameter, or an empty dictionary if all factors are 1.
 
     Raises `harness.UsageError` if the model has only one layer.
     """
@@ -58,7 +58,7 @@ def rate_factors(recipe: Recipe, parameters: Sequence[Parameter]) -> dict[str, f
 
 
 def class_weights(recipe: Recipe, info: DataInfo) -> tuple[float, ...] | None:
-    """Return the weight of each class in the loss, such that the mean weight of the training examples is 1.
+    """Return each class's weight in the loss, scaled so that the mean weight of the training examples is 1.
 
     Raises `harness.UsageError` if the data have no classes or a different number of classes, or if a class has no
     training example.

@@ -25,7 +25,7 @@ from harness.records.reading import load_named
 
 # `harness.execute.child` is imported when a trial is needed, which is rare.
 KNOWN = "plugins-tried.json"
-"""Name of the cache file with the digests of code that was loaded without a crash."""
+"""Name of the cache file with the digests of code that has been loaded without crashing."""
 MAX_KNOWN = 500
 """Maximum number of digests in the cache file."""
 
@@ -41,17 +41,17 @@ class TrialJob(Struct, frozen=True, kw_only=True):
 
 
 class Trying(Struct, frozen=True):
-    """Event that is sent before a plugin is loaded, and again if the plugin is not loaded within the time limit."""
+    """Event sent before a plugin is loaded, and again if the plugin is not loaded within the time limit."""
 
     index: int
     problem: str = ""
 
 
 def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
-    """Return the plugins that terminate the process while they are loaded or that are not loaded within the time limit,
-    with the reasons.
+    """Return the plugins that terminate the process while loading or fail to load within the time limit, with the
+    reasons.
 
-    Code that was loaded successfully before, according to its digest, is not loaded again. Plugins that raise
+    Code that has already been loaded successfully, according to its digest, is not loaded again. Plugins that raise
     exceptions are not included, because the parent can handle these exceptions.
     """
     known = _known()
@@ -131,7 +131,7 @@ def _known() -> list[str]:
 
 
 def _keep(keys: Sequence[str]) -> None:
-    """Write the file with the known digests. Errors are ignored, because the file is only a cache."""
+    """Write the known digests to the cache file. Errors are ignored, because the file is only a cache."""
     with suppress(OSError, RuntimeError, HarnessError):
         cache_dir().mkdir(parents=True, exist_ok=True)
         write_whole(cache_dir() / KNOWN, msgspec.json.encode(keys))

@@ -33,7 +33,7 @@ def _generator(seed: int, name: str) -> np.random.Generator:
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Draw an orthogonal matrix (Saxe et al. 2014, arXiv:1312.6120): the Q factor of a Gaussian matrix.
 
-    The signs are chosen such that the diagonal of R is positive, which makes the factorization unique.
+    The signs are chosen so that the diagonal of R is positive, which makes the factorization unique.
     """
     rows, columns = shape[0], int(np.prod(shape[1:]))
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
@@ -43,7 +43,7 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Draw standard normal values, redrawing those outside the interval from -2 to 2."""
+    """Draw standard normal values, redrawing any outside [-2, 2]."""
     values = rng.standard_normal(shape)
     while (outside := np.abs(values) > 2).any():
         values[outside] = rng.standard_normal(int(outside.sum()))
@@ -125,13 +125,13 @@ def check(weights: Mapping[str, Array], parameters: Iterable[Parameter]) -> None
 def pretrained_weights(
     checkpoint: Pretrained, model: Model, parameters: Iterable[Parameter], initial: Mapping[str, Array]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return `initial` with the arrays of the checkpoint instead of the initial arrays, and messages about the arrays
-    that were not replaced.
+    """Return `initial` with its arrays replaced by those of the checkpoint, and messages about the arrays that were not
+    replaced.
 
-    Checkpoints can differ from the model in three ways: checkpoints with only the encoder omit the prefix of its
-    parameters, older checkpoints use other names, and the head may be for another task. A head parameter
-    (``model.head``) keeps its initial value if the checkpoint has no array of its shape. Raises `harness.DataError` if
-    another parameter is missing or has a different shape; the message lists these parameters.
+    Checkpoints can differ from the model in three ways: encoder-only checkpoints omit the prefix of the encoder's
+    parameters, older checkpoints use different names, and the head may be for a different task. A head parameter
+    (``model.head``) keeps its initial value if the checkpoint has no array with its shape. Raises `harness.DataError`
+    if any other parameter is missing or has a different shape; the message lists these parameters.
     """
     arrays = _canonical(_read_all(Path(checkpoint.path)), model)
     merged, missing, mismatched, fresh = dict(initial), [], [], []
@@ -157,7 +157,7 @@ def pretrained_weights(
 
 
 MAX_BYTES = 256 * 2**30
-"""Maximum size of a file with weights."""
+"""Maximum size of a weight file."""
 _READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
 """Safetensors data types that numpy supports. Other types can be read only if a package has registered them with
 numpy."""
@@ -190,8 +190,8 @@ def _read(path: Path, wanted: Collection[str]) -> dict[str, Array]:
 
 
 def _canonical(arrays: Mapping[str, Array], model: Model) -> dict[str, Array]:
-    """Rename arrays to their canonical names: add the prefix that is missing in a checkpoint with only the encoder, and
-    update names from older checkpoints."""
+    """Rename arrays to their canonical names: add the prefix that encoder-only checkpoints omit, and update names from
+    older checkpoints."""
     bare = model.base and not any(name.startswith(model.base) for name in arrays)
     named = {}
     for name, array in arrays.items():

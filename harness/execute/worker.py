@@ -2,7 +2,7 @@
 
 `carry_out` returns the record and writes ``arrays.npz`` and, if requested, the weights to the call's directory. The
 parent assigns the run's name and repeat number. If an exception is raised, the record contains the information
-collected before the exception. If the process ends without a record, the parent creates a record.
+collected before the exception. If the process ends without a record, the parent creates one.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
 
 
 class Run:
-    """A run, and the information that has been collected so far, which is recorded even if the run fails."""
+    """A run and the information collected so far, which is recorded even if the run fails."""
 
     def __init__(self, job: RunJob, context: ChildContext, give_up: Callable[[Failure], None]) -> None:
         self.spec = job.spec
@@ -250,8 +250,7 @@ class Run:
 
     @contextlib.contextmanager
     def _opened(self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Session]:
-        """Open a session with the initial weights, and close it at the end. `notes` are added to the notes of the
-        session."""
+        """Open a session with the initial weights and close it on exit. `notes` are added to the session's notes."""
         from harness.records.arrays import digest
 
         self.learn(initial_weights_digest=digest(weights) if weights else None)
@@ -457,7 +456,7 @@ def _model_info(prepared: Preparation) -> ModelInfo:
 
 
 def _training_arrays(trained: Training) -> dict[str, Any]:
-    """Return the raw samples of training."""
+    """Return the raw training measurements."""
     import numpy as np
 
     train, sampled = trained.timed.windows[: trained.recipe_windows], trained.timed.windows[trained.recipe_windows :]
@@ -482,14 +481,14 @@ def _arrays(trained: Training | None, timed: Inference) -> dict[str, Any]:
 
 
 def _gpu_settings(device: str) -> dict[str, str]:
-    """Return the environment variables that determine which GPU the name of a CUDA device refers to."""
+    """Return the environment variables that determine which GPU a CUDA device name refers to."""
     names = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES") if device.startswith("cuda") else ()
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
-    """Return the memory that the framework reports, with the peak that the driver reports for this process if the
-    framework does not report one."""
+    """Return the memory usage that the framework reports, with the driver's peak for this process if the framework
+    reports none."""
     machine.read()
     memory = session.device_memory()
     if memory is None or memory.driver_peak_bytes is not None:

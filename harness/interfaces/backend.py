@@ -28,14 +28,14 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
 
     name: str
     """Name of the device: ``cpu``, or a device type and an index, such as ``cuda:0``. The index of a CUDA device is its
-    number in the CUDA driver, so that ``cuda:N`` is the same GPU for every backend."""
+    number in the CUDA driver, so ``cuda:N`` refers to the same GPU for every backend."""
     description: str
     """Human-readable description, such as the product name of a GPU."""
     precisions: tuple[Precision, ...]
     """Supported precisions, which always include ``fp32``."""
     uuid: str = ""
     """UUID of an NVIDIA GPU or MIG device, with or without its prefix, or an empty string if the framework does not
-    report it. The core uses the UUID to find the counters of this GPU in NVML.
+    report it. The core uses the UUID to find this GPU's counters in NVML.
     """
 
 
@@ -49,8 +49,8 @@ class DeviceGroup(Struct, frozen=True, kw_only=True):
     rank: int
     """Number of this process, from 0. The process with rank 0 measures the run and computes the predictions."""
     addresses: tuple[str, ...]
-    """An address of each process, in the order of ranks, such as ``127.0.0.1:41234``, on which the process may accept
-    connections from the other processes."""
+    """One address per process, in rank order, such as ``127.0.0.1:41234``, on which the process may accept connections
+    from the other processes."""
 
     @property
     def size(self) -> int:
@@ -85,16 +85,16 @@ class SessionRequest:
     frozen: frozenset[str] = frozenset()
     """Names of the parameters that `Recipe.frozen` selects."""
     rate_factors: Mapping[str, float] = field(default_factory=dict)
-    """Factors by which the learning rate of each trainable parameter is multiplied, by name, according to
-    `Recipe.layer_decay`. Empty if all factors are 1."""
+    """Learning rate factors of the trainable parameters, by parameter name, as determined by `Recipe.layer_decay`.
+    Empty if all factors are 1."""
     class_weights: tuple[float, ...] | None = None
-    """Weights by which the losses of examples or positions are multiplied, by class, according to
-    `Recipe.class_weights`. None for no weights."""
+    """Weights that multiply the losses of examples or positions, by class, as determined by `Recipe.class_weights`.
+    None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     group: DeviceGroup | None = None
     """The processes that train the model together, or None if this process trains it alone. Only backends with
-    `Backend.data_parallel` receive a group. `seed` is then different in each process."""
+    `Backend.data_parallel` receive a group. In a group, `seed` differs between processes."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Session(ABC):
 
     Notes
     -----
-    In ``fp64``, arrays documented as float32 are float64 instead, except the arrays in a batch.
+    In ``fp64``, arrays documented as float32 are float64 instead, except for the arrays in a batch.
     """
 
     @abstractmethod
@@ -158,7 +158,7 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples of the step. In a session with a `DeviceGroup`, these are the examples of this process, the
+            The examples for this step. In a session with a `DeviceGroup`, these are the examples of this process, the
             gradient is the sum of the processes' gradients of the weighted loss (`Batch.weight`), and the optimizer
             step, including clipping, uses this sum.
         learning_rate : float
@@ -182,7 +182,7 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples of the step.
+            The examples for this step.
 
         Returns
         -------
@@ -209,8 +209,8 @@ class Session(ABC):
     def averaged(self) -> AbstractContextManager[Any]:
         """Return a context manager in which `predict` and `get_weights` use the moving average instead of the weights.
 
-        Training continues with the weights and the optimizer's state after the context. No training step is run within
-        the context.
+        When the context exits, training continues with the unaveraged weights and the optimizer's state. No training
+        steps are run within the context.
         """
         raise UnsupportedError(f"{type(self).__name__} does not support recipe.ema_decay; remove this option")
 
@@ -285,7 +285,7 @@ class Session(ABC):
         folder : Path
             Empty folder for the files.
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name, as an example. The exported model must accept any number of examples.
+            Example inputs: arrays ``[B, ...]`` by input name. The exported model must accept any number of examples.
 
         Returns
         -------
@@ -296,7 +296,7 @@ class Session(ABC):
         Raises
         ------
         harness.UnsupportedError
-            If the format is not supported, or if a package that it needs is missing.
+            If the format is not supported, or if a package that it requires is missing.
         """
         raise UnsupportedError(f"this backend cannot export models as {format_}")
 
@@ -308,7 +308,7 @@ class InferenceSession(Session):
     """A session of a backend that cannot train (`Backend.trains` is False).
 
     Subclasses implement the remaining abstract methods. `set_weights` is called once before any prediction, and may be
-    called again with other weights.
+    called again with different weights.
     """
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
@@ -331,8 +331,8 @@ class Backend(ABC):
     summary: ClassVar[str]
     """One-line description."""
     requires: ClassVar[Mapping[str, str]]
-    """Mapping from each required module to the requirement or command that installs the module, such as
-    ``my-package[extra]`` or ``pip install numpy``. The modules are looked up without being imported."""
+    """Mapping from each required module to the requirement or command that installs it, such as ``my-package[extra]``
+    or ``pip install numpy``. The modules are looked up without being imported."""
     packages: ClassVar[Sequence[str]]
     """Names of the distributions whose versions are stored in the record."""
     environment: ClassVar[Mapping[str, str]] = {}
@@ -347,13 +347,13 @@ class Backend(ABC):
     """Formats that `Session.export` writes, such as ``onnx``."""
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
-    devices are refused before they start."""
+    devices are rejected before they start."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user does not select a model and no network
     implements the task's default model for this backend, the first compatible variant is used."""
 
     recipe_options: ClassVar[Collection[str]] = ()
-    """Elements of `Recipe.SESSION_OPTIONS` that the sessions implement. Other elements are refused in planning."""
+    """Elements of `Recipe.SESSION_OPTIONS` that the sessions implement. Other elements are rejected during planning."""
 
     @abstractmethod
     def devices(self) -> Sequence[DeviceInfo]:
@@ -374,7 +374,7 @@ class Backend(ABC):
         Returns
         -------
         Session
-            The open session. The weights of the network are undefined until `Session.set_weights` is called.
+            The open session. The network's weights are undefined until `Session.set_weights` is called.
 
         Raises
         ------
@@ -424,5 +424,5 @@ class Backend(ABC):
         return None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Return whether an exception means that the framework ran out of memory."""
+        """Return whether an exception indicates that the framework ran out of memory."""
         return isinstance(error, MemoryError)

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     of the whole batch is the sum of the weighted losses of its parts."""
 
     def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
-        """Divide the batch for gradient accumulation.
+        """Split the batch for gradient accumulation.
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
     @staticmethod
     def bounds(examples: int, count: int) -> list[tuple[int, int]]:
-        """Return the position of the first example and the position after the last example for each of `parts`.
+        """Return the start and end positions of each of the `parts`.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
         Returns
         -------
         list of tuple of int
-            Start and end of each part.
+            Start (inclusive) and end (exclusive) of each part.
         """
         count = min(count, examples)
         ends = [(number + 1) * (examples // count) + min(number + 1, examples % count) for number in range(count)]

@@ -28,7 +28,7 @@ class RawInput(Struct, frozen=True, kw_only=True):
     """Shape and dtype of one input for a single raw example, before a task prepares it."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. The length of an axis is None if it varies between examples, as for the time axis
+    """Shape without the batch axis. The length of an axis is None if it varies between examples, such as the time axis
     of a waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
@@ -42,7 +42,7 @@ class Split:
     """Arrays ``[N, ...]`` by input name.
 
     Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
-    arrays ``[samples]`` with values in [-1, 1]. Prepared data contains numeric arrays only. A large input may be an
+    arrays ``[samples]`` with values in [-1, 1]. Prepared data contains only numeric arrays. A large input may be an
     array-like object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
     ``np.asarray``, and can be indexed with an int array or a slice.
     """
@@ -54,14 +54,14 @@ class Split:
     """Arrays ``[N]`` by group name, such as the speaker of each example."""
     rows: Array | None = None
     """Origin of each example ``[N]``: its row in the source file, counted from 1, as int64, or the path of its file, as
-    str. None if the dataset does not name its examples. The core copies the array to the prepared split."""
+    str. None if the dataset does not identify its examples. The core copies the array to the prepared split."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.targets)
 
     def take(self, index: Array) -> Split:
-        """Select examples by their positions.
+        """Select examples by position.
 
         Parameters
         ----------
@@ -103,12 +103,12 @@ class RawData:
     """Warnings about data that were inferred, dropped, merged or changed, or that may be wrong. The warnings are
     printed during each run and stored in the record."""
     feature_names: tuple[str, ...] = ()
-    """Names of the columns of a table's ``features``, by which the columns of new files are found, or an empty tuple if
-    the columns have no names."""
+    """Names of the columns in a table's ``features``, used to find the columns of new files, or an empty tuple if the
+    columns have no names."""
     category_names: tuple[str, ...] = ()
-    """Names of the columns of a table's ``categories``, as in `feature_names`."""
+    """Names of the columns in a table's ``categories``, as in `feature_names`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """How files were read, as JSON values, such as the notation of the numbers in each column. The core sets this
+    """Description of how files were read, as JSON values, such as the number format of each column. The core sets this
     attribute for the user's files, and uses it to read new files in the same way."""
 
 
@@ -135,11 +135,11 @@ class PreparedData:
     The core sets this attribute to a function that calls `Task.augment`.
     """
     fitted: Mapping[str, Any] = field(default_factory=dict)
-    """Preprocessing fitted on the training split, such as a vocabulary or means and scales, as JSON values. `info` does
-    not need to be repeated. The core stores the values next to the trained weights and passes them to
-    `Task.transform`."""
+    """Preprocessing fitted on the training split, such as a vocabulary or means and scales, as JSON values. The
+    contents of `info` need not be repeated here. The core stores the values next to the trained weights and passes them
+    to `Task.transform`."""
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """Copy of `RawData.reading`, which the core sets."""
+    """Copy of `RawData.reading`, set by the core."""
 
 
 class NoOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +153,7 @@ class SeededSplit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """
 
     split_seed: int = 0
-    """Seed for the random split, from 0 to 2^32 - 1. Vary the seed to find out how much a score depends on the
+    """Seed for the random split, from 0 to 2^32 - 1. Vary the seed to determine how much a score depends on the
     split."""
 
     def __post_init__(self) -> None:
@@ -172,7 +172,7 @@ class Dataset(ABC, Generic[OptionsT]):
     name: ClassVar[str]
     """Name of the dataset, as in ``--dataset``."""
     kind: ClassVar[str]
-    """Kind of raw input, which determines the tasks that accept the dataset: ``text``, ``image``, ``audio`` or
+    """Kind of raw input, which determines which tasks accept the dataset: ``text``, ``image``, ``audio`` or
     ``table``."""
     objective: ClassVar[Objective]
     """Training objective for which the targets are intended."""
@@ -181,7 +181,7 @@ class Dataset(ABC, Generic[OptionsT]):
     license: ClassVar[str] = ""
     """License of the data, as an SPDX identifier if there is one. Empty if the license is unknown."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct that defines the options of the dataset. Users set its fields with ``--set dataset.<field>=``."""
+    """Struct that defines the dataset's options. Users set its fields with ``--set dataset.<field>=``."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the training recipe, by model variant or family. The changes are tuned on the validation split of this
     dataset."""
@@ -203,7 +203,7 @@ class Dataset(ABC, Generic[OptionsT]):
     examples: ClassVar[Mapping[str, int]] = {}
     """Number of examples in each of the splits ``train``, ``validation`` and ``test``.
 
-    The attributes `examples`, `inputs` and `label_names` describe the data that is loaded with the default options.
+    The `examples`, `inputs` and `label_names` attributes describe the data loaded with the default options. The command
     ``harness data info`` shows these attributes, and `harness.testing.assert_as_declared` compares them with the loaded
     data.
     """
@@ -219,7 +219,7 @@ class Dataset(ABC, Generic[OptionsT]):
     target.
     """
     splits: ClassVar[Sequence[int]] = ()
-    """Valid values of the option ``split`` if several splits were published. ``--split all`` selects all of them."""
+    """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all of them."""
 
     @abstractmethod
     def load(self, options: OptionsT) -> RawData:
@@ -265,9 +265,9 @@ class Task(ABC, Generic[OptionsT]):
     summary: ClassVar[str]
     """One-line description."""
     default_dataset: ClassVar[str]
-    """Name of the dataset that is used if the user does not select one."""
+    """Name of the dataset used if the user does not select one."""
     default_model: ClassVar[str]
-    """Name of the model that is used if the user does not select one."""
+    """Name of the model used if the user does not select one."""
     metric: ClassVar[str]
     """Name of the primary metric."""
     metrics: ClassVar[Sequence[str]]
@@ -275,7 +275,7 @@ class Task(ABC, Generic[OptionsT]):
     recipe: ClassVar[Recipe] = Recipe()
     """Default training recipe."""
     Options: ClassVar[type[Struct]] = NoOptions
-    """Struct that defines the options of the task. Users set its fields with ``--set task.<field>=``."""
+    """Struct that defines the task's options. Users set its fields with ``--set task.<field>=``."""
     reported: ClassVar[Sequence[str]] = ()
     """Names of the entries in `DataInfo.details` that are computed from the validation or test split and used only in
     reports."""
@@ -284,7 +284,7 @@ class Task(ABC, Generic[OptionsT]):
     def prepare(self, data: RawData, options: OptionsT) -> PreparedData:
         """Convert raw data to numeric arrays.
 
-        The result must be deterministic, and preprocessing steps must be fitted on ``data.train`` only.
+        The result must be deterministic, and preprocessing steps must be fitted only on ``data.train``.
 
         Parameters
         ----------
@@ -309,7 +309,7 @@ class Task(ABC, Generic[OptionsT]):
         info: DataInfo,
         options: OptionsT,
     ) -> dict[str, Array]:
-        """Prepare the inputs of new examples with the preprocessing that `prepare` fitted.
+        """Prepare the inputs of new examples with the preprocessing fitted by `prepare`.
 
         ``harness predict`` calls this method. By default, it raises `harness.UnsupportedError`. For the inputs of the
         validation and test splits, the result must be bitwise equal to the inputs that `prepare` returned.
@@ -325,7 +325,7 @@ class Task(ABC, Generic[OptionsT]):
         info : DataInfo
             `PreparedData.info` of the training data.
         options : Options
-            Instance of `Options` with the values that were used in training.
+            Instance of `Options` with the values used in training.
 
         Returns
         -------
@@ -360,10 +360,10 @@ class Task(ABC, Generic[OptionsT]):
         return {}
 
     def check_checkpoint(self, folder: Path, options: OptionsT) -> None:
-        """Check that a pretrained checkpoint is compatible with the options of a run. By default, do nothing.
+        """Check that a pretrained checkpoint is compatible with a run's options. By default, do nothing.
 
-        The core calls this method when it plans a run, so that an unsuitable checkpoint is reported before any run
-        starts, and in the same way for every backend.
+        The core calls this method when planning a run, so an unsuitable checkpoint is reported before any run starts
+        and in the same way for every backend.
 
         Parameters
         ----------
@@ -380,9 +380,9 @@ class Task(ABC, Generic[OptionsT]):
         """
 
     def check_data(self, data: RawData, options: OptionsT) -> None:
-        """Check that raw data can be prepared with the options of a run. By default, do nothing.
+        """Check that raw data can be prepared with a run's options. By default, do nothing.
 
-        The core calls this method when it plans a run on the user's own table or text file, so that unsuitable data are
+        The core calls this method when planning a run on the user's own table or text file, so unsuitable data is
         reported before any run starts. The method should be fast, because it may be called several times.
 
         Parameters
@@ -403,8 +403,8 @@ class Task(ABC, Generic[OptionsT]):
     ) -> dict[str, Array]:
         """Augment the inputs of one training batch. The default implementation returns the inputs unchanged.
 
-        The core calls this method before it passes the batch to a backend, so that every backend trains on the same
-        arrays. The time that the method takes counts as training time.
+        The core calls this method before passing the batch to a backend, so every backend trains on the same arrays.
+        The time spent in this method counts as training time.
 
         Parameters
         ----------
@@ -415,7 +415,7 @@ class Task(ABC, Generic[OptionsT]):
         options : Options
             Instance of `Options`.
         rng : numpy.random.Generator
-            Generator seeded with the run's seed and the epoch. Do not use any other source of randomness.
+            Generator seeded with the run's seed and the epoch. Do not use any other sources of randomness.
 
         Returns
         -------

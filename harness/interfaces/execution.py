@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.records import Environment, Event, Failure, PluginRef, RunRecord, RunSpec
 
 EXECUTOR_NOTE = "executor"
-"""Key in `Provenance.notes` of a remark that an executor adds to a record, such as a failure of a node."""
+"""Key in `Provenance.notes` for a remark that an executor adds to a record, such as a node failure."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
@@ -40,13 +40,13 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     save_weights: bool = False
     """True to save the trained weights next to the record."""
     lock_digest: str = ""
-    """Digest of the lock of the run's named environment on the machine of the command, or an empty string if the run
-    has no named environment."""
+    """Digest of the lock of the run's named environment on the machine where the command is running, or an empty string
+    if the run has no named environment."""
     quality_only: bool = False
-    """True to measure only the quality, and neither throughput nor latency."""
+    """True to measure only quality, without throughput or latency."""
     trial: Literal["quality", "speed"] | None = None
-    """Measurements of a trial of ``harness tune`` on the training and validation splits: only the quality, or
-    also the training throughput. None for a complete run. The test split is not used in a trial."""
+    """Measurements of a trial of ``harness tune`` on the training and validation splits: only quality, or quality and
+    training throughput. None for a complete run. The test split is not used in a trial."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -57,20 +57,20 @@ class Machine(Struct, frozen=True, kw_only=True):
     harness_digest: str
     """Digest of the code of `harness`."""
     plugin_digests: dict[str, str]
-    """Digest of the code of each plugin, by name, or an empty string if the plugin is not installed."""
+    """Code digest of each plugin, by name, or an empty string if the plugin is not installed."""
 
 
 class SubmissionState(Struct, frozen=True, kw_only=True):
-    """The state of runs that were submitted with `Executor.submit`."""
+    """The state of runs submitted with `Executor.submit`."""
 
     running: tuple[int, ...]
-    """Indices of the runs that are being executed."""
+    """Indices of the runs that are currently being executed."""
     waiting: tuple[int, ...]
     """Indices of the runs that have not been started."""
 
     @property
     def finished(self) -> bool:
-        """True if no run is running or waiting."""
+        """True if no runs are running or waiting."""
         return not self.running and not self.waiting
 
 
@@ -79,11 +79,11 @@ class Attempt:
     """One attempt to execute a run."""
 
     id: str
-    """Unique id of the attempt. The executor passes this id when it reports an event or the result."""
+    """Unique id of the attempt. The executor passes this id when reporting an event or the result."""
     run: PlannedRun
     directory: Path
-    """Directory on this machine for the files of the run. It becomes the run's directory in the results directory when
-    the attempt is finished, and is removed when the attempt is lost."""
+    """Directory on this machine for the run's files. It becomes the run's directory in the results directory when the
+    attempt is finished, and is removed when the attempt is lost."""
 
 
 class TrialPruned(Exception):  # noqa: N818 - not an error
@@ -94,16 +94,15 @@ class Coordinator(ABC):
     """The object to which an executor reports attempts, events and results. The core implements this class.
 
     The coordinator stores the records, displays the progress, and calls the event hooks. Its methods must be called in
-    the thread that called `Executor.execute`. Ctrl-C does not interrupt a method, but the method may raise
-    KeyboardInterrupt when it ends.
+    the thread that called `Executor.execute`. Ctrl-C does not interrupt these methods, but they may raise
+    KeyboardInterrupt before they return.
     """
 
     @abstractmethod
     def start(self, run: PlannedRun) -> Attempt:
         """Start an attempt to execute a run.
 
-        If an earlier attempt of this run is still open, it is treated as lost, and its events and its result are
-        dropped.
+        If an earlier attempt at this run is still open, it is treated as lost, and its events and result are dropped.
 
         Parameters
         ----------
@@ -142,13 +141,13 @@ class Coordinator(ABC):
         attempt_id : str
             Id of the attempt.
         event : Event
-            The event, as passed to the function `on_event` of `harness.execute_run`.
+            The event, as passed to the `on_event` function of `harness.execute_run`.
 
         Raises
         ------
         harness.TrialPruned
-            If the run is a trial that is to be pruned. `harness.execute_run` handles this exception if it is raised by
-            its function `on_event`.
+            If the run is a trial that should be pruned. `harness.execute_run` handles this exception if it is raised by
+            its `on_event` function.
         """
 
     @abstractmethod
@@ -180,12 +179,12 @@ class Coordinator(ABC):
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Show a message that is not about a single run, such as a message that a machine is starting.
+        """Show a message that does not concern a particular run, such as that a machine is starting.
 
         Parameters
         ----------
         text : str
-            The message, in one line.
+            The message, on one line.
         """
 
 
@@ -203,8 +202,8 @@ class Executor(ABC):
       executor copies the files of the run's directory to `Attempt.directory`, and passes the record to
       `Coordinator.finish`. Remote machines never write to the results directory.
     - A run in a named environment is executed in the environment with this name on the machine that executes the run.
-      The environment must exist there, with the same lock and the same code of `harness` and of the plugins.
-      Otherwise, the run fails.
+      The environment must exist there, with the same lock and the same code for `harness` and the plugins. Otherwise,
+      the run fails.
     - If an attempt is lost, for example because its machine stops responding, the run is started again with
       `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
       so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
@@ -212,8 +211,8 @@ class Executor(ABC):
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
-    - A run on several devices (`RunSpec.devices`) needs the cores and the device of each of its processes, on one
-      machine.
+    - A run on several devices (`RunSpec.devices`) requires the cores and the device for each of its processes on a
+      single machine.
     - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
       or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
       ends the runs that it started, and it does not use the coordinator afterwards.
@@ -225,17 +224,17 @@ class Executor(ABC):
     """One-line description."""
     data_parallel: ClassVar[bool] = False
     """True if the executor can execute runs on several devices, whose processes `harness.execute_run` starts on one
-    machine. If False, such runs are refused before the first run starts."""
+    machine. If False, such runs are rejected before the first run starts."""
     requires: ClassVar[Mapping[str, str]] = {}
     """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
     options: ClassVar[Mapping[str, str]] = {}
-    """Options of the executor: a one-line description by name. A user sets the option ``address`` of the executor
-    ``ray`` with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
+    """One-line descriptions of the executor's options, by option name. For example, users set the ``address`` option of
+    the ``ray`` executor with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
     remote: ClassVar[bool] = False
     """True if runs are executed on other machines. The devices of this machine are then neither checked nor locked."""
 
     def configured(self, options: Mapping[str, str]) -> Executor:
-        """Return the executor with options. By default, return this executor.
+        """Return the executor configured with these options. By default, return this executor.
 
         Parameters
         ----------
@@ -245,7 +244,7 @@ class Executor(ABC):
         Returns
         -------
         Executor
-            The executor that is used for one command.
+            The executor used for one command.
 
         Raises
         ------
@@ -257,8 +256,8 @@ class Executor(ABC):
     def machines(self, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Sequence[Machine] | None:
         """Return the machines that can execute runs, or None for this machine. By default, return None.
 
-        Stored runs are reused if they were executed on a machine of the same class with the same packages as one of
-        these machines.
+        Stored runs are reused if they were executed on a machine with the same class and packages as one of these
+        machines.
 
         Parameters
         ----------
@@ -286,13 +285,13 @@ class Executor(ABC):
         Parameters
         ----------
         runs : sequence of PlannedRun
-            The runs. Runs that are compared with each other are adjacent, so the order should be kept if possible.
+            The runs. Runs that are compared with each other are adjacent, so the order should be preserved if possible.
         coordinator : Coordinator
             Receiver of attempts, events and results.
         """
 
     def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
-        """Submit runs that continue after this process has ended, for ``harness run --detach``.
+        """Submit runs that continue after this process ends, for ``harness run --detach``.
 
         A later process passes the same `submission` to `collect`, until all runs are finished, and then to `cancel`.
 
@@ -306,7 +305,7 @@ class Executor(ABC):
         Returns
         -------
         mapping of str to str
-            Options with which the executor finds the submission again from another process.
+            Options that allow the executor to find the submission from another process.
 
         Raises
         ------
@@ -327,9 +326,9 @@ class Executor(ABC):
         Parameters
         ----------
         submission : str
-            Name that was passed to `submit`.
+            Name passed to `submit`.
         runs : sequence of PlannedRun
-            Runs that were passed to `submit`.
+            Runs passed to `submit`.
         coordinator : Coordinator
             Receiver of attempts, events and results.
         wait : bool
@@ -348,14 +347,14 @@ class Executor(ABC):
         raise UsageError(f"the executor {self.name!r} does not support --detach")
 
     def cancel(self, submission: str) -> None:
-        """End the runs of a submission, and remove the results that were not collected.
+        """End a submission's runs, and remove the results that were not collected.
 
         Do nothing if the submission does not exist.
 
         Parameters
         ----------
         submission : str
-            Name that was passed to `submit`.
+            Name passed to `submit`.
 
         Raises
         ------

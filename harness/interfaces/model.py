@@ -59,16 +59,15 @@ class Model(ABC, Generic[ConfigT]):
     objectives: ClassVar[Sequence[Objective]]
     """Supported objectives."""
     Config: ClassVar[type[Struct]]
-    """Frozen struct with the sizes of the model. Users set its fields with ``--set model.<field>=``."""
+    """Frozen struct with the model's sizes. Users set its fields with ``--set model.<field>=``."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """Values of the fields of `Config`, by the name of the variant, such as ``bert-tiny``. The first variant is the
-    default."""
+    """Values of the fields of `Config`, by variant name, such as ``bert-tiny``. The first variant is the default."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Changes to the task's training recipe, by variant or family name."""
     has_dropout: ClassVar[bool] = False
     """True if the model has dropout layers."""
     fine_tuning: ClassVar[Mapping[str, Any]] = {}
-    """Changes to the training recipe for training that starts from a checkpoint."""
+    """Changes to the training recipe when training starts from a checkpoint."""
     checkpoint_type: ClassVar[str] = ""
     """Value of ``model_type`` in the ``config.json`` of the model's checkpoints; if empty, `name` is used."""
     base: ClassVar[str] = ""
@@ -146,7 +145,7 @@ class Model(ABC, Generic[ConfigT]):
 class NetworkRef:
     """Reference to the function that builds a model's network for a backend.
 
-    The function is specified as a string, so that the framework is imported only when the function is needed.
+    The function is specified as a string, so the framework is imported only when the function is needed.
     """
 
     model: str
@@ -223,7 +222,7 @@ class Binding:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A model built with a framework, as returned by the function to which a `NetworkRef` refers.
+    """A model built with a framework, as returned by the function that a `NetworkRef` refers to.
 
     Every canonical array must have a binding, and every trainable variable of the module must be bound.
     """

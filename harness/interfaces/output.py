@@ -16,11 +16,11 @@ class Metric:
     -----
     A metric's function is called as ``f(targets, outputs, info)``, where `info` is a `harness.DataInfo`. The function
     returns a float within `bounds`, or None if the metric is undefined. A run fails if the function returns any other
-    value. The primary metric of a task must be defined for the test split. The arrays are read-only. The shapes and
-    dtypes of the arrays depend on the objective:
+    value. A task's primary metric must be defined for the test split. The arrays are read-only. The shapes and dtypes
+    of the arrays depend on the objective:
 
     - ``classification``: int64 class indices ``[N]`` and float32 logits ``[N, C]``.
-    - ``regression``: float64 targets and predictions, both ``[N, T]``, in the unit of the target.
+    - ``regression``: float64 targets and predictions, both ``[N, T]``, in the target's unit.
     - ``token_classification``: int64 class indices ``[N, L]``, with `harness.IGNORED` at positions without a target,
       and float32 logits ``[N, L, C]``.
     """
@@ -44,7 +44,7 @@ class Metric:
     """Title of the metric's column in tables, without the unit. By default, `name` with underscores replaced by
     spaces."""
     in_tables: bool = False
-    """True if the comparison table has a column for the metric even if it is not the primary metric of the task."""
+    """True if the comparison table has a column for the metric even when it is not the task's primary metric."""
 
     def __post_init__(self) -> None:
         if not self.title:
@@ -64,7 +64,7 @@ class Reporter:
     """Name of the format, as in ``--format``."""
     render: str
     """Location of the rendering function, ``"module:callable"``. The function is called as ``f(table)`` and returns a
-    str, unless `takes` or `output` is not the default."""
+    str, unless `takes` or `output` is changed from its default."""
     summary: str
     """One-line description."""
     takes: Literal["table", "report"] = "table"

@@ -15,8 +15,9 @@ from harness.errors import PluginError
 class RemoteFile(Struct, frozen=True, kw_only=True):
     """A file on a publisher's server, with checksums for verifying the download.
 
-    Declare `sha256` if possible. If the publisher regenerates the archive, so that its bytes change but its contents do
-    not, declare `members` instead. A file without checksums is installed with a warning that it cannot be verified.
+    Declare `sha256` if possible. If the publisher regenerates the archive in a way that changes its bytes but not its
+    contents, declare `members` instead. A file without checksums is installed with a warning that it cannot be
+    verified.
     """
 
     url: str
@@ -31,8 +32,8 @@ class RemoteFile(Struct, frozen=True, kw_only=True):
     """SHA-256 (hex) of archive members, by member name. Only the listed members are extracted.
 
     A key with ``*`` (which also matches ``/``), ``?`` or ``[...]`` selects all matching members. The value for such a
-    key is the SHA-256 of a list of the selected members in the format of ``sha256sum``, with one line ``<sha256>
-    <member>`` per member, sorted by member name.
+    key is the SHA-256 of a list of the selected members in ``sha256sum`` format, with one line ``<sha256> <member>``
+    per member, sorted by member name.
     """
     extract: bool = False
     """True to install the contents of a zip, tar, tar.gz, tar.bz2, tar.xz or gz file instead of the file itself."""

@@ -1,8 +1,8 @@
 """CPU quotas of Linux control groups, versions 1 and 2.
 
-A quota limits the CPU time of a group, but not the set of cores, so it is not visible in the affinity mask of a
-process. The quotas of all ancestors of a group also apply. The formats are documented in the kernel's
-``admin-guide/cgroup-v2.rst`` and ``scheduler/sched-bwc.rst``.
+A quota limits a group's CPU time but not its set of cores, so it is not visible in a process's affinity mask. The
+quotas of a group's ancestors also apply. The formats are documented in the kernel's ``admin-guide/cgroup-v2.rst`` and
+``scheduler/sched-bwc.rst``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cpu_quota(groups: Groups) -> float | None:
 
 
 def quota_throttled_s(groups: Groups) -> float | None:
-    """Return the time for which the groups with a quota have been throttled, in seconds.
+    """Return how long the groups with a quota have been throttled, in seconds.
 
     Returns 0 if no group has a quota, and None if there are no groups or a counter cannot be read.
     """
@@ -64,7 +64,7 @@ def quota_throttled_s(groups: Groups) -> float | None:
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of CPU cores that this process may use.
 
-    The result is the number of cores in the affinity mask of the process or, if smaller, its CPU quota rounded up.
+    The result is the number of cores in the process's affinity mask or, if smaller, its CPU quota rounded up.
     """
     try:
         cores = len(os.sched_getaffinity(0))

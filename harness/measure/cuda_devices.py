@@ -1,6 +1,6 @@
 """Find the NVML device that corresponds to CUDA device N of this process.
 
-CUDA numbers only the devices that ``CUDA_VISIBLE_DEVICES`` lists, in the order of this variable or in that of
+CUDA numbers only the devices that ``CUDA_VISIBLE_DEVICES`` lists, in the order given by this variable or by
 ``CUDA_DEVICE_ORDER``, whereas NVML numbers all GPUs in PCI bus order. CUDA and NVML report the same UUIDs.
 """
 
@@ -65,7 +65,7 @@ def find_device(devices: Sequence[Device], index: int, uuid: str = "") -> Device
 def driver_uuid(index: int) -> str:
     """Return the UUID that the CUDA driver reports for device `index`, or an empty string if it reports none.
 
-    No CUDA context is created. For a MIG device, the UUID of the MIG device, not of its GPU, is returned
+    No CUDA context is created. For a MIG device, this is the UUID of the MIG device itself, not that of its GPU
     (cuDeviceGetUuid_v2, CUDA 11.4 and later).
     """
     number, octets = ctypes.c_int(), (ctypes.c_ubyte * 16)()
@@ -81,7 +81,7 @@ def driver_uuid(index: int) -> str:
 
 
 def _visible_device(devices: Sequence[Device], index: int) -> Device:
-    """Return the device with this position in ``CUDA_VISIBLE_DEVICES``. Raises `OSError` if the device cannot be
+    """Return the device at this position in ``CUDA_VISIBLE_DEVICES``. Raises `OSError` if the device cannot be
     determined."""
     gpus = [device for device in devices if device.parent is None]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

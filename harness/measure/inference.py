@@ -53,9 +53,9 @@ class Inference:
     timed: Timed
     """Throughput windows, in batches."""
     latencies_s: list[float]
-    """Latencies of single batches, in seconds."""
+    """Latencies of individual batches, in seconds."""
     kept: dict[int, NDArray[Any]]
-    """Predictions made during the timed loops, by the index of the batch in the split."""
+    """Predictions made during the timed loops, by the batch's index in the split."""
     batch_size: int
 
 
@@ -63,9 +63,9 @@ def measure(session: Session, split: Split, batch_size: int, protocol: Protocol,
     """Time inference while cycling over the full batches of the split (at most the first 256 MiB).
 
     Examples that do not fill a batch are not timed, because the batch would have to be padded, and padding must not be
-    counted as examples. A batch has at most as many examples as the split.
+    counted as examples. The batch size is at most the number of examples in the split.
 
-    Throughput is measured in windows, in which batches are submitted without waiting for their results. Latency is
+    Throughput is measured over windows in which batches are submitted without waiting for their results. Latency is
     measured for one batch at a time, from inputs in host memory to outputs in host memory.
     """
     batch_size = min(batch_size, len(split))

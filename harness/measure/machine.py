@@ -1,6 +1,6 @@
 """Hardware and system counters during a measurement: load from other processes, throttling and energy.
 
-`Machine.read` is called before and after each window, outside of the timed section. If the machine does not provide a
+`Machine.read` is called before and after each window, outside the timed section. If the machine does not provide a
 counter, the value is None, and so are differences and sums that include the counter.
 """
 
@@ -18,9 +18,9 @@ from harness.measure.nvml import GpuProcesses, NvmlDevice
 from harness.records import Energy, EnergyUse, FlagKind
 
 OTHER_CORES = 0.2
-"""Threshold for a flag, as the average number of cores that other processes use."""
+"""Flag threshold for the average number of cores used by other processes."""
 THROTTLED_FRACTION = 0.01
-"""Threshold for a flag, as the fraction of the time for which the run is throttled."""
+"""Flag threshold for the fraction of time during which the run is throttled."""
 
 
 class Reading(NamedTuple):
@@ -54,7 +54,7 @@ def total(readings: Sequence[Reading]) -> Reading:
 
 
 class Machine:
-    """Counters that are read during a run on `device` (``cpu`` or ``cuda:N``).
+    """Counters read during a run on `device` (``cpu`` or ``cuda:N``).
 
     `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` are the processes that used the GPUs
     before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory
@@ -151,7 +151,8 @@ class Machine:
         self.gpu_others = max(self.gpu_others, use.others)
 
     def _processor_s(self) -> tuple[float | None, float | None]:
-        """Return busy and stolen seconds for the cores that the process may use, or None without /proc/stat."""
+        """Return busy and stolen seconds for the cores that the process may use, or None if /proc/stat is not
+        available."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             tick = os.sysconf("SC_CLK_TCK")
             busy = stolen = 0
@@ -178,7 +179,7 @@ class Rapl:
         self._zones: list[Path] = []
         self._last: dict[Path, int] = {}
         self._wrapped: dict[Path, int] = {}
-        """Energy, in microjoules, to add to the counter of each zone because of earlier wraparounds."""
+        """Energy, in microjoules, to add to each zone's counter to account for earlier wraparounds."""
         self.source = "RAPL: this machine has no energy counter"
         names = []
         with contextlib.suppress(OSError):

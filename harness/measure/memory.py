@@ -18,7 +18,7 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def peak_bytes() -> int:
-    """Return the peak resident memory of the process since its start or since the last call of `reset_peak`, in
+    """Return the peak resident memory of the process since it started or since the last call to `reset_peak`, in
     bytes."""
     peak = _high_water(_STATUS) if _STATUS.exists() else None
     if peak is not None:

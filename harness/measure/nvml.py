@@ -15,7 +15,7 @@ from harness.measure.cuda_devices import find_device, listed_devices
 from harness.records import Gpu
 
 GpuProcesses = Mapping[str, frozenset[int]]
-"""IDs of the processes that compute on each GPU or MIG device, by UUID of the device."""
+"""IDs of the processes that compute on each GPU or MIG device, by device UUID."""
 
 _STATUS = Path("/proc/self/status")
 
@@ -60,8 +60,8 @@ class NvmlDevice:
     """The GPU that a framework uses as CUDA device `index`.
 
     `uuid` is the UUID that the framework reports, if any. `before` contains the processes that computed on the GPUs
-    before the framework created its CUDA context; if it is not given, the current processes are used. Raises `OSError`
-    if the library, the driver or the device is missing, or if the GPU of the device cannot be determined.
+    before the framework created its CUDA context; if omitted, the current processes are used. Raises `OSError` if the
+    library, the driver or the device is missing, or if the GPU of the device cannot be determined.
     """
 
     def __init__(self, index: int, uuid: str = "", before: GpuProcesses | None = None) -> None:
@@ -71,7 +71,7 @@ class NvmlDevice:
         self._handle = device.handle
         self._before = (gpu_processes() if before is None else before).get(device.uuid, frozenset())
         self._own: frozenset[int] = frozenset()
-        """Process IDs, as reported by the driver, that may be the ID of this process."""
+        """Process IDs reported by the driver that may refer to this process."""
 
     def energy_j(self) -> float | None:
         """Return the energy in joules since the driver was loaded (Volta and later GPUs)."""
@@ -90,10 +90,10 @@ class NvmlDevice:
     def use(self) -> GpuUse:
         """Return the GPU memory used by this process and the number of other processes on the GPU.
 
-        In a container, the driver may report the process IDs of the host, which this process cannot know. This process
-        is then found among the processes that have appeared since the CUDA context was created. If several processes
-        have appeared before the first call, the memory of this process is unknown until the other processes have ended,
-        but the number of other processes is exact.
+        In a container, the driver may report the host's process IDs, which this process cannot know. This process is
+        then found among the processes that have appeared since the CUDA context was created. If several processes have
+        appeared before the first call, the memory usage of this process is unknown until the other processes have
+        ended, but the number of other processes is exact.
         """
         now = _processes(self._nvml, self._handle)
         new = now.keys() - self._before
@@ -110,7 +110,7 @@ class NvmlDevice:
 
 
 def _library() -> Any:
-    """Return the initialized module ``pynvml``. Raises `OSError` if the library or the driver is missing."""
+    """Return the initialized ``pynvml`` module. Raises `OSError` if the library or the driver is missing."""
     try:
         import pynvml
     except ImportError:
@@ -147,8 +147,8 @@ def _own_ids() -> set[int]:
 
 
 def _query(nvml: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of an NVML function, or None if the function raises an NVML error, such as for a missing
-    counter."""
+    """Return the result of an NVML function, or None if the function raises an NVML error, for example because a
+    counter is missing."""
     try:
         return function(*arguments)
     except (nvml.NVMLError, nvml.NVMLLibraryMismatchError):

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from harness.records import Recipe
 
 _CYCLE_START, _CYCLE_END = 1 / 25, 1 / 250_000
-"""Learning rates of ``one_cycle`` at the first and at the last step, relative to its maximum, as in PyTorch."""
+"""Learning rates of ``one_cycle`` at the first and last steps, relative to its maximum, as in PyTorch."""
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) -> float:
     """Return the learning rate for optimizer step `step` (counted from 0) out of `steps`.
 
     The learning rate increases linearly during warm-up and reaches its maximum at the first step after warm-up. The
-    schedules ``linear`` and ``cosine`` (Loshchilov and Hutter 2017, without restarts) then decay and would reach zero
-    one step after the last. The schedules ``step`` and ``plateau`` multiply the learning rate by ``gamma`` for each of
-    the `reductions`, a number that changes only between epochs. ``one_cycle`` is described in `harness.Recipe`.
+    ``linear`` and ``cosine`` schedules (Loshchilov and Hutter 2017, without restarts) then decay and would reach zero
+    one step after the last. The ``step`` and ``plateau`` schedules multiply the learning rate by ``gamma`` once for
+    each of the `reductions`, whose number changes only between epochs. ``one_cycle`` is described in `harness.Recipe`.
     """
     warmup = round(recipe.warmup_fraction * steps)
     if recipe.schedule == "one_cycle":
@@ -44,7 +44,7 @@ def reductions(recipe: Recipe, epochs: int, scores: Sequence[float]) -> int:
     epochs : int
         Number of completed epochs.
     scores : sequence of float
-        Validation scores of these epochs, where larger scores are better. Used by the schedule ``plateau``.
+        Validation scores of these epochs; larger scores are better. Used by the ``plateau`` schedule.
 
     Returns
     -------

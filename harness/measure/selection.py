@@ -10,7 +10,8 @@ from harness.records.record import Ended
 
 
 def best_epoch(scores: Sequence[float]) -> int:
-    """Return the number of the first epoch with the best score, or that of the last epoch if all are undefined."""
+    """Return the number of the first epoch with the best score, or that of the last epoch if all scores are
+    undefined."""
     best = max(scores)
     return scores.index(best) + 1 if best > -math.inf else len(scores)
 
@@ -30,8 +31,8 @@ def average_weight(decay: float, step: int) -> float:
 
 
 def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, higher_is_better: bool) -> list[float]:
-    """Return the validation score of each epoch that `Recipe.monitor` selects, with the sign changed if smaller scores
-    are better. An undefined score is replaced by minus infinity.
+    """Return the validation scores selected by `Recipe.monitor`, one per epoch, negated if smaller scores are better.
+    An undefined score is replaced by minus infinity.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def monitored(curves: Sequence[EpochEnded], recipe: Recipe, metric: str, *, high
     Returns
     -------
     list of float
-        Scores, where larger scores are better.
+        Scores; larger scores are better.
     """
     name = _monitor(recipe, metric)
     sign = 1.0 if name == metric and higher_is_better else -1.0

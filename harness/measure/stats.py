@@ -33,7 +33,8 @@ class Mean(NamedTuple):
 
 
 def mean(values: Samples) -> Mean:
-    """Return the mean and its confidence interval. Raises `ValueError` if there are no values or any is not finite."""
+    """Return the mean and its confidence interval. Raises `ValueError` if there are no values or if any value is not
+    finite."""
     numbers = [float(value) for value in values]
     center, n = average(numbers), len(numbers)
     if n == 1:

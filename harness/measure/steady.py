@@ -14,7 +14,7 @@ from harness.records import FlagKind, Protocol, Steady
 SIGNIFICANT = 0.01
 """Significance level for the drift and bimodality tests."""
 RELEVANT = 0.02
-"""Minimum drift, and minimum distance between two modes, for which a flag is set, as a fraction of the median."""
+"""Minimum drift, or minimum distance between two modes, that sets a flag, as a fraction of the median."""
 MAX_TESTED = 1000
 """Maximum number of windows that are tested for drift and bimodality. In longer series, evenly spaced windows are
 tested."""
@@ -58,8 +58,8 @@ def median_interval(values: Array) -> tuple[float, float] | None:
     k-th largest of n values. The ends enclose the median with probability 1 - 2 P(X < k), where X ~ binomial(n, 1/2)
     (Conover 1999, Practical Nonparametric Statistics, section 3.2).
 
-    The windows of one run are not independent. For windows, the interval is therefore only a measure of spread, which
-    is called the within-run range.
+    The windows of one run are not independent. For windows, the interval is therefore only a measure of spread, called
+    the within-run range.
     """
     n = len(values)
     if n < 6:
@@ -152,7 +152,7 @@ def _modes(rates: Array) -> float | None:
     """Return the distance between two modes as a fraction of the median, or None if it is too small or not significant.
 
     Bimodality is tested with the dip test (Hartigan and Hartigan 1985, Annals of Statistics 13, 70-84). The values are
-    split into two groups so that the variance within the groups is minimal.
+    split into two groups so that the variance within the groups is minimized.
     """
     if len(rates) < 12 or rates.min() == rates.max():
         return None

@@ -88,7 +88,7 @@ def speed(
 
 
 def no_speed(*, by_steps: bool | None) -> Speed:
-    """Return the speed of a quality-only run, without values."""
+    """Return the speed of a quality-only run, with all measurements set to None."""
     return Speed(
         train_samples_per_s=None,
         inference_samples_per_s=None,

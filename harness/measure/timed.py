@@ -11,7 +11,7 @@ Meter = Callable[[], Reading]
 
 
 class Timed:
-    """Series of timed windows. Call `open` before the timer of a window is started, and `close` after it is stopped."""
+    """Series of timed windows. Call `open` before starting a window's timer and `close` after stopping it."""
 
     def __init__(self, meter: Meter = Reading) -> None:
         self._meter = meter
@@ -27,5 +27,5 @@ class Timed:
         self._passed.append(difference(self._before, self._meter()))
 
     def passed(self, start: int) -> Reading:
-        """Return the total change in the counters over all windows from index `start` on."""
+        """Return the total change in the counters over all windows from index `start` onward."""
         return total(self._passed[start:])

@@ -29,7 +29,7 @@ from harness.records.record import Ended
 class WindowLength:
     """Number of steps in the next window.
 
-    The number doubles until a window lasts half of the target time. The number is then scaled to reach the target time.
+    The number doubles until a window lasts half the target time. The number is then scaled to reach the target time.
     """
 
     def __init__(self, target_s: float) -> None:
@@ -73,18 +73,18 @@ class Training:
         self.first_step_s = 0.0
         self.timed = Timed(meter)
         self.recipe_windows = 0
-        """Number of windows during the epochs of the recipe. Later windows are only used to measure speed."""
+        """Number of windows during the epochs of the recipe. Later windows are used only to measure speed."""
         self.losses: list[float] = []
         self.curves: list[EpochEnded] = []
         self.ended: Ended | None = None
-        """Setting of the recipe that ended training, or None before the end."""
+        """Recipe setting that ended training, or None before the end."""
         self._reductions = 0
         self._started_epoch = 0  # number of losses at the start of the epoch
         self.scores: list[float] = []
         """Validation scores that determine the best epoch; see `harness.measure.selection.monitored`."""
 
     def run_epoch(self, epoch: int) -> None:
-        """Run the steps of an epoch, counted from 1, until a limit of the recipe is reached.
+        """Run the steps of an epoch (counted from 1) until one of the recipe's limits is reached.
 
         Raises `harness.BadResultError` if a loss is not finite.
         """
@@ -101,10 +101,10 @@ class Training:
         self.recipe_windows = len(self.timed.windows)
 
     def sample(self) -> None:
-        """Run additional steps to measure speed, until the requirements of the protocol are met or its time budget is
-        used up.
+        """Run additional steps to measure speed, until the protocol's requirements are met or its time budget is used
+        up.
 
-        These steps use the learning rate of the last step of the recipe. The weights must not be used afterwards.
+        These steps use the learning rate of the recipe's last step. The weights must not be used afterwards.
         """
         protocol, epoch = self._spec.protocol, self._spec.recipe.epochs
         deadline = time.perf_counter() + protocol.throughput_budget_s
@@ -122,7 +122,7 @@ class Training:
         return self.first_step_s + sum(window.seconds for window in self.timed.windows)
 
     def is_enough(self) -> bool:
-        """Return True if the windows measured so far meet the requirements of the protocol."""
+        """Return True if the windows measured so far meet the protocol's requirements."""
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int, limit: int) -> Iterator[tuple[list[Any], float]]:
@@ -160,7 +160,7 @@ class Training:
         return training_batches(data.train, self.batch_size, spec.seed, epoch, data.augment, part)
 
     def end_epoch(self, epoch: int, scorer: Scorer, validation: dict[str, float | None]) -> None:
-        """Add a point to the learning curves and update the schedule. `validation` are the epoch's scores."""
+        """Add a point to the learning curves and update the schedule. `validation` contains the epoch's scores."""
         ended = EpochEnded(
             epoch=epoch,
             epochs=self._spec.recipe.epochs,
@@ -220,8 +220,8 @@ def train(
 
     If `by_steps` is false, each epoch is one step on the whole training split.
 
-    At the end, the session has the weights to be evaluated: those of the best or of the last epoch, or their moving
-    average if the recipe has one. Training is measured as the phase ``train`` and validation as the phase ``validate``.
+    At the end, the session has the weights to be evaluated: those of the best or last epoch, or their moving average if
+    the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase ``validate``.
     Raises `harness.BadResultError` if a loss is not finite.
     """
     training = Training(session, data, spec, emit, meter, by_steps=by_steps, group=group)

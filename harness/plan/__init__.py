@@ -1,6 +1,6 @@
 """Planning: the expansion of selections and suites into run specs.
 
-Planning does not download or write any files, so that invalid requests are reported immediately, before any run starts.
+Planning does not download or write any files, so invalid requests are reported immediately, before any run starts.
 `Selection.resolved` locates a checkpoint, and downloads it if necessary, before planning.
 
 A plan depends on the selection, the installed plugins and this machine. Planning reads the configuration and tokenizer

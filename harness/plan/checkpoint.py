@@ -28,8 +28,8 @@ def read_config(checkpoint: Pretrained) -> dict[str, Any]:
 def model_options(checkpoint: Pretrained, model: Model) -> dict[str, Any]:
     """Return the options of `model` (fields of ``model.Config``) that the checkpoint's ``config.json`` sets.
 
-    Raises `harness.UsageError` if the checkpoint has another architecture, has a setting that `model` does not support,
-    or specifies sizes that do not match its weights.
+    Raises `harness.UsageError` if the checkpoint has a different architecture, has a setting that `model` does not
+    support, or specifies sizes that do not match its weights.
     """
     config = read_config(checkpoint)
     wanted_type = model.checkpoint_type or model.name

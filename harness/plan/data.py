@@ -26,7 +26,7 @@ class DataPlan:
 
 
 def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catalog: Catalog) -> DataPlan:
-    """Return the plan for a dataset, which may be a path, with overrides of the sections ``dataset`` and ``task``.
+    """Return the plan for a dataset, which may be a path, with overrides of the ``dataset`` and ``task`` sections.
     Raises `harness.UsageError` if a name is unknown, names cannot be combined, a value is invalid or the data cannot be
     used.
     """

@@ -1,4 +1,4 @@
-"""Checks of the number of devices and of CPU threads of planned runs."""
+"""Checks of the numbers of devices and CPU threads of planned runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def device_counts(selection: Selection) -> tuple[int, ...]:
 
 
 def threads_per_process(selection: Selection, jobs: int = 1) -> int:
-    """Return the number of threads of each process. Raises `harness.UsageError` if it is invalid.
+    """Return the number of threads per process. Raises `harness.UsageError` if it is invalid.
 
     By default, the processes of a run share the available cores, divided by `jobs`, the number of simultaneous runs.
-    All runs of a selection have the same number of threads, so that the scaling efficiency is relative to
-    one process with the same number of threads.
+    All runs in a selection use the same number of threads, so scaling efficiency is relative to one process with the
+    same number of threads.
     """
     most = max(device_counts(selection))
     if selection.threads is not None:
@@ -46,7 +46,7 @@ def threads_per_process(selection: Selection, jobs: int = 1) -> int:
 
 
 def check_devices(spec: RunSpec, catalog: Catalog, gpus: Callable[[], Sequence[Gpu]] | None) -> None:
-    """Raise `harness.UsageError` if a run cannot use its number of devices.
+    """Raise `harness.UsageError` if a run cannot use the number of devices in its spec.
 
     `gpus` returns the GPUs of the machine, and is None if missing GPUs are not an error.
     """

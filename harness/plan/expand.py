@@ -32,15 +32,15 @@ def expand_all(
 ) -> tuple[RunSpec, ...]:
     """Return the specs of all `selections`, in execution order.
 
-    By default, each run uses all available cores, divided by `jobs`, the number of runs that are executed at the same
-    time. If several selections with different numbers of repeats contain the same spec, the largest number is used.
+    By default, each run uses all available cores, divided by `jobs`, the number of runs executed at the same time. If
+    several selections with different numbers of repeats contain the same spec, the largest number is used.
 
-    Runs with the same task and dataset are interleaved, even if they are in several selections. The specs with the
+    Runs with the same task and dataset are interleaved, even if they come from different selections. The specs with the
     first seed and split are executed first, then the specs with the next seed or split in reverse order, and so on (A B
     B A). Repeats are also interleaved: all specs are executed once, then once more in reverse order. A steady drift in
     the machine's speed therefore affects all specs equally.
 
-    Raises the same exceptions as `expand`. For a suite, the message contains the file and the line of the entry.
+    Raises the same exceptions as `expand`. For a suite, the message contains the entry's file and line.
     """
     repeats: dict[str, int] = {}
     specs: dict[str, RunSpec] = {}
@@ -321,7 +321,7 @@ def backend_problem(name: str, catalog: Catalog, env: str = "") -> str | None:
 
 
 class _DataOfVariants:
-    """Cache of the dataset settings of each selected split. The user's files are read only once for each set of
+    """Cache of the dataset settings for each selected split. The user's files are read only once for each set of
     overrides."""
 
     def __init__(self, selection: Selection, dataset: Dataset) -> None:
@@ -441,8 +441,8 @@ def _backends(
 def _check_environments(
     selection: Selection, envs: Sequence[str], specs: Collection[RunSpec], catalog: Catalog
 ) -> None:
-    """Raise `harness.UsageError` if no run uses one of the environments, or if the code in an environment differs from
-    that of this process."""
+    """Raise `harness.UsageError` if one of the environments is not used by any run, or if the code in an environment
+    differs from that of this process."""
     for env in envs:
         if not env:
             continue
@@ -488,7 +488,7 @@ def _fallback_training(
     """Return the settings for the default model of a backend that does not implement the task's default model.
 
     If other backends train the task's default model (`alone` is false), the overrides of the model and the recipe apply
-    only to that model. For the backend's own model, only the override of the batch size is used.
+    only to that model. For the backend's own model, only the batch size override is used.
     """
     for name in catalog.backend(backend).default_models:
         own, variant = catalog.model(name)

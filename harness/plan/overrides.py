@@ -26,8 +26,8 @@ def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
     every override has a single value.
 
     Values are separated by commas outside of brackets, braces and double quotes. Text that is valid JSON, such as
-    ``[1,2]`` or ``"a,b"``, or that has an empty part, such as ``,``, is a single value. A later override of a
-    setting replaces an earlier one. The last override varies fastest.
+    ``[1,2]`` or ``"a,b"``, or that has an empty part, such as ``,``, is treated as a single value. A later override of
+    a setting replaces an earlier one. The last override varies fastest.
 
     Raises `harness.UsageError` if there are too many combinations, or if a value occurs twice.
     """

@@ -70,7 +70,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
 
 
 def _inference_selection(spec: RunSpec, weights: TrainedWeights, protocol: str) -> Selection:
-    """Return the selection that measures inference with the weights of the same run again."""
+    """Return the selection that measures inference again with the same run's weights."""
     known = asdict(PROTOCOLS[protocol].protocol)
     changed = {
         f"protocol.{name}": value
@@ -117,8 +117,8 @@ def command_for(chosen: Selection, plugins: Iterable[PluginRef]) -> str:
 
 
 def suite(specs: Iterable[RunSpec], catalog: Catalog) -> str:
-    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry, unless
-    `specs` does not contain all combinations of their seeds and splits."""
+    """Return a suite for ``harness run --suite``. Specs that differ only in the seed or split share an entry if `specs`
+    contains all combinations of their seeds and splits."""
     seeds: dict[tuple[str, int | None], set[int]] = {}
     first: dict[str, RunSpec] = {}
     for spec in specs:
@@ -160,8 +160,7 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
 
 
 def _public_names(task_options: Mapping[str, Any], spec: RunSpec, catalog: Catalog) -> dict[str, Any]:
-    """Return a task's options by their public names. Some options are stored under another name (see
-    `msgspec.field`)."""
+    """Return a task's options by public name. Some options are stored under a different name (see `msgspec.field`)."""
     task = catalog.tasks.get(spec.task)
     names = {field.encode_name: field.name for field in structs.fields(task.value.Options)} if task else {}
     return {names.get(name, name): value for name, value in task_options.items()}

@@ -1,7 +1,7 @@
 """`Selection`, a request for runs, and the option for each of its fields.
 
 The command line, the keys of suites, the arguments of `harness.run` and the command that reproduces a run are derived
-from the options in this module. The module imports no third-party library, so that ``--help`` is fast.
+from the options in this module. The module imports no third-party libraries, so ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Selection:
             shared=True,
         ),
     )
-    """Names of environments, or an empty tuple for the environment of the command, which is named ``current``."""
+    """Names of environments, or an empty tuple for the command's environment, which is named ``current``."""
     devices: tuple[str, ...] = field(
         default=("auto",),
         metadata=_option("device", "Device: auto, cpu, cuda or cuda:N.", default="auto", several=True, shared=True),
@@ -224,7 +224,7 @@ class Selection:
     )
     """Number of times to execute each run, or None for the protocol's default."""
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
-    """Combinations that are not run: option names and settings such as ``recipe.batch_size``, with their values."""
+    """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
     """Function that returns the file and line to which an error about this selection refers, or None."""
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Function = Callable[["Array", "Array", DataInfo], "float | None"]
 
 ROUNDING = 1e-6
-"""Amount by which the value of a metric may exceed its bounds, which allows for rounding errors of metrics that are
-computed in float32."""
+"""Amount by which a metric's value may exceed its bounds, to allow for rounding errors in metrics computed in
+float32."""
 
 
 def call(
@@ -28,8 +28,8 @@ def call(
 ) -> float | None:
     """Call a metric function with read-only arrays, and return its value as a float, or None if it is undefined.
 
-    Raises `harness.PluginError` if the function raises an exception or returns anything but a number or None, and
-    `harness.BadResultError` if the number is not finite or not within the bounds of the metric.
+    Raises `harness.PluginError` if the function raises an exception or returns anything other than a number or None,
+    and `harness.BadResultError` if the number is not finite or not within the bounds of the metric.
     """
     try:
         value = function(read_only(targets), read_only(outputs), data)
@@ -72,7 +72,7 @@ def checked(
 
 
 def shown_bounds(bounds: tuple[float | None, float | None]) -> str:
-    """Return bounds as text, such as ``0 to 1`` or ``at least 0``."""
+    """Format bounds as text, such as ``0 to 1`` or ``at least 0``."""
     low, high = bounds
     if high is None:
         return "none" if low is None else f"at least {low:g}"

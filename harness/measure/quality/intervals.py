@@ -8,7 +8,7 @@ The intervals do not include the variation between training runs, which is measu
   most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
   few examples.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion of the
-  examples of the rarer class. This interval is valid for all distributions of the outputs.
+  rarer class's examples. This interval is valid for all distributions of the outputs.
 - Regression errors have Student's t intervals, computed for the logarithm of the error. The upper end is computed as if
   there were one more example with a larger error, because a test split seldom contains the largest possible errors.
 
@@ -37,25 +37,25 @@ METHOD = "Korn-Graubard, exact for perfect scores; Student t of the logarithm"
 FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
 """Methods in older records, whose intervals are not recomputed."""
 TAIL = 0.025
-"""Probability that a proportion lies below its interval, which equals the probability that it lies above."""
+"""Probability that a proportion lies below its interval, which equals the probability that it lies above it."""
 MIN_PER_CLASS = {"recall_macro": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2}
-"""Minimum number of test examples of each class for the interval of a score. Classes without examples are ignored for
-`f1_weighted`. The values were chosen by simulation, so that at least 93% of the intervals contain the true score."""
+"""Minimum number of test examples per class for which a score has an interval. Classes without examples are ignored for
+`f1_weighted`. The values were chosen by simulation so that at least 93% of the intervals contain the true score."""
 MIN_ANSWERS = 2
 """Minimum number of predictions of each class for which macro precision has an interval."""
 MIN_EXAMPLES = 20
 """Minimum number of test examples for which a regression score has an interval."""
 TAILS = (0.01, 0.025)
-"""Nominal probability that a regression error is below its interval, and that it is above its interval."""
+"""Nominal probabilities that a regression error lies below and above its interval."""
 UNSEEN = (1.5, 25.0)
 """The error of the additional example is a + b / N times the largest error of the N test examples. The values (a, b)
-were chosen by simulation, so that at least 93% of the intervals contain the true score for heavy-tailed errors."""
+were chosen by simulation so that at least 93% of the intervals contain the true score for heavy-tailed errors."""
 
 
 def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dict[str, Interval], dict[str, str]]:
     """Return the intervals (low, high) by metric, and the reasons why the other metrics have no interval.
 
-    Each metric in `harness.measure.quality.metrics` for the objective is in one of the two dictionaries.
+    Each of the objective's metrics in `harness.measure.quality.metrics` appears in one of the two dictionaries.
 
     For classification, `targets` are int64 ``[N]`` and `outputs` are logits ``[N, C]``. For regression, both are
     ``[N, T]`` in the target's unit. Every interval contains the score.
@@ -246,7 +246,7 @@ def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Inter
     """Return the interval of a positive value, or None if the examples do not vary.
 
     Both arguments contain a value and the influence of each example on it: `seen` for the test examples, and `extended`
-    for these and an additional one. The ends are those of the Student's t interval for the logarithm of the value.
+    for these plus an additional one. The ends are those of the Student's t interval for the logarithm of the value.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):

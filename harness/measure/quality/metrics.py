@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def unit_of(metric: Metric, data: DataInfo | None) -> str:
-    """Return the unit of a metric on this data.
+    """Return the unit of a metric for this data.
 
     The unit is empty if the metric has no unit, if the unit is unknown, or if the targets have different units.
     """

@@ -29,7 +29,7 @@ class Scorer:
     metric functions expect, except that regression targets and outputs may be standardized.
 
     Metric functions receive read-only arrays. `harness.PluginError` is raised if a function changes the arrays, which
-    would affect other scores and the stored predictions, or if it returns anything but a number or None.
+    would affect other scores and the stored predictions, or if it returns anything other than a number or None.
     `harness.BadResultError` is raised if the number is not finite or not within the bounds of the metric.
 
     `announce` receives the name of a metric before its function is called, and an empty string afterwards.
