@@ -1,4 +1,4 @@
-"""Line numbers of the keys and array elements in a TOML file, which `tomllib` does not return, for error messages."""
+"""Line numbers of keys and array elements in a TOML file, for error messages; `tomllib` does not provide them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCALAR = re.compile(r"[^,\]}\n#]+")
 def lines_of(text: str) -> dict[Place, int]:
     """Return the line number, from 1, of each table, key and array element in a valid TOML document.
 
-    The result for a document that `tomllib` does not accept is unspecified.
+    The result is unspecified for a document that `tomllib` rejects.
     """
     return _Scanner(text.replace("\r\n", "\n")).document()
 

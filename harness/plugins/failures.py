@@ -34,8 +34,8 @@ class PluginFailure:
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return instructions for loading the plugins in `wanted` that are missing or loaded with another version, or "" if
-    there are none."""
+    """Return instructions for loading the plugins in `wanted` that are missing or loaded with a different version, or
+    "" if there are none."""
     here = {ref.name: ref for ref in loaded}
     failed = {failure.ref.name: failure for failure in failures}
     texts = []

@@ -126,7 +126,7 @@ def harness_metrics() -> Iterable[Metric]:
     Yields
     ------
     Metric
-        A metric, which tasks refer to by its name.
+        A metric. Tasks refer to the metric by its name.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def harness_run_started(spec: RunSpec) -> None:
 def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
     """Handle the end of a training epoch, after its validation.
 
-    The run continues while this hook is called. If the hook is too slow, epoch events are dropped.
+    The run continues while this hook is running. If the hook is too slow, epoch events are dropped.
 
     Parameters
     ----------

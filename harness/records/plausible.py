@@ -1,4 +1,4 @@
-"""Checks of the values in a record, in addition to the validation of their types.
+"""Checks of the values in a record, in addition to type validation.
 
 Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Impossible
 values, such as a confusion matrix that is not square, are detected when a record is read.
@@ -53,7 +53,7 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes that are tried after `size`: each is half of the previous one, rounded down, until 1."""
+    """Return the batch sizes that are tried after `size`: each is half the previous one, rounded down, ending at 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 

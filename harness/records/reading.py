@@ -1,4 +1,4 @@
-"""Reading of files that may come from untrusted sources, such as an archive with another person's results.
+"""Read files that may come from untrusted sources, such as an archive of another person's results.
 
 Links are not followed, because a report could otherwise publish the content of another file. Only regular files of
 limited size are opened, so that a named pipe, a device or a huge file cannot block a command.
@@ -29,10 +29,10 @@ _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def open_stored(path: Path, limit: int) -> io.BufferedReader:
-    """Open a file in the directory of a run, or in another directory within a results directory.
+    """Open a file in a run's directory, or in another directory within a results directory.
 
     Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` if the path is a link, or if
-    the file is not a regular file, has more than `limit` bytes or cannot be opened. If the file or directory does not
+    the file is not a regular file, is larger than `limit` bytes or cannot be opened. If the file or directory does not
     exist, the ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
     """
     try:
@@ -57,7 +57,7 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
 def open_named(path: Path, limit: int) -> io.BufferedReader:
     """Open a file that the user specified. The file may be a symbolic link.
 
-    Raises `harness.RecordError` if the file is not a regular file, has more than `limit` bytes or cannot be opened.
+    Raises `harness.RecordError` if the file is not a regular file, is larger than `limit` bytes or cannot be opened.
     """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -104,7 +104,7 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
 def is_stored(path: Path) -> bool:
     """Return whether a file exists in a results directory.
 
-    A link is treated as an existing file, so that opening it raises an error.
+    A link is treated as an existing file, so opening it raises an error.
     """
     try:
         path.lstat()

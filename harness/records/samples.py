@@ -1,6 +1,6 @@
 """Functions that read and validate the raw samples of a run and convert them to the form used by plots and comparisons.
 
-Windows are converted to throughputs, and outputs to predictions in the unit of the targets.
+Windows are converted to throughputs, and outputs to predictions in the targets' units.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ _KINDS = {
     "inference_window_s": ("f", 1),
     "latencies_s": ("f", 1),
 }
-"""Mapping from the name of an array to the allowed kinds of its dtype (``numpy.dtype.kind``) and its number of
-dimensions."""
+"""Allowed dtype kinds (``numpy.dtype.kind``) and number of dimensions of each array, by name."""
 _PAIRS = (
     ("train_window_steps", "train_window_s"),
     ("sampling_window_steps", "sampling_window_s"),
@@ -174,7 +173,7 @@ def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArra
     """Return the targets and outputs for the test split, or None if they were not stored.
 
     For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``; for token classification,
-    ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' unit.
+    ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' units.
     """
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:
