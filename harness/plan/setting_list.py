@@ -30,7 +30,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     default: Any
     """Default value, converted to JSON types, or `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str
-    """Docstring of the field, or an empty string if the field has no docstring."""
+    """Docstring of the field, or an empty string if there is none."""
 
 
 def settings_of(

@@ -47,7 +47,7 @@ def check_servable(run: StoredRun) -> Success:
 
 
 def trained_weights(run: StoredRun) -> TrainedWeights:
-    """Return the reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
+    """Return a reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
     the record does not contain the digests of the weights and the data."""
     check_servable(run)
     record = run.record

@@ -111,8 +111,8 @@ class Catalog:
         return executor.configured(options) if options else executor
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the family and the variant of a model. `name` is the name of a variant, or the name of a family to
-        select its first variant."""
+        """Return the family and the variant of a model. `name` is a variant name, or a family name to select the
+        family's first variant."""
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:

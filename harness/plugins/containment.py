@@ -45,8 +45,8 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
 
 def end_fork(owner: int) -> None:
-    """End this process unless it is the process `owner`. If a plugin forks and returns in both processes, the child
-    process would otherwise keep the streams open.
+    """End this process unless it is the process `owner`. Without this check, if a plugin forked and returned in both
+    processes, the child process would keep the streams open.
     """
     if os.getpid() != owner:
         _exit(0)

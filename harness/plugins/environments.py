@@ -48,8 +48,8 @@ class EnvironmentFile(Struct, frozen=True, kw_only=True):
     inherit: bool
     """True if packages from the environment in which the command was executed can also be imported."""
     interpreter: str
-    """Python interpreter with which the virtual environment was created, or an empty string for the interpreter that
-    executed the command."""
+    """Python interpreter used to create the virtual environment, or an empty string for the interpreter that executed
+    the command."""
     python: str
     """Implementation and version of Python, such as ``CPython 3.11.7``."""
     path: tuple[str, ...]
@@ -81,7 +81,7 @@ class NamedEnvironment(Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> list[str]:
-        """Import path of a child process, without the standard library."""
+        """Import path of a child process, excluding the standard library."""
         inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
         return [*inherited, *(str(self.directory / entry) for entry in self.description.path)]
 

@@ -102,7 +102,7 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        After the time limit, drop the queued epoch events, which are the only events that can be numerous.
+        After the time limit, drop the queued epoch events, the only events that can be numerous.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -132,7 +132,7 @@ class _Delivery:
             return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
-        """Return True if the current call exceeds its time limit. In this case, print a message and deliver no further
+        """Return True if the current call exceeds its time limit. If so, print a message and deliver no further
         events."""
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:

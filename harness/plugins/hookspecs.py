@@ -200,7 +200,7 @@ def harness_run_started(spec: RunSpec) -> None:
 
 @hookspec
 def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
-    """Handle the end of a training epoch, after its validation.
+    """Handle the end of a training epoch, after validation.
 
     The run continues while this hook is running. If the hook is too slow, epoch events are dropped.
 

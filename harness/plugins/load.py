@@ -108,8 +108,7 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Raise `harness.PluginError` if a function is marked as a hook but its name is not a hook's name, or vice
-    versa."""
+    """Raise `harness.PluginError` if a function is marked as a hook but does not have a hook's name, or vice versa."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():

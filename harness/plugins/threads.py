@@ -56,8 +56,8 @@ class PluginThread:
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
         """Call a function in the thread, and return its result or raise its exception.
 
-        Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be used
-        again.
+        Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be
+        reused.
         """
         self._calls.put(function)
         try:

@@ -49,7 +49,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read an ``arrays.npz`` file without unpickling objects.
 
     Raises a `harness.RecordError` that names the file if the file or its directory is a symbolic link, or if the file
-    is not a regular file, is damaged, or contains arrays that exceed the limits of this module.
+    is not a regular file, is damaged, or contains arrays that exceed this module's limits.
     """
     import zipfile
 
@@ -101,7 +101,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a compressed member, and stop reading at the declared length."""
+    """Return the content of a compressed member, reading no further than the declared length."""
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):

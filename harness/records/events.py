@@ -61,7 +61,7 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
-    """The end of a training epoch, after its validation. Each event is one point of the learning curves."""
+    """The end of a training epoch, after validation. Each event is one point on the learning curves."""
 
     epoch: int
     epochs: int

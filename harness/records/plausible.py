@@ -15,7 +15,7 @@ from harness.records import DataInfo, Failure, RunRecord, Success, Trial
 from harness.records.spec import ENV_NAME, MAX_DEVICES
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
-"""Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
+"""Minimum and maximum absolute values of a nonzero floating-point number in a record. The squares and ratios of numbers
 in this range are finite."""
 MAX_OUTPUTS = 10**6
 """Maximum number of classes or regression targets."""

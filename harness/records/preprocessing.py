@@ -29,7 +29,7 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Options of the user's training data, such as the column names, or an empty dictionary for a dataset that a plugin
     provides."""
     info: DataInfo
-    """Description of the prepared data, including the names of the labels and the scale of the targets."""
+    """Description of the prepared data, including the label names and the scale of the targets."""
     fitted: dict[str, Any]
     """Values that the task fitted on the training split, such as a tokenizer or means and scales."""
     reading: dict[str, Any]

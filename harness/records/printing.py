@@ -32,5 +32,5 @@ def escape_json(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Print a message to stderr, on a line that starts with the name of the program."""
+    """Print a message to stderr, on a line that starts with the program's name."""
     print(clean(f"harness: {text}"), file=sys.stderr, flush=True)

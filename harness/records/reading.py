@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_JSON_BYTES = 64 * 2**20
 """Maximum size of a JSON file. The record of a task with a thousand classes takes about 10 MiB."""
 MAX_ARRAYS_BYTES = 2 * 2**30
-"""Maximum size of the raw samples of a run, on disk and in memory."""
+"""Maximum size of a run's raw samples, on disk and in memory."""
 MAX_LOG_BYTES = 256 * 2**20
 """Maximum size of a log."""
 _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -88,13 +88,13 @@ def read_named(path: Path, limit: int) -> bytes:
 def load_named(path: Path, kind: type[T]) -> T:
     """Return the value in a JSON file that the user specified, or in a file in the cache.
 
-    Raises `harness.RecordError` if the file cannot be read or does not contain a value of the type `kind`.
+    Raises `harness.RecordError` if the file cannot be read or does not contain a value of type `kind`.
     """
     return decode(read_named(path, MAX_JSON_BYTES), kind, path)
 
 
 def decode(data: bytes, kind: type[T], path: Path) -> T:
-    """Decode JSON. Raises a `harness.RecordError` that names `path` if the data is not a value of the type `kind`."""
+    """Decode JSON. Raises a `harness.RecordError` that names `path` if the data is not a value of type `kind`."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError) as error:

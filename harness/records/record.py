@@ -28,7 +28,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
 
 
 class TargetScore(Struct, frozen=True, kw_only=True):
-    """Scores for one target of a regression on the test split."""
+    """Test-split scores for one regression target."""
 
     label: str
     unit: str
@@ -86,8 +86,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     per_target: list[TargetScore] = []
-    """Scores for each target of a regression with several targets. The scores in `test` are averages over the
-    targets."""
+    """Scores for each target of a multi-target regression. The scores in `test` are averages over the targets."""
     slices: list[SliceScore] = []
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
@@ -200,7 +199,7 @@ class RankMemory(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """Peak memory of the worker and of its device."""
+    """Peak memory of the worker and its device."""
 
     host_peak_bytes: int
     """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
@@ -216,8 +215,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
     ranks: list[RankMemory] = []
-    """Peak memory of each process of a run on several devices, in the order of ranks. The first process is the worker.
-    The list is empty for a run on one device."""
+    """Peak memory of each process of a run on several devices, in rank order. The first process is the worker. The list
+    is empty for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -287,24 +286,24 @@ class Selection(Struct, frozen=True, kw_only=True):
     last: float | None
     """Validation score of the last epoch, or None if it is undefined."""
     evaluated_epoch: int
-    """Epoch whose weights were evaluated on the test split and saved: the best epoch with `Recipe.keep_best`, otherwise
-    the last one."""
+    """Epoch whose weights were evaluated on the test split and saved: the best epoch if `Recipe.keep_best` is True,
+    otherwise the last one."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
     """Measurements for ``harness audit``, which checks that the results of a run are consistent."""
 
     timed_examples: int
-    """Number of examples whose predictions were stored while latency was measured, or 0 in a quality-only run."""
+    """Number of examples whose predictions were stored during the latency measurement, or 0 in a quality-only run."""
     timed_error: float
-    """Norm-wise relative difference between the predictions stored while latency was measured and the scored
+    """Norm-wise relative difference between the predictions stored during the latency measurement and the scored
     predictions."""
     evaluated_weights_digest: str
     """SHA-256 of the weights, computed after the predictions for the test split."""
     clock_s: float
-    """Time from the first phase to the last phase in seconds, measured with the step timer's clock."""
+    """Time in seconds from the first phase to the last phase, measured with the step timer's clock."""
     wall_s: float
-    """Time from the first phase to the last phase in seconds, measured with the system's wall clock."""
+    """Time in seconds from the first phase to the last phase, measured with the system's wall clock."""
     arrays_digest: str = ""
     """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``, or an empty string in older
     records.
@@ -341,7 +340,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     time_to_target: TimeToTarget | None = None
     """Time to target, or None if neither the dataset nor the user specifies a target."""
     selection: Selection | None = None
-    """End of training and evaluated epoch, or None in older records and for models that are fitted in one call."""
+    """End of training and evaluated epoch, or None in older records or for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
 
@@ -360,7 +359,7 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
 
 
 class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
-    """Outcome of a trial of ``harness tune``, which is trained and scored without the test split."""
+    """Outcome of a ``harness tune`` trial, which is trained and scored without the test split."""
 
     state: Literal["complete", "pruned"]
     """``complete`` if the recipe was completed, or ``pruned`` if training was stopped because the trial was unlikely to
@@ -388,7 +387,7 @@ class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
 
     @property
     def planned_steps(self) -> int:
-        """Number of optimizer steps in the whole recipe, or 0 if no epoch was completed."""
+        """Total number of optimizer steps in the recipe, or 0 if no epoch was completed."""
         last = self.curves[-1] if self.curves else None
         return last.step // last.epoch * last.epochs if last else 0
 
@@ -397,7 +396,7 @@ Outcome = Success | Failure | Trial
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
-    """One GPU of the machine."""
+    """One of the machine's GPUs."""
 
     name: str
     memory_bytes: int
@@ -418,7 +417,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     memory_bytes: int
     """Total main memory in bytes."""
     gpus: list[Gpu]
-    """GPUs of the machine, or an empty list if there are none."""
+    """The machine's GPUs, or an empty list if there are none."""
     packages: dict[str, str]
     """Installed version of each distribution, by name."""
     load_1min: float | None
@@ -463,7 +462,7 @@ class Roofline(Struct, frozen=True, kw_only=True):
     precision: Precision
     threads: int
     hardware: str
-    """Name of the CPU, or the backend's description of another device."""
+    """Name of the CPU, or the backend's description of any other device."""
     versions: dict[str, str]
     """Versions of the backend's packages."""
     matrix_flops_per_s: float

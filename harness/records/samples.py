@@ -64,7 +64,7 @@ def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
 def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
     """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be used.
 
-    If the raw samples cannot be used, a warning that names the file is printed to stderr, once for each file.
+    If the raw samples cannot be used, a warning that names the file is printed to stderr, once per file.
     """
     try:
         return stored(run)
@@ -75,7 +75,7 @@ def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
 
 @lru_cache(maxsize=4096)
 def _warn(problem: str) -> None:
-    """Print a warning. The function is cached, so that each warning is printed only once."""
+    """Print a warning. The function is cached, so each warning is printed only once."""
     note(f"{problem}; the raw samples of this run are ignored")
 
 

@@ -49,7 +49,7 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     digest: str
     """SHA-256 (hex) of the canonical weights, as in `Provenance.final_weights_digest`."""
     dataset_digest: str
-    """SHA-256 (hex) of the prepared data with which the weights were trained."""
+    """SHA-256 (hex) of the prepared data used to train the weights."""
     path: str = ""
     """Path of the directory of the run that trained the weights. The path is not part of the run's key."""
 
@@ -96,12 +96,12 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
     env: str = ""
-    """Name of the environment (``harness env``) in which the run is executed, or an empty string for the environment of
-    the command."""
+    """Name of the environment (``harness env``) in which the run is executed, or an empty string for the command's
+    environment."""
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
-    """Number of CPU threads of each process."""
+    """Number of CPU threads per process."""
     devices: int = 1
     """Number of devices on which the model is trained, with one process per device. With several devices, `device` is
     the first one."""
@@ -119,7 +119,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
     """Trained weights used to measure inference, or None for a run that trains. If specified, the run does not train.
-    `recipe` is then the recipe with which the weights were trained; only its batch size is used."""
+    `recipe` is then the recipe used to train the weights; only its batch size is used."""
 
     @property
     def key(self) -> str:
@@ -225,8 +225,7 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     repeated: int = 0
     """Number of examples whose prepared inputs are equal to those of an earlier example in the split."""
     shared: int = 0
-    """Number of examples whose prepared inputs also occur in the training split. This number is 0 for the training
-    split."""
+    """Number of examples whose prepared inputs also occur in the training split. Always 0 for the training split."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
@@ -260,7 +259,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     def units(self) -> tuple[str, ...]:
         """Unit of each regression target, or an empty tuple for other objectives.
 
-        An unknown unit is an empty string. The entry ``target_unit`` of `details` contains the unit that all targets
+        An unknown unit is an empty string. The ``target_unit`` entry of `details` contains the unit that all targets
         share, or one unit per target, separated by commas.
         """
         if self.objective != "regression":

@@ -108,7 +108,7 @@ class _Version(msgspec.Struct):
 
 _RECORD = msgspec.json.Decoder(RunRecord)
 _CURRENT = re.compile(rb'\s*\{\s*"schema_version"\s*:\s*%d\s*,' % SCHEMA_VERSION)
-"""Beginning of a record with the current schema version, as `write_json` writes it."""
+"""Beginning of a record with the current schema version, as written by `write_json`."""
 
 
 def read_record(path: Path) -> RunRecord:
