@@ -209,8 +209,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_counter: str
     """Name of the counter from which host memory was read, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Combined peak memory of the worker and the processes that it started, in the phase with the largest sum, or None
-    if the worker started no processes or if their memory was not measured.
+    """Sum of the peak memory of the worker and the processes that it started, in the phase with the largest sum, or
+    None if the worker started no processes or if their memory was not measured.
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
