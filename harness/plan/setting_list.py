@@ -1,4 +1,4 @@
-"""The settings of a run that ``--set`` can change, with their defaults and descriptions."""
+"""Run settings that ``--set`` can change, with their defaults and descriptions."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Setting(Struct, frozen=True, kw_only=True):
     default: Any
     """Default value, converted to JSON types, or `msgspec.NODEFAULT` if the setting has no default."""
     meaning: str
-    """Docstring of the field, or an empty string if the field has no docstring."""
+    """Docstring of the field, or an empty string if there is none."""
 
 
 def settings_of(
     catalog: Catalog, task: str | None = None, dataset: str | None = None, model: str | None = None
 ) -> dict[str, list[Setting]]:
-    """Return the settings by section.
+    """Return the settings, grouped by section.
 
-    If `task` is given, the defaults are those for runs of this task with `dataset` and `model`, which default to the
-    task's default dataset and model. If `task` is not given, the sections of all tasks, models, datasets with options
-    and kinds of user files are returned. If only `model` is given, the sections of tasks, datasets and other models are
-    omitted. Datasets with the same options share a section.
+    If `task` is given, return the defaults for runs of this task with `dataset` and `model`, which default to the
+    task's default dataset and model. If `task` is not given, return the sections for all tasks, models, datasets with
+    options and kinds of user files. If only `model` is given, omit the sections for tasks, datasets and other models.
+    Datasets with the same options share a section.
 
     Raises `harness.UnknownNameError` if a name is unknown, and `harness.CombinationError` if the task cannot use the
     dataset or the model.
@@ -113,8 +113,8 @@ def _default(field: msgspec.structs.FieldInfo, values: Mapping[str, Any]) -> Any
 def field_docstrings(kind: type) -> dict[str, str]:
     """Return the docstring of each field of a class, including inherited ones, joined into one line.
 
-    The docstrings are read from the source code, because Python does not keep them. If the source code is not
-    available, no docstrings are returned.
+    The docstrings are read from the source code, because Python does not store them at run time. If the source code is
+    not available, no docstrings are returned.
     """
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):

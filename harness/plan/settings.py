@@ -73,9 +73,9 @@ def _range(numbers: Sequence[int]) -> str:
 def recipe_for(
     task: Task, dataset: Dataset, model: Model, variant: str, changes: Mapping[str, Any], *, fine_tuning: bool = False
 ) -> Recipe:
-    """Return the task's recipe after applying the changes of the model, the dataset and the user, in this order.
+    """Return the task's recipe after applying the model's, the dataset's and the user's changes, in this order.
 
-    For the user's own data, the best epoch by validation is evaluated by default (`Recipe.keep_best`).
+    For the user's own data, the epoch with the best validation score is evaluated by default (`Recipe.keep_best`).
 
     Models and datasets declare separate changes for fine-tuning, because their other changes are tuned for training
     from scratch.
@@ -109,7 +109,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings:
-    """The settings that all backends of a comparison share."""
+    """Settings shared by all backends in a comparison."""
 
     task: Task
     dataset: Dataset
@@ -117,19 +117,19 @@ class ComparisonSettings:
     overrides: Mapping[str, Mapping[str, Any]]
     checkpoint: Pretrained | None
     data: Sequence[DataSettings] = ()
-    """Settings of the data, one for each selected split."""
+    """Data settings, one entry per selected split."""
 
     precisions: Sequence[Precision] = ("fp32",)
     """The selected precisions."""
 
     @property
     def label_names(self) -> Sequence[str]:
-        """Names of the classes, or an empty sequence if they are not known before the data are prepared."""
+        """Class names, or an empty sequence if they are not known until the data are prepared."""
         raw = next((each.raw for each in self.data if each.raw is not None), None)
         return self.dataset.label_names if raw is None else raw.label_names
 
     def training(self, backend: Backend, model: Model, variant: str) -> TrainingSettings:
-        """Return the settings with which `backend` trains `model`. Raises `harness.UsageError` if a setting is
+        """Return the settings that `backend` uses to train `model`. Raises `harness.UsageError` if a setting is
         invalid."""
         if self.checkpoint is None:
             sizes, preparation = model.variants[variant], {}
@@ -172,7 +172,7 @@ class ComparisonSettings:
 
 
 def plain(options: Struct) -> dict[str, Any]:
-    """Return the options converted to JSON types, so that a spec that is written to JSON and read back is equal to the
+    """Return the options converted to JSON types, so a spec that is written to JSON and read back equals the
     original."""
     values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(options))
     return values

@@ -1,4 +1,4 @@
-"""Suites, which are TOML files that define several selections of runs.
+"""Suites: TOML files that define several selections of runs.
 
 ::
 
@@ -53,7 +53,7 @@ class Suite:
 
     selections: list[Selection]
     budget_s: float | None = None
-    """Time after which no further run is started, in seconds, or None for no limit."""
+    """Time in seconds after which no more runs are started, or None for no limit."""
 
 
 def load(path: Path) -> Suite:
@@ -71,7 +71,7 @@ def load(path: Path) -> Suite:
 
 
 def dump(selections: Iterable[Selection]) -> str:
-    """Return the selections as the text of a suite, which `load` can read."""
+    """Return the selections as suite text that `load` can read."""
     return "\n".join(map(_entry, selections))
 
 
@@ -91,7 +91,7 @@ class _Reader:
     def __init__(self, path: Path, text: str, content: dict[str, Any]) -> None:
         self._path, self._content = path, content
         self._lines = cache(lambda: lines_of(text))
-        """Line numbers of the keys, which are only needed for error messages."""
+        """Line numbers of the keys, needed only for error messages."""
 
     def suite(self) -> Suite:
         runs = self._content.get("run", [])
@@ -105,7 +105,7 @@ class _Reader:
         return Suite(selections, budget and budget * 3600)
 
     def _selections(self, number: int, run: Mapping[str, Any], shared: Mapping[str, Any]) -> list[Selection]:
-        """Return one selection for the combinations of an entry, and one for each item in ``include``."""
+        """Return one selection for an entry's combinations and one for each item in ``include``."""
         where, place = f"run {number + 1}", ("run", number)
         self._check_keys(where, run, (*_OPTION_KEYS, *_ENTRY), place)
         entry = {**shared, **run}
@@ -176,7 +176,7 @@ class _Reader:
         self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
 
     def _flat(self, values: Mapping[str, Any], place: Place) -> dict[str, Any]:
-        """Return the values of settings by full name. In TOML, ``recipe.epochs = 1`` without quotes is a nested
+        """Return the settings' values, keyed by full name. In TOML, ``recipe.epochs = 1`` without quotes is a nested
         table."""
         flat = {key: value for key, value in values.items() if not _is_section(key, value)}
         for section, settings in values.items():
@@ -195,7 +195,7 @@ class _Reader:
                 raise UnknownNameError("key", key, known, hint=f"(in {where} of {line})")
 
     def _converted(self, values: Mapping[str, Any], kind: Any, where: str, place: Place) -> dict[str, Any]:
-        """Return the values that are set in a table. Raises `harness.UsageError` if a value has the wrong type."""
+        """Return the values set in a table. Raises `harness.UsageError` if a value has the wrong type."""
         try:
             checked = msgspec.structs.asdict(msgspec.convert(dict(values), kind))
             return {key: value for key, value in checked.items() if value is not UNSET}
@@ -257,7 +257,7 @@ def _is_section(key: str, value: Any) -> bool:
 
 
 def _nested(place: Place) -> Place:
-    """Return the path of a setting that is written without quotes. TOML splits it at the first period."""
+    """Return the path of a setting whose name is not quoted. TOML splits it at the first period."""
     section, _, name = str(place[-1]).partition(".")
     return (*place[:-1], section, name)
 
@@ -313,7 +313,8 @@ def _field(name: str, kind: Any, text: str) -> tuple[str, Any, Any]:
 OPTION_BY_KEY = {option.name: option for option in OPTIONS.values()}
 _OPTION_KEYS = tuple(OPTION_BY_KEY)
 _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several and option.name != "set")
-"""Keys of options that accept several values. All combinations of these values and of ``matrix`` are executed."""
+"""Keys of options that accept several values. All combinations of these values with those in ``matrix`` are
+executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
 """Keys that are allowed in combinations in ``include``."""
 _ENTRY = ("matrix", "exclude", "include")

@@ -1,4 +1,4 @@
-"""Line numbers of the keys and array elements in a TOML file, which `tomllib` does not return, for error messages."""
+"""Line numbers of keys and array elements in a TOML file, for error messages; `tomllib` does not provide them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SCALAR = re.compile(r"[^,\]}\n#]+")
 
 
 def lines_of(text: str) -> dict[Place, int]:
-    """Return the line number, from 1, of each table, key and array element in a valid TOML document.
+    """Return the 1-based line number of each table, key and array element in a valid TOML document.
 
-    The result for a document that `tomllib` does not accept is unspecified.
+    The result is unspecified for a document that `tomllib` rejects.
     """
     return _Scanner(text.replace("\r\n", "\n")).document()
 
@@ -36,7 +36,7 @@ class _Scanner:
         self._ends = [match.start() for match in re.finditer("\n", text)]
         self._found: dict[Place, int] = {}
         self._tables: dict[Place, int] = {}
-        """Number of elements of each array of tables."""
+        """Number of elements in each array of tables."""
 
     def document(self) -> dict[Place, int]:
         table: Place = ()

@@ -1,4 +1,4 @@
-"""Runs that measure inference with the trained weights of other runs, and do not train."""
+"""Runs that measure inference with the trained weights of other runs instead of training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
 FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "device_counts")
-"""Fields of a selection that the run with the weights determines."""
+"""Selection fields that are determined by the run that provides the weights."""
 
 
 def check_servable(run: StoredRun) -> Success:
@@ -47,7 +47,7 @@ def check_servable(run: StoredRun) -> Success:
 
 
 def trained_weights(run: StoredRun) -> TrainedWeights:
-    """Return the reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
+    """Return a reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
     the record does not contain the digests of the weights and the data."""
     check_servable(run)
     record = run.record
@@ -64,7 +64,8 @@ def trained_weights(run: StoredRun) -> TrainedWeights:
 
 
 def check_selection(selection: Selection) -> None:
-    """Raise `harness.UsageError` if the selection contains options that the run with the weights determines."""
+    """Raise `harness.UsageError` if the selection contains options that are determined by the run that provides the
+    weights."""
     given = [f"--{OPTIONS[name].name}" for name in FROM_RUN if getattr(selection, name)]
     if given:
         raise UsageError(f"--weights selects runs, which determine task, data and model; remove {', '.join(given)}")
@@ -82,10 +83,10 @@ def resolved_runs(selection: Selection) -> list[StoredRun]:
 def spec_for(
     run: StoredRun, backend: str, catalog: Catalog, overrides: Mapping[str, Mapping[str, Any]], protocol: Protocol
 ) -> RunSpec:
-    """Return the spec of a run that measures inference of one backend with the weights of `run`.
+    """Return the spec of a run that measures one backend's inference with the weights of `run`.
 
     Raises `harness.CombinationError` if the backend cannot serve the model, and `harness.UsageError` if the overrides
-    change anything but the protocol.
+    change anything other than the protocol.
     """
     trained, spec = trained_weights(run), run.record.spec
     family = catalog.model(spec.model)[0].name

@@ -1,4 +1,4 @@
-"""`Catalog`, which contains the objects that plugins provide, and the plugins that failed to load."""
+"""`Catalog`: the objects that plugins provide, and the plugins that failed to load."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Catalog:
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
     """Error messages about name conflicts, by (kind, name). Objects with conflicting names are not in the catalog."""
     recorded: tuple[PluginRef, ...] = ()
-    """Plugins that were used by a stored run that is being repeated. If a name is not found, the error message explains
-    how to load the missing plugins."""
+    """Plugins used by the stored run that is being repeated. If a name is not found, the error message explains how to
+    load the missing plugins."""
 
     def for_run(self, plugins: Iterable[PluginRef]) -> Catalog:
         """Return a copy of the catalog for repeating a stored run that used the given plugins."""
@@ -97,7 +97,7 @@ class Catalog:
         return self._get("report format", self.reporters, name).value
 
     def executor(self, name: str, options: Mapping[str, str] | None = None) -> Executor:
-        """Return the executor with this name, with options if any are given.
+        """Return the executor with this name, configured with the given options, if any.
 
         Raises the same errors as `task`, and `harness.UsageError` if a module that the executor requires is not
         installed or an option is not valid.
@@ -111,8 +111,8 @@ class Catalog:
         return executor.configured(options) if options else executor
 
     def model(self, name: str) -> tuple[Model, str]:
-        """Return the family and the variant of a model. `name` is the name of a variant, or the name of a family to
-        select its first variant."""
+        """Return the family and the variant of a model. `name` is a variant name, or a family name to select the
+        family's first variant."""
         if ("model", name) in self.conflicts:
             raise self._unknown("model", name, ())
         if name in self.variants:
@@ -162,7 +162,7 @@ class Catalog:
 
     @property
     def hint(self) -> str:
-        """List of the plugins that are not loaded, one per line, to append to errors about missing objects."""
+        """List of plugins that are not loaded, one per line, for appending to errors about missing objects."""
         return "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
             + (f"; {f.solution}" if f.solution else "")

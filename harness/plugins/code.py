@@ -1,5 +1,4 @@
-"""Import the code of plugins, check the version of the plugin API that the code was written for, and compute digests of
-the code."""
+"""Import plugin code, check which plugin API version the code was written for, and compute its digest."""
 
 from __future__ import annotations
 
@@ -34,8 +33,8 @@ def import_object(value: str) -> Any:
     A file is imported as a module named after the file, so that ``"my_plugin:build"`` refers to ``build`` in
     ``my_plugin.py``.
 
-    Raises `harness.PluginError` if the plugin was written for another major version of the plugin API. Exceptions that
-    the module raises are not caught.
+    Raises `harness.PluginError` if the plugin was written for a different major version of the plugin API. Exceptions
+    that the module raises are not caught.
     """
     module_name, _, attributes = (value, "", "") if is_file(value) else value.partition(":")
     source = Path(value) if is_file(value) else source_of(module_name)
@@ -60,7 +59,7 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def check_api_version(plugin: Any) -> None:
-    """Raise `harness.PluginError` if the plugin was written for another major version of the plugin API."""
+    """Raise `harness.PluginError` if the plugin was written for a different major version of the plugin API."""
     declared = getattr(plugin, DECLARATION, None)
     if declared is not None:
         _check(str(declared))
@@ -134,8 +133,9 @@ def _import_file(path: Path) -> Any:
 
 
 def _refuse_other_major(source: Path | None) -> None:
-    """Raise `harness.PluginError` if the source code declares another major version of the plugin API. The version is
-    checked before the code is executed, because the code may use names that this version of harness does not have."""
+    """Raise `harness.PluginError` if the source code declares a different major version of the plugin API. The version
+    is checked before the code is executed, because the code may use names that this version of harness does not
+    have."""
     try:
         text = source.read_text(errors="replace") if source is not None and source.suffix == ".py" else ""
     except OSError:

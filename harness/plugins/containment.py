@@ -16,13 +16,13 @@ from harness.errors import PluginError
 from harness.records.printing import note
 
 THREAD = "harness-plugin"
-"""Prefix of the names of the threads that run only plugin code."""
+"""Name prefix of threads that run only plugin code."""
 _exit = os._exit
 _whole_process = False
 
 
 class EndedProcessError(PluginError):
-    """Error that is raised instead of ending the process when a plugin's code calls `os._exit`."""
+    """Error raised when a plugin's code calls `os._exit`, instead of ending the process."""
 
 
 def refuse_exit(*, whole_process: bool = False) -> None:
@@ -45,8 +45,8 @@ def refuse_exit(*, whole_process: bool = False) -> None:
 
 
 def end_fork(owner: int) -> None:
-    """End this process unless it is the process `owner`. If a plugin forks and returns in both processes, the child
-    process would otherwise keep the streams open.
+    """End this process unless it is the process `owner`. Without this check, if a plugin forked and returned in both
+    processes, the child process would keep the streams open.
     """
     if os.getpid() != owner:
         _exit(0)
@@ -116,7 +116,7 @@ class Surroundings:
             return changes
 
     def _reopen_stderr(self) -> bool:
-        """Open `sys.stderr` again if it is closed or missing, and return whether it was opened."""
+        """Reopen `sys.stderr` if it is closed or missing, and return whether it was reopened."""
         current = getattr(sys, "stderr", None)
         if (current is not None and not current.closed) or self._stderr is None:
             return False

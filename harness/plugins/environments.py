@@ -1,7 +1,7 @@
 """Named environments: Python environments in which runs can be executed, in addition to the current environment.
 
 An environment is a directory that `harness.execute.environments` creates. It contains a virtual environment, the lock,
-and a file that describes both. A run in the environment can be planned without starting the environment's interpreter,
+and a file that describes both. A run in an environment can be planned without starting the environment's interpreter,
 because all required information is read from files.
 """
 
@@ -29,27 +29,27 @@ from harness.records.reading import load_named, read_named
 from harness.records.spec import ENV_NAME
 
 CURRENT = "current"
-"""Name that refers to the environment in which the command itself is executed."""
+"""Name of the environment in which the command itself is executed."""
 DESCRIPTION = "environment.json"
 LOCK = "environment.lock"
-"""Names of the description and the lock in the directory of an environment. The lock is copied to the directory of each
-run."""
+"""File names of the description and the lock in an environment's directory. The lock is copied to each run's
+directory."""
 MAX_LOCK_BYTES = 2**20
 
 Installer = Literal["pip", "uv"]
 
 
 class EnvironmentFile(Struct, frozen=True, kw_only=True):
-    """The description of an environment, in the file ``environment.json``."""
+    """The description of an environment, stored in ``environment.json``."""
 
     requirements: tuple[str, ...]
-    """Requirements with which the environment was created, one per line of a requirements file."""
+    """Requirements from which the environment was created, one for each line of a requirements file."""
     installer: Installer
     inherit: bool
-    """True if the packages of the environment in which the command was executed can also be imported."""
+    """True if packages from the environment in which the command was executed can also be imported."""
     interpreter: str
-    """Python interpreter with which the virtual environment was created, or an empty string for the interpreter that
-    executed the command."""
+    """Python interpreter used to create the virtual environment, or an empty string for the interpreter that executed
+    the command."""
     python: str
     """Implementation and version of Python, such as ``CPython 3.11.7``."""
     path: tuple[str, ...]
@@ -81,7 +81,7 @@ class NamedEnvironment(Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> list[str]:
-        """Import path of a child process, without the standard library."""
+        """Import path of a child process, excluding the standard library."""
         inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
         return [*inherited, *(str(self.directory / entry) for entry in self.description.path)]
 
@@ -121,12 +121,12 @@ def _submodule(name: str, package: ModuleSpec) -> ModuleSpec | None:
 
 
 def interpreter_in(directory: Path) -> Path:
-    """Return the path of the interpreter in the directory of an environment."""
+    """Return the path of the interpreter in an environment's directory."""
     return directory / "venv" / "bin" / "python"
 
 
 def check_name(name: str) -> None:
-    """Raise `harness.UsageError` if this name is not allowed for an environment."""
+    """Raise `harness.UsageError` if this is not a valid environment name."""
     if name == CURRENT:
         raise UsageError(f"an environment cannot have the name {CURRENT!r}, which refers to the current environment")
     if not ENV_NAME.fullmatch(name):
@@ -186,12 +186,12 @@ def load_usable(name: str) -> NamedEnvironment:
 
 
 def update_command(name: str) -> str:
-    """Return the command that creates an environment again from the same requirements."""
+    """Return the command that recreates an environment from the same requirements."""
     return shlex.join(["harness", "env", "update", name])
 
 
 def installed_digest(directory: Path, path: Iterable[str]) -> str:
-    """Return a digest of the names and versions of the distributions in the directories of an import path."""
+    """Return a digest of the names and versions of the distributions on an import path."""
     total = hashlib.sha256()
     for entry in path:
         try:
@@ -221,8 +221,8 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 
 
 def check(name: str, refs: Collection[PluginRef]) -> None:
-    """Raise `harness.UsageError` unless an environment is usable and contains the same code of harness and of the
-    plugins `refs` as this process. If `name` is empty, do nothing."""
+    """Raise `harness.UsageError` unless an environment is usable and contains the same code for harness and the plugins
+    `refs` as this process. If `name` is empty, do nothing."""
     if not name:
         return
     environment = load_usable(name)
@@ -249,7 +249,7 @@ def interpreter(name: str) -> str | None:
 
 
 def lock_digest(name: str) -> str:
-    """Return the digest of the lock of an environment, or an empty string if `name` is empty."""
+    """Return the digest of an environment's lock, or an empty string if `name` is empty."""
     return load(name).lock_digest if name else ""
 
 

@@ -1,5 +1,5 @@
-"""Dispatch events to plugins. The hooks of each plugin run in a separate thread, so that a hook that raises, hangs or
-is slow cannot break or delay a run."""
+"""Dispatch events to plugins. The hooks of each plugin run in a separate thread, so a hook that raises, hangs or is
+slow cannot break or delay a run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
 MAX_QUEUED = 1000
-"""Maximum length of the event queue of a plugin. If the queue is full, epoch events are dropped."""
+"""Maximum length of a plugin's event queue. If the queue is full, epoch events are dropped."""
 _DROPPABLE = "harness_epoch_ended"
 _INTERRUPTED_S = 2.0
-"""Time limit for the delivery of the remaining events after Ctrl-C, in seconds."""
+"""Time limit for delivering the remaining events after Ctrl-C, in seconds."""
 
 
 class Events:
     """Dispatcher of events to all plugins in a catalog. `notify` returns immediately, and `drain` waits until the
-    events are delivered. As a context manager, the dispatcher delivers the remaining events on exit. Each hook call has
-    the same time limit as loading a plugin. If a hook exceeds the limit, a message is printed to stderr, and the plugin
-    receives no further events. If a hook raises an exception, a message is also printed, but the plugin still receives
-    later events.
+    events are delivered. When used as a context manager, the dispatcher delivers the remaining events on exit. Each
+    hook call has the same time limit as loading a plugin. If a hook exceeds the limit, a message is printed to stderr,
+    and the plugin receives no further events. If a hook raises an exception, a message is also printed, but the plugin
+    still receives later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -52,7 +52,7 @@ class Events:
             self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
-        """Queue a call to a hook for every plugin that implements the hook."""
+        """Queue a call to a hook for every plugin that implements it."""
         for delivery in self._deliveries:
             delivery.put(hook, arguments)
 
@@ -66,10 +66,10 @@ class Events:
 
 
 class _Delivery:
-    """The queue of one plugin, and the thread that calls its hooks.
+    """A plugin's event queue and the thread that calls the plugin's hooks.
 
     All calls share one thread because some objects, such as SQLite connections, can only be used in the thread that
-    created them. The thread is a daemon thread, so that a call that never returns does not keep the process alive.
+    created them. The thread is a daemon, so a call that never returns does not keep the process alive.
     """
 
     def __init__(self, plugin: LoadedPlugin, limit_s: float, surroundings: Surroundings) -> None:
@@ -102,7 +102,7 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        After the time limit, drop the queued epoch events, which are the only events that can be numerous.
+        After the time limit, drop the queued epoch events, the only events that can be numerous.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -132,7 +132,7 @@ class _Delivery:
             return not self._current
 
     def _abandoned(self, limit_s: float | None = None) -> bool:
-        """Return True if the current call exceeds its time limit. In this case, print a message and deliver no further
+        """Return True if the current call exceeds its time limit. If so, print a message and deliver no further
         events."""
         limit_s = self._limit_s if limit_s is None else limit_s
         if not self._current or time.monotonic() - self._started < limit_s:

@@ -14,7 +14,7 @@ from harness.plugins.requirements import DISTRIBUTION, install_command
 from harness.records import PluginRef
 
 FORMER = "harness"
-"""Former name of the distribution `DISTRIBUTION`, which is used in older records."""
+"""Former name of the distribution `DISTRIBUTION`, used in older records."""
 _NAME = re.compile(r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?", re.ASCII)
 """Name of a distribution (PEP 508)."""
 MAX_TEXT = 10_000
@@ -34,8 +34,8 @@ class PluginFailure:
 
 
 def not_loaded(wanted: Iterable[PluginRef], loaded: Iterable[PluginRef], failures: Iterable[PluginFailure]) -> str:
-    """Return instructions for loading the plugins in `wanted` that are missing or loaded with another version, or "" if
-    there are none."""
+    """Return instructions for loading the plugins in `wanted` that are missing or loaded with a different version, or
+    "" if there are none."""
     here = {ref.name: ref for ref in loaded}
     failed = {failure.ref.name: failure for failure in failures}
     texts = []
@@ -69,7 +69,7 @@ def _how_to_load(ref: PluginRef) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and message of an exception in one line; for a `HarnessError`, return only the message."""
+    """Return the type and message of an exception on one line; for a `HarnessError`, return only the message."""
     if isinstance(error, HarnessError):
         return _shortened(str(error))
     if missing_methods := unwritten(error):

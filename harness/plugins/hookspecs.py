@@ -126,7 +126,7 @@ def harness_metrics() -> Iterable[Metric]:
     Yields
     ------
     Metric
-        A metric, which tasks refer to by its name.
+        A metric. Tasks refer to the metric by its name.
 
     Examples
     --------
@@ -200,9 +200,9 @@ def harness_run_started(spec: RunSpec) -> None:
 
 @hookspec
 def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
-    """Handle the end of a training epoch, after its validation.
+    """Handle the end of a training epoch, after validation.
 
-    The run continues while this hook is called. If the hook is too slow, epoch events are dropped.
+    The run continues while this hook is running. If the hook is too slow, epoch events are dropped.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""Type of functions such as `harness.execute.trial.crashing`, which returns the plugins that crash the process in which
-they are loaded.
+"""Type of functions such as `harness.execute.trial.crashing`, which returns the plugins that crash the process that
+loads them.
 """
 
 
@@ -42,7 +42,7 @@ def discover(extra: Iterable[str] = (), trial: Trial | None = None) -> Catalog:
 
 
 def check_loaded(extra: Iterable[str], catalog: Catalog) -> None:
-    """Raise `harness.PluginError` if one of the files and modules in `extra` is not loaded as a plugin."""
+    """Raise `harness.PluginError` if any file or module in `extra` is not loaded as a plugin."""
     requested = {named(source).value for source in extra}
     for failure in catalog.failures if requested else ():
         if failure.ref.value in requested:
@@ -108,8 +108,7 @@ def _load_one(ref: PluginRef) -> tuple[LoadedPlugin, list[Offer]]:
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: Any) -> None:
-    """Raise `harness.PluginError` if a function is marked as a hook but does not have the name of a hook, or has the
-    name of a hook but is not marked."""
+    """Raise `harness.PluginError` if a function is marked as a hook but does not have a hook's name, or vice versa."""
     known = {name for name in vars(hookspecs) if name.startswith("harness_")}
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():

@@ -24,7 +24,7 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_reporters": ("report format", Reporter, ()),
     "harness_executors": ("executor", Executor, ("name", "summary")),
 }
-"""Mapping from each hook to the noun, the type and the required attributes of the objects that the hook yields."""
+"""Mapping from each hook to the noun, type and required attributes of the objects that it yields."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 

@@ -33,8 +33,8 @@ def install_command(requirement: str) -> str:
     """Return the command that installs a requirement, such as ``ml-harness[torch]``.
 
     If the distribution is already installed from a local folder, a file or a repository (PEP 610), the command uses the
-    same source, because the distribution may not be on a package index. A text that contains spaces is a command, which
-    is returned unchanged.
+    same source, because the distribution may not be on a package index. Text that contains spaces is treated as a
+    command and returned unchanged.
     """
     parts = re.fullmatch(r"([\w.-]+)(\[[\w., -]+\])?", requirement)
     if parts is None:
@@ -44,8 +44,8 @@ def install_command(requirement: str) -> str:
 
 
 def install_arguments(name: str, extras: str = "") -> list[str]:
-    """Return the arguments of ``pip install`` that install a distribution from where it was installed (PEP 610), or an
-    empty list if it was installed from an index or is not installed."""
+    """Return the ``pip install`` arguments that install a distribution from its original source (PEP 610), or an empty
+    list if it was installed from an index or is not installed."""
     origin = _origin(name)
     url = str(origin.get("url", ""))
     if "dir_info" in origin and url.startswith("file:"):
@@ -59,8 +59,8 @@ def install_arguments(name: str, extras: str = "") -> list[str]:
 
 
 def _origin(name: str) -> dict[str, dict[str, str]]:
-    """Return the contents of the file ``direct_url.json`` of a distribution, or an empty dictionary if the file does
-    not exist."""
+    """Return the contents of a distribution's ``direct_url.json``, or an empty dictionary if the file does not
+    exist."""
     try:
         text = importlib.metadata.distribution(name).read_text("direct_url.json")
         origin = json.loads(text or "{}")

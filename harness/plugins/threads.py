@@ -1,4 +1,4 @@
-"""Run plugin code in threads with a time limit, so that a plugin that hangs cannot stop a command."""
+"""Run plugin code in threads with a time limit, so a plugin that hangs cannot block a command."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def limit_text(verb: str, limit_s: float) -> str:
 
 
 class PluginThread:
-    """A thread that runs a plugin's code, in which `os._exit` raises an exception.
+    """A thread that runs a plugin's code and in which `os._exit` raises an exception.
 
-    The thread is a daemon thread, so that a call that never returns does not keep the process alive.
+    The thread is a daemon, so a call that never returns does not keep the process alive.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -56,8 +56,8 @@ class PluginThread:
     def call(self, function: Callable[[], T], *, verb: str = "return") -> T:
         """Call a function in the thread, and return its result or raise its exception.
 
-        Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be used
-        again.
+        Raises `TimeLimitError` if the call exceeds the time limit. After a `TimeLimitError`, the thread cannot be
+        reused.
         """
         self._calls.put(function)
         try:

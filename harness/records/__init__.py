@@ -1,7 +1,7 @@
 """Frozen records: specifications, events and run records. Field names include units.
 
-All data that are stored on disk as JSON are instances of `msgspec.Struct`, which are validated when they are read. The
-JSON Schema for run records is in ``docs/reference/record.schema.json``.
+All data stored on disk as JSON are instances of `msgspec.Struct` and are validated when they are read. The JSON Schema
+for run records is in ``docs/reference/record.schema.json``.
 """
 
 from harness.records.events import (

@@ -27,8 +27,8 @@ MAX_ARRAYS = 10_000
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
 EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
-"""Maximum ratio of the size of the arrays to the size of the file, and size in bytes that is accepted regardless of the
-ratio. harness does not compress arrays, and the ratio for compressed floating-point numbers rarely exceeds 5."""
+"""Maximum ratio of the size of the arrays to the size of the file, and the size in bytes that is accepted regardless of
+the ratio. harness does not compress arrays, and the ratio for compressed floating-point numbers rarely exceeds 5."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -46,10 +46,10 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an ``arrays.npz`` file, without unpickling objects.
+    """Read an ``arrays.npz`` file without unpickling objects.
 
     Raises a `harness.RecordError` that names the file if the file or its directory is a symbolic link, or if the file
-    is not a regular file, is damaged, or contains arrays that exceed the limits of this module.
+    is not a regular file, is damaged, or contains arrays that exceed this module's limits.
     """
     import zipfile
 
@@ -87,7 +87,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
     """Return the content of a member that is stored uncompressed, as numpy stores arrays, or None if it is compressed.
 
     Reading members directly is faster than using zipfile, which reads in small chunks. This matters for reports that
-    read thousands of files. The result is also None for a damaged member, so that zipfile raises an exception.
+    read thousands of files. The result is also None for a damaged member, for which zipfile then raises an exception.
     """
     import zlib
 
@@ -101,7 +101,7 @@ def _uncompressed(file: BinaryIO, member: zipfile.ZipInfo) -> bytes | None:
 
 
 def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Return the content of a compressed member, and stop reading at the declared length."""
+    """Return the content of a compressed member, reading no further than the declared length."""
     with archive.open(member) as source:
         content = source.read(member.file_size)
         if len(content) < member.file_size or source.read(1):
@@ -148,8 +148,8 @@ def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool,
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
     """Return a read-only view of an array, without copying it.
 
-    The view's base is a read-only buffer, so numpy refuses to make the view writable again. Subclasses of arrays, and
-    dtypes without a buffer interface, such as dates, get an ordinary read-only view.
+    The view's base is a read-only buffer, so numpy refuses to make the view writable again. For array subclasses, and
+    for dtypes without a buffer interface, such as dates, the result is an ordinary read-only view.
     """
     import numpy as np
 

@@ -15,7 +15,7 @@ class PhaseStarted(Struct, frozen=True, kw_only=True, tag="phase"):
 class MetricCalled(Struct, frozen=True, kw_only=True, tag="metric"):
     """The start of a call to a metric function.
 
-    If the function crashes the process, the message of the failure contains the name of the metric.
+    If the function crashes the process, the failure message contains the metric's name.
     """
 
     metric: str
@@ -53,7 +53,7 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
     step: int
     """Number of optimizer steps so far, out of `steps`."""
     steps: int
-    """Number of optimizer steps in the whole training."""
+    """Total number of optimizer steps in training."""
     loss: float
     """Most recent training loss."""
     samples_per_s: float
@@ -61,7 +61,7 @@ class Progress(Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
-    """The end of a training epoch, after its validation. Each event is one point of the learning curves."""
+    """The end of a training epoch, after validation. Each event is one point on the learning curves."""
 
     epoch: int
     epochs: int

@@ -29,8 +29,8 @@ def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
 
     If the block raises an exception, `path` is left unchanged. Only regular files are replaced, because a directory
     from an untrusted source may contain a link to a file that must not be overwritten. The directory is opened only
-    once, so that it cannot be replaced by a link in the meantime. Raises `OSError` if the file cannot be written, if
-    `path` is a link, a pipe, a device or a directory, or if its directory is a link and `linked_folder` is false.
+    once, so it cannot be replaced by a link in the meantime. Raises `OSError` if the file cannot be written, if `path`
+    is a link, a pipe, a device or a directory, or if its directory is a link and `linked_folder` is false.
     """
     folder = _open_folder(path.parent, linked_folder)
     scratch = _sibling(path).name
@@ -83,10 +83,10 @@ def _check_replaceable(path: Path, folder: int) -> None:
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """Return an absolute path without links, in which ``~`` is replaced by a home directory.
+    """Return an absolute path with links resolved and ``~`` replaced by a home directory.
 
-    Unlike `Path.resolve` and `Path.expanduser`, this function does not raise an exception for a loop of links or an
-    unknown user; opening the path does. Raises `harness.UsageError` if the path contains a null character.
+    Unlike `Path.resolve` and `Path.expanduser`, this function does not raise an exception for a symbolic-link loop or
+    an unknown user; opening the path does. Raises `harness.UsageError` if the path contains a null character.
     """
     text = os.fspath(path)
     if "\0" in text:
@@ -95,7 +95,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory within a run or a results directory, unless it exists.
+    """Create a directory within a run or a results directory if it does not exist.
 
     Raises `OSError` if the path is a link, or if the directory cannot be created.
     """
@@ -175,5 +175,5 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """Return an unused hidden path in the same directory. A file that is created at the path has the default mode."""
+    """Return an unused hidden path in the same directory. A file created at this path has the default mode."""
     return path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")

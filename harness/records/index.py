@@ -1,9 +1,9 @@
 """An index of a results directory, which commands use to select runs without reading all records.
 
-For each record that was read and validated, the index contains the identity of its file and the values by which runs
-are selected. The index is only a cache. Values in a report are never read from the index. The index is a single file,
-which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An index
-that is missing, damaged or written by another version of this package is ignored and replaced. See
+For each record that was read and validated, the index contains the identity of its file and the values used to select
+runs. The index is only a cache. Values in a report are never read from the index. The index is a single file, which is
+replaced atomically. The file is in the user's cache directory, to which other users cannot write. An index that is
+missing, damaged or written by another version of this package is ignored and replaced. See
 ``docs/explanation/reliability.md``.
 """
 
@@ -39,7 +39,7 @@ _DIGEST_BYTES = 32
 
 
 class Setting(Struct, frozen=True, array_like=True):
-    """The fields of a run's specification by which commands select runs."""
+    """The fields of a run's specification that commands use to select runs."""
 
     task: str
     dataset: str
@@ -50,7 +50,7 @@ class Setting(Struct, frozen=True, array_like=True):
 
 
 class Summary(NamedTuple):
-    """The values by which a run is selected and ordered."""
+    """The values used to select and order a run."""
 
     name: str
     """Name of the run's directory."""
@@ -123,7 +123,7 @@ class Index:
         return found[1]
 
     def is_known(self, name: str, state: os.stat_result) -> bool:
-        """Return whether the entry of the directory `name` is valid for a record file with this state."""
+        """Return whether the entry for the directory `name` is valid for a record file with this state."""
         found = self._rows.get(name)
         return found is not None and identity_of(state) == found[0]
 
@@ -212,7 +212,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _is_short(summary: Summary) -> bool:
-    """Return True if the values of a summary fit into a row and are valid Unicode.
+    """Return True if a summary's values fit into a row and are valid Unicode.
 
     Some directory names are not valid Unicode.
     """

@@ -16,7 +16,7 @@ def cache_dir() -> Path:
 
 
 def environments_dir() -> Path:
-    """Return the folder of the named environments.
+    """Return the folder that contains the named environments.
 
     This is ``HARNESS_ENVS``, or the folder ``environments`` in the platform's data directory
     (``~/.local/share/harness`` on Linux).

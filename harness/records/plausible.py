@@ -1,4 +1,4 @@
-"""Checks of the values in a record, in addition to the validation of their types.
+"""Checks of the values in a record, in addition to type validation.
 
 Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Impossible
 values, such as a confusion matrix that is not square, are detected when a record is read.
@@ -15,7 +15,7 @@ from harness.records import DataInfo, Failure, RunRecord, Success, Trial
 from harness.records.spec import ENV_NAME, MAX_DEVICES
 
 MIN_MAGNITUDE, MAX_MAGNITUDE = 1e-100, 1e100
-"""Minimum and maximum absolute value of a nonzero floating-point number in a record. The squares and ratios of numbers
+"""Minimum and maximum absolute values of a nonzero floating-point number in a record. The squares and ratios of numbers
 in this range are finite."""
 MAX_OUTPUTS = 10**6
 """Maximum number of classes or regression targets."""
@@ -53,7 +53,7 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes that are tried after `size`: each is half of the previous one, rounded down, until 1."""
+    """Return the batch sizes that are tried after `size`: each is half the previous one, rounded down, ending at 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 

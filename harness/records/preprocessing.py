@@ -12,7 +12,7 @@ PREPROCESSING_VERSION = 1
 
 
 class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Contents of ``preprocessing.json``: everything that is needed to prepare new data for the trained weights.
+    """Contents of ``preprocessing.json``: everything needed to prepare new data for the trained weights.
 
     ``docs/reference/preprocessing.md`` describes the file.
     """
@@ -26,11 +26,11 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     task_options: dict[str, Any]
     """Options of the task."""
     dataset_options: dict[str, Any]
-    """Options of the user's training data, such as the names of the columns, or an empty dictionary for a dataset that
-    a plugin provides."""
+    """Options of the user's training data, such as the column names, or an empty dictionary for a dataset that a plugin
+    provides."""
     info: DataInfo
-    """Description of the prepared data, including the names of the labels and the scale of the targets."""
+    """Description of the prepared data, including the label names and the scale of the targets."""
     fitted: dict[str, Any]
     """Values that the task fitted on the training split, such as a tokenizer or means and scales."""
     reading: dict[str, Any]
-    """How the columns or images of the user's training data were read."""
+    """Details of how the columns or images in the user's training data were read."""

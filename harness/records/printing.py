@@ -1,11 +1,11 @@
-"""Printing of text from untrusted sources, such as class labels, file names and logs, to terminals."""
+"""Print text from untrusted sources, such as class labels, file names and logs, to terminals."""
 
 from __future__ import annotations
 
 import sys
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Characters that change the direction of text, so that terminals display it in a different order (Unicode, UAX #9)."""
+"""Characters that change text direction, causing terminals to display text in a different order (Unicode, UAX #9)."""
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 """Control characters (Unicode category Cc), which start escape sequences, move the cursor or ring the bell."""
 REPLACEMENT = "\ufffd"
@@ -31,5 +31,5 @@ def escape_json(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Print a message to stderr, on a line that starts with the name of the program."""
+    """Print a message to stderr, on a line that starts with the program's name."""
     print(clean(f"harness: {text}"), file=sys.stderr, flush=True)

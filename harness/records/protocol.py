@@ -11,8 +11,8 @@ from msgspec import Struct, field
 class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Measurement settings; see ``docs/explanation/measurement.md``.
 
-    Some fields are stored under different names, so that the keys of runs remain stable. The constructor raises
-    `ValueError` if a value is out of range.
+    Some fields are stored under different names to keep run keys stable. The constructor raises `ValueError` if a value
+    is out of range.
     """
 
     name: str = "standard"
@@ -31,14 +31,14 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Time limit for sampling, in seconds. For inference, the limit applies to all windows; for training, only to the
     windows after the recipe's steps."""
     latency_batches: int = 662
-    """Number of batches that are timed individually to measure latency (the 99th percentile requires 662). Fewer
-    batches are timed if `latency_budget_s` is exceeded."""
+    """Number of batches timed individually to measure latency (the 99th percentile requires 662). Fewer batches are
+    timed if `latency_budget_s` is exceeded."""
     latency_budget_s: float = 4.0
     """Time limit for the latency measurement, in seconds."""
     target: float | None = None
-    """Target for the validation score, used to measure time-to-target.
+    """Target for the validation score, used to measure time to target.
 
-    If None, the target that the dataset specifies is used, if there is one.
+    If None, the dataset's target is used, if it has one.
     """
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class NamedProtocol(NamedTuple):
     repeats: int
     """Default number of times to execute each run. Repeats are interleaved."""
     summary: str
-    """Purpose of the protocol, in one line."""
+    """One-line description of the protocol's purpose."""
 
 
 PROTOCOLS = {

@@ -1,4 +1,4 @@
-"""Reading of files that may come from untrusted sources, such as an archive with another person's results.
+"""Read files that may come from untrusted sources, such as an archive of another person's results.
 
 Links are not followed, because a report could otherwise publish the content of another file. Only regular files of
 limited size are opened, so that a named pipe, a device or a huge file cannot block a command.
@@ -22,17 +22,17 @@ T = TypeVar("T")
 MAX_JSON_BYTES = 64 * 2**20
 """Maximum size of a JSON file. The record of a task with a thousand classes takes about 10 MiB."""
 MAX_ARRAYS_BYTES = 2 * 2**30
-"""Maximum size of the raw samples of a run, on disk and in memory."""
+"""Maximum size of a run's raw samples, on disk and in memory."""
 MAX_LOG_BYTES = 256 * 2**20
 """Maximum size of a log."""
 _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def open_stored(path: Path, limit: int) -> io.BufferedReader:
-    """Open a file in the directory of a run, or in another directory within a results directory.
+    """Open a file in a run's directory, or in another directory within a results directory.
 
     Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` if the path is a link, or if
-    the file is not a regular file, has more than `limit` bytes or cannot be opened. If the file or directory does not
+    the file is not a regular file, is larger than `limit` bytes or cannot be opened. If the file or directory does not
     exist, the ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
     """
     try:
@@ -57,7 +57,7 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
 def open_named(path: Path, limit: int) -> io.BufferedReader:
     """Open a file that the user specified. The file may be a symbolic link.
 
-    Raises `harness.RecordError` if the file is not a regular file, has more than `limit` bytes or cannot be opened.
+    Raises `harness.RecordError` if the file is not a regular file, is larger than `limit` bytes or cannot be opened.
     """
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -88,13 +88,13 @@ def read_named(path: Path, limit: int) -> bytes:
 def load_named(path: Path, kind: type[T]) -> T:
     """Return the value in a JSON file that the user specified, or in a file in the cache.
 
-    Raises `harness.RecordError` if the file cannot be read or does not contain a value of the type `kind`.
+    Raises `harness.RecordError` if the file cannot be read or does not contain a value of type `kind`.
     """
     return decode(read_named(path, MAX_JSON_BYTES), kind, path)
 
 
 def decode(data: bytes, kind: type[T], path: Path) -> T:
-    """Decode JSON. Raises a `harness.RecordError` that names `path` if the data is not a value of the type `kind`."""
+    """Decode JSON. Raises a `harness.RecordError` that names `path` if the data is not a value of type `kind`."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (ValueError, RecursionError) as error:
@@ -104,7 +104,7 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
 def is_stored(path: Path) -> bool:
     """Return whether a file exists in a results directory.
 
-    A link is treated as an existing file, so that opening it raises an error.
+    A link is treated as an existing file, so opening it raises an error.
     """
     try:
         path.lstat()

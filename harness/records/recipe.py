@@ -16,7 +16,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Training settings, which have the same meaning for every backend.
 
     The optimizers are defined as follows, where p is a parameter, g its gradient, a the scheduled learning rate, w the
-    weight decay and t the number of the step, starting at 1:
+    weight decay and t the step number, starting at 1:
 
     - ``sgd``: g += w p; v = momentum v + g; p -= a v (with ``nesterov``: p -= a (g + momentum v)).
     - ``rmsprop``: g += w p; s = 0.99 s + 0.01 g^2; p -= a g / (sqrt(s) + epsilon).
@@ -41,7 +41,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "loss_scale", "frozen", "layer_decay",
         }
     )  # fmt: skip
-    """Optimizers and fields that a backend has to implement, but that backends written for earlier versions ignore; see
+    """Optimizers and fields that backends must implement but that backends written for earlier versions ignore; see
     `Backend.recipe_options`."""
     epochs: int = 10
     """Number of passes over the training split."""
@@ -88,51 +88,50 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """If True, the weight decay of ``sgd``, ``rmsprop`` and ``adagrad`` is decoupled, as in SGDW (Loshchilov and Hutter
     2019). The weight decay of ``adamw``, ``lion`` and ``lamb`` is always decoupled."""
     accumulation_steps: int = 1
-    """Number of parts into which each batch is divided, so that less memory is needed. The gradients are those of the
-    mean loss over the whole batch. Parts may differ in size by one example; each has at least one. Batch normalization
-    uses the statistics of each part."""
+    """Number of parts into which each batch is divided to reduce memory use. The gradients are those of the mean loss
+    over the whole batch. Parts may differ in size by one example; each has at least one. Batch normalization uses the
+    statistics of each part."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
-    """Weights by which the loss of each example or position is multiplied, by class, before the mean over the batch.
-    ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Given weights are divided by
-    their mean over the training examples. None for no weights. Only for classification; validation losses are computed
-    without weights."""
+    """Class weights, by which the loss of each example or position is multiplied before averaging over the batch.
+    ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Explicit weights are divided
+    by their mean over the training examples. None for no weights. Supported only for classification; validation losses
+    are computed without weights."""
     ema_decay: float | None = None
     """Decay d of the exponential moving average of the weights, which is evaluated instead of the weights. After step
     t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased towards the initial weights
     (the bias correction of Kingma and Ba 2015). The average includes running statistics. None for no average."""
     loss_scale: float | None = None
-    """Fixed loss scale at precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
+    """Fixed loss scale for precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
     steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). A step whose gradients
     overflow is skipped in both cases."""
     frozen: tuple[str, ...] = ()
-    """Patterns of canonical parameter names, such as ``bert.embeddings.*``, of parameters that are not trained.
-    Running statistics are still updated."""
+    """Patterns for the canonical names of parameters that are not trained, such as ``bert.embeddings.*``. Running
+    statistics are still updated."""
     layer_decay: float = 1.0
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
-    rate of a parameter is multiplied by the k-th power of this factor if k layers are closer to the output. The
-    parameters of a layer have names that agree up to the first number or, without a number, in the first two
-    components; layers are ordered like the parameters of the model."""
+    rate of a parameter is multiplied by this factor to the power k, where k is the number of layers closer to the
+    output. Parameters belong to the same layer if their names agree up to the first number or, for names without a
+    number, in the first two components; layers are in the order of the model's parameters."""
     early_stopping: int | None = None
     """Number of consecutive epochs without a new best validation score after which training ends, or None to train for
-    all epochs. `monitor` selects the score. Schedules are computed as for training for all epochs."""
+    all epochs. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
     keep_best: bool = False
     """If True, the weights of the epoch with the best validation score are evaluated, instead of those of the last
-    epoch. `monitor` selects the score; if several scores are equal, the first is used. The default for user data is
+    epoch. `monitor` selects the score; in case of a tie, the earliest epoch is used. The default for user data is
     True."""
     max_steps: int | None = None
-    """Maximum number of training steps. Schedules that depend on the last step end with this step."""
+    """Maximum number of training steps. Schedules that depend on the last step end at this step."""
     max_seconds: float | None = None
-    """Training time in seconds, without validation, after which training ends, or None for no limit. The number of
-    steps then depends on the speed of the machine, so the run is not bitwise reproducible."""
+    """Training time in seconds, excluding validation, after which training ends, or None for no limit. The number of
+    steps then depends on the machine's speed, so the run is not bitwise reproducible."""
     step_size: int | None = None
-    """Number of epochs between reductions in the schedule ``step``."""
+    """Number of epochs between reductions for the ``step`` schedule."""
     milestones: tuple[int, ...] = ()
-    """Numbers of epochs after which the schedule ``step`` reduces the learning rate, in increasing order. Replaces
-    `step_size`."""
+    """Epochs after which the ``step`` schedule reduces the learning rate, in increasing order. Replaces `step_size`."""
     gamma: float = 0.1
-    """Factor by which the schedules ``step`` and ``plateau`` multiply the learning rate at each reduction."""
+    """Factor by which the ``step`` and ``plateau`` schedules multiply the learning rate at each reduction."""
     plateau_patience: int = 3
-    """Number of consecutive epochs without a new best validation score after which the schedule ``plateau`` reduces the
+    """Number of consecutive epochs without a new best validation score after which the ``plateau`` schedule reduces the
     learning rate. `monitor` selects the score."""
     monitor: Literal["metric", "loss"] = "metric"
     """Validation score that determines the best epoch: the task's primary metric, or the loss."""
@@ -194,13 +193,13 @@ _FIRST = frozenset(
 LOOP_FIELDS = (
     "epochs", "plateau_patience", "monitor", "early_stopping", "keep_best", "max_steps", "max_seconds"
 )  # fmt: skip
-"""Fields that affect neither a training step nor the learning rate between two validations. A parity verdict applies to
-recipes that differ in these fields."""
+"""Fields that affect neither a training step nor the learning rate between two validations. A parity verdict also
+applies to recipes that differ only in these fields."""
 _DEFAULTS: dict[str, Any] = msgspec.structs.asdict(Recipe())
 
 
 def without_added_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe in the form of plain JSON values, without fields that were added later and have their defaults.
+    """Return a recipe as plain JSON values, without fields that were added later and have their defaults.
 
     The keys of older runs, which lack these fields, therefore remain valid.
     """
@@ -220,7 +219,7 @@ def without_loop_fields(recipe: Recipe) -> Recipe:
 def for_inference(recipe: Recipe) -> Recipe:
     """Return a copy of a recipe in which the options that only some backends implement have their default values.
 
-    The options only affect training, so that a backend without them can use trained weights.
+    These options affect only training, so a backend that does not implement them can still use trained weights.
     """
     defaults = Recipe()
     options = {name: getattr(defaults, name) for name in Recipe.SESSION_OPTIONS if hasattr(defaults, name)}

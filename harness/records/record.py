@@ -28,7 +28,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
 
 
 class TargetScore(Struct, frozen=True, kw_only=True):
-    """Scores for one target of a regression on the test split."""
+    """Test-split scores for one regression target."""
 
     label: str
     unit: str
@@ -67,7 +67,7 @@ class MetricInfo(Struct, frozen=True, kw_only=True):
     summary: str = ""
     """One-line description of the metric."""
     in_tables: bool = False
-    """True if comparison tables have a column for the metric even if the metric is not the primary metric."""
+    """True if comparison tables have a column for the metric even if it is not the primary metric."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -82,12 +82,11 @@ class Scores(Struct, frozen=True, kw_only=True):
     reference: dict[str, float | None] | None = None
     """Test scores of the model's closed-form solution, or None if the model has no such solution."""
     per_class: list[ClassScore] = []
-    """Scores for each class, or an empty list unless the objective is classification."""
+    """Scores for each class, or an empty list if the objective is not classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     per_target: list[TargetScore] = []
-    """Scores for each target of a regression with several targets. The scores in `test` are averages over the
-    targets."""
+    """Scores for each target of a multi-target regression. The scores in `test` are averages over the targets."""
     slices: list[SliceScore] = []
     """Scores for each slice of the test split."""
     intervals: dict[str, tuple[float, float]] = {}
@@ -95,8 +94,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     no_interval: dict[str, str] = {}
     """Reason why a metric in `test` has no interval, by metric, or an empty dictionary in older records."""
     interval_method: str = "percentile bootstrap"
-    """Method of `intervals`. Records without this field have percentile bootstrap intervals, which often contain the
-    true score less often than 95% of the time; see ``docs/explanation/statistics.md``."""
+    """Method of `intervals`. Records without this field have percentile bootstrap intervals, whose actual coverage is
+    often below 95%; see ``docs/explanation/statistics.md``."""
     metrics: dict[str, MetricInfo] = {}
     """Properties of each metric, by name, or an empty dictionary in older records."""
 
@@ -112,7 +111,7 @@ class Steady(Struct, frozen=True, kw_only=True):
     seconds: float
     """Total duration of the windows in the steady state, in seconds."""
     warmup_windows: int
-    """Number of windows that are discarded before the steady state, excluding the first step."""
+    """Number of windows discarded before the steady state, excluding the first step."""
     low: float | None
     """Lower end of the within-run range of the median, in samples per second, or None if there are fewer than six
     windows. Both ends are throughputs of individual windows (order statistics). If the windows were independent, the
@@ -122,8 +121,8 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six
     windows."""
     ended: Literal["target", "budget"]
-    """``target`` if the measurement ended because the precision required by the protocol was reached, ``budget`` if it
-    ended because of the time limit."""
+    """``target`` if the measurement ended because it reached the precision required by the protocol, or ``budget`` if
+    it ended because of the time limit."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
@@ -136,20 +135,20 @@ class Speed(Struct, frozen=True, kw_only=True):
     inference_samples_per_s: float | None
     """Examples per second in full batches. Padding is not counted."""
     first_step_s: float | None
-    """Duration of the first training step, which includes compilation and allocation, or None in a quality-only run and
+    """Duration of the first training step, which includes compilation and allocation, or None in a quality-only run or
     if the run used trained weights."""
     train: Steady | None
-    """Steady state of training, or None in a quality-only run, if the run used trained weights, and in records with
+    """Steady state of training, or None in a quality-only run, if the run used trained weights, or in records with
     schema version 1 in which training consisted of a single step."""
     inference: Steady | None
     """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
-    """FLOPs of training per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward
-    pass for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
+    """Training FLOPs per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward pass
+    for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
     by_steps: bool | None = None
     """True if each training step processed one batch; False if each step fitted the model from scratch to the whole
-    training split, so that the training throughput cannot be compared with that of models trained in steps. None if
-    the run used trained weights, and in older records."""
+    training split, in which case the training throughput cannot be compared with that of models trained in steps. None
+    if the run used trained weights, and in older records."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
@@ -183,11 +182,11 @@ class DeviceMemory(Struct, frozen=True, kw_only=True):
     """Peak memory of the accelerator. A value is None if the framework or the driver does not report it."""
 
     allocator_peak_bytes: int | None
-    """Peak of the memory allocated by the framework."""
+    """Peak memory allocated by the framework."""
     reserved_peak_bytes: int | None
-    """Peak of the memory reserved by the framework's allocator."""
+    """Peak memory reserved by the framework's allocator."""
     driver_peak_bytes: int | None
-    """Peak of the memory that the driver attributes to the process."""
+    """Peak memory that the driver attributes to the process."""
 
 
 class RankMemory(Struct, frozen=True, kw_only=True):
@@ -200,7 +199,7 @@ class RankMemory(Struct, frozen=True, kw_only=True):
 
 
 class Memory(Struct, frozen=True, kw_only=True):
-    """Peak memory of the worker and of its device."""
+    """Peak memory of the worker and its device."""
 
     host_peak_bytes: int
     """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
@@ -210,14 +209,14 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_counter: str
     """Name of the counter from which host memory was read, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Sum of the peak memory of the worker and of the processes that the worker started, in the phase with the largest
-    sum, or None if the worker started no processes or if the memory of processes was not measured.
+    """Sum of the peak memory of the worker and the processes that it started, in the phase with the largest sum, or
+    None if the worker started no processes or if their memory was not measured.
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
     ranks: list[RankMemory] = []
-    """Peak memory of each process of a run on several devices, in the order of ranks. The first process is the worker.
-    The list is empty for a run on one device."""
+    """Peak memory of each process of a run on several devices, in rank order. The first process is the worker. The list
+    is empty for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -267,15 +266,15 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
 
 
 Ended = Literal["epochs", "early_stopping", "max_steps", "max_seconds"]
-"""Settings of the recipe that may end training."""
+"""Recipe settings that may end training."""
 
 
 class Selection(Struct, frozen=True, kw_only=True):
     """The end of training, and the epoch whose weights were evaluated. `Success.curves` contains all epochs."""
 
     ended: Ended
-    """Setting of the recipe that ended training. A run that ended with ``max_seconds`` is not bitwise reproducible,
-    because its number of steps depends on the speed of the machine."""
+    """Recipe setting that ended training. A run that ended with ``max_seconds`` is not bitwise reproducible, because
+    its number of steps depends on the machine's speed."""
     monitor: str
     """Name of the validation score that determines the best epoch."""
     best_epoch: int
@@ -287,24 +286,24 @@ class Selection(Struct, frozen=True, kw_only=True):
     last: float | None
     """Validation score of the last epoch, or None if it is undefined."""
     evaluated_epoch: int
-    """Epoch whose weights were evaluated on the test split and saved: the best epoch with `Recipe.keep_best`, otherwise
-    the last one."""
+    """Epoch whose weights were evaluated on the test split and saved: the best epoch if `Recipe.keep_best` is True,
+    otherwise the last one."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
     """Measurements for ``harness audit``, which checks that the results of a run are consistent."""
 
     timed_examples: int
-    """Number of examples whose predictions were stored while latency was measured, or 0 in a quality-only run."""
+    """Number of examples whose predictions were stored during the latency measurement, or 0 in a quality-only run."""
     timed_error: float
-    """Norm-wise relative difference between the predictions stored while latency was measured and the scored
+    """Norm-wise relative difference between the predictions stored during the latency measurement and the scored
     predictions."""
     evaluated_weights_digest: str
     """SHA-256 of the weights, computed after the predictions for the test split."""
     clock_s: float
-    """Time from the first phase to the last phase in seconds, measured with the clock of the step timer."""
+    """Time in seconds from the first phase to the last phase, measured with the step timer's clock."""
     wall_s: float
-    """Time from the first phase to the last phase in seconds, measured with the system's wall clock."""
+    """Time in seconds from the first phase to the last phase, measured with the system's wall clock."""
     arrays_digest: str = ""
     """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``, or an empty string in older
     records.
@@ -341,7 +340,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     time_to_target: TimeToTarget | None = None
     """Time to target, or None if neither the dataset nor the user specifies a target."""
     selection: Selection | None = None
-    """End of training and evaluated epoch, or None in older records and for models that are fitted in one call."""
+    """End of training and evaluated epoch, or None in older records or for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
 
@@ -360,10 +359,10 @@ class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
 
 
 class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
-    """Outcome of a trial of ``harness tune``, which is trained and scored without the test split."""
+    """Outcome of a ``harness tune`` trial, which is trained and scored without the test split."""
 
     state: Literal["complete", "pruned"]
-    """``complete`` if the recipe was completed, ``pruned`` if training was stopped because the trial was unlikely to
+    """``complete`` if the recipe was completed, or ``pruned`` if training was stopped because the trial was unlikely to
     become the best one."""
     metric: str
     """Name of the task's primary metric."""
@@ -388,7 +387,7 @@ class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
 
     @property
     def planned_steps(self) -> int:
-        """Number of optimizer steps in the whole recipe, or 0 if no epoch was completed."""
+        """Total number of optimizer steps in the recipe, or 0 if no epoch was completed."""
         last = self.curves[-1] if self.curves else None
         return last.step // last.epoch * last.epochs if last else 0
 
@@ -397,7 +396,7 @@ Outcome = Success | Failure | Trial
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
-    """One GPU of the machine."""
+    """One of the machine's GPUs."""
 
     name: str
     memory_bytes: int
@@ -418,7 +417,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     memory_bytes: int
     """Total main memory in bytes."""
     gpus: list[Gpu]
-    """GPUs of the machine, or an empty list if there are none."""
+    """The machine's GPUs, or an empty list if there are none."""
     packages: dict[str, str]
     """Installed version of each distribution, by name."""
     load_1min: float | None
@@ -430,12 +429,12 @@ class Environment(Struct, frozen=True, kw_only=True):
     package.
     """
     lock_digest: str = ""
-    """SHA-256 (hex) of the lock of the named environment, or an empty string for the environment of the command. The
-    lock is saved next to the record as ``environment.lock``."""
+    """SHA-256 (hex) of the named environment's lock, or an empty string for the command's environment. The lock is
+    saved next to the record as ``environment.lock``."""
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
-    """Origin of the results of a run: data, weights, plugins and device."""
+    """Origin of a run's results: data, weights, plugins and device."""
 
     dataset_digest: str | None = None
     """SHA-256 (hex) over the name, dtype, shape and bytes of each array in the prepared splits."""
@@ -452,7 +451,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     chosen."""
     notes: dict[str, str] = {}
     """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. The key
-    ``executor`` contains a remark by the executor, such as a failure of a node."""
+    ``executor`` contains a remark from the executor, such as a node failure."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
@@ -463,11 +462,12 @@ class Roofline(Struct, frozen=True, kw_only=True):
     precision: Precision
     threads: int
     hardware: str
-    """Name of the CPU, or the backend's description of another device."""
+    """Name of the CPU, or the backend's description of any other device."""
     versions: dict[str, str]
     """Versions of the backend's packages."""
     matrix_flops_per_s: float
-    """Highest measured rate for products of square matrices, in FLOP/s. A multiply-add counts as two operations."""
+    """Highest measured rate for multiplication of square matrices, in FLOP/s. A multiply-add counts as two
+    operations."""
     copy_bytes_per_s: float
     """Bandwidth of an array copy, counting both the bytes read and the bytes written."""
     measured_at: str
@@ -490,7 +490,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     verdict: str
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
-    """Reason why the check covered only a part of the computation, or an empty string if the check was complete. The
+    """Reason why the check covered only part of the computation, or an empty string if the check was complete. The
     default value is used for older records, whose checks did not compare training steps or dropout.
     """
 
@@ -503,7 +503,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
 
 
 class TuningCost(Struct, frozen=True, kw_only=True):
-    """Cost of the study of ``harness tune`` that found the settings of a run."""
+    """Cost of the ``harness tune`` study that found a run's settings."""
 
     study: str
     """Name of the study, which is also the name of its directory in ``tuning/``."""
@@ -518,7 +518,7 @@ class TuningCost(Struct, frozen=True, kw_only=True):
     steps: int
     """Number of optimizer steps in all trials."""
     seconds: float
-    """Total duration of the processes of all trials, in seconds."""
+    """Total duration of all trials' processes, in seconds."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -527,7 +527,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     jobs: int
     """Maximum number of runs that were executed at the same time."""
     cores: tuple[int, ...]
-    """Numbers of the cores to which the process of the run was restricted."""
+    """Numbers of the cores to which the run's process was restricted."""
     gpu: str = ""
     """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``, or an empty string if all GPUs were visible."""
     checked_at: str = ""
@@ -544,7 +544,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     key: str
     """SHA-256 (hex) that identifies the run's specification; see `RunSpec.key`."""
     request_key: str = ""
-    """Key of the specification as it was requested, before the worker resolved the device, or an empty string in older
+    """Key of the specification as requested, before the worker resolved the device, or an empty string in older
     records.
     """
     batch_size_reduced_from: int | None = None
@@ -561,15 +561,16 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Lifetime of the child process in seconds, including imports."""
     spec: RunSpec
     quality_only: bool = False
-    """True if only the quality was measured, so that the record contains no throughput, latency, energy or flags."""
+    """True if only the quality was measured, in which case the record contains no throughput, latency, energy or
+    flags."""
     placement: Placement | None = None
-    """Placement of the run, or None if no other run was executed at the same time."""
+    """Placement of the run, or None if no other runs were executed at the same time."""
     environment: Environment
     provenance: Provenance
     outcome: Outcome
     """Results of a successful run, the reason for a failure, or the result of a trial."""
     parity: list[ParityMark] = []
-    """Results of the checks requested with ``harness run --parity``, or an empty list if no check was requested."""
+    """Results of the checks requested with ``harness run --parity``, or an empty list if no checks were requested."""
     tuning: TuningCost | None = None
     """Cost of the study that found the settings, or None if the settings were not found by ``harness tune``."""
     roofline: Roofline | None = field(default=None, name="peak")

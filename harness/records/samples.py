@@ -1,6 +1,6 @@
 """Functions that read and validate the raw samples of a run and convert them to the form used by plots and comparisons.
 
-Windows are converted to throughputs, and outputs to predictions in the unit of the targets.
+Windows are converted to throughputs, and outputs to predictions in the targets' units.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ _KINDS = {
     "inference_window_s": ("f", 1),
     "latencies_s": ("f", 1),
 }
-"""Mapping from the name of an array to the allowed kinds of its dtype (``numpy.dtype.kind``) and its number of
-dimensions."""
+"""Allowed dtype kinds (``numpy.dtype.kind``) and number of dimensions of each array, by name."""
 _PAIRS = (
     ("train_window_steps", "train_window_s"),
     ("sampling_window_steps", "sampling_window_s"),
@@ -65,7 +64,7 @@ def stored(run: StoredRun) -> dict[str, NDArray[Any]]:
 def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
     """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be used.
 
-    If the raw samples cannot be used, a warning that names the file is printed to stderr, once for each file.
+    If the raw samples cannot be used, a warning that names the file is printed to stderr, once per file.
     """
     try:
         return stored(run)
@@ -76,7 +75,7 @@ def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
 
 @lru_cache(maxsize=4096)
 def _warn(problem: str) -> None:
-    """Print a warning. The function is cached, so that each warning is printed only once."""
+    """Print a warning. The function is cached, so each warning is printed only once."""
     note(f"{problem}; the raw samples of this run are ignored")
 
 
@@ -174,7 +173,7 @@ def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArra
     """Return the targets and outputs for the test split, or None if they were not stored.
 
     For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``; for token classification,
-    ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' unit.
+    ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' units.
     """
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:

@@ -21,7 +21,7 @@ RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 2**10
 """Size of the reserve file, in bytes. If the disk is full, this file is deleted to make space for the record."""
 RESCUED = "harness-rescued-"
-"""Prefix of the names of directories in which runs are saved if the results directory is not writable."""
+"""Name prefix of the directories in which runs are saved if the results directory is not writable."""
 
 
 @contextmanager
@@ -59,9 +59,9 @@ def spares(scratch: Path) -> list[Path]:
 def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
     """Call ``write(directory / name)``.
 
-    If the call raises an OSError, repeat it with a spare directory. If all calls fail, raise the first OSError.
+    If the call raises an OSError, retry it with a spare directory. If all attempts fail, raise the first OSError.
 
-    A directory that was removed is created again.
+    A directory that was removed is recreated.
     """
     errors = []
     for place in (directory, *spares(directory)):
@@ -80,7 +80,7 @@ def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
 
 
 def collect(scratch: Path) -> None:
-    """Move the files in the spare directories to `scratch`, which is created again if necessary. Raises OSError."""
+    """Move the files in the spare directories to `scratch`, which is recreated if necessary. Raises OSError."""
     scratch.mkdir(parents=True, exist_ok=True)
     for file in _spared(scratch):
         _copy(file, scratch)
@@ -88,7 +88,7 @@ def collect(scratch: Path) -> None:
 
 
 def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
-    """Save the record of a run, and the files that can be copied, in a new directory outside of the results directory.
+    """Save the record of a run, and the files that can be copied, in a new directory outside the results directory.
 
     Return the new results directory, which contains the run as `name`, or None if no directory is writable.
     """
@@ -214,7 +214,7 @@ def _check_owner(directory: Path) -> None:
 
 
 def _copy(file: Path, directory: Path) -> None:
-    """Copy a file completely or not at all. Raises OSError."""
+    """Copy a file, either completely or not at all. Raises OSError."""
     copy = directory / file.name
     try:
         shutil.copyfile(file, copy)

@@ -49,7 +49,7 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     digest: str
     """SHA-256 (hex) of the canonical weights, as in `Provenance.final_weights_digest`."""
     dataset_digest: str
-    """SHA-256 (hex) of the prepared data with which the weights were trained."""
+    """SHA-256 (hex) of the prepared data used to train the weights."""
     path: str = ""
     """Path of the directory of the run that trained the weights. The path is not part of the run's key."""
 
@@ -67,11 +67,11 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Pattern of the names of environments."""
+"""Pattern for environment names."""
 
 
 MAX_DEVICES = 256
-"""Maximum number of devices of a run, all of which are in one machine."""
+"""Maximum number of devices for a run, all of which are in one machine."""
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,19 +96,19 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
     env: str = ""
-    """Name of the environment (``harness env``) in which the run is executed, or an empty string for the environment of
-    the command."""
+    """Name of the environment (``harness env``) in which the run is executed, or an empty string for the command's
+    environment."""
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
-    """Number of CPU threads of each process."""
+    """Number of CPU threads per process."""
     devices: int = 1
     """Number of devices on which the model is trained, with one process per device. With several devices, `device` is
     the first one."""
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
-    """Checkpoint from which training starts, or None for initial weights drawn from the seed."""
+    """Checkpoint from which training starts, or None to draw the initial weights using the seed."""
     task_options: dict[str, Any] = {}
     """Options of the task, by name."""
     dataset_options: dict[str, Any] = {}
@@ -118,8 +118,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
-    """Trained weights with which inference is measured, or None for a run that trains. If weights are given, nothing is
-    trained. `recipe` is then the recipe with which the weights were trained; only its batch size is used."""
+    """Trained weights used to measure inference, or None for a run that trains. If specified, the run does not train.
+    `recipe` is then the recipe used to train the weights; only its batch size is used."""
 
     @property
     def key(self) -> str:
@@ -128,7 +128,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         The paths of a checkpoint and of trained weights are omitted. Fields that were added to `Recipe` later, the
         checkpoint, the named environment, the number of devices and the trained weights are omitted if they have their
         default values, so that the keys of older runs remain valid. User-provided data are identified by a digest of
-        their content, which is a dataset option, and not by a name or path.
+        their content, which is a dataset option, rather than by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -174,7 +174,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def key_of(values: dict[str, Any]) -> str:
-    """Return the key of a specification in the form of plain JSON values; see `RunSpec.key`."""
+    """Return the key of a specification represented as plain JSON values; see `RunSpec.key`."""
     values = values | {"recipe": without_added_defaults(values["recipe"])}
     if values.pop("source", None) is not None:
         values["dataset"] = ""
@@ -206,7 +206,7 @@ class PluginRef(Struct, frozen=True, kw_only=True):
 
 
 class InputSpec(Struct, frozen=True, kw_only=True):
-    """Shape of an input array without the batch axis, and name of its numpy dtype."""
+    """Shape of an input array, excluding the batch axis, and the name of its numpy dtype."""
 
     shape: tuple[int, ...]
     """Shape of one example."""
@@ -220,13 +220,12 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     examples: int
     """Number of examples."""
     classes: tuple[int, ...] = ()
-    """Number of examples of each class (for token classification, number of positions), in the order of
+    """Number of examples in each class (for token classification, number of positions), in the order of
     `DataInfo.label_names`. Empty for regression."""
     repeated: int = 0
-    """Number of examples whose prepared inputs are equal to those of an earlier example of the split."""
+    """Number of examples whose prepared inputs are equal to those of an earlier example in the split."""
     shared: int = 0
-    """Number of examples whose prepared inputs also occur in the training split. This number is 0 for the training
-    split."""
+    """Number of examples whose prepared inputs also occur in the training split. Always 0 for the training split."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
@@ -260,7 +259,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     def units(self) -> tuple[str, ...]:
         """Unit of each regression target, or an empty tuple for other objectives.
 
-        An unknown unit is an empty string. The entry ``target_unit`` of `details` contains the unit that all targets
+        An unknown unit is an empty string. The ``target_unit`` entry of `details` contains the unit that all targets
         share, or one unit per target, separated by commas.
         """
         if self.objective != "regression":
@@ -270,7 +269,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
         return parts if len(parts) == self.outputs else (stated,) * self.outputs
 
     def in_target_unit(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Convert standardized targets or predictions to the unit of the original targets.
+        """Convert standardized targets or predictions to the units of the original targets.
 
         Parameters
         ----------
@@ -280,7 +279,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
         Returns
         -------
         ndarray of shape (N, T), float64
-            Values in the targets' unit. For objectives other than regression, the input is returned unchanged.
+            Values in the targets' units. For objectives other than regression, the input is returned unchanged.
         """
         if self.objective != "regression":
             return values

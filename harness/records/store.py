@@ -35,7 +35,7 @@ PREPROCESSING = "preprocessing.json"
 AUDIT = "audit.json"
 _NO_STEADY_STATE = "the run was recorded before steady-state detection was introduced (schema version 1)"
 _NO_RECORD = (FileNotFoundError, NotADirectoryError)
-"""Exceptions that are raised when the record is read from a directory that does not contain a run."""
+"""Exceptions raised when reading a record from a directory that does not contain a run."""
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class _Version(msgspec.Struct):
 
 _RECORD = msgspec.json.Decoder(RunRecord)
 _CURRENT = re.compile(rb'\s*\{\s*"schema_version"\s*:\s*%d\s*,' % SCHEMA_VERSION)
-"""Beginning of a record with the current schema version, as `write_json` writes it."""
+"""Beginning of a record with the current schema version, as written by `write_json`."""
 
 
 def read_record(path: Path) -> RunRecord:
@@ -187,7 +187,7 @@ def run_id(spec: RunSpec, key: str, repeat: int) -> str:
 
 @dataclass(frozen=True)
 class _Validated:
-    """A run whose record was decoded and validated completely."""
+    """A run whose record was completely decoded and validated."""
 
     whole: RunRecord
     run: StoredRun | StoredHeader
@@ -195,7 +195,7 @@ class _Validated:
 
 class _Reader(Protocol):
     def __call__(self, path: Path, data: bytes, *, validated: bool) -> _Validated | StoredHeader:
-        """Read the record of the directory `path`. `validated` is True if the index has a valid entry for the record.
+        """Read the record in the directory `path`. `validated` is True if the index has a valid entry for the record.
 
         Raises `harness.RecordError` if the record is not valid.
         """
@@ -239,8 +239,8 @@ class Store:
     def scratch(self) -> Iterator[Path]:
         """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it.
 
-        A results directory that was removed is created again. Raises `harness.RecordError` if the directory cannot be
-        created, or if the disk has no space for a record.
+        A results directory that was removed is recreated. Raises `harness.RecordError` if the directory cannot be
+        created, or if there is not enough disk space for a record.
         """
         with ExitStack() as stack:
             try:
@@ -252,7 +252,7 @@ class Store:
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
         """Assign the repeat number and run ID, write the record, and rename the directory.
 
-        A results directory that was removed while the run was in progress is created again. If the record cannot be
+        A results directory that was removed while the run was in progress is recreated. If the record cannot be
         written, the run is saved in another directory, and a `harness.RecordError` that names this directory is raised.
         """
         try:

@@ -1,4 +1,4 @@
-"""Limits on the list of members at the end of a zip archive, which `zipfile` reads into memory at once."""
+"""Limits on the list of members at the end of a zip archive, which `zipfile` reads into memory all at once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The table as CSV and JSON, with numbers rounded as in all other formats.
 
-The CSV file has a header with the column names and one line for each row. The column ``<name>_ci95`` contains the
+The CSV file has a header with the column names and one line for each row. The ``<name>_ci95`` column contains the
 half-width of an interval. Missing values are empty fields. Strings that a spreadsheet would interpret as formulas are
 prefixed with an apostrophe. Control characters are replaced by spaces, except for tabs and line breaks, which are
 quoted.
@@ -9,7 +9,7 @@ The JSON file contains an object with
 
 - ``schema_version``: 1; it is incremented whenever a change breaks existing readers,
 - ``columns``: the name, title, unit and kind (``text``, ``count``, ``number``) of each column, and which of its values
-  are better (``higher``, ``lower`` or empty); for ``quality``, each row states this in the column ``metric_better``,
+  are better (``higher``, ``lower`` or empty); for ``quality``, each row specifies this in the ``metric_better`` column,
 - ``rows``: objects that map column names to values, with ``<name>_ci95`` after each ``number``. Missing values are
   null.
 """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CLASSES = 12
 """Maximum number of classes that a section lists."""
 ROWS = 50
-"""Maximum number of rows of a table."""
+"""Maximum number of rows in a table."""
 
 
 def data_section(info: DataInfo, examples: Mapping[str, int]) -> Section:

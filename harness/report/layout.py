@@ -29,7 +29,7 @@ class Block:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
-    """Name of each row, composed of the fields in which the rows of the block differ."""
+    """Name of each row, composed of the fields that differ between the block's rows."""
     flags: tuple[str, ...]
     """Notes on flagged values, one for each row with flagged values."""
     failures: tuple[str, ...]
@@ -155,7 +155,7 @@ def legend(shown: list[Block]) -> list[str]:
 
 
 def unranked(rows: Sequence[Row]) -> list[str]:
-    """Return a note on the primary metrics of these rows whose direction is not known, or an empty list if there are
+    """Return a note on the primary metrics in these rows whose direction is unknown, or an empty list if there are
     none.
     """
     names = {one_line(row.text("metric")) for row in rows if row.text("metric") and not row.text("metric_better")}

@@ -3,7 +3,7 @@
 ``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table is written as
 up to three benchmarks, which contain all samples from its successful runs. ``train`` (``fit`` for a model that is
 fitted in one call) and ``inference`` are in seconds per example, with one value for each window of the steady state.
-The benchmark ``latency`` is in seconds per batch. ``extra_info`` contains the quality and the row's other values,
+The ``latency`` benchmark is in seconds per batch. ``extra_info`` contains the quality and the row's other values,
 rounded as in all other formats.
 """
 

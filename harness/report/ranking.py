@@ -20,7 +20,7 @@ COLUMNS = (
 )
 """Columns of the CSV file."""
 MAX_LISTED = 10
-"""Maximum number of unused cases that are listed."""
+"""Maximum number of unused cases to list."""
 
 LEGEND = (
     "mean rank: mean over the datasets; 1 is best. win rate: fraction of comparisons won; a tie counts as half a win.",
@@ -68,7 +68,7 @@ def _field(value: object) -> str:
 
 
 def shown_placements(ranking: Ranking) -> list[Placement]:
-    """Return the placements to show. If no runs failed, return only one, because both placements are equal."""
+    """Return the placements to show. If no runs failed, return only one, because both placements are identical."""
     return ranking.placements if any(ranking.failed.values()) else ranking.placements[:1]
 
 

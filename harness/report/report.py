@@ -29,18 +29,18 @@ class Report:
     catalog : Catalog
         Installed plugins.
     verdicts : tuple of ParityVerdict, default=()
-        Parity checks in the results directory of the runs.
+        Parity checks in the runs' results directory.
     all_ratios : bool, default=False
         If True, the table also shows ratios for rows that failed the parity check.
     price_per_hour : float or None, default=None
-        Price of the machine per hour, from which the price of a million samples is computed. If None, the table does
-        not show prices.
+        Price of the machine per hour, used to compute the price per million samples. If None, the table does not show
+        prices.
     title : str, default="Benchmark results"
         Title of the report.
     problems : tuple of str, default=()
         One message for each record that could not be read.
     studies : tuple of Study, default=()
-        Studies of ``harness tune`` in the results directory of the runs.
+        Studies of ``harness tune`` in the runs' results directory.
     """
 
     runs: tuple[StoredRun, ...]

@@ -16,7 +16,7 @@ MOST_ROWS = 1000
 
 
 def render(record: RunRecord, path: Path) -> str:
-    """Return the details of a run as text. `path` is the directory that contains the record of the run."""
+    """Return the details of a run as text. `path` is the directory that contains the run's record."""
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
     if record.provenance.data is not None:
@@ -63,7 +63,7 @@ def _failure(failure: Failure) -> str:
 
 
 def trial_section(trial: Trial) -> Section:
-    """Return a section with the result of a trial of ``harness tune``."""
+    """Return a section with the result of a ``harness tune`` trial."""
     rows: list[tuple[str, object]] = [("state", trial.state), ("steps", f"{trial.steps} of {trial.planned_steps}")]
     rows += [(f"validation {name}", value) for name, value in trial.validation.items()]
     if trial.train_samples_per_s is not None:
@@ -137,7 +137,7 @@ def _fields(struct: Any) -> dict[str, Any]:
 def quality(outcome: Success) -> tuple[list[str], list[list[Any]]]:
     """Return the headers and rows of the table of scores. The task's primary metric is marked with ``*``.
 
-    Older records do not state which direction is better.
+    Older records do not specify which direction is better.
     """
     scores = outcome.scores
     splits = {"test": scores.test, "validation": scores.validation}
@@ -188,7 +188,7 @@ def per_class(outcome: Success) -> tuple[list[str], list[list[Any]]]:
 
 
 def per_target(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return the headers and rows of the table of scores for each target of a regression with several targets."""
+    """Return the headers and rows of the table of scores for each target of a multi-target regression."""
     parts = outcome.scores.per_target
     names = list(dict.fromkeys(name for part in parts for name in part.scores))
     titles = [score(name, outcome.scores.metrics.get(name)).title for name in names]

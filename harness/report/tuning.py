@@ -1,4 +1,4 @@
-"""Studies of ``harness tune``, formatted as text: trials, best settings, importance, cost, and the confirmation."""
+"""Studies of ``harness tune``, formatted as text: trials, best settings, importance, cost and confirmation."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def confirmation(study: Study, records: Mapping[str, RunRecord]) -> list[str]:
 
 
 def _scores(ids: Sequence[str], records: Mapping[str, RunRecord]) -> dict[int, dict[str, float]]:
-    """Return the scores of successful runs in the primary metric, by seed and split."""
+    """Return the scores of successful runs on the primary metric, by seed and split."""
     found: dict[int, dict[str, float]] = {}
     for run_id in ids:
         outcome = records[run_id].outcome if run_id in records else None

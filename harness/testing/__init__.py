@@ -104,7 +104,7 @@ def assert_parity(
     Raises
     ------
     AssertionError
-        If the results differ by more than the tolerances. The message contains the whole verdict.
+        If the results differ by more than the tolerances. The message contains the full verdict.
     harness.UsageError
         If a name or setting does not exist.
 

@@ -22,7 +22,7 @@ class BundleManifest(Struct, frozen=True, kw_only=True):
     bundle_version: int = BUNDLE_VERSION
     harness_version: str
     made_at: str
-    """Time of creation (UTC, ISO 8601)."""
+    """Creation time (UTC, ISO 8601)."""
     title: str
     runs: int
     """Number of runs in the bundle."""

@@ -51,8 +51,8 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     dataset: Answer
     initial_weights: Answer
     final_weights: Answer
-    """``agrees`` if training produced bitwise identical weights, which is not expected on other machines or with other
-    package versions."""
+    """``agrees`` if training produced bitwise identical weights, which is not expected on a different machine or with
+    different package versions."""
     costs: list[ReproducedCost] = []
     machines: tuple[str, str]
     """Descriptions of the machines on which the run in the bundle and the new run were executed."""

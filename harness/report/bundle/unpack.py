@@ -25,8 +25,8 @@ MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
 """Maximum total size of the extracted files."""
 EXPANSION, MIN_LIMIT_BYTES = 200, 64 * 2**20
-"""Maximum ratio of the size of the extracted files to the size of the archive, and total size of extracted files that
-is always accepted, in bytes. The compression ratio of logs and records is rarely greater than 20."""
+"""Maximum ratio of the size of the extracted files to the size of the archive, and the total size of extracted files
+that is always accepted, in bytes. The compression ratio of logs and records is rarely greater than 20."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_INDEX_BYTES = 256 * 2**20
 """Maximum size of the archive's list of files, which `zipfile` reads into memory."""
@@ -97,7 +97,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tu
 
 
 def _limit(size: int) -> int:
-    """Return the maximum total size of the extracted files of an archive with this size."""
+    """Return the maximum total size of the files extracted from an archive of this size."""
     return max(MIN_LIMIT_BYTES, EXPANSION * size)
 
 

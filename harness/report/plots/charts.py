@@ -141,7 +141,7 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
 def confusion_chart(cells: Any, names: Sequence[str], key: str = "") -> Chart:
     """Return a chart of a confusion matrix. The axes are numeric, so that readers can zoom if there are many classes.
 
-    `cells` contains the values, or is the name of a dataset. The fields are ``true``, ``predicted``, ``count`` and
+    `cells` is either the values or the name of a dataset. The fields are ``true``, ``predicted``, ``count`` and
     ``share``.
     """
     data = alt.NamedData(cells) if isinstance(cells, str) else alt.InlineData(values=cells)
@@ -244,7 +244,7 @@ def _by_model(channel: Any, points: Points) -> Any:
 def _tooltip(**titles: str) -> list[Any]:
     """Return tooltips for the given fields and titles.
 
-    An empty title stands for the name of the field. Numbers are shown with four significant digits.
+    If a title is empty, the field name is used. Numbers are shown with four significant digits.
     """
     texts = ("label", "phase", "kind")
     return [

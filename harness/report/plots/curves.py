@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GRID = tuple(
     float(x) for x in np.unique(np.round(np.concatenate([np.geomspace(1e-3, 0.1, 20), np.linspace(0, 1, 31)]), 4))
 )
-"""False positive rates and recalls of the grid. The grid is denser near 0, where ROC curves are steep."""
+"""False positive rates and recalls in the grid. The grid is denser near 0, where ROC curves are steep."""
 
 
 class Curves(NamedTuple):

@@ -43,7 +43,7 @@ def embedded_json(value: Any) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Replace the characters in strings that are not allowed in XML 1.0, such as control characters.
+    """Replace characters in strings that XML 1.0 does not allow, such as control characters.
 
     Such a character in a plot would make `vl_convert` terminate the process.
     """

@@ -1,4 +1,4 @@
-"""The available plots, by name, and their export to files."""
+"""The available plots, by name, and functions that export them to files."""
 
 from __future__ import annotations
 

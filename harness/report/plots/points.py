@@ -29,7 +29,7 @@ MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
 MAX_EPOCHS, MAX_POINTS = 60, 960
 """Maximum number of points in one learning curve, and approximate maximum for all curves in one plot. Longer curves are
-reduced to every second, third, ... epoch and the last epoch."""
+reduced to every k-th epoch and the last epoch."""
 QUANTILES = 101
 """Number of points in a latency distribution."""
 
@@ -45,13 +45,13 @@ class Panel:
     metric_title: str
     unit: str
     better: str
-    """``higher`` or ``lower``, or an empty string if the direction is not known or differs between rows."""
+    """``higher`` or ``lower``, or an empty string if the direction is unknown or differs between rows."""
     block: Block
     report: Report
 
     @property
     def rows(self) -> list[tuple[str, Row]]:
-        """Pairs of a label and a row."""
+        """(label, row) pairs."""
         return list(zip(self.block.labels, self.block.rows, strict=True))
 
     @property
@@ -61,7 +61,7 @@ class Panel:
 
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
-    """Return the panels of a report, or those of `table` if it is given."""
+    """Return the panels of a report, or those of `table` if given."""
     made = []
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
@@ -76,7 +76,7 @@ def panels(report: Report, table: Table | None = None) -> list[Panel]:
 def pareto(panel: Panel, column: str) -> Points:
     """Return quality and throughput with their intervals. ``front`` is True for rows on the Pareto front.
 
-    If it is not known whether higher quality is better, no row is on the front.
+    If it is unknown whether higher quality is better, no row is on the front.
     """
     points = []
     for label, row in panel.rows:
@@ -142,7 +142,7 @@ def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time of each row until this score is reached.
 
     The score is the worst of the best scores of the runs. Returns None and no points if fewer than two rows have
-    learning curves, or if it is not known whether higher scores are better.
+    learning curves, or if it is unknown whether higher scores are better.
     """
     if not panel.better:
         return None, ()

@@ -22,8 +22,8 @@ WIDTH, STEP = 420, 26
 def critical_difference(found: Standings) -> Any:
     """Return a chart of the mean ranks with bars that extend by half the critical difference in both directions.
 
-    Two candidates differ significantly by Nemenyi's test if their bars do not overlap. The best candidate is at the
-    top, and better ranks are on the right.
+    Two candidates differ significantly according to Nemenyi's test if their bars do not overlap. The best candidate is
+    at the top, and better ranks are on the right.
     """
     half = (found.critical_difference or 0.0) / 2
     points = tuple(

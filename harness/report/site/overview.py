@@ -25,7 +25,7 @@ from harness.report.report import Report
 TITLES = {QUALITY.name: QUALITY.title.capitalize()} | {
     metric.name: metric.headline.capitalize() for metric in HEADLINES if metric is not FIT_THROUGHPUT
 }
-"""Title of each metric, by name. ``quality`` is the primary metric of the task."""
+"""Title of each metric, by name. ``quality`` is the task's primary metric."""
 
 CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction", "significant (95%)", "inconclusive"
 
@@ -48,7 +48,7 @@ class BackendLead:
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows of several backends that agree in all other settings."""
+    """Rows of several backends whose other settings are all equal."""
 
     task: str
     name: str
@@ -58,7 +58,7 @@ class Contest:
 
 
 def contests(report: Report) -> list[Contest]:
-    """Return the comparisons of backends in a report, in the order of its table."""
+    """Return the comparisons of backends in a report, in the same order as in its table."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in report.table.rows:
         runs = report.runs_of(row)
@@ -127,7 +127,7 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
 
 
 def _amount(comparison: Comparison, title: str) -> str:
-    """Return the ratio of the means or, for scores, their difference with the title of the metric and the unit."""
+    """Return the ratio of the means or, for scores, their difference with the metric's title and unit."""
     if comparison.change is None:
         return ""
     ends = (comparison.low, comparison.high)

@@ -19,7 +19,7 @@ from harness.report.site.tables import HtmlCell, Value, View, plain
 FIELDS = ("backend", "model")
 METRICS = (QUALITY, *(metric for metric in HEADLINES if metric.group == "throughput"))
 MAX_CONTENDERS = 20
-"""Maximum number of backends or models in a ranking. All pairs of them are compared on each dataset."""
+"""Maximum number of backends or models in a ranking. All pairs are compared on each dataset."""
 _NAMES = ("mean_rank", "rank_interval", "win_rate", "win_rate_interval", "record", "ratio", "ratio_interval", "p_holm")
 """Column names in downloaded files. Unlike the headers of the displayed table, these names are unique."""
 

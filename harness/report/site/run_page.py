@@ -59,7 +59,7 @@ _COST = {
     "memory": "Peak memory by phase",
     "seconds": "Duration of each phase",
 }
-"""Titles of the plots in the quality and cost sections, by the name of their specification."""
+"""Titles of the plots in the quality and cost sections, by specification name."""
 
 
 def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[str, Any]:

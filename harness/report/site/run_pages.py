@@ -1,5 +1,5 @@
-"""Rendering of all run pages. A page takes several milliseconds, so multiple processes are used if there are many
-runs."""
+"""Render all run pages. Each page takes several milliseconds to render, so multiple processes are used if there are
+many runs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _MIN_RUNS, _MAX_PROCESSES = 500, 8
 """Minimum number of runs for which child processes are used, and maximum number of processes."""
 _OBJECTS = 10_000
-"""Threshold for the garbage collector. A page creates thousands of objects, nearly all of which are freed by reference
-counting."""
+"""Threshold for the garbage collector. Rendering a page creates thousands of objects, nearly all of which are freed by
+reference counting."""
 
 
 class Page(Struct, frozen=True):
@@ -59,7 +59,7 @@ class PagesOfRow(Struct, frozen=True):
 
 
 class PagesJob(Struct, frozen=True, kw_only=True):
-    """The job of a child process that writes run pages to files."""
+    """A job for a child process that writes run pages to files."""
 
     folder: str
     """Directory in which the pages are written."""

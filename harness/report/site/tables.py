@@ -41,7 +41,7 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 Value = HtmlCell | str | int | float | None
-"""Content of a cell. Floats are formatted according to `View.places`; None stands for a missing number."""
+"""Content of a cell. Floats are formatted according to `View.places`; None represents a missing number."""
 
 
 @dataclass(frozen=True)

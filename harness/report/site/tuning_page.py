@@ -1,4 +1,4 @@
-"""Contents of the page about the studies of ``harness tune``."""
+"""Contents of the page about ``harness tune`` studies."""
 
 from __future__ import annotations
 
