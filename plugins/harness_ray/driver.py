@@ -23,7 +23,8 @@ WAIT_S = 1.0
 START_S = 120.0
 """Time limit for starting the supervisor, in seconds."""
 HEAD = "node:__internal_head__"
-"""Ray's resource of the head node. The supervisor runs on the head node because the cluster cannot outlive it."""
+"""Ray resource that identifies the head node. The supervisor runs on the head node because the cluster cannot outlive
+it."""
 
 
 def start(
@@ -151,7 +152,7 @@ def _chunks(supervisor: Any, attempt: str, name: str, size: int) -> list[bytes]:
 
 
 def _call(answer: Any, timeout_s: float = 60.0) -> Any:
-    """Return the supervisor's response. Raises `harness.UsageError` if it cannot be reached."""
+    """Return the supervisor's response. Raises `harness.UsageError` if the supervisor cannot be reached."""
     try:
         return ray.get(answer, timeout=timeout_s)
     except ray.exceptions.RayError as error:
