@@ -90,7 +90,7 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
 
 
 class _OpenStudy:
-    """A study whose trials are executed."""
+    """A study whose trials are being executed."""
 
     def __init__(self, plan: StudyPlan, catalog: Catalog, store: Store, settings: Settings, listener: Guarded) -> None:
         self.plan, self._catalog, self._results, self._settings = plan, catalog, store.path, settings

@@ -33,7 +33,7 @@ MAX_CONFIRMED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """A request for tuning, as made by the user."""
+    """A user's request for tuning."""
 
     selection: Selection
     """Selection of one or more backends and exactly one task, dataset, model, device, precision and seed."""
@@ -42,7 +42,7 @@ class Tuning:
     objectives: tuple[str, ...] = ("quality",)
     sampler: str = "tpe"
     pruner: str = ""
-    """Name of the pruner, or an empty string for ``median`` where pruning is possible and ``none`` otherwise."""
+    """Name of the pruner. An empty string selects ``median`` if pruning is possible and ``none`` otherwise."""
     sampler_seed: int = 0
     confirm: int = 3
     """Number of fresh seeds used to confirm the best settings and the default settings."""

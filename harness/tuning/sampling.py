@@ -131,7 +131,7 @@ class Sampling:
 
     def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
         """Return the next trial. `finished` is the number of finished trials, and `first` contains the settings of the
-        first trial, or None if they are drawn."""
+        first trial, or is None if the sampler draws them."""
         from optuna.trial import TrialState as State
 
         with _quiet():
@@ -152,7 +152,7 @@ class Sampling:
 
     def importance(self) -> dict[str, float]:
         """Return the importance of each setting for the first objective, or an empty dictionary if there are too few
-        complete trials, or if all settings are equally good."""
+        complete trials or all settings are equally good."""
         complete = self._study.get_trials(deepcopy=False, states=_complete())
         if len(complete) < MIN_TRIALS_OF_IMPORTANCE or len({trial.values[0] for trial in complete}) == 1:
             return {}
@@ -227,7 +227,7 @@ def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress Optuna's messages about its progress and about experimental features."""
+    """Suppress Optuna's messages about progress and experimental features."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from optuna import logging

@@ -91,7 +91,7 @@ def parse(searches: Sequence[str], fields: Mapping[str, type[Struct]]) -> tuple[
     """Return the dimensions of a search space.
 
     `fields` maps each section to the struct type of its settings. Raises `harness.UsageError` if there are no
-    dimensions, if a dimension cannot be read, or if a setting is unknown, occurs twice or cannot be searched.
+    dimensions, if a dimension cannot be parsed, or if a setting is unknown, occurs twice or cannot be searched.
     """
     if not searches:
         raise UsageError(

@@ -1,6 +1,6 @@
 """Study records, which contain the trials, their cost, and the best settings.
 
-A study has a directory in ``tuning/`` in the results directory. The directory contains Optuna's journal, unless a
+Each study has a directory under ``tuning/`` in the results directory. The directory contains Optuna's journal, unless a
 different storage is used, a results directory with the records of the trials, and ``study.json``, which is written
 after each trial.
 """
@@ -91,7 +91,7 @@ class Study(Struct, frozen=True, kw_only=True):
     best: list[int] = []
     """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
     importance: dict[str, float] = {}
-    """Importance of each searched setting for the first objective, as fractions of their sum. Empty if there are too
+    """Importance of each searched setting for the first objective, as a fraction of the total. Empty if there are too
     few complete trials."""
     confirmed: dict[str, list[str]] = {}
     """Ids of the runs that confirm the settings, by trial number, or ``default`` for the default settings."""

@@ -63,7 +63,8 @@ def connect(address: str) -> str:
 
 
 def _check_port(address: str) -> None:
-    """Raise `harness.UsageError` if nothing listens at ``HOST:PORT``. Ray itself would wait for minutes."""
+    """Raise `harness.UsageError` if nothing listens at ``HOST:PORT``. Without this check, Ray would wait for
+    minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in address or not port.isdigit():
         return  # such as auto or ray://HOST:PORT
@@ -152,5 +153,5 @@ def described_nodes(plugins: Sequence[PluginRef], packages: Sequence[str]) -> li
 
 
 def offers(node: Mapping[str, Any]) -> bool:
-    """Return whether a node offers CPUs or GPUs. The head node often offers none."""
+    """Return whether a node offers CPUs or GPUs. The head node often offers neither."""
     return bool(node["Resources"].get("CPU") or node["Resources"].get("GPU"))

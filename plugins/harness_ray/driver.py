@@ -36,10 +36,10 @@ def start(
     lost_after_s: float,
     node_timeout_s: float,
 ) -> Any:
-    """Start a supervisor for runs, and return the handle of the actor.
+    """Start a supervisor for the runs, and return the actor's handle.
 
     `describe` returns the nodes that can execute runs with the given plugins and packages. Raises `harness.UsageError`
-    if none of them can execute one of the runs.
+    if there is a run that none of these nodes can execute.
     """
     plugins = list({ref for run in runs for ref in run.plugins})
     packages = sorted({package for run in runs for package in run.packages})

@@ -180,7 +180,7 @@ def _column(number: int, names: Sequence[str]) -> str:
 
 
 def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
-    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it contains no NaN."""
+    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it does not contain NaN."""
     import numpy as np
 
     gaps = np.isnan(columns)

@@ -27,8 +27,8 @@ def compute_dtype() -> str:
 
 
 def sizes(x: Any) -> list[Any]:
-    """Return the sizes of all axes of `x`: integers, and a scalar tensor for an axis whose size is not known when the
-    graph is built, such as the batch axis of an exported model."""
+    """Return the size of each axis of `x`: an integer, or a scalar tensor if the size is not known when the graph is
+    built, as for the batch axis of an exported model."""
     return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)]
 
 

@@ -27,7 +27,7 @@ scale of 0 to 255."""
 
 
 def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
-    """Return height, width and channels of each image, int64 ``[N, 3]``."""
+    """Return the height, width and number of channels of each image, int64 ``[N, 3]``."""
     import numpy as np
 
     return np.array([image.shape for image in images], np.int64)

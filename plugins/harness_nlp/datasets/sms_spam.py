@@ -19,8 +19,8 @@ class SmsSpam(Dataset[SeededSplit]):
     of another message).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
-    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham is 87%
-    accurate.
+    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham has an
+    accuracy of 87%.
     """
 
     name = "sms-spam"

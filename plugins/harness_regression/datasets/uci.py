@@ -60,7 +60,7 @@ class Uci(Dataset[UciOptions]):
 
 @cache
 def _listed() -> list[list[str]]:
-    """Return the SHA-256, the size in bytes and the path in the publisher's repository of every file."""
+    """Return each file's SHA-256, size in bytes and path in the publisher's repository."""
     lines = Path(__file__).with_name("uci_files.txt").read_text(encoding="ascii").splitlines()
     return [line.split() for line in lines]
 
