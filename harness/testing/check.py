@@ -27,7 +27,7 @@ from harness.testing.rules.tasks import TASK_RULES, PreparedTask
 from harness.testing.workbench import Workbench
 
 LIMIT_S = 900.0
-"""Time limit for checking all rules for one object, in seconds."""
+"""Time limit for checking all of an object's rules, in seconds."""
 
 RULES: dict[str, tuple[Rule[Any], ...]] = {
     "plugin": PLUGIN_RULES,
@@ -46,7 +46,7 @@ Progress = Callable[[str], None]
 
 
 class Subject(Struct, frozen=True):
-    """Kind and name of an object that a plugin provides. Networks are named ``model/backend``."""
+    """Kind and name of an object provided by a plugin. Networks are named ``model/backend``."""
 
     kind: str
     name: str
@@ -65,7 +65,7 @@ class CheckJob(Struct, frozen=True, kw_only=True):
 def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
     """Yield the findings for a plugin and for every object that it provides.
 
-    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, yield
+    `progress` is called with the name of each object before that object is checked. If the plugin fails to load, yield
     one finding with the reason.
     """
     progress(f"plugin {ref.name}")
@@ -104,7 +104,7 @@ def subjects(ref: PluginRef, catalog: Catalog) -> list[Subject]:
 def check(subject: Subject, catalog: Catalog) -> list[Finding]:
     """Check the rules for an object in a child process.
 
-    If the process crashes or exceeds the time limit, the rule that was being checked is reported as broken.
+    If the process crashes or exceeds the time limit, the rule being checked is reported as broken.
     """
     findings: list[Finding] = []
     rules = RULES[subject.kind]

@@ -1,4 +1,4 @@
-"""Compare the data that a dataset loads with the attributes that its class declares."""
+"""Compare the data loaded by a dataset with the attributes declared by its class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def assert_as_declared(dataset: Dataset, data: RawData) -> None:
     """Assert that loaded data matches the `examples`, `inputs` and `label_names` that the dataset declares.
 
-    Attributes that the dataset does not declare are not compared.
+    Undeclared attributes are not compared.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
 
 
 def differences(dataset: Dataset, data: RawData) -> list[str]:
-    """Return a message for each difference between the loaded data and the declaration."""
+    """Return one message per difference between the loaded data and the declaration."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     counts = {name: len(split) for name, split in splits.items()}
     wrong = []

@@ -1,4 +1,4 @@
-"""Tests of the options of the recipe that a backend lists in `Backend.recipe_options`."""
+"""Tests for the recipe options that a backend lists in `Backend.recipe_options`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POSITIONS = DataInfo(
     objective="token_classification",
     outputs=4,
 )
-"""Data for the network of `SessionSuite.positions`."""
+"""Data for the network built by `SessionSuite.positions`."""
 WEIGHTS = (0.5, 2.0, 1.0, 3.0, 0.25)
 DECAYED = {"weight_decay": 0.1, "decoupled_decay": True}
 IGNORED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -32,11 +32,11 @@ IGNORED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "class_weights": ({"optimizer": "sgd"}, {}),
     "layer_decay": ({"optimizer": "adam", "epsilon": 1e-3, "layer_decay": 0.5}, {}),
 }
-"""Recipes that use an option, and the changes that simulate a session that ignores the option."""
+"""For each option, a recipe that uses it and the changes that simulate a session that ignores it."""
 
 
 class OptionTests:
-    """Tests of options of the recipe, which `SessionSuite` inherits."""
+    """Tests for recipe options, inherited by `SessionSuite`."""
 
     cases: ClassVar[SessionCases]
     plain: ClassVar[str]
@@ -48,7 +48,8 @@ class OptionTests:
             pytest.skip(f"the backend does not implement {option}")
 
     def test_accumulated_gradients_are_those_of_the_batch(self) -> None:
-        """Four parts of six examples differ in size, so the mean of their means would be incorrect."""
+        """Splitting six examples into four parts gives unequal sizes, so averaging the parts' means would be
+        incorrect."""
         self.implements("accumulation_steps")
         batch = self.cases.batch(self.plain)
         whole, accumulated = (
@@ -98,7 +99,7 @@ class OptionTests:
         assert weighted.gradients(POSITIONS_BATCH)[0] == pytest.approx(float(np.mean(losses)), rel=1e-5)
 
     def test_moving_average_is_used_in_its_context_only(self) -> None:
-        """The decay of the updates is 0.5. After three updates, the weights in the average are 1/7, 2/7 and 4/7."""
+        """The decay of the updates is 0.5. After three updates, the averaging weights are 1/7, 2/7 and 4/7."""
         self.implements("ema_decay")
         session = self.cases.open(self.plain, recipe=Recipe(optimizer="adam", ema_decay=0.5))
         other = self.cases.open(self.plain, recipe=Recipe(optimizer="adam"))
@@ -170,7 +171,7 @@ class OptionTests:
         assert error(self.cases.open(self.plain, **right)) < 1e-4
 
     def open_positions(self, **changes: Any) -> Session:
-        """Open a session with the network for token classification, or skip the test if there is none."""
+        """Open a session with the token-classification network, or skip the test if there is none."""
         if self.positions is None:
             pytest.skip("the suite does not define a network for token classification")
         parameters = (Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,)))

@@ -1,4 +1,4 @@
-"""`Rule`, a requirement on objects that plugins provide, and `Finding`, the result of checking a rule."""
+"""`Rule`, a requirement on objects provided by plugins, and `Finding`, the result of checking a rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """The result of checking one rule for one object that a plugin provides."""
+    """The result of checking one rule for one object provided by a plugin."""
 
     rule: str
     """Name of the rule, such as ``dataset-loads``."""
@@ -46,7 +46,7 @@ class NotChecked(Exception):  # noqa: N818  # a finding, not an error
 
 
 def _described(error: Exception, fix: str) -> tuple[str, str]:
-    """Return a description of an exception raised by the plugin's code, and a suggestion for fixing it."""
+    """Return a description of an exception raised by a plugin's code, and a suggested fix."""
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
     return described_with_place(error), "fix this line or the values that are passed to it" if place(error) else fix

@@ -51,7 +51,7 @@ def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
     Returns
     -------
     Report
-        The report. The attribute `table` is the argument for a reporter with ``takes="table"``.
+        The report. The `table` attribute is the argument for a reporter with ``takes="table"``.
 
     Examples
     --------

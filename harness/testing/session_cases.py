@@ -1,4 +1,4 @@
-"""Small models and random data for testing the sessions of a backend."""
+"""Small models and random data for testing a backend's sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SGD = Recipe(optimizer="sgd")
 
 
 def example(kind: str, size: int = BATCH) -> tuple[DataInfo, dict[str, Array]]:
-    """Return a description of prepared data of one kind, and random inputs ``[size, ...]`` with the usual dtypes."""
+    """Return a description of one kind of prepared data, and random inputs ``[size, ...]`` with the usual dtypes."""
     rng = np.random.default_rng(7)
     details: dict[str, Any] = {}
     if kind == "tokens":
@@ -86,7 +86,7 @@ class SessionCases:
         return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES)
 
     def _parameters(self, case: str, info: DataInfo | None = None) -> tuple[Parameter, ...]:
-        """Return the parameters of a case's model, without importing the network or the framework."""
+        """Return the parameters of a case's model without importing the network or framework."""
         family, config = self.model(case)
         return tuple(family.parameters(config, info or example(family.accepts[0])[0]))
 

@@ -1,6 +1,6 @@
 """Tests for a backend's sessions with small models and random data. Results are compared with numpy.
 
-Unlike the other suites, `SessionSuite` opens its sessions in the pytest process, which therefore imports the framework.
+Unlike the other suites, `SessionSuite` opens its sessions in the pytest process, so that process imports the framework.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[floa
 
 
 class RecipeReference:
-    """Reference implementation in float64 of the update rules in `harness.Recipe`."""
+    """Float64 reference implementation of the update rules in `harness.Recipe`."""
 
     def __init__(self, recipe: Recipe, parameters: Sequence[Parameter]) -> None:
         self.recipe, self.t = recipe, 0
@@ -134,8 +134,8 @@ class SessionSuite(OptionTests):
     """Cases whose tests are marked ``slow``. Tests that neither train nor predict are not marked."""
     positions: ClassVar[BuildNetwork | None] = None
     """Static method that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]`` to
-    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, the tests of token
-    classification are skipped."""
+    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, the token-classification tests
+    are skipped."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         model, parameters = self.cases.model, self.cases._parameters
@@ -251,7 +251,7 @@ class SessionSuite(OptionTests):
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
-        """Check that examples are weighted in the loss by the number of their positions that have a target."""
+        """Check that the loss weights each example by the number of its positions that have a target."""
         session, batch = self.open_positions(recipe=Recipe(optimizer="sgd", label_smoothing=smoothing)), POSITIONS_BATCH
         counted = batch.targets != IGNORED
         logits = session.fetch(session.predict(batch.inputs))

@@ -1,4 +1,4 @@
-"""The rules of the conformance kit as pytest test classes, which a plugin's tests subclass."""
+"""The rules of the conformance kit as pytest test classes for a plugin's tests to subclass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Suite:
     """File paths or module names of plugins to load in addition to the installed plugins."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Add one test parameter for each rule for this kind of object."""
+        """Add one test parameter for each rule that applies to this kind of object."""
         if "rule" in metafunc.fixturenames:
             names = [rule.name for rule in RULES[self.kind]]
             metafunc.parametrize("rule", names + ([PARITY] if self.kind == "network" else []))

@@ -1,4 +1,4 @@
-"""The `Workbench` class, which opens sessions of a backend with a small model and real data for the rules."""
+"""The `Workbench` class, which opens a backend's sessions with a small model and real data to check the rules."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Workbench:
         return msgspec.structs.replace(spec, device="cpu", backend=self.backend.name)
 
     def _trainer(self, family: str) -> str:
-        """Return the backend whose training settings are used: this backend or, if it cannot train, another one."""
+        """Return the backend whose training settings are used: this backend, or another one if it cannot train."""
         if self.backend.trains:
             return self.backend.name
         for model, name in self.catalog.networks:
@@ -91,7 +91,7 @@ class Workbench:
 
     @cached_property
     def request(self) -> SessionRequest:
-        """Request for a session in fp32 with seed 0 and one thread, without dropout or regularization."""
+        """Request for an fp32 session with seed 0 and one thread, without dropout or regularization."""
         from harness.execute.preparation import choose_device, preparation_of
 
         device = choose_device(self.backend, self.spec)
@@ -120,7 +120,7 @@ class Workbench:
 
     @contextlib.contextmanager
     def session(self, **changes: Any) -> Iterator[Session]:
-        """Open a session with changes to the request, set the initial weights, and close the session on exit."""
+        """Open a session for a modified request, set the initial weights, and close the session on exit."""
         if self.does_not_open:
             raise NotChecked("the session cannot be opened")
         session = self.backend.open(dataclasses.replace(self.request, **changes))

@@ -1,1 +1,1 @@
-"""Hyperparameter tuning: search spaces, studies, their trials, and the confirmation of the best settings."""
+"""Hyperparameter tuning: search spaces, studies, trials, and confirmation of the best settings."""

@@ -1,4 +1,4 @@
-"""Execution of studies: the trials, one after another, and then the runs that confirm the best settings."""
+"""Execution of studies: the trials, one after another, followed by the runs that confirm the best settings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Settings:
     storage: str = ""
     """URL of an Optuna storage, or an empty string for a journal file in the directory of the study."""
     rerun: bool = False
-    """True to start new studies even if there are studies with the same settings."""
+    """True to start new studies even if studies with the same settings exist."""
     wait: bool = False
 
 
@@ -61,13 +61,13 @@ class Tuned:
 
 
 def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: Settings, listener: Listener) -> Tuned:
-    """Execute the missing trials of each plan, and confirm the best settings.
+    """Execute the remaining trials of each plan, and confirm the best settings.
 
-    The trials of all backends are interleaved: each backend executes one trial, then each executes the next one, in
+    The trials of all backends are interleaved: each backend executes one trial, then each executes its next trial in
     reverse order. An interrupted study is continued: finished trials are not repeated, and a trial that was interrupted
     is replaced.
 
-    Raises `harness.UsageError` if a storage cannot be used or contains a study whose records are elsewhere,
+    Raises `harness.UsageError` if a storage cannot be used or contains a study whose records are stored elsewhere,
     `harness.BusyError` if another process is measuring on the same device, and `harness.RecordError` if results cannot
     be written. If the first trial of a study fails before training, `harness.HarnessError` is raised, because all other
     trials would also fail.
@@ -90,7 +90,7 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
 
 
 class _OpenStudy:
-    """A study whose trials are executed."""
+    """A study whose trials are being executed."""
 
     def __init__(self, plan: StudyPlan, catalog: Catalog, store: Store, settings: Settings, listener: Guarded) -> None:
         self.plan, self._catalog, self._results, self._settings = plan, catalog, store.path, settings
@@ -155,7 +155,7 @@ class _OpenStudy:
             )
 
     def _result(self, asked: Asked) -> tuple[TrialSummary, Failure | None]:
-        """Execute a trial unless its settings were tried before, and return its summary."""
+        """Execute a trial unless its settings have already been tried, and return its summary."""
         try:
             spec = self.plan.spec_with(asked.settings, self._catalog)
         except UsageError as error:
@@ -246,17 +246,17 @@ class _OpenStudy:
         save(self.study, self._results)
 
     def confirmed(self, runs: Mapping[str, list[str]]) -> None:
-        """Store the ids of the runs that confirm the settings."""
+        """Store the ids of the confirmation runs."""
         self.study = msgspec.structs.replace(self.study, confirmed=dict(runs))
         save(self.study, self._results)
 
     def contenders(self) -> dict[str, dict[str, Value]]:
-        """Return the default settings and those of the best trials, by the keys of `Study.confirmed`."""
+        """Return the default settings and those of the best trials, with the same keys as `Study.confirmed`."""
         return {DEFAULT: {}, **{str(number): self.study.trial(number).settings for number in self.study.best}}
 
 
 class _Numbered(Listener):
-    """A listener that forwards the events of a single run with the number of its trial."""
+    """A listener that forwards the events of a single run together with its trial number."""
 
     def __init__(self, listener: Listener, index: int, total: int) -> None:
         super().__init__()
@@ -280,7 +280,7 @@ def _confirm(
 ) -> list[RunRecord]:
     """Execute complete runs with the default and the best settings on fresh seeds, unless they are already stored.
 
-    The test split is used only here, after the settings were chosen. The runs are interleaved.
+    The test split is used only here, after the settings have been chosen. The runs are interleaved.
     """
     request = studies[0].plan.request
     if not request.confirm:
@@ -382,7 +382,7 @@ def _learned(objective: Objective, epoch: EpochEnded) -> float | None:
 
 
 def _report(asked: Asked, record: RunRecord, objectives: Sequence[Objective]) -> None:
-    """Report the learning curve of a trial that was executed earlier."""
+    """Report the learning curve of an earlier trial."""
     if isinstance(record.outcome, Trial) and len(objectives) == 1:
         for epoch in record.outcome.curves:
             value = _learned(objectives[0], epoch)
@@ -391,7 +391,6 @@ def _report(asked: Asked, record: RunRecord, objectives: Sequence[Objective]) ->
 
 
 def _software(spec: RunSpec, catalog: Catalog) -> dict[str, str]:
-    """Return the name of the processor, the versions of Python and of the packages, and the digests of the plugins'
-    code."""
+    """Return the processor name, the versions of Python and the packages, and the digests of the plugins' code."""
     codes = {f"plugin {ref.name}": with_digest(ref).code_digest for ref in catalog.refs_for(spec)}
     return {"CPU": environment.collect().cpu, **package_versions(spec, catalog), **codes}

@@ -1,7 +1,7 @@
 """The learning-rate range test (Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3).
 
-A model is trained with a learning rate that increases exponentially. The loss decreases while the learning rate is in a
-useful range, and diverges above it.
+A model is trained with a learning rate that increases exponentially. The loss decreases while the learning rate is in
+the useful range and diverges above it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS = 100
 SMOOTHING = 0.9
 """Decay rate of the moving average of the loss."""
 DIVERGED = 4.0
-"""The test ends when the moving average of the loss exceeds its minimum by this factor, as in the fastai library."""
+"""Ratio of the loss's moving average to its minimum above which the test ends, as in the fastai library."""
 DECREASE = 0.1
 """Fraction of the total decrease in the loss at which the useful range begins."""
 DEFAULT = "1e-6:1"
@@ -56,7 +56,7 @@ class LrRange(Struct, frozen=True, kw_only=True):
 
 
 class RangeJob(Struct, frozen=True, kw_only=True):
-    """The job of a child process that executes a range test."""
+    """Input of a child process that executes a range test."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -72,7 +72,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """Return the ends of a range of learning rates, such as ``1e-6:1``. Raises `harness.UsageError`."""
+    """Return the bounds of a learning-rate range such as ``1e-6:1``. Raises `harness.UsageError`."""
     low, colon, high = text.partition(":")
     try:
         ends = float(low), float(high)
@@ -121,7 +121,7 @@ def range_test(spec: RunSpec, catalog: Catalog, low: float, high: float, *, time
 
 
 def measure(job: RangeJob, context: ChildContext) -> Measured:
-    """Train with an increasing learning rate until the loss diverges or all steps are executed."""
+    """Train with an increasing learning rate until the loss diverges or all steps have been executed."""
     from harness.data.batches import training_batches
 
     prepared = prepare(job.spec, job.plugins)
@@ -158,8 +158,9 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
-    """Return the learning rates between which the loss decreased: from the first step after which the moving average
-    has decreased by the fraction `DECREASE` of its total decrease, to its minimum. Return None if there is no decrease.
+    """Return the learning rates between which the loss decreased: from the first step at which the moving average has
+    completed the fraction `DECREASE` of its total decrease to the step at which it reaches its minimum. Return None if
+    there is no decrease.
     """
     if not smoothed:
         return None

@@ -1,4 +1,4 @@
-"""Planning of studies. All errors in a request are found here, before a trial is started."""
+"""Planning of studies. All errors in a request are detected here, before any trial starts."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from harness.tuning.study import Objective
 
 OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
-"""Objectives whose values are known after each epoch, as pruning requires."""
+"""Objectives whose values are known after each epoch, which pruning requires."""
 MAX_CHECKED = 1000
-"""Maximum number of combinations of settings that are checked during planning."""
+"""Maximum number of setting combinations to check during planning."""
 MAX_TRIALS = 10_000
 MAX_CONFIRMED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """A request for tuning, as made by the user."""
+    """A user's request for tuning."""
 
     selection: Selection
-    """Selection of one task, dataset, model, device, precision and seed, and of one or several backends."""
+    """Selection of one or more backends and exactly one task, dataset, model, device, precision and seed."""
     search: tuple[str, ...]
     trials: int = 20
     objectives: tuple[str, ...] = ("quality",)
     sampler: str = "tpe"
     pruner: str = ""
-    """Name of the pruner, or an empty string for ``median`` where pruning is possible and ``none`` otherwise."""
+    """Name of the pruner. An empty string selects ``median`` if pruning is possible and ``none`` otherwise."""
     sampler_seed: int = 0
     confirm: int = 3
-    """Number of fresh seeds with which the best settings and the default settings are confirmed."""
+    """Number of fresh seeds used to confirm the best settings and the default settings."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """The plan of a study of one backend."""
+    """The plan for a study of one backend."""
 
     selection: Selection
-    """Selection of the default run with the seed of the trials."""
+    """Selection of the default run, with the trials' seed."""
     spec: RunSpec
     """Specification of the default run."""
     dimensions: tuple[Dimension, ...]
@@ -61,11 +61,11 @@ class StudyPlan:
     pruner: str
     request: Tuning
     epochs: int
-    """Largest number of epochs of a trial."""
+    """Maximum number of epochs per trial."""
 
     @property
     def name(self) -> str:
-        """Name of the study, which identifies everything that determines its trials except for their number."""
+        """Name of the study, which identifies everything that determines its trials except the number of trials."""
         identity = {
             "key": self.spec.key,
             "search": [each.text for each in self.dimensions],
@@ -89,7 +89,7 @@ class StudyPlan:
         return spec
 
     def default_settings(self, catalog: Catalog) -> dict[str, Value] | None:
-        """Return the default values of the searched settings, or None if they are not part of the search space."""
+        """Return the default values of the searched settings, or None if they are not all in the search space."""
         found: dict[str, Value] = {}
         for dimension in self.dimensions:
             value = _value(self.spec, dimension.name, catalog)
@@ -105,7 +105,7 @@ class StudyPlan:
 
 
 def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
-    """Return the plan of the study of each backend.
+    """Return a study plan for each backend.
 
     Raises `harness.UsageError` if a setting is unknown, the search space is empty or contains invalid settings, or
     options contradict each other.
@@ -136,9 +136,9 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
 
 
 def base_specs(selection: Selection, catalog: Catalog) -> tuple[Selection, tuple[RunSpec, ...]]:
-    """Return the selection of the default runs, with the seed of the trials, and the specification of each backend.
+    """Return the selection of the default runs, with the trials' seed, and the specification for each backend.
 
-    Raises `harness.UsageError` if the selection has several runs of a backend.
+    Raises `harness.UsageError` if the selection contains more than one run per backend.
     """
     base = _base(selection)
     specs = expand(base, catalog)
@@ -190,7 +190,7 @@ def _pruner(request: Tuning) -> str:
 
 
 def _base(selection: Selection) -> Selection:
-    """Return the selection of the default run, with the seed of the trials."""
+    """Return the selection of the default run, with the trials' seed."""
     if selection.repeat is not None:
         raise UsageError("harness tune executes each trial once; remove --repeat")
     if len(selection.seeds) > 1:
@@ -242,7 +242,7 @@ def _objectives(names: Sequence[str], spec: RunSpec, catalog: Catalog) -> tuple[
 
 
 def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalog: Catalog) -> list[RunSpec]:
-    """Return the specifications with the listed values and the ends of the ranges.
+    """Return the specifications for the listed values and the ends of the ranges.
 
     Raises `harness.UsageError` if one of them is invalid, or if a setting has no effect. If there are too many
     combinations, each setting is checked with the default values of the others.
@@ -274,7 +274,7 @@ def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalo
 
 
 def _value(spec: RunSpec, name: str, catalog: Catalog) -> Any:
-    """Return the value of a setting in a specification, in which some options are stored under another name."""
+    """Return the value of a setting in a specification, which stores some options under a different name."""
     section, _, field = name.partition(".")
     if section == "recipe":
         return getattr(spec.recipe, field)

@@ -1,9 +1,9 @@
 """Interface to Optuna. No other module imports Optuna.
 
-Only the process that executes the command uses Optuna (ask and tell); the processes of the trials do
-not. Each suggestion is drawn by a new sampler, whose seed is derived from the seed of the study and the
-number of finished trials. A study that was interrupted therefore continues with the suggestions of an uninterrupted
-study, although samplers do not store the state of their random number generators.
+Only the process that executes the command uses Optuna (ask and tell); the trial processes do not. Each suggestion is
+drawn by a new sampler, whose seed is derived from the study's seed and the number of finished trials. An interrupted
+study therefore continues with the same suggestions as an uninterrupted one, although samplers do not store the state of
+their random number generators.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ REQUIRES = {"optuna": "ml-harness[tune]"}
 SAMPLERS = ("tpe", "random", "gp", "nsga2")
 PRUNERS = ("median", "hyperband", "none")
 POPULATION = 10
-"""Population size of ``nsga2``. Optuna's default, 50, exceeds the number of trials of most studies of a model, so that
-all trials would be random."""
+"""Population size of ``nsga2``. Optuna's default, 50, exceeds the number of trials in most studies of a model, so all
+trials would be random."""
 MIN_TRIALS_OF_IMPORTANCE = 4
-"""Minimum number of complete trials for which the importance of settings is computed."""
+"""Minimum number of complete trials required to compute the importance of settings."""
 _SUMMARY = "harness"
-"""Key of the attribute of a trial in Optuna's storage that contains its `TrialSummary`."""
+"""Key of the trial attribute in Optuna's storage that contains the `TrialSummary`."""
 
 
 def check_installed(sampler: str) -> None:
@@ -54,15 +54,15 @@ class Asked:
         """Values to try."""
 
     def is_hopeless(self, epoch: int, value: float) -> bool:
-        """Report the value after an epoch, and return whether the trial is to be pruned."""
+        """Report the value after an epoch, and return whether the trial should be pruned."""
         self._trial.report(value, epoch)
         return bool(self._trial.should_prune())
 
     def finish(self, summary: TrialSummary, *, diverged: bool = False) -> None:
         """Store the result of the trial.
 
-        A trial that diverged is stored as pruned in Optuna, so that samplers avoid its settings, such as a high
-        learning rate. Samplers ignore failed trials.
+        A trial that diverged is stored as pruned in Optuna, so samplers avoid its settings, such as a high learning
+        rate. Samplers ignore failed trials.
         """
         from optuna.trial import TrialState as State
 
@@ -74,7 +74,7 @@ class Asked:
             self._study.tell(self._trial, state=State.PRUNED if pruned else State.FAIL)
 
     def drop(self) -> None:
-        """Store that the trial was interrupted."""
+        """Mark the trial as interrupted."""
         from optuna.trial import TrialState as State
 
         self._study.tell(self._trial, state=State.FAIL, skip_if_finished=True)
@@ -83,9 +83,9 @@ class Asked:
 class Sampling:
     """A study in an Optuna storage.
 
-    `storage` is the URL of a storage, or the path of a journal file. `epochs` is the largest number of epochs of a
-    trial. Open trials of a process that was killed are stored as failed. Raises `harness.UsageError` if the storage
-    cannot be used.
+    `storage` is the URL of a storage, or the path of a journal file. `epochs` is the maximum number of epochs per
+    trial. Unfinished trials of a killed process are stored as failed. Raises `harness.UsageError` if the storage cannot
+    be used.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Sampling:
 
     @property
     def finished(self) -> list[TrialSummary]:
-        """The finished trials, without interrupted ones."""
+        """The finished trials, excluding interrupted ones."""
         trials = self._study.get_trials(deepcopy=False)
         return [
             msgspec.convert(trial.user_attrs[_SUMMARY], TrialSummary)
@@ -131,7 +131,7 @@ class Sampling:
 
     def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
         """Return the next trial. `finished` is the number of finished trials, and `first` contains the settings of the
-        first trial, or None if they are drawn."""
+        first trial, or is None if the sampler draws them."""
         from optuna.trial import TrialState as State
 
         with _quiet():
@@ -152,7 +152,7 @@ class Sampling:
 
     def importance(self) -> dict[str, float]:
         """Return the importance of each setting for the first objective, or an empty dictionary if there are too few
-        complete trials, or if all settings are equally good."""
+        complete trials or all settings are equally good."""
         complete = self._study.get_trials(deepcopy=False, states=_complete())
         if len(complete) < MIN_TRIALS_OF_IMPORTANCE or len({trial.values[0] for trial in complete}) == 1:
             return {}
@@ -227,7 +227,7 @@ def _pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress Optuna's messages about its progress and about experimental features."""
+    """Suppress Optuna's messages about progress and experimental features."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from optuna import logging

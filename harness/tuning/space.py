@@ -16,8 +16,8 @@ from harness.errors import UnknownNameError, UsageError
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
 
 SECTIONS = ("recipe", "model", "task")
-"""Sections whose settings can be searched. Trials with other data or another measurement protocol could not be
-compared."""
+"""Sections whose settings can be searched. Trials with different data or a different measurement protocol would not be
+comparable."""
 _RANGE = re.compile(r"(?:(?P<log>log):)?(?P<low>(?!log:)[^:,\[\]{}\"]+):(?P<high>[^:,\[\]{}\"]+)")
 
 Value = bool | int | float | str | None
@@ -37,15 +37,15 @@ class Dimension(Struct, frozen=True, kw_only=True):
     high: float = 0.0
     """Upper end of a range (inclusive)."""
     log: bool = False
-    """True if the logarithms of the numbers in a range are drawn uniformly."""
+    """True if the numbers in a range are drawn uniformly on a logarithmic scale."""
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        """All values of a list, or both ends of a range."""
+        """All values in a list, or both ends of a range."""
         return self.choices or tuple(self.number(end) for end in (self.low, self.high))
 
     def number(self, value: float) -> int | float:
-        """Return a number of a range, as an integer if the setting is an integer."""
+        """Return a number in a range, converted to an integer if the setting is an integer."""
         return round(value) if self.kind == "int" else float(value)
 
     def contains(self, value: Any) -> bool:
@@ -57,14 +57,14 @@ class Dimension(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The dimension as it is written on the command line."""
+        """The dimension as written on the command line."""
         if self.kind == "choices":
             return f"{self.name}={','.join(as_text(choice) for choice in self.choices)}"
         return f"{self.name}={'log:' if self.log else ''}{self.number(self.low)}:{self.number(self.high)}"
 
 
 def as_text(value: Value) -> str:
-    """Return a value as it is written in an override."""
+    """Return a value as written in an override."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -74,7 +74,7 @@ def overrides(settings: Mapping[str, Value]) -> tuple[str, ...]:
 
 
 def search_texts(search: Mapping[str, str | Iterable[Any]] | Iterable[str]) -> tuple[str, ...]:
-    """Return a search space as texts for `parse`. Values of lists are written in JSON."""
+    """Return a search space as strings that `parse` accepts. List values are written in JSON."""
     if not isinstance(search, Mapping):
         return tuple(search)
     texts = []
@@ -91,7 +91,7 @@ def parse(searches: Sequence[str], fields: Mapping[str, type[Struct]]) -> tuple[
     """Return the dimensions of a search space.
 
     `fields` maps each section to the struct type of its settings. Raises `harness.UsageError` if there are no
-    dimensions, if a dimension cannot be read, or if a setting is unknown, occurs twice or cannot be searched.
+    dimensions, if a dimension cannot be parsed, or if a setting is unknown, occurs twice or cannot be searched.
     """
     if not searches:
         raise UsageError(
@@ -173,7 +173,7 @@ def _choices(text: str, name: str) -> tuple[Value, ...]:
 
 
 def grid(dimensions: Iterable[Dimension], most: int) -> list[dict[str, Value]] | None:
-    """Return all combinations of listed values and of both ends of ranges, or None if there are more than `most`."""
+    """Return all combinations of listed values and range ends, or None if there are more than `most`."""
     combined: list[dict[str, Value]] = [{}]
     for dimension in dimensions:
         combined = [{**settings, dimension.name: value} for settings in combined for value in dimension.ends]

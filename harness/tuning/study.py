@@ -1,8 +1,8 @@
-"""Records of studies, which contain the trials, their cost, and the best settings.
+"""Study records, which contain the trials, their cost, and the best settings.
 
-A study has a directory in ``tuning/`` in the results directory. The directory contains the journal of Optuna, unless
-another storage is used, a results directory with the records of the trials, and ``study.json``, which is written after
-each trial.
+Each study has a directory under ``tuning/`` in the results directory. The directory contains Optuna's journal, unless a
+different storage is used, a results directory with the records of the trials, and ``study.json``, which is written
+after each trial.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ FOLDER = "tuning"
 STUDY = "study.json"
 JOURNAL = "journal.log"
 DEFAULT = "default"
-"""Key of the runs with the default settings in `Study.confirmed`."""
+"""Key in `Study.confirmed` of the runs with the default settings."""
 TRIALS = "trials"
-"""Name of the results directory with the records of the trials, in the directory of the study."""
+"""Name of the results directory inside the study's directory that contains the trial records."""
 
 TrialState = Literal["complete", "pruned", "failed"]
 
@@ -44,7 +44,7 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     """One finished trial of a study."""
 
     number: int
-    """Number of the trial, starting at 0. Numbers of interrupted trials are missing."""
+    """Number of the trial, starting at 0. Interrupted trials leave gaps in the numbering."""
     state: TrialState
     settings: dict[str, Any]
     """Values of the searched settings."""
@@ -55,11 +55,11 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     steps: int
     """Number of optimizer steps."""
     planned_steps: int
-    """Number of optimizer steps in the whole recipe, or 0 if it is not known."""
+    """Number of optimizer steps in the whole recipe, or 0 if unknown."""
     seconds: float
     """Duration of the process, in seconds."""
     run_id: str
-    """Id of the run in the directory of the study, or an empty string if the settings were invalid."""
+    """Id of the run in the study's directory, or an empty string if the settings were invalid."""
     repeated: bool = False
     """True if an earlier trial had the same settings and its result was used. Steps and seconds are then 0."""
     message: str = ""
@@ -74,7 +74,7 @@ class Study(Struct, frozen=True, kw_only=True):
     started_at: str
     """Start time in UTC, in the format of `RunRecord.started_at`."""
     spec: RunSpec
-    """Specification with the default settings and the seed of the trials."""
+    """Specification with the default settings and the trials' seed."""
     search: list[str]
     """Search space, with one entry for each setting, as in ``--search``."""
     objectives: list[Objective]
@@ -91,11 +91,10 @@ class Study(Struct, frozen=True, kw_only=True):
     best: list[int] = []
     """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
     importance: dict[str, float] = {}
-    """Importance of each searched setting for the first objective, as fractions of their sum. Empty if there are too
+    """Importance of each searched setting for the first objective, as a fraction of the total. Empty if there are too
     few complete trials."""
     confirmed: dict[str, list[str]] = {}
-    """Ids of the runs that confirm the settings, by the number of the trial, or ``default`` for the default
-    settings."""
+    """Ids of the runs that confirm the settings, by trial number, or ``default`` for the default settings."""
 
     def trial(self, number: int) -> TrialSummary:
         """Return the trial with this number. Raises `KeyError` if there is none."""
@@ -124,7 +123,7 @@ class Study(Struct, frozen=True, kw_only=True):
         return sum(each.seconds for each in self.trials)
 
     def cost(self, number: int) -> TuningCost:
-        """Return the cost of the study, for the records of runs with the settings of a trial."""
+        """Return the cost of the study, to be recorded in runs that use a trial's settings."""
         return TuningCost(
             study=self.name,
             trial=number,
@@ -137,7 +136,7 @@ class Study(Struct, frozen=True, kw_only=True):
 
 
 def directory(results: Path, name: str) -> Path:
-    """Return the directory of a study."""
+    """Return a study's directory."""
     return results / FOLDER / name
 
 
@@ -165,7 +164,7 @@ def load(path: Path) -> Study:
 
 
 def load_all(results: Path) -> tuple[list[Study], list[str]]:
-    """Return the studies in a results directory, ordered by start time, and a message for each unreadable study."""
+    """Return the studies in a results directory, sorted by start time, and a message for each unreadable study."""
     studies, problems = [], []
     try:
         folders = sorted(path for path in (results / FOLDER).iterdir() if (path / STUDY).is_file())

@@ -1,9 +1,9 @@
 """Inexpensive scikit-learn models as baselines: the ``baseline`` backend and its models.
 
-Baselines receive the same prepared inputs and splits as models on other backends, and are evaluated and timed in the
-same way. The scores of baselines show whether an expensive model is worth its cost. Each baseline is fitted on the
-whole training split at once. A baseline therefore has no epochs, learning rate or gradients, and is excluded from
-parity checks.
+Baselines receive the same prepared inputs and splits as models on other backends and are evaluated and timed in the
+same way. Baseline scores show whether an expensive model is worth its cost. Each baseline is fitted on the entire
+training split at once. A baseline therefore has no epochs, learning rate or gradients, and is excluded from parity
+checks.
 
 To add a model to this backend, yield a `harness.NetworkRef` with ``backend="baseline"`` and a ``build`` function that
 returns a `harness.Network` with a `Baseline` as its ``module`` and no bindings.
@@ -25,7 +25,7 @@ HARNESS_API_VERSION = "1.0"
 
 @dataclass(frozen=True)
 class Baseline:
-    """A scikit-learn estimator and the features that it is fitted on."""
+    """A scikit-learn estimator and a function that computes its features."""
 
     features: Callable[[Mapping[str, Any]], Any]
     """Function that converts the prepared inputs (arrays ``[N, ...]`` by name) to the input of `estimator`. It is not

@@ -35,7 +35,7 @@ class Terms:
     """Analyzer that returns the token-id n-grams of an example."""
 
     ngrams: int
-    """Length of the longest n-grams, in tokens."""
+    """Maximum n-gram length, in tokens."""
 
     def __call__(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
         return [
@@ -54,7 +54,7 @@ class Mfcc:
     """Statistics of mel-frequency cepstral coefficients (MFCCs; Davis and Mermelstein 1980) of waveforms.
 
     The frames of a clip are divided into `parts` equal parts, and the features are the mean and standard deviation of
-    each coefficient over each part, ``[N, 2 coefficients parts]``.
+    each coefficient within each part, ``[N, 2 coefficients parts]``.
 
     Frames are 25 ms long with a hop of 10 ms and a Hann window. Triangular filters are equally spaced on the mel scale,
     2595 log10(1 + f / 700), from 0 to half the sample rate; the logarithms of their energies are transformed by an
@@ -68,7 +68,7 @@ class Mfcc:
     mel_bands: int
     """Number of mel filters."""
     parts: int
-    """Number of parts that a clip is divided into."""
+    """Number of parts into which each clip is divided."""
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
         (clips,) = inputs.values()
@@ -81,7 +81,7 @@ class Mfcc:
         return np.concatenate([number for part in kept for number in (part.mean(axis=0), part.std(axis=0))])
 
     def frames(self, clip: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the coefficients ``[frames, coefficients]`` of a clip ``[samples]``.
+        """Compute the coefficients ``[frames, coefficients]`` of a clip ``[samples]``.
 
         A clip shorter than one frame is padded with zeros.
         """

@@ -18,7 +18,7 @@ class RegularizedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Configuration of a model with an L2 penalty."""
 
     C: float = 1.0
-    """Inverse of the strength of the L2 penalty, as in scikit-learn; positive."""
+    """Inverse L2 regularization strength, as in scikit-learn; positive."""
 
     def __post_init__(self) -> None:
         if not 0 < self.C < float("inf"):
@@ -26,7 +26,7 @@ class RegularizedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class _Baseline(Model):
-    """A model that is fitted on the whole training split at once."""
+    """A model that is fitted on the entire training split at once."""
 
     def parameters(self, config: Struct, info: DataInfo) -> Sequence[Parameter]:
         """Return no parameters, because the sizes of scikit-learn's parameters are not known before fitting."""
@@ -64,9 +64,9 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
     C: float = 10.0
     ngrams: int = 2
-    """Length of the longest n-grams used as terms, in tokens."""
+    """Maximum length of the n-grams used as terms, in tokens."""
     min_examples: int = 2
-    """Minimum number of examples that contain a term; rarer terms are ignored."""
+    """Minimum number of examples that must contain a term; rarer terms are ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,7 +75,8 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TfidfLogreg(_Baseline):
-    """Logistic regression on sublinear TF-IDF features of n-grams of token ids, the same ids that networks receive."""
+    """Logistic regression on sublinear TF-IDF features of token-id n-grams, using the same token ids that networks
+    receive."""
 
     name = "tfidf-logreg"
     summary = "TF-IDF of token n-grams, logistic regression"
@@ -109,7 +110,7 @@ class MfccConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fi
     mel_bands: int = 40
     """Number of mel filters."""
     parts: int = 5
-    """Number of equal parts that a clip is divided into; statistics are computed for each part."""
+    """Number of equal parts into which a clip is divided; statistics are computed for each part."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,7 +121,7 @@ class MfccConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fi
 class MfccSvm(_Baseline):
     """SVM with an RBF kernel on statistics of mel-frequency cepstral coefficients (Davis and Mermelstein 1980).
 
-    The features are the mean and standard deviation of each coefficient over equal parts of the clip. The outputs are
+    The features are the mean and standard deviation of each coefficient within equal parts of the clip. The outputs are
     decision values, which rank the classes but are not log-probabilities.
     """
 

@@ -17,7 +17,7 @@ from harness import Batch, SessionRequest, UnsupportedError
 Array = NDArray[Any]
 
 MIN_PROBABILITY = 1e-7
-"""Lower bound of probabilities, which keeps their logarithms finite."""
+"""Lower bound applied to probabilities to keep their logarithms finite."""
 
 
 class BaselineSession(harness.Session):
@@ -48,7 +48,8 @@ class BaselineSession(harness.Session):
         return {}
 
     def train_step(self, batch: Batch, learning_rate: float) -> Callable[[], Array]:
-        """Fit a new estimator on `batch`. The loss is computed when the handle is fetched, outside the timed part."""
+        """Fit a new estimator on `batch`. The loss is computed when the handle is fetched, outside the timed
+        section."""
         features = self._features(batch.inputs)
         fitted = self._fitted = clone(self._new).fit(features, batch.targets)
         return lambda: self._loss(self._outputs(fitted, features), batch.targets)
@@ -81,7 +82,7 @@ class BaselineSession(harness.Session):
         return outputs
 
     def _loss(self, outputs: Array, targets: Array) -> Array:
-        """Return the mean loss of the examples that the estimator was fitted on."""
+        """Return the mean loss over the examples on which the estimator was fitted."""
         if self._info.objective == "regression":
             return np.asarray(np.mean((outputs - targets) ** 2, dtype=np.float32))
         loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]))

@@ -1,4 +1,4 @@
-"""Checks that the sizes of a checkpoint are compatible with its tokenizer and the options of the ``nlp`` task."""
+"""Checks that a checkpoint's sizes are compatible with its tokenizer and the options of the ``nlp`` task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Sizes(Struct, frozen=True):
 
 
 def sizes(folder: Path) -> _Sizes:
-    """Return the sizes in a checkpoint's ``config.json``; all sizes are None if this file does not exist.
+    """Return the sizes in a checkpoint's ``config.json``; all sizes are None if the file does not exist.
 
     Raises `harness.UsageError` if the file cannot be read.
     """

@@ -16,7 +16,7 @@ LANGUAGES = (
 
 
 class CldrLangid(Dataset):
-    """Language identification of single names in 20 languages, all in Latin script.
+    """Language identification of individual names in 20 languages, all written in Latin script.
 
     The names of territories, languages, scripts and currencies in each language (``Kreikka``, ``arabialainen``,
     ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``, and
@@ -24,15 +24,14 @@ class CldrLangid(Dataset):
     (ignoring case). Within a language, names that differ only in case, digits or punctuation count as duplicates, and
     only the first is kept.
 
-    Each language is split into 80% training, 10% validation and 10% test names. A name is assigned to its split by its
-    SHA-256 digest, so the splits depend only on the names, and most names remain in their split in later releases of
-    CLDR. The same item may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in
-    only one split.
+    Each language is split into 80% training, 10% validation and 10% test names. A name's SHA-256 digest determines its
+    split, so the splits depend only on the names, and most names stay in the same split across CLDR releases. The same
+    item may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in only one split.
 
-    With babel 2.18, there are 15,734 names: 12,586 for training and 1,574 each for validation and test. Each language
-    has between 518 (Danish) and 1,135 (Lithuanian) names, 787 on average. Always predicting the largest class gives an
-    accuracy of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on the test split
-    (``python -m benchmarks.character_ngrams``).
+    With babel 2.18, the dataset contains 15,734 names: 12,586 for training and 1,574 each for validation and test. Each
+    language has between 518 (Danish) and 1,135 (Lithuanian) names, 787 on average. Always predicting the largest class
+    gives an accuracy of 0.07. Logistic regression on TF-IDF features of character 1- to 5-grams reaches 0.835 on the
+    test split (``python -m benchmarks.character_ngrams``).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], indices into ``label_names``, which are ISO 639-1
     codes.
@@ -57,7 +56,7 @@ class CldrLangid(Dataset):
     recipes = {"lstm": {"epochs": 10, "learning_rate": 4e-3, "dropout": 0.5}}
 
     def load(self, options: NoOptions) -> RawData:
-        """Read the names from babel's data files, without a download."""
+        """Read the names from babel's data files, without downloading anything."""
         from importlib.metadata import version
 
         splits: tuple[list[_Example], ...] = ([], [], [])

@@ -17,8 +17,8 @@ Rows = Sequence[Sequence[int]]
 
 
 def details(ids: Mapping[str, Rows], unknown: int, max_length: int) -> dict[str, bool | int | float | str]:
-    """Return the token statistics to record for each split. `ids` contains the token ids of the texts without special
-    tokens.
+    """Return the token statistics to record for each split. `ids` contains the token ids of the texts, excluding
+    special tokens.
 
     The name of each statistic ends with the name of the split, except for ``truncated_share`` (training) and
     ``unknown_share`` (validation).
@@ -32,13 +32,13 @@ def details(ids: Mapping[str, Rows], unknown: int, max_length: int) -> dict[str,
 
 
 def unknown_share(rows: Rows, unknown: int) -> float:
-    """Return the fraction of all tokens that are `unknown`."""
+    """Return the fraction of tokens that are equal to `unknown`."""
     total = sum(map(len, rows))
     return sum(row.count(unknown) for row in rows) / total if total else 0.0
 
 
 def unreadable(rows: Rows, unknown: int) -> int:
-    """Return the number of texts without a known token."""
+    """Return the number of texts without any known tokens."""
     return sum(row.count(unknown) == len(row) for row in rows)
 
 

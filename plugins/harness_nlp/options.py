@@ -11,7 +11,7 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for the ``nlp`` task."""
 
     vocab_size: int = 4000
-    """Maximum number of tokens in the vocabulary, including the special ones; at least 16."""
+    """Maximum number of tokens in the vocabulary, including special tokens; at least 16."""
     vocabulary: Literal["wordpiece", "word"] = "wordpiece"
     """Kind of vocabulary to learn on the training split. ``wordpiece``: pieces of words. ``word``: whole words that
     occur at least twice; all other words become ``[UNK]``."""
@@ -19,10 +19,11 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fraction of the tokens in a training batch that are replaced with ``[UNK]`` (Bowman et al. 2016, CoNLL, section
     3.1), at least 0 and below 1. Special tokens are never replaced."""
     max_length: int | None = None
-    """Tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, use the length that covers 99% of the
-    training texts, rounded up to a multiple of 8 and limited to 512 or to the number of positions of the checkpoint."""
+    """Number of tokens per example, including ``[CLS]`` and ``[SEP]``; at least 3. If None, use the length that covers
+    99% of the training texts, rounded up to a multiple of 8 and capped at 512 or at the checkpoint's number of
+    positions."""
     lowercase: bool = True
-    """True if texts are converted to lower case before tokenization."""
+    """True to lowercase texts before tokenization."""
     tokenizer: str | None = None
     """Path of a folder with a pretrained WordPiece tokenizer (``tokenizer.json`` or ``vocab.txt``). The tokenizer is
     used unchanged, and `vocabulary`, `vocab_size` and `lowercase` are ignored. If None, a vocabulary is learned."""

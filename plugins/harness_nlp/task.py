@@ -30,8 +30,8 @@ class TextClassification(Task[NlpOptions]):
     `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
     fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of the
     validation split before truncation; both fractions for the other splits, such as ``unknown_share_test``; and
-    ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``, the number of texts without a known
-    token.
+    ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``, the number of texts without any known
+    tokens.
     """
 
     name = "nlp"
@@ -124,7 +124,7 @@ class TextClassification(Task[NlpOptions]):
         info: DataInfo,
         options: NlpOptions,
     ) -> dict[str, NDArray[Any]]:
-        """Tokenize new texts with the tokenizer of the training data. ``fitted["tokenizer"]`` is the content of its
+        """Tokenize new texts with the tokenizer of the training data. ``fitted["tokenizer"]`` contains its
         ``tokenizer.json``."""
         _check_texts("new", inputs["text"])
         tokenizer = text.deserialized(fitted["tokenizer"])
@@ -149,8 +149,8 @@ class TextClassification(Task[NlpOptions]):
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
         """Return the option that selects the checkpoint's tokenizer.
 
-        Raises `harness.UsageError` if the checkpoint has no tokenizer: with another vocabulary, the token ids would not
-        match the embeddings.
+        Raises `harness.UsageError` if the checkpoint has no tokenizer: with a different vocabulary, the token ids would
+        not match the embeddings.
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
@@ -186,8 +186,7 @@ def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 
 
 def _longest(options: NlpOptions) -> int:
-    """Return the upper limit of the default length: 512, or the number of positions of the checkpoint if it is
-    smaller."""
+    """Return the upper limit of the default length: 512, or the checkpoint's number of positions if that is smaller."""
     positions = (
         None if options.tokenizer is None else checkpoints.sizes(Path(options.tokenizer)).max_position_embeddings
     )

@@ -1,12 +1,13 @@
 """Conversion of texts to token ids in three steps: `clean`, `learn_vocabulary` or `learn_words`, and `encode`.
 
-The vocabulary is WordPiece, as in BERT: a word is split into the longest pieces in the vocabulary, and pieces after the
-first start with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces that start with ``##``.
+As in BERT, the vocabulary is WordPiece: a word is split into the longest pieces in the vocabulary, and every piece
+after the first starts with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces that start with
+``##``.
 
 Words are separated by spaces and punctuation, so a sentence in a script without spaces, a DNA sequence or a URL can be
-one long word. Published tokenizers convert words of more than 100 characters to ``[UNK]``. This module divides such
-words into parts of `LONGEST_WORD` characters, because the time for one word grows faster than quadratically with its
-length.
+one long word. Published tokenizers convert words longer than 100 characters to ``[UNK]``. This module divides such
+words into parts of `LONGEST_WORD` characters, because the time to tokenize a word grows faster than quadratically with
+its length.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def clean(text: str) -> str:
 def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tuple[str, ...]:
     """Learn a WordPiece vocabulary of at most `size` pieces.
 
-    The index of a piece is its token id; the first four pieces are `SPECIAL_TOKENS`. The same texts give the same
-    vocabulary in every process. If the characters alone would need more than `size` pieces, the rarest characters are
-    omitted, and words that contain an omitted character become ``[UNK]``.
+    The index of a piece is its token id; the first four pieces are `SPECIAL_TOKENS`. The result is deterministic: the
+    same texts give the same vocabulary in every process. If the characters alone would take more than `size` pieces,
+    the rarest characters are omitted, and words that contain omitted characters become ``[UNK]``.
     """
     from tokenizers import trainers
 
@@ -87,13 +88,13 @@ def tokenizer_for(vocabulary: Sequence[str], *, lowercase: bool) -> Any:
 
 
 def serialized(tokenizer: Any) -> dict[str, Any]:
-    """Return the content of the ``tokenizer.json`` of a tokenizer, in the format of the package ``tokenizers``."""
+    """Return the content of a tokenizer's ``tokenizer.json``, in the format of the ``tokenizers`` package."""
     content: dict[str, Any] = json.loads(tokenizer.to_str())
     return content
 
 
 def deserialized(content: Any) -> Any:
-    """Return the tokenizer from the output of `serialized`. Raises `harness.DataError` if the content is not valid."""
+    """Return the tokenizer for an output of `serialized`. Raises `harness.DataError` if the content is not valid."""
     from tokenizers import Tokenizer
 
     try:
@@ -110,8 +111,9 @@ def encode(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 def pretrained_tokenizer(folder: str) -> tuple[Any, tuple[str, ...]]:
     """Return the tokenizer in `folder` and its vocabulary.
 
-    Reads ``tokenizer.json`` if present, else ``vocab.txt`` with ``do_lower_case`` from ``tokenizer_config.json``.
-    Raises `harness.DataError` if neither can be read, or if the tokenizer does not have BERT's special tokens.
+    Reads ``tokenizer.json`` if present; otherwise, reads ``vocab.txt`` and takes ``do_lower_case`` from
+    ``tokenizer_config.json``. Raises `harness.DataError` if neither can be read, or if the tokenizer does not have
+    BERT's special tokens.
     """
     tokenizer = _pretrained(Path(folder))
     return tokenizer, vocabulary_of(tokenizer, f"the tokenizer in {folder}")

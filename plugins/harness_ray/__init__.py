@@ -1,7 +1,7 @@
-"""The executor ``ray``, which executes runs on the nodes of a Ray cluster.
+"""The ``ray`` executor, which executes runs on the nodes of a Ray cluster.
 
-A supervisor, which is a Ray actor on the head node, starts a Ray task for each run and keeps the results until they are
-collected. With ``--detach``, the supervisor continues after the command has ended. Each task calls
+A supervisor, which is a Ray actor on the head node, starts one Ray task per run and keeps the results until they are
+collected. With ``--detach``, the supervisor keeps running after the command exits. Each task calls
 `harness.execute_run` on a node.
 """
 
@@ -96,7 +96,7 @@ class RayExecutor(harness.Executor):
 
 
 class Nodes:
-    """The nodes that one command has described. Each node is described once."""
+    """The nodes described so far by one command. Each node is described once."""
 
     def __init__(self) -> None:
         self._contents: tuple[set[str], set[str]] = set(), set()

@@ -1,4 +1,4 @@
-"""The supervisor's data about attempts, and the messages about attempts that it sends to a command."""
+"""The supervisor's data about attempts, and the messages that it sends to a command."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from harness import PlannedRun
 
 @dataclass
 class Running:
-    """An attempt that is not lost and whose result has not been collected."""
+    """An attempt that has not been lost and whose result has not been collected."""
 
     run: PlannedRun
     node: str
     """Id of the node."""
     events: list[bytes] = field(default_factory=list)
     heard_at: float | None = None
-    """Time of the last report, by the monotonic clock, or None before the first report."""
+    """Monotonic-clock time of the last report, or None before the first report."""
     files: dict[str, int] | None = None
     """Sizes of the files by name if the attempt is finished, otherwise None. They include `harness_ray.node.RESULT`."""
 
@@ -36,11 +36,11 @@ class Update:
 
 @dataclass(frozen=True)
 class News:
-    """Answer to a command that follows the runs."""
+    """Response to a command that follows the runs."""
 
     updates: list[Update]
     messages: list[str]
-    """New messages that do not belong to a run."""
+    """New messages that are not related to a specific run."""
     running: list[int]
     waiting: list[int]
-    """Indices of the runs that are being executed, and of those that have not been started."""
+    """Indices of the runs that are being executed and of those that have not started."""

@@ -1,4 +1,4 @@
-"""Connection to a Ray cluster, and description of its nodes."""
+"""Connection to a Ray cluster and description of its nodes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from harness_ray.placement import Node
 NAMESPACE = "harness"
 """Ray namespace of the supervisors."""
 CONNECT_S = 10.0
-"""Time limit for a connection to the head node, in seconds."""
+"""Time limit for connecting to the head node, in seconds."""
 DESCRIBE_S = 120.0
-"""Time limit for the description of a node, in seconds. It includes the start of a worker process."""
+"""Time limit for describing a node, in seconds. It includes the time to start a worker process."""
 OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", version="")
 """Reference to this plugin, whose code must be the same on every node."""
 
@@ -63,7 +63,8 @@ def connect(address: str) -> str:
 
 
 def _check_port(address: str) -> None:
-    """Raise `harness.UsageError` if nothing listens at ``HOST:PORT``. Ray itself would wait for minutes."""
+    """Raise `harness.UsageError` if nothing listens at ``HOST:PORT``. Without this check, Ray would wait for
+    minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in address or not port.isdigit():
         return  # such as auto or ray://HOST:PORT
@@ -77,29 +78,29 @@ def _check_port(address: str) -> None:
 
 
 def on_node(node_id: str) -> Mapping[str, Any]:
-    """Return the options of a Ray task that is executed on a node and never repeated by Ray."""
+    """Return the options for a Ray task that runs on a specific node and is never retried by Ray."""
     return {"max_retries": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False)}
 
 
 def living_nodes() -> dict[str, dict[str, Any]]:
-    """Return Ray's descriptions of the nodes that are alive, by their ids."""
+    """Return Ray's descriptions of the live nodes, by node id."""
     return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
 
 
 def title(node: Mapping[str, Any]) -> str:
-    """Return the name of a node in messages."""
+    """Return the name of a node for use in messages."""
     return f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
 
 
 def begin_description(node_id: str, plugins: Sequence[PluginRef], packages: Sequence[str]) -> Any:
-    """Start a task that describes a node, and return the reference to its result."""
+    """Start a task that describes a node, and return a reference to its result."""
     # The task refers to the function by its name. If harness is not installed on the node, the task fails.
     task = ray.remote(harness.describe_machine).options(num_cpus=0, **on_node(node_id))
     return task.remote((*plugins, OWN), tuple(packages))
 
 
 def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node | str | None:
-    """Return a node, the reason why it cannot execute runs, or None if the node has ended.
+    """Return a node, the reason why it cannot execute runs, or None if it is no longer alive.
 
     `description` is the result of `begin_description`.
     """
@@ -152,5 +153,5 @@ def described_nodes(plugins: Sequence[PluginRef], packages: Sequence[str]) -> li
 
 
 def offers(node: Mapping[str, Any]) -> bool:
-    """Return whether a node offers CPUs or GPUs. The head node often offers none."""
+    """Return whether a node offers CPUs or GPUs. The head node often offers neither."""
     return bool(node["Resources"].get("CPU") or node["Resources"].get("GPU"))

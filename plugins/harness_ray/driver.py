@@ -1,4 +1,4 @@
-"""The client of a supervisor: starts or finds the supervisor, and passes its reports to the coordinator."""
+"""The client of a supervisor. It starts or finds the supervisor, and passes its reports to the coordinator."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from harness_ray.placement import Node
 from harness_ray.supervisor import Supervisor
 
 WAIT_S = 1.0
-"""Duration of one request for new reports, in seconds."""
+"""Maximum duration of one request for new reports, in seconds."""
 START_S = 120.0
-"""Time limit for the start of the supervisor, in seconds."""
+"""Time limit for starting the supervisor, in seconds."""
 HEAD = "node:__internal_head__"
-"""Ray's resource of the head node. If the head node ends, the cluster ends, so the supervisor is started there."""
+"""Ray resource that identifies the head node. The supervisor runs on the head node because the cluster cannot outlive
+it."""
 
 
 def start(
@@ -35,10 +36,10 @@ def start(
     lost_after_s: float,
     node_timeout_s: float,
 ) -> Any:
-    """Start a supervisor for runs, and return the handle of the actor.
+    """Start a supervisor for the runs, and return the actor's handle.
 
     `describe` returns the nodes that can execute runs with the given plugins and packages. Raises `harness.UsageError`
-    if none of them can execute one of the runs.
+    if there is a run that none of these nodes can execute.
     """
     plugins = list({ref for run in runs for ref in run.plugins})
     packages = sorted({package for run in runs for package in run.packages})
@@ -79,15 +80,15 @@ def find(address: str, name: str) -> Any | None:
 
 
 def end(supervisor: Any) -> None:
-    """End a supervisor and its runs, and remove its uncollected results."""
+    """Stop a supervisor and its runs, and remove its uncollected results."""
     with contextlib.suppress(ray.exceptions.RayError):
         ray.get(supervisor.close.remote(), timeout=10.0)
     ray.kill(supervisor, no_restart=True)
 
 
 def follow(supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> SubmissionState:
-    """Report attempts, events and results to the coordinator until all runs are finished, or until no result is left
-    if `wait` is false."""
+    """Report attempts, events and results to the coordinator until all runs are finished or, if `wait` is false, until
+    no results are left to collect."""
     by_index = {run.index: run for run in runs}
     attempts: dict[str, Attempt] = {}
     seen: dict[str, int] = {}
@@ -151,7 +152,7 @@ def _chunks(supervisor: Any, attempt: str, name: str, size: int) -> list[bytes]:
 
 
 def _call(answer: Any, timeout_s: float = 60.0) -> Any:
-    """Return the answer of the supervisor. Raises `harness.UsageError` if it cannot be reached."""
+    """Return the supervisor's response. Raises `harness.UsageError` if the supervisor cannot be reached."""
     try:
         return ray.get(answer, timeout=timeout_s)
     except ray.exceptions.RayError as error:

@@ -16,21 +16,21 @@ import ray
 import harness
 
 CHUNK_BYTES = 64 * 2**10
-"""Size of the parts in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
-process. Larger ones go through the object store of a node, which ends with the node's raylet."""
+"""Size of the chunks in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
+process. Larger values go through a node's object store, which is lost if the node's raylet exits."""
 REPORT_S = 0.5
 """Minimum interval between reports of events, in seconds."""
 ANSWER_S = 60.0
-"""Time limit for the answer of the supervisor, in seconds."""
+"""Time limit for a response from the supervisor, in seconds."""
 PROGRESS_S = 1.0
 """Minimum interval between reports of training progress, in seconds."""
 RESULT = "result.json"
-"""Name of the file with the record or the failure."""
+"""Name of the file that contains the record or the failure."""
 NOTE = "the raylet of the node ended during the run, which was not affected"
 
 
 def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: float) -> bool:
-    """Execute a run, and copy its record and its files to the supervisor. Return False if the attempt is lost.
+    """Execute a run, and copy its record and its files to the supervisor. Return False if the attempt has been lost.
 
     A report is sent at least every `beat_s` seconds, even if there are no events.
     """
@@ -70,10 +70,10 @@ def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:
 
 
 def _answer(reference: Any) -> Any:
-    """Return the result of a call of the supervisor.
+    """Return the result of a call to the supervisor.
 
-    `ray.get` is not used, because it releases the CPUs of the task while it waits, so that Ray could start another task
-    on them, and because it ends this process if the raylet has ended.
+    `ray.get` is not used because it releases the task's CPUs while it waits, so Ray could start another task on them,
+    and because it terminates this process if the raylet has exited.
     """
     return reference.future().result(ANSWER_S)
 

@@ -1,4 +1,4 @@
-"""Choice of the nodes that execute runs."""
+"""Selection of the nodes that execute runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from harness import Environment, Machine, RunSpec, machine_difference
 
 Group = tuple[str, ...]
-"""Identifier of runs that are compared with each other. All runs of a group are executed on one class of machine."""
+"""Identifier of a group of runs that are compared with each other. All runs of a group are executed on one class of
+machine."""
 
 
 @dataclass
 class Node:
-    """A node of the cluster with the same code as the command."""
+    """A cluster node with the same code as the command."""
 
     id: str
     address: str
@@ -22,7 +23,7 @@ class Node:
     gpus: float
     machine: Machine
     running: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    """Number of threads of each attempt on the node, and whether it uses a GPU, by the id of the attempt."""
+    """Number of threads used by each attempt on the node, and whether the attempt uses a GPU, by attempt id."""
 
     def fits(self, spec: RunSpec) -> bool:
         """Return whether the node can execute a run when it is idle."""
@@ -35,8 +36,8 @@ class Node:
     def is_free(self, spec: RunSpec) -> bool:
         """Return whether the node can execute a run now.
 
-        A run on the CPU is measured without any other run on the node. Runs on different GPUs are executed at the same
-        time if there are enough CPUs for their threads.
+        No other runs are executed on a node during a CPU run. Runs on different GPUs are executed concurrently if there
+        are enough CPUs for their threads.
         """
         if not self.running:
             return self.fits(spec)
@@ -52,15 +53,15 @@ def group_of(spec: RunSpec) -> Group:
 
 
 def of_class(nodes: Iterable[Node], environment: Environment) -> list[Node]:
-    """Return the nodes whose machine is of the same class as that with the given environment."""
+    """Return the nodes whose machines are of the same class as a machine with the given environment."""
     return [node for node in nodes if machine_difference(environment, node.machine.environment, on_gpu=True) is None]
 
 
 def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environment | None:
-    """Return the environment of a machine of the class that executes a group of runs, or None if no class can.
+    """Return the environment of a machine in the class chosen to execute a group of runs, or None if no class can.
 
-    The class with the most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice is
-    independent of the order of the nodes.
+    The class with the most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice does
+    not depend on the order of the nodes.
     """
     best: tuple[tuple[bool, int, str], Environment] | None = None
     for node in nodes:
@@ -77,8 +78,8 @@ def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environme
 
 
 def choose_node(spec: RunSpec, nodes: Iterable[Node], avoided: Collection[str]) -> Node | None:
-    """Return a free node for a run, or None. Nodes whose ids are in `avoided` are chosen only if no other node can
-    execute the run, even if it is busy."""
+    """Return a free node for a run, or None. Nodes whose ids are in `avoided` are chosen only if no other node, busy or
+    not, can execute the run."""
     fitting = [node for node in nodes if node.fits(spec)]
     preferred = [node for node in fitting if node.id not in avoided] or fitting
     free = [node for node in preferred if node.is_free(spec)]

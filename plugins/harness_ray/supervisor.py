@@ -26,18 +26,18 @@ from harness_ray.placement import Group, Node
 MAX_ATTEMPTS = 5
 """Number of lost attempts after which a run fails."""
 NODES_S = 2.0
-"""Interval between queries of the list of nodes, in seconds."""
+"""Interval between queries for the list of nodes, in seconds."""
 MAX_EVENTS = 20_000
-"""Maximum number of events that are kept for one attempt. Later events are dropped."""
+"""Maximum number of events kept per attempt. Later events are dropped."""
 COLLECTED = "collected"
-"""Name of the file that marks a run whose result was collected."""
+"""Prefix of the names of files that mark runs whose results have been collected."""
 
 
 class Supervisor:
     """An actor that executes runs on the nodes of the cluster.
 
-    If its process is killed, Ray starts it again on the head node. It then continues with the runs that were not
-    finished, because the results are kept in the directory `spool`. Ray ends the tasks of the killed process.
+    If its process is killed, Ray restarts it on the head node. It then continues with the unfinished runs, because
+    results are stored on disk in the spool directory. Ray cancels the killed process's tasks.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Supervisor:
         self._all = tuple(runs)
         self._attempts: dict[str, Running] = {}
         self._tasks: dict[Any, str] = {}
-        """Attempt of each Ray task, by the reference to its result."""
+        """Attempt of each Ray task, by result reference."""
         self._losses: dict[int, list[str]] = {}
-        """Nodes on which attempts of a run were lost, by the index of the run."""
+        """Nodes on which attempts of a run were lost, by run index."""
         self._nodes = {node.id: node for node in nodes}
         self._refused: set[str] = set()
         self._describing: dict[str, tuple[Mapping[str, Any], Any]] = {}
@@ -77,7 +77,7 @@ class Supervisor:
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
     def report(self, attempt: str, first: int, events: list[bytes]) -> None:
-        """Record a report of an attempt, with events starting with number `first`."""
+        """Record an attempt's report, whose first event has the number `first`."""
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
@@ -88,7 +88,7 @@ class Supervisor:
                     self._changed.notify_all()
 
     def put(self, attempt: str, name: str, offset: int, chunk: bytes) -> bool:
-        """Store a part of a file, and return whether the result of the attempt is still needed."""
+        """Store part of a file, and return whether the attempt's result is still needed."""
         with self._changed:
             one = self._attempts.get(attempt)
             if one is None or one.files is not None:
@@ -106,8 +106,8 @@ class Supervisor:
     def news(self, seen: Mapping[str, int], messages: int, collected: Sequence[str], wait_s: float) -> News:
         """Return new events, messages and results, after waiting for at most `wait_s` seconds.
 
-        `seen` contains the number of received events by attempt, and `messages` the number of received messages. The
-        results of the attempts in `collected` are removed.
+        `seen` contains the number of events received per attempt, and `messages` is the number of messages received.
+        The results of attempts in `collected` are removed.
         """
         end = time.monotonic() + wait_s
         with self._changed:
@@ -127,13 +127,13 @@ class Supervisor:
                 self._changed.wait(left)
 
     def read(self, attempt: str, name: str, offset: int, size: int) -> bytes:
-        """Return a part of a file of a finished attempt."""
+        """Return part of a file of a finished attempt."""
         with (self._folder(attempt) / name).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
     def withdraw(self, kept: Sequence[str]) -> None:
-        """Stop starting runs, and end the attempts that are not in `kept`."""
+        """Stop starting runs, and cancel the attempts that are not in `kept`."""
         with self._changed:
             self._waiting.clear()
             for key in [key for key, one in self._attempts.items() if key not in kept and one.files is None]:
@@ -141,7 +141,7 @@ class Supervisor:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """End all attempts and remove all results."""
+        """Cancel all attempts and remove all results."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -174,7 +174,7 @@ class Supervisor:
                 self._task_ended(task)
 
     def _query_nodes(self) -> None:
-        """Describe new nodes, and remove those that have ended."""
+        """Describe new nodes, and remove nodes that are no longer alive."""
         if time.monotonic() - self._queried_at < NODES_S and not self._describing:
             return
         self._queried_at = time.monotonic()
@@ -262,7 +262,8 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Mark attempts as lost if they have not sent a report for too long, such as on a node without a network."""
+        """Mark attempts as lost if they have not sent a report for too long, for example, because their node is
+        disconnected."""
         limit = time.monotonic() - self._lost_after_s
         for attempt, one in list(self._attempts.items()):
             if one.files is None and one.heard_at is not None and one.heard_at < limit:
@@ -283,7 +284,7 @@ class Supervisor:
             self._fail(one.run, Failure(kind="crash", message=message))
 
     def _forget(self, attempt: str) -> None:
-        """End an attempt. Its later results are dropped."""
+        """End an attempt. Results that arrive later are dropped."""
         one = self._attempts.pop(attempt)
         self._free(attempt, one)
         for task in [task for task, key in self._tasks.items() if key == attempt]:
@@ -314,7 +315,7 @@ class Supervisor:
     # ---- the spool -----------------------------------------------------------------------------------------
 
     def _folder(self, attempt: str) -> Path:
-        """Return the directory of the files of an attempt."""
+        """Return the directory that contains an attempt's files."""
         finished = self._finished(attempt)
         return finished if finished.exists() else self._spool / f"partial-{attempt}"
 
@@ -325,7 +326,7 @@ class Supervisor:
         return self._spool / f"events-{attempt}.json"
 
     def _remove(self, attempt: str) -> None:
-        """Remove a result that was collected, and create a file that marks the run as done."""
+        """Remove a collected result, and create a file that marks the run as done."""
         one = self._attempts.pop(attempt, None)
         if one is not None:
             (self._spool / f"{COLLECTED}-{one.run.index}").touch()

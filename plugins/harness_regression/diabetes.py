@@ -18,7 +18,7 @@ class Diabetes(Dataset[SeededSplit]):
 
     Inputs: ``features``, float64 ``[N, 10]``, not standardized: age (years), sex (1 or 2), body mass index (kg/m^2),
     mean blood pressure (mm Hg) and six blood serum values s1 to s6, of which s1 to s4 are nearly linearly dependent.
-    Targets: float64 ``[N, 1]``, a score of disease progression one year later, 25 to 346.
+    Targets: float64 ``[N, 1]``, a score of disease progression after one year, from 25 to 346.
 
     The data were published by Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression", Annals of
     Statistics 32(2), and are read with scikit-learn's ``load_diabetes``. There is no published split; the splits are
@@ -57,7 +57,7 @@ class Diabetes(Dataset[SeededSplit]):
     }
 
     def load(self, options: SeededSplit) -> RawData:
-        """Read the table from the installed scikit-learn, without a download."""
+        """Read the table from the installed scikit-learn, without downloading anything."""
         from sklearn.datasets import load_diabetes
 
         source = load_diabetes(scaled=False)

@@ -19,10 +19,9 @@ class RegressionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Options for the ``regression`` task."""
 
     missing: Literal["impute", "error"] = "impute"
-    """Treatment of missing numbers. ``impute``: replace missing numbers with the mean of the column in the training
-    split and, for each column with missing numbers in that split, add an indicator column that is 1 where the number is
-    missing and 0
-    elsewhere. ``error``: raise an error."""
+    """Treatment of missing numbers. ``impute``: replace missing numbers with the column's mean in the training split
+    and, for each column with missing numbers in that split, add an indicator column that is 1 where the number is
+    missing and 0 elsewhere. ``error``: raise an error."""
 
 
 class RegressionTask(Task[RegressionOptions]):
@@ -67,12 +66,12 @@ class RegressionTask(Task[RegressionOptions]):
                 check_columns(f"{name} features", features, shape, gaps=gaps_allowed, columns=data.feature_names)
 
     def prepare(self, data: RawData, options: RegressionOptions) -> PreparedData:
-        """Impute, standardize and encode with statistics of the training split.
+        """Impute, standardize and encode using statistics from the training split.
 
-        ``info.target_mean`` and ``info.target_scale`` revert the standardization of the targets. ``info.details``
-        contains the dataset's details, the number of ``constant_features`` and, if numbers are missing in the training
-        split, their fraction ``missing_share``. Raises `harness.DataError` if an array has the wrong dtype or shape, or
-        contains a value that is not finite.
+        ``info.target_mean`` and ``info.target_scale`` can be used to undo the standardization of the targets.
+        ``info.details`` contains the dataset's details, the number of ``constant_features`` and, if numbers are missing
+        in the training split, their fraction ``missing_share``. Raises `harness.DataError` if an array has the wrong
+        dtype or shape, or contains a value that is not finite.
         """
         import numpy as np
 
@@ -126,7 +125,7 @@ class RegressionTask(Task[RegressionOptions]):
         info: DataInfo,
         options: RegressionOptions,
     ) -> dict[str, NDArray[Any]]:
-        """Prepare new rows with the statistics of the training split.
+        """Prepare new rows using the statistics of the training split.
 
         ``fitted`` contains, for each feature, the ``fillers`` of missing numbers, the ``mean`` and the ``scale``; the
         positions of the features that are ``constant`` and of those with ``indicators`` of missing numbers; and the
@@ -144,7 +143,7 @@ def check_columns(
 ) -> None:
     """Raise `harness.DataError` unless `values` is a finite float array ``[N, *shape]`` with N at least 1.
 
-    NaN is accepted if `gaps` is true. `columns` contains the names of the columns, if they are known.
+    NaN is accepted if `gaps` is true. `columns` contains the column names, if known.
     """
     import numpy as np
 
@@ -164,7 +163,7 @@ def check_columns(
 def column_means(values: NDArray[Any], columns: Sequence[str] = ()) -> NDArray[np.float64]:
     """Return the mean of each column, ``[F]``, ignoring NaN.
 
-    Raises `harness.DataError` if a column contains no number.
+    Raises `harness.DataError` if a column contains no numbers.
     """
     import numpy as np
 
@@ -181,7 +180,7 @@ def _column(number: int, names: Sequence[str]) -> str:
 
 
 def filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
-    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it contains no NaN."""
+    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it does not contain NaN."""
     import numpy as np
 
     gaps = np.isnan(columns)
@@ -210,7 +209,7 @@ def categories_of(categories: NDArray[Any] | None) -> list[list[str]]:
 
 
 def one_hot(cells: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return a column for each of the categories `names`. A cell that is not among them is 0 in all columns."""
+    """Return a column for each of the categories `names`. A cell with any other value is 0 in all columns."""
     import numpy as np
 
     numbers = {name: number for number, name in enumerate(names)}
@@ -229,7 +228,7 @@ def named(categories: NDArray[Any]) -> NDArray[Any]:
 
 
 def constant_columns(columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a mask of the columns that have a single value, ``[F]``."""
+    """Return a mask of the columns that contain a single distinct value, ``[F]``."""
     constant: NDArray[np.bool_] = columns.min(axis=0) == columns.max(axis=0)
     return constant
 

@@ -39,14 +39,14 @@ _SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
         "to use the checkpoint without a mask, set the field to false in a copy of the checkpoint",
     ),
 }
-"""Fields for which the task supports only some values, with the supported values and advice for other values."""
+"""Fields that the task supports only with certain values, with those values and advice for other values."""
 
 
 def options_of(folder: Path) -> dict[str, Any]:
-    """Return the options of the task that reproduce the waveforms of the checkpoint's feature extractor.
+    """Return the task options that reproduce the waveforms produced by the checkpoint's feature extractor.
 
-    If there is no ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError`, which names the file
-    and the field, if a field cannot be read or has a value that the task does not support.
+    If there is no ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError`, naming the file and
+    the field, if a field cannot be read or has a value that the task does not support.
     """
     path = folder / FILE
     if not path.is_file():

@@ -1,9 +1,9 @@
 """Speech synthesis with the espeak-ng library.
 
-espeak-ng keeps state between utterances (the phase of its oscillators, the random numbers of its breath noise) that
-cannot be reset, and it seeds itself from the clock. Therefore, each call of `synthesize` loads a new copy of the
-library, with separate variables, and sets the seeds of espeak-ng and of the C library, which espeak-ng also uses. The
-same utterances in the same order then give the same samples.
+espeak-ng keeps state between utterances (such as oscillator phases and the random numbers for breath noise) that cannot
+be reset, and it seeds itself from the clock. Therefore, each call of `synthesize` loads a new copy of the library, with
+separate global variables, and sets the seeds of espeak-ng's random number generator and the C library's, both of which
+espeak-ng uses. As a result, the same utterances in the same order always give the same samples.
 """
 
 from __future__ import annotations

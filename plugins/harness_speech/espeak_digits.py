@@ -19,14 +19,14 @@ LANGUAGES = ("en", "en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd
 """British, Caribbean, Scottish, Lancastrian, West Midlands, Received Pronunciation and American English."""
 SPLITS = ("train", "validation", "test")
 EXCLUDED = ("fast",)
-"""Variants that are not distinct voices: ``fast`` is espeak-ng's default voice with a setting for very fast speech."""
+"""Variants that are not distinct voices: ``fast`` is espeak-ng's default voice set to speak very fast."""
 _RELATIVES = {
     **dict.fromkeys(("diogo", "hugo", "michel", "miguel"), "henrique"),
     **dict.fromkeys(("m", "max", "ricishaymax"), "robosoft"),
     "anikarobot": "anika",
     "caleb": "klatt",
 }
-"""Voices that have the formants of another voice (the same vocal tract) and differ only in pitch, echo or timbre."""
+"""Voices that have the same formants (vocal tract) as another voice and differ only in pitch, echo or timbre."""
 
 
 class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +45,7 @@ class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def _number(*key: object) -> int:
-    """Return a hash of `key`, uniformly distributed over 32 bits and the same in every process."""
+    """Return a 32-bit hash of `key` that is uniformly distributed and the same in every process."""
     text = "\0".join(map(str, key))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
@@ -53,8 +53,8 @@ def _number(*key: object) -> int:
 def split_of(voice: str) -> str:
     """Return the split of a voice; about 70% of the voices are in train, 15% in validation and 15% in test.
 
-    Related voices are in the same split. Voices are related if they have the same formants, or if their names differ
-    only in a number.
+    Related voices are always in the same split. Voices are related if they have the same formants, or if their names
+    differ only in a number.
     """
     design = voice.lower().rstrip("0123456789")
     percentile = _number("split", _RELATIVES.get(design, design)) % 100
@@ -83,8 +83,8 @@ def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
 class EspeakDigits(Dataset[EspeakDigitsOptions]):
     """Digits spoken by about 100 synthetic voices: women, men, children, robots and whispering voices.
 
-    The voices are espeak-ng's variants. No voice is in two splits, so the test score measures generalization to new
-    voices. Nothing is downloaded or stored: synthesis takes seconds and produces the same samples each time.
+    The voices are espeak-ng's variants. No voice is in more than one split, so the test score measures generalization
+    to new voices. Nothing is downloaded or stored: synthesis takes seconds and produces the same samples each time.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Targets: 0 to 9. Groups: ``voice`` and
     ``language``.

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SILENT = 10 ** (-60 / 20)
-"""Peak below which a recording is nearly silent: -60 dBFS, that is, decibels relative to the largest sample value."""
+"""Peak below which a recording is nearly silent: -60 dBFS (decibels relative to full scale, the largest possible sample
+value)."""
 FULL_SCALE = 0.97
-"""Minimum absolute value of a sample that may be clipped. The largest value of mu-law encoding is 0.98."""
+"""Minimum absolute value at which a sample may be clipped. The largest value of mu-law encoding is 0.98."""
 CLIPPED = 0.001
 """A recording is considered clipped if more than this fraction of its samples repeat its largest or smallest value."""
 CLIPPED_LIMIT = 0.01
@@ -32,11 +33,11 @@ class Facts:
 
     recordings: int
     longest: int
-    """Number of samples of the longest recording."""
+    """Number of samples in the longest recording."""
     silent: int
-    """Number of recordings whose peak deviation from the mean is below -60 dBFS in the part that is kept."""
+    """Number of recordings whose retained part has a peak deviation from the mean below -60 dBFS."""
     clipped: int
-    """Number of recordings in which samples at full scale are repeated."""
+    """Number of recordings with repeated samples at full scale."""
     truncated: int
     """Number of recordings that are longer than the prepared length."""
     halved: int
@@ -46,7 +47,7 @@ class Facts:
 
 
 def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[np.float32]], samples: int) -> Facts:
-    """Return the counts for mono waveforms in [-1, 1], given before (`recorded`) and after resampling (`resampled`).
+    """Return the counts for mono waveforms in [-1, 1] before resampling (`recorded`) and after it (`resampled`).
 
     The task truncates or pads the resampled waveforms to `samples`.
     """

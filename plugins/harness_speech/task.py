@@ -24,7 +24,7 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Sample rate in Hz to resample waveforms to, at least 1000. If None, use the lowest rate of the training examples,
     but at most 16000."""
     normalize: bool = field(default=True, name="normalise")
-    """True if each waveform is normalized to zero mean and unit variance; otherwise, samples remain in [-1, 1] as
+    """True to normalize each waveform to zero mean and unit variance; if False, samples remain in [-1, 1] as
     recorded."""
     shift_ms: float = 0.0
     """Maximum random shift of training waveforms in time, in milliseconds, in each direction; the gap is filled with
@@ -45,23 +45,23 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 HIGHEST_RATE_HZ = 16_000
-"""Highest sample rate used by default, as in common speech models; set ``sample_rate_hz`` to use a higher rate."""
+"""Maximum sample rate used by default, as in common speech models; set ``sample_rate_hz`` to use a higher rate."""
 
 
 class Speech(Task[SpeechOptions]):
     """Speech classification from the raw waveform.
 
     Raw inputs: ``waveform``, float32 ``[samples]`` for each example, with the sample rate in the dataset's
-    ``details["sample_rate_hz"]`` or, per example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms whose rate
-    differs from the task's are resampled.
+    ``details["sample_rate_hz"]`` or, per example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms with a
+    different sample rate than the task's are resampled.
 
     Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
-    and unit variance unless the options say otherwise, and then zero-padded at the end, as in the feature extractor of
-    wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
+    and unit variance unless the options specify otherwise, and then zero-padded at the end, as in wav2vec 2.0's feature
+    extractor. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
     `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
     were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the other splits). For each split,
     `DataInfo.details` also contains the fraction of recordings with more padding than sound, such as
-    ``padded_share_test``, and the numbers of nearly ``silent`` and of ``clipped`` recordings.
+    ``padded_share_test``, and the numbers of nearly ``silent`` and ``clipped`` recordings.
     """
 
     name = "speech"

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=8)
 def _low_pass(rate: int) -> Any:
-    """Return the default filter of ``scipy.signal.resample_poly``, cached because designing it takes longer than
-    applying it."""
+    """Return the default filter of ``scipy.signal.resample_poly``, cached because it takes longer to design than to
+    apply."""
     from scipy.signal import firwin
 
     return firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0))

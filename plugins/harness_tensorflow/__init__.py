@@ -4,18 +4,19 @@ To add a network to this backend, yield a `harness.NetworkRef` with ``backend="t
 that returns a `harness.Network`:
 
 - ``module`` is a `tf.Module` or a Keras layer or model (any object with ``trainable_variables``). The module is called
-  as ``module(inputs, training)``, where ``inputs`` is a dict of tensors ``[B, ...]`` with the names of
-  `harness.DataInfo.inputs` and ``training`` is a Python bool. The module returns float32 outputs ``[B, outputs]``,
+  as ``module(inputs, training)``, where ``inputs`` is a dict of tensors ``[B, ...]`` with the same names as in
+  `harness.DataInfo.inputs`, and ``training`` is a Python bool. The module returns float32 outputs ``[B, outputs]``,
   which are logits or standardized regression targets. For token classification, the outputs are the logits of each
   position, ``[B, L, outputs]``.
 - ``bindings`` contains every trainable variable of the module.
 - The module is called inside a `tf.function` with a static batch size, once per batch size and mode. Ops that update
   state (running statistics) run in graph order.
-- The precision is Keras's global dtype policy, which is set before ``build`` is called. Variables are float32; the
+- The precision is set through Keras's global dtype policy before ``build`` is called. Variables are float32; the
   built-in networks cast their inputs to the compute dtype of the policy.
 
 The built-in networks, including BERT, consist of plain TensorFlow ops on `tf.Variable`. BERT from keras-hub computes
-the same function, but it starts more slowly (another large import, longer tracing), and its measured steps were slower.
+the same function, but it starts more slowly (an additional large import and longer tracing), and its steps were slower
+when measured.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training with ``MultiWorkerMirroredStrategy``, one process per device.
 
-The strategy provides the collective operations. The variables are those of an ordinary session, one copy per process;
-the processes start from equal weights and apply equal gradients.
+The strategy provides the collective operations. The variables are the same as in an ordinary session, with one copy per
+process; all processes start from the same weights and apply the same gradients.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import harness
 _OPTIONS = tf.distribute.experimental.CommunicationOptions(
     implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
 )
-"""Options with which the strategy selects NCCL on GPUs and a ring over gRPC on CPUs."""
+"""Options that make the strategy select NCCL on GPUs and a gRPC ring on CPUs."""
 _strategy: Any = None
 
 
@@ -32,7 +32,7 @@ def join(group: harness.DeviceGroup) -> None:
 
 
 class Replicas:
-    """The replicas of a network in the processes of a group, which `join` has connected."""
+    """The replicas of a network in the processes of a group that were connected by `join`."""
 
     library = "MultiWorkerMirroredStrategy"
 
@@ -57,7 +57,7 @@ class Replicas:
         return total_loss, totals
 
     def run(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that runs `function` as the replica of this process."""
+        """Return a function that runs `function` as this process's replica."""
 
         def run(*arguments: Any) -> Any:
             return _strategy.run(function, args=arguments)

@@ -1,8 +1,8 @@
-"""Layers of the TensorFlow networks: plain ops on float32 variables, numerically equivalent to PyTorch's layers.
+"""Layers for the TensorFlow networks: plain ops on float32 variables, numerically equivalent to PyTorch's layers.
 
 Each layer computes in the dtype of its input and provides the `harness.Binding` of each canonical array. Normalization
-layers and GELU have custom gradients: TensorFlow's automatic gradients take twice as many passes over memory, which
-dominate the cost of element-wise ops on a CPU.
+layers and GELU have custom gradients: TensorFlow's automatic gradients need twice as many passes over memory, and these
+passes dominate the cost of element-wise ops on a CPU.
 
 Shape suffixes: B batch, L positions (tokens or frames), C channels, H hidden size, N heads, D head size.
 """
@@ -27,8 +27,8 @@ def compute_dtype() -> str:
 
 
 def sizes(x: Any) -> list[Any]:
-    """Return the sizes of all axes of `x`: integers, and a scalar tensor for an axis whose size is not known when the
-    graph is built, such as the batch axis of an exported model."""
+    """Return the size of each axis of `x`: an integer, or a scalar tensor if the size is not known when the graph is
+    built, as for the batch axis of an exported model."""
     return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)]
 
 
@@ -37,7 +37,7 @@ def prefixed(prefix: str, bindings: Mapping[str, Binding]) -> dict[str, Binding]
 
 
 def parameter(*shape: int, trainable: bool = True) -> Any:
-    """Return a float32 variable of zeros; its values are set with the canonical weights."""
+    """Return a float32 variable initialized with zeros; its values are set later from the canonical weights."""
     return tf.Variable(tf.zeros(shape), trainable=trainable)
 
 
@@ -59,7 +59,7 @@ class Dense(tf.Module):
 class Convolution(tf.Module):
     """Convolution of channels-last input, padded by the same number of zeros on both sides of each axis.
 
-    ``kernel`` has the kernel size for each of the one or two spatial axes.
+    ``kernel`` contains the kernel size along each of the one or two spatial axes.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Convolution(tf.Module):
 class BatchNorm(tf.Module):
     """Batch normalization of ``[B, H, W, C]`` with eps 1e-5, like `torch.nn.BatchNorm2d`.
 
-    The running variance is updated with the unbiased variance of the batch, which TensorFlow's fused kernel returns;
-    the Keras layer uses the biased variance. Batch normalization is computed in float32 at every precision.
+    The running variance is updated with the unbiased batch variance, which TensorFlow's fused kernel returns; the Keras
+    layer uses the biased variance. Batch normalization is computed in float32 at every precision.
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,7 +1,7 @@
 """The optimizers of `harness.Recipe`, as defined in its docstring, for `tf.Variable`.
 
-Keras's optimizers use different formulas. For example, its Adam adds epsilon before the bias correction. The updates
-use TensorFlow's fused kernels if one implements the formula.
+Keras's optimizers use different formulas. For example, its Adam adds epsilon before the bias correction. An update uses
+a fused TensorFlow kernel if one implements the formula.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Optimizer(tf.Module):
     ) -> None:
         """Create the slot variables.
 
-        `decays` is True for each variable that weight decay applies to. `factors` contains a factor of the learning
-        rate for each variable.
+        `decays` is True for each variable that weight decay applies to. `factors` contains a learning-rate factor for
+        each variable.
         """
         super().__init__()
         self._recipe = recipe
@@ -63,9 +63,9 @@ class Optimizer(tf.Module):
         """Update the variables by one step.
 
         `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If the
-        bool scalar `finite` is given and false, the variables, moments and step count keep their values. A skipped step
-        is still computed, with constants that leave all values unchanged, because a conditional would make the host
-        wait for the GPU.
+        boolean scalar `finite` is passed and is false, the variables, moments and step count do not change. A skipped
+        step is still computed, with constants that leave all values unchanged, because a conditional would make the
+        host wait for the GPU.
         """
 
         def unless_skipped(value: Any, neutral: float) -> Any:
@@ -144,7 +144,7 @@ class Optimizer(tf.Module):
         )
 
     def _adam_scalars(self, step: Any, learning_rate: Any) -> tuple[Any, Any]:
-        """Return the rate and epsilon with which the kernel computes the bias-corrected step.
+        """Return the rate and epsilon that make the kernel compute the bias-corrected step.
 
         The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Expanding ``a m^ / (sqrt(s^) + e)`` by ``c = sqrt(1 -
         beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e c``. The rate and epsilon are computed
@@ -172,7 +172,7 @@ def _scaled(rate: Any, factor: float) -> Any:
 
 
 def _trust_ratio(variable: Any, direction: Any) -> Any:
-    """Return the ratio of the 2-norms of a variable and its step in LAMB, or 1 if one of the norms is zero."""
+    """Return the ratio of the 2-norms of a variable and its LAMB step, or 1 if either norm is zero."""
     weight_norm, norm = tf.norm(variable), tf.norm(direction)
     known = tf.logical_and(weight_norm > 0, norm > 0)
     return tf.where(known, weight_norm / tf.where(known, norm, tf.ones_like(norm)), tf.ones_like(norm))
@@ -188,8 +188,8 @@ def clip_by_global_norm(gradients: Sequence[Any], clip_norm: float) -> list[Any]
 class LossScale(tf.Module):
     """Dynamic loss scaling for float16 gradients, with the constants of PyTorch's ``GradScaler``.
 
-    The loss is multiplied by a scale, which doubles after 2000 consecutive steps with finite gradients. A step with
-    gradients that are not finite is skipped, and the scale is halved. A fixed scale never changes.
+    The loss is multiplied by a scale, which doubles after 2000 consecutive steps with finite gradients. If the
+    gradients are not finite, the step is skipped and the scale is halved. A fixed scale never changes.
     """
 
     _INITIAL, _GROWTH_INTERVAL = 65536.0, 2000

@@ -39,7 +39,7 @@ def devices() -> list[harness.DeviceInfo]:
 def _gpus() -> dict[str, Any]:
     """Return the physical GPUs by device name.
 
-    TensorFlow ignores GPUs that are too slow or not supported. The number at the end of a physical device's name is its
+    TensorFlow ignores GPUs that are too slow or unsupported. The number at the end of a physical device's name is its
     number in the CUDA driver, even if other GPUs are ignored.
     """
     return {f"cuda:{gpu.name.rpartition(':')[2]}": gpu for gpu in tf.config.list_physical_devices("GPU")}
@@ -53,8 +53,8 @@ def _logical_name(device: str) -> str:
 def configure(request: harness.SessionRequest) -> None:
     """Restrict TensorFlow to the request's device, and set threads, numeric modes, seeds and the dtype policy.
 
-    Raises `harness.UnsupportedError` if the device is unknown, if the precision is not supported, or if TensorFlow was
-    already initialized with other settings in this process.
+    Raises `harness.UnsupportedError` if the device is unknown, if the precision is not supported, or if TensorFlow has
+    already been initialized with different settings in this process.
     """
     global _compiled
     device = "cuda:0" if request.device == "cuda" else request.device
@@ -95,7 +95,7 @@ def has_cudnn() -> bool:
 
 
 def notes() -> dict[str, str]:
-    """Return the current numbers of threads and numeric modes, which are stored in the record."""
+    """Return the current thread counts and numeric modes, which are stored in the record."""
     return {
         "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
         "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
@@ -106,7 +106,7 @@ def notes() -> dict[str, str]:
 
 
 def allocated_bytes(device: str, size_bytes: int) -> int | None:
-    """Return the increase in the peak allocated memory when a tensor of `size_bytes` is created, or None on the CPU."""
+    """Return the increase in peak allocated memory when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
     name = _logical_name(device)
@@ -118,7 +118,7 @@ def allocated_bytes(device: str, size_bytes: int) -> int | None:
 
 
 def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
-    """Return functions for matrix products and copies, which are executed eagerly."""
+    """Return functions that compute matrix products and copies eagerly."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")

@@ -20,8 +20,8 @@ from harness_tensorflow.optimizers import LossScale, Optimizer
 class TensorFlowSession(harness.Session):
     """Session for a TensorFlow network.
 
-    Each step is one `tf.function`, traced once per batch size and called as a concrete function, so that it is never
-    traced again.
+    Each step is one `tf.function`, traced once per batch size and called as a concrete function, so it is never
+    retraced.
     """
 
     def __init__(self, request: harness.SessionRequest) -> None:
@@ -225,7 +225,7 @@ class TensorFlowSession(harness.Session):
         return self._replicas.total(*own(targets, inputs))
 
     def _own_loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
-        """Run forward and backward passes in training mode on the examples of this process."""
+        """Run forward and backward passes in training mode on this process's examples."""
         count = self._request.recipe.accumulation_steps
         if count == 1:
             return self._part_gradients(targets, inputs, None)

@@ -7,9 +7,9 @@ returns a `harness.Network`:
   with the prepared inputs as keyword arguments. Each input is ``[B, ...]`` with its dtype unchanged (images are
   ``pixel_values`` ``[B, H, W, C]``, channels last). The module returns outputs ``[B, info.outputs]``, which are logits
   or standardized regression targets. For token classification, the outputs are the logits of each position, ``[B, L,
-  info.outputs]``. With the precisions ``bf16`` and ``fp16``, the module runs inside ``torch.autocast``. The session
-  provides the loss, the optimizer and the device.
-- ``bindings`` contains every parameter of the module that requires a gradient, and its running statistics.
+  info.outputs]``. At ``bf16`` and ``fp16`` precision, the module runs inside ``torch.autocast``. The session provides
+  the loss, the optimizer and the device.
+- ``bindings`` contains every parameter of the module that requires a gradient, and the module's running statistics.
   `harness_torch.networks.bindings` creates the bindings for a module whose parameters have the canonical names.
 - Dropout depends on ``module.training``. A ``forward`` that reads the value of a tensor on the host (``.item()``,
   ``if mask.all()``) makes the CPU wait for the GPU at every step and causes graph breaks in ``torch.compile``.

@@ -55,7 +55,7 @@ def require(device: str, precision: str) -> DeviceInfo:
 
 
 def allocated_bytes(device: str, size_bytes: int) -> int | None:
-    """Return the increase in the peak allocated memory when a tensor of `size_bytes` is created, or None on the CPU."""
+    """Return the increase in peak allocated memory when a tensor of `size_bytes` is created, or None on the CPU."""
     if device == "cpu":
         return None
     torch.cuda.reset_peak_memory_stats(device)
@@ -70,7 +70,8 @@ _DTYPES = {"fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
-    """Return matrix products and copies with preallocated outputs, so that their timings exclude memory allocation."""
+    """Return functions for matrix products and copies with preallocated outputs, so timings exclude memory
+    allocation."""
     require(device, precision)
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")

@@ -16,7 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from harness import DeviceGroup
 
 _TIMEOUT = datetime.timedelta(days=1)
-"""Timeout of a collective operation. The processes wait while the first one validates, and a run has a time limit."""
+"""Timeout of a collective operation. It is long because the other processes wait while the first one validates; runs
+have a separate time limit."""
 
 
 class Replicas:
@@ -39,7 +40,7 @@ class Replicas:
             )
 
     def share_of(self, loss: torch.Tensor, weight: float) -> torch.Tensor:
-        """Return the loss to minimize in this process, whose gradients are averaged over the processes."""
+        """Return the loss to minimize in this process; its gradients are averaged over the processes."""
         return loss * (weight * self._size)
 
     def total(self, loss: torch.Tensor, weight: float) -> Pending:
@@ -54,7 +55,7 @@ class Replicas:
 
 
 class Pending:
-    """The loss of a batch, which is computed while the next step runs."""
+    """The loss of a batch, computed while the next step runs."""
 
     def __init__(self, loss: torch.Tensor, work: Any) -> None:
         self._loss, self._work = loss, work
@@ -68,7 +69,7 @@ class Pending:
 
 
 def _join(group: DeviceGroup, library: str) -> None:
-    """Initialize the process group of this process."""
+    """Initialize this process's process group."""
     host, _, port = group.addresses[0].rpartition(":")
     first = group.rank == 0
     # Listen only on the given address; by default, the store listens on all addresses of the machine.

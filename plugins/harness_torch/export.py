@@ -24,7 +24,8 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 class FromDict(torch.nn.Module):
-    """A module that takes its inputs as a dictionary of tensors, which `torch.export` traces for every signature."""
+    """A module that takes its inputs as a dictionary of tensors, so that `torch.export` can trace any input
+    signature."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -36,10 +37,10 @@ class FromDict(torch.nn.Module):
 
 
 def export(module: torch.nn.Module, format_: str, folder: Path, inputs: Mapping[str, Array], threads: int) -> Function:
-    """Write a module in evaluation mode, and return a function that computes its outputs with the written file.
+    """Export a module in evaluation mode, and return a function that computes its outputs from the exported file.
 
-    The number of examples may vary; all other sizes are fixed. Raises `harness.UnsupportedError` for other formats and
-    if a package is missing.
+    The number of examples may vary; all other sizes are fixed. Raises `harness.UnsupportedError` if the format is not
+    supported or a package is missing.
     """
     tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
     wrapped, shapes = FromDict(module).eval(), {"inputs": {name: {0: torch.export.Dim("batch")} for name in tensors}}

@@ -1,4 +1,4 @@
-"""The optimizers of `harness.Recipe`. Those of `torch.optim` are used if they have the same definitions."""
+"""The optimizers of `harness.Recipe`. The ones in `torch.optim` are used if their definitions match."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def build_optimizer(
     scaled: bool = False,
     factors: Mapping[int, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Build the optimizer for `recipe`, with weight decay and the L1 penalty for `decayed` only.
+    """Build the optimizer for `recipe`, applying weight decay and the L1 penalty only to `decayed`.
 
     Fused implementations compute the same update in a single pass. `scaled` is True if the optimizer is used with a
     `torch.amp.GradScaler`. With a GradScaler, the optimizer does not wait for the GPU to determine whether a gradient
     overflowed.
 
-    `factors` contains factors of the learning rate, by the id of a parameter. The session multiplies the learning rate
-    of each group by its entry ``factor``.
+    `factors` maps parameter ids to learning-rate factors. The session multiplies the learning rate of each group by the
+    group's ``factor`` entry.
     """
     decoupled = recipe.weight_decay if recipe.decoupled_decay else 0.0
     regularization = {"weight_decay": recipe.weight_decay - decoupled, "pull": (recipe.l1, decoupled)}
@@ -76,10 +76,10 @@ def _kind(recipe: Recipe) -> tuple[type[Any], dict[str, Any]]:
 
 
 class _Foreach(torch.optim.Optimizer):
-    """Optimizer whose subclasses update all parameters of a group with a few operations on lists of tensors."""
+    """Base class of optimizers that update all parameters of a group with a few operations on lists of tensors."""
 
     names: tuple[str, ...]
-    """Names of the moments, which start at zero."""
+    """Names of the moments, which are initialized to zero."""
 
     def __init__(self, groups: Any, *, lr: float, **defaults: Any) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0, **defaults})
@@ -137,7 +137,8 @@ class Lion(_Foreach):
 
 
 class Lamb(_Foreach):
-    """LAMB (You et al. 2020, "Large batch optimization for deep learning", algorithm 2) with an identity as phi."""
+    """LAMB (You et al. 2020, "Large batch optimization for deep learning", algorithm 2) with the identity function as
+    phi."""
 
     names = ("mean", "square")
 
@@ -176,7 +177,7 @@ class Regularized(torch.optim.Optimizer):
 class Scaled(torch.optim.Optimizer):
     """Mixin for `torch.amp.GradScaler` that skips a step without waiting for the GPU, like the fused optimizers.
 
-    Without this mixin, GradScaler copies to the host a flag that indicates whether a gradient overflowed. This class
+    Without this mixin, GradScaler copies a flag to the host that indicates whether a gradient overflowed. This class
     performs every step, and restores the previous values on the device if a gradient overflowed.
     """
 
@@ -207,7 +208,7 @@ class Scaled(torch.optim.Optimizer):
                 torch.where(overflowed, state.get(name, torch.zeros_like(current)), current, out=current)
 
     def _on_device(self, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
-        """Return the state of a parameter, without counters on the host, which do not affect any step."""
+        """Return a parameter's state, excluding counters on the host, which do not affect any step."""
         return {
             name: value
             for name, value in self.state[parameter].items()

@@ -28,11 +28,11 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchSession(Session):
-    """Session for a PyTorch model: a plain training step with the recipe's options.
+    """Session for a PyTorch model that runs a plain training step with the recipe's options.
 
     Weights are float32 at every precision except fp64, at which weights, inputs, activations and outputs are float64.
     Raises `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or prediction, if
-    ``torch.compile`` fails. Raises `harness.PluginError` if the bindings of the network are incomplete.
+    ``torch.compile`` fails. Raises `harness.PluginError` if the network's bindings are incomplete.
     """
 
     def __init__(self, request: SessionRequest) -> None:
@@ -80,7 +80,7 @@ class TorchSession(Session):
         )
 
     def _factors(self) -> dict[int, float]:
-        """Return the factor of the learning rate of each parameter, by the parameter's id."""
+        """Return each parameter's learning-rate factor, by parameter id."""
         factors = self._request.rate_factors
         return {id(binding.variable): factors.get(each.name, 1.0) for each, binding in self._weights.pairs}
 
@@ -132,8 +132,8 @@ class TorchSession(Session):
         return torch.stack(losses).sum()
 
     def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
-        """Add the gradients of the mean loss, multiplied by `share`, to those in the parameters, and return the
-        product."""
+        """Multiply the mean loss by `share`, add its gradients to those stored in the parameters, and return the scaled
+        loss."""
         inputs = self._upload(batch.inputs)
         targets = self._to_device(batch.targets)
         with self._casts or contextlib.nullcontext():
@@ -297,9 +297,10 @@ def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], tor
 
 
 class _Weighted:
-    """Mean over examples or positions of the cross-entropy, multiplied by the weight of the class.
+    """Mean over examples or positions of the cross-entropy, with each loss multiplied by its class weight.
 
-    The weights of ``F.cross_entropy`` are not used, because its mean is divided by the sum of the batch's weights.
+    The ``weight`` argument of ``F.cross_entropy`` is not used, because it divides the mean by the sum of the batch's
+    weights.
     """
 
     def __init__(self, request: SessionRequest) -> None:
@@ -324,7 +325,7 @@ def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smo
 
 
 def _compiled(module: torch.nn.Module) -> Callable[..., torch.Tensor]:
-    """Return `module` compiled by ``torch.compile``. Compilation errors are raised only at the first call."""
+    """Return `module` compiled by ``torch.compile``. Compilation errors are not raised until the first call."""
     from torch._dynamo.exc import TorchDynamoException
 
     compiled = torch.compile(module)

@@ -62,7 +62,7 @@ class BoundWeights:
                 binding.variable.copy_(torch.from_numpy(own))
 
     def read(self) -> dict[str, Array]:
-        """Return C-contiguous copies with the canonical shapes and the tensors' dtype."""
+        """Return C-contiguous copies with canonical shapes and the tensors' dtype."""
         return {
             parameter.name: _canonical(binding.variable.detach(), parameter, binding)
             for parameter, binding in self.pairs
@@ -71,7 +71,7 @@ class BoundWeights:
     def gradients(self, scale: float) -> dict[str, Array]:
         """Return the gradients of the last backward pass, divided by `scale`.
 
-        The gradient of a parameter that the loss does not depend on is zero.
+        The gradient of a parameter is zero if the loss does not depend on it.
         """
         gradients = {}
         for parameter, binding in self.pairs:
@@ -91,8 +91,8 @@ def place(
 ) -> BoundWeights:
     """Move the network's module to `device` and `dtype`, and bind the canonical parameters to its tensors.
 
-    Raises `harness.PluginError` if a canonical parameter is not bound to a parameter or buffer of the module with a
-    matching shape, if a binding has no canonical parameter, or if a tensor that training changes is not bound.
+    Raises `harness.PluginError` if a canonical parameter is not bound to a module parameter or buffer with a matching
+    shape, if a binding has no canonical parameter, or if a tensor that changes during training is not bound.
     """
     names = {id(tensor): name for name, tensor in _tensors(network.module)}
     _refuse("the torch network does not implement the model", _problems(network, parameters, names))

@@ -12,17 +12,17 @@ from harness import UsageError
 
 FILE = "preprocessor_config.json"
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""Names of Pillow's resampling filters, indexed by their numbers."""
+"""Names of Pillow's resampling filters, indexed by filter number."""
 _WARPED_FROM = 384
-"""Minimum size in pixels at which ConvNext's processor stretches images to the size instead of cropping them."""
+"""Minimum size in pixels for which ConvNext's processor stretches images to that size instead of cropping them."""
 
 
 class _Kind(NamedTuple):
-    """Default values of an image processor for fields that are missing from the file."""
+    """An image processor's default values for fields that are missing from the file."""
 
     resample: int
     square: bool
-    """True if a size given as a single number applies to both sides, False if it applies to the shorter side."""
+    """True if a size specified as a single number applies to both sides, False if it applies to the shorter side."""
     center_crop: bool
 
 
@@ -41,7 +41,8 @@ class _Size(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Preprocessor(Struct, frozen=True, kw_only=True):
-    """The fields that affect pixels. If a field is None (null or missing), the processor's default is used."""
+    """The fields that affect the pixel values. If a field is None (null or missing), the processor's default is
+    used."""
 
     image_processor_type: str | None = None
     feature_extractor_type: str | None = None
@@ -65,11 +66,11 @@ class _Network(Struct, frozen=True):
 
 
 def options_of(folder: Path) -> dict[str, Any]:
-    """Return the options of the task that reproduce the pixels of the checkpoint's image processor in `transformers`.
+    """Return the task options that reproduce the output of the checkpoint's image processor in `transformers`.
 
     If there is no ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
-    `harness.UsageError`, which names the file and the field, if a field cannot be read or has a value that the task
-    does not support.
+    `harness.UsageError`, naming the file and the field, if a field cannot be read or has a value that the task does not
+    support.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels

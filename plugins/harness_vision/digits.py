@@ -24,7 +24,7 @@ class Digits(Dataset[SeededSplit]):
     The images come from scikit-learn's ``load_digits``, the test part of "Optical Recognition of Handwritten Digits"
     (E. Alpaydin and C. Kaynak 1998, UCI repository, doi:10.24432/C50P49). The test part has no published split and does
     not identify its 13 writers. The splits are therefore drawn at random within each class, and a writer's digits may
-    be in several splits.
+    be in more than one split.
     """
 
     name = "digits"
@@ -51,7 +51,7 @@ class Digits(Dataset[SeededSplit]):
     }
 
     def load(self, options: SeededSplit) -> RawData:
-        """Read the images from the installed scikit-learn, without a download."""
+        """Read the images from the installed scikit-learn, without downloading anything."""
         import numpy as np
         from sklearn.datasets import load_digits
 

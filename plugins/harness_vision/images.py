@@ -20,9 +20,10 @@ Shape = tuple[int, int, int]
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """Return the common shape ``(H, W, C)`` of `images`.
 
-    Size and channels are taken from `options` if given. By default, the size is the common size of the images, or
-    `usual` x `usual` pixels if they differ in size, and C is 3 if any image has color. Raises `harness.DataError` if an
-    array is not an image, or if the images differ in size, ``options.resize`` is ``none``, and no size is given.
+    Size and channels are taken from `options` if specified there. By default, the size is the common size of the
+    images, or `usual` x `usual` pixels if they differ in size, and C is 3 if any image has color. Raises
+    `harness.DataError` if an array is not an image, or if the images differ in size, ``options.resize`` is ``none``,
+    and no size is given.
     """
     check("training", images)
     sizes = {image.shape[:2] for image in images}
@@ -44,8 +45,8 @@ def uniform(
     """Resize, crop and convert each image according to `options`; return uint8 ``[N, *shape]``, 0 to 255.
 
     Images are resized with Pillow's filters, which avoid aliasing. Gray images are repeated across 3 channels; color
-    images are converted to gray according to ITU-R 601-2. If `pixel_max` is not 255, pixels are scaled to 0 to 255
-    first, so that filters can produce intermediate levels. Raises `harness.UnsupportedError` if Pillow is not
+    images are converted to gray according to ITU-R 601-2. If `pixel_max` is not 255, pixels are first scaled to the
+    range 0 to 255, so that filters can produce intermediate levels. Raises `harness.UnsupportedError` if Pillow is not
     installed.
     """
     import numpy as np
@@ -103,6 +104,6 @@ def check(name: str, images: Collection[NDArray[Any]]) -> None:
 
 
 def check_range(name: str, images: NDArray[Any], pixel_max: float) -> None:
-    """Raise `harness.DataError` if a pixel is above `pixel_max`."""
+    """Raise `harness.DataError` if a pixel value exceeds `pixel_max`."""
     if images.max() > pixel_max:
         raise DataError(f"{name} images have pixels of {images.max()}, above the dataset's pixel_max of {pixel_max:g}")

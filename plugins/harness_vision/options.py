@@ -15,15 +15,12 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Height and width in pixels, as one number for both or as a pair; 1 to 4096. If None, use the size of the training
     images, or 64 x 64 if they differ in size."""
     channels: Literal[1, 3] | None = None
-    """Number of channels:
-
-    1 for gray, 3 for color. If None, use the number of channels of the training images, or 3 if the images differ in
-    the number of channels.
-    """
+    """Number of channels: 1 for gray, 3 for color. If None, use the training images' number of channels, or 3 if the
+    images differ in the number of channels."""
     resize: Literal["cover", "stretch", "none"] = "cover"
-    """Scaling of an image before its center is cropped to `image_size`. ``cover``: scale to cover the size, keeping the
-    proportions. ``stretch``: scale to the size without keeping the proportions. ``none``: do not scale; missing pixels
-    are black."""
+    """Method for scaling an image before its center is cropped to `image_size`. ``cover``: scale to cover the size,
+    preserving the aspect ratio. ``stretch``: scale to exactly this size, without preserving the aspect ratio. ``none``:
+    do not scale; missing pixels are filled with black."""
     crop_share: float = 1.0
     """Side length of the crop divided by the side length of the scaled image, 0.1 to 1. 0.875 is common for ImageNet:
     224 pixels from the center of 256."""
@@ -34,14 +31,13 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     each channel in the training split."""
     std: tuple[float, ...] | None = None
     """Standard deviation to divide by after subtracting `mean`: one number per channel, or one for all channels. This
-    option is required if `mean` is given, and not allowed otherwise. If None, use the standard deviation of each
-    channel in the training split."""
+    option is required if `mean` is set and not allowed otherwise. If None, use the standard deviation of each channel
+    in the training split."""
     crop: int = 0
     """Maximum random shift of training images in each direction, in pixels (0 to 1024). The gap is filled with 0, which
     is the mean after normalization. 4 is common for 32x32 images (He et al. 2016)."""
     flip: bool = False
-    """True if training images are mirrored left to right with probability 0.5. Do not use this option for digits and
-    letters."""
+    """True to flip training images horizontally with probability 0.5. Do not use this option for digits and letters."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.crop <= 1024:

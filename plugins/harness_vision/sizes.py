@@ -20,20 +20,21 @@ CROPPED = 0.25
 STRETCHED = 1.5
 """An image counts as stretched if its aspect ratio changes by more than this factor."""
 LIMIT = 0.2
-"""A warning is given if more than this fraction of the images of a split is affected."""
+"""A warning is issued if more than this fraction of a split's images is affected."""
 FAINT = 8
-"""An image is nearly blank if its largest and smallest pixel values differ by less than this value, out of 255."""
+"""An image is considered nearly blank if its largest and smallest pixel values differ by less than this value, on a
+scale of 0 to 255."""
 
 
 def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
-    """Return height, width and channels of each image, int64 ``[N, 3]``."""
+    """Return the height, width and number of channels of each image, int64 ``[N, 3]``."""
     import numpy as np
 
     return np.array([image.shape for image in images], np.int64)
 
 
 def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], options: VisionOptions) -> Iterator[str]:
-    """Yield a warning for each kind of change that affects many images of a split, naming the option that controls it.
+    """Yield a warning for each kind of change that affects many images in a split, naming the option that controls it.
 
     `sizes` contains the shapes before preparation, and `shape` is the common shape.
     """
@@ -98,7 +99,7 @@ def channel_warnings(name: str, sizes: NDArray[np.int64], channels: int) -> Iter
 
 
 def blank_warnings(name: str, images: NDArray[np.uint8], pixel_max: float) -> Iterator[str]:
-    """Yield a warning about prepared images ``[N, H, W, C]`` that are nearly, but not entirely, blank."""
+    """Yield a warning if prepared images ``[N, H, W, C]`` are nearly, but not entirely, blank."""
     flat = images.reshape(len(images), -1)
     ranges = flat.max(axis=1).astype(int) - flat.min(axis=1)
     count = int(((ranges > 0) & (ranges < FAINT * pixel_max / 255)).sum())

@@ -29,8 +29,8 @@ class VisionTask(Task[VisionOptions]):
     in size are scaled to cover a common size and cropped at the center. All images are converted to color if any
     training image has color, and to gray otherwise.
 
-    Prepared inputs: ``pixel_values``, float32 ``[N, H, W, C]``, in which each channel of the training split has mean 0
-    and standard deviation 1, unless the options specify the statistics to use.
+    Prepared inputs: ``pixel_values``, float32 ``[N, H, W, C]``, standardized so that each channel has mean 0 and
+    standard deviation 1 on the training split, unless the options specify the statistics to use.
     """
 
     name = "vision"
@@ -56,7 +56,7 @@ class VisionTask(Task[VisionOptions]):
     def prepare(self, data: RawData, options: VisionOptions) -> PreparedData:
         """Resize images to a common size, scale pixels to [0, 1] and normalize each channel.
 
-        ``info.details`` contains the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``, and if images were
+        ``info.details`` contains the statistics used, ``channel_<c>_mean`` and ``channel_<c>_std``, and, if images were
         resized, the median ``original_height`` and ``original_width`` of the training images. Raises
         `harness.DataError` if the images have the wrong dtype or shape, or if the number of channels does not match the
         given mean.
@@ -127,8 +127,8 @@ class VisionTask(Task[VisionOptions]):
     ) -> dict[str, Any]:
         """Resize new images to the size of the training images and normalize them with the same statistics.
 
-        ``fitted`` contains ``mean`` and ``std`` of each channel, for pixels in [0, 1], and ``resized``, which is true
-        if the training images were resized.
+        ``fitted`` contains the ``mean`` and ``std`` of each channel, for pixels in [0, 1], and ``resized``, which is
+        true if the training images were resized.
         """
         import numpy as np
 
@@ -150,7 +150,8 @@ class VisionTask(Task[VisionOptions]):
     def augment(
         self, inputs: dict[str, Any], info: DataInfo, options: VisionOptions, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Shift images by up to ``options.crop`` pixels and mirror half of them if ``options.flip`` is set."""
+        """Shift images by up to ``options.crop`` pixels and, if ``options.flip`` is set, flip each horizontally with
+        probability 0.5."""
         images = inputs["pixel_values"]
         if options.crop:
             images = shifted(images, rng.integers(0, 2 * options.crop + 1, (len(images), 2)), options.crop)
@@ -206,7 +207,7 @@ def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDA
 def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
     """Return `numbers` as float32 ``[channels]``, repeating a single number.
 
-    Raises `harness.DataError` if `numbers` does not have a length of 1 or `channels`.
+    Raises `harness.DataError` if the length of `numbers` is neither 1 nor `channels`.
     """
     import numpy as np
 
@@ -221,7 +222,7 @@ def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32
 def shifted(images: NDArray[np.float32], corners: NDArray[np.int64], margin: int) -> NDArray[np.float32]:
     """Pad each image ``[H, W, C]`` with `margin` zeros on each side, and crop it to the original size at `corners`.
 
-    `corners` ``[N, 2]`` are the row and column of the upper left corner of the crop, from 0 to twice the margin.
+    `corners` ``[N, 2]`` contains the row and column of each crop's upper-left corner, from 0 to twice the margin.
     """
     import numpy as np
 

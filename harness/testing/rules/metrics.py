@@ -52,8 +52,8 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 
 
 def _value(metric: Metric, targets: Array, outputs: Array) -> Any:
-    """Compute the metric on copies of the arrays, so that a function that modifies its arguments violates only the rule
-    `_modifies_nothing`."""
+    """Compute the metric on copies of the arrays, so a function that modifies its arguments violates only the
+    `_modifies_nothing` rule."""
     return resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
 
 

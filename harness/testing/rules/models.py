@@ -1,4 +1,4 @@
-"""Rules for models. Models are checked without a framework, with data from a suitable task."""
+"""Rules for models. Models are checked without importing a framework, using data from a suitable task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.testing.rules.tasks import PreparedTask
 
 
 class SizedModel:
-    """A model, and a description of data that the model accepts."""
+    """A model and a description of data that it accepts."""
 
     def __init__(self, model: Model, catalog: Catalog) -> None:
         self.model, self.catalog = model, catalog

@@ -32,14 +32,14 @@ print(json.dumps([time.perf_counter() - start, [n for n in heavy if n in sys.mod
 
 
 class Installed:
-    """A plugin and measurements of how it is imported in new processes."""
+    """A plugin and measurements of its import in new processes."""
 
     def __init__(self, ref: PluginRef, catalog: Catalog) -> None:
         self.ref, self.catalog = ref, catalog
 
     @cached_property
     def imports(self) -> list[tuple[float, list[str]]]:
-        """Duration in seconds and list of heavy modules that were loaded, for each of several imports."""
+        """Duration in seconds and list of heavy modules loaded, for each of several imports."""
         measured = []
         for _ in range(_TRIES):
             command = [sys.executable, "-c", _MEASURE, self.ref.value, json.dumps(HEAVY)]

@@ -9,7 +9,7 @@ from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.workbench import Workbench
 
 CLOSE = 1e-4
-"""Maximum relative difference that a different order of summation can cause in float32 results."""
+"""Maximum relative difference in float32 results that can be caused by a different summation order."""
 
 
 def round_trips_weights(bench: Workbench) -> None:

@@ -11,15 +11,15 @@ LABELS = ("negative", "positive")
 
 
 class Imdb(Dataset):
-    """Large Movie Review Dataset: 25,000 training and 25,000 test reviews of different films, half of them positive.
+    """Large Movie Review Dataset: 25,000 training and 25,000 test reviews, half of them positive.
 
-    Reviews are long (median 171 words, at most 2,459) and contain HTML line breaks, which are replaced with spaces. The
-    validation split is 10% of the training reviews in each class. Copies of a review are in the same split, but reviews
-    of the same film may be in both the training and the validation split. The 50,000 unlabeled reviews in the
-    publisher's archive are not extracted.
+    The training and test reviews are about different films. Reviews are long (median 171 words, at most 2,459) and
+    contain HTML line breaks, which are replaced with spaces. The validation split is 10% of the training reviews in
+    each class. Copies of a review are always in the same split, but reviews of the same film may be in both the
+    training and validation splits. The 50,000 unlabeled reviews in the publisher's archive are not extracted.
 
-    Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's
-    stars, 1 to 4 or 7 to 10. The literature reports accuracy.
+    Inputs: ``text``, object array of str [N]. Targets: int64 [N]. Groups: ``rating``, int64 [N], the reviewer's star
+    rating, 1 to 4 or 7 to 10. The literature reports accuracy.
     """
 
     name = "imdb"

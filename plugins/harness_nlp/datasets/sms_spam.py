@@ -15,12 +15,12 @@ class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
     There is no published split. The test split consists of 20% of each class and the validation split of 10% of the
-    rest, drawn with the seed ``split_seed``. Copies of a message are in the same split (403 messages are copies of
-    another).
+    rest, drawn with the seed ``split_seed``. Copies of a message are always in the same split (403 messages are copies
+    of another message).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
-    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham is 87%
-    accurate.
+    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham has an
+    accuracy of 87%.
     """
 
     name = "sms-spam"

@@ -20,12 +20,12 @@ class Sst2(Dataset):
     """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 training, 872 dev and 1,821 test
     examples.
 
-    **The test labels are withheld** (GLUE's server scores predictions), so the test split here is GLUE's dev set of 872
-    whole sentences (444 positive), on which most papers report results. The validation split is taken from the training
-    file.
+    **The test labels are withheld** (predictions are scored by GLUE's server), so the test split here is GLUE's dev set
+    of 872 whole sentences (444 positive), on which most papers report results. The validation split is taken from the
+    training file.
 
-    The training file contains every phrase of the treebank's parses (37,569 positive of 67,349), for example "a
-    gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn
+    The training file contains every phrase in the treebank's parse trees (37,569 of 67,349 are positive), for example
+    "a gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn
     independently, 82% of those with at least five words would be part of a training phrase, and the score would not
     measure generalization to new text. Therefore, each phrase is grouped with the longest phrase that contains it, and
     whole groups are drawn, about 10% of the phrases in total.

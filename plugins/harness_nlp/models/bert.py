@@ -31,12 +31,12 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. All tokens have type 0; the embeddings of other types are kept so that
-    checkpoints can be loaded."""
+    """Number of token type embeddings. All tokens have type 0; the other type embeddings are kept so that checkpoints
+    can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
     initializer_range: float = 0.02
-    """Standard deviation of the initial matrices and embeddings."""
+    """Standard deviation for initializing matrices and embeddings."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -64,7 +64,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def _size(layers: int, hidden: int) -> dict[str, int]:
     """Return the sizes of a published variant.
 
-    Each attention head has 64 units, and the feed-forward layers have the width ``4 * hidden_size``.
+    Each attention head has 64 units, and the feed-forward layers have a width of ``4 * hidden_size``.
     """
     return {
         "num_hidden_layers": layers,

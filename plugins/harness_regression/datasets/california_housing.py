@@ -17,9 +17,9 @@ CATEGORY, TARGET = "ocean_proximity", "median_house_value"
 
 
 class CaliforniaHousing(Dataset[SeededSplit]):
-    """Median house value of 20,640 census block groups in California (1990), from nine columns.
+    """Median house values of 20,640 California census block groups (1990), with nine feature columns.
 
-    This is Geron's variant of Pace and Barry's data, with totals as in the census, a categorical column
+    This is Geron's variant of Pace and Barry's data, with totals per block group as in the census, a categorical column
     (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no published split.
     The test split consists of 20% of the rows and the validation split of 10% of the rest, drawn with the seed
     ``split_seed``; neighboring block groups may be in different splits.

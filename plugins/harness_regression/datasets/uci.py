@@ -32,9 +32,9 @@ class Uci(Dataset[UciOptions]):
     """A table with the train/test splits of Hernandez-Lobato and Adams 2015, from Gal's repository.
 
     There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for testing. Published
-    results are the mean over all splits and its standard error; use ``--split all`` to compare with published results.
-    The validation split is 10% of the training rows of a split, drawn with the split number as the seed. The networks
-    in the literature were also trained on the validation rows.
+    results are the mean over all splits and its standard error; use ``--split all`` to compare with them. The
+    validation split is 10% of the training rows of a split, drawn with the split number as the seed. The networks in
+    the literature were also trained on the validation rows.
 
     Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. The literature reports RMSE
     (and log likelihood) in the target's unit.
@@ -60,7 +60,7 @@ class Uci(Dataset[UciOptions]):
 
 @cache
 def _listed() -> list[list[str]]:
-    """Return the SHA-256, the size in bytes and the path in the publisher's repository of every file."""
+    """Return each file's SHA-256, size in bytes and path in the publisher's repository."""
     lines = Path(__file__).with_name("uci_files.txt").read_text(encoding="ascii").splitlines()
     return [line.split() for line in lines]
 
@@ -78,7 +78,7 @@ def _features(columns: int) -> dict[str, RawInput]:
 
 
 def read(folder: Path, number: int, target: str, unit: str) -> RawData:
-    """Read split `number` from ``data.txt`` and the ``index_*.txt`` files (indices from 0) in `folder`."""
+    """Read split `number` from ``data.txt`` and the ``index_*.txt`` files (zero-based indices) in `folder`."""
     import numpy as np
 
     def table(name: str, dtype: type) -> Any:
@@ -109,7 +109,8 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
 
 
 def _recipe(epochs: int, batch_size: int, learning_rate: float, weight_decay: float) -> dict[str, dict[str, Any]]:
-    """Return the recipe for one hidden layer of 50 units, tuned on the validation rows of a few splits."""
+    """Return the recipe for a network with one hidden layer of 50 units, tuned on the validation rows of a few
+    splits."""
     return {
         "mlp-50": {
             "epochs": epochs,
@@ -148,7 +149,7 @@ class Energy(Uci):
 
 
 class Kin8nm(Uci):
-    """Distance of a robot arm's end effector from a target."""
+    """Distance from a robot arm's end effector to a target."""
 
     name = "uci-kin8nm"
     summary = "distance of a robot arm's end effector from a target, from 8 joint angles (DELVE, 20 splits)"

@@ -20,16 +20,16 @@ class WineQualityOptions(SeededSplit, frozen=True, kw_only=True, forbid_unknown_
 
 
 class WineQuality(Dataset[WineQualityOptions]):
-    """Median taster scores, 3 to 9, of 1,599 red and 4,898 white wines, from eleven measurements.
+    """Median taster scores (3 to 9) of 1,599 red and 4,898 white wines, with eleven measurements per wine.
 
     Inputs: ``features``, float64 ``[N, 11]``, not standardized: fixed, volatile and citric acid, residual sugar,
     chlorides (g/dm^3), free and total sulfur dioxide (mg/dm^3), density (g/cm^3), pH, sulphates (g/dm^3) and alcohol (%
-    by volume). If both wines are loaded, there is a twelfth feature, 1 for red and 0 for white. Targets: float64
+    by volume). If both red and white wines are loaded, a twelfth feature is 1 for red and 0 for white. Targets: float64
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
     There is no published split. The test split consists of 20% of the rows and the validation split of 10% of the rest,
-    drawn with the seed ``split_seed``. Wines with equal measurements are in the same split (1,177 of the 6,497 rows are
-    copies of another). The literature reports the mean absolute error or the RMSE.
+    drawn with the seed ``split_seed``. Wines with identical measurements are always in the same split (1,177 of the
+    6,497 rows duplicate another row). The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"

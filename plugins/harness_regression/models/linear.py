@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Configuration without fields, because the data determine the numbers of inputs and outputs."""
+    """Configuration without fields, because the data determines the number of inputs and outputs."""
 
 
 class Linear(Model[LinearConfig]):
@@ -46,7 +46,7 @@ class Linear(Model[LinearConfig]):
         return float(2 * _features(info) * info.outputs)
 
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
-        """Return the ordinary least-squares solution with intercept on the prepared training split.
+        """Return the ordinary least-squares solution, with an intercept, for the prepared training split.
 
         The solution is computed in float64. If features are linearly dependent, the result is the minimum-norm
         solution, as in scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed-form

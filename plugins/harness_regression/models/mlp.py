@@ -1,4 +1,4 @@
-"""A multi-layer perceptron: dense layers with ReLU between them."""
+"""A multi-layer perceptron: dense layers with ReLU activations in between."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MlpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Mlp(Model[MlpConfig]):
-    """Multi-layer perceptron with layers ``x W_k^T + b_k``, each but the last followed by ReLU and dropout.
+    """Multi-layer perceptron with layers ``x W_k^T + b_k``; each layer except the last is followed by ReLU and dropout.
 
     The only input is flattened (an image in the order H, W, C).
     """
@@ -65,6 +65,6 @@ class Mlp(Model[MlpConfig]):
 
 
 def _sizes(config: MlpConfig, info: DataInfo) -> tuple[int, ...]:
-    """Return the widths of all layers: elements of one flattened example, hidden units and outputs."""
+    """Return the widths of all layers: the flattened input, the hidden layers and the output."""
     (spec,) = info.inputs.values()
     return math.prod(spec.shape), *config.hidden_sizes, info.outputs

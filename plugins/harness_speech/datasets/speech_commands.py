@@ -25,7 +25,7 @@ WORDS = (
 SILENCE, UNKNOWN = "_silence_", "_unknown_"
 NOISE = "_background_noise_"
 EXTRA_SHARE = 0.1
-"""Number of silence examples, and of unknown words, as a fraction of the number of command examples."""
+"""Ratio of silence examples to command examples, and of unknown words to command examples."""
 SPLITS = ("train", "validation", "test")
 _NOISE_SHARE = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
 
@@ -41,13 +41,13 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     """Speech Commands v0.02: 105,829 recordings at 16 kHz of 35 words by 2,618 speakers, at most one second each.
 
     The publisher's lists ``validation_list.txt`` (9,981) and ``testing_list.txt`` (11,005) define the splits; the other
-    84,843 recordings are for training. No speaker is in two splits.
+    84,843 recordings are for training. No speaker is in more than one split.
 
     - ``classes=35``: every word is a class.
     - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``, as in section 7 of the paper and in its training
       code (``input_data.py``). The number of silence examples is a tenth of the number of command examples. Silence
       examples are one-second segments at random positions in the background recordings; each split uses a separate part
-      of these recordings. An equal number of unknown words is drawn at random from the recordings of the other 25
+      of these recordings. The same number of unknown words is drawn at random from the recordings of the other 25
       words. The test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's test archive
       has the same number of examples per class, but different random examples.
 
@@ -164,7 +164,7 @@ def _twelve(folder: Path, split: str, recordings: list[Recording], names: tuple[
 def _silence(folder: Path, count: int, share: tuple[float, float], rng: np.random.Generator) -> list[Any]:
     """Return `count` one-second segments of the background recordings.
 
-    The segments are drawn from the part of each recording between the fractions `share` (start, end).
+    The segments are drawn from the part of each recording delimited by the fractions `share` (start, end).
     """
     parts = []
     for path in sorted(folder.glob("*.wav")):

@@ -1,4 +1,4 @@
-"""A reader for wav files, based on the standard library."""
+"""A WAV file reader based on the standard library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def read_pcm16(path: Path, rate_hz: int) -> NDArray[np.float32]:
     """Read the samples of a mono 16-bit PCM file, float32 ``[samples]`` in [-1, 1].
 
-    Raises `harness.DataError` if the file has another format or sample rate, or is corrupt.
+    Raises `harness.DataError` if the file has a different format or sample rate, or is corrupt.
     """
     import numpy as np
 

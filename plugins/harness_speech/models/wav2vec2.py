@@ -32,14 +32,14 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     """Stride of each convolution, in samples of its input."""
     conv_bias: bool = False
-    """True if the convolutions of the feature encoder have a bias."""
+    """True if the feature encoder's convolutions have a bias."""
     feat_extract_norm: Literal["group", "layer"] = "group"
-    """Normalization in the feature encoder. ``group``: instance normalization over time after the first convolution
-    only. ``layer``: layer normalization over channels after every convolution. The epsilon of both normalizations is
-    always 1e-5."""
+    """Normalization in the feature encoder. ``group``: instance normalization over time, only after the first
+    convolution. ``layer``: layer normalization over channels after every convolution. The epsilon of both
+    normalizations is always 1e-5."""
     num_conv_pos_embeddings: int = 128
-    """Kernel size of the positional convolution, in frames. The input of this convolution is padded by half of the
-    kernel size on both sides; if the kernel size is even, the last output frame is dropped."""
+    """Kernel size of the positional convolution, in frames. The input of this convolution is padded by half the kernel
+    size on both sides; if the kernel size is even, the last output frame is dropped."""
     num_conv_pos_embedding_groups: int = 16
     """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False
@@ -133,9 +133,9 @@ def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
 
     The kernel is weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each
     kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and sets g to
-    the norm of v at each position. The constant used here approximates the expectation of this norm, ``std * sqrt(n)``
-    with n elements per position. The relative deviation of the drawn norms is about ``1 / sqrt(2 n)``: 0.4% for the
-    base and 1.5% for the tiny variant.
+    the norm of v at each position. The constant used here approximates the expected value of this norm, ``std *
+    sqrt(n)`` with n elements per position. The relative deviation of the drawn norms is about ``1 / sqrt(2 n)``: 0.4%
+    for the base and 1.5% for the tiny variant.
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
@@ -153,11 +153,11 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
 
     The network consists of convolutions on the waveform, a Transformer, a projection, the mean over frames and a
     classifier. Names, shapes and initialization are those of ``transformers.Wav2Vec2ForSequenceClassification``, with
-    the weight normalization of the positional convolution named as in published checkpoints (``weight_g``,
+    the positional convolution's weight-normalization parameters named as in published checkpoints (``weight_g``,
     ``weight_v``), and without the embedding for masked frames, which only pretraining and SpecAugment use.
 
-    Input: ``input_values``, float32 ``[B, samples]``, zero-padded, without an attention mask (as for
-    ``facebook/wav2vec2-base``, whose feature extractor returns none). GELU is exact, not the tanh approximation.
+    Input: ``input_values``, float32 ``[B, samples]``, zero-padded, without an attention mask (the feature extractor of
+    ``facebook/wav2vec2-base`` does not return one either). GELU is computed exactly, without the tanh approximation.
     """
 
     name = "wav2vec2"

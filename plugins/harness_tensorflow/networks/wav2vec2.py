@@ -76,7 +76,7 @@ class PositionalConvolution(tf.Module):
 class Layer(tf.Module):
     """Transformer layer.
 
-    If ``do_stable_layer_norm`` is set, normalization comes before each block, otherwise after it.
+    Normalization comes before each block if ``do_stable_layer_norm`` is set, and after each block otherwise.
     """
 
     def __init__(self, config: Any, dropout: float) -> None:

@@ -14,7 +14,7 @@ _CHECKPOINT_NAMES = {
     "conv.parametrizations.weight.original0": "conv.weight_g",
     "conv.parametrizations.weight.original1": "conv.weight_v",
 }
-"""Mapping from torch's current names of the weight normalization parameters to those in published checkpoints."""
+"""Mapping from torch's current names for the weight-normalization parameters to the names in published checkpoints."""
 
 
 class Wav2Vec2(nn.Module):

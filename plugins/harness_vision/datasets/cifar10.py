@@ -1,4 +1,4 @@
-"""The ``cifar10`` dataset: 32x32 color images, read from its binary version."""
+"""The ``cifar10`` dataset: 32x32 color images, read from the publisher's binary version."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Cifar10(Dataset):
     4-pixel crops and flips in training: ``--set task.crop=4 --set task.flip=true``.
 
     **The full download has not been tested.** The format is documented on the publisher's page under "Binary version":
-    records of 3,073 bytes, the class followed by 1,024 bytes each of red, green and blue, in row-major order. The URL,
-    size and SHA-256 come from TensorFlow Datasets (``url_checksums/cifar10.txt``).
+    each record has 3,073 bytes, consisting of the class followed by 1,024 bytes each of red, green and blue in
+    row-major order. The URL, size and SHA-256 come from TensorFlow Datasets (``url_checksums/cifar10.txt``).
     """
 
     name = "cifar10"

@@ -19,7 +19,8 @@ _INPUTS = {"image": RawInput(shape=(28, 28, 1), dtype="uint8")}
 
 
 def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) -> tuple[RemoteFile, ...]:
-    """Return the four files. Each of `urls` is the URL of a folder that contains all four, with a trailing slash."""
+    """Return the four files. Each of `urls` is the URL of a folder that contains all four files, with a trailing
+    slash."""
     return tuple(
         RemoteFile(
             url=f"{urls[0]}{part}.gz",
@@ -33,11 +34,11 @@ def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) ->
 
 
 class Mnist(Dataset):
-    """70,000 gray images of handwritten digits: 60,000 for training, and 10,000 by other writers for testing.
+    """70,000 gray images of handwritten digits: 60,000 for training, and 10,000 by different writers for testing.
 
     Inputs: ``image``, uint8 ``[N, 28, 28, 1]``, 0 (paper) to 255 (ink). There are 5,421 to 6,742 training images per
     digit. The validation split is 10% of the training images for each digit. The files do not identify the writers, so
-    a writer's digits may be in both the training and the validation split. The literature reports accuracy (or error).
+    a writer's digits may be in both the training and validation splits. The literature reports accuracy (or error).
     """
 
     name = "mnist"
@@ -121,7 +122,7 @@ def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Read the array in an IDX file of unsigned bytes. Raises `harness.DataError` if the file has another format.
+    """Read an array of unsigned bytes from an IDX file. Raises `harness.DataError` if the file has a different format.
 
     The format (http://yann.lecun.com/exdb/mnist/) is: 0, 0, the type 8, the number of dimensions, the size of each
     dimension as a big-endian int32, and the values.

@@ -1,7 +1,7 @@
 """Residual networks (He et al. 2015, "Deep Residual Learning for Image Recognition", arXiv:1512.03385).
 
 Names, shapes and initial values are those of ``ResNetForImageClassification`` in `transformers`. The bottleneck layer
-has the stride in the 3x3 convolution instead of the first 1x1 convolution, as in torchvision (ResNet v1.5).
+applies the stride in the 3x3 convolution instead of the first 1x1 convolution, as in torchvision (ResNet v1.5).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Sizes of a residual network, with the field names of ``transformers.ResNetConfig``.
 
     The input channels and the number of classes come from `harness.DataInfo`. Batch normalization has eps 1e-5 and
-    momentum 0.1 (the weight of the new batch); the running variance is updated with the unbiased variance of the batch.
+    momentum 0.1 (the weight of the new batch); the running variance is updated with the unbiased batch variance.
     """
 
     embedding_size: int = 64
@@ -34,7 +34,7 @@ class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     layer_type: Literal["basic", "bottleneck"] = "bottleneck"
     """Kind of residual layer. ``basic``: two 3x3 convolutions. ``bottleneck``: 1x1, 3x3 and 1x1 convolutions."""
     downsample_in_first_stage: bool = False
-    """True if the first stage halves the resolution; later stages always do."""
+    """True if the first stage halves the resolution; later stages always halve it."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """First layers. ``imagenet``: 7x7 convolution with stride 2, then 3x3 max pooling with stride 2. ``small``: 3x3
     convolution with stride 1 and no pooling, for images of about 32 pixels (He et al. 2015, section 4.2)."""
@@ -88,7 +88,7 @@ def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]
 
 
 def _reduced(pixels: int, strides: int) -> int:
-    """Return the side length after strides with the given product, rounded up because of the padding."""
+    """Return the side length after layers whose strides have this product, rounded up because of the padding."""
     return -(-pixels // strides)
 
 
