@@ -41,10 +41,10 @@ def test_unknown_name_suggests_a_close_name(name: str, suggested: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "recipe.early_stopping",
+        "recipe.vocabulary",
         "recipe.lr",
         "recipe.seed",
-        "recipe.gamma",
+        "recipe.heads",
         "recipe.warmup_steps",
         "protocol.epochs",
         "protocol.seconds",

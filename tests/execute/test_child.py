@@ -509,6 +509,15 @@ KINDS = {
         "arguments=('child_main.py', 'harness.execute.trial:load_each')), timeout_s=600, environment={})"
     ),
     "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
+    "harness.tuning.lr_range:measure": "range_test(spec, catalog, 1e-6, 1.0, timeout_s=60)",
+    "harness.deploy.export:write": (
+        "call_in_child(export.write, export.ExportJob(spec=spec, plugins=catalog.refs_for(spec), format='safetensors', "
+        "weights='', weights_digest='', dataset_digest=''), timeout_s=60, environment={})"
+    ),
+    "harness.deploy.predict:answer": (
+        "call_in_child(predict.answer, predict.PredictJob(spec=spec, plugins=catalog.refs_for(spec), weights='', "
+        "weights_digest='', info=run.record.provenance.data, inputs=''), timeout_s=60, environment={})"
+    ),
 }
 """Code that calls each function that runs in a child process, by the function's name."""
 
@@ -542,6 +551,7 @@ from harness.checks.evaluate import evaluate
 from harness.checks.latency.measure import measure, settings
 from harness.checks.parity.children import gather, gather_roundings
 from harness.checks.parity.evidence import ParityJob
+from harness.deploy import export, predict
 from harness.execute import trial
 from harness.execute.child import call_in_child
 from harness.execute.devices import probe
@@ -552,6 +562,7 @@ from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.records.store import WEIGHTS, Store, StoredRun
 from harness.testing.check import Subject, check
+from harness.tuning.lr_range import range_test
 
 folder = Path({str(folder)!r})
 catalog = load([TOY_REF, FAULTS_REF])

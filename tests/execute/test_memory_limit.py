@@ -198,7 +198,7 @@ def test_repeated_command_uses_the_reduced_run_only_with_the_option(
     specs = toy_specs(catalog, "recipe.batch_size=11", backends=("toy-small-batches",))
     (used,) = decide(specs, catalog, store, batch_size_backoff=True)
     assert used.stored is not None
-    assert used.stored.record == record
+    assert used.stored.record.run_id == record.run_id
     assert describe([used])[0].endswith(f"with batch size 2 ({record.run_id})")
     (redone,) = decide(specs, catalog, store)
     assert (redone.stored, redone.reason) == (None, "failed before: oom")

@@ -258,7 +258,8 @@ def test_events_arrive_in_order(series: Series) -> None:
 
 def test_threads_and_the_backends_own_variables_reach_the_child(series: Series) -> None:
     notes = series.runs["toy-numpy"].record.provenance.notes
-    assert notes == {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOY_GREETING": "hello"}
+    variables = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOY_GREETING": "hello"}
+    assert notes == variables | {"cores": str(sorted(os.sched_getaffinity(0)))}
 
 
 def test_grandchild_of_a_finished_run_is_ended(series: Series) -> None:

@@ -59,20 +59,20 @@ def _inference_batch(subject: Subject) -> int:
 
 
 def _speed(subject: Subject) -> Result:
-    from harness.measure.steady import summary
+    from harness.measure.steady import Window, summary
 
     speed, protocol = subject.outcome.speed, subject.spec.protocol
     if subject.record.quality_only:
         expected = no_speed(by_steps=bool(speed.by_steps))
         problems = differences(msgspec.structs.replace(speed, by_steps=expected.by_steps), expected, "speed")
         return Result(problems, "not measured")
-    train, inference = [*recipe_windows(subject), *sampled_windows(subject)], timed_windows(subject)
-    problems = []
+    problems, train, inference = [], list[Window](), timed_windows(subject)
     if subject.spec.weights is None:
         first_step_s = subject.samples["train_window_s"][0].item()
         problems = differences(speed.first_step_s, first_step_s, "first_step_s")
         if subject.migrated_from == 1:
             return _speed_of_version_1(subject, problems)
+        train = [*recipe_windows(subject), *sampled_windows(subject)]
         rate, steady = summary(train, batch_size(subject), protocol)
         problems += differences(speed.train_samples_per_s, rate, "train_samples_per_s")
         problems += differences(speed.train, steady, "train")

@@ -162,4 +162,4 @@ def test_audit_of_a_failed_run_is_refused(tmp_path: Path) -> None:
     harness_cli("run", "--task", "toy-classify", "--backend", "toy-value-error", "-q", results=tmp_path, status=1)
     (run,) = tmp_path.glob("toy-*")
     done = harness_cli("audit", run.name, results=tmp_path, status=2)
-    assert "failed; only successful runs can be audited" in done.stderr
+    assert "failed; only complete, successful runs can be audited" in done.stderr

@@ -89,7 +89,7 @@ def test_run_page_opens_and_has_the_command(site: Path, watched: Any) -> None:
     page.get_by_role("navigation").get_by_role("link", name="vision").click()
     page.locator("#table-runs tbody a").first.click()
     assert page.locator("h1").inner_text().startswith("vision-resnet-20")
-    assert page.locator("#command").inner_text().startswith("harness run --task vision")
+    assert page.locator("#command").inner_text().startswith("harness run --rerun --task vision")
 
 
 def test_link_on_a_later_page_opens_the_run(site: Path, watched: Any) -> None:
