@@ -126,7 +126,7 @@ class _Field:
         return [one.run for one in self.runs[contender] if self.metric.value(one.run.record) is not None]
 
     def failed(self, contender: str) -> list[_Placed]:
-        """Return one failed run for each pair of seed and split without a successful run of the candidate."""
+        """Return one failed run for each combination of seed and split in which no run of the candidate succeeded."""
         done = {one.draw for one in self.runs[contender] if not one.failed}
         failed = {one.draw: one for one in self.runs[contender] if one.failed and one.draw not in done}
         return list(failed.values())

@@ -62,7 +62,7 @@ class PagesJob(Struct, frozen=True, kw_only=True):
     """A job for a child process that writes run pages to files."""
 
     folder: str
-    """Directory in which the pages are written."""
+    """Directory to which the pages are written."""
     shared: dict[str, Any]
     rows: list[PagesOfRow]
 
