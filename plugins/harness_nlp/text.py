@@ -119,6 +119,15 @@ def pretrained_tokenizer(folder: str) -> tuple[Any, tuple[str, ...]]:
     return tokenizer, vocabulary_of(tokenizer, f"the tokenizer in {folder}")
 
 
+def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list[list[list[int]]], tuple[str, ...]]:
+    """Tokenize lists of texts with the tokenizer in `folder`, and return their token ids and the vocabulary.
+
+    Raises the same errors as `pretrained_tokenizer`.
+    """
+    tokenizer, vocabulary = pretrained_tokenizer(folder)
+    return [encode(part, tokenizer) for part in texts], vocabulary
+
+
 def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
     """Return the vocabulary of the tokenizer in `folder`, with empty strings for unused ids.
 

@@ -247,8 +247,7 @@ def test_an_uncached_hub_id_is_rejected_offline(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_vocab_txt_tokenizes_as_in_bert(folder: Path) -> None:
-    tokenizer, vocabulary = text.pretrained_tokenizer(str(folder))
-    ids = text.encode(["Abé x", "cab"], tokenizer)
+    (ids,), vocabulary = text.encode_pretrained([["Abé x", "cab"]], str(folder))
     assert vocabulary == PIECES
     assert [[vocabulary[i] for i in row] for row in ids] == [["a", "##b", "##e", "[UNK]"], ["c", "##a", "##b"]]
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))

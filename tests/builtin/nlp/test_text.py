@@ -190,6 +190,5 @@ def test_long_words_belong_to_a_vocabulary_of_words() -> None:
 @pytest.mark.parametrize(("letters", "unknown"), [(100, False), (101, True), (500, True)])
 def test_published_tokenizers_keep_their_limit(tmp_path: Path, letters: int, unknown: bool) -> None:
     (tmp_path / "vocab.txt").write_text("\n".join([*text.SPECIAL_TOKENS, "a", "##a"]) + "\n")
-    tokenizer, vocabulary = text.pretrained_tokenizer(str(tmp_path))
-    ((ids,),) = [text.encode(["a" * letters], tokenizer)]
+    ((ids,),), vocabulary = text.encode_pretrained([["a" * letters]], str(tmp_path))
     assert ids == ([vocabulary.index(text.UNKNOWN)] if unknown else [4, *[5] * (letters - 1)])
