@@ -479,7 +479,7 @@ def carry_out(
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
-        part = measured_part(specs, catalog, jobs, quality_only=quality_only)
+        part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
         if part.reason:
             listener.message(part.reason)
         machines = machines_for(chosen, specs, catalog)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -118,17 +119,22 @@ def load_of(spec: RunSpec) -> str:
     return key_of(values)
 
 
-def measured_part(specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool) -> Part:
+def measured_part(
+    specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool, batch_size_backoff: bool = False
+) -> Part:
     """Return the part of the runs to measure when `jobs` runs are executed at the same time.
 
     Runs are timed if they are executed one after another or if the most recent check covering all of their settings
-    passed. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
+    passed, and if no batch size can be reduced with `batch_size_backoff`, because a check does not cover smaller
+    batches. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
     """
     if jobs == 1:
         return Part(quality_only)
     lanes = lanes_for(specs, jobs)
     if quality_only or not specs:
         return Part(True)
+    if batch_size_backoff:
+        return Part(True, reason="quality only: --batch-size-backoff can use batch sizes that no check covers")
     reason = "no check of simultaneous runs covers these settings"
     for found in sorted(_saved(), key=lambda each: each.checked_at, reverse=True):
         if found.jobs != jobs or not {load_of(spec) for spec in specs} <= found.loads.keys():
@@ -215,9 +221,11 @@ def check(
             for key, record in zip(by_load, executed(chosen, LOCAL), strict=True):
                 settings[key][1].append(_run(record))
 
-        def side_by_side() -> None:
+        def side_by_side(number: int) -> None:
+            """Execute all settings in each lane. The order is rotated differently in each lane and round, so that
+            different settings also run at the same time, as in a plan."""
             size = len(chosen)
-            turns = [list(range(lane * size + 1, (lane + 1) * size + 1)) for lane in range(jobs)]
+            turns = [[lane * size + (i + lane * number) % size + 1 for i in range(size)] for lane in range(jobs)]
             records = executed(chosen * jobs, SideBySide(lanes, turns))
             for key, record in zip(list(by_load) * jobs, records, strict=True):
                 assert record.placement is not None
@@ -225,7 +233,7 @@ def check(
 
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
-            steps = [one_after_another, side_by_side]
+            steps: list[Callable[[], None]] = [one_after_another, partial(side_by_side, number)]
             for step in steps if number % 2 == 0 else steps[::-1]:
                 step()
     found = SideBySideCheck(

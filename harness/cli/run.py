@@ -321,7 +321,7 @@ def _print_plan(
     from harness.execute.resume import Decision, decide, failure_kinds
 
     kinds = failure_kinds(retry)
-    part = measured_part(specs, catalog, jobs, quality_only=quality_only)
+    part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
     if part.reason:
         say(part.reason)
     decisions = (

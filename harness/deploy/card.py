@@ -82,7 +82,8 @@ def _data(record: RunRecord, outcome: Success, catalog: Catalog) -> str:
 
 def _cost(record: RunRecord, outcome: Success) -> str:
     speed, latency = outcome.speed, outcome.latency
-    train_s = outcome.phases_s.get("train")
+    train_s = None if record.quality_only else outcome.phases_s.get("train")
+    memory = "not measured" if record.quality_only else f"{outcome.memory.host_peak_bytes / 2**20:.1f} MiB"
     rows = [
         ["device", record.provenance.device_name or record.spec.device],
         ["parameters", f"{outcome.model.parameters:,}"],
@@ -90,7 +91,7 @@ def _cost(record: RunRecord, outcome: Success) -> str:
         ["training", "not measured" if train_s is None else f"{train_s:.1f} s"],
         ["inference throughput", _unit(speed.inference_samples_per_s, "samples/s")],
         [f"latency of a batch of {latency.batch_size}, median", _unit(latency.p50_ms, "ms")],
-        ["host memory, peak", f"{outcome.memory.host_peak_bytes / 2**20:.1f} MiB"],
+        ["host memory, peak", memory],
     ]
     return "Measured by the run, with the framework that trained the model:\n\n" + _table(["", ""], rows)
 

@@ -157,10 +157,12 @@ class _Here:
             or _first_change("", self._with_python(record), self._packages(spec))
             or other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
         )
-        if changed or isinstance(record.outcome, Failure):
+        if changed:
             return changed
         if record.quality_only and not quality_only:
             return "only the quality was measured"
+        if isinstance(record.outcome, Failure):
+            return None
         if not _exists(f"{run.path}/{ARRAYS}"):
             return f"{ARRAYS} is missing"
         if save_weights and not is_stored(run.path / WEIGHTS) and record.provenance.final_weights_digest:

@@ -3,6 +3,7 @@ GPU."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import queue
@@ -13,10 +14,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from harness.errors import UsageError
+from harness.errors import RecordError, UsageError
 from harness.execute.attempt import execute_attempt
 from harness.execute.child import new_pipe
-from harness.execute.cores import ordered_cores
+from harness.execute.cores import core_shares, ordered_cores
 from harness.execute.estimate import setting_of
 from harness.execute.runner import LOCAL, BudgetUsedUpError
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun
@@ -54,12 +55,9 @@ def lanes_for(specs: Sequence[RunSpec], jobs: int) -> tuple[Lane, ...]:
         )
     if not hasattr(os, "sched_setaffinity"):
         raise UsageError("--jobs is not available, because this system cannot restrict a process to cores")
-    numbers = ordered_cores()
+    shares = core_shares(ordered_cores(), jobs)
     visible = _gpus_for(specs, jobs)
-    return tuple(
-        Lane(tuple(sorted(numbers[job * threads : (job + 1) * threads])), visible[job] if visible else "")
-        for job in range(jobs)
-    )
+    return tuple(Lane(tuple(sorted(shares[job][:threads])), visible[job] if visible else "") for job in range(jobs))
 
 
 def _advice(jobs: int, threads: int, cores: int) -> str:
@@ -170,19 +168,32 @@ class SideBySide(Executor):
 
                 threads.submit(self._carry_out, worker.lane, attempt, send, lifeline)
 
-            for worker in workers:
-                proceed(worker)
-            while any(worker.attempt for worker in workers):
-                worker, message = messages.get()
-                assert worker.attempt is not None
-                if isinstance(message, BaseException):
-                    raise message
-                if isinstance(message, RunRecord):
-                    attempt_id, worker.attempt = worker.attempt.id, None
-                    coordinator.finish(attempt_id, message)
+            def store_finished() -> None:
+                """Store the results that have been received but not yet stored."""
+                while not messages.empty():
+                    worker, message = messages.get()
+                    if worker.attempt is not None and isinstance(message, RunRecord):
+                        attempt_id, worker.attempt = worker.attempt.id, None
+                        with contextlib.suppress(RecordError, KeyboardInterrupt):
+                            coordinator.finish(attempt_id, message)
+
+            try:
+                for worker in workers:
                     proceed(worker)
-                else:
-                    coordinator.event(worker.attempt.id, message)
+                while any(worker.attempt for worker in workers):
+                    worker, message = messages.get()
+                    assert worker.attempt is not None
+                    if isinstance(message, BaseException):
+                        raise message
+                    if isinstance(message, RunRecord):
+                        attempt_id, worker.attempt = worker.attempt.id, None
+                        coordinator.finish(attempt_id, message)
+                        proceed(worker)
+                    else:
+                        coordinator.event(worker.attempt.id, message)
+            except BaseException:
+                store_finished()
+                raise
         if ending is not None:
             raise ending
 

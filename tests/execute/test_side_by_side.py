@@ -229,6 +229,9 @@ def test_interrupt_ends_all_simultaneous_runs(catalog: Catalog, tmp_path: Path) 
     for record in stored:
         assert isinstance(record.outcome, Failure)
         assert (record.outcome.kind, record.outcome.phase) == ("interrupted", "train")
+    for thread in threading.enumerate():
+        if thread.ident not in before:
+            thread.join(10)  # a thread that waits for the guard of a child may need a moment to end
     assert {thread.ident for thread in threading.enumerate()} <= before
     import psutil
 

@@ -171,7 +171,8 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
     if _is_beyond_limit(metric, comparison, bound, matched):
         return result("not checked", f"{gate.metric} cannot change by {bound:+.4g}, so the bound cannot be violated")
     if comparison.low is None or comparison.high is None:
-        return result("not checked", f"there is no confidence interval: {comparison.evidence}", excusable=True)
+        reason = " and ".join(filter(None, [f"there is no confidence interval: {comparison.evidence}", missing]))
+        return result("not checked", reason, excusable=not (metric.is_cost and _quality_only(matched)))
     if not (math.isfinite(comparison.low) and math.isfinite(comparison.high)):
         return result("not checked", "the confidence interval is not finite")
     if comparison.high < bound if bound < 0 else comparison.low > bound:
