@@ -187,6 +187,13 @@ def joined(
     ]
 
 
+def _is_comparable(content: object, kind: str) -> bool:
+    """Return whether a content is a gray or RGB image, or a waveform with one channel."""
+    if not isinstance(content, np.ndarray) or content.dtype.kind not in "uif":
+        return False
+    return content.ndim == 3 and content.shape[2] in (1, 3) if kind == "image" else content.ndim == 1
+
+
 def between_splits(raw: RawData, kind: str) -> list[str]:
     """Return a warning about each evaluation split of a dataset with near copies of training examples."""
     name = {"image": "image", "audio": "waveform"}.get(kind, "")
@@ -194,9 +201,7 @@ def between_splits(raw: RawData, kind: str) -> list[str]:
     if not all(name in split.inputs for split in splits.values()):
         return []
     contents = [content for split in splits.values() for content in split.inputs[name]]
-    if not all(
-        isinstance(content, np.ndarray) and content.ndim == (3 if kind == "image" else 1) for content in contents
-    ):
+    if not all(_is_comparable(content, kind) for content in contents):
         return []
     rates_hz: list[int] = []
     if kind == "audio":

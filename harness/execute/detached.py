@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -333,11 +334,14 @@ def _write(store: Store, submission: Submission) -> None:
 
 def _read(path: Path) -> Submission | None:
     try:
-        return decode(read_stored(path, MAX_JSON_BYTES), Submission, path)
+        submission = decode(read_stored(path, MAX_JSON_BYTES), Submission, path)
     except RecordError:
         if not path.exists():  # another process has collected the submission
             return None
         raise
+    if not re.fullmatch(r"submission-[0-9a-f]{16}", submission.name) or submission.name != path.stem:
+        raise RecordError(f"{path}: the name {submission.name!r} in the file is not that of the file; remove the file")
+    return submission
 
 
 @contextmanager

@@ -49,6 +49,8 @@ SETTLE_S = 2.0
 GIVE_UP_S = 10.0
 """Time within which the worker must also fail after another process has failed, in seconds. After this time, the worker
 is assumed to be blocked in a collective operation and is terminated."""
+QUEUED_STEPS = 16
+"""Number of steps that may be queued on the device of a process other than the worker."""
 _COMMAND = struct.Struct("<BIId")
 _STEP, _CHECK = range(2)
 
@@ -167,7 +169,7 @@ class Steps:
         self._epoch = 0
         self._batches: Iterator[Batch] = iter(())
         self._next = 0
-        self._previous: Any = None
+        self._queued: list[Any] = []
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
         """Run the training step on batch number `index` of an epoch."""
@@ -182,9 +184,11 @@ class Steps:
             next(self._batches)
         handle = self._session.train_step(next(self._batches), learning_rate)
         self._next = index + 1
-        if self._previous is not None:
-            self._session.fetch(self._previous)  # limits the number of steps that are queued on the device
-        self._previous = handle
+        self._queued.append(handle)
+        if len(self._queued) == QUEUED_STEPS:
+            for each in self._queued:
+                self._session.fetch(each)
+            self._queued.clear()
 
 
 def _commands(descriptor: int) -> Iterator[tuple[int, int, int, float]]:
@@ -379,7 +383,7 @@ class Ranks(Group):
         if self._failed.wait(SETTLE_S):
             time.sleep(SETTLE_S / 4)  # another process may have been killed
         self._noticed.set()
-        killed = any(failure.kind == "crash" for _, _, failure in self._failures)
+        killed = any(failure.kind in ("crash", "oom") for _, _, failure in self._failures)
         if killed or any(at_s < raised_at for at_s, _, _ in self._failures):
             raise RankFailedError(self._first()) from error
         raise error

@@ -21,6 +21,7 @@ def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) ->
     """
     warmup = round(recipe.warmup_fraction * steps)
     if recipe.schedule == "one_cycle":
+        warmup = min(warmup, max(0, steps - 2))  # so that the last step has the final rate
         up = step < warmup
         low, done = (_CYCLE_START, step / warmup) if up else (_CYCLE_END, (step - warmup) / max(1, steps - 1 - warmup))
         risen = 0.5 * (1 - math.cos(math.pi * (done if up else 1 - done)))

@@ -70,8 +70,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Learning rate schedule after warm-up: constant, linear or cosine decay to zero at the last step (Loshchilov and
     Hutter 2017), multiplication by `gamma` at certain epochs (``step``) or when validation stops improving
     (``plateau``), or ``one_cycle`` (Smith and Topin 2019), which increases from learning_rate / 25 to learning_rate
-    during warm-up and then decreases to learning_rate / 250000 at the last step, both along half a cosine, as in
-    PyTorch's ``OneCycleLR`` without cycling the momentum."""
+    during warm-up and then decreases to learning_rate / 250000 at the last step, both along half a cosine. The first
+    and last rates are those of PyTorch's ``OneCycleLR``; the momentum is not cycled."""
     warmup_fraction: float = 0.0
     """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None

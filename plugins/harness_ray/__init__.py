@@ -85,7 +85,7 @@ class RayExecutor(harness.Executor):
         from harness_ray.driver import find, follow
 
         supervisor = find(self.address, submission)
-        return None if supervisor is None else follow(supervisor, runs, coordinator, wait=wait)
+        return None if supervisor is None else follow(supervisor, runs, coordinator, wait=wait, detached=True)
 
     def cancel(self, submission: str) -> None:
         from harness_ray.driver import end, find

@@ -86,7 +86,9 @@ def end(supervisor: Any) -> None:
     ray.kill(supervisor, no_restart=True)
 
 
-def follow(supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool) -> SubmissionState:
+def follow(
+    supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool, detached: bool = False
+) -> SubmissionState:
     """Report attempts, events and results to the coordinator until all runs are finished or, if `wait` is false, until
     no results are left to collect."""
     by_index = {run.index: run for run in runs}
@@ -110,6 +112,8 @@ def follow(supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator
                         raise stopped
                     attempts[update.attempt] = coordinator.start(by_index[update.index])
                 except Exception as error:  # for example, the time budget is used up
+                    if detached:  # the runs continue, and their results can be collected later
+                        raise
                     stopped = error
                     _call(supervisor.withdraw.remote(list(attempts)))
                     continue

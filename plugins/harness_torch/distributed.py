@@ -51,7 +51,9 @@ class Replicas:
     def leave(self) -> None:
         """Leave the group."""
         del self.module
-        dist.destroy_process_group()
+        # With NCCL, this call waits for the other processes, which may have failed. They end soon anyway.
+        if self.library != "nccl":
+            dist.destroy_process_group()
 
 
 class Pending:

@@ -36,6 +36,8 @@ def test_one_cycle_by_hand() -> None:
     assert cycle[7] == pytest.approx((2 + 2 / 250_000) / 2)
     assert cycle[10] == pytest.approx(2 / 250_000)
     assert rates(1, schedule="one_cycle", warmup_fraction=0.4) == [2]
+    for steps, fraction in ((3, 0.5), (6, 0.9), (10, 0.99)):
+        assert rates(steps, schedule="one_cycle", warmup_fraction=fraction)[-1] == pytest.approx(2 / 250_000)
 
 
 def test_step_schedule_counts_completed_epochs() -> None:

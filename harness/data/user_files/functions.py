@@ -88,7 +88,8 @@ def _log_arrangements(y: NDArray[np.int64]) -> float:
 
 def _lookup(x: NDArray[np.int64], y: NDArray[np.int64], chance: float, final: bool) -> str | None:
     """Return a description if each value of the column occurs with only one target value."""
-    values, targets = int(x.max()) + 1, int(y.max()) + 1
+    # In a sample of the rows, not every code occurs.
+    values, targets = len(np.unique(x)), int(y.max()) + 1
     pairs = len(np.unique(x * targets + y))
     if pairs != values or targets < 2:
         return None

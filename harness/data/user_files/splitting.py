@@ -59,13 +59,17 @@ def split(
         groups = _connected(groups, copies)
     if missing:
         apart = copies if groups is None else None
-        _check_enough(_firsts(parts[TRAIN], apart), classes, len(missing) + 1, label_names, distinct=apart is not None)
+        _check_enough(
+            _firsts(parts[TRAIN], apart, classes), classes, len(missing) + 1, label_names, distinct=apart is not None
+        )
     left = sum(shares[name] for name in missing)
     for number, name in enumerate(missing):
         # Rescale the fraction, which refers to all rows: rows drawn earlier are no longer among the training rows.
         share = shares[name] / (1 - (left - sum(shares[later] for later in missing[number:])))
         rows_left = parts[TRAIN]
-        kept, drawn = _draw(_firsts(rows_left, apart), classes, groups, share, seed, leave=len(missing) - number)
+        kept, drawn = _draw(
+            _firsts(rows_left, apart, classes), classes, groups, share, seed, leave=len(missing) - number
+        )
         if apart is not None:
             chosen = np.isin(apart[rows_left], apart[drawn])
             kept, drawn = rows_left[~chosen], rows_left[chosen]
@@ -104,11 +108,17 @@ def split_by_time(
     return {name: np.flatnonzero(mask) for name, mask in zip(SPLITS, masks, strict=True)}, "by time, test last"
 
 
-def _firsts(rows: Index, copies: NDArray[Any] | None) -> Index:
-    """Return the first occurrence of each distinct row, in ascending order, or all rows if `copies` is None."""
+def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | None) -> Index:
+    """Return one occurrence of each distinct row, in ascending order, or all rows if `copies` is None.
+
+    If copies have different classes, the first occurrence with the rarest class is returned.
+    """
     if copies is None:
         return rows
-    return rows[np.sort(np.unique(copies[rows], return_index=True)[1])]
+    if classes is not None:
+        _, codes, counts = np.unique(classes[rows], return_inverse=True, return_counts=True)
+        rows = rows[np.argsort(counts[codes], kind="stable")]
+    return np.sort(rows[np.unique(copies[rows], return_index=True)[1]])
 
 
 def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:

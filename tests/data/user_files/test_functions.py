@@ -218,3 +218,10 @@ def test_giveaways_rounded_and_binned_functions_of_the_target_are_found(column: 
     warnings = giveaways({"x": column} if numeric else {}, {} if numeric else {"x": column}, {"y": X})
     message = f"feature 'x' is {found} of the target 'y'; check that it is known at prediction time"
     assert warnings == ([message] if found else [])
+
+
+def test_relation_with_a_category_that_the_sample_lacks_is_found() -> None:
+    cities = np.array(["alone", *(f"city {n}" for n in np.random.default_rng(1).integers(0, 50, 5_000))], object)
+    regions = np.array([f"region {hash_ % 3}" for hash_ in (sum(map(ord, name)) for name in cities)], object)
+    order = np.r_[1, 0, 2 : len(cities)]  # not among the rows that are examined first
+    assert relation(cities[order], regions[order]) == "a function"
