@@ -279,6 +279,9 @@ def test_between_splits_near_copies_in_a_dataset_of_a_plugin_are_counted() -> No
         "quality or with another size"
     ]
     assert between_splits(raw, "table") == []
+    alpha = [np.concatenate([image, image[:, :, :1]], axis=2) for image in originals]
+    raw = RawData(train=split(alpha[:30]), validation=split(alpha[30:]), test=split(alpha[:4]))
+    assert between_splits(raw, "image") == []  # only gray and RGB images are compared
 
 
 @pytest.mark.parametrize("sorted_pairs", [True, False])

@@ -14,7 +14,7 @@ from toy_runs import toy_specs
 
 from harness.api import carry_out
 from harness.cli.options import expanded
-from harness.errors import BusyError, HarnessError, UnknownNameError, UsageError
+from harness.errors import BusyError, HarnessError, RecordError, UnknownNameError, UsageError
 from harness.execute import detached
 from harness.execute.attempt import utc_now
 from harness.execute.detached import submissions
@@ -262,6 +262,15 @@ def test_two_commands_do_not_collect_at_the_same_time(bench: Bench) -> None:
         pytest.raises(BusyError, match="another harness command is collecting the detached runs"),
     ):
         detached.collect(submission, bench.catalog, bench.store, Guarded(Listener()))
+
+
+def test_file_with_the_name_of_another_file_is_refused(bench: Bench) -> None:
+    bench.run(detach=True)
+    (path,) = (bench.store.path / ".submitted").glob("*.json")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(path.stem.encode(), b"../../elsewhere"))
+    with pytest.raises(RecordError, match="is not that of the file"):
+        submissions(bench.store)
 
 
 def test_canceled_job_is_removed_even_if_the_executor_is_unreachable(
