@@ -305,7 +305,7 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
 
 
 def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tuple[float, float] | None:
-    """Scale images with more than 8 bits to uint8 in place, and return the range, or None if there are no such images.
+    """Scale images with more than 8 bits to uint8 in place, and return the range, or None if no image has more.
 
     `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
     """

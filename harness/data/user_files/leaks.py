@@ -139,7 +139,7 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
-    """Return the features whose linear combination yields the target, or an empty list if there is no such combination.
+    """Return the features whose linear combination yields the target, or an empty list if none does.
     A single feature is returned if possible; otherwise, all features with nonzero weights are returned.
     """
     step = len(target) // ROWS + 1
