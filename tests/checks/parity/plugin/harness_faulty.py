@@ -157,7 +157,8 @@ def exchanged_predictions(request: SessionRequest) -> Any:
 
     class Session(TorchSession):
         def predict(self, inputs: Mapping[str, Any]) -> Any:
-            return super().predict(_exchanged(inputs))
+            alone = len(next(iter(inputs.values()))) == 1
+            return super().predict(inputs if alone else _exchanged(inputs))
 
     return Session(request)
 
@@ -189,7 +190,7 @@ def adam_uncorrected(request: SessionRequest) -> Any:
 
     class Adam(torch.optim.Optimizer):
         def __init__(self, parameters: Any) -> None:
-            super().__init__(parameters, {"lr": request.recipe.learning_rate})
+            super().__init__(parameters, {"lr": request.recipe.learning_rate, "factor": 1.0})
 
         @torch.no_grad()
         def step(self) -> None:  # type: ignore[override]

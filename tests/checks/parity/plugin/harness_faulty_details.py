@@ -230,7 +230,7 @@ class DecayOfFirstOnly(Modified):
         super()._start_optimizer()
         first, *others = self._weights.decayed
         self._optimizer.param_groups[0]["params"] = [first]
-        self._optimizer.add_param_group({"params": others, "weight_decay": 0.0})
+        self._optimizer.add_param_group({"params": others, "weight_decay": 0.0, "factor": 1.0})
 
     def modify(self) -> None:
         pass
