@@ -70,9 +70,12 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
         return fingerprints.are_same_recording(distinct[one], rates[one], distinct[other], rates[other])
 
     parents = list(range(len(distinct)))
-    candidates = _candidates(descriptors, rows, RADII[kind], parents)
+    skipped: list[int] = []
+    candidates = _candidates(descriptors, rows, RADII[kind], parents, skipped)
     pair, complete = _join(candidates, parents, are_same, count)
     limit = "" if complete else f"many {KINDS[kind]} are similar, so only {count:,} pairs of them were compared"
+    if skipped and complete:
+        limit = f"many {KINDS[kind]} are similar, so not all pairs of them were compared"
     if pair is None:
         return NearCopies(groups=places.astype(np.int64), pair=(0, 0), limit=limit) if limit else None
     groups = np.array([_root(parents, row) for row in range(len(distinct))], np.int64)
@@ -80,12 +83,12 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
 
 
 def _candidates(
-    descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int]
+    descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int], skipped: list[int]
 ) -> Iterator[tuple[int, int]]:
     """Yield the pairs of `rows` whose descriptors are within the radius, most similar first.
 
     If there are too many pairs to sort, they are yielded in order of their first rows. Rows that are already in another
-    row's group, according to `parents`, are skipped.
+    row's group, according to `parents`, are then skipped and appended to `skipped`.
     """
     from scipy.spatial import cKDTree
 
@@ -94,7 +97,9 @@ def _candidates(
     tree = cKDTree(centered @ axes)
     if (tree.count_neighbors(tree, radius) - len(descriptors)) / 2 > MAX_PAIRS:
         for number, row in enumerate(rows.tolist()):
-            if parents[row] == row:
+            if parents[row] != row:
+                skipped.append(row)
+            else:
                 near = np.array(tree.query_ball_point(tree.data[number], radius))
                 near = near[near > number]
                 distances = np.linalg.norm(descriptors[near] - descriptors[number], axis=1)
