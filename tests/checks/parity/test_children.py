@@ -57,10 +57,13 @@ def test_gate_opens_for_all_that_wait_and_arrive_later(tmp_path: Path) -> None:
 class Children:
     """Stand-ins for `children.gather` that log when each of two backends computes."""
 
-    def __init__(self, devices: tuple[str, str], *, failing: bool = False, failing_early: str = "") -> None:
+    def __init__(
+        self, devices: tuple[str, str], *, failing: bool = False, failing_early: str = "", meeting_s: float = 0.2
+    ) -> None:
         self.log: list[str] = []
         self._devices = dict(zip(("toy-numpy", "peer-wide"), devices, strict=True))
         self._failing, self._failing_early = failing, failing_early
+        self._meeting_s = meeting_s
         self.second_computes = threading.Event()
 
     def gather(
@@ -82,9 +85,10 @@ class Children:
                 return Gathered(folder, None, FAILURE)
             wait_at(job.late_gate)
         else:
-            self.second_computes.wait(0.2)
+            self.second_computes.wait(self._meeting_s)
             if self._failing:
                 return Gathered(folder, None, FAILURE)
+            self.log.append(f"{name} hands over")
             on_event(Handed())
         self.log.append(f"{name} ends")
         return Gathered(folder, REPORT, None)
@@ -100,9 +104,9 @@ def run(
 
 
 def test_backends_compute_side_by_side_if_there_are_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found, log = run(monkeypatch, tmp_path, Children(("cpu", "cpu")), cores=2)
+    found, log = run(monkeypatch, tmp_path, Children(("cpu", "cpu"), meeting_s=30), cores=2)
     assert list(found) == ["toy-numpy", "peer-wide"]
-    assert log.index("peer-wide computes") < log.index("toy-numpy ends") < log.index("peer-wide ends")
+    assert log.index("peer-wide computes") < log.index("toy-numpy hands over") < log.index("peer-wide ends")
 
 
 @pytest.mark.parametrize(
@@ -114,17 +118,19 @@ def test_backends_only_prepare_side_by_side_if_cores_or_the_gpu_do_not_suffice(
 ) -> None:
     _, log = run(monkeypatch, tmp_path, Children(devices), cores=cores, threads=threads)
     assert sorted(log[:2]) == ["peer-wide starts", "toy-numpy starts"]
-    assert log[2:] == ["toy-numpy computes", "toy-numpy ends", "peer-wide computes", "peer-wide ends"]
+    assert log[2:-2] == ["toy-numpy computes", "toy-numpy hands over", "toy-numpy ends"]
+    assert log[-2:] == ["peer-wide computes", "peer-wide ends"]
 
 
 def test_backends_run_one_after_the_other_on_one_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _, log = run(monkeypatch, tmp_path, Children(("cpu", "cpu")), cores=1)
-    words = ("starts", "computes", "ends")
-    assert log == [f"{name} {word}" for name in ("toy-numpy", "peer-wide") for word in words]
+    words = ("starts", "computes", "hands over", "ends")
+    expected = [f"{name} {word}" for name in ("toy-numpy", "peer-wide") for word in words]
+    assert log == [each for each in expected if each != "peer-wide hands over"]
 
 
 def test_failure_of_the_first_backend_ends_the_second(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found, log = run(monkeypatch, tmp_path, Children(("cpu", "cpu"), failing=True), cores=2)
+    found, log = run(monkeypatch, tmp_path, Children(("cpu", "cpu"), failing=True, meeting_s=30), cores=2)
     assert {name: each.failure for name, each in found.items()} == {"toy-numpy": FAILURE}
     assert log[-1] == "peer-wide is ended"
 
