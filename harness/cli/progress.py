@@ -47,6 +47,18 @@ def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def undecoded_notes(specs: Sequence[RunSpec], catalog: Catalog) -> list[str]:
+    """Return a note for each of the user's datasets whose files are not decoded in planning, as lines of output."""
+    from harness.data.user_files.location import MEDIA
+
+    names = dict.fromkeys((s.dataset, s.task) for s in specs if s.source and catalog.task(s.task).kind in MEDIA)
+    return [
+        f"Note: {dataset}: the files are decoded by the run, which reports copies and damaged files; to report them "
+        f"without a run, use `harness data info` with --task {task} and the same options for the data"
+        for dataset, task in names
+    ]
+
+
 def listener(*, quiet: bool, warned: Sequence[str] = ()) -> Listener:
     """Return a listener that shows nothing if `quiet` is true, a live display if stderr is a terminal, and plain lines
     otherwise.

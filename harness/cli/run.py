@@ -158,7 +158,7 @@ def run(
     """
     from pathlib import Path
 
-    from harness.cli.progress import carry_out, planned_warnings
+    from harness.cli.progress import carry_out, planned_warnings, undecoded_notes
     from harness.data.checkpoint import locate
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
@@ -193,6 +193,8 @@ def run(
     for line in warned:
         say(line)
     if dry_run:
+        for line in [] if quiet else undecoded_notes(specs, catalog):
+            say(line)
         _print_plan(
             specs,
             catalog,

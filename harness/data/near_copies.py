@@ -27,9 +27,13 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, which takes about 20 s."""
+"""Maximum number of pixels or samples to compare, which takes about 20 s. A pair counts as the mean of its two sizes, but
+at least as `WORK` divided by `MAX_COMPARED`."""
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
+MAX_DISTANCES = 20_000_000
+"""Maximum number of distances between descriptors to compute if there are too many pairs to sort, which takes about
+10 s."""
 
 Index = NDArray[np.int64]
 
@@ -62,7 +66,12 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     descriptors, rows = descriptors[known], rows[known]
     if len(rows) < 2:
         return None
-    count = int(min(MAX_COMPARED, WORK[kind] / max(1.0, float(np.mean([content.size for content in distinct])))))
+    sizes = [content.size for content in distinct]
+    if kind == "audio":
+        sizes = [min(size, fingerprints.COMPARED_S * rate) for size, rate in zip(sizes, rates, strict=True)]
+
+    def cost(one: int, other: int) -> float:
+        return max((sizes[one] + sizes[other]) / 2, WORK[kind] / MAX_COMPARED)
 
     def are_same(one: int, other: int) -> bool:
         if kind == "image":
@@ -72,8 +81,8 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     parents = list(range(len(distinct)))
     skipped: list[int] = []
     candidates = _candidates(descriptors, rows, RADII[kind], parents, skipped)
-    pair, complete = _join(candidates, parents, are_same, count)
-    limit = "" if complete else f"many {KINDS[kind]} are similar, so only {count:,} pairs of them were compared"
+    pair, compared, complete = _join(candidates, parents, are_same, cost, WORK[kind])
+    limit = "" if complete else f"many {KINDS[kind]} are similar, so only {compared:,} pairs of them were compared"
     if skipped and complete:
         limit = f"many {KINDS[kind]} are similar, so not all pairs of them were compared"
     if pair is None:
@@ -88,7 +97,8 @@ def _candidates(
     """Yield the pairs of `rows` whose descriptors are within the radius, most similar first.
 
     If there are too many pairs to sort, they are yielded in order of their first rows. Rows that are already in another
-    row's group, according to `parents`, are then skipped and appended to `skipped`.
+    row's group, according to `parents`, are then skipped and appended to `skipped`, as are the remaining rows after
+    `MAX_DISTANCES` distances.
     """
     from scipy.spatial import cKDTree
 
@@ -96,11 +106,13 @@ def _candidates(
     axes = np.linalg.eigh(centered.T @ centered)[1][:, : -AXES - 1 : -1]
     tree = cKDTree(centered @ axes)
     if (tree.count_neighbors(tree, radius) - len(descriptors)) / 2 > MAX_PAIRS:
+        computed = 0
         for number, row in enumerate(rows.tolist()):
-            if parents[row] != row:
+            if parents[row] != row or computed > MAX_DISTANCES:
                 skipped.append(row)
             else:
                 near = np.array(tree.query_ball_point(tree.data[number], radius))
+                computed += len(near)
                 near = near[near > number]
                 distances = np.linalg.norm(descriptors[near] - descriptors[number], axis=1)
                 near = near[distances <= radius][np.argsort(distances[distances <= radius], kind="stable")]
@@ -116,24 +128,30 @@ def _candidates(
 
 
 def _join(
-    pairs: Iterable[tuple[int, int]], parents: list[int], are_same: Callable[[int, int], bool], limit: int
-) -> tuple[tuple[int, int] | None, bool]:
-    """Merge the groups of near copies in `parents`. Return the first near copies and whether all pairs were processed.
+    pairs: Iterable[tuple[int, int]],
+    parents: list[int],
+    are_same: Callable[[int, int], bool],
+    cost: Callable[[int, int], float],
+    limit: float,
+) -> tuple[tuple[int, int] | None, int, bool]:
+    """Merge the groups of near copies in `parents`. Return the first near copies, the number of compared pairs, and
+    whether all pairs were processed.
 
-    Pairs that are already in the same group are not compared. At most `limit` pairs are compared.
+    Pairs that are already in the same group are not compared. The total cost of the comparisons is at most `limit`.
     """
-    first, compared = None, 0
+    first, compared, spent = None, 0, 0.0
     for one, other in pairs:
         ends = _root(parents, one), _root(parents, other)
         if ends[0] == ends[1]:
             continue
-        if compared == limit:
-            return first, False
+        spent += cost(one, other)
+        if spent > limit:
+            return first, compared, False
         compared += 1
         if are_same(one, other):
             parents[max(ends)] = min(ends)
             first = first or (one, other)
-    return first, True
+    return first, compared, True
 
 
 def _root(parents: list[int], row: int) -> int:

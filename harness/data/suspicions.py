@@ -21,16 +21,20 @@ REPEATED = 0.05
 CONSTANT = 0.01
 """Fraction of a split above which constant examples are reported."""
 CONTRADICTORY = 0.001
-"""Fraction of all examples above which identical examples of different classes are reported."""
+"""Fraction of all examples above which identical examples of different classes are reported, for datasets of plugins. In
+the user's own data, all of them are reported."""
 MAJORITY = 0.8
 """Fraction of the test split above which the most frequent class is reported."""
 
 
-def described(data: PreparedData) -> DataInfo:
+def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataInfo:
     """Return the data description, with statistics for each split and a warning about each suspicious property
-    added."""
+    added.
+
+    Identical examples of different classes are reported if their fraction of all examples exceeds `contradictory`.
+    """
     digests = _digests(data)
-    warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests)))
+    warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests, contradictory)))
     facts = {
         "train" if name == "training" else name: SplitInfo(
             examples=len(split),
@@ -57,17 +61,20 @@ def _class_counts(targets: NDArray[Any], info: DataInfo) -> tuple[int, ...]:
     return tuple(np.bincount(targets[targets != IGNORED], minlength=info.outputs).tolist())
 
 
-def suspicions(data: PreparedData, digests: dict[str, Digests] | None = None) -> list[str]:
+def suspicions(
+    data: PreparedData, digests: dict[str, Digests] | None = None, contradictory: float = CONTRADICTORY
+) -> list[str]:
     """Return a sentence about each suspicious property of the prepared data.
 
-    `digests` contains the digests of the examples in each split.
+    `digests` contains the digests of the examples in each split. Identical examples of different classes are reported
+    if their fraction of all examples exceeds `contradictory`.
     """
     splits, digests = _splits(data), digests or _digests(data)
     found = _shared(digests)
     for name, split in splits.items():
         found += [*_repeated(name, digests[name], data.info), *_constant(name, split)]
     if data.info.objective == "classification":
-        found += _contradictory(digests, {name: split.targets for name, split in splits.items()})
+        found += _contradictory(digests, {name: split.targets for name, split in splits.items()}, contradictory)
         found += majority(data.test.targets, data.info.label_names)
     return found
 
@@ -98,15 +105,16 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
     return found
 
 
-def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]) -> list[str]:
-    """Return a sentence if some examples have equal inputs but different classes."""
+def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]], limit: float) -> list[str]:
+    """Return a sentence if more than a fraction `limit` of the examples have the inputs of an example of another
+    class."""
     inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
     _, number = np.unique(inputs, return_inverse=True)
     low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)
     np.minimum.at(low, number, classes)
     np.maximum.at(high, number, classes)
     count = int((low < high)[number].sum())
-    if count <= CONTRADICTORY * len(inputs):
+    if count <= limit * len(inputs):
         return []
     return [f"{count:,} of {len(inputs):,} examples are equal to an example of another class after preparation"]
 

@@ -224,14 +224,15 @@ def load_and_prepare(
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
     from harness.data.raw import check_raw
-    from harness.data.suspicions import described
+    from harness.data.suspicions import CONTRADICTORY, described
     from harness.data.user_files.dataset import UserDataset
     from harness.data.user_files.new_data import named_columns
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
         raw = _loaded(dataset, dataset_options)
         check_raw(raw, task.objective)
-        near = () if isinstance(dataset, UserDataset) else between_splits(raw, dataset.kind)
+        own = isinstance(dataset, UserDataset)
+        near = () if own else between_splits(raw, dataset.kind)
     data = writable(_by_task(task, read_only_raw(raw), task_options))
     with _naming(dataset, f"the task {task.name!r}"):
         check(data)  # Detect errors of the task and non-finite values in the dataset.
@@ -249,7 +250,7 @@ def load_and_prepare(
         digest=dataset_digest(data),
         reading=raw.reading or named_columns(raw),
     )
-    return raw, dataclasses.replace(data, info=described(data))
+    return raw, dataclasses.replace(data, info=described(data, 0 if own else CONTRADICTORY))
 
 
 def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedData:

@@ -305,6 +305,43 @@ def test_find_many_similar_images_are_limited_with_a_sentence(
     assert len(np.unique(found.groups)) == 75
 
 
+@pytest.mark.parametrize("kind", ["image", "audio"])
+def test_find_dense_cluster_of_large_examples_is_compared_within_the_budget(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Pairs differ in cost: most examples are small, and the similar ones are large."""
+    rng = np.random.default_rng(0)
+    compared: list[int] = []
+    if kind == "image":
+        base = scene(0)[..., :1].astype(float)
+        large = [(base + rng.normal(0, 40, base.shape)).clip(0, 255).astype(np.uint8) for _ in range(20)]
+        small = [rng.integers(0, 255, (8, 8, 1)).astype(np.uint8) for _ in range(300)]
+    else:
+        large = [tones(0, 1.0) + rng.normal(0, 0.1, 8000).astype(np.float32) for _ in range(20)]
+        small = [rng.normal(0, 0.1, 800 + 8 * n).astype(np.float32) for n in range(300)]
+    contents = small + large
+    rates_hz = [8000] * len(contents) if kind == "audio" else []
+    name = "are_same_image" if kind == "image" else "are_same_recording"
+    monkeypatch.setattr(near_copies.fingerprints, name, lambda *pair: compared.append(pair[0].size))
+    monkeypatch.setattr(near_copies, "RADII", {kind: 0.3})
+    monkeypatch.setattr(near_copies, "WORK", {kind: 30.0 * large[0].size})
+    found = find(kind, contents, rates_hz, np.arange(len(contents)))
+    assert found is not None
+    assert 30 * large[0].size >= sum(compared) > 20 * large[0].size
+    assert f"so only {len(compared)} pairs of them were compared" in found.limit
+
+
+def test_find_pairs_similar_in_the_first_axes_only_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    originals = [scene(seed) for seed in range(60)]
+    monkeypatch.setattr(near_copies, "MAX_PAIRS", 1)
+    monkeypatch.setattr(near_copies, "AXES", 1)
+    assert find("image", originals, (), np.arange(60)) is None
+    monkeypatch.setattr(near_copies, "MAX_DISTANCES", 5)
+    found = find("image", originals, (), np.arange(60))
+    assert found is not None
+    assert found.limit == "many images are similar, so not all pairs of them were compared"
+
+
 @pytest.mark.parametrize("side", [1, 4, 7])
 def test_find_blank_and_tiny_images_are_not_compared(side: int) -> None:
     rng = np.random.default_rng(0)

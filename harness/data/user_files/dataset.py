@@ -82,19 +82,22 @@ class UserDataset(Dataset[UserOptions]):
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
         """Return the options (completed with all columns and the digest), the data source, and the data.
 
-        The data are None for images and recordings, which are not decoded. Raises `harness.UsageError` and
-        `harness.DataError` if the options or the data are invalid.
+        The data are None for images and recordings, which are not decoded. The warnings of the data source then include
+        only those that do not depend on the decoded content. Copies, skipped rows and the splits depend on it, so they
+        are reported by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are
+        invalid.
         """
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))
         if self.kind in ("text", "table"):
             raw = self._raw(examples, decoded_inputs(examples, self.kind))
-            warnings = tuple(raw.warnings)
+            warnings = raw.warnings
         else:
-            raw = None
-            self._classes_and_splits(examples)
-            warnings = examples.all_warnings()
-        return examples.options, DataSource(path=str(self.path), guessed=examples.guessed, warnings=warnings), raw
+            raw, found = None, list(examples.warnings)
+            *_, details = self._classes_and_splits(examples)
+            warnings = tuple(dict.fromkeys(found + _drawn_despite_order(examples, str(details["splits"]))))
+        source = DataSource(path=str(self.path), guessed=examples.guessed, warnings=tuple(warnings))
+        return examples.options, source, raw
 
     def columns(self, options: Mapping[str, Any]) -> tuple[ColumnInfo, ...]:
         """Return the role and type of each column of the table, or an empty tuple for a folder without a table.
@@ -211,12 +214,7 @@ class UserDataset(Dataset[UserOptions]):
         except DataError as error:
             raise DataError(f"{self.name}: {error}") from None
         examples.warnings += copies.between(parts)
-        if examples.ordered and description.startswith(("test", "validation")):
-            shown = ", ".join(map(repr, examples.ordered[:3]))
-            examples.warnings.append(
-                f"the rows are in chronological order (column {shown}), but splits were drawn at random, so some "
-                "training rows are later than test rows; pass --time-column to split by time"
-            )
+        examples.warnings += _drawn_despite_order(examples, description)
         features, categories, values = _by_name(examples, rows)
         check_trained(self.name, features, parts["train"])
         check_ranges(self.name, {**features, **values})
@@ -225,6 +223,18 @@ class UserDataset(Dataset[UserOptions]):
         if classes is not None:
             examples.warnings += majority(classes[parts["test"]], names)
         return targets, names, parts, {**examples.problems.details(), "splits": description, **missing}
+
+
+def _drawn_despite_order(examples: Examples, description: str) -> list[str]:
+    """Return a warning if splits were drawn at random, according to their description, from rows in chronological
+    order."""
+    if not examples.ordered or not description.startswith(("test", "validation")):
+        return []
+    shown = ", ".join(map(repr, examples.ordered[:3]))
+    return [
+        f"the rows are in chronological order (column {shown}), but splits were drawn at random, so some training rows "
+        "are later than test rows; pass --time-column to split by time"
+    ]
 
 
 def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
