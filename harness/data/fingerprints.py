@@ -144,8 +144,8 @@ def describe_recordings(waveforms: Sequence[NDArray[Any]], rates_hz: Sequence[in
 
 
 def are_same_recording(one: NDArray[Any], rate_hz: int, other: NDArray[Any], other_rate_hz: int) -> bool:
-    """Return whether two waveforms ``[samples]`` are copies, even after lossy compression, resampling, a short delay or
-    a change in volume."""
+    """Return whether two waveforms ``[samples]`` are copies, even after lossy compression, resampling, a short delay, a
+    change in volume or an inversion of the sign."""
     if abs(len(one) / rate_hz - len(other) / other_rate_hz) > DURATION_S:
         return False
     low, high = BAND_HZ[0], min(BAND_HZ[1], 0.42 * min(rate_hz, other_rate_hz))
@@ -160,8 +160,8 @@ def are_same_recording(one: NDArray[Any], rate_hz: int, other: NDArray[Any], oth
     products = np.fft.irfft(np.fft.rfft(first, size) * np.conj(np.fft.rfft(second, size)), size)
     longest = round(DELAY_S * RATE_HZ)
     delays = np.arange(-longest, longest + 1)
-    delay = int(delays[products[delays].argmax()])
-    if products[delay] < CORRELATION * energy:
+    delay = int(delays[np.abs(products[delays]).argmax()])
+    if abs(products[delay]) < CORRELATION * energy:
         return False
     first, second = np.pad(first, (max(0, -delay), 0)), np.pad(second, (max(0, delay), 0))
     length = max(len(first), len(second))

@@ -27,8 +27,8 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, which takes about 20 s. A pair counts as the mean of its two sizes, but
-at least as `WORK` divided by `MAX_COMPARED`."""
+"""Maximum number of pixels or samples to compare, which takes about 20 s. A pair counts as the mean of its two sizes,
+but at least as `WORK` divided by `MAX_COMPARED`."""
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
 MAX_DISTANCES = 20_000_000

@@ -21,8 +21,8 @@ REPEATED = 0.05
 CONSTANT = 0.01
 """Fraction of a split above which constant examples are reported."""
 CONTRADICTORY = 0.001
-"""Fraction of all examples above which identical examples of different classes are reported, for datasets of plugins. In
-the user's own data, all of them are reported."""
+"""Fraction of all examples above which identical examples of different classes are reported, for datasets of plugins.
+In the user's own data, all of them are reported."""
 MAJORITY = 0.8
 """Fraction of the test split above which the most frequent class is reported."""
 

@@ -154,6 +154,7 @@ RECORDING_COPIES: dict[str, Callable[[Array], tuple[Array, int]]] = {
     "vorbis": lambda samples: recoded(samples, "OGG", "VORBIS"),
     "opus": lambda samples: recoded(samples, "OGG", "OPUS"),
     "mu-law": lambda samples: recoded(samples, "WAV", "ULAW"),
+    "inverted": lambda samples: (-samples, 8000),
     "16-khz": lambda samples: resampled(samples, 16000),
     "44-khz": lambda samples: resampled(samples, 44100),
     "5-khz": lambda samples: resampled(samples, 5000),

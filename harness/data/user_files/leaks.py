@@ -98,12 +98,18 @@ def giveaways(
 
 def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> list[str]:
     """Return a warning if the target is a product of powers of several features, such as a price that is an amount
-    times a unit price."""
-    if not values.all() or len(np.unique(values)) < DISTINCT:
+    times a unit price.
+
+    The target may be rounded. Rows in which the target is 0 must have a 0 in one of the features.
+    """
+    nonzero = values != 0
+    if nonzero.sum() <= 0.5 * len(values) or len(np.unique(values)) < DISTINCT:
         return []
-    logs = {name: np.log(np.abs(column)) for name, column in features.items() if column.all()}
-    names = _linear(logs, np.log(np.abs(values)))
-    if len(names) < 2:
+    sizes = np.abs(values[nonzero])
+    logs = {name: np.log(np.abs(column[nonzero])) for name, column in features.items() if column[nonzero].all()}
+    names = _linear(logs, np.log(sizes), ROUNDED * _last_place(values) / sizes)
+    zero = np.any([features[name] == 0 for name in names], axis=0)
+    if len(names) < 2 or not zero[~nonzero].all():
         return []
     return [
         f"target {target!r} is a product of powers of the features {_listed(names)}; check that all of them are known "
@@ -130,43 +136,55 @@ def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) 
 
 
 def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: str) -> list[str]:
-    """Return a warning about each column ``[N]`` that the target ``[N]`` is a function of."""
-    return [
-        f"{what} is {found} of the feature {name!r}; check that it is known at prediction time"
-        for name, column in columns.items()
-        if (found := functions.relation(column, target, len(columns))) is not None
-    ]
+    """Return a warning about each column ``[N]`` that the target ``[N]`` is a function of, and about each numeric
+    column whose missing values determine the target."""
+    gaps = {name: np.isnan(column).astype(object) for name, column in columns.items() if column.dtype.kind == "f"}
+    count = len(columns) + len(gaps)
+    found = []
+    for name, column in columns.items():
+        if relation := functions.relation(column, target, count):
+            found.append(f"{what} is {relation} of the feature {name!r}; check that it is known at prediction time")
+        if name in gaps and functions.relation(gaps[name], target, count):
+            found.append(
+                f"{what} is determined by which values of the feature {name!r} are missing; check that it is known at "
+                "prediction time"
+            )
+    return found
 
 
-def _linear(features: Mapping[str, Numbers], target: Numbers) -> list[str]:
+def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers | None = None) -> list[str]:
     """Return the features whose linear combination yields the target, or an empty list if none does.
     A single feature is returned if possible; otherwise, all features with nonzero weights are returned.
+
+    `tolerance` (``[N]``) is the maximum difference from the target in each row, by default that of a rounded target.
     """
     step = len(target) // ROWS + 1
-    y = target[::step]
+    if tolerance is None:
+        tolerance = np.full(len(target), ROUNDED * _last_place(target[::step]))
+    y, tolerance = target[::step], tolerance[::step]
     columns = {name: values[::step] for name, values in features.items() if not np.isnan(values).all()}
     for name, values in columns.items():
         known = ~np.isnan(values)
         if known.sum() > 0.5 * len(y) and (
-            _fit(values[known, None], y[known])[0] or _is_rounded_line(values[known], y[known])
+            _fit(values[known, None], y[known], tolerance[known])[0] or _is_rounded_line(values[known], y[known])
         ):
             return [name]
     known = ~np.any([np.isnan(values) for values in columns.values()], axis=0) if columns else np.zeros(len(y), bool)
     if known.sum() <= 0.5 * len(y):  # too few complete rows, so drop columns with missing values
         columns = {name: values for name, values in columns.items() if not np.isnan(values).any()}
         known = np.ones(len(y), bool)
-    y = y[known]
+    y, tolerance = y[known], tolerance[known]
     whole = {name: values[known] for name, values in columns.items() if np.ptp(values[known]) > 0}
     if not 1 < len(whole) <= COLUMNS or len(y) < 2 * (len(whole) + 1):
         return []
     names, matrix = list(whole), np.stack(list(whole.values()), axis=1)
-    exact, used = _fit(matrix, y)
+    exact, used = _fit(matrix, y, tolerance)
     return [name for name, weight in zip(names, used, strict=True) if weight] if exact else []
 
 
-def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
-    """Return whether `y` is a linear combination of the columns up to rounding, and a mask of the columns with nonzero
-    weights."""
+def _fit(matrix: Numbers, y: Numbers, tolerance: Numbers) -> tuple[bool, NDArray[np.bool_]]:
+    """Return whether `y` is a linear combination of the columns, exactly or up to the tolerance, and a mask of the
+    columns with nonzero weights."""
     none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
         return False, none
@@ -180,7 +198,7 @@ def _fit(matrix: Numbers, y: Numbers) -> tuple[bool, NDArray[np.bool_]]:
     weights = np.linalg.lstsq(scaled, rest, rcond=None)[0]
     left = rest - scaled @ weights
     residual = float(np.linalg.norm(left) / np.linalg.norm(rest))
-    exact = residual < EXACT or bool(np.abs(left).max() * size <= ROUNDED * _last_place(y))
+    exact = residual < EXACT or bool((np.abs(left) * size <= tolerance).all())
     return exact, np.abs(weights) > max(1e-6, 10 * residual)
 
 

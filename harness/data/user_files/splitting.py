@@ -67,9 +67,8 @@ def split(
         # Rescale the fraction, which refers to all rows: rows drawn earlier are no longer among the training rows.
         share = shares[name] / (1 - (left - sum(shares[later] for later in missing[number:])))
         rows_left = parts[TRAIN]
-        kept, drawn = _draw(
-            _firsts(rows_left, apart, classes), classes, groups, share, seed, leave=len(missing) - number
-        )
+        firsts = _firsts(rows_left, apart, classes)
+        kept, drawn = _draw(firsts, classes, groups, share, seed, leave=len(missing) - number, copies=apart)
         if apart is not None:
             chosen = np.isin(apart[rows_left], apart[drawn])
             kept, drawn = rows_left[~chosen], rows_left[chosen]
@@ -109,16 +108,11 @@ def split_by_time(
 
 
 def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | None) -> Index:
-    """Return one occurrence of each distinct row, in ascending order, or all rows if `copies` is None.
-
-    If copies have different classes, the first occurrence with the rarest class is returned.
-    """
+    """Return the first row of each content in each class, in ascending order, or all rows if `copies` is None."""
     if copies is None:
         return rows
-    if classes is not None:
-        _, codes, counts = np.unique(classes[rows], return_inverse=True, return_counts=True)
-        rows = rows[np.argsort(counts[codes], kind="stable")]
-    return np.sort(rows[np.unique(copies[rows], return_index=True)[1]])
+    contents = copies[rows] if classes is None else np.stack([copies[rows], classes[rows]], axis=1)
+    return np.sort(rows[np.unique(contents, axis=0, return_index=True)[1]])
 
 
 def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
@@ -138,23 +132,45 @@ def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _draw(
-    rows: Index, classes: NDArray[np.int64] | None, groups: NDArray[Any] | None, share: float, seed: int, *, leave: int
+    rows: Index,
+    classes: NDArray[np.int64] | None,
+    groups: NDArray[Any] | None,
+    share: float,
+    seed: int,
+    *,
+    leave: int,
+    copies: NDArray[Any] | None = None,
 ) -> tuple[Index, Index]:
     """Draw approximately a fraction `share` of `rows` and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class remain. If `groups` is given, whole
-    groups are drawn.
+    groups are drawn. Otherwise, rows with equal values in `copies`, which belong to different classes, are drawn
+    together.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)
     rng = np.random.default_rng([seed, leave])
     strata = np.zeros(len(rows), np.int64) if classes is None else classes[rows]
-    drawn = [
-        rng.permutation(members)[: min(max(1, round(share * len(members))), len(members) - leave)]
-        for members in (rows[strata == stratum] for stratum in np.unique(strata))
-    ]
-    chosen = np.sort(np.concatenate(drawn))
-    return np.setdiff1d(rows, chosen), chosen
+    contents = (rows if copies is None else copies[rows]).tolist()
+    members = {stratum: rng.permutation(np.flatnonzero(strata == stratum)) for stratum in np.unique(strata).tolist()}
+    strata_of: dict[Any, list[int]] = {}
+    for content, stratum in zip(contents, strata.tolist(), strict=True):
+        strata_of.setdefault(content, []).append(stratum)
+    drawn: set[Any] = set()
+    taken = dict.fromkeys(members, 0)
+    for stratum in sorted(members, key=lambda each: len(members[each])):
+        wanted = min(max(1, round(share * len(members[stratum]))), len(members[stratum]) - leave)
+        for place in members[stratum].tolist():
+            content = contents[place]
+            if taken[stratum] >= wanted:
+                break
+            if content in drawn or any(len(members[each]) - taken[each] <= leave for each in strata_of[content]):
+                continue
+            drawn.add(content)
+            for each in strata_of[content]:
+                taken[each] += 1
+    chosen = np.array([content in drawn for content in contents], bool)
+    return rows[~chosen], rows[chosen]
 
 
 def _draw_groups(
@@ -196,7 +212,7 @@ def _check_enough(
 ) -> None:
     """Raise `harness.DataError` unless each class has enough examples to put at least one in each split.
 
-    `distinct` is True if `rows` contains only one row of each set of copies.
+    `distinct` is True if `rows` contains only one row of each content and class.
     """
     kind = "distinct examples" if distinct else "examples"
     if classes is None:

@@ -53,6 +53,37 @@ def test_split_keeps_copies_together(copies: list[int], seed: int, classified: b
     assert "copies kept in one split" in description
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_split_copies_with_different_classes_are_drawn_for_every_class(seed: int) -> None:
+    """Each class has at least three distinct examples, although most of them are copies of examples of other
+    classes."""
+    rng = np.random.default_rng(seed)
+    classes = np.concatenate([np.repeat([0, 1, 2], (20, 8, 4)), rng.integers(0, 3, 6)])
+    copies = np.concatenate([np.arange(20), np.arange(8), np.arange(4), rng.integers(0, 20, 6)])
+    order = rng.permutation(len(classes))
+    classes, copies = classes[order], copies[order]
+    parts, _ = split(
+        None, classes, None, rows=len(classes), seed=seed, validation_share=0.1, test_share=0.2,
+        label_names=("a", "b", "c"), copies=copies,
+    )  # fmt: skip
+    assert [set(classes[parts[name]].tolist()) for name in SPLITS] == [{0, 1, 2}] * 3
+    assert sum(len(set(copies[parts[name]].tolist())) for name in SPLITS) == 20
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 3])
+def test_split_distinct_examples_of_a_class_are_counted_among_copies_of_other_classes(distinct: int) -> None:
+    """The class b has four rows, which are copies of rows of the rarer class a."""
+    copies = np.array([0, 1, 2, *(n % distinct for n in range(4)), *range(10, 20)])
+    classes = np.array([0] * 3 + [1] * 4 + [2] * 10)
+    settings: dict[str, Any] = {"validation_share": 0.1, "test_share": 0.2, "label_names": ("a", "b", "c")}
+    if distinct == 3:
+        parts, _ = split(None, classes, None, rows=17, seed=0, copies=copies, **settings)
+        assert [set(classes[parts[name]].tolist()) for name in SPLITS] == [{0, 1, 2}] * 3
+        return
+    with pytest.raises(DataError, match=f"at least 3 distinct examples of each class, but 'b' has {distinct};"):
+        split(None, classes, None, rows=17, seed=0, copies=copies, **settings)
+
+
 def test_split_without_copies_is_as_before() -> None:
     classes = np.arange(60) % 3
     settings = {"rows": 60, "seed": 4, "validation_share": 0.1, "test_share": 0.2}

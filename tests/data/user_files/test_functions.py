@@ -15,7 +15,7 @@ from own_files import write_csv
 
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.functions import relation
-from harness.data.user_files.leaks import giveaways
+from harness.data.user_files.leaks import giveaways, label_giveaways
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)
@@ -178,6 +178,8 @@ def test_load_functions_of_a_column_are_reported(tmp_path: Path) -> None:
 
 
 A, B = RNG.uniform(1, 5, (2, 200))
+COUNTS = np.arange(200) % 4 * 1.0
+KILOGRAMS, METERS = np.round(60 + 8 * A, 1), np.round(1.5 + 0.1 * B, 2)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +191,10 @@ A, B = RNG.uniform(1, 5, (2, 200))
         ({"a": A, "b": B, "c": A[::-1]}, A * B * A[::-1] / 6, ["a", "b", "c"]),
         ({"a": np.round(10 * A), "b": np.round(B, 2)}, np.round(np.round(10 * A) * np.round(B, 2), 2), ["a", "b"]),
         ({"a": X, "b": B}, X * B, ["a", "b"]),
+        ({"a": COUNTS, "b": np.round(B, 2), "c": X}, np.round(COUNTS * np.round(B, 2), 2), ["a", "b"]),
+        ({"a": KILOGRAMS, "b": METERS, "c": X}, np.round(KILOGRAMS / METERS**2, 1), ["a", "b"]),  # body mass index
+        ({"a": A, "b": B}, np.where(COUNTS == 0, 0, A * B), []),  # the features do not explain the zeros
+        ({"a": KILOGRAMS, "b": METERS}, np.round(KILOGRAMS / METERS**2 + 0.1 * X, 1), []),
         ({"a": A, "b": B}, A * B + 0.1 * X, []),
         ({"a": A, "b": B}, RNG.uniform(1, 5, 200), []),
         ({"a": A}, RNG.uniform(1, 5, 200), []),
@@ -198,6 +204,28 @@ def test_giveaways_products_of_features_are_found(features: dict[str, Array], ta
     found = [text for text in giveaways(features, {}, {"y": target}) if "product of powers" in text]
     shown = ", ".join(map(repr, names))
     assert [f"of the features {shown};" in text for text in found] == [True] * bool(names)
+
+
+@pytest.mark.parametrize("rows", [8, 60, 200])
+@pytest.mark.parametrize("objective", ["regression", "classification"])
+def test_giveaways_missing_values_that_determine_the_target_are_found(rows: int, objective: str) -> None:
+    known = COUNTS[:rows] > 1
+    gaps = np.random.default_rng(rows).random(rows) < 0.3
+    columns = {"end": np.where(known, A[:rows], np.nan), "gaps": np.where(gaps, np.nan, B[:rows])}
+    if objective == "regression":
+        what, found = "target 'y'", giveaways(columns, {}, {"y": known * 1.0})
+    else:
+        what, found = "the label", label_giveaways(columns, np.array(["active", "ended"], object)[known * 1])
+    message = f"{what} is determined by which values of the feature 'end' are missing; check that it is known at "
+    assert [text.startswith(message) for text in found] == [True] * (rows > 8)
+
+
+@pytest.mark.parametrize("exceptions", [1, 5])
+def test_giveaways_missing_values_with_exceptions_are_not_found(exceptions: int) -> None:
+    target = (COUNTS > 1) * 1.0
+    missing = target.astype(bool)
+    missing[:exceptions] = ~missing[:exceptions]
+    assert giveaways({"x": np.where(missing, np.nan, X)}, {}, {"y": target}) == []
 
 
 @pytest.mark.parametrize(
