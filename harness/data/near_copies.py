@@ -71,7 +71,7 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
         sizes = [min(size, fingerprints.COMPARED_S * rate) for size, rate in zip(sizes, rates, strict=True)]
 
     def cost(one: int, other: int) -> float:
-        return max((sizes[one] + sizes[other]) / 2, WORK[kind] / MAX_COMPARED)
+        return max(float(sizes[one] + sizes[other]) / 2, WORK[kind] / MAX_COMPARED)
 
     def are_same(one: int, other: int) -> bool:
         if kind == "image":
