@@ -485,7 +485,10 @@ def carry_out(
         machines = machines_for(chosen, specs, catalog)
         store.prepare()
         if parity and any(spec.weights is not None for spec in specs):
-            raise UsageError("--parity compares how backends train, but --weights trains nothing; remove one of them")
+            raise UsageError(
+                "--parity compares how backends train, but nothing is trained with --weights; "
+                "remove one of the two options"
+            )
         pairs = compared(specs) if parity else set[str]()
         collected, pending = collect_all(
             specs,

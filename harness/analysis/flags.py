@@ -52,7 +52,7 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
     flags += learning.of_run(record)
     if record.batch_size_reduced_from is not None:
         size, requested = record.spec.recipe.batch_size, record.batch_size_reduced_from
-        detail = f"the run used batch size {size} instead of {requested}, because larger batches exceeded the memory"
+        detail = f"the run used batch size {size} instead of {requested}, because larger batches did not fit in memory"
         flags.append(RunFlag((BATCH_SIZE,), f"reduced from {requested}", detail))
     memory = success(record).memory
     if not (record.quality_only or memory.ranks) and (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:

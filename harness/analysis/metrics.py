@@ -249,7 +249,7 @@ def _cost(phase: str, title: str, throughput: RunMetric) -> RunMetric:
 
 def _power(phase: str, chip: str) -> RunMetric:
     read = _at(f"energy.{chip}.{phase}_w")
-    reason = "power depends on the speed; compare the energy per sample"
+    reason = "power depends on speed; compare the energy per sample instead"
     return RunMetric(f"{phase}_{chip}_w", f"{phase} {chip}", "W", None, read, in_table=False, never_compared=reason)
 
 
@@ -277,7 +277,7 @@ MFU = RunMetric(
     "%",
     True,
     _if_fitted(_mfu_percent, in_one_call=False),
-    requires="measure the peak of the device with `harness doctor --roofline` before the runs",
+    requires="run `harness doctor --roofline` before the runs to measure the peak of the device",
 )
 TRAIN_FLOPS = RunMetric(
     "train_gflop_per_s",
@@ -331,7 +331,7 @@ def _tuning(name: str, unit: str, field: str) -> RunMetric:
     def read(record: RunRecord) -> float | None:
         return None if record.tuning is None else float(getattr(record.tuning, field))
 
-    reason = "the cost of tuning is that of a study, not of the run"
+    reason = "it describes a tuning study, not a single run"
     return RunMetric(name, "tuning", unit, None, read, never_compared=reason)
 
 
@@ -482,8 +482,8 @@ def comparable(
 def unranked_note(names: Iterable[str]) -> str:
     """Return a note for reports about metrics with unknown direction."""
     return (
-        f"{', '.join(names)}: not ranked, because it is not known whether higher values are better; the records do not "
-        "state it and no loaded plugin provides the metric, or the records disagree."
+        f"{', '.join(names)}: not ranked, because it is unknown whether higher values are better. Either "
+        "the records contradict each other, or neither the records nor the loaded plugins define it."
     )
 
 

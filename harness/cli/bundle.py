@@ -57,9 +57,9 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     digest = pack(report, output, version(DISTRIBUTION))
     if any(run.record.spec.source for run in included):
         echo(
-            "Warning: the bundle does not contain the data files of the runs, but it contains the targets of the test "
-            "and validation examples, the names of columns and classes, the text of skipped rows, and the paths of the "
-            "files; check that you may publish this information",
+            "Warning: the bundle contains no data files, but it contains information about the data: the "
+            "targets of the test and validation examples, the names of columns and classes, the text of "
+            "skipped rows, and file paths; check that you may publish it",
             err=True,
         )
     size = output.stat().st_size / 2**20

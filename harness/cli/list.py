@@ -40,7 +40,7 @@ def list_(kind: str | None, task: str | None, dataset: str | None, model: str | 
     if kind is not None and kind not in (*_KINDS, "options"):
         raise UnknownNameError("kind", kind, (*_KINDS, "options"))
     if kind != "options" and (task or dataset or model):
-        raise UsageError("--task, --dataset and --model select the settings of `harness list options`; add `options`")
+        raise UsageError("--task, --dataset and --model can only be used with `harness list options`")
     if dataset and not task:
         raise UsageError("--dataset requires --task; add the task that uses the dataset")
     catalog = options.catalog(with_failures=True)

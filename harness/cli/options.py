@@ -58,7 +58,7 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     numbers = []
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
-            raise click.BadParameter(f"{name!r} is not a non-negative integer")
+            raise click.BadParameter(f"{name!r} is not an integer of at least 0")
         if len(name) > 18:
             raise click.BadParameter(f"{name[:30]!r} has more than 18 digits")
         numbers.append(int(name))
@@ -164,8 +164,8 @@ def executor_options(command: F) -> F:
         multiple=True,
         metavar="OPTION=VALUE",
         callback=_split_executor_options,
-        help="Option of the executor, also written as --EXECUTOR-OPTION VALUE, such as --ray-address auto; "
-        "`harness list executors` lists the options. Can be repeated.",
+        help="Set an option of the executor, such as ray-address=auto. `--ray-address auto` has the same "
+        "effect. `harness list executors` lists the options. Can be repeated.",
     )(command)
 
 
@@ -211,50 +211,55 @@ def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -
 _INFERRED = "inferred from the data"
 
 _DATASET_OPTIONS = (
-    Option(name="text-column", help="Own data: column with the texts.", default=_INFERRED),
-    Option(name="path-column", help="Own data: column with the file paths in a metadata file.", default=_INFERRED),
+    Option(name="text-column", help="For your own data: column with the texts.", default=_INFERRED),
+    Option(
+        name="path-column",
+        help="For your own data: column of the metadata file with the file paths.",
+        default=_INFERRED,
+    ),
     Option(
         name="target-column",
-        help="Own data: column with the label; regression accepts several columns.",
+        help="For your own data: column with the label; regression accepts several columns.",
         default=_INFERRED,
         several=True,
     ),
     Option(
         name="feature-columns",
-        help="Own data: columns of a table that are used as features.",
+        help="For your own data: columns that are used as features.",
         default="all remaining columns",
         several=True,
     ),
     Option(
         name="split-column",
-        help="Own data: column with the split of each row (train, validation or test).",
+        help="For your own data: column with the split of each row (train, validation or test).",
         default="split, if present",
     ),
     Option(
         name="group-column",
-        help="Own data: column with the group of each row; a group is never divided between splits.",
+        help="For your own data: column with the group of each row; the rows of a group are kept in the same split.",
         default="none",
     ),
     Option(
         name="time-column",
-        help="Own data: column of dates, times or numbers; the last rows form the test split.",
+        help="For your own data: column of dates, times or numbers; the latest rows form the test split.",
         default="none",
     ),
     Option(
         name="slice-columns",
-        help="Own data: columns for whose values (or quartiles, if numeric) separate scores are also reported.",
+        help="For your own data: columns by which examples are grouped; scores are also reported for each "
+        "group (a value, or a quartile of a numeric column).",
         default="none",
         several=True,
     ),
     Option(
         name="on-bad-row",
-        help="Own data: handling of invalid rows.",
+        help="For your own data: how to handle invalid rows.",
         default="error",
         choices=("error", "skip"),
     ),
     Option(
         name="encoding",
-        help="Own data: encoding of the file, such as windows-1252 or utf-16.",
+        help="For your own data: encoding of the file, such as windows-1252 or utf-16.",
         default="utf-8",
     ),
 )

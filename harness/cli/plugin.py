@@ -187,7 +187,7 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
         catalog = options.loaded([which])
         refs = [ref for ref in _all(catalog) if ref.value == wanted]
         if not refs:
-            raise UsageError(f"{which}: this plugin was not found; pass the path of a Python file")
+            raise UsageError(f"{which}: no such plugin was found; pass the path of a Python file")
         return catalog, refs
     catalog = options.catalog(with_failures=True)
     known = _all(catalog)

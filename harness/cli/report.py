@@ -157,7 +157,7 @@ def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]]) -> list[Store
         present = {getattr(setting, name) for setting in settings}
         for wanted in names:
             if wanted not in present:
-                raise UsageError(f"no run has the {name} {wanted!r}; the results have: {', '.join(sorted(present))}")
+                raise UsageError(f"no run has the {name} {wanted!r}; the results contain: {', '.join(sorted(present))}")
     if not loaded.runs:
         raise CombinationError("no run matches all of these filters; remove some of them")
     order = {name: position for position, name in enumerate(filters["backend"])}

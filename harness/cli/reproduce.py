@@ -31,14 +31,15 @@ REPRODUCED = "reproduced"
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
     help=options.with_default(
-        "File or folder with your copy of the data; its content must be identical to that of the original data.",
+        "File or folder with your copy of the data, which must be identical to the original data.",
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
 @click.option(
     "--create-envs",
     is_flag=True,
-    help="Create the runs' named environments if they do not exist here, with the exact versions in their lock files.",
+    help="Create the named environments that the runs used and that do not exist here, with the exact "
+    "versions in their lock files.",
 )
 @options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS or ./results")
 @options.wait
@@ -107,7 +108,7 @@ def reproduce(
     using = [record for record in chosen if record.spec.weights is not None]
     chosen = [record for record in chosen if record.spec.weights is None]
     if using:
-        text = "used trained weights, which are not in the bundle, and cannot be repeated"
+        text = "cannot be repeated, because the trained weights that were used are not in the bundle"
         if not chosen:
             raise UsageError(f"{bundle}: the selected runs {text}")
         inform(f"{counted(len(using), 'run')} {text}")

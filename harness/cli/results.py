@@ -88,7 +88,7 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
         if yes:
             remove(each.run)
     count = counted(len(found), "run")
-    echo(f"{store.path}: {count} removed" if yes else f"{store.path}: {count} can be removed with --yes")
+    echo(f"{store.path}: {count} removed" if yes else f"{store.path}: {count} can be removed; pass --yes to confirm")
 
 
 @results.command(short_help="Check that the files of all runs are complete and unchanged.")

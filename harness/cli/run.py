@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 )
 @options.names(
     "--retry",
-    "Execute a failed run again only if its failure is of one of these kinds: "
-    "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
+    "Execute failed runs again only if they failed for one of these reasons: oom, timeout, crash, "
+    "error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )
 @options.jobs

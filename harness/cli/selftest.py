@@ -113,9 +113,9 @@ def render_side_by_side(found: SideBySideCheck) -> str:
     header = ["setting", "cores", "metric", "alone", "side by side", "change", "margin", "from", ""]
     table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
     verdict = (
-        f"passed: `harness run --jobs {found.jobs}` measures speed with these settings"
+        f"passed: `harness run --jobs {found.jobs}` can measure speed with these settings"
         if found.passed
-        else f"not passed: `harness run --jobs {found.jobs}` measures only the quality with these settings"
+        else f"not passed: `harness run --jobs {found.jobs}` can measure only the quality with these settings"
     )
     return f"{table}\n\n{verdict}"
 

@@ -54,8 +54,8 @@ def status(format_: str, results: str | None, cancel: bool) -> None:
         echo("\n\n".join(map(_text, plans)))
     else:
         echo(
-            f"{directory}: no plan was recorded in this results directory; start one with "
-            f"`harness run --results {directory}`"
+            f"{directory}: no runs were planned in this results directory; start some with `harness run "
+            f"--results {directory}`"
         )
 
 

@@ -43,14 +43,17 @@ if TYPE_CHECKING:
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "none"]),
-    help=options.with_default("Rule for ending unpromising trials early.", "median, or none with several objectives"),
+    help=options.with_default(
+        "Pruner, which ends unpromising trials early.", "median, or none with several objectives"
+    ),
 )
 @click.option(
     "--confirm",
     type=click.IntRange(min=0),
     metavar="N",
     default=3,
-    help="Number of fresh seeds with which the best and the default settings are trained and scored on the test split.",
+    help="Number of fresh seeds with which the best and the default settings are trained and then scored "
+    "on the test split.",
 )
 @click.option(
     "--storage",
@@ -74,7 +77,8 @@ if TYPE_CHECKING:
 @click.option(
     "--memory-limit",
     metavar="SIZE",
-    help="Maximum host memory of a trial or run, such as 4GiB; one that uses more is stopped and recorded as failed.",
+    help="Maximum host memory of a trial or run, such as 4GiB; a trial or run that uses more is stopped "
+    "and recorded as failed.",
 )
 @options.price_per_hour
 @options.quiet
@@ -217,7 +221,10 @@ def _range_tests(
                 echo("  the loss did not decrease; choose another range of learning rates")
             else:
                 ends = ":".join(f"{end:.2g}" for end in result.useful)
-                echo(f"  the loss decreased in the range {ends}; --search recipe.learning_rate=log:{ends}")
+                echo(
+                    f"  the loss decreased in the range {ends}; use it in a search: --search "
+                    f"recipe.learning_rate=log:{ends}"
+                )
             echo(f"  plot: {path}")
     if format_ == "json":
         print_json(found)

@@ -131,7 +131,9 @@ def _compared(run: StoredRun, format_: Format, scratch: Path, written: Written) 
     allowed = CLOSE if in_full else max(CLOSE, tolerance("logits", record.spec.precision, parameters).value)
     problems = [f"the outputs differ by {error:.1e} (allowed {allowed:.0e})"] if not error <= allowed else []
     if not written.batch_error <= CLOSE:
-        problems.append(f"the outputs of single examples differ from those of batches by {written.batch_error:.1e}")
+        problems.append(
+            f"the outputs for single examples differ from the outputs for batches by {written.batch_error:.1e}"
+        )
     if info.objective != "regression":
         same = outputs.argmax(axis=-1) == before.argmax(axis=-1)
         if same.ndim == 2:
@@ -145,7 +147,7 @@ def _compared(run: StoredRun, format_: Format, scratch: Path, written: Written) 
         )
     meaning = {
         "classification": "logits [B, classes]; the softmax gives the probabilities of the labels",
-        "token_classification": "logits [B, L, classes] of each position",
+        "token_classification": "logits [B, L, classes], one vector for each position",
         "regression": "standardized targets [B, targets]; multiply by target_scale and add target_mean",
     }
     folder = scratch / MODEL

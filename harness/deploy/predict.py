@@ -82,7 +82,10 @@ def stored_preprocessing(run: StoredRun) -> Preprocessing:
         )
     found = decode(read_stored(path, MAX_JSON_BYTES), Preprocessing, path)
     if found.version != PREPROCESSING_VERSION:
-        raise RecordError(f"{path}: version {found.version} cannot be read, only version {PREPROCESSING_VERSION}")
+        raise RecordError(
+            f"{path}: version {found.version} cannot be read; this version of harness reads only "
+            f"version {PREPROCESSING_VERSION}"
+        )
     return found
 
 

@@ -121,7 +121,7 @@ class _Delivery:
                     self._changed.wait(min(end - now, 60.0))
             if self._dropped:
                 noun = "epoch was" if self._dropped == 1 else "epochs were"
-                report(f"plugin {self._plugin.ref.name!r} is too slow: {self._dropped} {noun} not passed to it")
+                report(f"plugin {self._plugin.ref.name!r} is too slow, so {self._dropped} {noun} not reported to it")
                 self._dropped = 0
 
     def close(self) -> bool:

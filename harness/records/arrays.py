@@ -67,12 +67,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             limit = min(MAX_ARRAYS_BYTES, max(MIN_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
-                raise RecordError(f"{path}: its arrays have {declared} bytes; the limit is {limit}")
+                raise RecordError(f"{path}: the arrays have {declared} bytes in total; the limit is {limit}")
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename!r} is not an array")
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise RecordError(f"{path}: cannot be read: {member.filename!r} is neither stored nor deflated")
+                    raise RecordError(
+                        f"{path}: cannot be read: {member.filename!r} has an unsupported compression method"
+                    )
                 content = _uncompressed(file, member)
                 array = _array(_unpacked(archive, member) if content is None else content)
                 arrays[member.filename.removesuffix(".npy")] = array

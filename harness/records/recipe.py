@@ -180,7 +180,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
         if not all(self.frozen):
-            raise ValueError("frozen must contain patterns of parameter names; remove the empty pattern")
+            raise ValueError("frozen contains an empty pattern; remove it")
 
 
 _FIRST = frozenset(

@@ -96,7 +96,7 @@ def _problem(record: RunRecord, arrays: Arrays) -> str:
     if rows is not None and (rows.dtype.kind not in "iU" or rows.shape != arrays.get("test_outputs", rows).shape[:1]):
         return f"test_rows is {_shown(rows)}"
     if "inference_window_s" in arrays and record.outcome.latency.batch_size < 1:
-        return f"the batch size of the record is {record.outcome.latency.batch_size}"
+        return f"the batch size in the record is {record.outcome.latency.batch_size}"
     if "train_batch_size" in arrays and arrays["train_batch_size"] < 1:
         return f"train_batch_size is {arrays['train_batch_size']}"
     for name in ("train_window_steps", "sampling_window_steps", "inference_window_batches"):

@@ -213,8 +213,8 @@ class _OpenStudy:
             if changed:
                 old, new = then.get(changed[0], "none")[:12], software.get(changed[0], "none")[:12]
                 raise UsageError(
-                    f"the study {found.name!r} used different software ({changed[0]} {old} -> {new}); pass "
-                    "--rerun to start a new study"
+                    f"the software has changed since the study {found.name!r} was started ({changed[0]} {old} -> "
+                    f"{new}); pass --rerun to start a new study"
                 )
             if found.storage != storage:
                 raise UsageError(

@@ -114,7 +114,7 @@ def test_metric_of_an_older_record_is_shown_but_not_ranked(stored: Path) -> None
     assert not any(point["front"] for point in pareto(panel, "train_samples_per_s"))
     assert time_to_quality(panel) == (None, ())
     text = render(found.table)
-    assert "toy_log_loss: not ranked, because it is not known whether higher values are better" in text
+    assert "toy_log_loss: not ranked, because it is unknown whether higher values are better" in text
     assert all(row.text("quality") in text for row in found.table.rows)
     assert "not ranked" not in render(report(stored).table)
 

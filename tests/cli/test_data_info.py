@@ -129,7 +129,7 @@ def test_embedded_datasets_are_described(name: str, task: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{file}"], "is a path; add --task and one of: "),
+        (["{file}"], "is a path; add --task TASK, where TASK is one of: "),
         (["{file}", "--set", "task.max_length=8"], "is a path; add --task"),
         (
             ["digits", "--set", "task.image_size=8"],

@@ -76,8 +76,8 @@ def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
         ),
         ("run --task toy-classify --set recipe.epochs=few", "invalid value in section 'recipe'"),
         ("run --task toy-classify --set epochs", "write it as section.key=value"),
-        ("run --task toy-classify --seed 1,x", "'x' is not a non-negative integer"),
-        ("run --task toy-classify --seed -1", "'-1' is not a non-negative integer"),
+        ("run --task toy-classify --seed 1,x", "'x' is not an integer of at least 0"),
+        ("run --task toy-classify --seed -1", "'-1' is not an integer of at least 0"),
         ("run --task toy-classify, --seed 1", "empty name in 'toy-classify,'"),
         ("run --task toy-classify --threads 0", "0 is not in the range"),
         ("run --task toy-classify --timeout 0", "0.0 is not in the range"),
@@ -220,7 +220,7 @@ def test_list_options_prints_defaults_and_meanings(invoke: Invoke, toy: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("list models --task toy-classify", "select the settings of `harness list options`; add `options`"),
+        ("list models --task toy-classify", "can only be used with `harness list options`"),
         ("list options --dataset toy-colors", "--dataset requires --task"),
         ("list options --task toy-clasify", "did you mean 'toy-classify'?"),
     ],

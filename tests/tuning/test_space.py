@@ -74,7 +74,7 @@ def test_parse_of_every_form_gives_its_dimension() -> None:
         (("recipe.learning_rate=log:1e-3",), "write a range as low:high or log:low:high"),
         (("model.kind=log:1:2",), "model.kind is not a number"),
         (("model.bias=log:1:2",), "model.bias is not a number"),
-        (("protocol.window_s=1:2",), "only settings of recipe, model, task can be searched"),
+        (("protocol.window_s=1:2",), "only settings in the sections recipe, model, task can be searched"),
         (("dataset.draw=1,2",), "unknown section 'dataset'"),
         (("recipe.learning_rte=1,2",), "did you mean 'recipe.learning_rate'"),
     ],

@@ -92,7 +92,7 @@ def _found(
     if os.path.isfile(path):  # noqa: PTH113
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
-        raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
+        raise UsageError(f"{path}: there is no results directory, run or baseline at this path; check the spelling")
     runs = with_names()
     matching = [run for run in runs if run.path.name == text]
     matching = matching or [run for run in runs if run.path.name.startswith(text)]
@@ -128,7 +128,9 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     runs = _readable(results, strict=True, wanted=lambda run: _model(run.setting) in models)
     matching = [run for run in runs if _device_independent_key(run.record.spec) in planned]
     if not matching:
-        raise UsageError(f"{path}: none of its runs is in {results}; run them first: harness run --suite {path}")
+        raise UsageError(
+            f"{path}: no run of this suite is in {results}; execute the suite first: harness run --suite {path}"
+        )
     return matching
 
 
