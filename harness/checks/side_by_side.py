@@ -152,16 +152,16 @@ def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog
     day = found.checked_at[:10]
     on_gpu = any(spec.device != "cpu" for spec in specs)
     if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
-        return f"the check of {day} applies to {changed}"
+        return f"the check on {day} applies to {changed}"
     if found.lanes != _plain(lanes):
-        return f"the check of {day} used other cores or GPUs"
+        return f"the check on {day} used other cores or GPUs"
     for spec in {load_of(spec): spec for spec in specs}.values():
         if found.versions.get(load_of(spec)) != package_versions(spec, catalog):
-            return f"packages of {spec.backend} have changed since the check of {day}"
+            return f"packages of {spec.backend} have changed since the check on {day}"
     if not found.passed:
         first = next((figure for figure in found.figures if figure.result != "same"), None)
         figure = f" ({first.metric} of {first.setting}: {described(first)})" if first else ""
-        return f"the check of {day} did not pass{figure}"
+        return f"the check on {day} did not pass{figure}"
     return ""
 
 

@@ -30,7 +30,7 @@ def check(data: PreparedData) -> None:
     for field in ("label_names", "target_mean", "target_scale"):
         length = len(getattr(data.info, field))
         if length not in (0, data.info.outputs):
-            raise PluginError(f"the prepared data have {length} {field} for {data.info.outputs} outputs")
+            raise PluginError(f"the prepared data have {length} values in {field}, but {data.info.outputs} outputs")
     if not all(map(math.isfinite, (*data.info.target_mean, *data.info.target_scale))):
         raise DataError("the training targets are too large to standardize: their mean or scale is not finite")
     for name, split in _splits(data):

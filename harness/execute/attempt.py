@@ -122,8 +122,9 @@ def execute_attempt(
             named = environments.load(run.spec.env)
             if named.lock_digest != run.lock_digest:
                 raise UsageError(
-                    f"the packages of environment {run.spec.env!r} differ from those on the machine of the command, or "
-                    f"have changed since the command was started; create the environment from the same lock"
+                    f"the packages of environment {run.spec.env!r} differ from those on the machine that runs the "
+                    "command, or have changed since the command started; create the environment from the same "
+                    "lock file"
                 )
             interpreter = named.interpreter
             write_new(folder / ENVIRONMENT_LOCK, named.lock.encode())

@@ -210,7 +210,7 @@ def collect_all(
         if changed := sum(not is_wanted(run) for run in left):
             noun = "run was" if changed == 1 else "runs were"
             listener.message(
-                f"{changed} detached {noun} submitted with different code or settings, and will not be used"
+                f"{changed} detached {noun} submitted with different code or settings, so the results will not be used"
             )
     return records, pending
 
@@ -241,9 +241,7 @@ def collect(
             left = _left(submission, state)
             if wait is not None and any(map(wait, left)):
                 count = f"{len(left)} detached {'run' if len(left) == 1 else 'runs'}"
-                listener.message(
-                    f"waiting for {count} of the executor {submission.executor}, which continue after Ctrl-C"
-                )
+                listener.message(f"waiting for {count} on the executor {submission.executor}; Ctrl-C does not end them")
                 state = report(wait=True)
             if state is not None and state.finished:
                 catalog.executor(submission.executor, submission.options).cancel(submission.name)

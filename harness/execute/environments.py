@@ -227,8 +227,8 @@ def _check_requirement(line: str) -> None:
         raise UsageError(f"{line!r} is not a requirement; pass a requirement such as 'numpy==2.1.0'")
     if _LOCAL_OPTION.match(line.strip()):
         raise UsageError(
-            f"{line!r} refers to another file, from which the environment could not be recreated; list the "
-            "requirements themselves"
+            f"{line!r} refers to another file, which may not exist when the environment is recreated; list "
+            "the requirements themselves"
         )
 
 

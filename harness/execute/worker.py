@@ -424,7 +424,7 @@ class Run:
         """Return the measured energy. If the run used several GPUs, their energy is omitted."""
         if self.spec.devices == 1 or energy.gpu is None:
             return energy
-        reason = f"the run used {self.spec.devices} GPUs, and only the energy of the first one is measured"
+        reason = f"the run used {self.spec.devices} GPUs, but only the energy of the first one is measured"
         return msgspec.structs.replace(energy, gpu=None, gpu_source=reason)
 
     def _time_to_target(self, curves: Sequence[EpochEnded]) -> TimeToTarget | None:

@@ -140,7 +140,9 @@ class Machine:
             if throttled_s is not None and throttled_s / seconds > THROTTLED_FRACTION:
                 flags.append(("throttled", f"{text} for {throttled_s / seconds:.1%} of the time"))
         if passed.thermal_events:
-            flags.append(("throttled", f"thermal throttling events of the processor: {passed.thermal_events:.0f}"))
+            flags.append(
+                ("throttled", f"number of thermal throttling events of the processor: {passed.thermal_events:.0f}")
+            )
         return flags
 
     def _update_gpu_use(self, gpu: NvmlDevice) -> None:

@@ -84,7 +84,7 @@ class Selection:
         default=(),
         metadata=_option(
             "env",
-            "Environment in which the run is executed: current, or a name from `harness env list`.",
+            "Environment in which the run is executed: current, or the name of an environment in `harness env list`.",
             default="current",
             several=True,
             shared=True,
@@ -180,7 +180,7 @@ class Selection:
         default=(),
         metadata=_option(
             "split",
-            "Published split of the dataset. Each split is a separate run.",
+            "Number of a published split of the dataset. Each split is a separate run.",
             default="the first split",
             kind=int,
             several=True,

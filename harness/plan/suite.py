@@ -127,7 +127,7 @@ class _Reader:
             self._fail(str(error), place)
         for path in matrix:
             if path in {override_path(text) for text in values["set"]}:
-                self._fail(f"{path!r} is in set and in matrix; remove one of them", (*place, "matrix", path))
+                self._fail(f"{path!r} is in both set and matrix; remove one of them", (*place, "matrix", path))
         dimensional = {key: _several(values[key]) for key in _DIMENSIONS if key in values} | dict(matrix)
         for position, rule in enumerate(exclude):
             self._check_rule(rule, dimensional, (*place, "exclude", position))
@@ -171,7 +171,7 @@ class _Reader:
 
     def _check_combination(self, combination: Mapping[str, Any], place: Place) -> None:
         if not combination:
-            self._fail("this combination is empty; add at least one key", place)
+            self._fail("this combination has no keys; add at least one", place)
         settings = [key for key in combination if key.partition(".")[0] in SECTIONS and "." in key]
         self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
 
@@ -359,7 +359,7 @@ _Suite = msgspec.defstruct(
             "run",
             _described(
                 Annotated[list[_Run], Meta(min_length=1)],  # type: ignore[valid-type]
-                "Entries. All combinations of the values of an entry are executed.",
+                "Entries of the suite. Each entry is executed with all combinations of its values.",
             ),
         ),
         *_fields(option for option in OPTIONS.values() if option.shared),

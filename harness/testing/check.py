@@ -41,7 +41,7 @@ RULES: dict[str, tuple[Rule[Any], ...]] = {
 }
 """Rules for each kind of object."""
 
-_NO_BACKEND = "set NetworkRef(backend=...) to a backend of `harness list backends` or of your plugin"
+_NO_BACKEND = "set NetworkRef(backend=...) to a backend in `harness list backends` or in your plugin"
 Progress = Callable[[str], None]
 
 

@@ -94,7 +94,7 @@ class SessionCases:
         family, config = self.model(case)
         info = changes.pop("info", None) or example(family.accepts[0])[0]
         network = self.catalog.network(family.name, self.backend_name)
-        assert network is not None, f"{self.backend_name} has no network for {family.name}"
+        assert network is not None, f"backend {self.backend_name} has no network for {family.name}"
         values: dict[str, Any] = {
             "build": resolve(network.build),
             "config": config,

@@ -158,7 +158,7 @@ class Supervisor:
                 self._step()
             except Exception as error:  # such as a full disk; the supervisor must not end
                 with self._changed:
-                    self._message(f"the supervisor failed and continues: {type(error).__name__}: {error}")
+                    self._message(f"the supervisor raised an exception and continues: {type(error).__name__}: {error}")
                 time.sleep(NODES_S)
 
     def _step(self) -> None:
@@ -280,7 +280,7 @@ class Supervisor:
         if len(losses) < MAX_ATTEMPTS:
             self._waiting.appendleft(one.run)
         else:
-            message = f"{MAX_ATTEMPTS} attempts to execute the run were lost; the last one: {reason}"
+            message = f"{MAX_ATTEMPTS} attempts to execute the run were lost; the last one failed with: {reason}"
             self._fail(one.run, Failure(kind="crash", message=message))
 
     def _forget(self, attempt: str) -> None:

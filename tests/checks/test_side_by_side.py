@@ -153,7 +153,7 @@ def test_measured_part_is_decided_by_the_newest_check(specs: tuple[RunSpec, ...]
     saved(specs, catalog)
     more = toy_specs(catalog, "recipe.batch_size=8,16,32")
     saved((*specs, *more), catalog, checked_at="2026-01-03T00:00:00+00:00", figures=[])
-    assert "the check of 2026-01-03 did not pass" in measured_part(specs, catalog, 2, quality_only=False).reason
+    assert "the check on 2026-01-03 did not pass" in measured_part(specs, catalog, 2, quality_only=False).reason
     (folder,) = Path(os.environ["HARNESS_CACHE"]).glob(side_by_side.FOLDER)
     for path in folder.iterdir():
         path.write_text("{")

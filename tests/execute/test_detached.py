@@ -240,7 +240,7 @@ def test_runs_with_other_code_are_not_waited_for(bench: Bench, monkeypatch: pyte
     ]
     detached._write(bench.store, msgspec.structs.replace(submission, runs=old))
     bench.run(detach=True)
-    assert "4 detached runs were submitted with different code or settings, and will not be used" in bench.messages
+    assert "4 detached runs were submitted with different code or settings, so the results will not be used" in bench.messages
     assert len(Queue.executed) == 8
 
 

@@ -30,7 +30,7 @@ from harness.records import Failure, RunRecord, Success
 from harness.records.store import RECORD, Store, StoredRun, decode_record
 
 MIB = 2**20
-IDENTITY = "the key and the run id follow from the spec"
+IDENTITY = "the key and the run id match the spec"
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         (ENTRY + "[run.matrix]\n'recipe.epochs' = []", r"toml:4: run 1: Expected `array` of length >= 1"),
         (
             ENTRY + "[run.matrix]\nrecipe.epochs = [1]\n[run.set]\n'recipe.epochs' = 2",
-            r"toml:5: 'recipe.epochs' is in set and in matrix",
+            r"toml:5: 'recipe.epochs' is in both set and matrix",
         ),
         (
             ENTRY + "seed = [1, 2]\nexclude = [\n  { seed = 1 },\n  { seed = 3 },\n]",

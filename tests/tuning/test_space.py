@@ -61,7 +61,7 @@ def test_parse_of_every_form_gives_its_dimension() -> None:
         (("batch_size=1,2",), "write it as section.key=VALUES"),
         (("recipe.batch_size=",), "is empty; list values"),
         (("recipe.batch_size=16",), "there is only one value"),
-        (("recipe.batch_size=16,16",), "a value occurs twice"),
+        (("recipe.batch_size=16,16",), "the same value occurs twice"),
         (("recipe.batch_size=16,32", "recipe.batch_size=8,4"), "recipe.batch_size is searched twice"),
         (("recipe.batch_size=16:8",), "16 is not less than 8"),
         (("recipe.batch_size=8:8",), "single value"),

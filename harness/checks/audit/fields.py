@@ -50,7 +50,7 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.evidence.wall_s": "the duration is measured only once; it must agree with the step timer within 1%",
     "parity": "removing a verdict from the record cannot be detected",
     "parity[].verdict": "a verdict that is not in the results directory cannot be compared",
-    "tuning.*": "the cost of tuning is that of other runs; `study.json` contains it",
+    "tuning.*": "the cost of tuning comes from other runs; it is stored in `study.json`",
     "peak": "removing the roofline from the record cannot be detected",
     "peak.matrix_flops_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.copy_bytes_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",

@@ -106,7 +106,7 @@ def _targets(subject: Subject, replay: Replay) -> Result:
         if stored is None:
             continue
         if not np.array_equal(stored, split.targets):
-            return Result([f"the stored targets of the {name} split are not those of the data"], "")
+            return Result([f"the stored targets of the {name} split differ from the data"], "")
         checked.append(name)
     return Result((), f"targets of the splits {', '.join(checked)}")
 
@@ -145,7 +145,7 @@ def _settings(subject: Subject, replay: Replay) -> Result:
     """Compare the device and the settings that the backend reports, which depend on the machine and the package
     versions."""
     if differing := _elsewhere(subject, replay):
-        raise NotCheckedError(f"the run was made on another machine or with other packages ({differing} differ)")
+        raise NotCheckedError(f"the run was executed on another machine or with other packages ({differing} differ)")
     provenance, notes = subject.record.provenance, subject.record.provenance.notes
     notes = {name: value for name, value in notes.items() if name != EXECUTOR_NOTE}
     if subject.spec.devices > 1:  # the audit repeats the run in one process
@@ -315,8 +315,8 @@ def _no_cache(subject: Subject, replay: Replay) -> Result:
     assert ends is not None
     low, high = ends
     detail = (
-        f"a repeated batch is {float(np.median(ratios)):.2f} times as fast as fresh batches, within-run range "
-        f"{low:.2f} to {high:.2f} (allowed {FASTER:g})"
+        f"a repeated batch is processed {float(np.median(ratios)):.2f} times as fast as new batches "
+        f"(within-run range {low:.2f} to {high:.2f}; allowed {FASTER:g})"
     )
     return Result([] if low <= FASTER else [detail], detail)
 
@@ -327,15 +327,15 @@ def _digests(actual: str, recorded: str) -> str:
 
 CHECKS: tuple[Check, ...] = (
     Check("the data match the record", ("provenance.dataset_digest", "provenance.data", "outcome.examples"), _data),
-    Check("the stored targets are those of the data", (), _targets),
-    Check("the initial weights follow from the seed", ("provenance.initial_weights_digest",), _initial),
+    Check("the stored targets match the data", (), _targets),
+    Check("the initial weights match the seed", ("provenance.initial_weights_digest",), _initial),
     Check("size and cost of the model match the record", ("outcome.model",), _model),
     Check(
         "device and settings of the backend match the record", ("provenance.device_name", "provenance.notes"), _settings
     ),
-    Check("the first training steps give the recorded losses", (), _first_steps),
-    Check("scores by slice follow from the predictions", ("outcome.scores.slices",), _slices),
-    Check("closed-form scores follow from the data", ("outcome.scores.reference",), _closed_form),
+    Check("repeating the first training steps gives the recorded losses", (), _first_steps),
+    Check("scores by slice match the predictions", ("outcome.scores.slices",), _slices),
+    Check("closed-form scores match the data", ("outcome.scores.reference",), _closed_form),
     Check("the saved weights reproduce the predictions", ("provenance.final_weights_digest",), _saved),
     Check("no results are cached between batches", (), _no_cache),
 )

@@ -122,20 +122,20 @@ def _protocol(subject: Subject) -> Result:
         problems = [f"{count} {name} in a quality-only run" for name, count in counts.items() if count]
         return Result(problems, "only the quality was measured")
     if is_enough(recipe, protocol) and sampled:
-        problems.append("training continued although the recipe's windows were sufficient")
+        problems.append("training was extended although the windows of the recipe's steps were sufficient")
     if subject.spec.weights is None and not is_enough(recipe, protocol) and not sampled:
-        problems.append("training did not continue although the recipe's windows were not sufficient")
+        problems.append("training was not extended although the windows of the recipe's steps were not sufficient")
     if any(is_enough([*recipe, *sampled[:count]], protocol) for count in range(1, len(sampled))):
-        problems.append("training continued although the windows were sufficient")
+        problems.append("the extended training did not stop when the windows were sufficient")
     if any(is_enough(timed[:count], protocol) for count in range(1, len(timed))):
-        problems.append("inference continued although the windows were sufficient")
+        problems.append("inference did not stop when the windows were sufficient")
     window_s = min(protocol.window_s, protocol.throughput_budget_s / 4)
     short = sum(window.seconds < window_s for window in timed)
     if short:
         problems.append(f"{short} inference windows are shorter than {window_s:g} s")
     for name, windows in (("training", sampled), ("inference", timed)):
         if sum(window.seconds for window in windows[:-1]) >= protocol.throughput_budget_s:
-            problems.append(f"{name} continued after {protocol.throughput_budget_s:g} s")
+            problems.append(f"{name} continued beyond the limit of {protocol.throughput_budget_s:g} s")
     for name, windows, required in (("training", sampled, [*recipe, *sampled]), ("inference", timed, timed)):
         seconds = sum(window.seconds for window in windows)
         longest_s = _with_untimed(seconds) + UNTIMED_WINDOW_S * len(windows)
@@ -144,11 +144,12 @@ def _protocol(subject: Subject) -> Result:
     latencies = subject.samples["latencies_s"]
     most, seconds = 10 * protocol.latency_batches, float(latencies.sum())
     if len(latencies) > most or latencies[:-1].sum() >= protocol.latency_budget_s:
-        problems.append(f"{len(latencies)} latencies were measured in {seconds:.2f} s")
+        problems.append(f"the latency measurement continued beyond its limits: {len(latencies)} latencies in "
+                        f"{seconds:.2f} s")
     longest_s = _with_untimed(seconds)
     lasted = longest_s >= protocol.throughput_budget_s / 4 or len(latencies) >= most
     if longest_s < protocol.latency_budget_s and not (len(latencies) >= protocol.latency_batches and lasted):
-        problems.append(f"the latency measurement stopped after {len(latencies)} latencies in {seconds:.2f} s")
+        problems.append(f"the latency measurement stopped too early: {len(latencies)} latencies in {seconds:.2f} s")
     return Result(problems, f"{len(sampled)} windows after the recipe's steps")
 
 
@@ -167,7 +168,8 @@ def _window_lengths(subject: Subject) -> Result:
         expected = min(length.steps, per_epoch - done)
         if window.batches != expected:
             problem = (
-                f"training window {number} has {window.batches} steps, but the durations before it give {expected}"
+                f"training window {number} has {window.batches} steps, but should have {expected} according to "
+                "the durations of the earlier windows"
             )
             return Result([problem], "")
         done = (done + window.batches) % per_epoch
@@ -331,7 +333,7 @@ def _energy(subject: Subject) -> Result:
             ("inference", speed.inference_samples_per_s, use.inference_j_per_sample, use.inference_w),
         ):
             if (joules is None) != (watts is None):
-                problems.append(f"{name}.{part} has only one of energy and power")
+                problems.append(f"{name}.{part} has a value for energy or power, but not for both")
             if joules is None or watts is None or rate is None:
                 continue
             # The rate is a median and the energy is a sum, so power and energy agree only approximately.
@@ -342,7 +344,7 @@ def _energy(subject: Subject) -> Result:
 
 CHECKS = (
     Check(
-        "throughputs follow from the windows",
+        "throughputs match the durations of the windows",
         (
             "quality_only",
             "outcome.speed.train_samples_per_s",
@@ -353,13 +355,13 @@ CHECKS = (
         ),
         _speed,
     ),
-    Check("FLOP/s follow from the throughput", ("outcome.speed.train_flops_per_s",), _flops),
+    Check("FLOP/s match the training throughput", ("outcome.speed.train_flops_per_s",), _flops),
     Check("the measurement followed the protocol", (), _protocol),
-    Check("the lengths of the training windows follow from their durations", (), _window_lengths),
-    Check("flags follow from the windows", ("outcome.flags",), _flags),
-    Check("percentiles follow from the latencies", ("outcome.latency",), _latency),
+    Check("the numbers of steps in the training windows match their durations", (), _window_lengths),
+    Check("flags match the measured windows", ("outcome.flags",), _flags),
+    Check("percentiles match the measured latencies", ("outcome.latency",), _latency),
     Check(
-        "timed predictions match the scored ones",
+        "timed predictions match the scored predictions",
         ("outcome.evidence.timed_examples", "outcome.evidence.timed_error"),
         _timed_predictions,
     ),

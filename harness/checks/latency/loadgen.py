@@ -163,16 +163,14 @@ def _measured(detail: Path, settings: Settings, seconds: float, queries: int) ->
 def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
     """Return the reasons why LoadGen declared a result invalid."""
     texts = {
-        "result_perf_constraints_met": "more than 1% of the queries took longer than the bound",
-        "result_min_duration_met": "the queries ended before the minimum duration",
+        "result_perf_constraints_met": "more than 1% of the queries exceeded the latency bound",
+        "result_min_duration_met": "the queries ended before the minimum duration was reached was reached",
         "result_min_queries_met": f"there were fewer than {MIN_QUERIES} queries",
     }
     reasons = [text for key, text in texts.items() if logged.get(key) is False]
     if logged.get("result_invalid_reason"):
         reasons.append(str(logged["result_invalid_reason"]).strip())
-    return [*reasons, *errors] or [
-        "there were too few queries to estimate the percentile with the confidence that early stopping requires"
-    ]
+    return [*reasons, *errors] or ["there were too few queries for LoadGen's early-stopping estimate of the percentile"]
 
 
 def _since_arrival(trace: Path) -> list[float]:

@@ -286,7 +286,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
             yield f"the mean of the {name}", one[name], other[name]
             yield f"the variance of the {name}", np.abs(one[name] - middle), np.abs(other[name] - middle)
             yield f"the fraction of repeated masks in the {name}", _repeated(one[name]), _repeated(other[name])
-            yield f"the dependence of successive masks in the {name}", _products(one[name]), _products(other[name])
+            yield f"the dependence between successive masks in the {name}", _products(one[name]), _products(other[name])
     for kind, prefix in (("parameter/", ""), ("change/", "change of ")):
         for key in one:
             if key.startswith(kind) and key in other:

@@ -154,7 +154,7 @@ class _Comparison:
         rows = rowwise(of(self._other.arrays), of(self._one.arrays))
         allowed = tolerance(name, self._one.report.spec.precision, self._scalars).value
         off = int((rows > allowed).sum())
-        where = f"example {int(rows.argmax())}; {off} of {len(rows)} examples over the tolerance" if off else ""
+        where = f"example {int(rows.argmax())}; {off} of {len(rows)} examples exceed the tolerance" if off else ""
         return self._stage(name, errors, where=where, remark=remark)
 
     def loss(self) -> Stage:

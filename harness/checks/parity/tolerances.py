@@ -21,7 +21,10 @@ class Tolerance(NamedTuple):
     source: str
 
 
-_FORWARD = "sqrt(n) u for sums of several thousand terms in a different order (Higham and Mary 2019), over a few layers"
+_FORWARD = (
+    "sqrt(n) u, the rounding error if several thousand terms are summed in a different order (Higham "
+    "and Mary 2019), over a few layers"
+)
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
     "loss": Tolerance(1e-5, "same as for the logits, from which the loss is computed"),
@@ -30,7 +33,7 @@ _FP32: dict[str, Tolerance] = {
         "ten times as large as for the logits, because the backward pass is deeper and sums over the batch may cancel",
     ),
     "step": Tolerance(
-        1e-5, "a tenth of that for the gradients, because a step is at most about as large as the parameters"
+        1e-5, "a tenth of the tolerance for the gradients, because a step is at most about as large as the parameters"
     ),
     "statistics": Tolerance(1e-5, "same as for the logits, because running statistics are batch means of activations"),
     "optimizer": Tolerance(

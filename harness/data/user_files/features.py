@@ -88,7 +88,9 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
         raise DataError(f"{what}; convert it to numbers, such as days since a fixed date")
     forms = " or ".join(dates.fitting(dated[:1000])) or "%d/%m/%Y"
     iso = (
-        "" if dates.parsed(first, None) is not None else f", with their format in dataset.date_format (such as {forms})"
+        ""
+        if dates.parsed(first, None) is not None
+        else f", and set dataset.date_format to their format (such as {forms})"
     )
     raise DataError(
         f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
@@ -266,11 +268,14 @@ def numbers(
     if target:
         return found, []
     if not new:
-        advice = _setting("missing_values", *list(texts)[:3]) + " if they mean missing values, or "
+        advice = _setting("missing_values", *list(texts)[:3]) + " if the cells mean missing values, or "
         _check_rare(table, column, texts, "numbers", advice)
     words = words_for_missing(table.columns[column], notation.missing)
     count = sum(words.values())
-    read = f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read as missing"
+    read = (
+        f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read "
+        "as missing values"
+    )
     return found, [read] if words else []
 
 

@@ -226,7 +226,7 @@ def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[A
     if empty:
         columns = f"column {empty[0]!r} has" if len(empty) == 1 else f"columns {', '.join(map(repr, empty[:5]))} have"
         raise DataError(
-            f"{source}: {columns} no number in the training split; leave it out with --feature-columns "
+            f"{source}: {columns} no numbers in the training split; leave it out with --feature-columns "
             "(dataset.feature_columns), or change the splits"
         )
 
@@ -294,9 +294,8 @@ def extremes(columns: Mapping[str, Numbers]) -> list[str]:
                 )
             elif gap > 1000 * FAR * extent:
                 found.append(
-                    f"column {name!r}: the value {value:g} is so far from all other values that these become equal "
-                    "after standardization;"
-                    " correct or remove it"
+                    f"column {name!r}: the value {value:g} is so far from all other values that the others become "
+                    "equal after standardization; correct or remove it"
                 )
     return found
 

@@ -64,8 +64,8 @@ def _synchronizes(bench: Workbench) -> None:
             late = end - waited
             if late > 0.01 and late > 0.3 * (end - start):
                 raise Broken(
-                    f"{steps} calls of {method} took {1e3 * (end - start):.0f} ms, of which {1e3 * late:.0f} ms "
-                    "passed after synchronize had returned"
+                    f"{steps} calls of {method} took {1e3 * (end - start):.0f} ms, but {1e3 * late:.0f} ms of "
+                    "this time passed after synchronize had returned"
                 )
 
 

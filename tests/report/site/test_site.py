@@ -232,7 +232,7 @@ def test_best_result_of_each_dataset_is_listed_with_those_that_tie(tmp_path: Pat
         ("alone", "bert-tiny", "the only result"),
         ("near", "bert-tiny", "tied with lstm · torch · cpu · fp32"),
         ("far", "bert-tiny", "best of 2"),
-        ("repeated", "bert-tiny", "best value, but without intervals"),
+        ("repeated", "bert-tiny", "best value, but confidence intervals are not available"),
     ]
     assert {row[3] for row in cells} == {"accuracy"}
 
