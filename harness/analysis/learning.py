@@ -160,7 +160,7 @@ def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) 
     """Return the standard error of a score over the validation examples.
 
     The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error
-    is at least that of a proportion. For another metric without an interval, it is 1% of the score.
+    is at least the standard error of a proportion. For any other metric without an interval, it is 1% of the score.
     """
     examples = max(1, outcome.examples.get("validation", 1))
     interval = outcome.scores.intervals.get(outcome.scores.primary)

@@ -109,7 +109,7 @@ class Part:
 
 
 def load_of(spec: RunSpec) -> str:
-    """Return a key of the settings that determine how a run uses the machine.
+    """Return a key that identifies the settings that determine how a run uses the machine.
 
     The seed, the split, the measurement protocol and the recipe settings in `NEUTRAL` are ignored.
     """

@@ -136,7 +136,7 @@ def run(
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
 
-    Options described as "Own data" apply only if --dataset is a path to a file or directory.
+    Options described as "For your own data" apply only if --dataset is a path to a file or directory.
 
     \b
     Examples:

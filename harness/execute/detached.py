@@ -338,7 +338,9 @@ def _read(path: Path) -> Submission | None:
             return None
         raise
     if not re.fullmatch(r"submission-[0-9a-f]{16}", submission.name) or submission.name != path.stem:
-        raise RecordError(f"{path}: the name {submission.name!r} in the file is not that of the file; remove the file")
+        raise RecordError(
+            f"{path}: the file contains the name {submission.name!r}, which differs from its file name; remove the file"
+        )
     return submission
 
 

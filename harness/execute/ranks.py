@@ -217,7 +217,7 @@ class Ranks(Group):
         Parameters
         ----------
         prepared : Preparation
-            Preparation of the worker, in the group.
+            The worker's data and session request, which contains the group.
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable

@@ -411,7 +411,9 @@ class RunCoordinator(Coordinator):
                 recipe = msgspec.structs.replace(run.spec.recipe, batch_size=size // 2)
                 spec = msgspec.structs.replace(run.spec, recipe=recipe)
                 reduced.append(msgspec.structs.replace(run, spec=spec))
-                self.message(f"{spec.title}: out of memory with batch size {size}, repeated with {size // 2}")
+                self.message(
+                    f"{spec.title}: ran out of memory with batch size {size}; repeating with batch size {size // 2}"
+                )
         self._waiting = {run.index: run for run in reduced}
         return reduced
 

@@ -127,7 +127,7 @@ class _Worker:
 class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
-    Each lane executes whole turns and reverses the order of every other turn of a dataset. The settings that are
+    Each lane executes whole turns and reverses the order of every second turn of a dataset. The settings that are
     compared with each other are therefore interleaved within each lane (A B B A).
     """
 
@@ -222,7 +222,7 @@ class SideBySide(Executor):
 
 
 def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
-    """Return a turn in the order in which a lane executes it."""
+    """Return the runs of a turn, in reverse order for every second turn of a dataset."""
     case = turn[0].spec.task, turn[0].spec.dataset
     number = worker.turns.get(case, 0)
     worker.turns[case] = number + 1

@@ -429,7 +429,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     package.
     """
     lock_digest: str = ""
-    """SHA-256 (hex) of the named environment's lock, or an empty string for the command's environment. The lock is
+    """SHA-256 (hex) of the named environment's lock file, or an empty string for the current environment. The lock is
     saved next to the record as ``environment.lock``."""
 
 

@@ -49,7 +49,7 @@ def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align:
 def _omitted(values: Sequence[Any], kind: str) -> list[str]:
     """Return a line with the number of values beyond `MOST_ROWS`, or an empty list if there are none."""
     more = len(values) - MOST_ROWS
-    return [f"  ... and {more} more {kind}, which `harness show --format json` prints"] if more > 0 else []
+    return [f"  ... and {more} more {kind} (see `harness show --format json`)"] if more > 0 else []
 
 
 def _failure(failure: Failure) -> str:

@@ -170,7 +170,10 @@ class _OpenStudy:
             _report(asked, record, self.plan.objectives)
         repeated = earlier is not None
         if repeated:
-            self._listener.message(f"trial {asked.number} has the settings of trial {earlier} and uses its result")
+            self._listener.message(
+                f"trial {asked.number} has the same settings as trial {earlier}, so the result "
+                f"of trial {asked.number} is reused"
+            )
         failure = record.outcome if isinstance(record.outcome, Failure) else None
         return _summary(asked, record, self.plan.objectives, repeated=repeated), failure
 

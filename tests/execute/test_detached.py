@@ -240,7 +240,10 @@ def test_runs_with_other_code_are_not_waited_for(bench: Bench, monkeypatch: pyte
     ]
     detached._write(bench.store, msgspec.structs.replace(submission, runs=old))
     bench.run(detach=True)
-    assert "4 detached runs were submitted with different code or settings, so the results will not be used" in bench.messages
+    assert (
+        "4 detached runs were submitted with different code or settings, so the results will not be used"
+        in bench.messages
+    )
     assert len(Queue.executed) == 8
 
 
@@ -269,7 +272,7 @@ def test_file_with_the_name_of_another_file_is_refused(bench: Bench) -> None:
     (path,) = (bench.store.path / ".submitted").glob("*.json")
     content = path.read_bytes()
     path.write_bytes(content.replace(path.stem.encode(), b"../../elsewhere"))
-    with pytest.raises(RecordError, match="is not that of the file"):
+    with pytest.raises(RecordError, match="which differs from its file name"):
         submissions(bench.store)
 
 

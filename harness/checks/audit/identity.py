@@ -51,8 +51,7 @@ def _identity(subject: Subject) -> Result:
     expected = run_id(spec, record.key, record.repeat)
     problems = []
     if record.key != subject.spec_key:
-        problems.append(f"the key in the record is {record.key[:8]}, but the key of the spec is "
-                        f"{subject.spec_key[:8]}")
+        problems.append(f"the key in the record is {record.key[:8]}, but the key of the spec is {subject.spec_key[:8]}")
     if record.run_id != expected:
         problems.append(f"the run id in the record is {record.run_id}, but should be {expected}")
     requested = record.batch_size_reduced_from
@@ -60,11 +59,9 @@ def _identity(subject: Subject) -> Result:
         recipe = msgspec.structs.replace(spec.recipe, batch_size=requested)
         spec = msgspec.structs.replace(spec, recipe=recipe)
         if not record.request_key:
-            problems.append("the batch size was reduced, but the record does not contain the key of the "
-                            "requested run")
+            problems.append("the batch size was reduced, but the record does not contain the key of the requested run")
     if record.request_key and record.request_key not in _requests(spec):
-        problems.append(f"the requested key is {record.request_key[:8]}, which does not match the spec with any "
-                        "device")
+        problems.append(f"the requested key is {record.request_key[:8]}, which does not match the spec with any device")
     directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
@@ -173,8 +170,9 @@ def _plugins(subject: Subject) -> Result:
     if not recorded:
         return Result(["the record lists no plugins, but every run uses at least one"], "")
     if not all(ref.code_digest for ref in recorded):
-        raise NotCheckedError("the record was written by an older version, which did not record digests of the "
-                              "plugins' code")
+        raise NotCheckedError(
+            "the record was written by an older version, which did not record digests of the plugins' code"
+        )
     problems = differences(recorded, installed, "plugins")
     if problems:  # a record remains valid if a plugin is upgraded
         raise NotCheckedError("the installed plugins differ from the run's plugins: " + "; ".join(problems))

@@ -144,8 +144,9 @@ def _protocol(subject: Subject) -> Result:
     latencies = subject.samples["latencies_s"]
     most, seconds = 10 * protocol.latency_batches, float(latencies.sum())
     if len(latencies) > most or latencies[:-1].sum() >= protocol.latency_budget_s:
-        problems.append(f"the latency measurement continued beyond its limits: {len(latencies)} latencies in "
-                        f"{seconds:.2f} s")
+        problems.append(
+            f"the latency measurement continued beyond its limits: {len(latencies)} latencies in {seconds:.2f} s"
+        )
     longest_s = _with_untimed(seconds)
     lasted = longest_s >= protocol.throughput_budget_s / 4 or len(latencies) >= most
     if longest_s < protocol.latency_budget_s and not (len(latencies) >= protocol.latency_batches and lasted):

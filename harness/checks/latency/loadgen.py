@@ -108,7 +108,7 @@ def run(
 
 
 def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """Return `first` and the queued queries, at most `most` in total. A None item marks the end of the test."""
+    """Return a list of `first` and the queued queries, with at most `most` items. None marks the end of the test."""
     waiting: list[_Query | None] = [first]
     while len(waiting) < most and waiting[-1] is not None:
         try:

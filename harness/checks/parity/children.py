@@ -107,10 +107,10 @@ def gather_both(
 
 
 class _Turns:
-    """The gates at which two children wait, with the rules for opening them."""
+    """Rules that open the gates at which the two child processes wait."""
 
     def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
-        """Set the gates at which each child waits for its turn and the second child waits for late weights.
+        """Store the gates: one for the turn of each child, and one for the late weights that the second child needs.
 
         `side_by_side` is True if there are enough cores for the threads of both children.
         """

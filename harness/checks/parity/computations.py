@@ -160,7 +160,7 @@ class Computations:
         Return a list containing the trained weights, or an empty list if training diverged.
 
         The learning rate follows the schedule but changes at each step, even for a constant schedule, and stays large
-        enough to keep rounding from hiding the steps. Every other change is small, as in long training runs.
+        enough to keep rounding from hiding the steps. Every second change is small, as in long training runs.
         """
         import numpy as np
 
@@ -220,9 +220,9 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train for a few steps at fp16 from weights at which gradients overflow.
 
-        The matrices are multiplied by a factor, which increases activations and gradients. In a model that normalizes
-        its activations, it increases only those of the last layers. If no factor makes the gradients overflow, training
-        starts from the probe weights.
+        All matrices are multiplied by the same factor, which increases activations and gradients. In a model that
+        normalizes its activations, only the last layers are affected. If no factor makes the gradients overflow,
+        training starts from the probe weights.
         """
         import numpy as np
 
@@ -302,8 +302,9 @@ class Computations:
         masks: Mapping[str, Array],
         steps: int | None = None,
     ) -> dict[str, Array]:
-        """Compute the statistics of training steps with dropout, for the parameters in the result `masks` of
-        `harness.checks.parity.masks.mask_statistics`.
+        """Compute the statistics of training steps with dropout.
+
+        `masks` is the result of `harness.checks.parity.masks.mask_statistics`, which determines the parameters.
 
         `plain` are the gradients without dropout. The default number of steps is `harness.checks.parity.masks.CHANGES`.
         """

@@ -124,8 +124,8 @@ def mask_statistics(
 def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0.0) -> tuple[float, ...]:
     """Return the statistics of a parameter, in the order of `Statistic`.
 
-    `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norms
-    of the difference, which may consist entirely of rounding error.
+    If the norm of `expected` is smaller than `floor`, `floor` is used instead. The fraction `least` of this norm is
+    added to the norms of the difference, because the difference may consist entirely of rounding error.
     """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected

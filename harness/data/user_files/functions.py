@@ -132,7 +132,7 @@ def _by_order(
         return None
     if pieces == 1:
         return "a one-to-one function" if len(firsts) == len(counts) else "a monotone function"
-    return f"a function ({pieces} monotone pieces)"
+    return f"a piecewise monotone function ({pieces} pieces)"
 
 
 def _ranges(y: NDArray[np.int64], column: NDArray[np.float64], chance: float, final: bool) -> str | None:

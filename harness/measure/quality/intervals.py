@@ -245,8 +245,8 @@ def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
 def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Interval | None:
     """Return the interval of a positive value, or None if the examples do not vary.
 
-    Both arguments contain a value and the influence of each example on it: `seen` for the test examples, and `extended`
-    for these plus an additional one. The ends are those of the Student's t interval for the logarithm of the value.
+    Both arguments contain a value and the influence of each example on it. `seen` is computed from the test examples,
+    and `extended` from the same examples plus one. The ends are those of Student's t interval for the logarithm.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):

@@ -271,5 +271,6 @@ def test_missing_side_is_a_usage_error(slower: tuple[Path, Path], side: str) -> 
     done = invoke(slower[0], side, "--results", slower[1])
     assert done.exit_code == 2
     assert (
-        "is neither a directory nor a run in" in done.stderr or "there is no results directory, run or baseline" in done.stderr
+        "is neither a directory nor a run in" in done.stderr
+        or "there is no results directory, run or baseline" in done.stderr
     )

@@ -178,7 +178,11 @@ NEVER_EXCUSED: dict[str, Any] = {
         runs(seeds=[0, 1], minute=1),
         "there is no confidence interval: fewer than 3 seeds",
     ),
-    "no value anywhere": (runs(None), runs(None, minute=1), "5 of 5 runs of BASE have no value for accuracy and 5 of 5"),
+    "no value anywhere": (
+        runs(None),
+        runs(None, minute=1),
+        "5 of 5 runs of BASE have no value for accuracy and 5 of 5",
+    ),
 }
 
 

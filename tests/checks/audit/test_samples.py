@@ -265,7 +265,9 @@ def test_samples_other_losses_or_another_recipe_are_noticed_by_repeated_steps(
     run: StoredRun, toy_catalog: Catalog
 ) -> None:
     """Both would agree with the rest of the record if the values that follow from them were changed too."""
-    (check,) = (check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses")
+    (check,) = (
+        check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses"
+    )
     recipe = msgspec.structs.replace(run.record.spec.recipe, learning_rate=0.11)
     other = msgspec.structs.replace(run.record, spec=msgspec.structs.replace(run.record.spec, recipe=recipe))
     passed = []
@@ -286,7 +288,9 @@ def test_samples_other_losses_or_another_recipe_are_noticed_by_repeated_steps(
 def test_samples_other_later_loss_is_noticed_on_the_same_machine(
     step: int, run: StoredRun, toy_catalog: Catalog
 ) -> None:
-    (check,) = (check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses")
+    (check,) = (
+        check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses"
+    )
 
     def tamper(arrays: Arrays) -> None:
         arrays["train_losses"][: replay.MORE_STEPS][step] *= 1.01
@@ -306,7 +310,9 @@ def test_samples_other_later_loss_is_noticed_on_the_same_machine(
 def test_samples_losses_that_are_not_reproducible_are_not_a_finding(
     run: StoredRun, toy_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (check,) = (check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses")
+    (check,) = (
+        check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses"
+    )
     exact, rng = replay._losses, np.random.default_rng(0)
 
     def noisy(*arguments: Any) -> Any:
