@@ -108,8 +108,8 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             ("train_samples_per_s", "inference_samples_per_s"),
             "contradiction with inference_samples_per_s",
             f"a training step on {batches.train} examples takes {1e3 * train_s:.4g} ms, but inference on "
-            f"{batches.inference} examples takes {1e3 * inference_s:.4g} ms, although it is only a part of a "
-            "training step",
+            f"{batches.inference} examples takes {1e3 * inference_s:.4g} ms, although a training step "
+            "includes inference",
         )
     for lower, upper in _ORDERED:
         low, high = values.get(lower), values.get(upper)

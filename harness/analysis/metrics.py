@@ -263,7 +263,7 @@ FIT_THROUGHPUT = RunMetric(
     True,
     _if_fitted(_TRAINING, in_one_call=True),
     part="fit in one call",
-    headline="rate of the fit in one call",
+    headline="throughput of fitting in one call",
     compared="by default",
 )
 """Training throughput of models fitted in one call.

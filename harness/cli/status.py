@@ -155,7 +155,7 @@ def _text(plan: Progress) -> str:
     if not plan.alive and (plan.left or plan.failed):
         reason = "interrupted" if plan.left else f"{counted(plan.failed, 'run')} failed"
         command = _command(plan)
-        lines.append(f"{reason}; the same {'command' if command else 'call of harness.run'} continues the plan")
+        lines.append(f"{reason}; repeat the {'command' if command else 'call of harness.run'} to continue the plan")
         lines += [f"  {command}"] if command else []
     return "\n".join(lines)
 

@@ -252,7 +252,9 @@ def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     if (
         not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES
     ):  # check the size first, because loading allocates the array
-        raise ValueError(f"{stored.file} has {path.stat().st_size} bytes for an array of {stored.bytes} bytes")
+        raise ValueError(
+            f"{stored.file} has {path.stat().st_size} bytes, but should contain an array of {stored.bytes} bytes"
+        )
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):
         raise ValueError(

@@ -91,7 +91,7 @@ def _cost(record: RunRecord, outcome: Success) -> str:
         ["FLOPs per example", f"{outcome.model.flops_per_sample:.4g}"],
         ["training", "not measured" if train_s is None else f"{train_s:.1f} s"],
         ["inference throughput", _unit(speed.inference_samples_per_s, "samples/s")],
-        [f"latency of a batch of {latency.batch_size}, median", _unit(latency.p50_ms, "ms")],
+        [f"median latency of a batch of {latency.batch_size}", _unit(latency.p50_ms, "ms")],
         ["host memory, peak", memory],
     ]
     return "Measured by the run, with the framework that trained the model:\n\n" + _table(["", ""], rows)

@@ -449,7 +449,9 @@ class RunCoordinator(Coordinator):
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
-            raise PluginError("an executor used its coordinator in another thread; use it in the thread of `execute`")
+            raise PluginError(
+                "an executor used its coordinator in another thread; use it only in the thread that called `execute`"
+            )
 
 
 def _check_spec(record: RunRecord, planned: RunSpec) -> None:

@@ -172,7 +172,7 @@ class _OpenStudy:
         if repeated:
             self._listener.message(
                 f"trial {asked.number} has the same settings as trial {earlier}, so the result "
-                f"of trial {asked.number} is reused"
+                f"of trial {earlier} is reused"
             )
         failure = record.outcome if isinstance(record.outcome, Failure) else None
         return _summary(asked, record, self.plan.objectives, repeated=repeated), failure

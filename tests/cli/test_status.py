@@ -59,7 +59,7 @@ def test_status_counts_runs_while_the_plan_is_running_and_after_it_was_interrupt
     stopped = invoke("status").stdout
     assert ": interrupted\n" in stopped
     assert "0 running, 1 failed, 2 remaining" in stopped
-    assert "the same command continues the plan\n  harness run --suite 'my suite.toml'\n" in stopped
+    assert "repeat the command to continue the plan\n  harness run --suite 'my suite.toml'\n" in stopped
     run_all(specs[2:], catalog, store)
     assert "2 failed, 0 remaining" in invoke("status").stdout
 

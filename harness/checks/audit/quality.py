@@ -130,10 +130,7 @@ def _classes(subject: Subject) -> Result:
     if [one.support for one in scores.per_class] != rows:
         problems.append("the numbers of examples by class differ from the confusion matrix")
     if rows and sum(rows) != subject.outcome.examples["test"]:
-        problems.append(
-            f"the confusion matrix contains {sum(rows)} examples, which is not the size of the test "
-            "split, which is not the size of the test split"
-        )
+        problems.append(f"the confusion matrix contains {sum(rows)} examples, which is not the size of the test split")
     names = list(info.label_names) if info and info.label_names else list(map(str, range(len(rows))))
     if scores.per_class and [one.label for one in scores.per_class] != names:
         problems.append("the classes of the scores differ from the classes of the data")

@@ -164,7 +164,7 @@ def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
     """Return the reasons why LoadGen declared a result invalid."""
     texts = {
         "result_perf_constraints_met": "more than 1% of the queries exceeded the latency bound",
-        "result_min_duration_met": "the queries ended before the minimum duration was reached was reached",
+        "result_min_duration_met": "the queries ended before the minimum duration was reached",
         "result_min_queries_met": f"there were fewer than {MIN_QUERIES} queries",
     }
     reasons = [text for key, text in texts.items() if logged.get(key) is False]

@@ -118,7 +118,7 @@ def check(
         verdict = _verdict(one, other, gathered, reference, catalog, steps, start)
         failed = {stage.name for stage in verdict.stages if not stage.passed}
         if reference and reference.report and failed and failed <= set(BACKWARD):
-            say(f"{reference.report.spec.backend_in_env} in fp64, from weights with perturbed last bits")
+            say(f"{reference.report.spec.backend_in_env} in fp64, with the last bits of the weights perturbed")
             spec = reference.report.spec
             job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, reference=True, late=late)
             perturbed = gather_roundings(job, range(1, ROUNDINGS + 1), directory, timeout_s)

@@ -204,10 +204,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"number of standard errors at which correct backends fail any of {MASKS} Welch tests over "
-            f"standard errors of a difference of means over {MASKS} masks, such that correct backends fail "
-            f"one of {found.tests} Welch tests with a probability of at most {FALSE_ALARMS:g} masks with a "
-            f"probability of at most {found.tests}"
+            f"number of standard errors at which correct backends fail any of {found.tests} Welch tests over "
+            f"{MASKS} masks with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
     )

@@ -147,7 +147,7 @@ def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRu
         if name == Path(name).name and not name.startswith(".") and "\0" not in name:
             found.append(run)
         else:
-            merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a file name")
+            merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a valid file name")
     return found
 
 

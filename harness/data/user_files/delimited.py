@@ -203,7 +203,7 @@ class _File:
                 if record.unclear:
                     opened = first
                 elif opened >= 0 and not record.problem and record.last - first == 1 and self._is_odd(first):
-                    problem = f"the row contains a single quote, which may close the quote opened on line {opened + 1}"
+                    problem = f"the row contains only one quote, which may close the quote opened on line {opened + 1}"
                     record, opened = record._replace(problem=problem), -1
                 yield record
                 if record.problem or record.last != last:

@@ -86,8 +86,8 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     text = text.removeprefix(MARK)
     if MARK in text:
         warnings.append(
-            f"byte order marks (U+FEFF) at the start of lines were ignored ({text.count(MARK):,} inside the "
-            "file, which may consist of several joined files)"
+            f"the file contains {text.count(MARK):,} byte order marks (U+FEFF) after its start, as if files "
+            "had been joined; those at the start of lines were ignored"
         )
         text = re.sub("(?m)^\ufeff+", "", text)
     return text, warnings

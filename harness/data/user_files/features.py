@@ -85,7 +85,7 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
     first = dated[0]
     what = f"{where} contains dates or times ({len(dated):,} of {len(cells):,} cells, such as {str(first)!r})"
     if target:
-        raise DataError(f"{what}; convert it to numbers, such as days since a fixed date")
+        raise DataError(f"{what}; convert them to numbers, such as days since a fixed date")
     forms = " or ".join(dates.fitting(dated[:1000])) or "%d/%m/%Y"
     iso = (
         ""

@@ -287,7 +287,7 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
         return replace(found, what=f"{unit!r} in {united:,} of {count:,} cells")
     read = replace(notation, affix=unit, signs=any(is_negative(shape) for shape in shapes.values()))
     if all(read.number(text) is not None for text in shapes):
-        return replace(found, notation=read, what=f"{unit!r}" if unit else "another notation of negative numbers")
+        return replace(found, notation=read, what=f"{unit!r}" if unit else "another notation for negative numbers")
     what = "decimal or thousands separators"
     return replace(found, what=what, of_separators=True, options=_readings(cores, shapes[example]))
 

@@ -105,7 +105,7 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
                 f"thousands must be a single character that is neither a digit nor a sign, got {self.thousands!r}"
             )
         if self.thousands == self.decimal:
-            raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; set decimal too")
+            raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; also set decimal")
 
 
 class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

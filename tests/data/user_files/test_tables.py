@@ -478,7 +478,7 @@ def test_read_table_byte_order_marks_of_joined_files_are_ignored_and_reported(tm
     (tmp_path / "t.csv").write_text("\ufeff\ufeffa,b\n1,2\n\ufeff3,4\n", encoding="utf-8")
     table, _ = read(tmp_path / "t.csv")
     assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
-    assert table.warnings[0].startswith("byte order marks (U+FEFF) at the start of lines were ignored (2 inside")
+    assert table.warnings[0].startswith("the file contains 2 byte order marks (U+FEFF) after its start")
 
 
 @pytest.mark.parametrize(
