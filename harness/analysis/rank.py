@@ -44,8 +44,8 @@ from harness.records import Failure, RunRecord, Trial
 from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
-"""Confidence level of each comparison. It is not corrected for the number of comparisons, because the ranking makes no
-claims about individual datasets."""
+"""Confidence level of each comparison. The level is not corrected for the number of comparisons, because the ranking
+makes no claims about individual datasets."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
 

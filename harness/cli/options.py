@@ -104,8 +104,8 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 def loaded(extra: Iterable[str]) -> Catalog:
     """Return the catalog of the installed plugins and `extra`.
 
-    The catalog also contains the reasons why plugins were not loaded. They are also printed to stderr, because a
-    command that succeeds without a plugin may not do what the user wants. For example, runs would not be logged if an
+    The catalog also contains the reasons why plugins were not loaded. These reasons are also printed to stderr, because
+    a command that succeeds without a plugin may not do what the user wants. For example, runs would not be logged if an
     experiment tracker's plugin were missing.
     """
     from harness.cli.output import reserve_stdout, say

@@ -43,7 +43,8 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class for receivers of progress events. It collects the records of finished runs and shows nothing."""
+    """Base class for receivers of progress events. This class collects the records of finished runs and shows
+    nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
@@ -303,8 +304,8 @@ class RunCoordinator(Coordinator):
     ) -> None:
         """Create a coordinator.
 
-        `known` contains the results of `attempt_of` for records in the store. They are not stored again. The stored
-        records are appended to `records`.
+        `known` contains the results of `attempt_of` for records in the store. These records are not stored again. The
+        stored records are appended to `records`.
         """
         self._known, self._records = known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s

@@ -21,7 +21,7 @@ EXECUTOR_NOTE = "executor"
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
-    """A run to execute. It can be encoded as JSON or pickled, and executed on another machine."""
+    """A run to execute. Instances can be encoded as JSON or pickled, and executed on another machine."""
 
     index: int
     """Position of the run in the plan, starting at 1."""
@@ -30,7 +30,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Settings of the run."""
     plugins: tuple[PluginRef, ...]
-    """Plugins that the run needs. They must be installed where the run is executed."""
+    """Plugins that the run needs. The plugins must be installed where the run is executed."""
     packages: tuple[str, ...] = ()
     """Python distributions that the backend needs. Their versions are stored in the record."""
     timeout_s: float
@@ -82,8 +82,8 @@ class Attempt:
     """Unique id of the attempt. The executor passes this id when reporting an event or the result."""
     run: PlannedRun
     directory: Path
-    """Directory on this machine for the run's files. It becomes the run's directory in the results directory when the
-    attempt is finished, and is removed when the attempt is lost."""
+    """Directory on this machine for the run's files. When the attempt is finished, this directory becomes the run's
+    directory in the results directory. When the attempt is lost, the directory is removed."""
 
 
 class TrialPruned(Exception):  # noqa: N818 - not an error

@@ -114,8 +114,8 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Number of windows discarded before the steady state, excluding the first step."""
     low: float | None
     """Lower end of the within-run range of the median, in samples per second, or None if there are fewer than six
-    windows. Both ends are throughputs of individual windows (order statistics). If the windows were independent, the
-    range would be a 95% confidence interval, but consecutive windows are usually similar.
+    windows. The ends of the range are throughputs of individual windows (order statistics). If the windows were
+    independent, the range would be a 95% confidence interval, but consecutive windows are usually similar.
     """
     high: float | None
     """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six

@@ -62,7 +62,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data that were issued before the run started. They are also included in
+    """Warnings about the data that were issued before the run started. These warnings are also included in
     `DataInfo.warnings`."""
 
 

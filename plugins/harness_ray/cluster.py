@@ -22,7 +22,7 @@ NAMESPACE = "harness"
 CONNECT_S = 10.0
 """Time limit for connecting to the head node, in seconds."""
 DESCRIBE_S = 120.0
-"""Time limit for describing a node, in seconds. It includes the time to start a worker process."""
+"""Time limit for describing a node, in seconds. The limit includes the time to start a worker process."""
 OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", version="")
 """Reference to this plugin, whose code must be the same on every node."""
 

@@ -36,8 +36,8 @@ COLLECTED = "collected"
 class Supervisor:
     """An actor that executes runs on the nodes of the cluster.
 
-    If its process is killed, Ray restarts it on the head node. It then continues with the unfinished runs, because
-    results are stored on disk in the spool directory. Ray cancels the killed process's tasks.
+    If its process is killed, Ray restarts it on the head node. The new process continues with the unfinished runs,
+    because results are stored on disk in the spool directory. Ray cancels the killed process's tasks.
     """
 
     def __init__(

@@ -16,8 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 from harness import DeviceGroup
 
 _TIMEOUT = datetime.timedelta(days=1)
-"""Timeout of a collective operation. It is long because the other processes wait while the first one validates; runs
-have a separate time limit."""
+"""Timeout of a collective operation. The timeout is long because the other processes wait while the first one
+validates; runs have a separate time limit."""
 
 
 class Replicas:

@@ -37,7 +37,7 @@ EXPECTED = {
 }
 """NumPy dtype kind and number of axes of each array. None indicates values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays missing from older records. They are required in records that contain a digest of their arrays."""
+"""Arrays missing from older records. Records that contain a digest of their arrays must have these arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")

@@ -1,11 +1,11 @@
 """The child processes of a parity check, and the order in which they run their computations.
 
-A child first prepares its data, which includes importing a framework and uses one core. It then waits for its turn. If
-there are two cores, both backends prepare at the same time. They also compute at the same time if there are enough
-cores for the threads of both and neither computes on a GPU. Otherwise, the second backend computes after the first has
-ended, so they never compete for cores or GPU memory.
+A child first prepares its data, which includes importing a framework and uses one core. The child then waits for its
+turn. If there are two cores, both backends prepare at the same time. The backends also compute at the same time if
+there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend computes after the
+first has ended, so they never compete for cores or GPU memory.
 
-The second backend needs the late weights of the first. It starts without them and waits only when it needs them.
+The second backend needs the late weights of the first, but starts without them and waits only when it needs them.
 """
 
 from __future__ import annotations

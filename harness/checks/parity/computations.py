@@ -48,7 +48,7 @@ _TINY_RATE = 1e-3
 """Factor for the learning rate in `_TINY_RATE_STEPS`. The first and last rates of a schedule are similarly small in
 long training runs."""
 _TINY_RATE_STEPS = (100, 200)
-"""Steps of `Computations.train_long` that use this factor. They are followed by steps with about the same rate."""
+"""Steps of `Computations.train_long` that use this factor. The steps after them use about the same rate."""
 
 
 class Computations:

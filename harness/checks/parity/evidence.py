@@ -102,8 +102,8 @@ def gather(
 ) -> tuple[ParityReport, dict[str, Array]]:
     """Run one backend's computations, and return the report and the arrays by name.
 
-    `late` is a function that returns the late weights of another backend. It is called only when they are needed. If it
-    is None, `hand_over` is called with this backend's own late weights.
+    `late` is a function that returns the late weights of another backend. The function is called only when these
+    weights are needed. If `late` is None, `hand_over` is called with this backend's own late weights.
 
     Arrays computed at the probe weights:
 

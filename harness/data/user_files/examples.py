@@ -34,7 +34,7 @@ FEWEST_REPEATED = 20
 
 @dataclass
 class Examples:
-    """Sequences with one item per row. They include the bad rows, which are listed in `problems`."""
+    """Sequences with one item per row. The sequences include the bad rows, which are listed in `problems`."""
 
     where: list[str]
     options: UserOptions

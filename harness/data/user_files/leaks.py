@@ -203,7 +203,8 @@ def _fit(matrix: Numbers, y: Numbers, tolerance: Numbers) -> tuple[bool, NDArray
 
 
 def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
-    """Return whether the target is a linear function of a column. Both may be rounded, as after a unit conversion."""
+    """Return whether the target is a linear function of a column. The target and the column may be rounded, as after a
+    unit conversion."""
     if np.ptp(x) == 0 or len(np.unique(x)) < DISTINCT or len(np.unique(y)) < DISTINCT:
         return False
     slope, offset = np.polyfit(x - x.mean(), y, 1)

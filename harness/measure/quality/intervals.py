@@ -180,8 +180,8 @@ def proportion(score: float, n: float) -> Interval:
 def student(probability: float, freedom: int) -> float:
     """Return a quantile of Student's t distribution with at least 19 degrees of freedom, with an error below 1e-5.
 
-    The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). It is used because
-    importing scipy would take longer than scoring a regression.
+    The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function
+    exists because importing scipy would take longer than scoring a regression.
     """
     x = NormalDist().inv_cdf(probability)
     terms = (
