@@ -26,9 +26,11 @@ MAX_ARRAYS = 10_000
 """Maximum number of arrays in a file."""
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
-EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
-"""Maximum ratio of the size of the arrays to the size of the file, and the size in bytes that is accepted regardless of
-the ratio. harness does not compress arrays, and the ratio for compressed floating-point numbers rarely exceeds 5."""
+EXPANSION = 20
+"""Maximum ratio of array size to file size. Arrays are not compressed when they are saved, and the ratio for compressed
+floating-point numbers rarely exceeds 5."""
+MIN_LIMIT_BYTES = 64 * 2**20
+"""Total array size that is accepted regardless of the file size."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -38,16 +38,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FASTER = 1.1
-"""Maximum ratio of the time for fresh batches to the time for a repeated batch, as in MLPerf's TEST04."""
+"""Maximum ratio of the time for new batches to the time for a repeated batch, as in MLPerf's TEST04."""
 STEPS = 3
 """Number of training steps repeated on any machine."""
 MORE_STEPS, MORE_S = 50, 20.0
 """Number of training steps repeated on a machine with the same processor and packages, and maximum duration in seconds
 of the steps after the first `STEPS`. Fewer steps are repeated on different machines, because rounding errors grow
 during training."""
-PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
-"""Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
-window. Windows with fresh batches and windows with a repeated batch alternate."""
+PAIRS = 12
+"""Number of timed windows with new batches, and with a repeated batch. The two kinds of windows alternate."""
+WINDOW_S = 0.1
+"""Approximate duration of a window, in seconds."""
+BATCHES = 64
+"""Maximum number of batches in a window."""
 
 
 @dataclass(frozen=True)
@@ -315,8 +318,8 @@ def _no_cache(subject: Subject, replay: Replay) -> Result:
     assert ends is not None
     low, high = ends
     detail = (
-        f"a repeated batch is processed {float(np.median(ratios)):.2f} times as fast as new batches "
-        f"(within-run range {low:.2f} to {high:.2f}; allowed {FASTER:g})"
+        f"a repeated batch is {float(np.median(ratios)):.2f} times as fast as new batches (within-run "
+        f"range {low:.2f} to {high:.2f}; allowed {FASTER:g})"
     )
     return Result([] if low <= FASTER else [detail], detail)
 

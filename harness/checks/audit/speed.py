@@ -24,8 +24,8 @@ adjusts the wall clock in small steps, for example when it synchronizes with an 
 FROM_WINDOWS = ("wide", "drift", "bimodal")
 """Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on the machine's counters."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
-"""Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
-seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
+"""Allowed untimed part of a measurement loop: a fraction of the timed part, plus a constant, plus a constant for each
+window, in seconds. The time limit of a loop includes the time between its windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:

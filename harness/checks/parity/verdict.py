@@ -110,8 +110,8 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
-    The digest includes the description of the data and the spec, but not the backend, the seed, the measurement
-    protocol, the number of devices, the options and location of the data, or the fields of the recipe that do not
+    The digest includes the description of the data and the spec. It excludes the backend, the seed, the measurement
+    protocol, the number of devices, the options and location of the data, and the fields of the recipe that do not
     affect training steps. A check uses a single device; `harness.checks.parity.marks` limits its result for runs on
     several devices.
     """

@@ -25,9 +25,12 @@ ROUNDED = 0.6
 """Maximum residual of a rounded linear combination, in units of the target's last decimal place."""
 DISTINCT = 20
 """Minimum number of distinct values required to test whether a rounded target is a linear combination."""
-FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
-"""Minimum distance of an outlier from all other values, in units of the range of these values; minimum number of equal
-outliers that may denote a missing value; and minimum number of distinct values in a column for these tests."""
+FAR = 5.0
+"""Minimum distance of an outlier from all other values, relative to the range of the other values."""
+FAR_REPEATED = 3
+"""Minimum number of equal outliers that may denote a missing value."""
+FAR_DISTINCT = 10
+"""Minimum number of distinct values in a column that is tested for outliers."""
 SMALLEST = 1e-100
 """Lower limit for the largest absolute value in a column. In double precision, the squares of much smaller numbers
 underflow to 0."""

@@ -4,9 +4,9 @@ The intervals do not include the variation between training runs, which is measu
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
-  1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
-  most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
-  few examples.
+  1998, Survey Methodology 24, 193-201). This is the number for which a proportion has the same variance as the score.
+  Because a small variance cannot be estimated from few examples, the number is limited to the value for which the
+  interval of a perfect score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion of the
   rarer class's examples. This interval is valid for all distributions of the outputs.
 - Regression errors have Student's t intervals, computed for the logarithm of the error. The upper end is computed as if
