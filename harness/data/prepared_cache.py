@@ -170,7 +170,7 @@ def _content(spec: RunSpec, dataset: Dataset) -> str | None:
 
 
 def _tokenizer(spec: RunSpec) -> list[str]:
-    """Return digests of the checkpoint's text files, which may configure how the data is prepared."""
+    """Return digests of the checkpoint's text files, which may configure how the data are prepared."""
     if spec.pretrained is None:
         return []
     files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))

@@ -1,4 +1,4 @@
-"""Protection of arrays against modification by plugins: read-only splits, and a check that the prepared data is
+"""Protection of arrays against modification by plugins: read-only splits, and a check that the prepared data are
 unchanged."""
 
 from __future__ import annotations

@@ -274,7 +274,7 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
     """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data comes
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data come
     from."""
     try:
         yield

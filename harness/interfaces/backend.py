@@ -221,7 +221,7 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data was
+            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data were
             modified.
 
         Returns

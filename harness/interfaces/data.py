@@ -42,7 +42,7 @@ class Split:
     """Arrays ``[N, ...]`` by input name.
 
     Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
-    arrays ``[samples]`` with values in [-1, 1]. Prepared data contains only numeric arrays. A large input may be an
+    arrays ``[samples]`` with values in [-1, 1]. Prepared data contain only numeric arrays. A large input may be an
     array-like object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
     ``np.asarray``, and can be indexed with an int array or a slice.
     """
@@ -238,7 +238,7 @@ class Dataset(ABC, Generic[OptionsT]):
         Raises
         ------
         harness.DataError
-            If the data is missing or damaged.
+            If the data are missing or damaged.
 
         Notes
         -----
@@ -382,7 +382,7 @@ class Task(ABC, Generic[OptionsT]):
     def check_data(self, data: RawData, options: OptionsT) -> None:
         """Check that raw data can be prepared with a run's options. By default, do nothing.
 
-        The core calls this method when planning a run on the user's own table or text file, so unsuitable data is
+        The core calls this method when planning a run on the user's own table or text file, so unsuitable data are
         reported before any run starts. The method should be fast, because it may be called several times.
 
         Parameters

@@ -445,7 +445,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     plugins: list[PluginRef] = []
     """Plugins that the run loaded."""
     data: DataInfo | None = None
-    """Description of the prepared data, or None if the run failed before the data was prepared."""
+    """Description of the prepared data, or None if the run failed before the data were prepared."""
     device_name: str | None = None
     """Description of the device, such as the name of the GPU model, or None if the run failed before the device was
     chosen."""

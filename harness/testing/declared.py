@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def assert_as_declared(dataset: Dataset, data: RawData) -> None:
-    """Assert that loaded data matches the `examples`, `inputs` and `label_names` that the dataset declares.
+    """Assert that loaded data match the `examples`, `inputs` and `label_names` that the dataset declares.
 
     Undeclared attributes are not compared.
 
@@ -25,7 +25,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
     Raises
     ------
     AssertionError
-        If the data differs from the declaration. The message lists all differences.
+        If the data differ from the declaration. The message lists all differences.
 
     Examples
     --------

@@ -100,7 +100,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         (ENTRY + "exclude = [{ 'recipe.epochs' = 1 }]", r"toml:4: 'recipe.epochs' is not in matrix"),
         (ENTRY + "exclude = [{ threads = 1 }]", r"toml:4: 'threads' has the same value in all runs"),
         (ENTRY + "set = { 'recipe.epochs' = 1, recipe.epochs = 2 }", r"toml:4: 'recipe.epochs' is set twice"),
-        (ENTRY + "exclude = [{}]", r"toml:4: this combination is empty"),
+        (ENTRY + "exclude = [{}]", r"toml:4: this combination has no keys"),
         (ENTRY + "include = [{ seed = 'x' }]", r"toml:4: run 1: Expected `int"),
     ],
 )

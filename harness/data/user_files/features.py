@@ -87,11 +87,7 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
     if target:
         raise DataError(f"{what}; convert them to numbers, such as days since a fixed date")
     forms = " or ".join(dates.fitting(dated[:1000])) or "%d/%m/%Y"
-    iso = (
-        ""
-        if dates.parsed(first, None) is not None
-        else f", and set dataset.date_format to their format (such as {forms})"
-    )
+    iso = "" if dates.parsed(first, None) is not None else f", and set dataset.date_format (such as {forms})"
     raise DataError(
         f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
         f"{_setting('categorical_columns', column)} to use categories, --time-column to split the rows by time, or "
