@@ -185,7 +185,7 @@ def test_contest_difference_has_metric_and_unit(tmp_path: Path) -> None:
 def test_contest_with_one_run_per_side_is_inconclusive(tmp_path: Path) -> None:
     (contest,) = contests(report_of(write(tmp_path, [record(), record(success(train=9.0), backend="tensorflow")])))
     assert contest.leads["train_samples_per_s"].winner == ""
-    assert "at least 3 are needed" in contest.leads["train_samples_per_s"].evidence
+    assert "at least 3 are required" in contest.leads["train_samples_per_s"].evidence
 
 
 def test_home_page_of_failures_only_has_no_best_backend(tmp_path: Path) -> None:
