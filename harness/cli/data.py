@@ -133,7 +133,7 @@ def _summary(task_name: str, name: str, overrides: Sequence[str], catalog: Catal
     if isinstance(dataset, UserDataset):
         columns = dataset.columns(settings.dataset_options)
     elif state(dataset) == "to fetch":
-        raise UsageError(f"dataset {name!r} is not downloaded; run: harness data fetch {name}")
+        raise UsageError(f"dataset {name!r} has not been downloaded; run: harness data fetch {name}")
     raw, prepared = load_and_prepare(plan.task, dataset, settings.dataset_options, plan.task_options)
     return summarize(
         raw,

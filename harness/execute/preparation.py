@@ -315,8 +315,10 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, or the spec's trained weights, and messages about the
-    arrays that were not read from the spec's checkpoint.
+    """Return the canonical weights with which the session starts, and messages about weights missing in a checkpoint.
+
+    If the spec has trained weights, these are returned instead of initial ones. A message describes each array that
+    was not read from the spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.

@@ -70,7 +70,7 @@ class SubmissionState(Struct, frozen=True, kw_only=True):
 
     @property
     def finished(self) -> bool:
-        """True if no runs are running or waiting."""
+        """True if no runs are active or pending."""
         return not self.running and not self.waiting
 
 

@@ -67,7 +67,7 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     reverse order. An interrupted study is continued: finished trials are not repeated, and a trial that was interrupted
     is replaced.
 
-    Raises `harness.UsageError` if a storage cannot be used or contains a study whose records are stored elsewhere,
+    Raises `harness.UsageError` if the storage cannot be used or contains a study whose records are stored elsewhere,
     `harness.BusyError` if another process is measuring on the same device, and `harness.RecordError` if results cannot
     be written. If the first trial of a study fails before training, `harness.HarnessError` is raised, because all other
     trials would also fail.

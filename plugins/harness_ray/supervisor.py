@@ -77,7 +77,7 @@ class Supervisor:
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
     def report(self, attempt: str, first: int, events: list[bytes]) -> None:
-        """Record an attempt's report, whose first event has the number `first`."""
+        """Store the events that an attempt reports; `first` is the number of the first one."""
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:

@@ -145,7 +145,7 @@ def test_embedded_datasets_are_described(name: str, task: str) -> None:
         (["{file}", "--task", "nlp", "--set", "task.max_lenght=8"], "did you mean 'task.max_length'?"),
         (["digits", "--task", "nlp"], "cannot be used with task 'nlp'"),
         (["{file}.csv", "--task", "nlp"], "no such file or folder"),
-        (["sst2", "--task", "nlp"], "is not downloaded; run: harness data fetch sst2"),
+        (["sst2", "--task", "nlp"], "has not been downloaded; run: harness data fetch sst2"),
     ],
 )
 def test_wrong_requests_are_rejected(

@@ -205,8 +205,8 @@ def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
 def _late(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"{stage.where} {_differs(stage)} at weights that {one.backend} reached in training, while results at the "
-        "initial weights agree. Check state that persists in a session, such as running statistics or gradients that "
-        "are not reset, and parts of the network that are unused at the initial weights"
+        "initial weights agree. Check for state that persists within a session, such as running statistics or "
+        "gradients that are not reset, and for parts of the network that are unused with the initial weights"
     )
 
 
