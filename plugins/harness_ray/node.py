@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ import ray
 
 import harness
 
+PREFIX = "harness-ray-attempt-"
+"""Name prefix of the directories for temporary files."""
 CHUNK_BYTES = 64 * 2**10
 """Size of the chunks in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
 process. Larger values go through a node's object store, which is lost if the node's raylet exits."""
@@ -35,7 +40,7 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
     A report is sent at least every `beat_s` seconds, even if there are no events.
     """
     raylet = os.getppid()
-    with tempfile.TemporaryDirectory(prefix="harness-ray-", ignore_cleanup_errors=True) as folder:
+    with scratch() as folder:
         with _Reports(attempt, supervisor, beat_s) as reports:
             record = harness.execute_run(run, folder, reports.add, lock=_devices())
         if os.getppid() != raylet:
@@ -49,6 +54,48 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
         result = Path(folder, RESULT)
         result.write_bytes(msgspec.json.encode(record))
         return _send(result, RESULT, attempt, supervisor)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[str]:
+    """Create a locked directory for temporary files, and remove it on exit.
+
+    The lock (flock) is released when this process ends. Directories of this user that are not locked belong to
+    processes that were killed, and are removed first.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.geteuid() and (lock := _locked(path)) is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)
+    while True:
+        folder = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        lock = _locked(Path(folder.name))
+        if lock is not None:
+            break
+    try:
+        with folder:
+            yield folder.name
+    finally:
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a directory, and return the descriptor that holds the lock. Return None if another process holds the lock or
+    has removed the directory."""
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    if folder.exists():
+        return file
+    os.close(file)
+    return None
 
 
 def _devices() -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
@@ -31,6 +31,8 @@ MAX_EVENTS = 20_000
 """Maximum number of events kept per attempt. Later events are dropped."""
 COLLECTED = "collected"
 """Prefix of the names of files that mark runs whose results have been collected."""
+CLASSES = "classes.json"
+"""Name of the file with the class of machine that was chosen for each group of runs."""
 
 
 class Supervisor:
@@ -95,10 +97,17 @@ class Supervisor:
                 return False
             one.heard_at = time.monotonic()
             path = self._folder(attempt) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("r+b" if offset else "wb") as file:
-                file.seek(offset)
-                file.write(chunk)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("r+b" if offset else "wb") as file:
+                    file.seek(offset)
+                    file.write(chunk)
+            except OSError as error:
+                # Another attempt would not help if the disk is full.
+                self._forget(attempt)
+                message = f"the files of the run cannot be stored on the head node: {error.strerror}"
+                self._fail(one.run, Failure(kind="error", message=message))
+                return False
             return True
 
     # ---- methods that commands call ------------------------------------------------------------------------
@@ -128,6 +137,9 @@ class Supervisor:
 
     def read(self, attempt: str, name: str, offset: int, size: int) -> bytes:
         """Return part of a file of a finished attempt."""
+        one = self._attempts.get(attempt)
+        if one is not None and one.failure:
+            return one.failure[offset : offset + size]
         with (self._folder(attempt) / name).open("rb") as file:
             file.seek(offset)
             return file.read(size)
@@ -206,19 +218,32 @@ class Supervisor:
                 specs = [one.spec for one in self._all if placement.group_of(one.spec) == group]
                 chosen = placement.choose_class(specs, self._nodes.values())
                 if chosen is not None:
-                    self._classes[group] = chosen
+                    self._choose(group, chosen)
             nodes = placement.of_class(self._nodes.values(), self._classes[group]) if group in self._classes else []
             if not any(node.fits(run.spec) for node in nodes):
                 since = self._missing_since.setdefault(group, time.monotonic())
                 if time.monotonic() - since > self._node_timeout_s:
-                    self._waiting.remove(run)
                     self._fail(run, self._no_node(run))
+                    self._waiting.remove(run)
                 continue
             self._missing_since.pop(group, None)
             node = placement.choose_node(run.spec, nodes, self._losses.get(run.index, ()))
             if node is not None:
                 self._waiting.remove(run)
                 self._start(run, node)
+
+    def _choose(self, group: Group, chosen: Environment) -> None:
+        """Set the class of machine for a group. It is stored for the case that this process is killed."""
+        self._classes[group] = chosen
+        others = Counter(placement.difference(chosen, node.machine.environment) for node in self._nodes.values())
+        for found, count in others.items():
+            if found:
+                nodes = f"{count} {'node does' if count == 1 else 'nodes do'}"
+                self._message(f"{nodes} not execute the runs on {group[1]}, because of another class: {found}")
+        with contextlib.suppress(OSError):  # such as a full disk
+            path = self._spool / f"{CLASSES}.new"
+            path.write_bytes(msgspec.json.encode(list(self._classes.items())))
+            path.replace(self._spool / CLASSES)
 
     def _no_node(self, run: PlannedRun) -> Failure:
         spec = run.spec
@@ -231,10 +256,13 @@ class Supervisor:
 
     def _start(self, run: PlannedRun, node: Node) -> None:
         attempt = f"{run.index}-{token_hex(8)}"
-        gpu = node.uses_gpu(run.spec)
-        node.running[attempt] = run.spec.threads, gpu
+        node.running[attempt] = run.spec.threads, placement.shares_node(run.spec)
         self._attempts[attempt] = Running(run, node.id)
-        options = {"num_cpus": run.spec.threads, "num_gpus": int(gpu), **cluster.on_node(node.id)}
+        options = {
+            "num_cpus": run.spec.threads,
+            "num_gpus": int(node.gets_gpu(run.spec)),
+            **cluster.on_node(node.id),
+        }
         task = self._task.options(name=run.spec.title, **options).remote(run, attempt, self._me, self._lost_after_s / 6)
         self._tasks[task] = attempt
         self._changed.notify_all()
@@ -298,17 +326,22 @@ class Supervisor:
             self._nodes[one.node].running.pop(attempt, None)
 
     def _fail(self, run: PlannedRun, failure: Failure) -> None:
+        """Finish a run without a record. This method does not need the disk, which may be full."""
         attempt = f"{run.index}-{token_hex(8)}"
-        self._attempts[attempt] = one = Running(run, "")
+        content = msgspec.json.encode(failure)
+        self._attempts[attempt] = Running(run, "", files={RESULT: len(content)}, failure=content)
         folder = self._folder(attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RESULT).write_bytes(msgspec.json.encode(failure))
-        self._finish(attempt, one)
+        with contextlib.suppress(OSError):  # The file is used only if this process is killed.
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / RESULT).write_bytes(content)
+            folder.rename(self._finished(attempt))
+        self._changed.notify_all()
 
     def _finish(self, attempt: str, one: Running) -> None:
         folder = self._folder(attempt)
         one.files = _sizes(folder)
-        self._events(attempt).write_bytes(msgspec.json.encode([event.decode() for event in one.events]))
+        with contextlib.suppress(OSError):  # such as a full disk
+            self._events(attempt).write_bytes(msgspec.json.encode([event.decode() for event in one.events]))
         folder.rename(self._finished(attempt))
         self._changed.notify_all()
 
@@ -329,9 +362,13 @@ class Supervisor:
         """Remove a collected result, and create a file that marks the run as done."""
         one = self._attempts.pop(attempt, None)
         if one is not None:
-            (self._spool / f"{COLLECTED}-{one.run.index}").touch()
-            shutil.rmtree(self._finished(attempt), ignore_errors=True)
+            mark = self._spool / f"{COLLECTED}-{one.run.index}"
+            with contextlib.suppress(OSError):  # such as a full disk
+                mark.touch()
+            shutil.rmtree(self._folder(attempt), ignore_errors=True)
             self._events(attempt).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                mark.touch()
 
     def _restore(self) -> set[int]:
         """Restore the results of a killed process, and return the indices of the finished runs."""
@@ -339,6 +376,9 @@ class Supervisor:
         if self._spool.is_symlink() or self._spool.lstat().st_uid != os.geteuid():
             raise PermissionError(f"{self._spool} belongs to another user, or is a link")
         runs = {run.index: run for run in self._all}
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            content = (self._spool / CLASSES).read_bytes()
+            self._classes.update(msgspec.json.decode(content, type=list[tuple[Group, Environment]]))
         done = set()
         for path in self._spool.iterdir():
             kind, _, name = path.name.partition("-")
