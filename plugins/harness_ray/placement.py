@@ -38,7 +38,7 @@ class Node:
         """Return whether the node can execute a run now.
 
         No other runs are executed on a node during a CPU run. Runs on different GPUs are executed concurrently if there
-        are enough CPUs for their threads. A run with the device ``auto`` may be a CPU run even if it gets a GPU, because
+        are enough CPUs for their threads. A run with the device ``auto`` may use the CPU even if it gets a GPU, because
         the backend may not support GPUs.
         """
         if not self.running:
