@@ -10,6 +10,8 @@ time. A closed pipe means that the run has ended.
 
 If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded, except
 that a process that was killed takes precedence, because the other processes may notice its end before the worker does.
+The time of a failure is that of the exception, before the session is closed: closing can take a while, and can make the
+other processes fail.
 """
 
 from __future__ import annotations
@@ -135,9 +137,9 @@ def follow(job: RankJob, context: ChildContext) -> RankEnd:
     use_cores(job.cores)
     prepared = in_group(prepare(job.spec, job.plugins), job.group)
     try:
-        return _train(prepared, job, context)
+        with _reported(context):
+            return _train(prepared, job, context)
     except Exception as error:
-        context.send(RankFailing(time.monotonic()))
         if prepared.backend.is_out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise
@@ -150,7 +152,7 @@ def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEn
 
     weights, _ = starting_weights(prepared)
     context.send(RankReady(os.getpid(), prepared.data.digest, digest(weights)))
-    with opened_session(prepared, weights) as session:
+    with opened_session(prepared, weights) as session, _reported(context):
         steps = Steps(session, prepared.data, job.spec, job.group)
         for kind, epoch, index, rate in _commands(job.commands):
             if kind == _STEP:
@@ -159,6 +161,16 @@ def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEn
                 context.send(RankChecked(trained_digest(session.get_weights(), prepared)))
         session.synchronize()
         return RankEnd(host_peak_bytes=peak_bytes(), device_memory=session.device_memory())
+
+
+@contextlib.contextmanager
+def _reported(context: ChildContext) -> Iterator[None]:
+    """Report the time of an exception to the worker."""
+    try:
+        yield
+    except Exception:
+        context.send(RankFailing(time.monotonic()))
+        raise
 
 
 class Steps:
@@ -233,6 +245,7 @@ class Ranks(Group):
         ]
         self._futures: list[Future[RankEnd | Failure]] = []
         self._failing_at_s: dict[int, float] = {}
+        """Time of the first exception in each process, by rank."""
         self._failures: list[tuple[float, int, Failure]] = []
         """Time, rank and failure of each process that failed."""
         self._failed, self._noticed = threading.Event(), threading.Event()
@@ -269,6 +282,15 @@ class Ranks(Group):
                         self._raise_first(error)
             finally:
                 self._noticed.set()
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the time of an exception in the worker. Use this context inside that of the session."""
+        try:
+            yield
+        except Exception:
+            self._failing_at_s[0] = time.monotonic()
+            raise
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
         self._command(_STEP, epoch, index, learning_rate)
@@ -356,7 +378,7 @@ class Ranks(Group):
 
     def _receive(self, number: int, event: RankReady | RankChecked | RankFailing) -> None:
         if isinstance(event, RankFailing):
-            self._failing_at_s[number + 1] = event.at_s
+            self._failing_at_s.setdefault(number + 1, event.at_s)
         else:
             self._events[number].put(event)
 
@@ -379,9 +401,12 @@ class Ranks(Group):
 
     def _raise_first(self, error: Exception) -> NoReturn:
         """Raise `RankFailedError` if another process failed before the worker or was killed, and `error` otherwise."""
-        raised_at = time.monotonic()
+        raised_at = self._failing_at_s.get(0, time.monotonic())
         if self._failed.wait(SETTLE_S):
             time.sleep(SETTLE_S / 4)  # another process may have been killed
+        until = time.monotonic() + GIVE_UP_S
+        while self._failing_at_s.keys() - {0} - {rank for _, rank, _ in self._failures} and time.monotonic() < until:
+            time.sleep(0.05)  # a process that has failed is closing its session
         self._noticed.set()
         killed = any(failure.kind in ("crash", "oom") for _, _, failure in self._failures)
         if killed or any(at_s < raised_at for at_s, _, _ in self._failures):

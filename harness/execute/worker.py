@@ -257,7 +257,8 @@ class Run:
         with opened_session(prepared, weights) as session:
             shared = self._ranks.notes() if self._ranks is not None else {}
             self.learn(notes=session.notes() | dict(notes) | shared | _gpu_settings(self.spec.device))
-            yield session
+            with self._ranks.noted() if self._ranks is not None else contextlib.nullcontext():
+                yield session
 
     def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
         """Train and score on the validation split. The test split of `prepared` is empty."""

@@ -113,6 +113,15 @@ def test_failure_of_one_process_ends_the_run(
         assert "in refuse" in failed.log_tail
 
 
+def test_failure_of_the_worker_is_not_blamed_on_a_process_that_fails_because_of_it(
+    parallel: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_RANK_FAULT", "refuse")
+    monkeypatch.setenv("TOY_FAULTY_RANK", "0")
+    (stored,) = run(parallel, tmp_path, *specs_of(parallel))
+    assert failure(stored.record).message == "ValueError: no more steps"
+
+
 @pytest.mark.slow
 def test_stopped_process_ends_with_the_time_limit(
     parallel: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
