@@ -312,6 +312,11 @@ class Ranks(Group):
                 raise RuntimeError(f"a process failed: {end.message}")
             self._ends.append(end)
 
+    @property
+    def pids_on_own_cores(self) -> list[int]:
+        """Ids of the other processes if all processes share the same cores, otherwise an empty list."""
+        return [] if any(self._shares) else self._pids
+
     def memory(self, worker: RankMemory, phases: PhaseMemory) -> list[RankMemory]:
         """Return the peak memory of all processes. Call this method after `finish`."""
         return [

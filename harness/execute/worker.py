@@ -205,6 +205,7 @@ class Run:
                 weights, notes = starting_weights(prepared)
                 if self._ranks is not None:
                     stack.enter_context(self._ranks.running(self.provenance.plugins, weights))
+                    machine.add_group(self._ranks.pids_on_own_cores)
                 session = stack.enter_context(self._opened(prepared, weights, notes))
             if self._trial is not None:
                 trial = self._try(prepared, session, machine, judge)

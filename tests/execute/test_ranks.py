@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ from harness.checks.audit.check import Subject
 from harness.errors import CombinationError, UsageError
 from harness.execute.attempt import thread_environment
 from harness.execute.cores import core_shares
-from harness.execute.ranks import seed_of
+from harness.execute.ranks import Ranks, seed_of
 from harness.execute.runner import run_all
-from harness.interfaces import Coordinator, Executor, PlannedRun
+from harness.interfaces import Coordinator, DeviceGroup, Executor, PlannedRun
 from harness.plan.expand import expand
 from harness.plan.rerun import arguments, selection
 from harness.plan.selection import Selection
@@ -155,6 +156,17 @@ def test_worker_that_is_blocked_after_a_failure_is_ended(
     assert failure(stored.record).phase == "train"
     assert stored.record.provenance.initial_weights_digest
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(("shares", "expected"), [([(), ()], [7]), ([(0,), (1,)], [])])
+def test_processes_are_counted_as_own_load_only_on_shared_cores(
+    shares: list[tuple[int, ...]], expected: list[int]
+) -> None:
+    group = DeviceGroup(rank=0, addresses=("127.0.0.1:1", "127.0.0.1:2"))
+    prepared: Any = SimpleNamespace(request=SimpleNamespace(group=group))
+    ranks = Ranks(prepared, shares, lambda _: None)
+    ranks._pids = [7]
+    assert ranks.pids_on_own_cores == expected
 
 
 @pytest.mark.usefixtures("one_core")  # the toy backend reports its cores, which must be the same in the replay

@@ -1,7 +1,7 @@
 """Backend that trains in several processes, which add up their gradients over sockets.
 
-``TOY_RANK_FAULT`` is the name of a function in `FAULTS`, which the process with rank 1, or with rank ``TOY_FAULTY_RANK``,
-calls in step `BAD_STEP`. Closing the session of this process takes a moment after its connections are closed.
+``TOY_RANK_FAULT`` is the name of a function in `FAULTS`. The process with rank 1, or with rank ``TOY_FAULTY_RANK``,
+calls it in step `BAD_STEP`. Closing the session of this process takes a moment after its connections are closed.
 """
 
 from __future__ import annotations
