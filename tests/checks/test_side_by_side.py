@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from toy_runs import toy_specs
 
 from harness.analysis.compare.side_by_side import figures
 from harness.checks import side_by_side
-from harness.checks.side_by_side import Figure, SideBySideCheck, check, load_of, measured_part
+from harness.checks.side_by_side import Figure, SideBySideCheck, check, codes_of, load_of, measured_part
 from harness.errors import UsageError
 from harness.execute.resume import package_versions
 from harness.execute.side_by_side import Lane
 from harness.measure.environment import collect
 from harness.plugins.catalog import Catalog
-from harness.records import RunSpec
-from harness.records.store import StoredRun
+from harness.plugins.code import with_digest
+from harness.records import PluginRef, RunSpec
+from harness.records.store import Store, StoredRun
 
 LANES = (Lane((0,)), Lane(((os.cpu_count() or 1) - 1,)))
 
@@ -99,6 +101,7 @@ def saved(specs: tuple[RunSpec, ...], catalog: Catalog, **changes: Any) -> SideB
         lanes=[(lane.cores, lane.gpu) for lane in LANES],
         loads={load_of(spec): spec.title for spec in specs},
         versions={load_of(spec): package_versions(spec, catalog) for spec in specs},
+        codes=codes_of(specs, catalog),
         rounds=8,
         figures=[GOOD],
     )
@@ -133,6 +136,7 @@ def environment(**changes: Any) -> dict[str, Any]:
         ({"jobs": 3}, "no check of simultaneous runs covers these settings"),
         ({"loads": {}}, "no check of simultaneous runs covers these settings"),
         ({"versions": {}}, "packages of toy-numpy have changed"),
+        ({"codes": {}}, "the code of harness has changed since the check of 2026-01-02"),
         ({"figures": []}, "did not pass"),
         (
             {"figures": [GOOD, msgspec.structs.replace(GOOD, change=-0.03, low=-0.04, high=-0.02)]},
@@ -147,6 +151,43 @@ def test_measured_part_without_an_applicable_check_is_the_quality(
     part = measured_part(specs, catalog, 2, quality_only=False)
     assert (part.quality_only, part.checked_at) == (True, "")
     assert reason in part.reason
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, ""])
+def test_measured_part_with_other_code_of_a_plugin_is_the_quality(
+    digest: str, specs: tuple[RunSpec, ...], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown digest, such as that of a plugin in a zip file, may have changed."""
+    saved(specs, catalog)
+    changed = catalog.refs_for(specs[0])[-1]
+
+    def edited(ref: PluginRef) -> PluginRef:
+        return msgspec.structs.replace(ref, code_digest=digest) if ref == changed else with_digest(ref)
+
+    monkeypatch.setattr(side_by_side, "with_digest", edited)
+    part = measured_part(specs, catalog, 2, quality_only=False)
+    assert f"the code of {changed.name} has changed since the check of 2026-01-02" in part.reason
+    saved(specs, catalog)  # with the new code
+    assert measured_part(specs, catalog, 2, quality_only=False).quality_only is (digest == "")
+
+
+def test_check_that_became_invalid_during_the_wait_for_the_device_is_not_used(
+    specs: tuple[RunSpec, ...], catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from harness.api import carry_out
+
+    @contextmanager
+    def waited(*_: Any, **__: Any) -> Iterator[bool]:
+        saved(specs, catalog, codes={})
+        yield True
+
+    monkeypatch.setattr("harness.execute.side_by_side.lanes_for", lambda specs, jobs: LANES)
+    monkeypatch.setattr("harness.execute.device_lock.measuring_on", waited)
+    saved(specs, catalog)
+    made = carry_out(toy_specs(catalog, "recipe.epochs=1", "recipe.batch_size=8"), catalog, Store(tmp_path), jobs=2)
+    assert [record.quality_only for record in made] == [True]
 
 
 def test_measured_part_is_decided_by_the_newest_check(specs: tuple[RunSpec, ...], catalog: Catalog) -> None:
