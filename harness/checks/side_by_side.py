@@ -71,12 +71,13 @@ class Figure(Struct, frozen=True, kw_only=True):
 
     @property
     def result(self) -> Literal["same", "differs", "undecided"]:
-        """``differs`` if the interval excludes zero, ``undecided`` if it exceeds the margin, otherwise ``same``."""
+        """``same`` if the interval is within the margin, ``differs`` if it is not and excludes zero; else
+        ``undecided``."""
         if self.low is None or self.high is None:
             return "undecided"
-        if self.low > 0 or self.high < 0:
-            return "differs"
-        return "same" if -self.margin < self.low and self.high < self.margin else "undecided"
+        if -self.margin < self.low and self.high < self.margin:
+            return "same"
+        return "differs" if self.low > 0 or self.high < 0 else "undecided"
 
 
 class SideBySideCheck(Struct, frozen=True, kw_only=True):

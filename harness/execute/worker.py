@@ -36,13 +36,8 @@ from harness.execute.preparation import (
     prepare_data,
     starting_weights,
 )
-from harness.execute.ranks import (
-    RankFailedError,
-    Ranks,
-    addresses,
-    check_batches,
-    in_group,
-)
+from harness.execute.rank_process import in_group
+from harness.execute.ranks import RankFailedError, Ranks, addresses, check_batches
 from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session
 from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, versions

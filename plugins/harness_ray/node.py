@@ -17,6 +17,7 @@ import msgspec
 import ray
 
 import harness
+from harness_ray.placement import shares_node
 
 PREFIX = "harness-ray-attempt-"
 """Name prefix of the directories for temporary files."""
@@ -42,7 +43,7 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
     raylet = os.getppid()
     with scratch() as folder:
         with _Reports(attempt, supervisor, beat_s) as reports:
-            record = harness.execute_run(run, folder, reports.add, lock=_devices())
+            record = harness.execute_run(run, folder, reports.add, lock=devices(run.spec))
         if os.getppid() != raylet:
             provenance = record.provenance
             provenance = msgspec.structs.replace(provenance, notes={**provenance.notes, "executor": NOTE})
@@ -98,10 +99,14 @@ def _locked(folder: Path) -> int | None:
     return None
 
 
-def _devices() -> tuple[str, ...]:
-    """Return the devices that Ray has assigned to this task, for the locks of `harness.execute_run`."""
+def devices(spec: harness.RunSpec) -> tuple[str, ...]:
+    """Return the devices that a run uses, for the locks of `harness.execute_run`.
+
+    Ray has assigned GPUs to this task. If the run may use the CPU, the lock excludes all other runs on the node,
+    including those that other commands have submitted.
+    """
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-    return tuple(f"cuda:{gpu}" for gpu in gpus) or ("cpu",)
+    return tuple(f"cuda:{gpu}" for gpu in gpus) if gpus and shares_node(spec) else ("cpu",)
 
 
 def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:

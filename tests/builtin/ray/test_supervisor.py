@@ -128,6 +128,23 @@ def test_class_of_a_group_is_kept_when_the_supervisor_is_restarted(start: Start)
     assert {int(running.node, 16) for running in second._attempts.values()} == {1}
 
 
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [("cuda", ["3"], ("cuda:3",)), ("auto", ["3"], ("cpu",)), ("auto", [], ("cpu",)), ("cpu", [], ("cpu",))],
+)
+def test_run_that_may_use_the_cpu_locks_out_all_other_runs(
+    device: str, gpus: list[str], expected: tuple[str, ...], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other commands may have submitted runs to the same node."""
+    import ray
+    from harness_ray.node import devices
+
+    context = SimpleNamespace(get_accelerator_ids=lambda: {"GPU": gpus})
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    spec = msgspec.structs.replace(toy_specs(catalog)[0], device=device)
+    assert devices(spec) == expected
+
+
 def test_directories_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import os, sys, time, harness_ray.node as node\nwith node.scratch() as folder:\n"
     code += "    open(os.path.join(folder, 'file'), 'w').close()\n    print(folder, flush=True)\n    time.sleep(60)"
