@@ -226,9 +226,10 @@ def collect(
     except (UsageError, PluginError) as error:
         return Collected(submission, None, records, submission.runs, problem=str(error))
     if state is None or state.finished:
-        remove(store, submission)
         if keep:
             write(store, msgspec.structs.replace(submission, finished=True))
+        else:
+            remove(store, submission)
     return Collected(submission, state, records, _left(submission, state))
 
 

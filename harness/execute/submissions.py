@@ -2,7 +2,7 @@
 
 A submission has two files. The file in the results directory contains everything needed to store the results. The file
 in the user's state directory contains the options with which the executor finds the submission, such as the address of
-a cluster. A results directory may have been written by somebody else, so options are never read from it: otherwise, a
+a cluster. A results directory may have been written by another user, so options are never read from it: otherwise, a
 command that shows the progress would connect to an address that its user has not chosen.
 """
 

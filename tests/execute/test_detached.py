@@ -290,7 +290,7 @@ def test_results_collected_for_other_runs_stay_available_for_rerun(bench: Bench)
 
 
 def copied(bench: Bench, folder: Path) -> Store:
-    """Return a results directory that somebody else could have written, with a submission."""
+    """Return a results directory that another user could have written, with a submission."""
     shutil.copytree(bench.store.path, folder)
     return Store(folder)
 
