@@ -441,9 +441,9 @@ def carry_out(
     """
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.checks.side_by_side import measured_part
+    from harness.checks.side_by_side import Part, measured_part
     from harness.errors import RecordError, UsageError
-    from harness.execute.detached import check_detachable, collect_all, describe_submission, new_name, submit, without
+    from harness.execute.detached import check_detachable, collect_all, describe_submission, submit, without
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
     from harness.execute.memory_limit import check_memory_limit, size_bytes
@@ -460,6 +460,7 @@ def carry_out(
         run_all,
     )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
+    from harness.execute.submissions import Access, locked, new_name
     from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
@@ -479,9 +480,16 @@ def carry_out(
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
-        part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
-        if part.reason:
-            listener.message(part.reason)
+
+        def permitted() -> Part:
+            found = measured_part(
+                specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff
+            )
+            if found.reason:
+                listener.message(found.reason)
+            return found
+
+        part = permitted()
         machines = machines_for(chosen, specs, catalog)
         store.prepare()
         if parity and any(spec.weights is not None for spec in specs):
@@ -490,43 +498,53 @@ def carry_out(
                 "remove one of the two options"
             )
         pairs = compared(specs) if parity else set[str]()
-        collected, pending = collect_all(
-            specs,
-            catalog,
-            store,
-            listener,
-            wait=not detach,
-            quality_only=part.quality_only,
-            save_weights=save_weights,
-        )
-
-        def left() -> list[RunSpec]:
-            return without([decision.spec for decision in decisions if decision.stored is None], pending)
-
-        def decide_again() -> None:
-            if not rerun or collected:
-                decisions[:] = decide(
-                    specs,
-                    catalog,
-                    store,
-                    save_weights=save_weights,
-                    compared=pairs,
-                    retry=kinds,
-                    batch_size_backoff=batch_size_backoff,
-                    quality_only=part.quality_only,
-                    machines=machines,
-                    collected={record.run_id for record in collected},
-                    rerun=rerun,
-                )
-
-        decide_again()
         with contextlib.ExitStack() as stack:
+            # With detach, the lock is held until the runs are submitted, so that no other command submits them as well.
+            submitting = stack.enter_context(contextlib.ExitStack())
+            submitting.enter_context(locked(store, create=detach, wait=wait))
+            collected, pending = collect_all(
+                specs,
+                catalog,
+                store,
+                listener,
+                wait=not detach,
+                given=Access(executor=executor, options=dict(executor_options or {})),
+                rerun=rerun,
+                quality_only=part.quality_only,
+                save_weights=save_weights,
+            )
+            if not detach:
+                submitting.close()
+
+            def left() -> list[RunSpec]:
+                return without([decision.spec for decision in decisions if decision.stored is None], pending)
+
+            def decide_again() -> None:
+                if not rerun or collected:
+                    decisions[:] = decide(
+                        specs,
+                        catalog,
+                        store,
+                        save_weights=save_weights,
+                        compared=pairs,
+                        retry=kinds,
+                        batch_size_backoff=batch_size_backoff,
+                        quality_only=part.quality_only,
+                        machines=machines,
+                        collected={record.run_id for record in collected},
+                        rerun=rerun,
+                    )
+
+            decide_again()
             # A remote executor locks the devices of the machines that execute the runs.
             lock = contextlib.ExitStack() if chosen.remote else stack
             if left() and (parity or not chosen.remote):
                 used = [name for spec in left() for name in spec.used_devices]
                 if lock.enter_context(measuring_on(used, wait=wait, say=listener.message)):
-                    decide_again()  # The process that used the device may have executed the same runs.
+                    # The process that used the device may have executed the same runs or a check. The code or the
+                    # packages may have changed.
+                    part = permitted()
+                    decide_again()
             for line in describe(decisions):
                 listener.message(line)
             marks = None
@@ -556,7 +574,8 @@ def carry_out(
             }
             if detach:
                 runs = planned_runs(planned, catalog, with_digests=True, **settings)
-                submit(submission, chosen, executor_options or {}, runs, marks or {}, store)
+                submit(submission, chosen, executor_options or {}, runs, marks or {}, store, rerun=rerun)
+                submitting.close()
                 listener.message(describe_submission(len(planned), pending.total(), executor))
             records = run_all(
                 [] if detach else planned,
@@ -594,7 +613,10 @@ def carry_out(
             found,
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
-            reused=sum(decision.stored is not None for decision in decisions) - len(collected),
+            reused=sum(
+                decision.stored is not None and decision.stored.record.run_id not in {one.run_id for one in collected}
+                for decision in decisions
+            ),
             directory=store.path,
         )
         if show is not None and started and results:

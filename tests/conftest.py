@@ -129,6 +129,7 @@ def _isolated_environment(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None
     for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(_cache))
+    monkeypatch.setenv("XDG_STATE_HOME", str(_cache / "state"))
     for name in ("no_proxy", "NO_PROXY"):  # test servers run on this machine
         monkeypatch.setenv(name, "127.0.0.1")
 

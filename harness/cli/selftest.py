@@ -33,9 +33,9 @@ def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet:
 
     With --jobs, check instead whether runs with the selected settings are slowed down by N - 1 other runs. Runs are
     executed one at a time and N at a time, in alternation. The check passes if, for every metric, the confidence
-    interval of the change includes zero and lies within 5% (25% for the 99th percentile of the latency). The result is
-    saved in the cache directory, and allows `harness run --jobs N` to measure speed with these settings on this class
-    of machine. The exit status is 1 if the check does not pass.
+    interval of the change is within 5% (25% for the 99th percentile of the latency). If intervals are too wide, pass
+    more rounds (--repeat). The result is saved in the cache directory, and allows `harness run --jobs N` to measure
+    speed with these settings on this class of machine. The exit status is 1 if the check does not pass.
 
     \b
     Examples:
@@ -117,6 +117,9 @@ def render_side_by_side(found: SideBySideCheck) -> str:
         if found.passed
         else f"not passed: `harness run --jobs {found.jobs}` can measure only the quality with these settings"
     )
+    results = {figure.result for figure in found.figures}
+    if "undecided" in results and "differs" not in results:
+        verdict += f"; some intervals are too wide: pass more rounds, such as --repeat {2 * found.rounds}"
     return f"{table}\n\n{verdict}"
 
 

@@ -237,11 +237,6 @@ def planned_runs(
     return [msgspec.structs.replace(run, plugins=tuple(digests[ref] for ref in run.plugins)) for run in runs]
 
 
-def attempt_of(record: RunRecord) -> tuple[str, float]:
-    """Return values that distinguish the records of different executions of a specification."""
-    return record.started_at, record.wall_s
-
-
 def _plugins_by_environment(runs: Sequence[PlannedRun]) -> dict[str, set[PluginRef]]:
     found: dict[str, set[PluginRef]] = {}
     for run in runs:
@@ -299,15 +294,16 @@ class RunCoordinator(Coordinator):
         prune: Callable[[EpochEnded], bool] | None = None,
         tuning: Mapping[str, TuningCost] | None = None,
         *,
-        known: Collection[tuple[str, float]] = (),
+        submission_ids: Mapping[int, str] | None = None,
+        known: Collection[str] = (),
         records: list[RunRecord] | None = None,
     ) -> None:
         """Create a coordinator.
 
-        `known` contains the results of `attempt_of` for records in the store. These records are not stored again. The
-        stored records are appended to `records`.
+        `submission_ids` contains the values of `RunRecord.submission`, by run number. Results of the runs whose ids are
+        in `known` are already stored, and are not stored again. The stored records are appended to `records`.
         """
-        self._known, self._records = known, records
+        self._submission_ids, self._known, self._records = submission_ids or {}, known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
         self._store, self._listener, self._events, self._interrupts = store, listener, events, interrupts
         self._marks, self._prune, self._tuning = marks, prune, tuning or {}
@@ -364,14 +360,14 @@ class RunCoordinator(Coordinator):
         self._check_thread()
         if attempt_id not in self._open:
             return False
+        run = self._open[attempt_id].attempt.run
         with self._interrupts.deferred():
             if isinstance(result, RunRecord):
-                _check_spec(result, self._open[attempt_id].attempt.run.spec)
-                if attempt_of(result) in self._known:
-                    one = self._open.pop(attempt_id)
-                    one.files.close()
-                    self._waiting.pop(one.attempt.run.index, None)
-                    return True
+                _check_spec(result, run.spec)
+            if self._submission_ids.get(run.index) in self._known:
+                self._open.pop(attempt_id).files.close()
+                self._waiting.pop(run.index, None)
+                return True
             stored = self._store_result(self._open.pop(attempt_id), result)
         self._events.drain()
         if isinstance(stored.outcome, Failure) and stored.outcome.kind == "interrupted":
@@ -429,6 +425,7 @@ class RunCoordinator(Coordinator):
             record = msgspec.structs.replace(
                 result,
                 request_key=requested.key,
+                submission=self._submission_ids.get(run.index, ""),
                 batch_size_reduced_from=None if requested.recipe.batch_size == size else requested.recipe.batch_size,
                 parity=list(self._marks.get(run.spec.key, [])),
                 tuning=self._tuning.get(requested.key),

@@ -36,13 +36,8 @@ from harness.execute.preparation import (
     prepare_data,
     starting_weights,
 )
-from harness.execute.ranks import (
-    RankFailedError,
-    Ranks,
-    addresses,
-    check_batches,
-    in_group,
-)
+from harness.execute.rank_process import in_group
+from harness.execute.ranks import RankFailedError, Ranks, addresses, check_batches
 from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session
 from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, versions
@@ -205,6 +200,7 @@ class Run:
                 weights, notes = starting_weights(prepared)
                 if self._ranks is not None:
                     stack.enter_context(self._ranks.running(self.provenance.plugins, weights))
+                    machine.add_group(self._ranks.pids_on_own_cores)
                 session = stack.enter_context(self._opened(prepared, weights, notes))
             if self._trial is not None:
                 trial = self._try(prepared, session, machine, judge)
@@ -257,7 +253,8 @@ class Run:
         with opened_session(prepared, weights) as session:
             shared = self._ranks.notes() if self._ranks is not None else {}
             self.learn(notes=session.notes() | dict(notes) | shared | _gpu_settings(self.spec.device))
-            yield session
+            with self._ranks.noted() if self._ranks is not None else contextlib.nullcontext():
+                yield session
 
     def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
         """Train and score on the validation split. The test split of `prepared` is empty."""

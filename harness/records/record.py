@@ -552,6 +552,9 @@ class RunRecord(Struct, frozen=True, kw_only=True):
 
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
+    submission: str = ""
+    """Name of the submission and number of the run in it, such as ``submission-0123456789abcdef/3``, if the run was
+    submitted with ``harness run --detach``, otherwise an empty string. The result of a submitted run is stored once."""
     repeat: int
     """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
     on."""

@@ -55,7 +55,8 @@ class TorchSession(Session):
         self._replicas: Replicas | None = None
         self._train_forward = self._forward
         if request.group is not None:
-            self._replicas = Replicas(request.group, self._module, self._device)
+            scaled = request.precision == "fp16"
+            self._replicas = Replicas(request.group, self._module, self._device, scaled=scaled)
             module = self._replicas.module
             self._train_forward = _compiled(module) if request.compile else module
         self._module.train()
@@ -127,9 +128,13 @@ class TorchSession(Session):
         for parameter in self._trainable:
             parameter.grad = None
         if self._parts == 1:
-            return self._add_gradients(batch)
-        losses = [self._add_gradients(part, share) for part, share in batch.parts(self._parts)]
-        return torch.stack(losses).sum()
+            loss = self._add_gradients(batch)
+        else:
+            losses = [self._add_gradients(part, share) for part, share in batch.parts(self._parts)]
+            loss = torch.stack(losses).sum()
+        if self._replicas is not None:
+            self._replicas.add_up([each.grad for each in self._trainable if each.grad is not None])
+        return loss
 
     def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
         """Multiply the mean loss by `share`, add its gradients to those stored in the parameters, and return the scaled
