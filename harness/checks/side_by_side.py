@@ -175,11 +175,11 @@ def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog
         return f"the check on {day} used other cores or GPUs"
     for spec in {load_of(spec): spec for spec in specs}.values():
         if found.versions.get(load_of(spec)) != package_versions(spec, catalog):
-            return f"packages of {spec.backend} have changed since the check of {day}"
+            return f"packages of {spec.backend} have changed since the check on {day}"
     for load, codes in codes_of(specs, catalog).items():
         for name, digest in codes.items():
             if not digest or found.codes.get(load, {}).get(name) != digest:  # an unknown digest may have changed
-                return f"the code of {name} has changed since the check of {day}"
+                return f"the code of {name} has changed since the check on {day}"
     if not found.passed:
         first = next((figure for figure in found.figures if figure.result != "same"), None)
         figure = f" ({first.metric} of {first.setting}: {described(first)})" if first else ""
