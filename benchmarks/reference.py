@@ -146,8 +146,8 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""Mapping from each results directory to the pages that show its runs and, unless a group defines it, the command that
-produced the runs.
+"""Pages that show the runs of each results directory, and the command that produced the runs, keyed by the name of the
+directory. The command is empty if a group defines it.
 """
 
 

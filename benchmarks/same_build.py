@@ -5,8 +5,8 @@ autocorrelated, assigns the runs to two groups in several orders, and compares t
 ``--runs N``, the command uses repeats of one real run instead: the repeats in DIR, or N new repeats. Each comparison is
 repeated after reducing the training throughput of one group. Different comparisons of real runs may share runs.
 
-Orders: ``ABBA`` is the order of `harness run`. ``ABAB`` alternates the groups, ``AABB`` alternates pairs of runs of one
-group, and ``AAA BBB`` places all runs of one group before those of the other.
+Orders: ``ABBA`` is the order in which `harness run` executes runs. ``ABAB`` alternates the groups, ``AABB`` alternates
+pairs of runs of one group, and ``AAA BBB`` places all runs of one group before those of the other.
 """
 
 from __future__ import annotations
