@@ -19,7 +19,7 @@ class Parts(NamedTuple):
     network: Network
     model: Any
     step: Callable[[Any, Any, Any], Any]
-    """Training step ``(inputs, targets, learning rate) -> loss``, not yet traced."""
+    """Training step ``(inputs, targets, learning rate) -> loss`` that has not been traced yet."""
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:

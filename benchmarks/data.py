@@ -93,7 +93,9 @@ def main() -> None:
     parser.add_argument("--backend", default="torch", help="backend of the run [torch]")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sst2").add_argument("--repeats", type=int, default=5, help="number of repeats [5]")
-    commands.add_parser("large").add_argument("--gigabytes", type=float, default=5.0, help="size of the arrays [5]")
+    commands.add_parser("large").add_argument(
+        "--gigabytes", type=float, default=5.0, help="size of the arrays in GB [5]"
+    )
     options = parser.parse_args()
     if options.command == "sst2":
         sst2(options.backend, options.repeats)

@@ -35,7 +35,7 @@ GROUPS = ("uci", "published")
 """Results directories below `RESULTS`."""
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Options that shorten the throughput measurement, because the UCI datasets have many splits."""
+"""Options that shorten the throughput measurement. The UCI datasets have many splits and therefore many runs."""
 BACKENDS = ("torch", "tensorflow")
 
 

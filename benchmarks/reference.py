@@ -54,7 +54,7 @@ class Group:
         return [run.record for run in Store(self.results).load().runs]
 
     def report(self) -> Report:
-        """Return the report on the runs, in the order of `TASKS` and `BACKENDS`."""
+        """Return the report on the runs, sorted in the order of `TASKS` and `BACKENDS`."""
         runs = Store(self.results).load().runs
         runs.sort(key=lambda run: (TASKS.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
         verdicts = tuple(load_verdicts(self.results).values())
