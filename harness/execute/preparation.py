@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute.exporting import executable_model
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
     Batch,
+    BuildNetwork,
     Dataset,
     DeviceInfo,
     Model,
+    Network,
     PreparedData,
     RawData,
     Session,
@@ -48,6 +51,8 @@ class Preparation:
     data: PreparedData
     model: Model
     request: SessionRequest
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Description of the exported model that the backend executes."""
 
 
 def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
@@ -68,15 +73,13 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
     """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
     `harness.UsageError` if a recipe option is not suitable for the model or the data."""
     model, _ = catalog.model(spec.model)
-    network = catalog.network(model.name, spec.backend)
-    if network is None:
-        raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
+    build, exported, notes = _model_source(spec, model, catalog)
     config = msgspec.convert(spec.model_options, model.Config)
     declared = model.parameters(config, data.info)
     frozen = frozen_names(spec.recipe, declared)
     parameters = with_frozen(declared, frozen)
     request = SessionRequest(
-        build=plugins.resolve(network.build),
+        build=build,
         config=config,
         info=data.info,
         parameters=parameters,
@@ -90,11 +93,32 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
         deterministic=spec.deterministic,
         seed=spec.seed,
         threads=spec.threads,
+        exported=exported,
     )
     backend = catalog.backend(spec.backend)
     return Preparation(
-        spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request
+        spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes
     )
+
+
+def _model_source(spec: RunSpec, model: Model, catalog: Catalog) -> tuple[BuildNetwork, Path | None, Mapping[str, str]]:
+    """Return the function that builds the network, the folder of the exported model if the backend executes one, and
+    notes that describe the exported model."""
+    if not catalog.backend(spec.backend).executes:
+        network = catalog.network(model.name, spec.backend)
+        if network is None:
+            raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
+        return plugins.resolve(network.build), None, {}
+    if spec.weights is None or spec.weights.exported is None:
+        raise UnsupportedError(
+            f"backend {spec.backend!r} executes exported models; use it with `harness run --weights RUN`"
+        )
+    folder, notes = executable_model(spec, catalog)
+
+    def build(*_: Any) -> Network:
+        raise PluginError(f"backend {spec.backend!r} executes exported models and builds no networks")
+
+    return build, folder, notes
 
 
 @contextmanager
@@ -103,7 +127,8 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
     changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
     session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
     try:
-        session.set_weights(weights)
+        if not prepared.backend.executes:
+            session.set_weights(weights)
         yield session
     finally:
         session.close()
@@ -323,25 +348,29 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 
-    if prepared.spec.weights is not None:
-        return _trained_weights(prepared.spec.weights, prepared), {}
+    trained = prepared.spec.weights
+    if trained is not None:
+        if prepared.data.digest != trained.dataset_digest:
+            raise DataError(
+                f"the data differ from those with which run {trained.run!r} was trained; restore that version of the "
+                "data, or train again"
+            )
+        return trained_weights(prepared, trained), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
     initial = initial_weights(parameters, prepared.spec.seed)
     return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
 
 
-def _trained_weights(trained: TrainedWeights, prepared: Preparation) -> dict[str, Any]:
+def trained_weights(prepared: Preparation, trained: TrainedWeights) -> dict[str, Any]:
+    """Read the weights of a run. Raises the same errors as `saved_weights`, and `harness.DataError` if the weights do
+    not match the record of the run."""
     from harness.records.arrays import digest
     from harness.records.store import WEIGHTS
 
-    if prepared.data.digest != trained.dataset_digest:
-        raise DataError(
-            f"the data differ from those with which run {trained.run!r} was trained; restore that version of the data, "
-            "or train again"
-        )
-    weights = saved_weights(Path(trained.path) / WEIGHTS, prepared)
+    path = Path(trained.path) / WEIGHTS
+    weights = saved_weights(path, prepared)
     if digest(weights) != trained.digest:
-        raise DataError(f"{Path(trained.path) / WEIGHTS}: the weights do not match the record of run {trained.run!r}")
+        raise DataError(f"{path}: the weights do not match the record of run {trained.run!r}")
     return weights
 
 

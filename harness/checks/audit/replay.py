@@ -72,7 +72,7 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
     prepared = prepare(record.spec, plugins)
     weights, notes = starting_weights(prepared)
     with opened_session(prepared, weights) as session:
-        reported = session.notes() | notes
+        reported = session.notes() | dict(prepared.notes) | notes
         fit_at_once(session, prepared)
         yield Replay(prepared, weights, reported, session)
 
@@ -164,7 +164,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     """
     import numpy as np
 
-    from harness.checks.parity.distance import relative
+    from harness.measure.distance import relative
 
     subject.require_training()
     spec, recorded = subject.spec, subject.samples["train_losses"]
@@ -242,6 +242,8 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
     from harness.measure.inference import predict
 
     prepared, data, recorded = replay.prepared, replay.data, subject.outcome.scores.reference
+    if prepared.backend.executes:
+        return Result([] if recorded is None else ["an exported model has no closed-form scores"], "exported model")
     solution = prepared.model.solve(prepared.request.config, data.info, data.train)
     if solution is None:
         return Result([] if recorded is None else ["the model has no closed-form solution"], "no closed-form solution")
@@ -254,8 +256,8 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
 
 def _saved(subject: Subject, replay: Replay) -> Result:
     """Compare the stored predictions with new predictions from the saved weights."""
-    from harness.checks.parity.distance import relative
     from harness.execute.weights import load
+    from harness.measure.distance import relative
     from harness.measure.inference import predict
 
     path = subject.run.path / WEIGHTS
