@@ -10,9 +10,10 @@ import msgspec
 
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError, RecordError, UsageError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import opened_session, prepare, saved_weights
+from harness.execute.variables import child_environment
 from harness.plan.weights import served_weights
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
@@ -147,7 +148,7 @@ def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScor
     from harness.measure.inference import predict
     from harness.measure.quality.scorer import scorer
 
-    prepared = prepare(job.spec, job.plugins)
+    prepared = prepare(job.spec, job.plugins, executable_model)
     data, task = prepared.data, prepared.catalog.task(job.spec.task)
     with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)

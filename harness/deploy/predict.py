@@ -16,9 +16,10 @@ from harness.data.user_files.new_data import NewData, reader
 from harness.data.user_files.tables import Table
 from harness.deploy.predictions import table
 from harness.errors import HarnessError, PluginError, RecordError, UsageError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import choose_device, load_plugins, opened_session, preparation_of, trained_weights
+from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Split
 from harness.plan.weights import check_servable, served_weights
 from harness.plugins.catalog import Catalog
@@ -194,7 +195,7 @@ def answer(job: PredictJob, context: ChildContext) -> Answered:
     spec = msgspec.structs.replace(job.spec, device=device.name)
     split = split_of(read_arrays(Path(job.inputs)), job.info)
     data = PreparedData(train=split, validation=split, test=split, info=job.info)
-    prepared = preparation_of(spec, catalog, device, data)
+    prepared = preparation_of(spec, catalog, device, data, executable_model)
     assert job.spec.weights is not None
     with opened_session(prepared, trained_weights(prepared, job.spec.weights)) as session:
         outputs = outputs_of(session, split, spec.recipe.batch_size, job.info.outputs)

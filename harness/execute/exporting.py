@@ -17,6 +17,8 @@ import msgspec
 from harness.data.cache import cache_dir
 from harness.errors import HarnessError, RecordError, UnsupportedError
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.preparation import load_plugins, opened_session, prepare, prepare_data, starting_weights
+from harness.execute.variables import child_environment
 from harness.measure.environment import versions
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
@@ -97,8 +99,6 @@ def export_in_child(
     The outputs are compared with those of the framework that exported the model. Raises `harness.HarnessError` if the
     export fails or the outputs differ.
     """
-    from harness.execute.attempt import child_environment
-
     assert spec.weights is not None
     made = call_in_child(
         write,
@@ -121,7 +121,6 @@ def write(job: ExportJob, context: ChildContext) -> Export:
     import numpy as np
 
     from harness.data.batches import inference_batches
-    from harness.execute.preparation import opened_session, prepare, starting_weights
     from harness.measure.distance import relative
     from harness.measure.inference import predict
     from harness.records.arrays import write_arrays
@@ -243,8 +242,6 @@ def _cached_export(spec: RunSpec, exporter: str, catalog: Catalog) -> Path:
 
 
 def _cached_conversion(spec: RunSpec, exported: Path, made: Export, catalog: Catalog) -> tuple[Path, Conversion]:
-    from harness.execute.attempt import child_environment
-
     backend = catalog.backend(spec.backend)
     assert spec.weights is not None
     content = [made.digest, spec.precision, spec.weights.dataset_digest, versions(backend.packages)]
@@ -270,8 +267,6 @@ def _cached_conversion(spec: RunSpec, exported: Path, made: Export, catalog: Cat
 
 def convert(job: ConversionJob, context: ChildContext) -> Conversion:
     """Convert an exported model to the precision of the spec, in a child process."""
-    from harness.execute.preparation import load_plugins, prepare_data
-
     catalog = load_plugins(job.plugins)
     backend = catalog.backend(job.spec.backend)
     os.environ.update(backend.environment)

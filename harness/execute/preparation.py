@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,6 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
-from harness.execute.exporting import executable_model
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
@@ -55,7 +54,12 @@ class Preparation:
     """Description of the exported model that the backend executes."""
 
 
-def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
+Executable = Callable[[RunSpec, Catalog], tuple[Path, Mapping[str, str]]]
+"""Type of `harness.execute.exporting.executable_model`. Procedures that also work with backends that execute exported
+models pass this function to `prepare` or `preparation_of`."""
+
+
+def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | None = None) -> Preparation:
     """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
 
     Raises `harness.PluginError` if a plugin is broken, `harness.UnsupportedError` if the device or precision is not
@@ -66,14 +70,16 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     os.environ.update(backend.environment)
     device = choose_device(backend, msgspec.structs.replace(spec, devices=1))  # a preparation is for one device
     spec = msgspec.structs.replace(spec, device=device.name)
-    return preparation_of(spec, catalog, device, prepare_data(catalog, spec))
+    return preparation_of(spec, catalog, device, prepare_data(catalog, spec), executable)
 
 
-def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
+def preparation_of(
+    spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
+) -> Preparation:
     """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
     `harness.UsageError` if a recipe option is not suitable for the model or the data."""
     model, _ = catalog.model(spec.model)
-    build, exported, notes = _model_source(spec, model, catalog)
+    build, exported, notes = _model_source(spec, model, catalog, executable)
     config = msgspec.convert(spec.model_options, model.Config)
     declared = model.parameters(config, data.info)
     frozen = frozen_names(spec.recipe, declared)
@@ -101,7 +107,9 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
     )
 
 
-def _model_source(spec: RunSpec, model: Model, catalog: Catalog) -> tuple[BuildNetwork, Path | None, Mapping[str, str]]:
+def _model_source(
+    spec: RunSpec, model: Model, catalog: Catalog, executable: Executable | None
+) -> tuple[BuildNetwork, Path | None, Mapping[str, str]]:
     """Return the function that builds the network, the folder of the exported model if the backend executes one, and
     notes that describe the exported model."""
     if not catalog.backend(spec.backend).executes:
@@ -109,11 +117,11 @@ def _model_source(spec: RunSpec, model: Model, catalog: Catalog) -> tuple[BuildN
         if network is None:
             raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
         return plugins.resolve(network.build), None, {}
-    if spec.weights is None or spec.weights.exported is None:
+    if executable is None or spec.weights is None or spec.weights.exported is None:
         raise UnsupportedError(
             f"backend {spec.backend!r} executes exported models; use it with `harness run --weights RUN`"
         )
-    folder, notes = executable_model(spec, catalog)
+    folder, notes = executable(spec, catalog)
 
     def build(*_: Any) -> Network:
         raise PluginError(f"backend {spec.backend!r} executes exported models and builds no networks")

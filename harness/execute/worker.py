@@ -250,7 +250,7 @@ class Run:
         )
         if self._trial is not None:
             data = _without_test(data)
-        return preparation_of(self.spec, self._catalog, device, data), machine
+        return preparation_of(self.spec, self._catalog, device, data, executable_model), machine
 
     @contextlib.contextmanager
     def _opened(self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Session]:

@@ -135,10 +135,11 @@ class Workbench:
     @cached_property
     def request(self) -> SessionRequest:
         """Request for an fp32 session with seed 0 and one thread, without dropout or regularization."""
+        from harness.execute.exporting import executable_model
         from harness.execute.preparation import choose_device, preparation_of
 
         device = choose_device(self.backend, self.spec)
-        request = preparation_of(self._opened_spec, self.catalog, device, self.data).request
+        request = preparation_of(self._opened_spec, self.catalog, device, self.data, executable_model).request
         recipe = msgspec.structs.replace(request.recipe, dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
         return dataclasses.replace(request, recipe=recipe)
 

@@ -22,10 +22,11 @@ from harness.checks.audit.quality import judge
 from harness.checks.audit.training import monitored_scores, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
+from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.interfaces.execution import EXECUTOR_NOTE
 from harness.plugins.catalog import Catalog
@@ -69,7 +70,7 @@ class Replay:
 @contextlib.contextmanager
 def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay]:
     """Prepare the run's data, open a session with its initial weights, and close it at the end."""
-    prepared = prepare(record.spec, plugins)
+    prepared = prepare(record.spec, plugins, executable_model)
     weights, notes = starting_weights(prepared)
     with opened_session(prepared, weights) as session:
         reported = session.notes() | dict(prepared.notes) | notes
