@@ -98,7 +98,7 @@ class Engine(harness.Backend):
         import numpy as np
 
         with np.load(exported / FILE) as arrays:
-            scales = {name: np.abs(array).max() / 127 for name, array in arrays.items()}
+            scales = {name: np.abs(array).max() / 127 or 1.0 for name, array in arrays.items()}
             np.savez(folder / FILE, **{n: np.float32(s * np.round(arrays[n] / s)) for n, s in scales.items()})
         return {"toy_calibration": str(len(examples["features"]))}
 
