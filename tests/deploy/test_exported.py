@@ -230,7 +230,7 @@ def test_export_that_differs_from_the_model_fails(
     assert list((tmp_path / "cache" / "exports").iterdir()) == []
 
 
-def test_predictions_and_evaluation_use_the_engine(runs: list[StoredRun], results: Path) -> None:
+def test_evaluation_uses_the_engine(runs: list[StoredRun], results: Path) -> None:
     name = runs[0].record.run_id
     done = harness_cli("evaluate", *PLUGIN, name, "--backend", "toy-engine", results=results)
     assert "toy-engine" in done.stdout

@@ -74,7 +74,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
         samples_per_s=measured.samples / measured.seconds if one_query else None,
         percentiles_ms={} if one_query else percentiles_ms(latencies),
         mean_ms=None if one_query else 1e3 * fmean(latencies),
-        weights="trained" if is_saved or not prepared.backend.trains_by_steps else "initial",
+        weights="trained" if is_saved or job.spec.weights or not prepared.backend.trains_by_steps else "initial",
         device=prepared.spec.device,
         started_at=started_at,
         environment=msgspec.structs.replace(environment, packages=packages),
