@@ -369,7 +369,7 @@ class Backend(ABC):
     """Format of the exported models that the backend executes, such as ``onnx``, or an empty string if the backend
     builds networks. Such a backend cannot train (`trains` is False), needs no networks, and its sessions are instances
     of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
-    converts: ClassVar[Collection[Precision]] = ()
+    converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
     the exported model itself."""
     data_parallel: ClassVar[bool] = False

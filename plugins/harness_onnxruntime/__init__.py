@@ -7,9 +7,9 @@ precision ``int8``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 import harness
 
@@ -30,7 +30,7 @@ class OnnxRuntimeBackend(harness.Backend):
     packages = ("onnxruntime", "onnxruntime-gpu", "onnx")
     trains = False
     executes = "onnx"
-    converts: ClassVar[Collection[Literal["int8"]]] = ("int8",)
+    converts = ("int8",)
 
     def devices(self) -> Sequence[DeviceInfo]:
         from harness_onnxruntime.session import devices
