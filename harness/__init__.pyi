@@ -32,6 +32,7 @@ from harness.interfaces import Dataset as Dataset
 from harness.interfaces import DeviceGroup as DeviceGroup
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
+from harness.interfaces import ExportedSession as ExportedSession
 from harness.interfaces import InferenceSession as InferenceSession
 from harness.interfaces import Machine as Machine
 from harness.interfaces import Metric as Metric

@@ -255,7 +255,7 @@ def run(
         Numbers of devices on which to train a model, with one process per device. Each number is a separate run. By
         default, 1.
     precision : str or iterable of str, default="fp32"
-        Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
+        Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
     parity : bool, default=False

@@ -107,6 +107,8 @@ def settings_of(spec: RunSpec) -> dict[str, str]:
         flat = {key: value for key, value in flat.items() if value != spec.pretrained.path}
     if spec.weights is not None:
         flat["weights"] = f"trained by {spec.weights.backend}"
+        if spec.weights.exported is not None:
+            flat["weights"] += f", exported by {spec.weights.exported.exporter}"
     return flat
 
 

@@ -11,6 +11,7 @@ from harness.cli import options
 from harness.cli.output import echo, stdout
 
 if TYPE_CHECKING:
+    from harness.interfaces import Backend
     from harness.plugins.catalog import Catalog
 
 _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "executors", "plugins")
@@ -103,7 +104,14 @@ def _models(catalog: Catalog) -> _Rows:
 
 def _backends(catalog: Catalog) -> _Rows:
     values = [catalog.backend(name) for name in sorted(catalog.backends)]
-    return ["name", "description"], [[b.name, _available(b.summary, b.requires)] for b in values]
+    header = ["name", "use", "description"]
+    return header, [[b.name, _use(b), _available(b.summary, b.requires)] for b in values]
+
+
+def _use(backend: Backend) -> str:
+    if backend.trains:
+        return "training, inference"
+    return f"inference of {backend.executes} models" if backend.executes else "inference"
 
 
 def _metrics(catalog: Catalog) -> _Rows:

@@ -24,6 +24,7 @@ from harness.data.install import Log, reporter
 from harness.execute.child import ChildContext
 from harness.execute.cores import core_shares, ordered_cores, use_cores
 from harness.execute.environment import collect
+from harness.execute.exporting import executable_model
 from harness.execute.failures import from_exception
 from harness.execute.preparation import (
     Preparation,
@@ -220,6 +221,9 @@ class Run:
     def _prepare(self) -> tuple[Preparation, Machine]:
         """Import the framework, choose the device and prepare the data."""
         os.environ.update(self.backend.environment)
+        if self.backend.executes:
+            with self.phases("export"):  # Cached on disk: in the phase "data", the model is read from the cache.
+                executable_model(self.spec, self._catalog)
         with self.phases("import"):
             if self.task.objective == "classification":
                 # Import now, so that import time is not attributed to scoring.
@@ -242,7 +246,7 @@ class Run:
         )
         if self._trial is not None:
             data = _without_test(data)
-        return preparation_of(self.spec, self._catalog, device, data), machine
+        return preparation_of(self.spec, self._catalog, device, data, executable_model), machine
 
     @contextlib.contextmanager
     def _opened(self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Session]:
@@ -252,7 +256,8 @@ class Run:
         self.learn(initial_weights_digest=digest(weights) if weights else None)
         with opened_session(prepared, weights) as session:
             shared = self._ranks.notes() if self._ranks is not None else {}
-            self.learn(notes=session.notes() | dict(notes) | shared | _gpu_settings(self.spec.device))
+            added = {**prepared.notes, **notes, **shared, **_gpu_settings(self.spec.device)}
+            self.learn(notes=session.notes() | added)
             with self._ranks.noted() if self._ranks is not None else contextlib.nullcontext():
                 yield session
 
@@ -322,7 +327,8 @@ class Run:
         data, batch_size, outputs = prepared.data, self.spec.recipe.batch_size, prepared.data.info.outputs
         with self.phases("score"):
             weights = session.get_weights()
-            check(weights, prepared.request.parameters)
+            if not self.backend.executes:
+                check(weights, prepared.request.parameters)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
@@ -336,7 +342,9 @@ class Run:
                 timed.training.sample()  # Sample after the predictions, because sampling continues training.
         with self.phases("score"):
             reference = None
-            solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
+            solution = None
+            if not self.backend.executes:  # otherwise, the weights cannot be changed
+                solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
             if solution is not None:
                 session.set_weights(solution)
                 reference = data.test.targets, predict(session, data.test, batch_size, outputs)

@@ -78,7 +78,7 @@ def _inference_selection(spec: RunSpec, weights: TrainedWeights, protocol: str) 
         if name != "name" and encode(value) != encode(known[name])
     }
     return Selection(
-        weights=(weights.path or weights.run,),
+        weights=((weights.exported and weights.exported.path) or weights.path or weights.run,),
         backends=(spec.backend,),
         envs=(spec.env,) if spec.env else (),
         devices=(spec.device,),

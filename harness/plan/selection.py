@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    from harness.plan.exporter import ExportedRun
     from harness.records import Pretrained
     from harness.records.store import StoredRun
 
@@ -113,7 +114,7 @@ class Selection:
         default=("fp32",),
         metadata=_option(
             "precision",
-            "Numeric precision: fp32, tf32, bf16, fp16 or fp64.",
+            "Numeric precision: fp32, tf32, bf16, fp16, fp64 or, with --weights, int8.",
             default="fp32",
             several=True,
             shared=True,
@@ -164,18 +165,19 @@ class Selection:
     )
     """Directory or Hugging Face Hub ID of a checkpoint. `resolved` replaces this value with a `Pretrained` before
     planning."""
-    weights: tuple[str | StoredRun, ...] = field(
+    weights: tuple[str | StoredRun | ExportedRun, ...] = field(
         default=(),
         hash=False,
         metadata=_option(
             "weights",
             "Do not train, but measure inference with the saved weights of these runs: quality, speed, latency and "
-            "memory. The runs determine task, data and model.",
+            "memory. The runs determine task, data and model. Folders written by `harness export` are also accepted.",
             several=True,
             metavar="RUN[,RUN]",
         ),
     )
-    """Ids or paths of runs. `resolved` replaces them with the stored runs before planning."""
+    """Ids or paths of runs, or folders of exported models. `resolved` replaces them with the stored runs before
+    planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -270,7 +272,10 @@ class Selection:
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
                 raise UsageError("--weights cannot be used here, because there is no results directory; remove it")
-            runs = tuple(find(run) if isinstance(run, str) else run for run in self.weights)
+            from harness.plan.exporter import find_trained
+
+            found = find_trained(find)
+            runs = tuple(found(run) if isinstance(run, str) else run for run in self.weights)
             chosen = dataclasses.replace(chosen, weights=runs)
         if isinstance(chosen.pretrained, str):
             chosen = dataclasses.replace(chosen, pretrained=locate(chosen.pretrained))

@@ -134,16 +134,19 @@ class Catalog:
         """
         task = self._get("task", self.tasks, spec.task)
         model, _ = self.model(spec.model)
-        backend = self._get("backend", self.backends, spec.backend)
-        if (model.name, spec.backend) not in self.networks:
-            networks = (f"{family}/{framework}" for family, framework in self.networks)
-            raise self._unknown("network", f"{model.name}/{spec.backend}", networks)
+        backends, framework = [spec.backend], spec.backend
+        if spec.weights is not None and spec.weights.exported is not None:
+            framework = "" if spec.weights.exported.path else spec.weights.exported.exporter
+            backends += [framework] if framework else []
+        if framework and (model.name, framework) not in self.networks:
+            networks = (f"{family}/{name}" for family, name in self.networks)
+            raise self._unknown("network", f"{model.name}/{framework}", networks)
         used: list[Provided[Any]] = [
             task,
             *([self._get("dataset", self.datasets, spec.dataset)] if spec.source is None else []),
             self.models[model.name],
-            backend,
-            self.networks[model.name, spec.backend],
+            *(self._get("backend", self.backends, name) for name in backends),
+            *([self.networks[model.name, framework]] if framework else []),
             *(self.metrics[name] for name in task.value.metrics if name in self.metrics),
         ]
         return tuple(dict.fromkeys(provided.plugin for provided in used if provided.plugin not in core()))

@@ -57,6 +57,8 @@ def check_offer(hook: str, value: Any) -> None:
             raise PluginError(f"{hook} yielded the invalid name {name!r}; use only letters, digits and . _ + -")
     if isinstance(value, Metric):
         _check_metric(value)
+    if isinstance(value, Backend) and value.executes and value.trains:
+        raise PluginError(f"backend {value.name!r} executes exported models and cannot train; set trains = False")
     if isinstance(value, Task) and value.metric not in value.metrics:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
 

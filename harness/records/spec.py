@@ -23,7 +23,8 @@ IGNORED = -100
 """Target for positions without a class in token classification, such as padding. These positions are excluded from the
 loss and the scores."""
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64", "int8"]
+"""Numeric precisions. ``int8`` is only for inference with trained weights."""
 
 
 class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,6 +40,17 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Path of the folder. The path is not part of the run's key."""
 
 
+class ExportedModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The exported model that a run executes instead of a network."""
+
+    exporter: str
+    """Backend that exports the model."""
+    digest: str = ""
+    """SHA-256 (hex) of the files written by ``harness export``, or an empty string if the run exports the model."""
+    path: str = ""
+    """Path of the folder written by ``harness export``. The path is not part of the run's key."""
+
+
 class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The trained weights that a run uses instead of training."""
 
@@ -52,6 +64,8 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """SHA-256 (hex) of the prepared data used to train the weights."""
     path: str = ""
     """Path of the directory of the run that trained the weights. The path is not part of the run's key."""
+    exported: ExportedModel | None = None
+    """The exported model that contains the weights, or None if the backend builds a network."""
 
 
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,7 +154,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         weights = self.weights and TrainedWeights(
-            run="", backend=self.weights.backend, digest="", dataset_digest=self.weights.dataset_digest
+            run="",
+            backend=self.weights.backend,
+            digest="",
+            dataset_digest=self.weights.dataset_digest,
+            exported=self.weights.exported and ExportedModel(exporter=self.weights.exported.exporter),
         )
         if weights is not None and self.split is not None:
             weights = msgspec.structs.replace(weights, dataset_digest="")
@@ -182,6 +200,8 @@ def key_of(values: dict[str, Any]) -> str:
         values.pop("env", None)
     if (weights := values.pop("weights", None)) is not None:
         values["weights"] = {**weights, "path": ""}
+        if (exported := values["weights"].pop("exported", None)) is not None:
+            values["weights"]["exported"] = {**exported, "path": ""}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:

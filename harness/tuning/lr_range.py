@@ -13,9 +13,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from harness.errors import CombinationError, HarnessError, RecordError, UsageError
-from harness.execute.attempt import child_environment, utc_now
+from harness.execute.attempt import utc_now
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, starting_weights
+from harness.execute.variables import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import Failure, PluginRef, RunSpec

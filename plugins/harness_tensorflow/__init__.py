@@ -38,7 +38,7 @@ class TensorFlowBackend(harness.Backend):
     summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"
     requires = {"tensorflow": "ml-harness[tensorflow]"}
     packages = ("tensorflow", "keras")
-    exports = ("savedmodel",)
+    exports = {"savedmodel": {}, "onnx": dict.fromkeys(("onnx", "tf2onnx", "onnxruntime"), "ml-harness[deploy]")}
     data_parallel = True
     environment = {
         "KERAS_BACKEND": "tensorflow",

@@ -168,8 +168,7 @@ class TensorFlowSession(harness.Session):
         )
 
     def export(self, format_: str, folder: Path, inputs: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-        if format_ != "savedmodel":
-            raise harness.UnsupportedError(f"the tensorflow backend cannot export models as {format_}")
+        from harness_tensorflow.export import export
 
         def outputs(*tensors: Any) -> dict[str, Any]:
             return {"outputs": self._module(dict(zip(self._input_names, tensors, strict=True)), training=False)}
@@ -178,11 +177,7 @@ class TensorFlowSession(harness.Session):
         exported = tf.Module()
         exported.parameters = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         exported.serve = tf.function(outputs, input_signature=self._input_specs(None), autograph=False)
-        tf.saved_model.save(exported, str(folder), signatures={"serving_default": exported.serve})
-        served = tf.saved_model.load(str(folder)).signatures["serving_default"]
-        return lambda arrays: served(**{name: tf.convert_to_tensor(arrays[name]) for name in self._input_names})[
-            "outputs"
-        ].numpy()
+        return export(exported, format_, folder, self._input_names, self._request.threads)
 
     def close(self) -> None:
         self._train_functions.clear()

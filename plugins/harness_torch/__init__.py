@@ -37,7 +37,7 @@ class TorchBackend(harness.Backend):
     name = "torch"
     summary = "PyTorch on the CPU and on CUDA devices"
     requires = {"torch": _INSTALL, "transformers": _INSTALL}
-    exports = ("onnx", "torch-export")
+    exports = {"onnx": dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "ml-harness[deploy]"), "torch-export": {}}
     packages = ("torch", "transformers")
     data_parallel = True
     environment = {

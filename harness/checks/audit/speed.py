@@ -280,6 +280,7 @@ def _clock(subject: Subject) -> Result:
     optional = {"prepare", "sampling"}
     if subject.spec.weights is not None:
         expected = [name for name in expected if name not in ("train", "validate", "sampling")]
+        expected = (["export"] if subject.spec.weights.exported is not None else []) + expected
     if [name for name in expected if name in phases or name not in optional] != list(phases):
         problems.append(f"the phases are {', '.join(phases) or 'missing'}")
     measured = sum(phases.values())

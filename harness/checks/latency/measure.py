@@ -12,8 +12,8 @@ from typing import Literal
 from harness.checks.latency.child import LatencyJob, measure_latency
 from harness.checks.latency.result import LatencyResult, Scenario, Settings
 from harness.errors import HarnessError, RecordError, UsageError
-from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child
+from harness.execute.variables import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import Failure, Success

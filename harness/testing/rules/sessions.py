@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.interfaces import Session
 from harness.testing.rule import Broken, NotChecked, Rule
-from harness.testing.workbench import Workbench
+from harness.testing.workbench import EXAMPLES, Workbench
 
 CLOSE = 1e-4
 """Maximum relative difference in float32 results that can be caused by a different summation order."""
@@ -18,6 +18,8 @@ def round_trips_weights(bench: Workbench) -> None:
 
     from harness.execute.weights import check
 
+    if bench.backend.executes:
+        raise NotChecked("the weights are part of the exported model")
     rng = np.random.default_rng(0)
     weights = {name: rng.uniform(0.1, 1, array.shape).astype(np.float32) for name, array in bench.weights.items()}
     with bench.session() as session:
@@ -72,6 +74,21 @@ def _predict_changes_nothing(bench: Workbench) -> None:
             "a second call with the same inputs returns different predictions: dropout is active, or the "
             "session keeps state"
         )
+
+
+def _computes_the_exported_model(bench: Workbench) -> None:
+    from harness.measure.inference import predict
+    from harness.records.arrays import read_arrays
+    from harness.records.store import ARRAYS
+
+    if not bench.backend.executes:
+        raise NotChecked("the backend builds networks")
+    assert bench.request.exported is not None
+    expected = read_arrays(bench.request.exported / ARRAYS)["outputs"]
+    with bench.session() as session:
+        outputs = predict(session, bench.data.test, EXAMPLES, bench.data.info.outputs)
+    if (error := distance(outputs, expected)) > CLOSE:
+        raise Broken(f"the predictions differ from the outputs of the exported model by {error:.1e}")
 
 
 def _learns(bench: Workbench) -> None:
@@ -217,6 +234,12 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
         "predict is deterministic and does not change weights, running statistics or inputs.",
         "run the network in evaluation mode: no dropout, no update of running statistics",
         _predict_changes_nothing,
+    ),
+    Rule(
+        "backend-computes-the-exported-model",
+        "Predictions of a backend that executes exported models are the outputs that were computed after the export.",
+        "load the model in request.exported, and pass the inputs by name",
+        _computes_the_exported_model,
     ),
     Rule(
         "backend-learns",
