@@ -44,6 +44,7 @@ from harness.interfaces.model import (
 from harness.interfaces.output import (
     Metric,
     Reporter,
+    Tracker,
 )
 
 __all__ = [
@@ -77,5 +78,6 @@ __all__ = [
     "Split",
     "SubmissionState",
     "Task",
+    "Tracker",
     "TrialPruned",
 ]
