@@ -29,13 +29,14 @@ def track(runs: tuple[str, ...], all_runs: bool, tracker: tuple[str, ...], resul
     """
     from harness.errors import RecordError, UsageError
     from harness.execute.replay import replay
-    from harness.plugins.trackers import with_trackers
+    from harness.plugins.trackers import check, with_trackers
     from harness.records.store import Store, results_dir
 
     catalog, store = options.catalog(), Store(results_dir(results))
     if not tracker:
         known = ", ".join(sorted(catalog.trackers)) or "none is installed"
         raise UsageError(f"pass --tracker NAME with one of the trackers: {known}")
+    check(catalog, tracker)
     if all_runs == bool(runs):
         raise UsageError("pass the ids of runs, or --all for all runs of the results directory")
     problems: list[str] = []

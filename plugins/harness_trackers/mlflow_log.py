@@ -55,13 +55,9 @@ class MlflowLog:
         self._each_step = _flag(options, "steps")
         self._with_artifacts = _flag(options, "artifacts")
         self._artifacts = (results / "mlflow-artifacts").as_uri() if self._url.startswith("sqlite:") else None
-        from mlflow import MlflowClient
-
-        self._client = MlflowClient(self._url)
         self._experiment_id = ""
         self._open: dict[str, _Run] = {}
-        if self._url.startswith("sqlite:"):
-            self._create_experiment(results)  # Creating the database may exceed the time limit of event hooks.
+        self._client = self._connected(results)
 
     @harness.hookimpl
     def harness_run_started(self, spec: RunSpec, attempt_id: str, time_s: float) -> None:
@@ -141,18 +137,25 @@ class MlflowLog:
                 f"{type(error).__name__}: {reason}; this run is no longer logged; log it later with `harness track`"
             ) from error
 
-    def _create_experiment(self, results: Path) -> None:
+    def _connected(self, results: Path) -> Any:
+        """Return a client. A local database is created here, because that may exceed the time limit of event hooks."""
+        from mlflow import MlflowClient
+
+        if not self._url.startswith("sqlite:"):
+            return MlflowClient(self._url)
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             results.mkdir(parents=True, exist_ok=True)
-            self._experiment_id = self._found_experiment()
+            client = MlflowClient(self._url)
+            client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise UsageError(
                 f"the database {self._url} cannot be used: {reason}; set --tracker mlflow:url=URL"
             ) from None
+        return client
 
     def _found_experiment(self) -> str:
         """Return the id of the experiment, which is created if it does not exist."""

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "ray", "torch", "tensorflow")
+PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "ray", "trackers", "torch", "tensorflow")
 HEAVY = {
     *("numpy", "scipy", "sklearn", "torch", "tensorflow", "keras", "transformers", "tokenizers", "babel"),
-    *("espeakng_loader", "ray"),
+    *("espeakng_loader", "ray", "tensorboard", "mlflow"),
 }
 LIST = """
 import importlib, sys

@@ -318,7 +318,7 @@ def test_slow_listener_does_not_lengthen_the_run(
     assert received[:-1] == list(range(1, len(received)))
     dropped = 10 - len(received[:-1])
     assert dropped > 0
-    assert f"plugin '{path.stem}' is too slow: {dropped} epochs were not passed to it" in capsys.readouterr().err
+    assert f"plugin '{path.stem}' is too slow: {dropped} events were not passed to it" in capsys.readouterr().err
 
 
 def test_hook_that_receives_many_events_has_a_bounded_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
