@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "ray", "trackers", "torch", "tensorflow")
+PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "ray", "tracking", "torch", "tensorflow")
 HEAVY = {
     *("numpy", "scipy", "sklearn", "torch", "tensorflow", "keras", "transformers", "tokenizers", "babel"),
     *("espeakng_loader", "ray", "tensorboard", "mlflow"),

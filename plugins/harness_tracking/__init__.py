@@ -14,14 +14,14 @@ HARNESS_API_VERSION = "1.1"
 def harness_trackers() -> Iterator[Tracker]:
     yield Tracker(
         name="tensorboard",
-        listener="harness_trackers.tensorboard_log:TensorBoardLog",
+        listener="harness_tracking.tensorboard_log:TensorBoardLog",
         summary="event files for TensorBoard, one directory per run",
         requires={"tensorboard": "ml-harness[trackers]"},
         options={"directory": "directory of the event files (default: tensorboard in the results directory)"},
     )
     yield Tracker(
         name="mlflow",
-        listener="harness_trackers.mlflow_log:MlflowLog",
+        listener="harness_tracking.mlflow_log:MlflowLog",
         summary="runs in MLflow 3, in a local SQLite database or on a server",
         requires={
             "mlflow": "ml-harness[trackers]",

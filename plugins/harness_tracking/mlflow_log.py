@@ -12,7 +12,7 @@ from typing import Any
 
 import harness
 from harness import EpochEnded, Failure, HarnessError, RunRecord, RunSpec, StepsEnded, UsageError
-from harness_trackers.content import describe, epoch_scalars, final_scalars, is_killed, last_step, live_name, parameters
+from harness_tracking.content import describe, epoch_scalars, final_scalars, is_killed, last_step, live_name, parameters
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

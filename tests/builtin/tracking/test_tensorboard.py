@@ -23,7 +23,7 @@ from harness.records import RunRecord, StepsEnded, Trial
 from harness.records.store import Store, StoredRun
 
 pytest.importorskip("tensorboard")
-from harness_trackers.tensorboard_log import TensorBoardLog
+from harness_tracking.tensorboard_log import TensorBoardLog
 
 STEPS = StepsEnded(
     epoch=1,
@@ -119,7 +119,7 @@ def test_confusion_image_has_a_cell_for_each_pair_of_classes(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("classes", [1, 17, 600])
 def test_confusion_image_of_any_number_of_classes_is_square(classes: int) -> None:
-    from harness_trackers.confusion import draw
+    from harness_tracking.confusion import draw
 
     png, width = draw([[0] * classes for _ in range(classes)])
     assert png.startswith(b"\x89PNG")
@@ -199,7 +199,7 @@ import sys
 sys.path[:0] = {helpers!r}
 from pathlib import Path
 from sample_records import record
-from harness_trackers.tensorboard_log import TensorBoardLog
+from harness_tracking.tensorboard_log import TensorBoardLog
 log = TensorBoardLog(Path(sys.argv[1]), {{}})
 log.harness_run_started(spec=record().spec, attempt_id="1", time_s=1.0)
 log.harness_run_finished(record=record(), attempt_id="1", time_s=2.0)

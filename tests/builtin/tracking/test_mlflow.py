@@ -25,8 +25,8 @@ from harness.records.spec import DataSource
 from harness.records.store import Store, StoredRun
 
 pytest.importorskip("mlflow")
-from harness_trackers.content import parameters
-from harness_trackers.mlflow_log import MlflowLog, _name, _params
+from harness_tracking.content import parameters
+from harness_tracking.mlflow_log import MlflowLog, _name, _params
 
 STEPS = StepsEnded(
     epoch=1,
@@ -254,7 +254,7 @@ class TestDatabase:
 
 
 def test_failure_kind_of_ctrl_c_is_interrupted() -> None:
-    from harness_trackers.content import is_killed
+    from harness_tracking.content import is_killed
 
     assert is_killed(record(Failure(kind="interrupted", message="")))
     assert not is_killed(record(Failure(kind="timeout", message="")))
@@ -263,7 +263,7 @@ def test_failure_kind_of_ctrl_c_is_interrupted() -> None:
 @pytest.mark.slow
 def test_client_imports_neither_framework() -> None:
     code = (
-        "import sys; from pathlib import Path; from harness_trackers.mlflow_log import MlflowLog; "
+        "import sys; from pathlib import Path; from harness_tracking.mlflow_log import MlflowLog; "
         "MlflowLog(Path('.'), {'url': 'http://127.0.0.1:1'}); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

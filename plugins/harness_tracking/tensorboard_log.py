@@ -16,8 +16,8 @@ from typing import Any
 
 import harness
 from harness import EpochEnded, Failure, RunRecord, RunSpec, StepsEnded, Success, UsageError
-from harness_trackers import confusion
-from harness_trackers.content import describe, epoch_scalars, final_scalars, last_step, live_name, parameters
+from harness_tracking import confusion
+from harness_tracking.content import describe, epoch_scalars, final_scalars, last_step, live_name, parameters
 
 
 class TensorBoardLog:
