@@ -71,8 +71,8 @@ def main() -> None:
         os.environ["HARNESS_CACHE"] = str(Path(made, "cache"))
         store = Store(Path(made, "results"))
         sides = {"without": catalog, "with": with_trackers(catalog, options.tracker, store.path)}
-        for side in sides.values():  # the first run prepares the data and the trackers
-            run_all([spec], side, store)
+        for chosen_catalog in sides.values():  # the first run prepares the data and the trackers
+            run_all([spec], chosen_catalog, store)
         for pair in range(max(MIN_RUNS, options.pairs)):
             found = {}
             for side in ("with", "without") if pair % 2 else ("without", "with"):
