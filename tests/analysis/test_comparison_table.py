@@ -43,7 +43,9 @@ def test_repeats_of_one_seed_have_no_interval() -> None:
     assert (found.cells["quality"].value, found.cells["quality"].ci95) == (pytest.approx(0.75), None)
 
 
-@pytest.mark.parametrize(("trials", "shown"), [((20, 20), "20"), ((12345678, 12345678), "12345678"), ((20, 21), "20.5")])
+@pytest.mark.parametrize(
+    ("trials", "shown"), [((20, 20), "20"), ((12345678, 12345678), "12345678"), ((20, 21), "20.5")]
+)
 def test_numbers_of_tuning_trials_are_integers_if_all_runs_have_the_same(trials: tuple[int, int], shown: str) -> None:
     def tuned(count: int, seed: int) -> RunRecord:
         cost = TuningCost(study="s", trial=0, trials=count, pruned=0, failed=0, steps=count, seconds=20.0)
