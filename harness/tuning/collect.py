@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,9 +18,9 @@ _MERGING = ".merging-"
 """Prefix of the hidden directory in the results directory into which a study is copied."""
 
 
-def with_ids(study: Study, new_id: Callable[[str], str]) -> Study:
-    """Return the study with new ids of the runs that confirm its settings."""
-    confirmed = {contender: [new_id(run) for run in runs] for contender, runs in study.confirmed.items()}
+def with_ids(study: Study, ids: Mapping[str, str]) -> Study:
+    """Return the study with new ids of the runs that confirm its settings. `ids` maps old to new ids."""
+    confirmed = {contender: [ids.get(run, run) for run in runs] for contender, runs in study.confirmed.items()}
     return msgspec.structs.replace(study, confirmed=confirmed)
 
 
@@ -36,7 +36,7 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
     present, problems = load_all(target)
     known = {study.name: study for study in present}
     for study in present:
-        known[study.name] = renamed = with_ids(study, lambda run: ids.get(target / run, run))
+        known[study.name] = renamed = with_ids(study, _ids_in(target, ids))
         if renamed != study and (directory(target, study.name) / STUDY).is_file():
             save(renamed, target)
     added = 0
@@ -44,7 +44,7 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
         studies, unreadable = load_all(other)
         problems += unreadable
         for study in studies:
-            brought = with_ids(study, lambda run, other=other: ids.get(other / run, run))  # type: ignore[misc]
+            brought = with_ids(study, _ids_in(other, ids))
             source = directory(other, study.name)
             if not (source / STUDY).is_file() or Path(study.name).name != study.name or study.name.startswith("."):
                 problems.append(f"{other / FOLDER}: the study {study.name!r} is not in the directory with its name")
@@ -75,10 +75,14 @@ def selected(runs: Mapping[Path, str], folders: Iterable[Path]) -> tuple[list[St
         for study in studies:
             if folder not in whole and not any(run in ids for each in study.confirmed.values() for run in each):
                 continue
-            renamed = with_ids(study, lambda run, ids=ids: ids.get(run, run))  # type: ignore[misc]
+            renamed = with_ids(study, ids)
             if found.setdefault(study.name, renamed) != renamed:
                 problems.append(f"{folder / FOLDER}: the study {study.name!r} differs from another one with this name")
     return list(found.values()), problems
+
+
+def _ids_in(folder: Path, ids: Mapping[Path, str]) -> dict[str, str]:
+    return {path.name: run for path, run in ids.items() if path.parent == folder}
 
 
 def _copy(source: Path, study: Study, target: Path) -> list[str]:
