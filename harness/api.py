@@ -226,6 +226,7 @@ def run(
     jobs: int = 1,
     quality_only: bool = False,
     wait: bool = False,
+    trackers: Iterable[str] = (),
     plugins: Iterable[str] = (),
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records of the runs.
@@ -315,6 +316,9 @@ def run(
         Measure only quality, not throughput or latency.
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until it ends.
+    trackers : iterable of str, optional
+        Experiment trackers to which the runs are logged, such as ``"tensorboard"``, or ``"tensorboard:directory=logs"``
+        with an option. ``harness list trackers`` lists the trackers and their options.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -347,6 +351,7 @@ def run(
     from harness.plan.overrides import as_overrides
     from harness.plan.selection import Selection
     from harness.plugins import check_loaded, discover
+    from harness.plugins.trackers import with_trackers
     from harness.records.store import Store, results_dir
 
     selection = Selection.from_values(
@@ -378,7 +383,7 @@ def run(
     specs = expand_all([selection.resolved(locate, store.find)], catalog, jobs=max(1, jobs))
     return carry_out(
         specs,
-        catalog,
+        with_trackers(catalog, trackers, store.path),
         store,
         parity=parity,
         timeout_s=timeout_s,

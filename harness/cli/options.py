@@ -163,13 +163,14 @@ def executor_options(command: F) -> F:
         "--executor-option",
         multiple=True,
         metavar="OPTION=VALUE",
-        callback=_split_executor_options,
+        callback=split_pairs,
         help="Set an option of the executor, such as ray-address=auto. `--ray-address auto` has the same "
         "effect. `harness list executors` lists the options. Can be repeated.",
     )(command)
 
 
-def _split_executor_options(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def split_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the values, which have the form ``OPTION=VALUE``, as a dictionary."""
     found = {}
     for text in values:
         name, equals, value = text.partition("=")
@@ -403,4 +404,15 @@ def price_per_hour(command: F) -> F:
         metavar="PRICE",
         help="Price of the machine per hour, in any currency, to report the cost per million samples "
         "(train_cost_per_million, inference_cost_per_million).",
+    )(command)
+
+
+def trackers(command: F) -> F:
+    """Add the option ``--tracker``, which the command receives as ``tracker``."""
+    return click.option(
+        "--tracker",
+        multiple=True,
+        metavar="NAME[:OPTION=VALUE]",
+        help="Log runs to an experiment tracker; `harness list trackers` lists the trackers and their options. Can be "
+        "repeated.",
     )(command)

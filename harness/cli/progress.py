@@ -214,7 +214,7 @@ class Live(Listener):
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 self._console.print(Text(warning, style="yellow"))
-        else:
+        elif isinstance(event, Progress):
             current.update(event)
             if time.monotonic() - self._drawn < _REFRESH_S:
                 return

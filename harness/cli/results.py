@@ -26,11 +26,11 @@ def results() -> None:
 @click.argument("others", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @options.results
 def merge(others: tuple[Path, ...], results: str | None) -> None:
-    """Add the runs from each DIR to the results directory, with their files and parity verdicts.
+    """Add the runs from each DIR to the results directory, with their files, parity verdicts and tuning studies.
 
     A run whose record is already present is not added again, so repeating a merge changes nothing. Repeats of a run are
     numbered in the order in which they started, so the ids of existing runs may change. The order of the directories
-    has no effect. The exit status is 1 if a run or a verdict could not be merged.
+    has no effect. The exit status is 1 if a run, a verdict or a study could not be merged.
 
     \b
     Examples:
@@ -38,9 +38,12 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
     """
     from harness.checks.results.merge import merge as merge_into
     from harness.records.store import results_dir
+    from harness.tuning.collect import merge_studies
 
     target = results_dir(results)
     merged = merge_into(target, others)
+    studies, problems = merge_studies(target, others, merged.ids)
+    merged.problems += problems
     for old, new in merged.renamed.items():
         say(f"{old} is now {new}")
     for problem in merged.problems:
@@ -48,6 +51,7 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
     echo(
         f"{target}: {counted(merged.added, 'run')} added, {merged.present} already present, "
         f"{counted(merged.verdicts, 'parity verdict')} added"
+        + (f", {counted(studies, 'tuning study', 'tuning studies')} added" if studies else "")
     )
     if merged.problems:
         raise click.exceptions.Exit(1)

@@ -32,6 +32,7 @@ _COMMANDS = {
     "history": "harness.cli.history:history",
     "rank": "harness.cli.rank:rank",
     "results": "harness.cli.results:results",
+    "track": "harness.cli.track:track",
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",
     "plugin": "harness.cli.plugin:plugin",

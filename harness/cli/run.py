@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     "(Vega-Lite).",
 )
 @options.executor_options
+@options.trackers
 @click.option(
     "--detach",
     is_flag=True,
@@ -117,6 +118,7 @@ def run(
     executor: str,
     plot: str | None,
     executor_option: dict[str, str],
+    tracker: tuple[str, ...],
     detach: bool,
     quiet: bool,
     dry_run: bool,
@@ -155,6 +157,7 @@ def run(
       harness run --suite nightly.toml --results results/nightly
       harness run --suite suites/optimizers.toml --plot optimizers.svg
       harness run --suite nightly.toml --executor ray --ray-address auto --detach
+      harness run --task nlp --backend torch --tracker tensorboard --tracker mlflow
     """
     from pathlib import Path
 
@@ -165,6 +168,7 @@ def run(
     from harness.execute.runner import check_executor
     from harness.plan.expand import expand_all
     from harness.plan.suite import Suite, load
+    from harness.plugins.trackers import check, with_trackers
     from harness.records import Failure
     from harness.records.store import Store, results_dir
 
@@ -177,6 +181,7 @@ def run(
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
+    check(catalog, tracker)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
     specs = expand_all(
         [each.resolved(locate, store.find) for each in chosen.selections],
@@ -225,7 +230,7 @@ def run(
 
     finished = carry_out(
         specs,
-        catalog,
+        with_trackers(catalog, tracker, store.path),
         store,
         quiet=quiet,
         warned=warned,

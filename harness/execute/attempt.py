@@ -136,6 +136,7 @@ def execute_attempt(
                 save_weights=run.save_weights,
                 quality_only=run.quality_only,
                 trial=run.trial,
+                step_events=run.step_events,
             ),
             timeout_s=run.timeout_s,
             environment={**child_environment(run.spec), **(environment or {})},

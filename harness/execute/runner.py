@@ -30,6 +30,7 @@ from harness.records import (
     PluginRef,
     RunRecord,
     RunSpec,
+    StepsEnded,
     TuningCost,
 )
 from harness.records.store import Store
@@ -212,6 +213,7 @@ def planned_runs(
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
+    step_events = catalog.handles("harness_steps_ended")
     locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
     runs = [
         PlannedRun(
@@ -226,6 +228,7 @@ def planned_runs(
             lock_digest=locks[spec.env],
             quality_only=quality_only,
             trial=trial,
+            step_events=step_events,
         )
         for index, spec in enumerate(specs, start=1)
     ]
@@ -324,17 +327,26 @@ class RunCoordinator(Coordinator):
             )
         if self._deadline is not None and self._listener.latest and time.monotonic() >= self._deadline:
             raise BudgetUsedUpError
+        attempt_id = f"{run.index}-{secrets.token_hex(8)}"
         with self._interrupts.deferred():
-            for attempt_id in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
-                self._open.pop(attempt_id).files.close()
+            for lost in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
+                self._lose(self._open.pop(lost))
                 self.message(f"{run.spec.title}: an attempt was lost; the run is started again")
             self._listener.run_started(run.index, run.total, run.spec)
-            self._events.notify("harness_run_started", spec=run.spec)
+        try:
+            return self._start(run, attempt_id)
+        except BaseException:  # including Ctrl-C while waiting for event hooks
+            if attempt_id not in self._open:
+                self._events.notify("harness_attempt_lost", spec=run.spec, attempt_id=attempt_id)
+            raise
+
+    def _start(self, run: PlannedRun, attempt_id: str) -> Attempt:
+        self._events.notify("harness_run_started", spec=run.spec, attempt_id=attempt_id)
         self._events.drain()  # wait for event hooks that are still running, which would disturb the measurement
         with self._interrupts.deferred():
             files = ExitStack()
             directory = self._storing(lambda: files.enter_context(self._store.scratch()))
-            attempt = Attempt(f"{run.index}-{secrets.token_hex(8)}", run, directory)
+            attempt = Attempt(attempt_id, run, directory)
             self._open[attempt.id] = _Open(attempt, files, utc_now(), time.monotonic())
         return attempt
 
@@ -350,9 +362,13 @@ class RunCoordinator(Coordinator):
         with self._interrupts.deferred():
             if isinstance(event, PhaseStarted):
                 one.phase = event.phase[:MAX_NAME]
-            self._listener.event(one.attempt.run.index, one.attempt.run.spec, event)
+            spec = one.attempt.run.spec
+            if isinstance(event, StepsEnded):
+                self._events.notify("harness_steps_ended", spec=spec, steps=event, attempt_id=attempt_id)
+                return
+            self._listener.event(one.attempt.run.index, spec, event)
             if isinstance(event, EpochEnded):
-                self._events.notify("harness_epoch_ended", spec=one.attempt.run.spec, epoch=event)
+                self._events.notify("harness_epoch_ended", spec=spec, epoch=event, attempt_id=attempt_id)
         if self._prune is not None and isinstance(event, EpochEnded) and self._prune(event):
             raise TrialPruned
 
@@ -365,7 +381,8 @@ class RunCoordinator(Coordinator):
             if isinstance(result, RunRecord):
                 _check_spec(result, run.spec)
             if self._submission_ids.get(run.index) in self._known:
-                self._open.pop(attempt_id).files.close()
+                one = self._open.pop(attempt_id)
+                self._lose(one)
                 self._waiting.pop(run.index, None)
                 return True
             stored = self._store_result(self._open.pop(attempt_id), result)
@@ -396,7 +413,7 @@ class RunCoordinator(Coordinator):
     def close(self) -> None:
         """Remove the directories of open attempts."""
         while self._open:
-            self._open.popitem()[1].files.close()
+            self._lose(self._open.popitem()[1])
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Halve the batch sizes of the runs that ran out of memory, and return these runs for re-execution."""
@@ -414,6 +431,11 @@ class RunCoordinator(Coordinator):
         self._waiting = {run.index: run for run in reduced}
         return reduced
 
+    def _lose(self, one: _Open) -> None:
+        """Remove the directory of an attempt that has no record, and notify event listeners."""
+        one.files.close()
+        self._events.notify("harness_attempt_lost", spec=one.attempt.run.spec, attempt_id=one.attempt.id)
+
     def _store_result(self, one: _Open, result: RunRecord | Failure) -> RunRecord:
         run, directory = one.attempt.run, one.attempt.directory
         with one.files:
@@ -430,13 +452,19 @@ class RunCoordinator(Coordinator):
                 parity=list(self._marks.get(run.spec.key, [])),
                 tuning=self._tuning.get(requested.key),
             )
-            record = self._storing(lambda: self._store.commit(directory, record).record)
+            try:
+                stored = self._storing(lambda: self._store.commit(directory, record))
+            except RecordError:
+                self._lose(one)
+                raise
         self._waiting.pop(run.index, None)
         if self._records is not None:
-            self._records.append(record)
-        self._listener.run_finished(run.index, run.total, record)
-        self._events.notify("harness_run_finished", record=record)
-        return record
+            self._records.append(stored.record)
+        self._listener.run_finished(run.index, run.total, stored.record)
+        self._events.notify(
+            "harness_run_finished", record=stored.record, directory=stored.path, attempt_id=one.attempt.id
+        )
+        return stored.record
 
     def _storing(self, call: Callable[[], T]) -> T:
         try:

@@ -97,6 +97,8 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
     """If True, throughput and latency are not measured."""
     trial: Literal["quality", "speed"] | None = None
     """See `harness.PlannedRun.trial`."""
+    step_events: bool = False
+    """See `harness.PlannedRun.step_events`."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ class Run:
         self._give_up = give_up
         self._ranks: Ranks | None = None
         self._save_weights, self._quality_only, self._trial = job.save_weights, job.quality_only, job.trial
+        self._step_events = job.step_events
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(context.send)
         self._emit: Emit = context.send
@@ -270,7 +273,17 @@ class Run:
 
         spec, data, by_steps = self.spec, prepared.data, self.backend.trains_by_steps
         trained = training.train(
-            session, data, spec, judge, self.phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
+            session,
+            data,
+            spec,
+            judge,
+            self.phases,
+            self._emit,
+            machine.read,
+            by_steps=by_steps,
+            group=self._ranks,
+            step_events=self._step_events,
+            timed=self._trial == "speed",
         )
         with self.phases("score"):
             weights = session.get_weights()
@@ -310,7 +323,17 @@ class Run:
         if spec.weights is None:
             by_steps = self.backend.trains_by_steps
             trained = training.train(
-                session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
+                session,
+                data,
+                spec,
+                judge,
+                phases,
+                self._emit,
+                machine.read,
+                by_steps=by_steps,
+                group=self._ranks,
+                step_events=self._step_events,
+                timed=not self._quality_only,
             )
         if self._quality_only:
             return Timed(trained, inference.not_measured(min(spec.recipe.batch_size, len(data.test))))

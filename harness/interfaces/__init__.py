@@ -45,6 +45,7 @@ from harness.interfaces.model import (
 from harness.interfaces.output import (
     Metric,
     Reporter,
+    Tracker,
 )
 
 __all__ = [
@@ -79,5 +80,6 @@ __all__ = [
     "Split",
     "SubmissionState",
     "Task",
+    "Tracker",
     "TrialPruned",
 ]

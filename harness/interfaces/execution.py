@@ -47,6 +47,8 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     trial: Literal["quality", "speed"] | None = None
     """Measurements of a trial of ``harness tune`` on the training and validation splits: only quality, or quality and
     training throughput. None for a complete run. The test split is not used in a trial."""
+    step_events: bool = False
+    """True to send `harness.StepsEnded` events, because an event listener handles them."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):

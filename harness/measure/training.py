@@ -21,6 +21,7 @@ from harness.measure.quality.scorer import Scorer
 from harness.measure.schedule import learning_rate, planned_steps, reductions
 from harness.measure.selection import average_weight, best_epoch, is_stale, monitored, selection
 from harness.measure.steady import is_enough
+from harness.measure.steps import StepEvents
 from harness.measure.timed import Meter, Timed
 from harness.records import EpochEnded, Progress, RunSpec, Selection
 from harness.records.record import Ended
@@ -63,12 +64,17 @@ class Training:
         *,
         by_steps: bool = True,
         group: Group | None = None,
+        step_events: bool = False,
+        timed: bool = True,
     ) -> None:
         self._session, self._data, self._spec, self._emit = session, data, spec, emit
         self._group = group or Group()
         self.batch_size = min(spec.recipe.batch_size, len(data.train)) if by_steps else len(data.train)
         self._per_epoch = steps_per_epoch(len(data.train), self.batch_size)
         self._steps = planned_steps(spec.recipe, self._per_epoch)
+        self._step_events = (
+            StepEvents(emit, spec.recipe, self.batch_size, self._steps, timed=timed) if step_events else None
+        )
         self._length = WindowLength(spec.protocol.window_s)
         self.first_step_s = 0.0
         self.timed = Timed(meter)
@@ -93,9 +99,13 @@ class Training:
         for pending, seconds in self._windows(epoch, self._steps - len(self.losses)):
             self._keep_losses(pending)
             self._emit_progress(epoch, len(pending), seconds)
+            if self._step_events is not None:
+                self._step_events.add(epoch, self.losses, len(pending), seconds, self._reductions)
             if limit is not None and self.train_s >= limit:
                 self.ended = "max_seconds"
                 break
+        if self._step_events is not None:
+            self._step_events.send(epoch, self.losses, self._reductions)
         if len(self.losses) == self._steps:
             self.ended = "epochs" if self._steps == self._per_epoch * self._spec.recipe.epochs else "max_steps"
         self.recipe_windows = len(self.timed.windows)
@@ -215,16 +225,21 @@ def train(
     *,
     by_steps: bool = True,
     group: Group | None = None,
+    step_events: bool = False,
+    timed: bool = True,
 ) -> Training:
     """Train with the recipe in `spec`, together with the other processes of `group`.
 
-    If `by_steps` is false, each epoch is one step on the whole training split.
+    If `by_steps` is false, each epoch is one step on the whole training split. With `step_events`, `harness.StepsEnded`
+    events are sent; they contain the timed windows unless `timed` is false.
 
     At the end, the session has the weights to be evaluated: those of the best or last epoch, or their moving average if
     the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase ``validate``.
     Raises `harness.BadResultError` if a loss is not finite.
     """
-    training = Training(session, data, spec, emit, meter, by_steps=by_steps, group=group)
+    training = Training(
+        session, data, spec, emit, meter, by_steps=by_steps, group=group, step_events=step_events, timed=timed
+    )
     recipe, best = spec.recipe, {}
     for epoch in range(1, recipe.epochs + 1):
         with phases("train"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from harness.errors import HarnessError, PluginError, UnknownNameError, UsageError
-from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
+from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
 from harness.plugins import requirements
 from harness.plugins.failures import PluginFailure, not_loaded
 from harness.plugins.find import core
@@ -36,6 +36,12 @@ class LoadedPlugin:
     """Module or object that implements the hooks."""
     hooks: HookRelay
     """Object that calls only the hooks of this plugin."""
+    kind: Literal["plugin", "tracker"] = "plugin"
+    """``tracker`` if the object is the event listener of a tracker."""
+
+    def handles(self, hook: str) -> bool:
+        """Return True if the plugin implements a hook."""
+        return bool(getattr(self.hooks, hook).get_hookimpls())
 
 
 @dataclass
@@ -50,9 +56,12 @@ class Catalog:
     metrics: dict[str, Provided[Metric]] = field(default_factory=dict)
     reporters: dict[str, Provided[Reporter]] = field(default_factory=dict)
     executors: dict[str, Provided[Executor]] = field(default_factory=dict)
+    trackers: dict[str, Provided[Tracker]] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=dict)
     """Model family by variant name."""
     plugins: tuple[LoadedPlugin, ...] = ()
+    listeners: tuple[LoadedPlugin, ...] = ()
+    """Event listeners of the selected trackers; see `harness.plugins.trackers.with_trackers`."""
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
     """Error messages about name conflicts, by (kind, name). Objects with conflicting names are not in the catalog."""
@@ -95,6 +104,14 @@ class Catalog:
 
     def reporter(self, name: str) -> Reporter:
         return self._get("report format", self.reporters, name).value
+
+    def tracker(self, name: str) -> Provided[Tracker]:
+        """Return the tracker with this name and the plugin that provides it. Raises the same errors as `task`."""
+        return self._get("tracker", self.trackers, name)
+
+    def handles(self, hook: str) -> bool:
+        """Return True if a plugin or the listener of a selected tracker implements an event hook."""
+        return any(plugin.handles(hook) for plugin in (*self.plugins, *self.listeners))
 
     def executor(self, name: str, options: Mapping[str, str] | None = None) -> Executor:
         """Return the executor with this name, configured with the given options, if any.

@@ -12,6 +12,7 @@ from harness.records.events import (
     MetricCalled,
     PhaseStarted,
     Progress,
+    StepsEnded,
 )
 from harness.records.preprocessing import Preprocessing
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
@@ -118,6 +119,7 @@ __all__ = [
     "Speed",
     "SplitInfo",
     "Steady",
+    "StepsEnded",
     "Success",
     "TargetScore",
     "TimeToTarget",

@@ -32,6 +32,7 @@ COMMANDS = (
     "history",
     "rank",
     "results",
+    "track",
     "bundle",
     "reproduce",
     "plugin",
