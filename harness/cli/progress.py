@@ -14,6 +14,7 @@ from harness.cli.output import console, show_progress
 from harness.cli.streams import screen
 from harness.execute.runner import Listener
 from harness.records import (
+    CheckpointFailed,
     DataPrepared,
     EpochEnded,
     Event,
@@ -130,6 +131,8 @@ class Plain(Listener):
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 show_progress(warning, self._screen)
+        elif isinstance(event, CheckpointFailed):
+            show_progress(prefix + describe_failed_checkpoint(event), self._screen)
         elif isinstance(event, PhaseStarted) and event.phase not in phases:
             phases.add(event.phase)  # Training and validation alternate; show each phase only once.
             show_progress(prefix + event.phase, self._screen)

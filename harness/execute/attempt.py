@@ -135,6 +135,8 @@ def execute_attempt(
                 save_weights=run.save_weights,
                 quality_only=run.quality_only,
                 trial=run.trial,
+                checkpoints=run.checkpoints,
+                lock_digest=run.lock_digest,
             ),
             timeout_s=run.timeout_s,
             environment={**child_environment(run.spec), **(environment or {})},

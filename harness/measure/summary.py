@@ -112,11 +112,15 @@ def latency(timed: Inference) -> Latency:
     )
 
 
+NOT_COUNTED = ("prepare", "checkpoint")
+"""Phases that are not part of a run's peak memory: not every run has them."""
+
+
 def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
     tree = phases.by_phase_bytes | phases.tree_by_phase_bytes if phases.tree_by_phase_bytes else {}
 
     def largest(peaks: dict[str, int]) -> int | None:
-        return max((peak for name, peak in peaks.items() if name != "prepare"), default=None)
+        return max((peak for name, peak in peaks.items() if name not in NOT_COUNTED), default=None)
 
     return Memory(
         host_peak_bytes=largest(phases.by_phase_bytes) or 0,

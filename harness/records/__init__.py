@@ -4,7 +4,9 @@ All data stored on disk as JSON are instances of `msgspec.Struct` and are valida
 for run records is in ``docs/reference/record.schema.json``.
 """
 
+from harness.records.checkpointing import CheckpointPlan, CheckpointUse, Interval
 from harness.records.events import (
+    CheckpointFailed,
     DataPrepared,
     EpochEnded,
     Event,
@@ -69,6 +71,9 @@ __all__ = [
     "IGNORED",
     "PROTOCOLS",
     "SCHEMA_VERSION",
+    "CheckpointFailed",
+    "CheckpointPlan",
+    "CheckpointUse",
     "ClassScore",
     "DataInfo",
     "DataPrepared",
@@ -87,6 +92,7 @@ __all__ = [
     "FlagKind",
     "Gpu",
     "InputSpec",
+    "Interval",
     "Latency",
     "Memory",
     "MetricCalled",

@@ -74,4 +74,13 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
     """Validation loss and primary metric."""
 
 
-Event = PhaseStarted | Fetching | DataPrepared | Progress | EpochEnded
+class CheckpointFailed(Struct, frozen=True, kw_only=True, tag="checkpoint_failed"):
+    """The failure to write a checkpoint of training. Training continues, and the previous checkpoint remains valid."""
+
+    step: int
+    """Number of completed training steps."""
+    reason: str
+    """Reason, such as that the disk is full."""
+
+
+Event = PhaseStarted | Fetching | DataPrepared | Progress | EpochEnded | CheckpointFailed
