@@ -217,6 +217,8 @@ class Live(Listener):
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 self._console.print(Text(warning, style="yellow"))
+        elif isinstance(event, CheckpointFailed):
+            self._console.print(Text(f"{current.title}: {describe_failed_checkpoint(event)}", style="yellow"))
         else:
             current.update(event)
             if time.monotonic() - self._drawn < _REFRESH_S:
@@ -283,6 +285,13 @@ def new_warnings(event: DataPrepared, shown: set[str]) -> list[str]:
 
 def warning_line(dataset: str, warning: str) -> str:
     return f"Warning: {dataset}: {warning}"
+
+
+def describe_failed_checkpoint(event: CheckpointFailed) -> str:
+    return (
+        f"Warning: the checkpoint after step {event.step} could not be written: {event.reason}; training continues, "
+        "and the previous checkpoint is kept"
+    )
 
 
 def describe_epoch(event: EpochEnded) -> str:

@@ -112,7 +112,9 @@ def assign(
             raise _refused(spec, reason)
         if resume is False or reason:
             plan = every and CheckpointPlan(directory=str(own.directory.absolute()), every=every)
-            assigned.append(dataclasses.replace(decision, checkpoints=plan, ignored=reason or "a new start was requested"))
+            assigned.append(
+                dataclasses.replace(decision, checkpoints=plan, ignored=reason or "a new start was requested")
+            )
             continue
         plan = CheckpointPlan(directory=str(own.directory.absolute()), every=interval, resume=True)
         assigned.append(dataclasses.replace(decision, checkpoints=plan, resumed=f"from {own.checkpoint.title}"))

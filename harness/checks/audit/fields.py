@@ -44,6 +44,8 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to the power is checked with a wide tolerance",
     "outcome.selection": "removing the selection from the record cannot be detected; its values are checked",
+    "outcome.checkpoints.*": "the number of checkpoints, their interval and their cost are measured only once; "
+    "interruptions must agree with the windows",
     "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
     "limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",
