@@ -89,7 +89,9 @@ def assign(
     planned = {decision.spec.key for decision in decisions}
     others = [each for key, group in available.items() if key not in planned for each in group]
     taken = {each.directory.name for each in found}
-    here, assigned = Here(catalog), []
+    broken = [each for each in found if each.checkpoint is None]
+    here: Here | None = None  # created only if there is a checkpoint
+    assigned = []
     for decision in decisions:
         if decision.stored is not None:
             assigned.append(decision)
@@ -97,16 +99,21 @@ def assign(
         spec, key = decision.spec, decision.spec.key
         own = available[key].pop(0) if available[key] else None
         if own is None:
-            broken = [each for each in found if each.checkpoint is None and each.directory.name.startswith(_name(key))]
-            ignored = broken[0].problem if broken else ""
+            unreadable = next((each for each in broken if each.directory.name.startswith(_name(key))), None)
+            ignored = unreadable.problem if unreadable else ""
             if resume and (reason := ignored or _other_settings(spec, others)):
                 raise _refused(spec, reason)
-            place = _new(store, key, taken) if every else None
-            plan = every and CheckpointPlan(directory=str(place), every=every)
+            plan = None
+            if every is not None:
+                directory = unreadable.directory.absolute() if unreadable else _new(store, key, taken)
+                plan = CheckpointPlan(directory=str(directory), every=every)
+            if unreadable is not None:
+                broken.remove(unreadable)
             assigned.append(dataclasses.replace(decision, checkpoints=plan, ignored=ignored))
             continue
         assert own.checkpoint is not None
         interval = every or own.checkpoint.every
+        here = here or Here(catalog)
         reason = _difference(here, spec, own)
         if resume and reason:
             raise _refused(spec, reason)

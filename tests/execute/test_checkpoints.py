@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 from command_line import MAIN, Invoke
-from toy_plugin import SET_FAST
+from toy_plugin import FAULTS_REF, SET_FAST, TOY_REF, install_toy
 from toy_runs import toy_specs
 
 from harness.checks.audit.from_record import on_record
@@ -25,6 +26,7 @@ from harness.execute.checkpoints import assign, find
 from harness.execute.resume import Decision, describe
 from harness.execute.runner import run_all
 from harness.plan.checkpoints import checked_interval
+from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.records import CheckpointPlan, Failure, Interval, RunRecord, RunSpec, Success
 from harness.records import checkpoint as files
@@ -45,21 +47,30 @@ def keep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.execute.runner.remove", lambda directory: None)
 
 
-@pytest.fixture
-def interrupted(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, RunSpec]:
-    """Store with the checkpoint of an unfinished run."""
-    store, (spec,) = Store(tmp_path / "results"), toy_specs(catalog)
-    with monkeypatch.context() as patch:
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results directory with the checkpoint of an unfinished run, which tests copy."""
+    results = tmp_path_factory.mktemp("unfinished") / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        install_toy(patch)
         keep(patch)
+        store, catalog = Store(results), load([TOY_REF, FAULTS_REF])
+        (spec,) = toy_specs(catalog)
         (record,) = run_all([spec], catalog, store, checkpoints=[plan(store)])
-    (directory,) = files.directories(store.path)
+    (directory,) = files.directories(results)
     named = directory.with_name(f"{spec.key[:16]}-1")
     directory.rename(named)
     files.describe(named, msgspec.structs.replace(files.read(named), started_at="earlier"))
-    for path in (store.path / record.run_id).iterdir():
-        path.unlink()
-    (store.path / record.run_id).rmdir()
-    return store, spec
+    shutil.rmtree(results / record.run_id)
+    return results
+
+
+@pytest.fixture
+def interrupted(unfinished: Path, catalog: Catalog, tmp_path: Path) -> tuple[Store, RunSpec]:
+    """Store with the checkpoint of an unfinished run."""
+    shutil.copytree(unfinished, tmp_path / "results")
+    (spec,) = toy_specs(catalog)
+    return Store(tmp_path / "results"), spec
 
 
 def assigned(store: Store, catalog: Catalog, specs: Any, **options: Any) -> list[Decision]:
