@@ -61,7 +61,6 @@ from harness.records import (
     Evidence,
     Failure,
     Fetching,
-    Flag,
     Memory,
     MetricCalled,
     ModelInfo,
@@ -443,7 +442,11 @@ class Run:
             infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
             first_step_s = None if trained is None else trained.first_step_s
             speed = summary.speed(first_step_s, train, infer, model, by_steps=by_steps)
-            flags = [*(train.flags if train is not None else ()), *_interruptions(timed.checkpoints), *infer.flags]
+            flags = [
+                *(train.flags if train is not None else ()),
+                *summary.interruptions(timed.checkpoints),
+                *infer.flags,
+            ]
             energy = summary.energy(train, infer, machine)
         return Success(
             scores=scored.scores,
@@ -534,18 +537,6 @@ def _arrays(trained: Training | None, timed: Inference) -> dict[str, Any]:
         "inference_window_s": np.array([window.seconds for window in timed.timed.windows], np.float64),
         "latencies_s": np.array(timed.latencies_s, np.float64),
     }
-
-
-def _interruptions(checkpoints: CheckpointUse | None) -> list[Flag]:
-    """Return a flag if training was interrupted."""
-    if checkpoints is None or not checkpoints.resumed_at:
-        return []
-    times = len(checkpoints.resumed_at)
-    detail = (
-        f"training was interrupted {'once' if times == 1 else f'{times} times'} and resumed after "
-        f"{', '.join(map(str, checkpoints.resumed_at))} steps; peak memory is that of the last process"
-    )
-    return [Flag(metric="train_throughput", kind="resumed", detail=detail)]
 
 
 def _gpu_settings(device: str) -> dict[str, str]:

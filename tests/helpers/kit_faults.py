@@ -307,7 +307,7 @@ class ForgetsMomentum(NumpySession):
 
 
 class SharesState(NumpySession):
-    """Session whose state consists of its own arrays."""
+    """Session whose state contains the arrays of the network instead of copies."""
 
     def state(self) -> dict[str, Any]:
         super().state()

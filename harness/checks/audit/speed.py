@@ -11,7 +11,7 @@ from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
 from harness.checks.audit.training import batch_size, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
-from harness.measure.summary import latency, no_speed
+from harness.measure.summary import interruptions, latency, no_speed
 from harness.records import Energy
 from harness.records.samples import first_windows, inference_windows, train_windows
 
@@ -192,16 +192,15 @@ def _checkpoints(subject: Subject) -> Result:
     """Check that the interruptions are consistent with the windows and the flags."""
     use, resumed = subject.outcome.checkpoints, [flag for flag in subject.outcome.flags if flag.kind == "resumed"]
     steps = use.resumed_at if use else []
-    problems = []
-    if len(resumed) != bool(steps and not subject.record.quality_only):
-        problems.append(f"{len(resumed)} flags for {len(steps)} interruptions")
+    expected = [] if subject.record.quality_only else interruptions(use)
+    problems = differences(resumed, expected, "flags of interruptions")
     if use is None:
         return Result(problems, "no checkpoints were requested")
     subject.require_training()
     ends = {0, *subject.samples["train_window_steps"].cumsum().tolist()}
     if steps != sorted(steps) or not ends.issuperset(steps) or 0 in steps:
         problems.append(f"training was resumed after {steps} steps, which are not the ends of windows")
-    if bool(steps) != bool(use.earlier_s) or min(use.earlier_s.values(), default=0) < 0:
+    if list(use.earlier_s) != (["train", "validate"] if steps else []) or min(use.earlier_s.values(), default=0) < 0:
         problems.append("the durations of earlier processes do not match the interruptions")
     if use.written < 0 or use.write_s < 0 or (steps and not use.written):
         problems.append(f"{use.written} checkpoints were written in {use.write_s} s")
