@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -381,47 +380,63 @@ def test_python_interface_refuses_before_any_run(toy: Path, tmp_path: Path, invo
     assert not Path("results").exists() or not any(Path("results").iterdir())
 
 
-def killed_run(command: list[str], folder: Path, kills: int, first_s: float, longest_s: float) -> int:
-    """Start a command repeatedly, and kill it at random times. Return the number of kills."""
+def position(results: Path) -> int:
+    """Return the step of the last checkpoint, or 0 if there is none."""
+    try:
+        return max((each.checkpoint.step for each in find(Store(results)) if each.checkpoint), default=0)
+    except RecordError:  # the run has just been stored
+        return 0
+
+
+def kill_at_random_steps(command: list[str], folder: Path, results: Path, kills: int, steps: int) -> int:
+    """Start a command repeatedly, and kill it a random number of steps after its start. Return the number of kills."""
     moments, done = random.Random(7), 0
     for _ in range(kills):
+        end = position(results) + moments.randint(1, steps // (kills + 2))
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + moments.uniform(first_s, longest_s)
-        while time.monotonic() < end and process.poll() is None:
+        while position(results) < end and process.poll() is None:
             time.sleep(0.01)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            done += 1
-        process.wait()
+        time.sleep(moments.uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+        done += process.wait() == -signal.SIGKILL
     return done
+
+
+DROPOUT = ("recipe.dropout=0.3", "recipe.ema_decay=0.99", "recipe.epochs=40")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    ("backend", "epochs"),
+    ("task", "backend", "overrides"),
     [
-        pytest.param("torch", 40, marks=pytest.mark.plugins("torch", "regression")),
-        pytest.param("tensorflow", 40, marks=pytest.mark.plugins("tensorflow", "regression")),
+        ("toy-regress", "toy-numpy", ("recipe.epochs=200",)),
+        pytest.param("regression", "torch", DROPOUT, marks=pytest.mark.plugins("torch", "regression")),
+        pytest.param("regression", "tensorflow", DROPOUT, marks=pytest.mark.plugins("tensorflow", "regression")),
     ],
+    ids=["toy-numpy", "torch", "tensorflow"],
 )
 def test_run_killed_ten_times_gives_the_results_of_an_undisturbed_run(
-    backend: str, epochs: int, tmp_path: Path
+    task: str, backend: str, overrides: tuple[str, ...], toy: Path, tmp_path: Path
 ) -> None:
-    options = ["recipe.dropout=0.3", "recipe.ema_decay=0.99", "recipe.keep_best=true", f"recipe.epochs={epochs}"]
-    command = [*MAIN, "run", "--task", "regression", "--model", "mlp", "--backend", backend, "--protocol", "quick"]
-    command += ["--threads", "1", "--quality-only", *(word for each in options for word in ("--set", each))]
+    options = [word for each in (*overrides, "recipe.keep_best=true") for word in ("--set", each)]
+    model = ["--model", "mlp"] if task == "regression" else []
+    command = [*MAIN, "run", "--task", task, *model, "--backend", backend, "--protocol", "quick", "--quality-only"]
+    command += ["--threads", "1", *options]
     subprocess.run([*command, "--results", "whole"], cwd=tmp_path, check=True, capture_output=True)
     (whole,) = Store(tmp_path / "whole").load().runs
-    longest_s = 2 * whole.record.wall_s
-    killing = [*command, "--results", "killed", "--checkpoint-every", "3steps"]
-    assert killed_run(killing, tmp_path, 10, 0.3 * whole.record.wall_s, longest_s)
+    killing, results = [*command, "--results", "killed", "--checkpoint-every", "3steps"], tmp_path / "killed"
+    kills = kill_at_random_steps(killing, tmp_path, results, 10, len(read_arrays(whole.path / ARRAYS)["train_losses"]))
     subprocess.run(killing, cwd=tmp_path, check=True, capture_output=True)
-    (run,) = Store(tmp_path / "killed").load().runs
+    (run,) = Store(results).load().runs
+    assert isinstance(run.record.outcome, Success)
+    assert run.record.outcome.checkpoints is not None
+    assert len(run.record.outcome.checkpoints.resumed_at) == kills == 10
     assert scores(run.record) == scores(whole.record)
     arrays, expected = (read_arrays(each.path / ARRAYS) for each in (run, whole))
     for name in ("train_losses", "test_outputs", "validation_outputs"):
         np.testing.assert_array_equal(arrays[name], expected[name])
+    assert {entry.name for entry in (tmp_path / "killed").iterdir()} == {run.path.name, ".plans"}
 
 
 def test_directory_that_cannot_be_read_raises(tmp_path: Path) -> None:
