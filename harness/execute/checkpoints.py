@@ -99,33 +99,34 @@ def assign(
         spec, key = decision.spec, decision.spec.key
         own = available[key].pop(0) if available[key] else None
         if own is None:
-            unreadable = next((each for each in broken if each.directory.name.startswith(_name(key))), None)
-            ignored = unreadable.problem if unreadable else ""
-            if resume and (reason := ignored or _other_settings(spec, others)):
+            damaged = next((each for each in broken if each.directory.name.startswith(_name(key))), None)
+            reason = damaged.problem if damaged else ""
+            if damaged is not None:
+                broken.remove(damaged)
+            if resume and (problem := reason or _other_settings(spec, others)):
+                raise _refused(spec, problem)
+            directory = damaged.directory if damaged else _new(store, key, taken)
+            assigned.append(_from_beginning(decision, directory, every, reason))
+            continue
+        if resume is False:
+            assigned.append(_from_beginning(decision, own.directory, every, "a new start was requested"))
+            continue
+        here = here or Here(catalog)
+        if reason := _difference(here, spec, own):
+            if resume:
                 raise _refused(spec, reason)
-            plan = None
-            if every is not None:
-                directory = unreadable.directory.absolute() if unreadable else _new(store, key, taken)
-                plan = CheckpointPlan(directory=str(directory), every=every)
-            if unreadable is not None:
-                broken.remove(unreadable)
-            assigned.append(dataclasses.replace(decision, checkpoints=plan, ignored=ignored))
+            assigned.append(_from_beginning(decision, own.directory, every, reason))
             continue
         assert own.checkpoint is not None
-        interval = every or own.checkpoint.every
-        here = here or Here(catalog)
-        reason = _difference(here, spec, own)
-        if resume and reason:
-            raise _refused(spec, reason)
-        if resume is False or reason:
-            plan = every and CheckpointPlan(directory=str(own.directory.absolute()), every=every)
-            assigned.append(
-                dataclasses.replace(decision, checkpoints=plan, ignored=reason or "a new start was requested")
-            )
-            continue
-        plan = CheckpointPlan(directory=str(own.directory.absolute()), every=interval, resume=True)
+        plan = CheckpointPlan(directory=str(own.directory.absolute()), every=every or own.checkpoint.every, resume=True)
         assigned.append(dataclasses.replace(decision, checkpoints=plan, resumed=f"from {own.checkpoint.title}"))
     return assigned
+
+
+def _from_beginning(decision: Decision, directory: Path, every: Interval | None, ignored: str) -> Decision:
+    """Return a decision to execute a run from the beginning. `ignored` is the reason why its checkpoint is not used."""
+    plan = None if every is None else CheckpointPlan(directory=str(directory.absolute()), every=every)
+    return dataclasses.replace(decision, checkpoints=plan, ignored=ignored)
 
 
 def _difference(here: Here, spec: RunSpec, found: Found) -> str:
@@ -179,4 +180,4 @@ def _new(store: Store, key: str, taken: set[str]) -> Path:
     while (name := f"{_name(key)}{number}") in taken:
         number += 1
     taken.add(name)
-    return (store.path / files.FOLDER / name).absolute()
+    return store.path / files.FOLDER / name

@@ -341,7 +341,8 @@ class Run:
                 group=self._ranks,
                 checkpoints=checkpoints,
             )
-        use, batch_size = checkpoints and checkpoints.use(), min(spec.recipe.batch_size, len(data.test))
+        use = None if checkpoints is None else checkpoints.use()
+        batch_size = min(spec.recipe.batch_size, len(data.test))
         if self._quality_only:
             return Timed(trained, inference.not_measured(batch_size), use)
         with phases("inference"):
