@@ -23,7 +23,7 @@ from msgspec import Struct
 from harness.errors import RecordError
 from harness.records.checkpointing import Interval
 from harness.records.events import EpochEnded
-from harness.records.files import make_directory
+from harness.records.files import make_directory, write_new
 from harness.records.reading import MAX_JSON_BYTES, decode, open_stored, read_stored
 from harness.records.record import Ended, Environment
 from harness.records.scratch import PREFIX
@@ -213,6 +213,7 @@ def _write_arrays(path: Path, arrays: Arrays) -> str:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    write_new(path, b"")  # unlike `save_file`, this never follows a link
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
     except SafetensorError as error:  # raised if the disk is full

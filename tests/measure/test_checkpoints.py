@@ -303,6 +303,21 @@ def test_checkpoint_that_cannot_be_written_is_reported_once(
     assert list((tmp_path / files.FOLDER / "run").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", [files.FOLDER, f"{files.FOLDER}/run", f"{files.FOLDER}/run/{files.DESCRIPTION}"])
+def test_planted_link_is_not_followed(place: str, tmp_path: Path, clock: Clock) -> None:
+    elsewhere, link, events = tmp_path / "elsewhere", tmp_path / "results" / place, list[Event]()
+    elsewhere.mkdir()
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    spec = spec_of()
+    saved = checkpoints(tmp_path / "results", spec, "1", events)
+    saved._resume = False
+    trained(Walker(clock), spec, saved)
+    assert list(elsewhere.iterdir()) == []
+    assert saved.use().written == 0
+    assert any("symbolic link" in problem for problem in saved.use().problems)
+
+
 @pytest.mark.parametrize("field", ["key", "device", "dataset_digest", "initial_weights_digest"])
 def test_checkpoint_of_another_run_is_refused(field: str, tmp_path: Path, clock: Clock) -> None:
     spec = spec_of()
