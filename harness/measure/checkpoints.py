@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -14,21 +14,37 @@ from harness.interfaces import Session
 from harness.measure.machine import Reading
 from harness.measure.phases import Phases
 from harness.measure.steady import Window
-from harness.records import CheckpointFailed, CheckpointPlan, CheckpointUse
+from harness.records import CheckpointFailed, CheckpointPlan, CheckpointUse, EpochEnded
 from harness.records import checkpoint as files
-from harness.records.checkpoint import Checkpoint, Identity
+from harness.records.checkpoint import Checkpoint, Identity, Progress
+from harness.records.record import Ended
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.measure.quality.scorer import Scorer
-    from harness.measure.training import Training
 
     Arrays = dict[str, NDArray[Any]]
 
 PHASE = "checkpoint"
 """Phase in which checkpoints are written and read."""
 _SESSION, _BEST = "session.", "best."
+
+
+class Loop(Protocol):
+    """The training loop, `harness.measure.training.Training`."""
+
+    steps: int
+    losses: list[float]
+    curves: list[EpochEnded]
+    ended: Ended | None
+    best: dict[str, Any]
+
+    def progress(self) -> Progress: ...
+
+    def arrays(self) -> Arrays: ...
+
+    def restore(self, progress: Progress, arrays: Arrays, best: Arrays, scorer: Scorer) -> None: ...
 
 
 class Checkpoints:
@@ -60,7 +76,7 @@ class Checkpoints:
             problems=self._problems,
         )
 
-    def is_due(self, training: Training, *, epoch_ended: bool) -> bool:
+    def is_due(self, training: Loop, *, epoch_ended: bool) -> bool:
         """Return True if a checkpoint must be written after a window or, if `epoch_ended` is true, after an epoch."""
         if epoch_ended and training.ended is not None:
             return True
@@ -72,7 +88,7 @@ class Checkpoints:
             case "seconds":
                 return time.perf_counter() - self._last_s >= self._every.count
 
-    def write(self, session: Session, training: Training) -> None:
+    def write(self, session: Session, training: Loop) -> None:
         """Write a checkpoint. If this fails because of the file system, report the problem and continue."""
         start = time.perf_counter()
         with self._phases.aside(PHASE):
@@ -103,7 +119,7 @@ class Checkpoints:
         self._last_s = time.perf_counter()
         self._write_s += self._last_s - start
 
-    def restore(self, session: Session, training: Training, scorer: Scorer) -> None:
+    def restore(self, session: Session, training: Loop, scorer: Scorer) -> None:
         """Restore the last checkpoint if the plan requests it.
 
         Raises `harness.RecordError` if the checkpoint is damaged or belongs to a different run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -265,7 +265,7 @@ class Training:
             "first_step_s": np.array([step.seconds for step in self.first_steps], np.float64),
         }
 
-    def restore(self, progress: Progress, arrays: Mapping[str, Any], best: Mapping[str, Any], scorer: Scorer) -> None:
+    def restore(self, progress: Progress, arrays: dict[str, Any], best: dict[str, Any], scorer: Scorer) -> None:
         """Continue from the state that `progress` and `arrays` returned, with the weights `best`."""
         self.losses = arrays["losses"].tolist()
         self.timed.restore(
@@ -275,7 +275,7 @@ class Training:
         self.first_steps = [FirstStep(*pair) for pair in pairs]
         self.recipe_windows = len(self.timed.windows)
         self.curves, self._length.steps, self.ended = list(progress.curves), progress.window_steps, progress.ended
-        self.best = dict(best)
+        self.best = best
         self._update_scores(scorer)
         # After the last epoch, the rate is not reduced, because `sample` uses the rate of the recipe's last step.
         epochs = len(self.curves) - (self.ended not in (None, "early_stopping"))
