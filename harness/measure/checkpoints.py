@@ -180,7 +180,7 @@ def encoded_readings(readings: list[Reading]) -> NDArray[np.float64]:
 def decoded_readings(array: NDArray[np.float64]) -> list[Reading]:
     """Return the readings that `encoded_readings` encoded."""
     rows: list[list[Any]] = array.tolist()
-    return [Reading(*(None if np.isnan(value) else value for value in row)) for row in rows]
+    return [Reading._make(None if np.isnan(value) else value for value in row) for row in rows]
 
 
 def decoded_windows(batches: NDArray[Any], seconds: NDArray[Any]) -> list[Window]:
