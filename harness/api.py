@@ -227,6 +227,8 @@ def run(
     quality_only: bool = False,
     wait: bool = False,
     trackers: Iterable[str] = (),
+    checkpoint_every: str | int | None = None,
+    resume: bool | None = None,
     plugins: Iterable[str] = (),
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records of the runs.
@@ -319,6 +321,13 @@ def run(
     trackers : iterable of str, optional
         Experiment trackers to which the runs are logged, such as ``"tensorboard"``, or ``"tensorboard:directory=logs"``
         with an option. ``harness list trackers`` lists the trackers and their options.
+    checkpoint_every : str or int, optional
+        Interval between checkpoints of training: a number of epochs such as 1, a number of steps such as
+        ``"500steps"``, or a time such as ``"10min"``. By default, no checkpoints are written.
+    resume : bool, optional
+        By default, an interrupted run continues from its last checkpoint if its plugin code, package versions and
+        machine class are unchanged. If True, a run that has a checkpoint but cannot continue from it is an error. If
+        False, all runs start from the beginning.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -397,6 +406,8 @@ def run(
         jobs=jobs,
         quality_only=quality_only,
         wait=wait,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
     )
 
 
@@ -419,6 +430,8 @@ def carry_out(
     quality_only: bool = False,
     wait: bool = False,
     budget_s: float | None = None,
+    checkpoint_every: str | int | None = None,
+    resume: bool | None = None,
     command: Sequence[str] = (),
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
@@ -438,6 +451,9 @@ def carry_out(
     With `quality_only`, throughput and latency are not measured. If more than one run is executed at a time (`jobs`),
     they are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
+    With `checkpoint_every`, runs write checkpoints. `resume` determines whether runs continue from their checkpoints;
+    see `harness.execute.checkpoints.assign`.
+
     If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
     error such as a full disk.
 
@@ -448,6 +464,7 @@ def carry_out(
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import Part, measured_part
     from harness.errors import RecordError, UsageError
+    from harness.execute.checkpoints import assign
     from harness.execute.detached import check_detachable, collect_all, describe_submission, submit, without
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
@@ -466,6 +483,7 @@ def carry_out(
     )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
     from harness.execute.submissions import Access, locked, new_name
+    from harness.plan.checkpoints import checked_interval
     from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
@@ -482,6 +500,16 @@ def carry_out(
         check_executor(specs, chosen)
         if detach:
             check_detachable(chosen, batch_size_backoff=batch_size_backoff, budget_s=budget_s)
+        every = checked_interval(
+            checkpoint_every,
+            specs,
+            catalog,
+            executor=chosen,
+            resume=resume,
+            rerun=rerun,
+            detach=detach,
+            batch_size_backoff=batch_size_backoff,
+        )
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
@@ -550,6 +578,8 @@ def carry_out(
                     # packages may have changed.
                     part = permitted()
                     decide_again()
+            if not (chosen.remote or detach or batch_size_backoff):
+                decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
             for line in describe(decisions):
                 listener.message(line)
             marks = None
@@ -593,6 +623,7 @@ def carry_out(
                 listener=listener,
                 marks=marks,
                 budget_s=budget_s,
+                checkpoints=[decision.checkpoints for decision in decisions if decision.stored is None],
                 **settings,
             )
             if not detach and (rest := len(planned) - len(records)):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.records import RunSpec
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
-_EXECUTED = ("run", "redo")
+_EXECUTED = ("run", "redo", "resume")
 """States of runs that would be executed."""
 _UNAVAILABLE = "unavailable"
 _OWN_COLUMNS = ("recipe.epochs", "recipe.batch_size", *_NAMES, "seed")
@@ -86,6 +86,8 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
         return "skip"
     if decision.spec.key in unavailable:
         return _UNAVAILABLE
+    if decision.resumed:
+        return "resume"
     return "redo" if decision.reason else "run"
 
 

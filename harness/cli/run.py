@@ -42,6 +42,18 @@ if TYPE_CHECKING:
     "--save-weights", is_flag=True, help="Save the trained weights, for `harness evaluate` and `harness audit`."
 )
 @click.option(
+    "--checkpoint-every",
+    metavar="INTERVAL",
+    help="Write checkpoints of training at this interval: a number of epochs such as 1, a number of steps such as "
+    "500steps, or a time such as 10min.",
+)
+@click.option(
+    "--resume/--no-resume",
+    default=None,
+    help="Continue interrupted runs from their checkpoints, or start from the beginning. By default, a run continues "
+    "if nothing that affects it has changed; with --resume, a run that cannot continue is an error.",
+)
+@click.option(
     "--rerun", is_flag=True, help="Execute all runs, including those that are already in the results directory."
 )
 @options.names(
@@ -105,6 +117,8 @@ def run(
     parity: bool,
     price_per_hour: float | None,
     save_weights: bool,
+    checkpoint_every: str | None,
+    resume: bool | None,
     rerun: bool,
     retry: tuple[str, ...],
     jobs: int,
@@ -131,6 +145,9 @@ def run(
     To complete a stopped comparison, repeat the command. A run that is already in the results directory is skipped if
     its settings, plugin code, package versions and machine class are unchanged. Failed runs are executed again.
 
+    With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint when the command is
+    repeated, with the same results as an uninterrupted run.
+
     With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
     own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;
     otherwise, only quality is measured.
@@ -151,6 +168,8 @@ def run(
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
+      harness run --task nlp --backend torch --checkpoint-every 1
+      harness run --task nlp --backend torch --checkpoint-every 1 --resume
       harness run --weights nlp-bert-tiny-torch-s0 --backend torch,tensorflow
       harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
@@ -205,6 +224,8 @@ def run(
             catalog,
             store,
             reasons,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
             rerun=rerun,
             retry=retry or None,
             batch_size_backoff=batch_size_backoff,
@@ -242,6 +263,8 @@ def run(
         detach=detach,
         parity=parity,
         save_weights=save_weights,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
         rerun=rerun,
         retry=retry or None,
         jobs=jobs,
@@ -313,6 +336,8 @@ def _print_plan(
     store: Store,
     reasons: Mapping[str, str],
     *,
+    checkpoint_every: str | None,
+    resume: bool | None,
     rerun: bool,
     retry: tuple[str, ...] | None,
     batch_size_backoff: bool,
@@ -323,10 +348,22 @@ def _print_plan(
 ) -> None:
     from harness.checks.side_by_side import measured_part
     from harness.cli.dry_run import print_plan
+    from harness.execute.checkpoints import assign
     from harness.execute.estimate import estimates
     from harness.execute.machines import machines_for
     from harness.execute.resume import Decision, decide, failure_kinds
+    from harness.plan.checkpoints import checked_interval
 
+    every = checked_interval(
+        checkpoint_every,
+        specs,
+        catalog,
+        executor=executor,
+        resume=resume,
+        rerun=rerun,
+        detach=False,
+        batch_size_backoff=batch_size_backoff,
+    )
     kinds = failure_kinds(retry)
     part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
     if part.reason:
@@ -344,5 +381,7 @@ def _print_plan(
             machines=machines_for(executor, specs, catalog),
         )
     )
+    if not (executor.remote or batch_size_backoff):
+        decisions = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
     expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
     print_plan(decisions, expected, reasons, budget_s, jobs)

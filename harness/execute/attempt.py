@@ -137,6 +137,8 @@ def execute_attempt(
                 quality_only=run.quality_only,
                 trial=run.trial,
                 step_events=run.step_events,
+                checkpoints=run.checkpoints,
+                lock_digest=run.lock_digest,
             ),
             timeout_s=run.timeout_s,
             environment={**child_environment(run.spec), **(environment or {})},

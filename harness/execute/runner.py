@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import (
+    CheckpointPlan,
     EpochEnded,
     Event,
     Failure,
@@ -31,8 +33,10 @@ from harness.records import (
     RunRecord,
     RunSpec,
     StepsEnded,
+    Success,
     TuningCost,
 )
+from harness.records.checkpoint import remove
 from harness.records.store import Store
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -126,6 +130,7 @@ def run_all(
     trial: Literal["quality", "speed"] | None = None,
     prune: Callable[[EpochEnded], bool] | None = None,
     tuning: Mapping[str, TuningCost] | None = None,
+    checkpoints: Sequence[CheckpointPlan | None] | None = None,
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
@@ -142,7 +147,7 @@ def run_all(
 
     If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
     and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
-    of their runs.
+    of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for no checkpoints.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
@@ -162,6 +167,7 @@ def run_all(
         save_weights=save_weights,
         quality_only=quality_only,
         trial=trial,
+        checkpoints=checkpoints,
     )
     listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     store.prepare()
@@ -204,9 +210,10 @@ def planned_runs(
     save_weights: bool,
     quality_only: bool = False,
     trial: Literal["quality", "speed"] | None = None,
+    checkpoints: Sequence[CheckpointPlan | None] | None = None,
     with_digests: bool = False,
 ) -> list[PlannedRun]:
-    """Return the runs that an executor executes for `specs`.
+    """Return the runs that an executor executes for `specs`. `checkpoints` contains the plan for each spec.
 
     With `with_digests`, the references to plugins contain the digests of the current code. Raises the same errors as
     `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
@@ -229,6 +236,7 @@ def planned_runs(
             quality_only=quality_only,
             trial=trial,
             step_events=step_events,
+            checkpoints=None if checkpoints is None else checkpoints[index - 1],
         )
         for index, spec in enumerate(specs, start=1)
     ]
@@ -457,6 +465,11 @@ class RunCoordinator(Coordinator):
             except RecordError:
                 self._lose(one)
                 raise
+        if run.checkpoints is not None and isinstance(record.outcome, Success):
+            try:
+                remove(Path(run.checkpoints.directory))
+            except OSError as error:
+                self.message(f"{run.checkpoints.directory}: cannot be removed: {error.strerror}")
         self._waiting.pop(run.index, None)
         if self._records is not None:
             self._records.append(stored.record)

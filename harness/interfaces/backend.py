@@ -261,6 +261,45 @@ class Session(ABC):
     def synchronize(self) -> None:
         """Wait until the device has finished all submitted work."""
 
+    def state(self) -> dict[str, Array]:
+        """Return a copy of everything that determines the session's further training steps, for a checkpoint.
+
+        The state includes the weights, running statistics, the optimizer's moments and step counts, the states of
+        random number generators, the loss scale, and the moving average of the weights. The core calls this method
+        between training steps, outside of `averaged`. Implemented by backends with `Backend.checkpoints`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Arrays by name, in any shape, with boolean, integer or floating-point dtypes. Values are stored exactly.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the session does not implement checkpoints.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support checkpoints; remove --checkpoint-every")
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Restore a state, so that further training steps are those that would have followed `state`.
+
+        On the CPU, these steps must give bitwise identical results. The core calls `set_weights` first, and passes the
+        state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            Arrays returned by `state`. The arrays must not be modified, and must be copied if they are kept.
+
+        Raises
+        ------
+        harness.PluginError
+            If names or shapes do not match those of this session.
+        harness.UnsupportedError
+            If the session does not implement checkpoints.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support checkpoints; remove --checkpoint-every")
+
     def device_memory(self) -> DeviceMemory | None:
         """Return the peak memory usage of the device since the session was opened.
 
@@ -375,6 +414,9 @@ class Backend(ABC):
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
     devices are rejected before they start."""
+    checkpoints: ClassVar[bool] = False
+    """True if the sessions implement `Session.state` and `Session.set_state`. If False, ``--checkpoint-every`` is
+    rejected during planning."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user does not select a model and no network
     implements the task's default model for this backend, the first compatible variant is used."""

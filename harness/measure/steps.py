@@ -28,6 +28,10 @@ class StepEvents:
         self._sent = 0
         self._sent_s = time.perf_counter()
 
+    def skip(self, steps: int) -> None:
+        """Omit the first `steps` steps of a run, because an earlier process executed them."""
+        self._sent = steps
+
     def add(self, epoch: int, losses: Sequence[float], steps: int, seconds: float, reductions: int) -> None:
         """Add a window of `steps` steps. `losses` contains the losses of all steps so far."""
         self._windows.append((steps, seconds))

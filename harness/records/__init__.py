@@ -4,7 +4,9 @@ All data stored on disk as JSON are instances of `msgspec.Struct` and are valida
 for run records is in ``docs/reference/record.schema.json``.
 """
 
+from harness.records.checkpointing import CheckpointPlan, CheckpointUse, Interval
 from harness.records.events import (
+    CheckpointFailed,
     DataPrepared,
     EpochEnded,
     Event,
@@ -71,6 +73,9 @@ __all__ = [
     "IGNORED",
     "PROTOCOLS",
     "SCHEMA_VERSION",
+    "CheckpointFailed",
+    "CheckpointPlan",
+    "CheckpointUse",
     "ClassScore",
     "DataInfo",
     "DataPrepared",
@@ -90,6 +95,7 @@ __all__ = [
     "FlagKind",
     "Gpu",
     "InputSpec",
+    "Interval",
     "Latency",
     "Memory",
     "MetricCalled",

@@ -108,4 +108,13 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
         return [(end, steps * self.batch_size / seconds) for end, steps, seconds in windows if end > 1]
 
 
-Event = PhaseStarted | Fetching | DataPrepared | Progress | StepsEnded | EpochEnded
+class CheckpointFailed(Struct, frozen=True, kw_only=True, tag="checkpoint_failed"):
+    """The failure to write a checkpoint of training. Training continues, and the previous checkpoint remains valid."""
+
+    step: int
+    """Number of completed training steps."""
+    reason: str
+    """Reason, such as that the disk is full."""
+
+
+Event = PhaseStarted | Fetching | DataPrepared | Progress | StepsEnded | EpochEnded | CheckpointFailed

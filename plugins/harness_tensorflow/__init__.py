@@ -40,6 +40,7 @@ class TensorFlowBackend(harness.Backend):
     packages = ("tensorflow", "keras")
     exports = {"savedmodel": {}, "onnx": dict.fromkeys(("onnx", "tf2onnx", "onnxruntime"), "ml-harness[deploy]")}
     data_parallel = True
+    checkpoints = True
     environment = {
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",

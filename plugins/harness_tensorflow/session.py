@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import harness
-from harness_tensorflow import runtime
+from harness_tensorflow import checkpoints, runtime
 from harness_tensorflow.distributed import Replicas
 from harness_tensorflow.optimizers import LossScale, Optimizer
 
@@ -71,6 +71,20 @@ class TensorFlowSession(harness.Session):
             for binding in (self._bindings[parameter.name],)
         }
 
+    def state(self) -> dict[str, Any]:
+        return {name: np.array(variable.numpy()) for name, variable in self._variables().items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        if any(name.startswith(checkpoints.AVERAGE) for name in state) and not self._average:
+            self._create_average()
+        checkpoints.restore(state, self._variables())
+        self._has_stepped = True
+
+    def _variables(self) -> dict[str, Any]:
+        """Return the variables that change in training, by their names in a checkpoint."""
+        weights = {name: _tf_variable(binding.variable) for name, binding in self._bindings.items()}
+        return checkpoints.variables_of(self._module, weights, self._optimizer, self._loss_scale, self._average)
+
     def train_step(self, batch: harness.Batch, learning_rate: float) -> Any:
         self._has_stepped = True
         function = self._train_functions.get(len(batch.targets))
@@ -104,18 +118,21 @@ class TensorFlowSession(harness.Session):
         }
 
     def update_average(self, weight: float) -> None:
-        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         if not self._average:
-            # Trace a new function, because it refers to the variables of the average.
-            averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
-
-            def update(weight: Any) -> None:
-                for average, variable in zip(averages, variables, strict=True):
-                    average.assign_add(weight * (variable - average))
-
-            self._update_average = self._function(update)
+            self._create_average()
         assert self._update_average is not None
         self._update_average(tf.constant(weight, tf.float32))
+
+    def _create_average(self) -> None:
+        """Create the variables of the moving average and a new function, which refers to these variables."""
+        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
+        averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
+
+        def update(weight: Any) -> None:
+            for average, variable in zip(averages, variables, strict=True):
+                average.assign_add(weight * (variable - average))
+
+        self._update_average = self._function(update)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

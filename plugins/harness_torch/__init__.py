@@ -40,6 +40,7 @@ class TorchBackend(harness.Backend):
     exports = {"onnx": dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "ml-harness[deploy]"), "torch-export": {}}
     packages = ("torch", "transformers")
     data_parallel = True
+    checkpoints = True
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
         # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import harness
 from harness import Batch, DeviceMemory, Session, SessionRequest
+from harness_torch import checkpoints
 from harness_torch.devices import require
 from harness_torch.distributed import Pending, Replicas
 from harness_torch.optimizers import build_optimizer, implementation
@@ -74,7 +75,7 @@ class TorchSession(Session):
         self._optimizer = build_optimizer(
             recipe, self._weights.decayed, self._weights.not_decayed, scaled=scaled, factors=self._factors()
         )
-        self._learning_rate = recipe.learning_rate
+        self._learning_rate: float | None = recipe.learning_rate
         initial = 65536.0 if recipe.loss_scale is None else recipe.loss_scale
         self._scaler: torch.amp.GradScaler | None = (
             torch.amp.GradScaler(self._device.type, init_scale=initial) if scaled else None
@@ -92,6 +93,15 @@ class TorchSession(Session):
 
     def get_weights(self) -> dict[str, Array]:
         return self._weights.read()
+
+    def state(self) -> dict[str, Array]:
+        return checkpoints.state_of(self._module, self._optimizer, self._scaler, self._average, self._device)
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        averaged = any(name.startswith(checkpoints.AVERAGE) for name in state)
+        self._average = [torch.empty_like(tensor) for tensor in self._weights.tensors] if averaged else []
+        checkpoints.restore(state, self._module, self._optimizer, self._scaler, self._average, self._device)
+        self._learning_rate = None
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         if learning_rate != self._learning_rate:

@@ -87,6 +87,33 @@ class JaxSession(harness.Session):
         training = self._started()
         return self._weights.canonical(training.params | training.statistics | self._frozen)
 
+    def state(self) -> dict[str, Array]:
+        return {name: np.array(array) for name, array in _named(self._lasting()).items()}
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        training = self._started()
+        if any(name.startswith("average") for name in state):
+            self._average = training.params | training.statistics  # determines the names and shapes
+        lasting = self._lasting()
+        expected = _named(lasting)
+        problems = [f"missing {name}" for name in expected if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in expected]
+        problems += [
+            f"{name} is {array.dtype} {array.shape}, not {expected[name].dtype} {expected[name].shape}"
+            for name, array in state.items()
+            if name in expected and (array.dtype, array.shape) != (expected[name].dtype, expected[name].shape)
+        ]
+        if problems:
+            raise harness.PluginError(f"the state does not match the session: {'; '.join(problems[:8])}")
+        # Copy, because a training step would overwrite the caller's memory.
+        arrays = [jax.device_put(state[name], self._device, may_alias=False) for name in expected]
+        restored = jax.tree.unflatten(jax.tree.structure(lasting), arrays)
+        self._training, self._frozen, self._average = (restored[name] for name in ("training", "frozen", "average"))
+
+    def _lasting(self) -> dict[str, Any]:
+        """Return the arrays that determine further training steps. The random key follows from the seed."""
+        return {"training": self._started(), "frozen": self._frozen, "average": self._average}
+
     def train_step(self, batch: harness.Batch, learning_rate: float) -> jax.Array:
         self._training, loss = self._step(
             self._started(), self._frozen, self._key, batch.inputs, batch.targets, self._float.type(learning_rate)
@@ -220,6 +247,14 @@ class JaxSession(harness.Session):
     def _evaluate(self, params: Any, statistics: Any, inputs: Any) -> Any:
         outputs, _ = self._network(params, statistics, inputs, Mode(False, self._dtype, None))
         return outputs.astype(self._float)
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """Return the arrays of a tree by their paths, such as ``training.params.classifier.weight``."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): array
+        for path, array in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _mixed(average: Any, weights: Any, weight: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from harness.interfaces import Session
@@ -155,6 +156,53 @@ def _respects_the_seed(bench: Workbench) -> None:
         raise Broken("sessions with different seeds have the same losses, so dropout does not depend on the seed")
 
 
+def _restores_its_state(bench: Workbench) -> None:
+    import msgspec
+    import numpy as np
+
+    by_steps(bench)
+    if not bench.backend.checkpoints:
+        raise NotChecked("the backend does not support checkpoints (Backend.checkpoints)")
+    has_average = "ema_decay" in bench.backend.recipe_options
+    changes: dict[str, Any] = {"dropout": 0.5} if bench.model.has_dropout else {}
+    changes |= {"ema_decay": 0.5} if has_average else {}
+    recipe = msgspec.structs.replace(bench.request.recipe, **changes)
+
+    def steps(session: Session, numbers: range) -> list[float]:
+        losses = []
+        for number in numbers:
+            batch, rate = bench.batch(8 * number), recipe.learning_rate / (number + 1)
+            losses.append(float(session.fetch(session.train_step(batch, rate))))
+            if has_average:
+                session.update_average(0.5)
+        return losses
+
+    def weights(session: Session) -> dict[str, Any]:
+        with session.averaged() if has_average else contextlib.nullcontext():
+            averaged = session.get_weights()
+        return {f"average of {name}": array for name, array in averaged.items()} | session.get_weights()
+
+    with bench.session(recipe=recipe) as session:
+        steps(session, range(3))
+        state = session.state()
+        for name, array in state.items():
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+                raise Broken(f"state returned {name!r} as {getattr(array, 'dtype', type(array).__name__)}")
+        kept = {name: array.copy() for name, array in state.items()}
+        expected, after = steps(session, range(3, 6)), weights(session)
+    changed = [name for name, array in kept.items() if not np.array_equal(array, state[name], equal_nan=True)]
+    if changed:
+        raise Broken(f"{changed[0]} in the result of state changed during further training steps")
+    with bench.session(recipe=recipe) as session:
+        session.set_state(state)
+        losses, restored = steps(session, range(3, 6)), weights(session)
+    if losses != expected:
+        raise Broken(f"after set_state, the same steps give the losses {losses} instead of {expected}")
+    different = [name for name, array in after.items() if not np.array_equal(array, restored[name])]
+    if different:
+        raise Broken(f"after set_state and the same steps, {different[0]} differs")
+
+
 def _computes_gradients(bench: Workbench) -> None:
     import numpy as np
 
@@ -258,6 +306,12 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
         "set_weights also resets the optimizer.",
         "reset the moments and the step count in set_weights",
         _resets_the_optimizer,
+    ),
+    Rule(
+        "backend-restores-its-state",
+        "set_state restores everything that determines further training steps, if Backend.checkpoints is True.",
+        "include moments, step counts, random number generators and the moving average in state, and return copies",
+        _restores_its_state,
     ),
     Rule(
         "backend-respects-the-seed",
