@@ -172,9 +172,11 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
     If the data can be cached, it is read from the cache or added to it. `DataInfo.details` includes the details that
-    the dataset reports.
+    the dataset reports. If the spec has a teacher, the training split includes the teacher's logits, which must be in
+    the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
+    from harness.execute.teacher import with_logits
 
     task, dataset, folder = _sources(catalog, spec)
     data = prepared_cache.load(folder) if folder else None
@@ -185,6 +187,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
             del data
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
+    data = with_logits(data, spec)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
@@ -315,19 +318,23 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, or the spec's trained weights, and messages about the
-    arrays that were not read from the spec's checkpoint.
+    """Return the canonical arrays from which training starts, or the spec's trained weights, and notes about the arrays
+    that were not read from the spec's checkpoint and about the teacher's logits.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.
     """
+    from harness.execute.teacher import notes
     from harness.execute.weights import initial_weights, pretrained_weights
 
     if prepared.spec.weights is not None:
         return _trained_weights(prepared.spec.weights, prepared), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
-    initial = initial_weights(parameters, prepared.spec.seed)
-    return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    initial, taught = initial_weights(parameters, prepared.spec.seed), notes(prepared.data)
+    if checkpoint is None:
+        return initial, taught
+    weights, loaded = pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    return weights, loaded | taught
 
 
 def _trained_weights(trained: TrainedWeights, prepared: Preparation) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from harness.errors import CombinationError, HarnessError, PluginError, RecordEr
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
+from harness.execute.teacher import is_distilled, provide_logits
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
@@ -142,6 +143,8 @@ def run_all(
     and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
     of their runs.
 
+    The logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
+
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
 
@@ -152,6 +155,7 @@ def run_all(
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
+    listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     runs = planned_runs(
         specs,
         catalog,
@@ -161,7 +165,7 @@ def run_all(
         quality_only=quality_only,
         trial=trial,
     )
-    listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
+    provide_logits(specs, catalog, say=listener.message)
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
     with (
@@ -254,6 +258,11 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
         raise CombinationError(
             f"the executor {executor.name!r} cannot execute runs on several devices; use --devices 1 or "
             f"--executor {LOCAL}"
+        )
+    if executor.remote and any(map(is_distilled, specs)):
+        raise CombinationError(
+            f"the executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
+            f"remove --teacher, or use --executor {LOCAL}"
         )
 
 

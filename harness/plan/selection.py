@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    from harness.plan.distillation import Teacher
     from harness.records import Pretrained
     from harness.records.store import StoredRun
 
@@ -176,6 +177,17 @@ class Selection:
         ),
     )
     """Ids or paths of runs. `resolved` replaces them with the stored runs before planning."""
+    teacher: str | Teacher | None = field(
+        default=None,
+        hash=False,
+        metadata=_option(
+            "teacher",
+            "Train with knowledge distillation, using the model of this run as the teacher. The run must have been "
+            "trained on the same data, with saved weights (--save-weights).",
+            metavar="RUN",
+        ),
+    )
+    """Id or path of a run. `resolved` replaces it with a `Teacher` before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -225,6 +237,8 @@ class Selection:
     """Number of times to execute each run, or None for the protocol's default."""
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
+    name: str = ""
+    """Name of the suite's entry, by which other entries refer to its run as their teacher, or an empty string."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
     """Function that returns the file and line to which an error about this selection refers, or None."""
 
@@ -261,12 +275,18 @@ class Selection:
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
         """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`, and
-        the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
+        the teacher and the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
 
         `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called. Raises
-        `harness.UsageError` if `find` is None and the selection uses the weights of runs.
+        `harness.UsageError` if `find` is None and the selection uses other runs, or if the teacher has no weights.
         """
         chosen = self
+        if isinstance(chosen.teacher, str):
+            from harness.plan.distillation import teacher_of
+
+            if find is None:
+                raise UsageError("--teacher cannot be used here, because there is no results directory; remove it")
+            chosen = dataclasses.replace(chosen, teacher=teacher_of(find(chosen.teacher)))
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
                 raise UsageError("--weights cannot be used here, because there is no results directory; remove it")

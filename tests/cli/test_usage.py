@@ -14,6 +14,7 @@ from harness.plugins.catalog import Catalog
 
 COMMANDS = (
     "run",
+    "distill",
     "tune",
     "status",
     "parity",
