@@ -10,7 +10,10 @@ from harness.cli import options
 from harness.cli.output import say, show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.plan.selection import Selection
+    from harness.records import RunSpec
 
 
 @click.command(short_help="Train a student with a teacher and alone.")
@@ -101,6 +104,7 @@ def distill(
     found = store.find(teacher)
     selections = student_selections(found, student, selection, catalog, alpha=alpha, temperature=temperature)
     specs = expand_all([each.resolved(locate, store.find) for each in selections], catalog, jobs=jobs)
+    _check_one_setting(specs)
     if dry_run:
         from harness.cli.dry_run import print_runs
 
@@ -128,3 +132,17 @@ def distill(
     show(summarize(found, students, catalog), format_, render)
     if any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
+
+
+def _check_one_setting(specs: Sequence[RunSpec]) -> None:
+    """Raise `harness.UsageError` if the students of a backend differ in more than the seed and the teacher."""
+    from harness.errors import UsageError
+
+    settings: dict[tuple[str, bool], set[str]] = {}
+    for spec in specs:
+        settings.setdefault((spec.backend, spec.teacher is None), set()).add(spec.group_key)
+    if any(len(keys) > 1 for keys in settings.values()):
+        raise UsageError(
+            "harness distill trains one student for each backend; select a single value of each option and setting, or "
+            "train several students with `harness run --teacher RUN`"
+        )

@@ -104,10 +104,10 @@ def reproduce(
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
-    using = [record for record in chosen if record.spec.weights is not None]
-    chosen = [record for record in chosen if record.spec.weights is None]
+    using = [record for record in chosen if record.spec.weights or record.spec.teacher]
+    chosen = [record for record in chosen if record not in using]
     if using:
-        text = "used trained weights, which are not in the bundle, and cannot be repeated"
+        text = "used the trained weights of other runs, which are not in the bundle, and cannot be repeated"
         if not chosen:
             raise UsageError(f"{bundle}: the selected runs {text}")
         inform(f"{counted(len(using), 'run')} {text}")

@@ -17,6 +17,7 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute import teacher_logits
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
@@ -176,7 +177,6 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
-    from harness.execute.teacher import with_logits
 
     task, dataset, folder = _sources(catalog, spec)
     data = prepared_cache.load(folder) if folder else None
@@ -187,7 +187,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
             del data
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
-    data = with_logits(data, spec)
+    data = teacher_logits.with_logits(data, spec)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
@@ -324,13 +324,12 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.
     """
-    from harness.execute.teacher import notes
     from harness.execute.weights import initial_weights, pretrained_weights
 
     if prepared.spec.weights is not None:
         return _trained_weights(prepared.spec.weights, prepared), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
-    initial, taught = initial_weights(parameters, prepared.spec.seed), notes(prepared.data)
+    initial, taught = initial_weights(parameters, prepared.spec.seed), teacher_logits.notes(prepared.data)
     if checkpoint is None:
         return initial, taught
     weights, loaded = pretrained_weights(checkpoint, prepared.model, parameters, initial)

@@ -16,7 +16,8 @@ from harness.errors import CombinationError, HarnessError, PluginError, RecordEr
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
-from harness.execute.teacher import is_distilled, provide_logits
+from harness.execute.teacher import provide_logits
+from harness.execute.teacher_logits import is_distilled
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.errors import CombinationError, UsageError
 from harness.plan import rerun
 from harness.plan.overrides import as_overrides
-from harness.plan.selection import Selection
+from harness.plan.selection import PlannedTeacher, Selection
 from harness.plan.weights import trained_weights
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
@@ -29,14 +29,13 @@ class Teacher:
     """Specification of the run that trains the model."""
 
 
-def teacher_of(run: StoredRun) -> Teacher:
-    """Return a stored run as a teacher. Raises `harness.UsageError` if the run has no weights that can be used."""
+def teacher_of(run: StoredRun | PlannedTeacher) -> Teacher:
+    """Return the model of a run as a teacher. Raises `harness.UsageError` if a stored run has no weights that can be
+    used."""
+    if isinstance(run, PlannedTeacher):
+        weights = TrainedWeights(run=run.name, backend=run.spec.backend, digest="", dataset_digest="")
+        return Teacher(weights, run.spec)
     return Teacher(trained_weights(run), run.record.spec)
-
-
-def planned_teacher(name: str, spec: RunSpec) -> Teacher:
-    """Return a teacher that a suite trains before its students. `name` is the name of the suite's entry."""
-    return Teacher(TrainedWeights(run=name, backend=spec.backend, digest="", dataset_digest=""), spec)
 
 
 def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unavailable: bool) -> None:
@@ -99,8 +98,8 @@ def student_selections(
     The task, the data and their options are those of the teacher. By default, the student is trained by the teacher's
     backend with the seeds `SEEDS`. Raises `harness.UsageError` if the run has no weights that can be used.
     """
-    known, spec = teacher_of(teacher), teacher.record.spec
-    repeated = rerun.selection(spec, catalog)
+    spec = teacher.record.spec
+    repeated = rerun.selection(teacher_of(teacher).spec, catalog)
     # A checkpoint determines options of the task, such as the vocabulary, that do not apply to another model.
     sections = ("dataset.",) if spec.pretrained is not None else ("dataset.", "task.")
     shared = [text for text in repeated.overrides if text.startswith(sections)]
@@ -115,4 +114,4 @@ def student_selections(
         overrides=(*shared, *chosen.overrides),
     )
     settings = {"recipe.distillation_alpha": alpha, "recipe.distillation_temperature": temperature}
-    return alone, dataclasses.replace(alone, teacher=known, overrides=(*alone.overrides, *as_overrides(settings)))
+    return alone, dataclasses.replace(alone, teacher=teacher, overrides=(*alone.overrides, *as_overrides(settings)))

@@ -18,7 +18,7 @@ from harness.measure.nvml import gpus
 from harness.plan import weights
 from harness.plan.checkpoint import model_options, read_config
 from harness.plan.devices import check_devices, device_counts, threads_per_process
-from harness.plan.distillation import Teacher, check_student
+from harness.plan.distillation import check_student, teacher_of
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
@@ -113,7 +113,7 @@ def _expanded(
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
     if isinstance(selection.pretrained, str) or isinstance(selection.teacher, str):
         raise ValueError("the selection's checkpoint or teacher is not resolved; call Selection.resolved first")
-    teacher: Teacher | None = selection.teacher
+    teacher = None if selection.teacher is None else teacher_of(selection.teacher)
     protocol = _named_protocol(selection.protocol)
     variants = [parse_overrides(overrides) for overrides in combinations(selection.overrides)]
     if any("name" in overrides["protocol"] for overrides in variants):

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
-    from harness.plan.distillation import Teacher
-    from harness.records import Pretrained
+    from harness.records import Pretrained, RunSpec
     from harness.records.store import StoredRun
 
 
@@ -44,6 +43,14 @@ class Option(NamedTuple):
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
     """True if a suite can set the option once for all of its runs."""
+
+
+class PlannedTeacher(NamedTuple):
+    """The run of a suite's entry that is to be executed before the runs of its students."""
+
+    name: str
+    """Name of the entry."""
+    spec: RunSpec
 
 
 def _option(name: str, help_text: str, **properties: Any) -> dict[str, Option]:
@@ -177,7 +184,7 @@ class Selection:
         ),
     )
     """Ids or paths of runs. `resolved` replaces them with the stored runs before planning."""
-    teacher: str | Teacher | None = field(
+    teacher: str | StoredRun | PlannedTeacher | None = field(
         default=None,
         hash=False,
         metadata=_option(
@@ -187,7 +194,7 @@ class Selection:
             metavar="RUN",
         ),
     )
-    """Id or path of a run. `resolved` replaces it with a `Teacher` before planning."""
+    """Id or path of a run. `resolved` replaces it with the stored run before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -278,15 +285,13 @@ class Selection:
         the teacher and the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
 
         `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called. Raises
-        `harness.UsageError` if `find` is None and the selection uses other runs, or if the teacher has no weights.
+        `harness.UsageError` if `find` is None and the selection uses other runs.
         """
         chosen = self
         if isinstance(chosen.teacher, str):
-            from harness.plan.distillation import teacher_of
-
             if find is None:
                 raise UsageError("--teacher cannot be used here, because there is no results directory; remove it")
-            chosen = dataclasses.replace(chosen, teacher=teacher_of(find(chosen.teacher)))
+            chosen = dataclasses.replace(chosen, teacher=find(chosen.teacher))
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
                 raise UsageError("--weights cannot be used here, because there is no results directory; remove it")

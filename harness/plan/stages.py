@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from harness.errors import UsageError
-from harness.plan.distillation import planned_teacher, teacher_of
 from harness.plan.expand import expand
-from harness.plan.selection import Selection
+from harness.plan.selection import PlannedTeacher, Selection
 from harness.plugins.catalog import Catalog
 from harness.records import Pretrained, RunSpec
 from harness.records.store import StoredRun
@@ -62,7 +61,7 @@ def staged(
                 "backend and one seed",
             )
         run = trained(specs[0])
-        teacher = planned_teacher(entry.name, specs[0]) if run is None else teacher_of(run)
+        teacher = PlannedTeacher(entry.name, specs[0]) if run is None else run
         if run is None and specs[0].key not in teachers:
             untrained.append(specs[0])
         teachers[specs[0].key] = specs[0]

@@ -19,7 +19,8 @@ from harness.data.batches import training_batches
 from harness.errors import CombinationError, DataError, HarnessError, UsageError
 from harness.execute.preparation import prepare_data
 from harness.execute.runner import check_executor
-from harness.execute.teacher import logits_path, provide_logits
+from harness.execute.teacher import provide_logits
+from harness.execute.teacher_logits import logits_path
 from harness.execute.weights import initial_weights, load
 from harness.interfaces import Executor
 from harness.plan.expand import expand
@@ -347,6 +348,13 @@ def test_remote_executor_is_refused(teacher: StoredRun, catalog: Catalog) -> Non
     with pytest.raises(CombinationError, match="do not have the teacher's logits"):
         check_executor(plan(teacher, catalog), Remote())
     check_executor(plan(None, catalog), Remote())
+
+
+def test_distill_refuses_several_settings(results: Path, runs: list[StoredRun]) -> None:
+    words = ("--student", "toy-linear", "--backend", "toy-distilling", "--set", "recipe.epochs=1,2")
+    refused = harness_cli("distill", *PLUGIN, *TEACHER, *words, results=results, status=2)
+    assert "harness distill trains one student for each backend" in refused.output
+    assert len(Store(results).load().runs) == len(runs)
 
 
 # ---- suites -----------------------------------------------------------------------------------------------------

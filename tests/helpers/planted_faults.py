@@ -11,7 +11,7 @@ import numpy as np
 from harness.checks.parity.evidence import ParityJob, gather
 from harness.checks.parity.report import Evidence
 from harness.execute.preparation import load_and_prepare, prepare, prepare_data
-from harness.execute.teacher import logits_path
+from harness.execute.teacher_logits import logits_path
 from harness.interfaces import Dataset, PreparedData, Task
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
