@@ -151,11 +151,15 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """Task, model, backend, environment, number of devices, published split and seed, for progress messages."""
+        """Task, model, backend, environment, number of devices, published split and seed, for progress messages.
+
+        The model of a run with a teacher is followed by ``distilled``.
+        """
         env = [self.env] if self.env else []
         devices = [f"{self.devices} devices"] if self.devices > 1 else []
         split = [] if self.split is None else [f"split {self.split}"]
-        return " · ".join([self.task, self.model, self.backend, *env, *devices, *split, f"seed {self.seed}"])
+        taught = ["distilled"] if self.teacher is not None else []
+        return " · ".join([self.task, self.model, *taught, self.backend, *env, *devices, *split, f"seed {self.seed}"])
 
     @property
     def used_devices(self) -> tuple[str, ...]:

@@ -140,6 +140,7 @@ def test_record_of_a_student_refers_to_its_teacher(distilled: list[StoredRun], t
     moved = msgspec.structs.replace(expected, path="elsewhere")
     spec = distilled[0].record.spec
     assert msgspec.structs.replace(spec, teacher=moved).key == spec.key
+    assert spec.title.startswith("toy-classify · toy-through-origin · distilled · toy-distilling · seed ")
     notes = {run.record.provenance.notes["teacher_logits"] for run in distilled}
     assert len(notes) == 1
     assert notes.pop().endswith("computed without augmentation")
