@@ -180,6 +180,8 @@ def run(
         from harness.report.plots.formats import check_suffix
 
         check_suffix(Path(plot).suffix)
+        if quality_only:
+            raise UsageError("--plot shows quality against throughput, which --quality-only omits; remove one of them")
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
