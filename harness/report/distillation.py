@@ -18,7 +18,7 @@ def render(distillation: Distillation) -> str:
         "backend",
         "seeds",
         metric,
-        *(_header(cost.headline or cost.title, cost.unit) for cost in COSTS),
+        *(_header(cost.part or cost.title, cost.unit) for cost in COSTS),
     ]
     rows = [
         [
