@@ -207,6 +207,7 @@ def run(
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | Iterable[str] = (),
+    teacher: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
@@ -270,6 +271,9 @@ def run(
     weights : str, path-like or iterable of str, optional
         Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
         runs determine the task, data and model.
+    teacher : str or path-like, optional
+        Id or path of a run with saved weights, whose model is the teacher in knowledge distillation. The run must have
+        been trained on the same data. By default, models are trained without a teacher.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
@@ -378,6 +382,7 @@ def run(
             "protocol": protocol,
             "pretrained": pretrained,
             "weights": weights,
+            "teacher": teacher,
             "split": split,
             "compile": compile,
             "deterministic": deterministic,

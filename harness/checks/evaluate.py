@@ -20,6 +20,7 @@ from harness.plugins.environments import interpreter
 from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
 from harness.records.arrays import read_arrays, write_arrays
 from harness.records.reading import is_stored
+from harness.records.recipe import for_inference
 from harness.records.store import ARRAYS, WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
@@ -82,7 +83,12 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         raise UsageError(
             f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
         )
-    spec = msgspec.structs.replace(record.spec, backend=catalog.backend(backend).name, device=device)
+    spec = msgspec.structs.replace(
+        record.spec,
+        backend=catalog.backend(backend).name,
+        device=device,
+        recipe=for_inference(record.spec.recipe),
+    )
     catalog = catalog.for_run(record.provenance.plugins)
     catalog.metrics_of(spec.task)
     if catalog.backend(backend).executes:

@@ -17,6 +17,7 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute import teacher_logits
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
@@ -205,7 +206,8 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
     If the data can be cached, it is read from the cache or added to it. `DataInfo.details` includes the details that
-    the dataset reports.
+    the dataset reports. If the spec has a teacher, the training split includes the teacher's logits, which must be in
+    the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
 
@@ -218,6 +220,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
             del data
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
+    data = teacher_logits.with_logits(data, spec)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
@@ -348,10 +351,10 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical weights with which the session starts, and messages about weights missing in a checkpoint.
+    """Return the canonical weights with which the session starts, and notes about them and about a teacher's logits.
 
-    If the spec has trained weights, these are returned instead of initial ones. A message describes each array that
-    was not read from the spec's checkpoint.
+    If the spec has trained weights, these are returned instead of initial ones. A note describes each array that was
+    not read from the spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.
@@ -367,8 +370,11 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
             )
         return trained_weights(prepared, trained), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
-    initial = initial_weights(parameters, prepared.spec.seed)
-    return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    initial, taught = initial_weights(parameters, prepared.spec.seed), teacher_logits.notes(prepared.data)
+    if checkpoint is None:
+        return initial, taught
+    weights, loaded = pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    return weights, loaded | taught
 
 
 def trained_weights(prepared: Preparation, trained: TrainedWeights) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class TensorFlowBackend(harness.Backend):
     }
     recipe_options = (
         "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
-        "loss_scale", "frozen", "layer_decay",
+        "loss_scale", "frozen", "layer_decay", "distillation_alpha",
     )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:

@@ -96,10 +96,13 @@ class TensorFlowSession(harness.Session):
         if self._replicas is not None:
             self._replicas.set_weight(batch.weight)
         convert = tf.convert_to_tensor
-        inputs = batch.inputs
-        return function(
-            self._learning_rate, convert(batch.targets), *[convert(inputs[name]) for name in self._input_names]
-        )
+        return function(self._learning_rate, *map(convert, self._arrays(batch)))
+
+    def _arrays(self, batch: harness.Batch) -> list[Any]:
+        """Return the arguments of the training functions: the targets, the inputs and, in distillation, the teacher's
+        logits."""
+        arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
+        return [*arrays, batch.teacher_logits] if self._request.recipe.distillation_alpha else arrays
 
     def gradients(self, batch: harness.Batch) -> tuple[float, dict[str, Any]]:
         def compute(targets: Any, *inputs: Any) -> Any:
@@ -109,8 +112,7 @@ class TensorFlowSession(harness.Session):
         if self._replicas is not None:
             self._replicas.set_weight(batch.weight)
         function = self._gradient_functions.setdefault(len(batch.targets), self._train_function(compute))
-        arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
-        loss, gradients = function(*map(tf.convert_to_tensor, arrays))
+        loss, gradients = function(*map(tf.convert_to_tensor, self._arrays(batch)))
         shapes = {parameter.name: parameter.shape for parameter in self._request.parameters}
         return float(loss), {
             name: np.ascontiguousarray(self._bindings[name].to_canonical(gradient.numpy(), shapes[name]))
@@ -225,6 +227,9 @@ class TensorFlowSession(harness.Session):
             tf.TensorSpec((size, *batch.targets.shape[1:]), tf.as_dtype(batch.targets.dtype), name="targets"),
             *self._input_specs(size),
         ]
+        if self._request.recipe.distillation_alpha:
+            shape = (size, *batch.targets.shape[1:], self._request.info.outputs)
+            specs.append(tf.TensorSpec(shape, tf.float32, name="teacher_logits"))
         return self._train_function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
 
     def _loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
@@ -262,8 +267,11 @@ class TensorFlowSession(harness.Session):
     def _part_gradients(self, targets: Any, inputs: Sequence[Any], share: Any) -> tuple[Any, list[Any]]:
         """Return the mean loss of some examples and its gradients, both multiplied by `share` if it is not None."""
         with tf.GradientTape() as tape:
-            outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
+            named = dict(zip(self._input_names, inputs, strict=False))  # the teacher's logits may follow the inputs
+            outputs = self._module(named, training=True)
             loss = self._loss(outputs, targets)
+            if alpha := self._request.recipe.distillation_alpha:
+                loss = (1 - alpha) * loss + alpha * self._soft_loss(outputs, targets, inputs[-1])
             if share is not None:
                 loss = share * loss
             if self._replicas is not None:
@@ -284,6 +292,16 @@ class TensorFlowSession(harness.Session):
 
     def _function(self, function: Callable[..., Any]) -> Any:
         return tf.function(function, autograph=False, jit_compile=self._request.compile)
+
+    def _soft_loss(self, outputs: Any, targets: Any, teacher: Any) -> Any:
+        """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2."""
+        temperature = self._request.recipe.distillation_temperature
+        student, wanted = (tf.nn.log_softmax(logits / temperature) for logits in (outputs, teacher))
+        losses = temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - student), axis=-1)
+        if self._request.info.objective != "token_classification":
+            return tf.reduce_mean(losses)
+        counted = tf.cast(tf.not_equal(targets, harness.IGNORED), losses.dtype)
+        return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
 
     def _loss(self, outputs: Any, targets: Any) -> Any:
         if self._request.info.objective == "regression":

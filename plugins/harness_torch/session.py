@@ -63,6 +63,7 @@ class TorchSession(Session):
         self._module.train()
         self._training = True
         self._loss = _loss(request)
+        self._alpha, self._temperature = request.recipe.distillation_alpha, request.recipe.distillation_temperature
         self._clip_norm = request.recipe.clip_norm
         self._parts = request.recipe.accumulation_steps
         self._average: list[torch.Tensor] = []
@@ -153,7 +154,12 @@ class TorchSession(Session):
         targets = self._to_device(batch.targets)
         with self._casts or contextlib.nullcontext():
             outputs = self._train_forward(**inputs)
-        loss = self._loss(outputs.to(self._dtype), targets)
+        outputs = outputs.to(self._dtype)
+        loss = self._loss(outputs, targets)
+        if self._alpha:
+            assert batch.teacher_logits is not None
+            soft = soft_loss(outputs, self._to_device(batch.teacher_logits), targets, self._temperature)
+            loss = (1 - self._alpha) * loss + self._alpha * soft
         if share != 1:
             loss = share * loss
         minimized = loss if self._replicas is None else self._replicas.share_of(loss, batch.weight)
@@ -330,6 +336,19 @@ class _Weighted:
             outputs, targets, ignore_index=harness.IGNORED, label_smoothing=self._smoothing, reduction="none"
         )
         return (losses * self._weights[targets.clamp(min=0)]).sum() / counted.sum()
+
+
+def soft_loss(outputs: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2.
+
+    The logits of both models have the shape ``[B, C]`` or ``[B, L, C]``. Ignored positions are excluded.
+    """
+    student, wanted = (F.log_softmax(logits / temperature, dim=-1) for logits in (outputs, teacher))
+    losses = temperature**2 * F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)
+    if targets.ndim == 1:
+        return losses.mean()
+    counted = targets != harness.IGNORED
+    return (losses * counted).sum() / counted.sum()
 
 
 def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:

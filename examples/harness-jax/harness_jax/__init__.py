@@ -43,7 +43,7 @@ class JaxBackend(harness.Backend):
     }
     recipe_options = (
         "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
-        "frozen", "layer_decay",
+        "frozen", "layer_decay", "distillation_alpha",
     )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:

@@ -26,6 +26,7 @@ from harness.execute.child import ChildContext, call_in_child
 from harness.execute.exporting import executable_model
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
+from harness.execute.teacher import provide_logits
 from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.interfaces.execution import EXECUTOR_NOTE
@@ -366,6 +367,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
     findings: list[Finding] = []
     try:
         spec = run.record.spec
+        provide_logits([spec], catalog)
         failure = call_in_child(
             make_checks,
             ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),

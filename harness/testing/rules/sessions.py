@@ -39,7 +39,7 @@ def _predicts_in_order(bench: Workbench) -> None:
 
     from harness.data.batches import output_shape
 
-    inputs, targets, _ = bench.batch()
+    inputs, targets, *_ = bench.batch()
     with bench.session() as session:
         train_a_little(bench, session)
         outputs = session.fetch(session.predict(inputs))
