@@ -188,7 +188,9 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, help="compare the repeats of one run in this folder instead of simulated runs"
     )
-    parser.add_argument("--runs", type=int, help="execute one run N times and compare these repeats instead")
+    parser.add_argument(
+        "--runs", type=int, help="compare this number of new repeats of one run instead of simulated runs"
+    )
     parser.add_argument("--backend", default="torch", help="backend of the new runs [torch]")
     parser.add_argument("--order", default=",".join(ORDERS), help=f"orders of the runs [{','.join(ORDERS)}]")
     parser.add_argument("--side", type=int, nargs="+", default=[5, 10], help="runs per group [5 10]")

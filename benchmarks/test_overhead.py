@@ -34,8 +34,8 @@ MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2v
 ROUND_S = 0.5
 """Target duration of one contender's measurement in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The latter is
-the parity check's tolerance for gradients (`harness.checks.parity.tolerances`)."""
+"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The allowed
+error is the parity check's tolerance for gradients (`harness.checks.parity.tolerances`)."""
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +106,7 @@ class Bench:
         return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
-        """Return training examples that fill whole batches, repeated if necessary, so that `run` takes about
+        """Return full batches of training examples, repeated as often as necessary for `run` to take about
         `ROUND_S`."""
         size, count = self.spec.recipe.batch_size, 2
         while True:
