@@ -62,6 +62,7 @@ from harness.records.spec import (
     Pretrained,
     RunSpec,
     SplitInfo,
+    TableColumns,
     TrainedWeights,
 )
 
@@ -117,6 +118,7 @@ __all__ = [
     "SplitInfo",
     "Steady",
     "Success",
+    "TableColumns",
     "TargetScore",
     "TimeToTarget",
     "TrainedWeights",

@@ -228,6 +228,18 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     """Number of examples whose prepared inputs also occur in the training split. Always 0 for the training split."""
 
 
+class TableColumns(Struct, frozen=True, kw_only=True):
+    """Layout of the prepared ``features`` of a table: numbers, indicators of missing numbers, and categories."""
+
+    numbers: int
+    """Number of numeric columns, which are the first columns."""
+    indicators: tuple[int, ...] = ()
+    """Positions of the numeric columns that have an indicator, which is 1 where the number is missing. The indicators
+    follow the numeric columns."""
+    categories: tuple[int, ...] = ()
+    """Number of one-hot columns of each categorical column. These columns follow the indicators."""
+
+
 class DataInfo(Struct, frozen=True, kw_only=True):
     """Description of the prepared data, from which models derive their shapes."""
 
@@ -254,6 +266,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Statistics of the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
     older records.
     """
+    columns: TableColumns | None = None
+    """Layout of the prepared columns of a table, or None if it is not known, for example in older records."""
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "ray", "torch", "tensorflow")
+PLUGINS = ("nlp", "vision", "speech", "regression", "tabular", "baselines", "ray", "torch", "tensorflow")
 HEAVY = {
     *("numpy", "scipy", "sklearn", "torch", "tensorflow", "keras", "transformers", "tokenizers", "babel"),
     *("espeakng_loader", "ray"),

@@ -58,6 +58,9 @@ METRICS: tuple[Metric, ...] = (
     ),
 )
 
+CLASSIFICATION_METRICS: tuple[str, ...] = tuple(each.name for each in METRICS if each.objective == "classification")
+"""Names of the built-in metrics for classification, for `Task.metrics`."""
+
 
 @hookimpl
 def harness_metrics() -> Iterator[Metric]:

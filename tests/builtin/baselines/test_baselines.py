@@ -42,6 +42,7 @@ FLOOR = {
     "vision": ("accuracy", 0.95),
     "speech": ("accuracy", 0.95),
     "regression": ("r2", 0.3),
+    "tabular": ("accuracy", 0.9),
 }
 
 
