@@ -82,7 +82,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         )
     spec = msgspec.structs.replace(record.spec, backend=catalog.backend(backend).name, device=device)
     catalog = catalog.for_run(record.provenance.plugins)
-    catalog.metrics_of(spec.task)
+    catalog.metrics_of(spec)
     family = catalog.model(spec.model)[0].name
     if catalog.network(family, backend) is None:
         raise UsageError(f"no plugin provides model {family!r} for backend {backend!r}{catalog.hint}")
@@ -146,10 +146,10 @@ def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScor
     from harness.measure.quality.scorer import scorer
 
     prepared = prepare(job.spec, job.plugins)
-    data, task = prepared.data, prepared.catalog.task(job.spec.task)
+    data, catalog = prepared.data, prepared.catalog
     with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)
-    judge = scorer(data.info, task.metric, prepared.catalog.metrics_of(task.name))
+    judge = scorer(data.info, catalog.primary_metric(job.spec).name, catalog.metrics_of(job.spec))
     write_arrays(context.directory / ARRAYS, {"test_outputs": outputs})
     scores = judge.score(data.test.targets, outputs)
     return BackendScores(dataset_digest=data.digest, device=prepared.spec.device, scores=scores)

@@ -63,6 +63,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         protocol=protocol,
         pretrained=_checkpoint(spec),
         splits=() if spec.split is None else (spec.split,),
+        metric=spec.metric or None,
         compile=spec.compile,
         deterministic=spec.deterministic,
         overrides=as_overrides(overrides),

@@ -115,6 +115,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the dataset, by name."""
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
+    metric: str = ""
+    """Name of the primary metric, which determines the best epoch, or an empty string for the task's primary metric."""
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
@@ -126,9 +128,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
         The paths of a checkpoint and of trained weights are omitted. Fields that were added to `Recipe` later, the
-        checkpoint, the named environment, the number of devices and the trained weights are omitted if they have their
-        default values, so that the keys of older runs remain valid. User-provided data are identified by a digest of
-        their content, which is a dataset option, rather than by a name or path.
+        checkpoint, the named environment, the number of devices, the primary metric and the trained weights are omitted
+        if they have their default values, so that the keys of older runs remain valid. User-provided data are
+        identified by a digest of their content, which is a dataset option, rather than by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -178,8 +180,9 @@ def key_of(values: dict[str, Any]) -> str:
     values = values | {"recipe": without_added_defaults(values["recipe"])}
     if values.pop("source", None) is not None:
         values["dataset"] = ""
-    if not values.get("env"):
-        values.pop("env", None)
+    for name in ("env", "metric"):
+        if not values.get(name):
+            values.pop(name, None)
     if (weights := values.pop("weights", None)) is not None:
         values["weights"] = {**weights, "path": ""}
     if values.get("devices") == 1:
