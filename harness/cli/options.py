@@ -241,6 +241,11 @@ _DATASET_OPTIONS = (
         default="none",
     ),
     Option(
+        name="weight-column",
+        help="Own data: column with the weight of each row in the training loss.",
+        default="none",
+    ),
+    Option(
         name="slice-columns",
         help="Own data: columns for whose values (or quartiles, if numeric) separate scores are also reported.",
         default="none",

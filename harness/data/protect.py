@@ -23,6 +23,7 @@ def read_only_split(split: Split) -> Split:
         targets=_protected(split.targets),
         groups={name: _protected(array) for name, array in split.groups.items()},
         rows=split.rows,
+        weights=None if split.weights is None else _protected(split.weights),
     )
 
 
@@ -72,6 +73,7 @@ class Unchanged:
 def _digests(data: PreparedData) -> Iterator[tuple[str, str]]:
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         arrays = {f"{name} input {key!r}": array for key, array in split.inputs.items()}
+        arrays |= {} if split.weights is None else {f"{name} weights": split.weights}
         for described, array in ({f"{name} targets": split.targets} | arrays).items():
             if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):  # other arrays are read from files
                 yield described, digest({"": array})

@@ -348,6 +348,9 @@ class Backend(ABC):
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
     devices are rejected before they start."""
+    example_weights: ClassVar[bool] = False
+    """True if the sessions multiply the losses by `Batch.example_weights`. If False, runs on data with weights are
+    rejected."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user does not select a model and no network
     implements the task's default model for this backend, the first compatible variant is used."""

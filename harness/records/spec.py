@@ -185,6 +185,8 @@ def key_of(values: dict[str, Any]) -> str:
             values.pop(name, None)
     if (weights := values.pop("weights", None)) is not None:
         values["weights"] = {**weights, "path": ""}
+    if values["dataset_options"].get("weight_column", "") is None:  # added later, with this default
+        values["dataset_options"] = {k: v for k, v in values["dataset_options"].items() if k != "weight_column"}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:

@@ -40,6 +40,7 @@ class TensorFlowBackend(harness.Backend):
     packages = ("tensorflow", "keras")
     exports = ("savedmodel",)
     data_parallel = True
+    example_weights = True
     environment = {
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -40,6 +40,7 @@ class TorchBackend(harness.Backend):
     exports = ("onnx", "torch-export")
     packages = ("torch", "transformers")
     data_parallel = True
+    example_weights = True
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
         # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.

@@ -60,7 +60,8 @@ class TorchSession(Session):
             self._train_forward = _compiled(module) if request.compile else module
         self._module.train()
         self._training = True
-        self._loss = _loss(request)
+        self._weighted_loss = _Weighted(request)
+        self._loss = _loss(request, self._weighted_loss)
         self._clip_norm = request.recipe.clip_norm
         self._parts = request.recipe.accumulation_steps
         self._average: list[torch.Tensor] = []
@@ -138,7 +139,11 @@ class TorchSession(Session):
         targets = self._to_device(batch.targets)
         with self._casts or contextlib.nullcontext():
             outputs = self._train_forward(**inputs)
-        loss = self._loss(outputs.to(self._dtype), targets)
+        if batch.example_weights is None:
+            loss = self._loss(outputs.to(self._dtype), targets)
+        else:
+            weights = self._to_device(batch.example_weights)
+            loss = self._weighted_loss(outputs.to(self._dtype), targets, weights)
         if share != 1:
             loss = share * loss
         minimized = loss if self._replicas is None else self._replicas.share_of(loss, batch.weight)
@@ -286,18 +291,18 @@ def gradient_scaling(request: SessionRequest) -> str:
     return "dynamic" if request.recipe.loss_scale is None else f"fixed, {request.recipe.loss_scale:g}"
 
 
-def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _loss(request: SessionRequest, weighted: _Weighted) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if request.info.objective == "regression":
         return F.mse_loss
     if request.class_weights is not None:
-        return _Weighted(request)
+        return weighted
     if request.info.objective == "token_classification":
         return functools.partial(_mean_over_positions, label_smoothing=request.recipe.label_smoothing)
     return functools.partial(F.cross_entropy, label_smoothing=request.recipe.label_smoothing)
 
 
 class _Weighted:
-    """Mean over examples or positions of the cross-entropy, with each loss multiplied by its class weight.
+    """Mean over examples or positions of the loss, with each loss multiplied by the weights of its class and example.
 
     The ``weight`` argument of ``F.cross_entropy`` is not used, because it divides the mean by the sum of the batch's
     weights.
@@ -305,16 +310,33 @@ class _Weighted:
 
     def __init__(self, request: SessionRequest) -> None:
         dtype = torch.float64 if request.precision == "fp64" else torch.float32
-        self._weights = torch.tensor(request.class_weights, dtype=dtype, device=request.device)
+        self._is_regression = request.info.objective == "regression"
+        self._class_weights: torch.Tensor | None = None
+        if request.class_weights is not None:
+            self._class_weights = torch.tensor(request.class_weights, dtype=dtype, device=request.device)
         self._smoothing = request.recipe.label_smoothing
 
-    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        outputs, targets = outputs.flatten(0, -2), targets.flatten()
-        counted = targets != harness.IGNORED
-        losses = F.cross_entropy(
-            outputs, targets, ignore_index=harness.IGNORED, label_smoothing=self._smoothing, reduction="none"
-        )
-        return (losses * self._weights[targets.clamp(min=0)]).sum() / counted.sum()
+    def __call__(
+        self, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean loss. `weights` are the weights of the examples ``[B]``."""
+        if self._is_regression:
+            losses, count = F.mse_loss(outputs, targets, reduction="none").mean(dim=1), len(targets)
+        else:
+            classes = targets.flatten()
+            losses = F.cross_entropy(
+                outputs.flatten(0, -2),
+                classes,
+                ignore_index=harness.IGNORED,
+                label_smoothing=self._smoothing,
+                reduction="none",
+            )
+            if self._class_weights is not None:
+                losses = losses * self._class_weights[classes.clamp(min=0)]
+            count = (classes != harness.IGNORED).sum()
+        if weights is not None:
+            losses = losses.view(len(targets), -1) * weights[:, None]
+        return losses.sum() / count
 
 
 def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:

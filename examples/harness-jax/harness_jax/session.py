@@ -89,7 +89,13 @@ class JaxSession(harness.Session):
 
     def train_step(self, batch: harness.Batch, learning_rate: float) -> jax.Array:
         self._training, loss = self._step(
-            self._started(), self._frozen, self._key, batch.inputs, batch.targets, self._float.type(learning_rate)
+            self._started(),
+            self._frozen,
+            self._key,
+            batch.inputs,
+            batch.targets,
+            batch.example_weights,
+            self._float.type(learning_rate),
         )
         self._in_flight.append(loss)
         return loss
@@ -99,7 +105,7 @@ class JaxSession(harness.Session):
         key = jax.random.fold_in(self._key, self._gradient_calls)
         self._gradient_calls += 1
         loss, _, gradients = self._gradients(
-            training.params, training.statistics, self._frozen, key, batch.inputs, batch.targets
+            training.params, training.statistics, self._frozen, key, batch.inputs, batch.targets, batch.example_weights
         )
         return float(loss), self._weights.canonical(gradients)
 
@@ -171,51 +177,61 @@ class JaxSession(harness.Session):
     # The methods below are traced by jax.jit, once per batch size.
 
     def _one_step(
-        self, training: Training, frozen: Any, key: Any, inputs: Any, targets: Any, rate: Any
+        self, training: Training, frozen: Any, key: Any, inputs: Any, targets: Any, weights: Any, rate: Any
     ) -> tuple[Training, Any]:
         params, statistics, moments, step = training
         loss, statistics, gradients = self._loss_and_gradients(
-            params, statistics, frozen, jax.random.fold_in(key, step), inputs, targets
+            params, statistics, frozen, jax.random.fold_in(key, step), inputs, targets, weights
         )
         direction, moments = self._optimizer.update(gradients, moments, params)
         params = {name: p - self._factors[name] * rate * direction[name] for name, p in params.items()}
         return Training(params, statistics, moments, step + 1), loss
 
     def _loss_and_gradients(
-        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any
+        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any, weights: Any
     ) -> tuple[Any, Any, Any]:
-        """Return the mean loss, the new running statistics and the gradients."""
+        """Return the mean loss, the new running statistics and the gradients. `weights` are those of the examples, or
+        None."""
         count = self._request.recipe.accumulation_steps
         if count == 1:
-            return self._part_gradients(params, statistics, frozen, key, inputs, targets)
+            return self._part_gradients(params, statistics, frozen, key, inputs, targets, weights)
         total, sums = jnp.zeros((), self._float), jax.tree.map(jnp.zeros_like, params)
         for number, (start, end) in enumerate(harness.Batch.bounds(len(targets), count)):
             part = {name: array[start:end] for name, array in inputs.items()}
             loss, statistics, gradients = self._part_gradients(
-                params, statistics, frozen, jax.random.fold_in(key, number), part, targets[start:end]
+                params,
+                statistics,
+                frozen,
+                jax.random.fold_in(key, number),
+                part,
+                targets[start:end],
+                None if weights is None else weights[start:end],
             )
             share = (end - start) / len(targets)
             total, sums = total + share * loss, jax.tree.map(lambda s, g, f=share: s + f * g, sums, gradients)
         return total, statistics, sums
 
     def _part_gradients(
-        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any
+        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any, weights: Any
     ) -> tuple[Any, Any, Any]:
         def loss(params: Any) -> tuple[Any, Any]:
             outputs, changed = self._network(params | frozen, statistics, inputs, Mode(True, self._dtype, key))
-            return self._loss(outputs.astype(self._float), targets), changed
+            return self._loss(outputs.astype(self._float), targets, weights), changed
 
         (value, changed), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         return value, changed, gradients
 
-    def _loss(self, outputs: Any, targets: Any) -> Any:
+    def _loss(self, outputs: Any, targets: Any, weights: Any) -> Any:
+        of_examples = 1 if weights is None else weights.astype(self._float)
         if self._request.info.objective == "regression":
-            return jnp.mean(jnp.square(outputs - targets))
+            return jnp.mean(jnp.square(outputs - targets).mean(axis=1) * of_examples)
         labels = jax.nn.one_hot(targets, self._request.info.outputs, dtype=self._float)
         labels = optax.smooth_labels(labels, self._request.recipe.label_smoothing)
         losses = optax.softmax_cross_entropy(outputs, labels)
-        weights = self._request.class_weights
-        return (losses if weights is None else losses * jnp.asarray(weights, self._float)[targets]).mean()
+        of_classes = self._request.class_weights
+        if of_classes is not None:
+            losses = losses * jnp.asarray(of_classes, self._float)[targets]
+        return (losses * of_examples).mean()
 
     def _evaluate(self, params: Any, statistics: Any, inputs: Any) -> Any:
         outputs, _ = self._network(params, statistics, inputs, Mode(False, self._dtype, None))
