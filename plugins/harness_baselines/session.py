@@ -11,6 +11,7 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 import harness
 from harness import Batch, SessionRequest, UnsupportedError
@@ -59,7 +60,12 @@ class BaselineSession(harness.Session):
 
     def _weights_option(self) -> str:
         """Return the argument of ``fit`` for weights of examples. In a pipeline, they are those of the last step."""
-        return f"{self._new.steps[-1][0]}__sample_weight" if isinstance(self._new, Pipeline) else "sample_weight"
+        name, last = self._new.steps[-1] if isinstance(self._new, Pipeline) else ("", self._new)
+        if not has_fit_parameter(last, "sample_weight"):
+            raise UnsupportedError(
+                f"{type(last).__name__} does not support weights of examples; remove the weights, or use another model"
+            )
+        return f"{name}__sample_weight" if name else "sample_weight"
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         raise UnsupportedError("baseline has no gradients to compare: its models are fitted by scikit-learn")

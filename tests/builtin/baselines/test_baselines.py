@@ -134,22 +134,22 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     assert "its model, 'ridge', is not trained step by step" in harness_cli(*command, results=fitted, status=2).stderr
 
 
-@pytest.mark.plugins("regression", "tabular", "nlp", "speech")
-@pytest.mark.parametrize("model", ["logreg", "ridge", "gradient-boosting", "majority", "mean"])
+def predicted(model: str, batch: harness.Batch, inputs: Any) -> np.ndarray:
+    """Return the predictions of a model that was fitted on a batch."""
+    _, fitted = session(model)
+    fitted.fetch(fitted.train_step(batch, 0.0))
+    return np.asarray(fitted.fetch(fitted.predict(inputs)))
+
+
+@pytest.mark.plugins("regression", "tabular", "vision")
+@pytest.mark.parametrize("model", ["ridge", "mean", "majority", "logreg", "gradient-boosting"])
 def test_baseline_uses_the_weights_of_examples(model: str) -> None:
-    """Weights of 0 and 1 have the effect of leaving out the examples with the weight 0 from the fit of the last step,
-    except for the scaling of the features, which has no weights."""
-    bench, one = session(model)
-    _, other = session(model)
-    batch = bench.batch(examples=60)
+    """Examples with the weight 0 are not used. This is not tested where the features are scaled without weights, or
+    where examples are counted, as in the leaves of trees."""
+    batch = session(model)[0].batch(examples=60)
     kept = np.arange(60) % 3 > 0
-    one.train_step(batch._replace(example_weights=kept.astype(np.float32)), 0.0)
-    some = harness.Batch({name: a[kept] for name, a in batch.inputs.items()}, batch.targets[kept])
-    other.train_step(some, 0.0)
-    rtol = 0.5 if model == "logreg" else 1e-4
-    np.testing.assert_allclose(
-        one.fetch(one.predict(batch.inputs)), other.fetch(other.predict(batch.inputs)), rtol, 0.5
-    )
-    plain = session(model)[1]
-    plain.train_step(batch, 0.0)
-    assert not np.allclose(plain.fetch(plain.predict(batch.inputs)), one.fetch(one.predict(batch.inputs)))
+    weighted = predicted(model, batch._replace(example_weights=kept.astype(np.float32)), batch.inputs)
+    assert not np.allclose(weighted, predicted(model, batch, batch.inputs), rtol=1e-3)
+    if model in ("ridge", "mean", "majority"):
+        some = harness.Batch({name: array[kept] for name, array in batch.inputs.items()}, batch.targets[kept])
+        np.testing.assert_allclose(weighted, predicted(model, some, batch.inputs), rtol=1e-3, atol=1e-4)
