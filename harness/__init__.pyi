@@ -32,6 +32,7 @@ from harness.interfaces import Dataset as Dataset
 from harness.interfaces import DeviceGroup as DeviceGroup
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
+from harness.interfaces import ExportedSession as ExportedSession
 from harness.interfaces import InferenceSession as InferenceSession
 from harness.interfaces import Machine as Machine
 from harness.interfaces import Metric as Metric
@@ -52,6 +53,7 @@ from harness.interfaces import SessionRequest as SessionRequest
 from harness.interfaces import Split as Split
 from harness.interfaces import SubmissionState as SubmissionState
 from harness.interfaces import Task as Task
+from harness.interfaces import Tracker as Tracker
 from harness.interfaces import TrialPruned as TrialPruned
 from harness.interfaces.remote import RemoteFile as RemoteFile
 from harness.plugins.hookspecs import API_VERSION as API_VERSION
@@ -69,6 +71,7 @@ from harness.records import Protocol as Protocol
 from harness.records import Recipe as Recipe
 from harness.records import RunRecord as RunRecord
 from harness.records import RunSpec as RunSpec
+from harness.records import StepsEnded as StepsEnded
 from harness.records import Success as Success
 from harness.records import Trial as Trial
 from harness.records.store import StoredRun as StoredRun

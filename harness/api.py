@@ -207,6 +207,7 @@ def run(
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | Iterable[str] = (),
+    teacher: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
@@ -226,6 +227,9 @@ def run(
     jobs: int = 1,
     quality_only: bool = False,
     wait: bool = False,
+    trackers: Iterable[str] = (),
+    checkpoint_every: str | int | None = None,
+    resume: bool | None = None,
     plugins: Iterable[str] = (),
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records of the runs.
@@ -255,7 +259,7 @@ def run(
         Numbers of devices on which to train a model, with one process per device. Each number is a separate run. By
         default, 1.
     precision : str or iterable of str, default="fp32"
-        Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
+        Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
     parity : bool, default=False
@@ -267,6 +271,9 @@ def run(
     weights : str, path-like or iterable of str, optional
         Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
         runs determine the task, data and model.
+    teacher : str or path-like, optional
+        Id or path of a run with saved weights, whose model is the teacher in knowledge distillation. The run must have
+        been trained on the same data. By default, models are trained without a teacher.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
@@ -314,6 +321,16 @@ def run(
         Measure only quality, not throughput or latency.
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until it ends.
+    trackers : iterable of str, optional
+        Experiment trackers to which the runs are logged, such as ``"tensorboard"``, or ``"tensorboard:directory=logs"``
+        with an option. ``harness list trackers`` lists the trackers and their options.
+    checkpoint_every : str or int, optional
+        Interval between checkpoints of training: a number of epochs such as 1, a number of steps such as
+        ``"500steps"``, or a time such as ``"10min"``. By default, no checkpoints are written.
+    resume : bool, optional
+        By default, an interrupted run continues from its last checkpoint if its plugin code, package versions and
+        machine class are unchanged. If True, a run that has a checkpoint but cannot continue from it is an error. If
+        False, all runs start from the beginning.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -346,6 +363,7 @@ def run(
     from harness.plan.overrides import as_overrides
     from harness.plan.selection import Selection
     from harness.plugins import check_loaded, discover
+    from harness.plugins.trackers import with_trackers
     from harness.records.store import Store, results_dir
 
     selection = Selection.from_values(
@@ -363,6 +381,7 @@ def run(
             "protocol": protocol,
             "pretrained": pretrained,
             "weights": weights,
+            "teacher": teacher,
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
@@ -377,7 +396,7 @@ def run(
     specs = expand_all([selection.resolved(locate, store.find)], catalog, jobs=max(1, jobs))
     return carry_out(
         specs,
-        catalog,
+        with_trackers(catalog, trackers, store.path),
         store,
         parity=parity,
         timeout_s=timeout_s,
@@ -391,6 +410,8 @@ def run(
         jobs=jobs,
         quality_only=quality_only,
         wait=wait,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
     )
 
 
@@ -413,6 +434,8 @@ def carry_out(
     quality_only: bool = False,
     wait: bool = False,
     budget_s: float | None = None,
+    checkpoint_every: str | int | None = None,
+    resume: bool | None = None,
     command: Sequence[str] = (),
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
@@ -432,6 +455,9 @@ def carry_out(
     With `quality_only`, throughput and latency are not measured. If more than one run is executed at a time (`jobs`),
     throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
+    With `checkpoint_every`, runs write checkpoints. `resume` determines whether runs continue from their checkpoints;
+    see `harness.execute.checkpoints.assign`.
+
     If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
     error such as a full disk.
 
@@ -442,6 +468,7 @@ def carry_out(
     from harness.checks.parity.verdict import load as load_verdicts
     from harness.checks.side_by_side import Part, measured_part
     from harness.errors import RecordError, UsageError
+    from harness.execute.checkpoints import assign
     from harness.execute.detached import check_detachable, collect_all, describe_submission, submit, without
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
@@ -460,6 +487,7 @@ def carry_out(
     )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
     from harness.execute.submissions import Access, locked, new_name
+    from harness.plan.checkpoints import checked_interval
     from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
@@ -476,6 +504,16 @@ def carry_out(
         check_executor(specs, chosen)
         if detach:
             check_detachable(chosen, batch_size_backoff=batch_size_backoff, budget_s=budget_s)
+        every = checked_interval(
+            checkpoint_every,
+            specs,
+            catalog,
+            executor=chosen,
+            resume=resume,
+            rerun=rerun,
+            detach=detach,
+            batch_size_backoff=batch_size_backoff,
+        )
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
@@ -544,6 +582,8 @@ def carry_out(
                     # packages may have changed.
                     part = permitted()
                     decide_again()
+            if not (chosen.remote or detach or batch_size_backoff):
+                decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
             for line in describe(decisions):
                 listener.message(line)
             marks = None
@@ -587,6 +627,7 @@ def carry_out(
                 listener=listener,
                 marks=marks,
                 budget_s=budget_s,
+                checkpoints=[decision.checkpoints for decision in decisions if decision.stored is None],
                 **settings,
             )
             if not detach and (rest := len(planned) - len(records)):

@@ -65,6 +65,8 @@ class RunMetric:
     """Name of the score in the record, or an empty string for costs."""
     requires: str = ""
     """Advice shown if no run has a value, or an empty string."""
+    is_count: bool = False
+    """True if the values are integers, which are not rounded to significant digits."""
     in_hours: bool = False
     """True if `read` returns machine hours, which are multiplied by the hourly price."""
     price_per_hour: float | None = None
@@ -333,7 +335,7 @@ def _tuning(name: str, unit: str, field: str) -> RunMetric:
         return None if record.tuning is None else float(getattr(record.tuning, field))
 
     reason = "it describes a tuning study, not a single run"
-    return RunMetric(name, "tuning", unit, None, read, never_compared=reason)
+    return RunMetric(name, "tuning", unit, None, read, never_compared=reason, is_count=unit != "s")
 
 
 METRICS = (

@@ -59,7 +59,7 @@ def measure(
     Returns None if the backend has no kernels for the measurement. Raises `harness.HarnessError` if the measurement
     fails or its result cannot be saved.
     """
-    from harness.execute.attempt import thread_environment
+    from harness.execute.variables import thread_environment
 
     provided = catalog.backends[backend]
     rates = call_in_child(

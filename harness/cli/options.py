@@ -163,13 +163,14 @@ def executor_options(command: F) -> F:
         "--executor-option",
         multiple=True,
         metavar="OPTION=VALUE",
-        callback=_split_executor_options,
+        callback=split_pairs,
         help="Set an option of the executor, such as ray-address=auto. `--ray-address auto` has the same "
         "effect. `harness list executors` lists the options. Can be repeated.",
     )(command)
 
 
-def _split_executor_options(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def split_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the values, which have the form ``OPTION=VALUE``, as a dictionary."""
     found = {}
     for text in values:
         name, equals, value = text.partition("=")
@@ -271,23 +272,29 @@ SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS]
 """Parameter names of the options added by `selection`."""
 
 
-def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def selection(
+    *, leave_out: Collection[str] = (), own_data: bool = True, defaults: Mapping[str, str] | None = None, **texts: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
-    `texts` overrides the help texts of options.
+    `texts` overrides the help texts of options, and `defaults` the descriptions of their default values. The options
+    for the user's own data are omitted if `own_data` is false.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
+    of_data = _DATASET_OPTIONS if own_data else ()
+    shown = defaults or {}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def collect(**given: Any) -> None:
             values = {option.name: given.pop(option.name) for option in offered}
-            columns = {name: given.pop(name) for name in _COLUMNS}
-            values["set"] = (*_dataset_overrides(columns), *values["set"])
+            if own_data:
+                columns = {name: given.pop(name) for name in _COLUMNS}
+                values["set"] = (*_dataset_overrides(columns), *values["set"])
             command(selection=Selection.from_values(values), **given)
 
-        for option in reversed((*offered, *_DATASET_OPTIONS)):
-            text = with_default(texts.get(option.name, option.help), option.default)
+        for option in reversed((*offered, *of_data)):
+            text = with_default(texts.get(option.name, option.help), shown.get(option.name, option.default))
             collect = _declared(option, text)(collect)
         return collect
 
@@ -403,4 +410,15 @@ def price_per_hour(command: F) -> F:
         metavar="PRICE",
         help="Price of the machine per hour, in any currency, to report the cost per million samples "
         "(train_cost_per_million, inference_cost_per_million).",
+    )(command)
+
+
+def trackers(command: F) -> F:
+    """Add the option ``--tracker``, which the command receives as ``tracker``."""
+    return click.option(
+        "--tracker",
+        multiple=True,
+        metavar="NAME[:OPTION=VALUE]",
+        help="Log runs to an experiment tracker; `harness list trackers` lists the trackers and their options. Can be "
+        "repeated.",
     )(command)

@@ -105,8 +105,8 @@ def reproduce(
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
-    using = [record for record in chosen if record.spec.weights is not None]
-    chosen = [record for record in chosen if record.spec.weights is None]
+    using = [record for record in chosen if record.spec.weights or record.spec.teacher]
+    chosen = [record for record in chosen if record not in using]
     if using:
         text = "cannot be repeated, because the trained weights that were used are not in the bundle"
         if not chosen:

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     "and recorded as failed.",
 )
 @options.price_per_hour
+@options.trackers
 @options.quiet
 @options.format_
 def tune(
@@ -100,6 +101,7 @@ def tune(
     timeout: float,
     memory_limit: str | None,
     price_per_hour: float | None,
+    tracker: tuple[str, ...],
     quiet: bool,
     format_: str,
 ) -> None:
@@ -126,6 +128,7 @@ def tune(
     from harness.api import tune_selection
     from harness.cli.progress import catch_signals, listener, planned_warnings
     from harness.data.checkpoint import locate
+    from harness.plugins.trackers import with_trackers
     from harness.records import Failure
     from harness.records.store import Store, results_dir
     from harness.report.text import render
@@ -135,10 +138,12 @@ def tune(
     catalog, store = options.catalog(), Store(results_dir(results))
     if lr_range is not None:
         _check_alone()
-        _range_tests(selection.resolved(locate), catalog, store, lr_range, timeout, wait=wait, format_=format_)
+        _range_tests(
+            selection.resolved(locate, store.find), catalog, store, lr_range, timeout, wait=wait, format_=format_
+        )
         return
     request = Tuning(
-        selection=selection.resolved(locate),
+        selection=selection.resolved(locate, store.find),
         search=search,
         trials=trials,
         objectives=objective or ("quality",),
@@ -154,7 +159,7 @@ def tune(
     catch_signals()
     tuned = tune_selection(
         plans,
-        catalog,
+        with_trackers(catalog, tracker, store.path),
         store,
         timeout_s=timeout,
         memory_limit=memory_limit,
@@ -178,7 +183,7 @@ def tune(
 
 _OF_SEARCHES = (
     *("search", "trials", "objective", "sampler", "sampler_seed", "pruner", "confirm", "storage", "rerun"),
-    *("memory_limit", "price_per_hour"),
+    *("memory_limit", "price_per_hour", "tracker"),
 )
 """Parameters that do not affect a range test."""
 

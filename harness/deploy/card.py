@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.data.user_files.dataset import dataset_of
-from harness.deploy.description import Export
 from harness.plugins.catalog import Catalog
 from harness.records import RunRecord, Success
+from harness.records.export import Export
 from harness.records.printing import clean
 from harness.records.store import StoredRun
 

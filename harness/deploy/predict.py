@@ -16,20 +16,20 @@ from harness.data.user_files.new_data import NewData, reader
 from harness.data.user_files.tables import Table
 from harness.deploy.predictions import table
 from harness.errors import HarnessError, PluginError, RecordError, UsageError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
-from harness.execute.preparation import choose_device, load_plugins, opened_session, preparation_of, saved_weights
+from harness.execute.exporting import executable_model
+from harness.execute.preparation import choose_device, load_plugins, opened_session, preparation_of, trained_weights
+from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Split
-from harness.plan.weights import check_servable
+from harness.plan.weights import check_servable, served_weights
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.plugins.failures import described_with_place
 from harness.records import DataInfo, Failure, PluginRef, Preprocessing, RunSpec
-from harness.records.arrays import digest, read_arrays, read_only, write_arrays
+from harness.records.arrays import read_arrays, read_only, write_arrays
 from harness.records.preprocessing import PREPROCESSING_VERSION
 from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
-from harness.records.recipe import for_inference
-from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, StoredRun
+from harness.records.store import ARRAYS, PREPROCESSING, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,10 +56,8 @@ class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
     """Job for a child process that computes the outputs for prepared inputs."""
 
     spec: RunSpec
+    """Spec with the trained weights."""
     plugins: tuple[PluginRef, ...]
-    weights: str
-    """Path of the saved weights."""
-    weights_digest: str
     info: DataInfo
     inputs: str
     """Path of the prepared inputs."""
@@ -109,19 +107,16 @@ def predict(
     check_servable(run)
     record, preprocessing = run.record, stored_preprocessing(run)
     name = record.spec.backend if backend is None else catalog.backend(backend).name
+    catalog = catalog.for_run(record.provenance.plugins)
     spec = msgspec.structs.replace(
         record.spec,
         backend=name,
         device=record.spec.device if backend is None else device,
         devices=1,
-        recipe=for_inference(record.spec.recipe),
+        weights=served_weights(run, name, catalog, record.spec.env),
     )
     if device != "auto":
         spec = msgspec.structs.replace(spec, device=device)
-    catalog = catalog.for_run(record.provenance.plugins)
-    family = catalog.model(spec.model)[0].name
-    if catalog.network(family, name) is None:
-        raise UsageError(f"no plugin provides model {family!r} for backend {name!r}{catalog.hint}")
     new = read_new(preprocessing, source, on_bad_row)
     info = preprocessing.info
     prepared = transformed(preprocessing, new, catalog)
@@ -131,8 +126,6 @@ def predict(
         job = PredictJob(
             spec=spec,
             plugins=catalog.refs_for(spec),
-            weights=str((run.path / WEIGHTS).absolute()),
-            weights_digest=record.provenance.final_weights_digest or "",
             info=info,
             inputs=str(directory / INPUTS),
         )
@@ -205,11 +198,9 @@ def answer(job: PredictJob, context: ChildContext) -> Answered:
     spec = msgspec.structs.replace(job.spec, device=device.name)
     split = split_of(read_arrays(Path(job.inputs)), job.info)
     data = PreparedData(train=split, validation=split, test=split, info=job.info)
-    prepared = preparation_of(spec, catalog, device, data)
-    weights = saved_weights(Path(job.weights), prepared)
-    if job.weights_digest and digest(weights) != job.weights_digest:
-        raise RecordError(f"{job.weights}: the weights do not match the digest in the record of the run")
-    with opened_session(prepared, weights) as session:
+    prepared = preparation_of(spec, catalog, device, data, executable_model)
+    assert job.spec.weights is not None
+    with opened_session(prepared, trained_weights(prepared, job.spec.weights)) as session:
         outputs = outputs_of(session, split, spec.recipe.batch_size, job.info.outputs)
     write_arrays(context.directory / ARRAYS, {"outputs": outputs})
     return Answered(device=device.name)

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from msgspec import Struct
 
 from harness.errors import UsageError
-from harness.records import Environment, Event, Failure, PluginRef, RunRecord, RunSpec
+from harness.records import CheckpointPlan, Environment, Event, Failure, PluginRef, RunRecord, RunSpec
 
 EXECUTOR_NOTE = "executor"
 """Key in `Provenance.notes` for a remark that an executor adds to a record, such as a node failure."""
@@ -47,6 +47,11 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     trial: Literal["quality", "speed"] | None = None
     """Measurements of a trial of ``harness tune`` on the training and validation splits: only quality, or quality and
     training throughput. None for a complete run. The test split is not used in a trial."""
+    step_events: bool = False
+    """True to send `harness.StepsEnded` events, because an event listener handles them."""
+    checkpoints: CheckpointPlan | None = None
+    """Directory and interval of checkpoints, or None to write none. Only runs that are executed on this machine have
+    checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from harness.records.checkpointing import CheckpointUse
 from harness.records.events import EpochEnded
 from harness.records.spec import DataInfo, PluginRef, Precision, RunSpec
 
@@ -151,7 +152,7 @@ class Speed(Struct, frozen=True, kw_only=True):
     if the run used trained weights, and in older records."""
 
 
-FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
+FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load", "resumed"]
 
 
 class Flag(Struct, frozen=True, kw_only=True):
@@ -203,7 +204,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 
     host_peak_bytes: int
     """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
-    all of them."""
+    all of them, and ``checkpoint``, in which checkpoints are written and read."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -332,7 +333,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     model: ModelInfo
     phases_s: dict[str, float]
     """Duration of each phase in seconds: import, prepare (unless an earlier run prepared the data), data, build, train,
-    validate, inference, score, sampling. A quality-only run has neither inference nor sampling."""
+    validate, inference, score, sampling, and checkpoint if checkpoints were requested. A quality-only run has neither
+    inference nor sampling. For a run that was resumed, these are the phases of its last process."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
@@ -343,6 +345,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     """End of training and evaluated epoch, or None in older records or for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
+    checkpoints: CheckpointUse | None = None
+    """Checkpoints and interruptions of training, or None if no checkpoints were requested."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):

@@ -110,6 +110,10 @@ def run_section(record: RunRecord) -> Section:
         rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
     if spec.weights is not None:
         rows += [("weights of", spec.weights.run), ("trained by", spec.weights.backend), ("path", spec.weights.path)]
+        if spec.weights.exported is not None:
+            rows += [("exported by", spec.weights.exported.exporter)]
+    if spec.teacher is not None:
+        rows += [("teacher", spec.teacher.run), ("path of the teacher", spec.teacher.path)]
     if spec.source is not None:
         rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [

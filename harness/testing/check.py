@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from harness.errors import HarnessError
-from harness.execute.attempt import thread_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.variables import thread_environment
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
 from harness.plugins.requirements import missing

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import harness
-from harness_tensorflow import runtime
+from harness_tensorflow import checkpoints, runtime
 from harness_tensorflow.distributed import Replicas
 from harness_tensorflow.optimizers import LossScale, Optimizer
 
@@ -71,6 +71,20 @@ class TensorFlowSession(harness.Session):
             for binding in (self._bindings[parameter.name],)
         }
 
+    def state(self) -> dict[str, Any]:
+        return {name: np.array(variable.numpy()) for name, variable in self._variables().items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        if any(name.startswith(checkpoints.AVERAGE) for name in state) and not self._average:
+            self._create_average()
+        checkpoints.restore(state, self._variables())
+        self._has_stepped = True
+
+    def _variables(self) -> dict[str, Any]:
+        """Return the variables that change in training, by their names in a checkpoint."""
+        weights = {name: _tf_variable(binding.variable) for name, binding in self._bindings.items()}
+        return checkpoints.variables_of(self._module, weights, self._optimizer, self._loss_scale, self._average)
+
     def train_step(self, batch: harness.Batch, learning_rate: float) -> Any:
         self._has_stepped = True
         function = self._train_functions.get(len(batch.targets))
@@ -82,10 +96,13 @@ class TensorFlowSession(harness.Session):
         if self._replicas is not None:
             self._replicas.set_weight(batch.weight)
         convert = tf.convert_to_tensor
-        inputs = batch.inputs
-        return function(
-            self._learning_rate, convert(batch.targets), *[convert(inputs[name]) for name in self._input_names]
-        )
+        return function(self._learning_rate, *map(convert, self._arrays(batch)))
+
+    def _arrays(self, batch: harness.Batch) -> list[Any]:
+        """Return the arguments of the training functions: the targets, the inputs and, in distillation, the teacher's
+        logits."""
+        arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
+        return [*arrays, batch.teacher_logits] if self._request.recipe.distillation_alpha else arrays
 
     def gradients(self, batch: harness.Batch) -> tuple[float, dict[str, Any]]:
         def compute(targets: Any, *inputs: Any) -> Any:
@@ -95,8 +112,7 @@ class TensorFlowSession(harness.Session):
         if self._replicas is not None:
             self._replicas.set_weight(batch.weight)
         function = self._gradient_functions.setdefault(len(batch.targets), self._train_function(compute))
-        arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
-        loss, gradients = function(*map(tf.convert_to_tensor, arrays))
+        loss, gradients = function(*map(tf.convert_to_tensor, self._arrays(batch)))
         shapes = {parameter.name: parameter.shape for parameter in self._request.parameters}
         return float(loss), {
             name: np.ascontiguousarray(self._bindings[name].to_canonical(gradient.numpy(), shapes[name]))
@@ -104,18 +120,21 @@ class TensorFlowSession(harness.Session):
         }
 
     def update_average(self, weight: float) -> None:
-        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         if not self._average:
-            # Trace a new function, because it refers to the variables of the average.
-            averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
-
-            def update(weight: Any) -> None:
-                for average, variable in zip(averages, variables, strict=True):
-                    average.assign_add(weight * (variable - average))
-
-            self._update_average = self._function(update)
+            self._create_average()
         assert self._update_average is not None
         self._update_average(tf.constant(weight, tf.float32))
+
+    def _create_average(self) -> None:
+        """Create the variables of the moving average and a new function, which refers to these variables."""
+        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
+        averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
+
+        def update(weight: Any) -> None:
+            for average, variable in zip(averages, variables, strict=True):
+                average.assign_add(weight * (variable - average))
+
+        self._update_average = self._function(update)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -168,8 +187,7 @@ class TensorFlowSession(harness.Session):
         )
 
     def export(self, format_: str, folder: Path, inputs: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-        if format_ != "savedmodel":
-            raise harness.UnsupportedError(f"the tensorflow backend cannot export models as {format_}")
+        from harness_tensorflow.export import export
 
         def outputs(*tensors: Any) -> dict[str, Any]:
             return {"outputs": self._module(dict(zip(self._input_names, tensors, strict=True)), training=False)}
@@ -178,11 +196,7 @@ class TensorFlowSession(harness.Session):
         exported = tf.Module()
         exported.parameters = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         exported.serve = tf.function(outputs, input_signature=self._input_specs(None), autograph=False)
-        tf.saved_model.save(exported, str(folder), signatures={"serving_default": exported.serve})
-        served = tf.saved_model.load(str(folder)).signatures["serving_default"]
-        return lambda arrays: served(**{name: tf.convert_to_tensor(arrays[name]) for name in self._input_names})[
-            "outputs"
-        ].numpy()
+        return export(exported, format_, folder, self._input_names, self._request.threads)
 
     def close(self) -> None:
         self._train_functions.clear()
@@ -213,6 +227,9 @@ class TensorFlowSession(harness.Session):
             tf.TensorSpec((size, *batch.targets.shape[1:]), tf.as_dtype(batch.targets.dtype), name="targets"),
             *self._input_specs(size),
         ]
+        if self._request.recipe.distillation_alpha:
+            shape = (size, *batch.targets.shape[1:], self._request.info.outputs)
+            specs.append(tf.TensorSpec(shape, tf.float32, name="teacher_logits"))
         return self._train_function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
 
     def _loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
@@ -250,8 +267,11 @@ class TensorFlowSession(harness.Session):
     def _part_gradients(self, targets: Any, inputs: Sequence[Any], share: Any) -> tuple[Any, list[Any]]:
         """Return the mean loss of some examples and its gradients, both multiplied by `share` if it is not None."""
         with tf.GradientTape() as tape:
-            outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
+            named = dict(zip(self._input_names, inputs, strict=False))  # the teacher's logits may follow the inputs
+            outputs = self._module(named, training=True)
             loss = self._loss(outputs, targets)
+            if alpha := self._request.recipe.distillation_alpha:
+                loss = (1 - alpha) * loss + alpha * self._soft_loss(outputs, targets, inputs[-1])
             if share is not None:
                 loss = share * loss
             if self._replicas is not None:
@@ -272,6 +292,16 @@ class TensorFlowSession(harness.Session):
 
     def _function(self, function: Callable[..., Any]) -> Any:
         return tf.function(function, autograph=False, jit_compile=self._request.compile)
+
+    def _soft_loss(self, outputs: Any, targets: Any, teacher: Any) -> Any:
+        """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2."""
+        temperature = self._request.recipe.distillation_temperature
+        student, wanted = (tf.nn.log_softmax(logits / temperature) for logits in (outputs, teacher))
+        losses = temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - student), axis=-1)
+        if self._request.info.objective != "token_classification":
+            return tf.reduce_mean(losses)
+        counted = tf.cast(tf.not_equal(targets, harness.IGNORED), losses.dtype)
+        return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
 
     def _loss(self, outputs: Any, targets: Any) -> Any:
         if self._request.info.objective == "regression":

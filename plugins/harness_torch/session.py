@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import harness
 from harness import Batch, DeviceMemory, Session, SessionRequest
+from harness_torch import checkpoints
 from harness_torch.devices import require
 from harness_torch.distributed import Pending, Replicas
 from harness_torch.optimizers import build_optimizer, implementation
@@ -62,6 +63,7 @@ class TorchSession(Session):
         self._module.train()
         self._training = True
         self._loss = _loss(request)
+        self._alpha, self._temperature = request.recipe.distillation_alpha, request.recipe.distillation_temperature
         self._clip_norm = request.recipe.clip_norm
         self._parts = request.recipe.accumulation_steps
         self._average: list[torch.Tensor] = []
@@ -74,7 +76,7 @@ class TorchSession(Session):
         self._optimizer = build_optimizer(
             recipe, self._weights.decayed, self._weights.not_decayed, scaled=scaled, factors=self._factors()
         )
-        self._learning_rate = recipe.learning_rate
+        self._learning_rate: float | None = recipe.learning_rate
         initial = 65536.0 if recipe.loss_scale is None else recipe.loss_scale
         self._scaler: torch.amp.GradScaler | None = (
             torch.amp.GradScaler(self._device.type, init_scale=initial) if scaled else None
@@ -92,6 +94,15 @@ class TorchSession(Session):
 
     def get_weights(self) -> dict[str, Array]:
         return self._weights.read()
+
+    def state(self) -> dict[str, Array]:
+        return checkpoints.state_of(self._module, self._optimizer, self._scaler, self._average, self._device)
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        averaged = any(name.startswith(checkpoints.AVERAGE) for name in state)
+        self._average = [torch.empty_like(tensor) for tensor in self._weights.tensors] if averaged else []
+        checkpoints.restore(state, self._module, self._optimizer, self._scaler, self._average, self._device)
+        self._learning_rate = None
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         if learning_rate != self._learning_rate:
@@ -143,7 +154,12 @@ class TorchSession(Session):
         targets = self._to_device(batch.targets)
         with self._casts or contextlib.nullcontext():
             outputs = self._train_forward(**inputs)
-        loss = self._loss(outputs.to(self._dtype), targets)
+        outputs = outputs.to(self._dtype)
+        loss = self._loss(outputs, targets)
+        if self._alpha:
+            assert batch.teacher_logits is not None
+            soft = soft_loss(outputs, self._to_device(batch.teacher_logits), targets, self._temperature)
+            loss = (1 - self._alpha) * loss + self._alpha * soft
         if share != 1:
             loss = share * loss
         minimized = loss if self._replicas is None else self._replicas.share_of(loss, batch.weight)
@@ -320,6 +336,19 @@ class _Weighted:
             outputs, targets, ignore_index=harness.IGNORED, label_smoothing=self._smoothing, reduction="none"
         )
         return (losses * self._weights[targets.clamp(min=0)]).sum() / counted.sum()
+
+
+def soft_loss(outputs: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2.
+
+    The logits of both models have the shape ``[B, C]`` or ``[B, L, C]``. Ignored positions are excluded.
+    """
+    student, wanted = (F.log_softmax(logits / temperature, dim=-1) for logits in (outputs, teacher))
+    losses = temperature**2 * F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)
+    if targets.ndim == 1:
+        return losses.mean()
+    counted = targets != harness.IGNORED
+    return (losses * counted).sum() / counted.sum()
 
 
 def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:

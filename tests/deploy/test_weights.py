@@ -137,7 +137,9 @@ def served(run: StoredRun, *backends: str, **fields: object) -> Selection:
 
 def test_backend_that_cannot_train_is_refused_without_weights(catalog: Catalog) -> None:
     chosen = Selection(tasks=("toy-classify",), overrides=FAST)
-    with pytest.raises(CombinationError, match=r"'toy-serving' cannot train; .* pass --weights RUN"):
+    with pytest.raises(
+        CombinationError, match=r"'toy-serving' cannot train, but only computes predictions; .* pass --weights RUN"
+    ):
         expand(dataclasses.replace(chosen, backends=("toy-serving",)), catalog)
     assert "toy-serving" not in {spec.backend for spec in expand(chosen, catalog)}
 

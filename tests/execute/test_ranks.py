@@ -18,11 +18,11 @@ from toy_runs import toy_specs
 from harness.checks.audit import replay
 from harness.checks.audit.check import Subject
 from harness.errors import CombinationError, UsageError
-from harness.execute.attempt import thread_environment
 from harness.execute.cores import core_shares
 from harness.execute.rank_process import seed_of
 from harness.execute.ranks import Ranks
 from harness.execute.runner import run_all
+from harness.execute.variables import thread_environment
 from harness.interfaces import Coordinator, DeviceGroup, Executor, PlannedRun
 from harness.plan.expand import expand
 from harness.plan.rerun import arguments, selection

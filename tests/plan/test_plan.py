@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -320,8 +320,9 @@ def test_one_unknown_name_among_known_names_raises(catalog: Catalog) -> None:
 
 
 def test_every_device_and_precision_is_planned(catalog: Catalog) -> None:
-    devices, precisions = ("auto", "cpu", "cuda", "cuda:0", "cuda:13"), Precision.__args__  # type: ignore[attr-defined]
-    specs = plan(catalog, devices=devices, precisions=precisions)
+    devices = ("auto", "cpu", "cuda", "cuda:0", "cuda:13")
+    precisions = set(get_args(Precision)) - {"int8"}  # only for inference
+    specs = plan(catalog, devices=devices, precisions=tuple(precisions))
     assert {(s.device, s.precision) for s in specs} == {(d, p) for d in devices for p in precisions}
 
 

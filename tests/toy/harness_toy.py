@@ -271,8 +271,19 @@ class NumpySession(harness.Session):
             for name, binding in self.network.bindings.items()
         }
 
+    def state(self) -> dict[str, Any]:
+        values = {f"value.{name}": value.copy() for name, value in self.network.module.values.items()}
+        return values | {f"velocity.{name}": value.copy() for name, value in self.velocity.items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        for name, value in self.network.module.values.items():
+            value[...] = state[f"value.{name}"]
+            self.velocity[name] = state[f"velocity.{name}"].copy()
+
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         self.steps += 1
+        if str(self.steps) == os.environ.get("TOY_STOP_AT"):
+            raise RuntimeError("stopped")
         recipe = self.request.recipe
         loss, gradients = self._backward(batch)
         for name, value in self.network.module.values.items():
@@ -327,6 +338,7 @@ class NumpyBackend(harness.Backend):
     summary = "gradient descent in numpy"
     requires = {"numpy": "pip install numpy"}
     packages = ("numpy", "harness-toy")
+    checkpoints = True
     environment = {"TOY_GREETING": "hello"}
 
     def devices(self) -> Sequence[DeviceInfo]:

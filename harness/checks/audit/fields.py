@@ -19,6 +19,8 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
     "submission": "the submission of a run cannot be determined after the run",
+    "spec.weights.exported.path": "the path of the exported model, which is not part of the key",
+    "spec.teacher.path": "the path of the teacher's run, which is not part of the key",
     "placement.*": "the cores and the GPU of a run cannot be determined after the run",
     **dict.fromkeys(
         (
@@ -45,6 +47,13 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to the power is checked with a wide tolerance",
     "outcome.selection": "removing the selection from the record cannot be detected; its values are checked",
+    **dict.fromkeys(
+        ("outcome.checkpoints.written", "outcome.checkpoints.write_s", "outcome.checkpoints.problems.*"),
+        "the checkpoints have been removed; only the interruptions must agree with the windows",
+    ),
+    "outcome.checkpoints.every.*": "an interval in epochs or seconds does not affect the windows",
+    "outcome.checkpoints.earlier_s[]": "each duration is measured only once; with those of the last process, they must "
+    "be at least the total duration of the windows",
     "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
     "limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",

@@ -146,9 +146,13 @@ def _weights(subject: Subject) -> Result:
         if {initial, final, evaluated} - {None, "", digest({})}:
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
         raise NotCheckedError("the model has no canonical weights")
+    used = subject.spec.weights
+    if used is not None and used.exported is not None:
+        if final or evaluated or used.digest != initial:
+            return Result(["the run executed an exported model, but the record has other weights"], "")
+        return Result((), f"exported by {used.exported.exporter} from {used.digest[:8]}")
     if not (initial and final and evaluated):
         return Result(["the record contains no digest of the weights"], "")
-    used = subject.spec.weights
     if used is not None:
         shown = f"used {used.digest[:8]}, initial {initial[:8]}, final {final[:8]}, evaluated {evaluated[:8]}"
         return Result([] if used.digest == initial == final == evaluated else [shown], shown)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from harness.checks.audit.check import Check, Result, Subject
+from harness.measure.summary import NOT_COUNTED
 
 
 def _memory(subject: Subject) -> Result:
     memory, phases_s = subject.outcome.memory, subject.outcome.phases_s
-    peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name != "prepare"}
+    peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name not in NOT_COUNTED}
     problems = []
     if list(memory.host_peak_by_phase_bytes) != list(phases_s):
         problems.append("memory peaks and durations are not recorded for the same phases")

@@ -22,10 +22,12 @@ from harness.checks.audit.quality import judge
 from harness.checks.audit.training import monitored_scores, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
+from harness.execute.teacher import provide_logits
+from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.interfaces.execution import EXECUTOR_NOTE
 from harness.plugins.catalog import Catalog
@@ -73,10 +75,10 @@ class Replay:
 @contextlib.contextmanager
 def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay]:
     """Prepare the run's data, open a session with its initial weights, and close it at the end."""
-    prepared = prepare(record.spec, plugins)
+    prepared = prepare(record.spec, plugins, executable_model)
     weights, notes = starting_weights(prepared)
     with opened_session(prepared, weights) as session:
-        reported = session.notes() | notes
+        reported = session.notes() | dict(prepared.notes) | notes
         fit_at_once(session, prepared)
         yield Replay(prepared, weights, reported, session)
 
@@ -168,7 +170,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     """
     import numpy as np
 
-    from harness.checks.parity.distance import relative
+    from harness.measure.distance import relative
 
     subject.require_training()
     spec, recorded = subject.spec, subject.samples["train_losses"]
@@ -246,6 +248,8 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
     from harness.measure.inference import predict
 
     prepared, data, recorded = replay.prepared, replay.data, subject.outcome.scores.reference
+    if prepared.backend.executes:
+        return Result([] if recorded is None else ["an exported model has no closed-form scores"], "exported model")
     solution = prepared.model.solve(prepared.request.config, data.info, data.train)
     if solution is None:
         return Result([] if recorded is None else ["the model has no closed-form solution"], "no closed-form solution")
@@ -258,8 +262,8 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
 
 def _saved(subject: Subject, replay: Replay) -> Result:
     """Compare the stored predictions with new predictions from the saved weights."""
-    from harness.checks.parity.distance import relative
     from harness.execute.weights import load
+    from harness.measure.distance import relative
     from harness.measure.inference import predict
 
     path = subject.run.path / WEIGHTS
@@ -364,6 +368,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
     findings: list[Finding] = []
     try:
         spec = run.record.spec
+        provide_logits([spec], catalog)
         failure = call_in_child(
             make_checks,
             ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),

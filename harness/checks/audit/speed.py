@@ -11,9 +11,9 @@ from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
 from harness.checks.audit.training import batch_size, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
-from harness.measure.summary import latency, no_speed
+from harness.measure.summary import interruptions, latency, no_speed
 from harness.records import Energy
-from harness.records.samples import inference_windows, train_windows
+from harness.records.samples import first_windows, inference_windows, train_windows
 
 if TYPE_CHECKING:
     from harness.measure.steady import Window
@@ -29,10 +29,13 @@ number of seconds for each window. The time limit of a loop includes the time be
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
-    """Return the windows of the recipe's steps except the first step, or an empty list if the run did not train."""
+    """Return the windows of the recipe's steps except the first step of each process, or an empty list if the run did
+    not train."""
     if subject.spec.weights is not None:
         return []
-    return _windows(subject, "train_window_steps", "train_window_s")[1:]
+    first = first_windows(subject.record, subject.samples)
+    windows = _windows(subject, "train_window_steps", "train_window_s")
+    return [window for index, window in enumerate(windows) if index not in first]
 
 
 def sampled_windows(subject: Subject) -> list[Window]:
@@ -156,26 +159,55 @@ def _protocol(subject: Subject) -> Result:
 
 def _window_lengths(subject: Subject) -> Result:
     """Check the number of steps in every training window, which is determined by the durations of earlier windows."""
-    from harness.measure.steady import Window
     from harness.measure.training import WindowLength
 
     subject.require_training()
-    first = Window(1, subject.samples["train_window_s"][0].item())
-    windows = [first, *recipe_windows(subject)]
+    windows = _windows(subject, "train_window_steps", "train_window_s")
+    recipe, first, every = len(windows), first_windows(subject.record, subject.samples), _every_steps(subject)
     if subject.migrated_from != 1:
         windows += sampled_windows(subject)
     length, done, per_epoch = WindowLength(subject.spec.protocol.window_s), 0, steps_per_epoch(subject)
+    total = 0
     for number, window in enumerate(windows):
-        expected = min(length.steps, per_epoch - done)
+        if number == recipe:
+            done = 0
+        expected = min(1 if number in first else length.steps, per_epoch - done)
+        if every is not None and number < recipe:
+            expected = min(expected, every - total % every)
         if window.batches != expected:
             problem = (
                 f"training window {number} has {window.batches} steps, but should have {expected} according to "
                 "the durations of the earlier windows"
             )
             return Result([problem], "")
-        done = (done + window.batches) % per_epoch
-        length.learn(window.batches, window.seconds, first=number == 0)
+        done, total = (done + window.batches) % per_epoch, total + window.batches
+        length.learn(window.batches, window.seconds, first=number in first)
     return Result((), f"{len(windows)} windows")
+
+
+def _every_steps(subject: Subject) -> int | None:
+    """Return the number of steps between checkpoints, at which windows end, or None for other intervals."""
+    checkpoints = subject.outcome.checkpoints
+    return int(checkpoints.every.count) if checkpoints and checkpoints.every.unit == "steps" else None
+
+
+def _checkpoints(subject: Subject) -> Result:
+    """Check that the interruptions are consistent with the windows and the flags."""
+    use, resumed = subject.outcome.checkpoints, [flag for flag in subject.outcome.flags if flag.kind == "resumed"]
+    steps = use.resumed_at if use else []
+    expected = [] if subject.record.quality_only else interruptions(use)
+    problems = differences(resumed, expected, "flags of interruptions")
+    if use is None:
+        return Result(problems, "no checkpoints were requested")
+    subject.require_training()
+    ends = {0, *subject.samples["train_window_steps"].cumsum().tolist()}
+    if steps != sorted(steps) or not ends.issuperset(steps) or 0 in steps:
+        problems.append(f"training was resumed after {steps} steps, which are not the ends of windows")
+    if list(use.earlier_s) != (["train", "validate"] if steps else []) or min(use.earlier_s.values(), default=0) < 0:
+        problems.append("the durations of earlier processes do not match the interruptions")
+    if use.written < 0 or use.write_s < 0 or (steps and not use.written):
+        problems.append(f"{use.written} checkpoints were written in {use.write_s} s")
+    return Result(problems, f"{use.written} checkpoints, {len(steps)} interruptions")
 
 
 def _with_untimed(seconds: float) -> float:
@@ -278,9 +310,14 @@ def _clock(subject: Subject) -> Result:
     if subject.record.quality_only:
         expected = [name for name in expected if name not in ("inference", "sampling")]
     optional = {"prepare", "sampling"}
+    use = subject.outcome.checkpoints
+    if use is not None and use.resumed_at:
+        optional |= {"train", "validate"}  # training may have been complete when it was resumed
     if subject.spec.weights is not None:
         expected = [name for name in expected if name not in ("train", "validate", "sampling")]
-    if [name for name in expected if name in phases or name not in optional] != list(phases):
+        expected = (["export"] if subject.spec.weights.exported is not None else []) + expected
+    named = [name for name in phases if use is None or name != "checkpoint"]
+    if [name for name in expected if name in phases or name not in optional] != named:
         problems.append(f"the phases are {', '.join(phases) or 'missing'}")
     measured = sum(phases.values())
     if subject.migrated_from == 1:
@@ -307,10 +344,12 @@ def _phases(subject: Subject) -> Result:
     if subject.spec.weights is None:
         parts["train"] = arrays["train_window_s"].sum()
         parts["sampling"] = arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0
+    use = subject.outcome.checkpoints
+    earlier = use.earlier_s if use else {}
     problems = [
         f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows took {seconds:.3f} s"
         for name, seconds in parts.items()
-        if phases.get(name, 0.0) < seconds
+        if phases.get(name, 0.0) + earlier.get(name, 0.0) < seconds
     ]
     if (
         subject.spec.weights is None
@@ -371,6 +410,7 @@ CHECKS = (
         ("outcome.evidence.clock_s", "outcome.evidence.wall_s", "outcome.phases_s", "wall_s"),
         _clock,
     ),
+    Check("interruptions agree with the windows and the flags", ("outcome.checkpoints",), _checkpoints),
     Check("phases lasted at least as long as their windows", ("outcome.phases_s",), _phases),
     Check("energy and power are consistent", ("outcome.energy.cpu", "outcome.energy.gpu"), _energy),
 )

@@ -23,8 +23,8 @@ import msgspec
 from harness.checks.parity.evidence import LATE, Handed, ParityJob, Ready, compute_evidence, compute_roundings
 from harness.checks.parity.gate import Gate, gates
 from harness.checks.parity.report import ParityReport
-from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child, children
+from harness.execute.variables import child_environment
 from harness.measure.cgroup import available_cores
 from harness.plugins.environments import interpreter
 from harness.records import Failure

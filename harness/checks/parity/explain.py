@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.checks.parity.distance import Array, relative, rowwise
+from harness.checks.parity.distance import Array, rowwise
 from harness.checks.parity.report import Evidence
 from harness.checks.parity.stages import PREDICTED_AGAIN
 from harness.checks.parity.training_stages import MORE_SKIPPED, RUNNING, SEGMENTS, relative_errors, segments
 from harness.checks.parity.verdict import Stage
+from harness.measure.distance import relative
 
 _LOW_PRECISION = (2e-5, 2e-2)
 """Range of errors in float32 logits caused by matrix products in TF32 or bfloat16 (see tests/checks/parity)."""

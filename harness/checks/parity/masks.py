@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import FLOOR, Sample, norm, rms
+from harness.checks.parity.distance import FLOOR, Sample, rms
 from harness.checks.parity.scaling import scaled_gradients
 from harness.interfaces import Batch, Session
+from harness.measure.distance import norm
 
 Array = NDArray[Any]
 

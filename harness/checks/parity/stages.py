@@ -28,12 +28,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import Array, by_parameter, norm, relative, rms, rowwise
+from harness.checks.parity.distance import Array, by_parameter, rms, rowwise
 from harness.checks.parity.optimizer import regularized
 from harness.checks.parity.report import CHECKPOINTS, Evidence
 from harness.checks.parity.tolerances import CEILING, Tolerance, tolerance
 from harness.checks.parity.training_stages import dropout_stage, optimizer_stage
 from harness.checks.parity.verdict import Stage
+from harness.measure.distance import norm, relative
 
 NOISE = 10.0
 """Safety factor for the rounding error of a gradient element. The error is estimated as the larger of the difference

@@ -52,6 +52,7 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "fp32": (1.0, ""),
     "tf32": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
     "fp16": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
+    "int8": (5e3, "as for bf16, because u is 2^-8 for quantized weights and activations"),
     "bf16": (5e3, "the fp32 tolerance times 5000, because u is 2^-8 in matrix products and 2^-24 elsewhere"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import relative
 from harness.checks.parity.masks import FALSE_ALARMS, MASKS, compare_masks
 from harness.checks.parity.report import STEPS, Evidence
 from harness.checks.parity.tolerances import tolerance
 from harness.checks.parity.verdict import Stage
+from harness.measure.distance import relative
 
 Array = NDArray[Any]
 

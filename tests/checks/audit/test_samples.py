@@ -16,7 +16,7 @@ from toy_plugin import TOY_REF, install_toy
 from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
 from harness.checks.audit.finding import Finding
-from harness.execute.attempt import thread_environment
+from harness.execute.variables import thread_environment
 from harness.measure.quality.intervals import FORMER_METHODS
 from harness.measure.roofline import hardware_of
 from harness.measure.steady import Window, summary, suspicions

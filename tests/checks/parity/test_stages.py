@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as numpy_arrays
 from sample_records import spec
 
-from harness.checks.parity.distance import by_parameter, relative, rowwise
+from harness.checks.parity.distance import by_parameter, rowwise
 from harness.checks.parity.explain import explain
 from harness.checks.parity.probe_weights import probe_weights
 from harness.checks.parity.report import Evidence, ParityReport
@@ -19,6 +19,7 @@ from harness.checks.parity.stages import compare
 from harness.checks.parity.tolerances import tolerance
 from harness.checks.parity.verdict import Stage
 from harness.interfaces import Parameter
+from harness.measure.distance import relative
 from harness.records import DataInfo, InputSpec, Recipe
 
 Array = np.ndarray[Any, Any]
