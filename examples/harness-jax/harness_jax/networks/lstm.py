@@ -1,7 +1,7 @@
 """The LSTM text classifier in JAX: embedding, LSTM, max (and mean) pooling over the tokens, dense layer.
 
-Suffixes of variables give the dimensions of arrays: B for the batch, L for tokens, E for the embedding, H for the
-hidden size, G for the four gates (4 H), and P for the pooled features.
+In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, L for tokens, E for the
+embedding, H for the hidden size, G for the four gates (4 H), and P for the pooled features.
 """
 
 from __future__ import annotations
