@@ -197,7 +197,7 @@ def render(compared: Sequence[Compared]) -> str:
 
 
 def _flags(runs: Sequence[StoredRun]) -> list[str]:
-    """Return a line for each metric and kind of flag, stating the number of flagged runs."""
+    """Return one line for each metric and kind of flag, with the number of flagged runs."""
     from harness.analysis.flags import run_flags
     from harness.records import Success
 
@@ -212,7 +212,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a warning for each metric whose bounds only limit improvements, which is rarely intended."""
+    """Return a warning for each metric whose bounds limit only improvements. Such bounds are rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "

@@ -94,7 +94,8 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
     """Return the settings that vary among runs with the same task, dataset, model and backend, except `_OWN_COLUMNS`.
 
-    Models and tasks have different default settings. Differences between these defaults are excluded.
+    Models and tasks have different default settings, so a setting is not considered to vary if only its defaults
+    differ.
     """
     from harness.analysis.differences import varying
 

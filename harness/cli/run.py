@@ -309,7 +309,7 @@ def _check_nothing_selected() -> None:
 def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
     """Return the specs without an entry in `reasons`, and print the reasons for omitting the others.
 
-    Raises `harness.UsageError` with the reasons if a spec has a reason and `skip` is false, or if no specs remain.
+    Raises `harness.UsageError` with these reasons if `skip` is false and any spec has an entry, or if no specs remain.
     """
     from harness.errors import UsageError
     from harness.execute.availability import describe_reasons

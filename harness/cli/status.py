@@ -77,7 +77,7 @@ def status(
 
 def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) -> dict[str, int]:
     """Store the available results of submissions, or cancel the submissions if `cancel` is true. Return the number of
-    runs being executed for each unfinished submission."""
+    runs that are being executed for each unfinished submission."""
     from harness.execute.submissions import submissions
 
     if not any(not submission.finished for submission in submissions(store)):
@@ -103,8 +103,8 @@ def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) ->
 def _collect(
     submission: Submission, catalog: Catalog, store: Store, given: Access | None, *, cancel: bool
 ) -> dict[str, int]:
-    """Store the available results of a submission, or cancel it. Return the number of runs being executed, by the name
-    of the submission, if it is not finished."""
+    """Store the available results of a submission, or cancel it. Return the number of its runs that are being executed,
+    keyed by the submission's name, or an empty mapping if it is finished."""
     from harness.execute.detached import cancel as end
     from harness.execute.detached import collect
     from harness.execute.runner import Guarded, Listener

@@ -47,8 +47,8 @@ def writable(data: PreparedData) -> PreparedData:
 
 
 class Unchanged:
-    """Digests of the in-memory prepared arrays and of their description. At the end of a run, they show whether a
-    plugin changed the data."""
+    """Digests of the in-memory prepared arrays and of their description. At the end of a run, these digests show
+    whether a plugin changed the data."""
 
     def __init__(self, data: PreparedData) -> None:
         self._digests = dict(_digests(data))
