@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--allow-missing",
     is_flag=True,
     help="Do not fail if a bound cannot be checked for some settings, for example because runs, seeds or "
-    "values of the metric are missing. Each bound must be checked for at least one setting.",
+    "values of the metric are missing. It must be possible to check each bound for at least one setting.",
 )
 @options.price_per_hour
 @options.format_

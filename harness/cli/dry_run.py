@@ -94,8 +94,7 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
     """Return the settings that vary among runs with the same task, dataset, model and backend, except `_OWN_COLUMNS`.
 
-    Models and tasks have different default settings, so a setting is not considered to vary if only its defaults
-    differ.
+    Settings are compared only among such runs, because models and tasks have different default settings.
     """
     from harness.analysis.differences import varying
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     "recipe.dropout=0.0:0.5, or a range on a logarithmic scale such as recipe.learning_rate=log:1e-4:1e-2. Can be "
     "repeated.",
 )
-@click.option("--trials", type=click.IntRange(min=1), metavar="N", default=20, help="Number of trials for each backend.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), metavar="N", default=20, help="Number of trials for each backend."
+)
 @options.names(
     "--objective",
     "Value to optimize on the validation split: quality, loss, train_throughput or parameters. With several "

@@ -25,7 +25,7 @@ EXPANSION = 200
 """Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text but can reach 1000 for a
 decompression bomb."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, up to which an archive is always accepted, regardless of its own size."""
+"""Extracted size, in bytes, up to which an archive is always accepted, however small the archive is."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
 """Maximum size of a zip archive's member list, which `zipfile` reads into memory."""

@@ -129,8 +129,7 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
         lost = sorted(wanted - names)
         if lost:
             raise UsageError(
-                f"{path}: arrays listed in {INDEX} are missing: {', '.join(lost[:8])}; "
-                "download the checkpoint again"
+                f"{path}: arrays listed in {INDEX} are missing: {', '.join(lost[:8])}; download the checkpoint again"
             )
         for name, kind in types.items():
             if kind not in READABLE and (not wanted or name in wanted):
@@ -145,7 +144,7 @@ def _conversion(folder: Path, found: list[str]) -> str:
     listed = f"it contains {', '.join(others[:8])}{' and others' if len(others) > 8 else ''}"
     tensors = [file for file in others if file.endswith(".safetensors")]
     if tensors:
-        return f"{listed}; rename the file with the weights to {WEIGHTS}, or add the {INDEX} of its parts"
+        return f"{listed}; rename the file with the weights to {WEIGHTS}, or add the file {INDEX} that lists its parts"
     source, version = "", ""
     if not any(file.endswith((".bin", ".pt", ".pth")) for file in others):
         framework = "tf" if any(file.endswith(".h5") for file in others) else "flax"

@@ -180,8 +180,8 @@ def _units(vectors: NDArray[Any]) -> Floats:
 
 
 def _cosines(side: int) -> Floats:
-    """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform, divided by the square root of
-    the length, so images of any size have similar coefficients."""
+    """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform. They are divided by the
+    square root of their length, so that images of different sizes have similar coefficients."""
     angles = np.pi * np.arange(8)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angles) * np.where(np.arange(8) == 0, 1, sqrt(2))[:, None] / side).astype(np.float32)
 

@@ -33,7 +33,7 @@ def read_only_raw(data: RawData) -> RawData:
 
 
 def writable(data: PreparedData) -> PreparedData:
-    """Return the prepared data with writable arrays, even if the task returned arrays from `read_only_raw`.
+    """Return the prepared data with writable arrays, even if the task returned read-only arrays of the raw data.
 
     Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
     """

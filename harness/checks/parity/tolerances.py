@@ -22,8 +22,8 @@ class Tolerance(NamedTuple):
 
 
 _FORWARD = (
-    "sqrt(n) u, the rounding error if several thousand terms are summed in a different order (Higham "
-    "and Mary 2019), over a few layers"
+    "sqrt(n) u for each of a few layers, the rounding error if several thousand terms are summed in a different order "
+    "(Higham and Mary 2019)"
 )
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),

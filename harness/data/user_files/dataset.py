@@ -318,8 +318,8 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
 
 
 def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tuple[float, float] | None:
-    """Scale images with more than 8 bits to uint8 in place. Return the range of values that was used, or None if there
-    are no such images.
+    """Scale images with more than 8 bits to uint8 in place. Return the range of values that was used, or None if no
+    image has more than 8 bits.
 
     `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
     """

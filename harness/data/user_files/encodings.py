@@ -154,7 +154,7 @@ def candidates(sample: bytes) -> list[str]:
 
 
 def _legible(text: str) -> float:
-    """Among the words with non-ASCII characters, return the fraction that look like words in a single script."""
+    """Return the fraction of the words with non-ASCII characters that look like words in a single script."""
     words = [word for word in set(WORD.findall(text)) if not word.isascii()]
     return sum(map(_is_word, words)) / len(words) if words else 0.0
 
