@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check that measurements on this machine are accurate.")
 @options.plugins
 @options.jobs
-@options.selection(leave_out=("seed", "split"), repeat="With --jobs: number of rounds, at least 4.")
+@options.selection(leave_out=("seed", "split", "metric"), repeat="With --jobs: number of rounds, at least 4.")
 @options.wait
 @options.timeout("With --jobs: maximum duration of each run, in seconds.")
 @options.quiet
