@@ -282,8 +282,8 @@ def selection(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
-    `texts` overrides the help texts of options, and `defaults` the descriptions of their default values. The options
-    for the user's own data are omitted if `own_data` is false.
+    `texts` overrides the help texts of options, and `defaults` overrides the descriptions of their default values. The
+    options for the user's own data are omitted if `own_data` is false.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
     of_data = _DATASET_OPTIONS if own_data else ()

@@ -189,7 +189,7 @@ _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
 
 
 class _Xz(io.RawIOBase):
-    """Content of an xz or lzma file, decompressed with a memory limit, which `lzma.open` does not support."""
+    """Content of an xz or lzma file, decompressed with a memory limit. `lzma.open` does not support such a limit."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")

@@ -302,7 +302,8 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that equals an earlier loss, which indicates a repeated mask, and 0 for all others."""
+    """Return 1 for each loss that equals an earlier loss, and 0 for all others. An equal loss indicates a repeated
+    mask."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated

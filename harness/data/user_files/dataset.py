@@ -349,7 +349,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
         f"{high:g} ({'as declared' if declared else 'the range of the training split'})"
     )
     if clipped:
-        warning += f"; {clipped:,} of them have values outside of this range, which were clipped"
+        warning += f"; values outside of this range were clipped in {clipped:,} of them"
     if len(unscaled) < len(images):
         others = len(images) - len(unscaled)
         what = "other images have 8 bits and were" if others > 1 else "other image has 8 bits and was"
