@@ -204,7 +204,7 @@ def run(
 
         check_suffix(Path(plot).suffix)
         if quality_only:
-            raise UsageError("--plot shows quality against throughput, but --quality-only omits throughput; remove one of them")
+            raise UsageError("--plot shows the throughput, but --quality-only does not measure it; remove one of them")
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
