@@ -1,10 +1,10 @@
 """Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons of two images
 or recordings.
 
-The descriptor of an image is the one used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking
-of Perceptual Image Hash Functions"), without its quantization to bits: the 8 x 8 lowest frequencies of the discrete
-cosine transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both descriptors are
-unit vectors, so brightness and volume have no effect.
+The descriptor of an image consists of the 8 x 8 lowest frequencies of the discrete cosine transform, except for the
+mean. It is the descriptor used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking of
+Perceptual Image Hash Functions"), but without quantization to bits. The descriptor of a recording is its coarse power
+spectrum. Both descriptors are unit vectors, so brightness and volume have no effect.
 """
 
 from __future__ import annotations
