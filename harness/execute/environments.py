@@ -123,8 +123,8 @@ def create(
     `inherit` is true, only `requirements` are installed, and all other packages are imported from this process's
     environment. With `replace`, an existing environment is replaced.
 
-    Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
-    installer's output if the installer fails. In both cases, no changes are made.
+    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails; this error
+    contains the last lines of the installer's output. If an error occurs, nothing is changed.
     """
     check_name(name)
     for line in requirements:
@@ -178,7 +178,8 @@ def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] =
 
 
 def remove(name: str) -> None:
-    """Remove an environment. Raises `harness.UsageError` if it does not exist or was not created by harness."""
+    """Remove an environment. Raises `harness.UsageError` if the environment does not exist or was not created by
+    harness."""
     check_name(name)
     root = environments_dir()
     if (root / name).exists() and not _is_environment(root / name):
@@ -195,8 +196,8 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
     """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
 
     Only exact versions from a package index are returned as requirements, because the lock file may come from an
-    untrusted source. Harness and this process's plugins are omitted, because they are installed from the same sources
-    as in this process's environment.
+    untrusted source. The distributions of harness and of the installed plugins are omitted, because `create` installs
+    them from the same sources as in this process's environment.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []
@@ -316,8 +317,8 @@ def _own_distributions() -> list[str]:
 
 
 def _own_arguments() -> list[str]:
-    """Return the arguments that make an installer install harness and the plugins from the same sources as in this
-    process's environment."""
+    """Return the installer arguments for installing harness and the plugins from the same sources as in this process's
+    environment."""
     return [
         word
         for name in _own_distributions()

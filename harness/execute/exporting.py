@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 MODEL, SAFETENSORS, CONVERSION = "model", "model.safetensors", "conversion.json"
 SAME_LABELS, CLOSE = 0.999, 1e-4
-"""Minimum fraction of test examples with the same label, and maximum relative difference between outputs in fp32."""
+"""Requirements for an export in fp32: the minimum fraction of test examples that have the same label as in the run, and
+the maximum relative difference from the outputs of the run."""
 ODD_BATCHES = (1, 3)
-"""Batch sizes, in addition to the run's, for which an export must give the same outputs."""
+"""Additional batch sizes, besides that of the run, for which an export must produce the same outputs."""
 CALIBRATION = 128
 """Maximum number of training examples passed to `harness.Backend.convert`."""
 TIMEOUT_S = 3600.0

@@ -36,7 +36,8 @@ class Ended:
     too_long_lines: int = 0
     """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
-    """Measured memory usage of the process group if it was terminated for exceeding its memory limit."""
+    """Measured memory usage of the process group if it was terminated for exceeding its memory limit, otherwise
+    None."""
 
     @property
     def by_limit(self) -> bool:

@@ -8,10 +8,10 @@ The worker controls each of the other processes through a pipe. Before a trainin
 the learning rate to the pipes. Between training steps, the other processes wait for the next command and use no CPU
 time. A closed pipe means that the run has ended.
 
-If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded, except
-that a process that was killed takes precedence, because the other processes may notice its end before the worker does.
-The time of a failure is that of the exception, before the session is closed: closing can take a while, and can make the
-other processes fail.
+If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded.
+However, the failure of a process that was killed takes precedence, because the other processes may notice that this
+process has ended before the worker does. The time of a failure is the time at which the exception was raised, before
+the session was closed. Closing the session can take a while, and can make the other processes fail.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Ranks(Group):
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Note the time of an exception in the worker. Use this context inside that of the session."""
+        """Note the time of an exception in the worker. Use this context manager inside the session's context
+        manager."""
         try:
             yield
         except Exception:

@@ -43,7 +43,7 @@ class DeviceGroup(Struct, frozen=True, kw_only=True):
     """The processes that train one model on several devices of this machine, and the rank of this process.
 
     Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
-    process receives its own part of every training batch, with `Batch.weight`.
+    process receives its part of every training batch, and `Batch.weight` is the weight of this part.
     """
 
     rank: int
@@ -88,8 +88,8 @@ class SessionRequest:
     """Learning rate factors of the trainable parameters, by parameter name, as determined by `Recipe.layer_decay`.
     Empty if all factors are 1."""
     class_weights: tuple[float, ...] | None = None
-    """Weights that multiply the losses of examples or positions, by class, as determined by `Recipe.class_weights`.
-    None for no weights."""
+    """Weight of each class, as determined by `Recipe.class_weights`. The loss of an example or position is multiplied
+    by the weight of its class. None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None
@@ -161,9 +161,9 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples for this step. In a session with a `DeviceGroup`, these are the examples of this process, the
-            gradient is the sum of the processes' gradients of the weighted loss (`Batch.weight`), and the optimizer
-            step, including clipping, uses this sum.
+            The examples for this step. In a session with a `DeviceGroup`, these are the examples of this process. The
+            gradients of the weighted loss (`Batch.weight`) are summed over all processes, and the optimizer step,
+            including clipping, uses this sum.
         learning_rate : float
             Learning rate for this step. It replaces the recipe's learning rate, because the core computes the
             schedule.

@@ -28,7 +28,7 @@ class RawInput(Struct, frozen=True, kw_only=True):
     """Shape and dtype of one input for a single raw example, before a task prepares it."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. The length of an axis is None if it varies between examples, such as the time axis
+    """Shape without the batch axis. The length of an axis is None if it varies between examples, as for the time axis
     of a waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
@@ -223,7 +223,8 @@ class Dataset(ABC, Generic[OptionsT]):
     target.
     """
     splits: ClassVar[Sequence[int]] = ()
-    """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all of them."""
+    """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all published
+    splits."""
 
     @abstractmethod
     def load(self, options: OptionsT) -> RawData:

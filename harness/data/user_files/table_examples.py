@@ -159,8 +159,8 @@ def from_table(
 def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
-    If the file does not exist, variants of the name are tried. Variants use slashes instead of Windows backslashes, a
-    different Unicode normalization form, or a different letter case.
+    If the file does not exist, variants of the name are tried. The variants differ in Unicode normalization form or
+    letter case, or contain slashes instead of Windows backslashes.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
@@ -280,8 +280,8 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
 
 
 def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataError]) -> str:
-    """Return a message about the columns that cannot be used as features, with an option that selects the remaining
-    columns."""
+    """Return a message about the columns that cannot be used as features. If other columns remain, the message includes
+    an option that selects them."""
     others = [name for name in features if name not in refused]
     option = f"--feature-columns {shlex.quote(','.join(others))}"
     advice = f"to use only the other columns, pass {option}" if others else "no other column can be used as a feature"
