@@ -207,7 +207,7 @@ def parents_record(
 
 
 def _primary(curves: Sequence[EpochEnded]) -> str:
-    """Return the name of the primary metric. Each epoch includes the loss and the primary metric, which may be the loss
+    """Return the name of the primary metric. The curves contain the loss and the primary metric, which may be the loss
     itself."""
     return next((name for epoch in curves for name in epoch.validation if name != "loss"), "loss")
 

@@ -130,8 +130,8 @@ def collect_all(
     With `wait`, this function waits for submissions that contain runs of `specs`. With `rerun`, records of runs of
     `specs` that were submitted with ``--rerun`` are returned even if an earlier command, such as ``harness status``,
     has already stored them, because these runs were submitted by the same command. `given` contains the executor of
-    this command and its options; see `options_for`. Raises `harness.UsageError` if any of these submissions cannot be
-    collected, and the same errors as `collect`.
+    this command and its options; see `options_for`. Raises the same errors as `collect`, and `harness.UsageError` if
+    any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()

@@ -256,7 +256,7 @@ def _build(
     if inherit:
         if first.version != sys.version_info[:2]:
             raise UsageError(
-                f"an environment with {first.python} cannot use the packages of this one "
+                f"an environment with {first.python} cannot use the packages of the current one "
                 f"(Python {sys.version_info[0]}.{sys.version_info[1]}); remove --inherit or --python"
             )
         write_new(Path(first.path[-1]) / "harness_inherited.pth", _inherited().encode())
@@ -275,7 +275,7 @@ def _build(
         _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
     probed = _probe(python)
     if not probed.modules.get("harness"):
-        raise HarnessError("harness is not installed in the new environment; this environment was not created")
+        raise HarnessError("harness is not installed in the new environment, so the environment was not created")
     write_new(directory / LOCK, _lock(probed, _hashes(report)).encode())
     report.unlink(missing_ok=True)
     path = tuple(_inside(entry, directory) for entry in probed.path)

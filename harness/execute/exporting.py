@@ -172,8 +172,8 @@ def write(job: ExportJob, context: ChildContext) -> Export:
 def differences(
     outputs: NDArray[Any], expected: NDArray[Any], targets: NDArray[Any], info: DataInfo, allowed: float
 ) -> tuple[float, int | None, str]:
-    """Return the relative difference between outputs, the number of examples with the same label (None for regression)
-    and a description of differences that are too large, or an empty string."""
+    """Return the relative difference between the outputs and the number of examples with the same label (None for
+    regression). Also return a description of any differences that are too large, otherwise an empty string."""
     from harness.measure.distance import relative
 
     error, same_labels = relative(outputs, expected), None
@@ -306,7 +306,8 @@ def _entry(catalog: Catalog, spec: RunSpec, content: list[Any]) -> Path:
 
 
 def _made(folder: Path, check: Callable[[Path], object], make: Callable[[Path], None]) -> Path:
-    """Return a folder in the cache. If it is missing or damaged, `make` writes it to `MODEL` in a temporary folder."""
+    """Return a folder in the cache. If the folder is missing or damaged, `make` writes its content to `MODEL` in a
+    temporary folder."""
     if folder.is_dir():
         try:
             check(folder)

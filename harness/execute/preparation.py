@@ -225,7 +225,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return False if the prepared data can be cached but is not in the cache, and True otherwise."""
+    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
@@ -351,7 +351,7 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical weights with which the session starts, and notes about them and about a teacher's logits.
+    """Return the canonical weights with which the session starts, and notes about these weights and a teacher's logits.
 
     If the spec has trained weights, these are returned instead of initial ones. A note describes each array that was
     not read from the spec's checkpoint.

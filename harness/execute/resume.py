@@ -175,7 +175,7 @@ class Here:
 
     def changed(self, spec: RunSpec, plugins: Iterable[PluginRef], environment: Environment, device: str) -> str | None:
         """Return the reason why a run of `spec` with these plugins, in this environment and on this device, is not
-        comparable to a run in the current environment, or None if it is."""
+        comparable to a run in the current environment. Return None if the runs are comparable."""
         return (
             _first_change("plugin", _codes(plugins), self._codes(spec), shown=False)
             or self._other_lock(environment, spec)

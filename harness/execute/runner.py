@@ -322,8 +322,8 @@ class RunCoordinator(Coordinator):
     ) -> None:
         """Create a coordinator.
 
-        `submission_ids` contains the values of `RunRecord.submission`, by run number. Results of the runs whose ids are
-        in `known` are already stored, and are not stored again. The stored records are appended to `records`.
+        `submission_ids` contains the values of `RunRecord.submission`, by run number. The results of runs whose ids are
+        in `known` have already been stored, and are not stored again. The stored records are appended to `records`.
         """
         self._submission_ids, self._known, self._records = submission_ids or {}, known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s

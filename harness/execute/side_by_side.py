@@ -91,8 +91,8 @@ Turn = list[int]
 def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
     """Divide planned runs into turns. The runs are numbered from 1.
 
-    A turn contains all settings that are compared with each other, with one seed and split, in the order in which the
-    settings first occur. If only quality is measured, each run is a separate turn.
+    A turn contains one run for each of the settings that are compared with each other, all with the same seed and
+    split, in the order in which the settings first occur. If only quality is measured, each run is a separate turn.
     """
     divided: list[Turn] = []
     rank: dict[str, int] = {}

@@ -266,7 +266,7 @@ class Session(ABC):
 
         The state includes the weights, running statistics, the optimizer's moments and step counts, the states of
         random number generators, the loss scale, and the moving average of the weights. The core calls this method
-        between training steps, outside of `averaged`. Implemented by backends with `Backend.checkpoints`.
+        between training steps, outside of `averaged`. Backends with `Backend.checkpoints` implement this method.
 
         Returns
         -------
@@ -281,10 +281,11 @@ class Session(ABC):
         raise UnsupportedError(f"{type(self).__name__} does not support checkpoints; remove --checkpoint-every")
 
     def set_state(self, state: Mapping[str, Array]) -> None:
-        """Restore a state, so that further training steps are those that would have followed `state`.
+        """Restore a state that `state` returned.
 
-        On the CPU, these steps must give bitwise identical results. The core calls `set_weights` first, and passes the
-        state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
+        Further training steps are those that would have followed the call to `state`. On the CPU, these steps must give
+        bitwise identical results. The core calls `set_weights` first, and passes the state of a session that was opened
+        for an equal `SessionRequest`, usually in an earlier process.
 
         Parameters
         ----------
@@ -402,11 +403,11 @@ class Backend(ABC):
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``, and its sessions are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Formats that `Session.export` writes, such as ``onnx``, with the modules that each format needs in addition to
-    `requires`, and the requirements or commands that install them."""
+    """Formats that `Session.export` writes, such as ``onnx``. Each format is mapped to the modules that it needs in
+    addition to `requires`, with the requirement or command that installs each module."""
     executes: ClassVar[str] = ""
     """Format of the exported models that the backend executes, such as ``onnx``, or an empty string if the backend
-    builds networks. Such a backend cannot train (`trains` is False), needs no networks, and its sessions are instances
+    builds networks. Such a backend cannot train (`trains` is False) and needs no networks. Its sessions are instances
     of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
@@ -464,7 +465,7 @@ class Backend(ABC):
         exported : Path
             Folder of the exported model.
         folder : Path
-            Empty folder for the converted model. It is the `SessionRequest.exported` of the sessions.
+            Empty folder for the converted model. Sessions receive this folder as `SessionRequest.exported`.
         precision : str
             Precision of the converted model.
         examples : mapping of str to ndarray
@@ -473,7 +474,7 @@ class Backend(ABC):
         Returns
         -------
         dict of str to str
-            Description of the conversion. It is added to the notes in the record.
+            Description of the conversion, which is added to the notes in the record.
 
         Raises
         ------

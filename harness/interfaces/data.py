@@ -57,7 +57,7 @@ class Split:
     str. None if the dataset does not identify its examples. The core copies the array to the prepared split."""
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation: float32 ``[N, C]`` or, for token classification, ``[N, L, C]``.
-    Set by the core for the training split, and None without distillation."""
+    The core sets this attribute for the training split. None without distillation."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -216,8 +216,8 @@ class Dataset(ABC, Generic[OptionsT]):
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Metric that publications report for this dataset, by its name in ``harness list metrics`` if it is listed
-    there."""
+    """Name of the metric that publications report for this dataset, as in ``harness list metrics`` if the metric is
+    listed there."""
     target: ClassVar[float | None] = None
     """Target value of the task's primary metric on the validation split, used to measure time-to-target, or None for no
     target.

@@ -45,13 +45,13 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     quality_only: bool = False
     """True to measure only quality, without throughput or latency."""
     trial: Literal["quality", "speed"] | None = None
-    """Measurements of a trial of ``harness tune`` on the training and validation splits: only quality, or quality and
-    training throughput. None for a complete run. The test split is not used in a trial."""
+    """Quantities that a trial of ``harness tune`` measures on the training and validation splits: only quality, or
+    quality and training throughput. None for a complete run. The test split is not used in a trial."""
     step_events: bool = False
     """True to send `harness.StepsEnded` events, because an event listener handles them."""
     checkpoints: CheckpointPlan | None = None
-    """Directory and interval of checkpoints, or None to write none. Only runs that are executed on this machine have
-    checkpoints."""
+    """Directory and interval of checkpoints, or None to write no checkpoints. Only runs that are executed on this
+    machine have checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -218,9 +218,9 @@ class Executor(ABC):
     - Two runs must never be measured on the same cores or the same device at the same time.
     - A run on several devices (`RunSpec.devices`) requires the cores and the device for each of its processes on a
       single machine.
-    - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
-      or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
-      ends the runs that it started, and it does not use the coordinator afterwards.
+    - When `execute` returns, every run is finished. When `execute` raises an exception, open attempts are recorded as
+      failed, or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases,
+      `execute` first ends the runs that it started, and it does not use the coordinator afterwards.
     """
 
     name: ClassVar[str]

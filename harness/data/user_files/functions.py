@@ -37,7 +37,7 @@ is repeated a few times, a one-to-one function may relate any column to the targ
 NEAR = 5
 """Number of rows on each side of a range's limit that are used to estimate the density near the limit."""
 DENSE = 0.7
-"""Minimum row density near the limits of ranges, relative to the density within the ranges.
+"""Minimum density of rows near the limits of ranges, relative to the density within the ranges.
 
 If a column separates classes that form clusters, there are few rows between the clusters. The column may predict the
 class well without determining it.

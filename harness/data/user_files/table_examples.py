@@ -172,7 +172,8 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the only file whose path relative to the folder matches the name when letter case is ignored, or None."""
+    """Return the file whose path relative to the folder matches the name if letter case is ignored, or None if there is
+    not exactly one such file."""
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):
