@@ -38,7 +38,7 @@ SAME_LABELS, CLOSE = 0.999, 1e-4
 """Requirements for an export in fp32: the minimum fraction of test examples that have the same label as in the run, and
 the maximum relative difference from the outputs of the run."""
 ODD_BATCHES = (1, 3)
-"""Additional batch sizes, besides that of the run, for which an export must produce the same outputs."""
+"""Batch sizes for which an export must produce the same outputs, in addition to the batch size of the run."""
 CALIBRATION = 128
 """Maximum number of training examples passed to `harness.Backend.convert`."""
 TIMEOUT_S = 3600.0

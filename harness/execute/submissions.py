@@ -188,6 +188,6 @@ def _read(path: Path) -> Submission | None:
         raise
     if not re.fullmatch(r"submission-[0-9a-f]{16}", submission.name) or submission.name != path.stem:
         raise RecordError(
-            f"{path}: the name {submission.name!r} in the file differs from the name of the file; remove the file"
+            f"{path}: the submission is named {submission.name!r}, which differs from its file name; remove the file"
         )
     return submission

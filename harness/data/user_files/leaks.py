@@ -156,8 +156,8 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers | None = None) -> list[str]:
-    """Return the features whose linear combination yields the target, or an empty list if there is no such combination.
-    A single feature is returned if possible; otherwise, all features with nonzero weights are returned.
+    """Return the features whose linear combination yields the target, or an empty list if none exists. A single feature
+    is returned if possible; otherwise, all features with nonzero weights are returned.
 
     `tolerance` (``[N]``) is the maximum difference from the target in each row. The default allows for a rounded
     target.
