@@ -204,6 +204,7 @@ def run(
     devices: int | Iterable[int] = (),
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
+    metric: str | None = None,
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | Iterable[str] = (),
@@ -262,6 +263,9 @@ def run(
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
+    metric : str, optional
+        Name of the primary metric, by which the best epoch is chosen and runs are compared. By default, the primary
+        metric of each task.
     parity : bool, default=False
         Before starting the runs, check that the backends compute the same results, and store the verdict in the
         records.
@@ -386,6 +390,7 @@ def run(
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
+            "metric": metric,
             "set": as_overrides(overrides or ()),
             "repeat": repeat,
         }
@@ -729,6 +734,7 @@ def tune(
     device: str = "auto",
     precision: str = "fp32",
     deterministic: bool = False,
+    metric: str | None = None,
     pretrained: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int = 0,
@@ -829,6 +835,7 @@ def tune(
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
+            "metric": metric,
             "set": as_overrides(overrides or ()),
         }
     )

@@ -90,7 +90,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         recipe=for_inference(record.spec.recipe),
     )
     catalog = catalog.for_run(record.provenance.plugins)
-    catalog.metrics_of(spec.task)
+    catalog.metrics_of(spec)
     if catalog.backend(backend).executes:
         spec = msgspec.structs.replace(spec, weights=served_weights(stored, backend, catalog, spec.env))
     elif catalog.network(family := catalog.model(spec.model)[0].name, backend) is None:
@@ -155,10 +155,10 @@ def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScor
     from harness.measure.quality.scorer import scorer
 
     prepared = prepare(job.spec, job.plugins, executable_model)
-    data, task = prepared.data, prepared.catalog.task(job.spec.task)
+    data, catalog = prepared.data, prepared.catalog
     with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)
-    judge = scorer(data.info, task.metric, prepared.catalog.metrics_of(task.name))
+    judge = scorer(data.info, catalog.primary_metric(job.spec).name, catalog.metrics_of(job.spec))
     write_arrays(context.directory / ARRAYS, {"test_outputs": outputs})
     scores = judge.score(data.test.targets, outputs)
     return BackendScores(dataset_digest=data.digest, device=prepared.spec.device, scores=scores)

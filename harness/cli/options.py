@@ -246,6 +246,11 @@ _DATASET_OPTIONS = (
         default="none",
     ),
     Option(
+        name="weight-column",
+        help="Own data: column with the weight of each row in the training loss.",
+        default="none",
+    ),
+    Option(
         name="slice-columns",
         help="For your own data: columns by which examples are grouped; scores are also reported for each "
         "group (a value, or a quartile of a numeric column).",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check that backends compute the same results.")
 @options.plugins
 @options.selection(
-    leave_out=("seed", "split", "repeat", "devices", "weights"),
+    leave_out=("seed", "split", "repeat", "devices", "weights", "metric"),
     backend="Backends to compare (at least two). Each backend is compared with the first one.",
 )
 @click.option(

@@ -24,6 +24,7 @@ def read_only_split(split: Split) -> Split:
         groups={name: _protected(array) for name, array in split.groups.items()},
         rows=split.rows,
         teacher_logits=split.teacher_logits,
+        weights=None if split.weights is None else _protected(split.weights),
     )
 
 
@@ -74,6 +75,8 @@ def _digests(data: PreparedData) -> Iterator[tuple[str, str]]:
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         arrays = {f"{name} input {key!r}": array for key, array in split.inputs.items()}
         arrays[f"{name} targets"] = split.targets
+        if split.weights is not None:
+            arrays[f"{name} weights"] = split.weights
         if split.teacher_logits is not None:
             arrays[f"{name} teacher logits"] = split.teacher_logits
         for described, array in arrays.items():

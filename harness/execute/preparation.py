@@ -103,6 +103,11 @@ def preparation_of(
         exported=exported,
     )
     backend = catalog.backend(spec.backend)
+    if data.train.weights is not None and spec.weights is None and not backend.example_weights:
+        raise UnsupportedError(
+            f"backend {spec.backend!r} does not support weights of examples, but the data have them; use another "
+            "backend"
+        )
     return Preparation(
         spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes
     )
@@ -148,7 +153,8 @@ def fit_at_once(session: Session, prepared: Preparation) -> None:
     predict."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
-        session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
+        batch = Batch(dict(train.inputs), train.targets, example_weights=train.weights)
+        session.fetch(session.train_step(batch, 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
@@ -263,13 +269,14 @@ def load_and_prepare(
     from harness.data.suspicions import CONTRADICTORY, described
     from harness.data.user_files.dataset import UserDataset
     from harness.data.user_files.new_data import named_columns
+    from harness.data.weights import weighted
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
         raw = _loaded(dataset, dataset_options)
         check_raw(raw, task.objective)
         own = isinstance(dataset, UserDataset)
         near = () if own else between_splits(raw, dataset.kind)
-    data = writable(_by_task(task, read_only_raw(raw), task_options))
+    data = weighted(writable(_by_task(task, read_only_raw(raw), task_options)), raw)
     with _naming(dataset, f"the task {task.name!r}"):
         check(data)  # Detect errors of the task and non-finite values in the dataset.
     info = msgspec.structs.replace(

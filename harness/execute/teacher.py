@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import DataError, HarnessError, RecordError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, saved_weights
 from harness.execute.teacher_logits import is_distilled, logits_path, stored_logits
+from harness.execute.variables import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import Failure, PluginRef, RunSpec, TrainedWeights

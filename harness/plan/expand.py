@@ -136,6 +136,7 @@ def _expanded(
         task = catalog.task(task_name)
         for metric in task.metrics:
             catalog.metric(metric)
+        primary = _primary_metric(selection.metric, task, catalog)
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
             check_suits(task, dataset)
@@ -187,6 +188,7 @@ def _expanded(
                             task_options=training.task_options,
                             dataset_options=splits[number].dataset_options,
                             model_options=training.model_options,
+                            metric=primary,
                             source=splits[number].source,
                             teacher=None if teacher is None else teacher.weights,
                         )
@@ -281,6 +283,24 @@ def _is_excluded(
         return value in names.get(key, (getattr(spec, key),))
 
     return any(all(matches(key, value) for key, value in rule.items()) for rule in rules)
+
+
+def _primary_metric(name: str | None, task: Task, catalog: Catalog) -> str:
+    """Return the name of the chosen primary metric, or an empty string if it is that of the task.
+
+    Raises `harness.UnknownNameError` if no plugin provides the metric, and `harness.CombinationError` if the task has
+    another objective.
+    """
+    if name is None or name == task.metric:
+        return ""
+    metric = catalog.metric(name)
+    if metric.objective != task.objective:
+        known = sorted(other for other, each in catalog.metrics.items() if each.value.objective == task.objective)
+        raise CombinationError(
+            f"metric {name!r} ({metric.objective}) cannot be used with task {task.name!r} ({task.objective}); choose "
+            f"one of: {', '.join(known)}"
+        )
+    return name
 
 
 # ---- protocols, seeds, datasets and splits ----------------------------------------------------------------

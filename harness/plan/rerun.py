@@ -64,6 +64,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         pretrained=_checkpoint(spec),
         teacher=None if spec.teacher is None else spec.teacher.path or spec.teacher.run,
         splits=() if spec.split is None else (spec.split,),
+        metric=spec.metric or None,
         compile=spec.compile,
         deterministic=spec.deterministic,
         overrides=as_overrides(overrides),

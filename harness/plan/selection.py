@@ -210,6 +210,17 @@ class Selection:
         ),
     )
     """Numbers of published splits, or an empty tuple for the split in the dataset options."""
+    metric: str | None = field(
+        default=None,
+        metadata=_option(
+            "metric",
+            "Primary metric, by which the best epoch is chosen and runs are compared; see `harness list metrics`.",
+            default="the task's primary metric",
+            metavar="NAME",
+            shared=True,
+        ),
+    )
+    """Name of the primary metric, or None for that of the task."""
     compile: bool = field(
         default=False, metadata=_option("compile", "Compile the model with the backend's compiler.", kind=bool)
     )

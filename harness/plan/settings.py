@@ -166,6 +166,11 @@ class ComparisonSettings:
             )
         for each in self.data:
             each.check(self.task, task_options)
+            if each.dataset_options.get("weight_column") and not backend.example_weights:
+                raise CombinationError(
+                    f"backend {backend.name!r} does not support weights of examples; remove --weight-column, or use "
+                    "another backend"
+                )
         if self.checkpoint is not None:
             try:
                 self.task.check_checkpoint(Path(self.checkpoint.path), task_options)

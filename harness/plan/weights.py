@@ -16,7 +16,7 @@ from harness.records import Failure, Protocol, RunSpec, Success, TrainedWeights
 from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
-FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "teacher", "device_counts")
+FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "teacher", "device_counts", "metric")
 """Selection fields that are determined by the run that provides the weights."""
 
 

@@ -129,6 +129,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the dataset, by name."""
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
+    metric: str = ""
+    """Name of the primary metric, which determines the best epoch, or an empty string for the task's primary metric."""
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
@@ -143,9 +145,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
         The paths of a checkpoint and of trained weights are omitted. Fields that were added to `Recipe` later, the
-        checkpoint, the named environment, the number of devices, the trained weights and the teacher are omitted if
-        they have their default values, so that the keys of older runs remain valid. User-provided data are identified
-        by a digest of their content, which is a dataset option, rather than by a name or path.
+        checkpoint, the named environment, the number of devices, the primary metric, the trained weights and the
+        teacher are omitted if they have their default values, so that the keys of older runs remain valid.
+        User-provided data are identified by a digest of their content, which is a dataset option, rather than by a name
+        or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -203,13 +206,16 @@ def key_of(values: dict[str, Any]) -> str:
     values = values | {"recipe": without_added_defaults(values["recipe"])}
     if values.pop("source", None) is not None:
         values["dataset"] = ""
-    if not values.get("env"):
-        values.pop("env", None)
+    for name in ("env", "metric"):
+        if not values.get(name):
+            values.pop(name, None)
     for name in ("weights", "teacher"):
         if (weights := values.pop(name, None)) is not None:
             values[name] = {**weights, "path": ""}
             if (exported := values[name].pop("exported", None)) is not None:
                 values[name]["exported"] = {**exported, "path": ""}
+    if values["dataset_options"].get("weight_column", "") is None:  # added later, with this default
+        values["dataset_options"] = {k: v for k, v in values["dataset_options"].items() if k != "weight_column"}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:
@@ -256,6 +262,18 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     """Number of examples whose prepared inputs also occur in the training split. Always 0 for the training split."""
 
 
+class TableColumns(Struct, frozen=True, kw_only=True):
+    """Layout of the prepared ``features`` of a table: numbers, indicators of missing numbers, and categories."""
+
+    numbers: int
+    """Number of numeric columns, which are the first columns."""
+    indicators: tuple[int, ...] = ()
+    """Positions of the numeric columns that have an indicator, which is 1 where the number is missing. The indicators
+    follow the numeric columns."""
+    categories: tuple[int, ...] = ()
+    """Number of one-hot columns of each categorical column. These columns follow the indicators."""
+
+
 class DataInfo(Struct, frozen=True, kw_only=True):
     """Description of the prepared data, from which models derive their shapes."""
 
@@ -282,6 +300,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Statistics of the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
     older records.
     """
+    columns: TableColumns | None = None
+    """Layout of the prepared columns of a table, or None if it is not known, for example in older records."""
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ def run_section(record: RunRecord) -> Section:
         "threads",
     )
     rows: list[tuple[str, object]] = [(name, getattr(spec, name)) for name in names]
+    rows += [("metric", spec.metric)] if spec.metric else []
     recipe = _fields(spec.recipe) if spec.weights is None else {"batch_size": spec.recipe.batch_size}
     groups: dict[str, dict[str, Any]] = {
         "recipe": recipe,

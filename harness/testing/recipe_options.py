@@ -93,6 +93,41 @@ class OptionTests:
             expected = np.mean([w * each[name] for w, (_, each) in zip(weights, losses, strict=True)], axis=0)
             np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6, err_msg=name)
 
+    @pytest.mark.parametrize("option", ["plain", "class_weights", "accumulation_steps"])
+    def test_losses_are_multiplied_by_the_weights_of_their_examples(self, option: str) -> None:
+        if not self.cases.backend.example_weights:
+            pytest.skip("the backend does not support weights of examples")
+        recipe, changes = Recipe(optimizer="sgd"), {}
+        if option != "plain":
+            self.implements(option)
+            recipe = Recipe(optimizer="sgd", accumulation_steps=4 if option == "accumulation_steps" else 1)
+            changes = {"class_weights": WEIGHTS} if option == "class_weights" else {}
+        batch = self.cases.batch(self.plain)
+        weights = np.linspace(0, 2, len(batch.targets)).astype(np.float32)
+        single = self.cases.open(self.plain, recipe=Recipe(optimizer="sgd"), **changes)
+        losses = [
+            single.gradients(Batch({name: a[i : i + 1] for name, a in batch.inputs.items()}, batch.targets[i : i + 1]))
+            for i in range(len(batch.targets))
+        ]
+        session = self.cases.open(self.plain, recipe=recipe, **changes)
+        loss, gradients = session.gradients(batch._replace(example_weights=weights))
+        assert loss == pytest.approx(float(np.mean(weights * [each for each, _ in losses])), rel=1e-5)
+        for name, gradient in gradients.items():
+            expected = np.mean([w * each[name] for w, (_, each) in zip(weights, losses, strict=True)], axis=0)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+        assert session.gradients(batch)[0] == pytest.approx(float(np.mean([each for each, _ in losses])), rel=1e-5)
+
+    def test_losses_of_positions_are_multiplied_by_the_weights_of_their_examples(self) -> None:
+        if not self.cases.backend.example_weights:
+            pytest.skip("the backend does not support weights of examples")
+        session = self.open_positions()
+        alone = [
+            session.gradients(Batch({"features": POSITIONS_BATCH.inputs["features"][i : i + 1]}, rows))[0]
+            for i, rows in enumerate(POSITIONS_BATCH.targets[:, None])
+        ]
+        weighted = session.gradients(POSITIONS_BATCH._replace(example_weights=np.array([0.5, 3.0], np.float32)))
+        assert weighted[0] == pytest.approx((3 * 0.5 * alone[0] + 1 * 3.0 * alone[1]) / 4, rel=1e-5)
+
     def test_losses_of_positions_are_multiplied_by_the_weights_of_their_classes(self) -> None:
         self.implements("class_weights")
         plain, weighted = self.open_positions(), self.open_positions(class_weights=WEIGHTS[:4])

@@ -227,7 +227,7 @@ def _check_validation(spec: RunSpec, catalog: Catalog) -> None:
 
 
 def _objectives(names: Sequence[str], spec: RunSpec, catalog: Catalog) -> tuple[Objective, ...]:
-    metric = catalog.metric(catalog.task(spec.task).metric)
+    metric = catalog.primary_metric(spec)
     known = {
         "quality": Objective(
             name="quality",

@@ -41,6 +41,7 @@ class TensorFlowBackend(harness.Backend):
     exports = {"savedmodel": {}, "onnx": dict.fromkeys(("onnx", "tf2onnx", "onnxruntime"), "ml-harness[deploy]")}
     data_parallel = True
     checkpoints = True
+    example_weights = True
     environment = {
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",

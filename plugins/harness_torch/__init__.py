@@ -41,6 +41,7 @@ class TorchBackend(harness.Backend):
     packages = ("torch", "transformers")
     data_parallel = True
     checkpoints = True
+    example_weights = True
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
         # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.

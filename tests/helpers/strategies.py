@@ -120,6 +120,7 @@ specs = st.builds(
     task_options=options,
     dataset_options=options,
     model_options=options,
+    metric=st.just("") | words,
     source=st.none() | st.builds(DataSource, path=text, guessed=st.lists(words, max_size=2).map(tuple)),
 )
 
@@ -141,6 +142,7 @@ selections = st.builds(
     protocol=st.sampled_from(["quick", "standard", "publish"]),
     pretrained=st.none() | words,
     splits=_several(st.integers(0, 99)) | st.just("all"),
+    metric=st.none() | words,
     compile=st.booleans(),
     deterministic=st.booleans(),
     overrides=_several(st.builds("{}.{}={}".format, st.sampled_from(SECTIONS), words, text)),

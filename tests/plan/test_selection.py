@@ -93,6 +93,7 @@ def toys() -> Catalog:
             "threads": st.integers(1, 64),
             "compile": st.booleans(),
             "deterministic": st.booleans(),
+            "metric": st.none() | st.sampled_from(["mae", "f1_macro"]),
         }
     ),
     others=st.fixed_dictionaries(

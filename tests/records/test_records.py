@@ -61,6 +61,7 @@ CHANGES: dict[str, Any] = {
     "task_options": {"length": 8},
     "dataset_options": {"draw": 1},
     "model_options": {"sizes": [2, 1], "bias": True},
+    "metric": "f1_macro",
 }
 
 

@@ -42,10 +42,11 @@ class Wanted(NamedTuple):
     targets: Any
     teacher_logits: Any
     """Logits of the teacher, or None without distillation."""
+    weights: Any
+    """Weights of the examples ``[B]``, or None."""
 
     def part(self, start: int, end: int) -> Wanted:
-        logits = None if self.teacher_logits is None else self.teacher_logits[start:end]
-        return Wanted(self.targets[start:end], logits)
+        return Wanted(*(None if array is None else array[start:end] for array in self))
 
 
 class JaxSession(harness.Session):
@@ -143,7 +144,8 @@ class JaxSession(harness.Session):
         return float(loss), self._weights.canonical(gradients)
 
     def _wanted(self, batch: harness.Batch) -> Wanted:
-        return Wanted(batch.targets, batch.teacher_logits if self._request.recipe.distillation_alpha else None)
+        logits = batch.teacher_logits if self._request.recipe.distillation_alpha else None
+        return Wanted(batch.targets, logits, batch.example_weights)
 
     def update_average(self, weight: float) -> None:
         training = self._started()
@@ -252,20 +254,25 @@ class JaxSession(harness.Session):
 
     def _loss(self, outputs: Any, wanted: Wanted) -> Any:
         targets, alpha = wanted.targets, self._request.recipe.distillation_alpha
+        of_examples = 1 if wanted.weights is None else wanted.weights.astype(self._float)
         if self._request.info.objective == "regression":
-            return jnp.mean(jnp.square(outputs - targets))
+            return jnp.mean(jnp.square(outputs - targets).mean(axis=1) * of_examples)
         labels = jax.nn.one_hot(targets, self._request.info.outputs, dtype=self._float)
         labels = optax.smooth_labels(labels, self._request.recipe.label_smoothing)
         losses = optax.softmax_cross_entropy(outputs, labels)
-        weights = self._request.class_weights
-        hard = (losses if weights is None else losses * jnp.asarray(weights, self._float)[targets]).mean()
-        return (1 - alpha) * hard + alpha * self._soft_loss(outputs, wanted.teacher_logits) if alpha else hard
+        of_classes = self._request.class_weights
+        if of_classes is not None:
+            losses = losses * jnp.asarray(of_classes, self._float)[targets]
+        hard = (losses * of_examples).mean()
+        if not alpha:
+            return hard
+        return (1 - alpha) * hard + alpha * (self._soft_losses(outputs, wanted.teacher_logits) * of_examples).mean()
 
-    def _soft_loss(self, outputs: Any, teacher: Any) -> Any:
-        """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2."""
+    def _soft_losses(self, outputs: Any, teacher: Any) -> Any:
+        """Return the losses of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2."""
         temperature = self._request.recipe.distillation_temperature
         student, soft = (jax.nn.log_softmax(logits / temperature) for logits in (outputs, teacher.astype(self._float)))
-        return temperature**2 * optax.losses.kl_divergence_with_log_targets(student, soft).mean()
+        return temperature**2 * optax.losses.kl_divergence_with_log_targets(student, soft)
 
     def _evaluate(self, params: Any, statistics: Any, inputs: Any) -> Any:
         outputs, _ = self._network(params, statistics, inputs, Mode(False, self._dtype, None))

@@ -85,6 +85,8 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
     """Return the description of the data without fields that older versions did not record."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
+    if recorded is not None and recorded.columns is None:
+        info = msgspec.structs.replace(info, columns=None)
     if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
         return info
     known = {name: value for name, value in info.details.items() if name in recorded.details}
