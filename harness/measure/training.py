@@ -43,7 +43,7 @@ class WindowLength:
         self.steps = 1
 
     def learn(self, steps: int, seconds: float, first: bool) -> None:
-        """Set the length of the next window after a window of `steps` steps."""
+        """Set the length of the next window, given the number of steps and the duration of the last one."""
         if (
             first or steps < self.steps
         ):  # the first step includes compilation, and a window cut short by the end of an epoch is too noisy
@@ -153,7 +153,7 @@ class Training:
 
     @property
     def train_s(self) -> float:
-        """Elapsed training time in seconds, without validation."""
+        """Elapsed training time in seconds, excluding validation."""
         return sum(step.seconds for step in self.first_steps) + sum(window.seconds for window in self.timed.windows)
 
     @property

@@ -97,7 +97,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
 def _expanded(
     selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
 ) -> dict[str, RunSpec]:
-    """Return the specs of a selection by their keys.
+    """Return the specs of a selection as a mapping from keys to specs.
 
     If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
     """
@@ -193,7 +193,7 @@ def _expanded(
 
 
 def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) -> dict[str, RunSpec]:
-    """Return the specs of a selection that uses the weights of runs, by their keys."""
+    """Return a mapping from keys to the specs of a selection that uses the weights of runs."""
     weights.check_selection(selection)
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
@@ -246,7 +246,7 @@ def _able_to_serve(
         except CombinationError as error:
             reasons[backend] = str(error)
     if not able:
-        raise CombinationError(f"no available backend can serve model {family!r}{_lines(reasons)}")
+        raise CombinationError(f"no available backend can run inference with model {family!r}{_lines(reasons)}")
     return able
 
 

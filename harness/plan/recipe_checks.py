@@ -69,8 +69,8 @@ def check_recipe(
         )
     if recipe.early_stopping is not None and recipe.early_stopping >= recipe.epochs:
         raise CombinationError(
-            f"recipe.early_stopping={recipe.early_stopping} cannot end a training of {recipe.epochs} epochs; choose a "
-            "smaller number, or more epochs (recipe.epochs)"
+            f"recipe.early_stopping={recipe.early_stopping} has no effect on training for {recipe.epochs} epochs; "
+            "choose a smaller number, or more epochs (recipe.epochs)"
         )
     by_validation = [name for name in ("early_stopping", "keep_best") if getattr(recipe, name)]
     by_validation += ["schedule=plateau"] if recipe.schedule == "plateau" else []

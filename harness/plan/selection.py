@@ -31,7 +31,7 @@ class Option(NamedTuple):
     default: str = ""
     """Description of the default for the help text, or an empty string if the help text does not mention a default."""
     argument: str = ""
-    """Argument of `harness.run` if it differs from `name`."""
+    """Name of the argument of `harness.run`, or an empty string if it is the same as `name`."""
     kind: type[str | int | bool] = str
     """Type of a value. Integers must be at least 1, or at least 0 if the option accepts several values."""
     several: bool = False
@@ -39,7 +39,7 @@ class Option(NamedTuple):
     every: str = ""
     """Keyword that selects all possible values, or an empty string if the option has no such keyword."""
     choices: tuple[str, ...] = ()
-    """Allowed values, or an empty tuple if they are not fixed."""
+    """Allowed values, or an empty tuple if there is no fixed list of values."""
     metavar: str | None = None
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
@@ -148,8 +148,8 @@ class Selection:
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision of the measurements. The protocol publish also runs 3 "
-            "seeds with 5 repeats each.",
+            "Measurement effort: duration and required precision of the measurements. The protocol publish also sets 3 "
+            "seeds and 5 repeats.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
@@ -171,7 +171,8 @@ class Selection:
         metadata=_option(
             "weights",
             "Do not train, but measure inference with the saved weights of these runs: quality, speed, latency and "
-            "memory. The runs determine task, data and model. Folders written by `harness export` are also accepted.",
+            "memory. The runs determine the task, data and model. Folders written by `harness export` are also "
+            "accepted.",
             several=True,
             metavar="RUN[,RUN]",
         ),
@@ -262,16 +263,16 @@ class Selection:
     def resolved(
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
-        """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`, and
-        the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
+        """Return a copy of the selection in which the checkpoint and the runs that provide weights have been located.
 
-        `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called. Raises
-        `harness.UsageError` if `find` is None and the selection uses the weights of runs.
+        `locate`, such as `harness.data.checkpoint.locate`, returns the checkpoint and may download it. If the selection
+        has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`, returns a run.
+        Raises `harness.UsageError` if `find` is None and the selection uses the weights of runs.
         """
         chosen = self
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
-                raise UsageError("--weights cannot be used here, because there is no results directory; remove it")
+                raise UsageError("--weights cannot be used without a results directory; remove the option")
             from harness.plan.exporter import find_trained
 
             found = find_trained(find)
@@ -285,8 +286,8 @@ class Selection:
 OPTIONS: dict[str, Option] = {
     each.name: each.metadata["option"] for each in dataclasses.fields(Selection) if "option" in each.metadata
 }
-"""The option for each field of `Selection` that has one, in the order used in help texts and in generated commands and
-suites."""
+"""The options that correspond to fields of `Selection`, in the order used in help texts, generated commands and suites.
+"""
 
 
 def _checked(option: Option, value: Any) -> str | int | bool:

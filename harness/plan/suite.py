@@ -195,7 +195,7 @@ class _Reader:
                 raise UnknownNameError("key", key, known, hint=f"(in {where} of {line})")
 
     def _converted(self, values: Mapping[str, Any], kind: Any, where: str, place: Place) -> dict[str, Any]:
-        """Return the values set in a table. Raises `harness.UsageError` if a value has the wrong type."""
+        """Return the values that a table contains. Raises `harness.UsageError` if a value has the wrong type."""
         try:
             checked = msgspec.structs.asdict(msgspec.convert(dict(values), kind))
             return {key: value for key, value in checked.items() if value is not UNSET}
@@ -257,7 +257,7 @@ def _is_section(key: str, value: Any) -> bool:
 
 
 def _nested(place: Place) -> Place:
-    """Return the path of a setting whose name is not quoted. TOML splits it at the first period."""
+    """Return the path that a setting has if its name is not quoted, because TOML then splits the name at the period."""
     section, _, name = str(place[-1]).partition(".")
     return (*place[:-1], section, name)
 

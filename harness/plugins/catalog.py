@@ -146,8 +146,8 @@ class Catalog:
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
         """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
 
-        Metrics of the task that no plugin provides are omitted. Raises the same errors as `task` if any other name is
-        not found.
+        Metrics of the task that no plugin provides are omitted. Raises the same errors as `task` if the task, dataset,
+        model, network or backend is not found.
         """
         task = self._get("task", self.tasks, spec.task)
         model, _ = self.model(spec.model)
@@ -182,7 +182,7 @@ class Catalog:
 
     @property
     def hint(self) -> str:
-        """List of plugins that are not loaded, one per line, for appending to errors about missing objects."""
+        """List of plugins that are not loaded, one per line, for appending to error messages about missing objects."""
         return "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
             + (f"; {f.solution}" if f.solution else "")

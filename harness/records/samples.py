@@ -117,7 +117,10 @@ def _prediction_problem(record: RunRecord, arrays: Arrays) -> str:
     expected = targets.shape if info.objective == "regression" else (*targets.shape, *last)
     dimensions = 3 if info.objective == "token_classification" else 2
     if outputs.dtype.kind != "f" or outputs.shape != expected or outputs.ndim != dimensions or expected[-1:] != last:
-        return f"test_outputs is {_shown(outputs)}, but test_targets is {_shown(targets)}, for {info.outputs} outputs"
+        return (
+            f"test_outputs ({_shown(outputs)}) does not match test_targets ({_shown(targets)}) and the number of "
+            f"outputs ({info.outputs})"
+        )
     if info.objective == "regression":
         return "" if targets.dtype.kind == "f" else f"test_targets is {_shown(targets)}"
     if targets.dtype.kind not in "iu":

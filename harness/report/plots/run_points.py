@@ -106,7 +106,10 @@ def labels(outcome: Success) -> list[str]:
 
 
 def confusion(outcome: Success) -> Columns:
-    """Return the nonzero cells of the confusion matrix. ``share`` is the cell's fraction of the true class."""
+    """Return the nonzero cells of the confusion matrix.
+
+    ``share`` is the fraction of the true class's examples that the cell contains.
+    """
     matrix = np.asarray(outcome.scores.confusion)
     true, predicted = np.nonzero(matrix)
     counts = matrix[true, predicted]
