@@ -338,8 +338,8 @@ def train(
     """Train with the recipe in `spec`, together with the other processes of `group`.
 
     If `by_steps` is false, each epoch is one step on the whole training split. With `step_events`, `harness.StepsEnded`
-    events are sent; they contain the timed windows unless `timed` is false. With `checkpoints`, training continues from
-    the last checkpoint, if it is to be resumed, and writes further checkpoints.
+    events are sent; they contain the timed windows unless `timed` is false. With `checkpoints`, the loop writes
+    checkpoints, and a run that is being resumed continues from its last checkpoint.
 
     At the end, the session has the weights to be evaluated: those of the best or last epoch, or their moving average if
     the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase ``validate``.

@@ -237,7 +237,7 @@ def _able_to_serve(
     source: StoredRun | ExportedRun, family: str, places: Mapping[str, Sequence[str]], catalog: Catalog
 ) -> list[str]:
     """Return the available backends that can compute predictions with the weights of `source`. Raises
-    `harness.CombinationError` with the reasons if there are none."""
+    `harness.CombinationError` with the reasons if no backend can."""
     reasons, able = {}, []
     for backend, envs in places.items():
         try:

@@ -55,7 +55,9 @@ def check_recipe(
             f"backend {backend.name!r} does not implement {', '.join(missing)}; it implements {listed}"
         )
     if recipe.loss_scale is not None and set(precisions) != {"fp16"}:
-        raise CombinationError("recipe.loss_scale has an effect only at fp16; add --precision fp16, or remove it")
+        raise CombinationError(
+            "recipe.loss_scale has an effect only at fp16; add --precision fp16, or remove recipe.loss_scale"
+        )
     # `Recipe` itself does not check this, because the batch size may be reduced later if memory is exhausted.
     if recipe.accumulation_steps > recipe.batch_size:
         raise CombinationError(

@@ -257,7 +257,7 @@ def _is_section(key: str, value: Any) -> bool:
 
 
 def _nested(place: Place) -> Place:
-    """Return the path that a setting has if its name is not quoted, because TOML then splits the name at the period."""
+    """Return the path of a setting whose name is not in quotes. TOML splits such a name at the first period."""
     section, _, name = str(place[-1]).partition(".")
     return (*place[:-1], section, name)
 

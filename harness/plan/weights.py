@@ -23,8 +23,8 @@ FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "dev
 def check_servable(run: StoredRun) -> Success:
     """Return the outcome of a run whose weights can be used for inference.
 
-    Raises `harness.UsageError` if the run failed or used the weights of another run, its model has no canonical
-    weights, or its weights were not saved.
+    Raises `harness.UsageError` if the run failed, if it used the weights of another run, if its model has no canonical
+    weights, or if its weights were not saved.
     """
     record = run.record
     if isinstance(record.outcome, Failure):
@@ -89,8 +89,8 @@ def stored_run(source: StoredRun | ExportedRun) -> StoredRun:
 def served_weights(source: StoredRun | ExportedRun, backend: str, catalog: Catalog, env: str = "") -> TrainedWeights:
     """Return a reference to the weights of `source` for inference with a backend in the named environment `env`.
 
-    Raises the same errors as `trained_weights`, and `harness.CombinationError` if the backend has no network for the
-    model or, if it executes exported models, no backend can export the model.
+    Raises the same errors as `trained_weights`. Raises `harness.CombinationError` if the backend has no network for the
+    model, or if the backend executes exported models and no backend can export this model.
     """
     run = stored_run(source)
     trained = trained_weights(run)

@@ -37,7 +37,7 @@ class LoadedPlugin:
     hooks: HookRelay
     """Object that calls only the hooks of this plugin."""
     kind: Literal["plugin", "tracker"] = "plugin"
-    """``tracker`` if the object is the event listener of a tracker."""
+    """``tracker`` for the event listener of an experiment tracker, otherwise ``plugin``."""
 
     def handles(self, hook: str) -> bool:
         """Return True if the plugin implements a hook."""

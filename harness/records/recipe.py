@@ -97,10 +97,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     by their mean over the training examples. None for no weights. Supported only for classification; validation losses
     are computed without weights."""
     ema_decay: float | None = None
-    """Decay d of the exponential moving average of the weights. The average is evaluated instead of the weights. After
-    step t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased towards the initial
-    weights (the bias correction of Kingma and Ba 2015). The average includes running statistics. None for no
-    average."""
+    """Decay d of the exponential moving average of the weights. This average is evaluated instead of the weights
+    themselves. After step t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased
+    towards the initial weights (the bias correction of Kingma and Ba 2015). The average includes running statistics.
+    None for no average."""
     loss_scale: float | None = None
     """Fixed loss scale for precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
     steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). A step whose gradients

@@ -127,7 +127,7 @@ def _prediction_problem(record: RunRecord, arrays: Arrays) -> str:
         return f"test_targets is {_shown(targets)}"
     labeled = targets[targets != IGNORED] if info.objective == "token_classification" else targets
     if labeled.size and not 0 <= labeled.min() <= labeled.max() < info.outputs:
-        return f"test_targets ranges from {labeled.min()} to {labeled.max()}, for {info.outputs} classes"
+        return f"test_targets has values from {labeled.min()} to {labeled.max()}, but there are {info.outputs} classes"
     return ""
 
 
@@ -168,7 +168,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def first_windows(record: RunRecord, arrays: Arrays) -> list[int]:
     """Return the indices of the training windows that contain the first step of a process.
 
-    These are the first window, and the windows at which training was resumed. They are not part of the throughput.
+    These are the first window and the windows at which training was resumed. They do not count towards the throughput.
     """
     checkpoints = _outcome(record).checkpoints
     resumed = set() if checkpoints is None else set(checkpoints.resumed_at)

@@ -396,7 +396,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Return whether each directory that may contain a run is a symbolic link, by the directory's name."""
+        """Return the names of the directories that may contain a run, and whether each is a symbolic link."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}
@@ -437,7 +437,8 @@ def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:
 def no_collection() -> Iterator[None]:
     """Disable garbage collection while records are read.
 
-    Collection would free nothing, because records contain no reference cycles, and would take about half of the time.
+    Garbage collection would find nothing, because records contain no reference cycles, but it would take about half of
+    the reading time.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -79,7 +79,10 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
     missing = _too_few(support, answers)
 
     def averaged(score: float, influence: Array, limit: float) -> Interval:
-        """Return the interval of a score. `influence` contains its derivatives by the weights of the examples."""
+        """Return the interval of a score.
+
+        `influence` contains the derivatives of the score with respect to the weights of the examples.
+        """
         variance = float((influence**2 * (support / np.maximum(support - 1, 1))[targets]).sum())
         score = min(score, 1.0)  # rounding errors can make the variance larger
         estimated = 0 < score < 1 and variance > 0
@@ -152,7 +155,7 @@ def _examples(number: int) -> str:
 
 
 def effective(counts: Array) -> float:
-    """Return the effective number of examples for a mean over classes. `counts` contains the examples per class.
+    """Return the effective number of examples for a mean over classes, given the number of examples in each class.
 
     If all examples are correct, the Clopper-Pearson interval for the effective number starts at the lowest mean for
     which a result without errors has a probability of 2.5%. For class i, this probability is ``p_i ** n_i``. By the
@@ -182,7 +185,7 @@ def student(probability: float, freedom: int) -> float:
     """Return a quantile of Student's t distribution with at least 19 degrees of freedom, with an error below 1e-5.
 
     The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function
-    exists because importing scipy would take longer than scoring a regression.
+    exists because importing scipy would take longer than computing the scores of a regression task.
     """
     x = NormalDist().inv_cdf(probability)
     terms = (
@@ -247,8 +250,8 @@ def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Inter
     """Return the interval of a positive value, or None if all examples have the same influence on the value.
 
     Each argument consists of a value and each example's influence on the value. `seen` is computed from the test
-    examples, and `extended` from the same examples plus one additional example. The logarithms of the ends are those of
-    Student's t interval for the logarithm of the value.
+    examples, and `extended` from the same examples plus one additional example. The interval is Student's t interval
+    for the logarithm of the value, transformed back.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):
