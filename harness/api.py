@@ -204,9 +204,11 @@ def run(
     devices: int | Iterable[int] = (),
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
+    metric: str | None = None,
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | Iterable[str] = (),
+    teacher: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
@@ -261,6 +263,9 @@ def run(
         Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
+    metric : str, optional
+        Name of the primary metric, by which the best epoch is chosen and runs are compared. By default, the primary
+        metric of each task.
     parity : bool, default=False
         Before starting the runs, check that the backends compute the same results, and store the verdict in the
         records.
@@ -270,6 +275,9 @@ def run(
     weights : str, path-like or iterable of str, optional
         Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
         runs determine the task, data and model.
+    teacher : str or path-like, optional
+        Id or path of a run with saved weights, whose model is the teacher in knowledge distillation. The run must have
+        been trained on the same data. By default, models are trained without a teacher.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
@@ -378,9 +386,11 @@ def run(
             "protocol": protocol,
             "pretrained": pretrained,
             "weights": weights,
+            "teacher": teacher,
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
+            "metric": metric,
             "set": as_overrides(overrides or ()),
             "repeat": repeat,
         }
@@ -724,6 +734,7 @@ def tune(
     device: str = "auto",
     precision: str = "fp32",
     deterministic: bool = False,
+    metric: str | None = None,
     pretrained: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int = 0,
@@ -824,6 +835,7 @@ def tune(
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
+            "metric": metric,
             "set": as_overrides(overrides or ()),
         }
     )

@@ -26,7 +26,7 @@ settings.load_profile("harness")
 
 
 # Each package of plugins/ may be missing; tests that need it are skipped or not collected.
-TASKS = ("nlp", "regression", "speech", "vision")
+TASKS = ("nlp", "regression", "speech", "tabular", "vision")
 NEEDS = {name: (name,) for name in (*TASKS, "baselines", "onnxruntime", "ray", "tracking")} | {
     name: (name, *TASKS)
     for name in ("tensorflow", "torch")  # they have networks for the models of every task

@@ -20,6 +20,7 @@ from harness.plugins.environments import interpreter
 from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
 from harness.records.arrays import read_arrays, write_arrays
 from harness.records.reading import is_stored
+from harness.records.recipe import for_inference
 from harness.records.store import ARRAYS, WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
@@ -82,9 +83,14 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         raise UsageError(
             f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
         )
-    spec = msgspec.structs.replace(record.spec, backend=catalog.backend(backend).name, device=device)
+    spec = msgspec.structs.replace(
+        record.spec,
+        backend=catalog.backend(backend).name,
+        device=device,
+        recipe=for_inference(record.spec.recipe),
+    )
     catalog = catalog.for_run(record.provenance.plugins)
-    catalog.metrics_of(spec.task)
+    catalog.metrics_of(spec)
     if catalog.backend(backend).executes:
         spec = msgspec.structs.replace(spec, weights=served_weights(stored, backend, catalog, spec.env))
     elif catalog.network(family := catalog.model(spec.model)[0].name, backend) is None:
@@ -149,10 +155,10 @@ def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScor
     from harness.measure.quality.scorer import scorer
 
     prepared = prepare(job.spec, job.plugins, executable_model)
-    data, task = prepared.data, prepared.catalog.task(job.spec.task)
+    data, catalog = prepared.data, prepared.catalog
     with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)
-    judge = scorer(data.info, task.metric, prepared.catalog.metrics_of(task.name))
+    judge = scorer(data.info, catalog.primary_metric(job.spec).name, catalog.metrics_of(job.spec))
     write_arrays(context.directory / ARRAYS, {"test_outputs": outputs})
     scores = judge.score(data.test.targets, outputs)
     return BackendScores(dataset_digest=data.digest, device=prepared.spec.device, scores=scores)

@@ -246,6 +246,11 @@ _DATASET_OPTIONS = (
         default="none",
     ),
     Option(
+        name="weight-column",
+        help="Own data: column with the weight of each row in the training loss.",
+        default="none",
+    ),
+    Option(
         name="slice-columns",
         help="For your own data: columns by which examples are grouped; scores are also reported for each "
         "group (a value, or a quartile of a numeric column).",
@@ -272,23 +277,29 @@ SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS]
 """Parameter names of the options added by `selection`."""
 
 
-def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def selection(
+    *, leave_out: Collection[str] = (), own_data: bool = True, defaults: Mapping[str, str] | None = None, **texts: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
-    `texts` overrides the help texts of options.
+    `texts` overrides the help texts of options, and `defaults` the descriptions of their default values. The options
+    for the user's own data are omitted if `own_data` is false.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
+    of_data = _DATASET_OPTIONS if own_data else ()
+    shown = defaults or {}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def collect(**given: Any) -> None:
             values = {option.name: given.pop(option.name) for option in offered}
-            columns = {name: given.pop(name) for name in _COLUMNS}
-            values["set"] = (*_dataset_overrides(columns), *values["set"])
+            if own_data:
+                columns = {name: given.pop(name) for name in _COLUMNS}
+                values["set"] = (*_dataset_overrides(columns), *values["set"])
             command(selection=Selection.from_values(values), **given)
 
-        for option in reversed((*offered, *_DATASET_OPTIONS)):
-            text = with_default(texts.get(option.name, option.help), option.default)
+        for option in reversed((*offered, *of_data)):
+            text = with_default(texts.get(option.name, option.help), shown.get(option.name, option.default))
             collect = _declared(option, text)(collect)
         return collect
 

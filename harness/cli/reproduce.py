@@ -105,8 +105,8 @@ def reproduce(
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
-    using = [record for record in chosen if record.spec.weights is not None]
-    chosen = [record for record in chosen if record.spec.weights is None]
+    using = [record for record in chosen if record.spec.weights or record.spec.teacher]
+    chosen = [record for record in chosen if record not in using]
     if using:
         text = "cannot be repeated, because the trained weights that were used are not in the bundle"
         if not chosen:
@@ -116,7 +116,7 @@ def reproduce(
     for record in chosen:  # Check that all plugins are available before any run starts.
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
-        own.metrics_of(record.spec.task)
+        own.metrics_of(record.spec)
     for env in sorted({record.spec.env for record in chosen if record.spec.env}):
         _provide(env, locks.get(env, ""), bundle, create=create_envs)
     specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]

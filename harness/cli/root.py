@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 
 _COMMANDS = {
     "run": "harness.cli.run:run",
+    "distill": "harness.cli.distill:distill",
     "tune": "harness.cli.tune:tune",
     "status": "harness.cli.status:status",
     "parity": "harness.cli.parity:parity",

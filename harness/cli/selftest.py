@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check that measurements on this machine are accurate.")
 @options.plugins
 @options.jobs
-@options.selection(leave_out=("seed", "split"), repeat="Number of rounds of a check with --jobs, at least 4.")
+@options.selection(leave_out=("seed", "split", "metric"), repeat="Number of rounds of a check with --jobs, at least 4.")
 @options.wait
 @options.timeout("Maximum duration of a run of a check with --jobs, in seconds.")
 @options.quiet

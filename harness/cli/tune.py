@@ -138,10 +138,12 @@ def tune(
     catalog, store = options.catalog(), Store(results_dir(results))
     if lr_range is not None:
         _check_alone()
-        _range_tests(selection.resolved(locate), catalog, store, lr_range, timeout, wait=wait, format_=format_)
+        _range_tests(
+            selection.resolved(locate, store.find), catalog, store, lr_range, timeout, wait=wait, format_=format_
+        )
         return
     request = Tuning(
-        selection=selection.resolved(locate),
+        selection=selection.resolved(locate, store.find),
         search=search,
         trials=trials,
         objectives=objective or ("quality",),

@@ -16,11 +16,13 @@ from harness.records.arrays import digest
 
 
 def dataset_digest(data: PreparedData) -> str:
-    """Return the SHA-256 digest (hex) of the inputs and targets of all splits."""
+    """Return the SHA-256 digest (hex) of the inputs, targets and weights of all splits."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, split in _splits(data):
         arrays[f"{name}/targets"] = split.targets
         arrays.update({f"{name}/{key}": array for key, array in split.inputs.items()})
+        if split.weights is not None:
+            arrays[f"{name}/weights"] = split.weights
     return digest(arrays)
 
 

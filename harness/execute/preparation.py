@@ -17,6 +17,7 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute import teacher_logits
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
@@ -102,6 +103,11 @@ def preparation_of(
         exported=exported,
     )
     backend = catalog.backend(spec.backend)
+    if data.train.weights is not None and spec.weights is None and not backend.example_weights:
+        raise UnsupportedError(
+            f"backend {spec.backend!r} does not support weights of examples, but the data have them; use another "
+            "backend"
+        )
     return Preparation(
         spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes
     )
@@ -147,7 +153,8 @@ def fit_at_once(session: Session, prepared: Preparation) -> None:
     predict."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
-        session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
+        batch = Batch(dict(train.inputs), train.targets, example_weights=train.weights)
+        session.fetch(session.train_step(batch, 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
@@ -205,7 +212,8 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
     If the data can be cached, it is read from the cache or added to it. `DataInfo.details` includes the details that
-    the dataset reports.
+    the dataset reports. If the spec has a teacher, the training split includes the teacher's logits, which must be in
+    the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
 
@@ -218,6 +226,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
             del data
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
+    data = teacher_logits.with_logits(data, spec)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
@@ -260,13 +269,14 @@ def load_and_prepare(
     from harness.data.suspicions import CONTRADICTORY, described
     from harness.data.user_files.dataset import UserDataset
     from harness.data.user_files.new_data import named_columns
+    from harness.data.weights import weighted
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
         raw = _loaded(dataset, dataset_options)
         check_raw(raw, task.objective)
         own = isinstance(dataset, UserDataset)
         near = () if own else between_splits(raw, dataset.kind)
-    data = writable(_by_task(task, read_only_raw(raw), task_options))
+    data = weighted(writable(_by_task(task, read_only_raw(raw), task_options)), raw)
     with _naming(dataset, f"the task {task.name!r}"):
         check(data)  # Detect errors of the task and non-finite values in the dataset.
     info = msgspec.structs.replace(
@@ -348,10 +358,10 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical weights with which the session starts, and messages about weights missing in a checkpoint.
+    """Return the canonical weights with which the session starts, and notes about them and about a teacher's logits.
 
-    If the spec has trained weights, these are returned instead of initial ones. A message describes each array that
-    was not read from the spec's checkpoint.
+    If the spec has trained weights, these are returned instead of initial ones. A note describes each array that was
+    not read from the spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.
@@ -367,8 +377,11 @@ def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, s
             )
         return trained_weights(prepared, trained), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
-    initial = initial_weights(parameters, prepared.spec.seed)
-    return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    initial, taught = initial_weights(parameters, prepared.spec.seed), teacher_logits.notes(prepared.data)
+    if checkpoint is None:
+        return initial, taught
+    weights, loaded = pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    return weights, loaded | taught
 
 
 def trained_weights(prepared: Preparation, trained: TrainedWeights) -> dict[str, Any]:

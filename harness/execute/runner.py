@@ -17,6 +17,8 @@ from harness.errors import CombinationError, HarnessError, PluginError, RecordEr
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
+from harness.execute.teacher import provide_logits
+from harness.execute.teacher_logits import is_distilled
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
@@ -149,6 +151,8 @@ def run_all(
     and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
     of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for no checkpoints.
 
+    The logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
+
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
 
@@ -159,6 +163,7 @@ def run_all(
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
+    listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     runs = planned_runs(
         specs,
         catalog,
@@ -169,7 +174,7 @@ def run_all(
         trial=trial,
         checkpoints=checkpoints,
     )
-    listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
+    provide_logits(specs, catalog, say=listener.message)
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
     with (
@@ -261,6 +266,11 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
         raise CombinationError(
             f"the executor {executor.name!r} cannot execute runs on several devices; use --devices 1 or "
             f"--executor {LOCAL}"
+        )
+    if executor.remote and any(map(is_distilled, specs)):
+        raise CombinationError(
+            f"the executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
+            f"remove --teacher, or use --executor {LOCAL}"
         )
 
 

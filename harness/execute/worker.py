@@ -219,8 +219,8 @@ class Run:
             prepared = in_group(prepared, DeviceGroup(rank=0, addresses=addresses(self.spec.devices)))
             self._ranks = Ranks(prepared, shares, self._give_up)
         unchanged = Unchanged(prepared.data)
-        metrics = self._catalog.metrics_of(self.task.name)
-        judge = scorer(prepared.data.info, self.task.metric, metrics, self._announce)
+        metrics, primary = self._catalog.metrics_of(self.spec), self._catalog.primary_metric(self.spec)
+        judge = scorer(prepared.data.info, primary.name, metrics, self._announce)
         with contextlib.ExitStack() as stack:
             with self.phases("build"):
                 weights, notes = starting_weights(prepared)
@@ -328,7 +328,7 @@ class Run:
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
         return Trial(
             state="complete",
-            metric=self.task.metric,
+            metric=judge.primary,
             curves=trained.curves,
             validation=scores,
             train_samples_per_s=rate,
@@ -509,11 +509,11 @@ class Run:
 
     def _time_to_target(self, curves: Sequence[EpochEnded]) -> TimeToTarget | None:
         target = self.spec.protocol.target
-        if target is None and self.spec.source is None:
+        if target is None and self.spec.source is None and not self.spec.metric:  # targets are for the task's metric
             target = self._catalog.dataset(self.spec.dataset).target
         if target is None:
             return None
-        metric = self._catalog.metric(self.task.metric)
+        metric = self._catalog.primary_metric(self.spec)
         return summary.time_to_target(curves, metric.name, target, higher_is_better=metric.higher_is_better)
 
 

@@ -417,6 +417,9 @@ class Backend(ABC):
     checkpoints: ClassVar[bool] = False
     """True if the sessions implement `Session.state` and `Session.set_state`. If False, ``--checkpoint-every`` is
     rejected during planning."""
+    example_weights: ClassVar[bool] = False
+    """True if the sessions multiply the losses by `Batch.example_weights`. If False, runs on data with weights are
+    rejected."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user does not select a model and no network
     implements the task's default model for this backend, the first compatible variant is used."""

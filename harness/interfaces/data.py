@@ -55,6 +55,13 @@ class Split:
     rows: Array | None = None
     """Origin of each example ``[N]``: its row in the source file, counted from 1, as int64, or the path of its file, as
     str. None if the dataset does not identify its examples. The core copies the array to the prepared split."""
+    weights: Array | None = None
+    """Weight of each example in the training loss ``[N]``, at least 0, or None if all examples have the same weight.
+    The core divides the weights by their mean over the training split, and copies them to the prepared split as
+    float32. Scores are computed without weights."""
+    teacher_logits: Array | None = None
+    """Logits of the teacher in knowledge distillation: float32 ``[N, C]`` or, for token classification, ``[N, L, C]``.
+    Set by the core for the training split, and None without distillation."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -78,6 +85,8 @@ class Split:
             targets=self.targets[index],
             groups={name: array[index] for name, array in self.groups.items()},
             rows=None if self.rows is None else self.rows[index],
+            teacher_logits=None if self.teacher_logits is None else self.teacher_logits[index],
+            weights=None if self.weights is None else self.weights[index],
         )
 
 

@@ -18,6 +18,7 @@ from harness.measure.nvml import gpus
 from harness.plan import weights
 from harness.plan.checkpoint import model_options, read_config
 from harness.plan.devices import check_devices, device_counts, threads_per_process
+from harness.plan.distillation import check_student, teacher_of
 from harness.plan.exporter import ExportedRun
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
 from harness.plan.selection import Selection
@@ -88,7 +89,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     backend is executed in those that contain its packages.
 
     Raises `harness.UsageError` if a name is unknown, if the selected plugins cannot be combined or if a value is
-    invalid. Raises `ValueError` if the selection's checkpoint has not been located (see `Selection.resolved`).
+    invalid. Raises `ValueError` if the selection's checkpoint or teacher has not been located (see
+    `Selection.resolved`).
     """
     specs = _expanded(selection, catalog)
     return tuple(specs[key] for key in _interleaved(specs))
@@ -118,8 +120,9 @@ def _expanded(
         raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
-    if isinstance(selection.pretrained, str):
-        raise ValueError("the selection's checkpoint is not resolved; call Selection.resolved first")
+    if isinstance(selection.pretrained, str) or isinstance(selection.teacher, str):
+        raise ValueError("the selection's checkpoint or teacher is not resolved; call Selection.resolved first")
+    teacher = None if selection.teacher is None else teacher_of(selection.teacher)
     protocol = _named_protocol(selection.protocol)
     variants = [parse_overrides(overrides) for overrides in combinations(selection.overrides)]
     if any("name" in overrides["protocol"] for overrides in variants):
@@ -133,6 +136,7 @@ def _expanded(
         task = catalog.task(task_name)
         for metric in task.metrics:
             catalog.metric(metric)
+        primary = _primary_metric(selection.metric, task, catalog)
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
             check_suits(task, dataset)
@@ -153,6 +157,7 @@ def _expanded(
                             checkpoint=selection.pretrained,
                             data=data.of(overrides["dataset"]),
                             precisions=precisions,
+                            distilled=teacher is not None,
                         ),
                         model_name,
                         available,
@@ -183,10 +188,14 @@ def _expanded(
                             task_options=training.task_options,
                             dataset_options=splits[number].dataset_options,
                             model_options=training.model_options,
+                            metric=primary,
                             source=splits[number].source,
+                            teacher=None if teacher is None else teacher.weights,
                         )
                         if not _is_excluded(spec, selection.exclude, dataset_name, model_name, overrides, catalog):
                             check_devices(spec, catalog, gpus=None if unavailable else gpus)
+                            if teacher is not None:
+                                check_student(teacher, spec, catalog, unavailable=unavailable)
                             specs[spec.key] = spec
     _check_environments(selection, envs, specs.values(), catalog)
     return specs
@@ -274,6 +283,24 @@ def _is_excluded(
         return value in names.get(key, (getattr(spec, key),))
 
     return any(all(matches(key, value) for key, value in rule.items()) for rule in rules)
+
+
+def _primary_metric(name: str | None, task: Task, catalog: Catalog) -> str:
+    """Return the name of the chosen primary metric, or an empty string if it is that of the task.
+
+    Raises `harness.UnknownNameError` if no plugin provides the metric, and `harness.CombinationError` if the task has
+    another objective.
+    """
+    if name is None or name == task.metric:
+        return ""
+    metric = catalog.metric(name)
+    if metric.objective != task.objective:
+        known = sorted(other for other, each in catalog.metrics.items() if each.value.objective == task.objective)
+        raise CombinationError(
+            f"metric {name!r} ({metric.objective}) cannot be used with task {task.name!r} ({task.objective}); choose "
+            f"one of: {', '.join(known)}"
+        )
+    return name
 
 
 # ---- protocols, seeds, datasets and splits ----------------------------------------------------------------

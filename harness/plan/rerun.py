@@ -62,7 +62,9 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         threads=spec.threads,
         protocol=protocol,
         pretrained=_checkpoint(spec),
+        teacher=None if spec.teacher is None else spec.teacher.path or spec.teacher.run,
         splits=() if spec.split is None else (spec.split,),
+        metric=spec.metric or None,
         compile=spec.compile,
         deterministic=spec.deterministic,
         overrides=as_overrides(overrides),
@@ -145,6 +147,7 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
             protocol=PROTOCOLS[protocol].protocol,
             overrides=nothing,
             checkpoint=spec.pretrained,
+            distilled=spec.teacher is not None,
         )
         training = comparison.training(catalog.backend(spec.backend), model, model.name if spec.pretrained else variant)
         options = plain(merge(comparison.dataset.Options, "dataset"))

@@ -17,7 +17,7 @@ from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.plan.exporter import ExportedRun
-    from harness.records import Pretrained
+    from harness.records import Pretrained, RunSpec
     from harness.records.store import StoredRun
 
 
@@ -44,6 +44,14 @@ class Option(NamedTuple):
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
     """True if a suite can set the option once for all of its runs."""
+
+
+class PlannedTeacher(NamedTuple):
+    """The run of a suite's entry that is to be executed before the runs of its students."""
+
+    name: str
+    """Name of the entry."""
+    spec: RunSpec
 
 
 def _option(name: str, help_text: str, **properties: Any) -> dict[str, Option]:
@@ -179,6 +187,17 @@ class Selection:
     )
     """Ids or paths of runs, or folders of exported models. `resolved` replaces them with the stored runs before
     planning."""
+    teacher: str | StoredRun | PlannedTeacher | None = field(
+        default=None,
+        hash=False,
+        metadata=_option(
+            "teacher",
+            "Train with knowledge distillation, using the model of this run as the teacher. The run must have been "
+            "trained on the same data, with saved weights (--save-weights).",
+            metavar="RUN",
+        ),
+    )
+    """Id or path of a run. `resolved` replaces it with the stored run before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
@@ -192,6 +211,17 @@ class Selection:
         ),
     )
     """Numbers of published splits, or an empty tuple for the split in the dataset options."""
+    metric: str | None = field(
+        default=None,
+        metadata=_option(
+            "metric",
+            "Primary metric, by which the best epoch is chosen and runs are compared; see `harness list metrics`.",
+            default="the task's primary metric",
+            metavar="NAME",
+            shared=True,
+        ),
+    )
+    """Name of the primary metric, or None for that of the task."""
     compile: bool = field(
         default=False, metadata=_option("compile", "Compile the model with the backend's compiler.", kind=bool)
     )
@@ -228,6 +258,8 @@ class Selection:
     """Number of times to execute each run, or None for the protocol's default."""
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
+    name: str = ""
+    """Name of the suite's entry, by which other entries refer to its run as their teacher, or an empty string."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
     """Function that returns the file and line to which an error about this selection refers, or None."""
 
@@ -263,13 +295,18 @@ class Selection:
     def resolved(
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
-        """Return a copy of the selection in which the checkpoint and the runs that provide weights have been located.
+        """Return a copy of the selection in which the checkpoint, the teacher and the runs that provide weights have been
+        located.
 
         `locate`, such as `harness.data.checkpoint.locate`, returns the checkpoint and may download it. If the selection
         has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`, returns a run.
-        Raises `harness.UsageError` if `find` is None and the selection uses the weights of runs.
+        Raises `harness.UsageError` if `find` is None and the selection uses other runs.
         """
         chosen = self
+        if isinstance(chosen.teacher, str):
+            if find is None:
+                raise UsageError("--teacher cannot be used without a results directory; remove the option")
+            chosen = dataclasses.replace(chosen, teacher=find(chosen.teacher))
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
                 raise UsageError("--weights cannot be used without a results directory; remove the option")

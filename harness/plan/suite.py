@@ -119,6 +119,7 @@ class _Reader:
                     for position, each in enumerate(entry[key])
                 ]
         values = self._converted(entry, _Run, where, place)
+        name = values.pop("name", "")
         matrix, exclude, include = values.pop("matrix", {}), values.pop("exclude", []), values.pop("include", [])
         try:
             values["set"] = as_overrides(values.get("set", ()))
@@ -132,7 +133,7 @@ class _Reader:
         for position, rule in enumerate(exclude):
             self._check_rule(rule, dimensional, (*place, "exclude", position))
         base = self._selection(values | {"set": (*values["set"], *dimensions)}, place)
-        found = [dataclasses.replace(base, exclude=tuple(exclude))]
+        found = [dataclasses.replace(base, exclude=tuple(exclude), name=name)]
         for position, extra in enumerate(include):
             here = (*place, "include", position)
             self._check_combination(extra, here)
@@ -317,7 +318,7 @@ _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several
 executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
 """Keys that are allowed in combinations in ``include``."""
-_ENTRY = ("matrix", "exclude", "include")
+_ENTRY = ("name", "matrix", "exclude", "include")
 _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget_hours")
 
 _BUDGET = _field(
@@ -333,6 +334,12 @@ _Run = msgspec.defstruct(
     [
         ("task", _described(_type(OPTIONS["tasks"]), OPTIONS["tasks"].help)),
         *_fields(option for option in OPTIONS.values() if option.name != "task"),
+        _field(
+            "name",
+            Annotated[str, Meta(min_length=1)],
+            "Name of the entry. Entries with this name as their teacher are executed after this entry, which must "
+            "define a single run, and use its model as the teacher in knowledge distillation.",
+        ),
         _field(
             "matrix",
             dict[str, _Values | dict[str, _Values]],

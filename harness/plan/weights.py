@@ -16,7 +16,7 @@ from harness.records import Failure, Protocol, RunSpec, Success, TrainedWeights
 from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
-FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "device_counts")
+FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "teacher", "device_counts", "metric")
 """Selection fields that are determined by the run that provides the weights."""
 
 
@@ -45,6 +45,15 @@ def check_servable(run: StoredRun) -> Success:
             f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
         )
     return record.outcome
+
+
+def is_servable(run: StoredRun) -> bool:
+    """Return whether `check_servable` accepts a run."""
+    try:
+        check_servable(run)
+    except UsageError:
+        return False
+    return True
 
 
 def trained_weights(run: StoredRun) -> TrainedWeights:

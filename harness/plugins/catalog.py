@@ -98,9 +98,15 @@ class Catalog:
     def metric(self, name: str) -> Metric:
         return self._get("metric", self.metrics, name).value
 
-    def metrics_of(self, task: str) -> list[Metric]:
-        """Return the metrics of a task."""
-        return [self.metric(name) for name in self.task(task).metrics]
+    def primary_metric(self, spec: RunSpec) -> Metric:
+        """Return the primary metric of a run."""
+        return self.metric(spec.metric or self.task(spec.task).metric)
+
+    def metrics_of(self, spec: RunSpec) -> list[Metric]:
+        """Return the metrics of a run: those of its task, and its primary metric."""
+        return [
+            self.metric(name) for name in dict.fromkeys((*self.task(spec.task).metrics, *filter(None, [spec.metric])))
+        ]
 
     def reporter(self, name: str) -> Reporter:
         return self._get("report format", self.reporters, name).value
@@ -146,7 +152,7 @@ class Catalog:
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
         """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
 
-        Metrics of the task that no plugin provides are omitted. Raises the same errors as `task` if the task, dataset,
+        Metrics of the run that no plugin provides are omitted. Raises the same errors as `task` if the task, dataset,
         model, network or backend is not found.
         """
         task = self._get("task", self.tasks, spec.task)
@@ -164,7 +170,7 @@ class Catalog:
             self.models[model.name],
             *(self._get("backend", self.backends, name) for name in backends),
             *([self.networks[model.name, framework]] if framework else []),
-            *(self.metrics[name] for name in task.value.metrics if name in self.metrics),
+            *(self.metrics[name] for name in (*task.value.metrics, spec.metric) if name in self.metrics),
         ]
         return tuple(dict.fromkeys(provided.plugin for provided in used if provided.plugin not in core()))
 

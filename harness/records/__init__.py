@@ -66,6 +66,7 @@ from harness.records.spec import (
     Pretrained,
     RunSpec,
     SplitInfo,
+    TableColumns,
     TrainedWeights,
 )
 
@@ -127,6 +128,7 @@ __all__ = [
     "Steady",
     "StepsEnded",
     "Success",
+    "TableColumns",
     "TargetScore",
     "TimeToTarget",
     "TrainedWeights",

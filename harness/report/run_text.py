@@ -97,6 +97,7 @@ def run_section(record: RunRecord) -> Section:
         "threads",
     )
     rows: list[tuple[str, object]] = [(name, getattr(spec, name)) for name in names]
+    rows += [("metric", spec.metric)] if spec.metric else []
     recipe = _fields(spec.recipe) if spec.weights is None else {"batch_size": spec.recipe.batch_size}
     groups: dict[str, dict[str, Any]] = {
         "recipe": recipe,
@@ -112,6 +113,8 @@ def run_section(record: RunRecord) -> Section:
         rows += [("weights of", spec.weights.run), ("trained by", spec.weights.backend), ("path", spec.weights.path)]
         if spec.weights.exported is not None:
             rows += [("exported by", spec.weights.exported.exporter)]
+    if spec.teacher is not None:
+        rows += [("teacher", spec.teacher.run), ("path of the teacher", spec.teacher.path)]
     if spec.source is not None:
         rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [

@@ -83,7 +83,9 @@ class SessionCases:
         return self.model(case)[0].accepts[0]
 
     def batch(self, case: str, size: int = BATCH) -> Batch:
-        return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES)
+        """Return a batch with random inputs and logits of a teacher."""
+        logits = np.random.default_rng(11).standard_normal((size, CLASSES)).astype(np.float32)
+        return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES, teacher_logits=logits)
 
     def _parameters(self, case: str, info: DataInfo | None = None) -> tuple[Parameter, ...]:
         """Return the parameters of a case's model without importing the network or framework."""

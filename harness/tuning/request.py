@@ -191,6 +191,8 @@ def _pruner(request: Tuning) -> str:
 
 def _base(selection: Selection) -> Selection:
     """Return the selection of the default run, with the trials' seed."""
+    if selection.weights:
+        raise UsageError("--weights trains nothing, so no settings can be tuned; remove it")
     if selection.repeat is not None:
         raise UsageError("harness tune executes each trial once; remove --repeat")
     if len(selection.seeds) > 1:
@@ -225,7 +227,7 @@ def _check_validation(spec: RunSpec, catalog: Catalog) -> None:
 
 
 def _objectives(names: Sequence[str], spec: RunSpec, catalog: Catalog) -> tuple[Objective, ...]:
-    metric = catalog.metric(catalog.task(spec.task).metric)
+    metric = catalog.primary_metric(spec)
     known = {
         "quality": Objective(
             name="quality",

@@ -41,6 +41,7 @@ class TensorFlowBackend(harness.Backend):
     exports = {"savedmodel": {}, "onnx": dict.fromkeys(("onnx", "tf2onnx", "onnxruntime"), "ml-harness[deploy]")}
     data_parallel = True
     checkpoints = True
+    example_weights = True
     environment = {
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -48,7 +49,7 @@ class TensorFlowBackend(harness.Backend):
     }
     recipe_options = (
         "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
-        "loss_scale", "frozen", "layer_decay",
+        "loss_scale", "frozen", "layer_decay", "distillation_alpha",
     )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:

@@ -12,6 +12,7 @@ PLUGINS = (
     "vision",
     "speech",
     "regression",
+    "tabular",
     "baselines",
     "ray",
     "tracking",

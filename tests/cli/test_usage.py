@@ -14,6 +14,7 @@ from harness.plugins.catalog import Catalog
 
 COMMANDS = (
     "run",
+    "distill",
     "tune",
     "status",
     "parity",
@@ -65,6 +66,12 @@ def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
         ("run", "no task given; select one of: toy-classify, toy-regress"),
+        (
+            "run --task toy-classify --quality-only --plot a.svg",
+            "quality against throughput, which --quality-only omits",
+        ),
+        ("run --task toy-classify --teacher none", "unknown run 'none'"),
+        ("distill --teacher none --student toy-linear", "unknown run 'none'"),
         ("run --task toy-clasify", "unknown task 'toy-clasify'; did you mean 'toy-classify'?"),
         ("run --task toy-classify --backend toy-nunpy", "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?"),
         ("run --task toy-classify --dataset toy-colours", "unknown dataset 'toy-colours'; did you mean 'toy-colors'?"),

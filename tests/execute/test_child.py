@@ -504,6 +504,10 @@ KINDS = {
         "roofline.measure('toy-hang', catalog, device=catalog.backend('toy-numpy').devices()[0], precision='fp32', "
         "threads=1, environment=collect())"
     ),
+    "harness.execute.teacher:compute_logits": (
+        "call_in_child(teacher.compute_logits, teacher.TeacherJob(spec=spec, plugins=catalog.refs_for(spec), "
+        "teacher=TrainedWeights(run='', backend='', digest='', dataset_digest='')), timeout_s=60, environment={})"
+    ),
     "harness.execute.trial:load_each": (
         "call_in_child(trial.load_each, trial.TrialJob(plugins=(FAULTS_REF,), path=tuple(sys.path), "
         "arguments=('child_main.py', 'harness.execute.trial:load_each')), timeout_s=600, environment={})"
@@ -552,7 +556,7 @@ from harness.checks.latency.measure import measure, settings
 from harness.checks.parity.children import gather, gather_roundings
 from harness.checks.parity.evidence import ParityJob
 from harness.deploy import export, predict
-from harness.execute import trial
+from harness.execute import teacher, trial
 from harness.execute.child import call_in_child
 from harness.execute.devices import probe
 from harness.execute.runner import run_all
@@ -560,6 +564,7 @@ from harness.measure.environment import collect
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import load
+from harness.records import TrainedWeights
 from harness.records.store import WEIGHTS, Store, StoredRun
 from harness.testing.check import Subject, check
 from harness.tuning.lr_range import range_test

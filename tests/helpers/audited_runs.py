@@ -56,7 +56,10 @@ class Grouped(ToyColors):
         prepared = super().prepare(data, options)
         points = prepared.test.inputs["features"]
         groups = {"side": (points[:, 0] > 0).astype(str), "size": abs(points).sum(axis=1)}
-        info = msgspec.structs.replace(prepared.info, warnings=("the points were drawn for a test",))
+        columns = harness.TableColumns(numbers=1, indicators=(0,), categories=(2,))
+        info = msgspec.structs.replace(
+            prepared.info, warnings=("the points were drawn for a test",), columns=columns
+        )
         return dataclasses.replace(prepared, test=dataclasses.replace(prepared.test, groups=groups), info=info)
 
 

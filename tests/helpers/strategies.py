@@ -81,6 +81,8 @@ recipes = st.builds(
     l1=st.sampled_from([0.0, 1e-8, 1.0]),
     class_weights=st.sampled_from([None, "balanced", (0.5, 2.0)]),
     frozen=st.sampled_from([(), ("a.*", "b")]),
+    distillation_alpha=st.floats(0, 1),
+    distillation_temperature=positive,
     loss_scale=st.none() | positive,
     early_stopping=st.none() | st.integers(1, 9),
     keep_best=st.booleans(),
@@ -118,6 +120,7 @@ specs = st.builds(
     task_options=options,
     dataset_options=options,
     model_options=options,
+    metric=st.just("") | words,
     source=st.none() | st.builds(DataSource, path=text, guessed=st.lists(words, max_size=2).map(tuple)),
 )
 
@@ -139,6 +142,7 @@ selections = st.builds(
     protocol=st.sampled_from(["quick", "standard", "publish"]),
     pretrained=st.none() | words,
     splits=_several(st.integers(0, 99)) | st.just("all"),
+    metric=st.none() | words,
     compile=st.booleans(),
     deterministic=st.booleans(),
     overrides=_several(st.builds("{}.{}={}".format, st.sampled_from(SECTIONS), words, text)),

@@ -20,6 +20,7 @@ PLUGINS = (
     "vision",
     "speech",
     "regression",
+    "tabular",
     "baselines",
     "torch",
     "tensorflow",

@@ -302,21 +302,23 @@ class NumpySession(harness.Session):
 
     def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
         x = batch.inputs["features"]
-        loss, by_outputs = self._loss(self.network.module(x), batch.targets)
+        loss, by_outputs = self._loss(self.network.module(x), batch.targets, batch.example_weights)
         return loss, self.network.module.gradients(x, by_outputs)
 
-    def _loss(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
-        """Return the mean loss and its gradient with respect to the outputs."""
+    def _loss(self, outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+        """Return the mean loss and its gradient with respect to the outputs. `weights` are those of the examples."""
         import numpy as np
 
+        of_examples = np.float32(1) if weights is None else weights[:, None]
         if self.request.info.objective == "regression":
             error = outputs - targets
-            return np.mean(error**2), 2 * error / error.size
+            return np.mean(of_examples * error**2), of_examples * 2 * error / error.size
         smoothing, classes = self.request.recipe.label_smoothing, outputs.shape[1]
         wanted = np.eye(classes, dtype=np.float32)[targets] * (1 - smoothing) + smoothing / classes
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return -(wanted * logs).sum(axis=1).mean(), (np.exp(logs) - wanted) / len(targets)
+        losses = -(of_examples * wanted * logs).sum(axis=1)
+        return losses.mean(), of_examples * (np.exp(logs) - wanted) / len(targets)
 
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         return self.network.module(inputs["features"])
@@ -340,6 +342,7 @@ class NumpyBackend(harness.Backend):
     packages = ("numpy", "harness-toy")
     checkpoints = True
     environment = {"TOY_GREETING": "hello"}
+    example_weights = True
 
     def devices(self) -> Sequence[DeviceInfo]:
         names = ["cpu", "cuda:0"] if "TOY_ACCELERATOR" in os.environ else ["cpu"]

@@ -13,6 +13,7 @@ import msgspec
 from harness.analysis.compare import baseline
 from harness.analysis.differences import IDENTITY, changes, described
 from harness.errors import RecordError, UsageError
+from harness.plan.weights import is_servable
 from harness.plugins.catalog import Catalog
 from harness.records import RunSpec, Success
 from harness.records.index import Setting, Summary
@@ -120,9 +121,17 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness.data.checkpoint import locate
     from harness.plan import suite
     from harness.plan.expand import expand_all
+    from harness.plan.stages import staged
 
-    selections = [selection.resolved(locate) for selection in suite.load(path).selections]
-    specs = expand_all(selections, catalog)
+    store = Store(results)
+
+    def trained(spec: RunSpec) -> StoredRun | None:
+        key = _device_independent_key(spec)
+        runs = store.load(lambda run: _model(run.setting) == _model(spec)).runs
+        return next((run for run in runs if is_servable(run) and _device_independent_key(run.record.spec) == key), None)
+
+    stages = staged(suite.load(path).selections, catalog, locate, store.find, trained)
+    specs = expand_all(stages.selections, catalog)
     planned = {_device_independent_key(spec) for spec in specs}
     models = {_model(spec) for spec in specs}
     runs = _readable(results, strict=True, wanted=lambda run: _model(run.setting) in models)

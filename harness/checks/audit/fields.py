@@ -20,6 +20,7 @@ UNCHECKABLE: dict[str, str] = {
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
     "submission": "the submission of a run cannot be determined after the run",
     "spec.weights.exported.path": "the path of the exported model, which is not part of the key",
+    "spec.teacher.path": "the path of the teacher's run, which is not part of the key",
     "placement.*": "the cores and the GPU of a run cannot be determined after the run",
     **dict.fromkeys(
         (
@@ -32,6 +33,7 @@ UNCHECKABLE: dict[str, str] = {
         "the state of the machine cannot be examined after the run",
     ),
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
+    "provenance.data.columns": "removing the layout of the columns cannot be detected; its values are checked",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
     "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured only once; only the largest one is also in "

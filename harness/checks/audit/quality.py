@@ -29,18 +29,19 @@ def judge(subject: Subject) -> Scorer:
 
 def _metrics(subject: Subject) -> Result:
     scores, task = subject.outcome.scores, subject.catalog.task(subject.spec.task)
-    problems = []
-    if scores.primary != task.metric:
-        problems.append(f"the primary metric is {scores.primary}, not {task.metric}")
+    problems, chosen = [], subject.spec.metric
+    metrics = {*task.metrics, *([chosen] if chosen else [])}
+    if scores.primary != (chosen or task.metric):
+        problems.append(f"the primary metric is {scores.primary}, not {chosen or task.metric}")
     for name, values in (("test", scores.test), ("validation", scores.validation), ("reference", scores.reference)):
-        if values is not None and set(values) != set(task.metrics):
+        if values is not None and set(values) != metrics:
             problems.append(
                 f"the scores of the {name} split have the metrics {', '.join(values) or 'none'}, "
                 "which are not those of the task"
             )
     if problems and not has_same_plugins(subject):
         raise NotCheckedError("the installed version of the task has other metrics")
-    return Result(problems, ", ".join(task.metrics))
+    return Result(problems, ", ".join(scores.test))
 
 
 def _scores(subject: Subject) -> Result:

@@ -26,6 +26,7 @@ from harness.execute.child import ChildContext, call_in_child
 from harness.execute.exporting import executable_model
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
+from harness.execute.teacher import provide_logits
 from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.interfaces.execution import EXECUTOR_NOTE
@@ -84,6 +85,8 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
     """Return the description of the data without fields that older versions did not record."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
+    if recorded is not None and recorded.columns is None:
+        info = msgspec.structs.replace(info, columns=None)
     if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
         return info
     known = {name: value for name, value in info.details.items() if name in recorded.details}
@@ -366,6 +369,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
     findings: list[Finding] = []
     try:
         spec = run.record.spec
+        provide_logits([spec], catalog)
         failure = call_in_child(
             make_checks,
             ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from harness.checks.latency.child import LatencyJob, measure_latency
 from harness.checks.latency.result import LatencyResult, Scenario, Settings
 from harness.errors import HarnessError, RecordError, UsageError
@@ -19,6 +21,7 @@ from harness.plugins.environments import interpreter
 from harness.records import Failure, Success
 from harness.records.files import make_directory
 from harness.records.reading import is_stored
+from harness.records.recipe import for_inference
 from harness.records.store import StoredRun, write_json
 
 FOLDER, RESULT = "latency", "result.json"
@@ -74,7 +77,7 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     Raises `harness.PluginError` if a plugin of the run is missing, and `harness.HarnessError` if the measurement fails.
     No files are left behind if an error is raised.
     """
-    spec = run.record.spec
+    spec = msgspec.structs.replace(run.record.spec, recipe=for_inference(run.record.spec.recipe))
     plugins = catalog.for_run(run.record.provenance.plugins).refs_for(spec)
     engine = engine_for(chosen.scenario)
     folder = run.path / FOLDER

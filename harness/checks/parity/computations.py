@@ -335,13 +335,12 @@ class Computations:
         from harness.records.arrays import digest
 
         batches = itertools.islice(self._batches(), self._steps + 1)
-        return digest(
-            {
-                f"{number}/{name}": array
-                for number, batch in enumerate(batches)
-                for name, array in {**batch.inputs, "": batch.targets}.items()
-            }
-        )
+        arrays: dict[str, Array] = {}
+        for number, batch in enumerate(batches):
+            arrays |= {f"{number}/{name}": array for name, array in {**batch.inputs, "": batch.targets}.items()}
+            if batch.example_weights is not None:
+                arrays[f"{number} weights"] = batch.example_weights
+        return digest(arrays)
 
     def _replay(self, trained: Session, probe: Session, start: Mapping[str, Array], recipe: Recipe) -> Replay:
         from harness.checks.parity.replay import Replay

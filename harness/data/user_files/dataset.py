@@ -138,7 +138,10 @@ class UserDataset(Dataset[UserOptions]):
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
-        everything = Split(inputs=inputs, targets=targets, groups=groups, rows=examples.origins()[rows])
+        weights = None if examples.weights is None else np.array(examples.weights, np.float64)[rows]
+        everything = Split(
+            inputs=inputs, targets=targets, groups=groups, rows=examples.origins()[rows], weights=weights
+        )
         train, validation, test = (everything.take(index) for index in parts.values())
         return RawData(
             train=train,

@@ -232,11 +232,13 @@ def numbers(
     notation: Notation = PLAIN,
     *,
     target: bool = False,
+    what: str = "",
     new: bool = False,
 ) -> tuple[list[float], list[str]]:
     """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
 
-    A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
+    A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
+    column in messages. Raises
     `harness.DataError` if several cells of a feature column are texts, because these texts may be categories, unless
     the column is in `new` data for a trained model, where the column is always numeric.
     """
@@ -244,7 +246,7 @@ def numbers(
     if plain is not None:
         return plain, []
     found = []
-    what = "target column" if target else "column"
+    what = what or ("target column" if target else "column")
     texts: Counter[str] = Counter()
     for where, cell in zip(table.where, table.columns[column], strict=True):
         value = notation.number(cell)
@@ -273,6 +275,16 @@ def numbers(
         "as missing values"
     )
     return found, [read] if words else []
+
+
+def weights(table: Table, column: str, problems: Problems, notation: Notation = PLAIN) -> list[float]:
+    """Return the numbers in the weight column. Rows whose weight is missing, negative or not a finite number are added
+    to `problems`."""
+    found, _ = numbers(table, column, problems, notation, target=True, what="weight column")
+    for where, weight in zip(table.where, found, strict=True):
+        if weight < 0:
+            problems.add(where, f"weight column {column!r} contains {weight:g}, but a weight must be at least 0")
+    return found
 
 
 def categories(

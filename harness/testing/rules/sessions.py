@@ -39,7 +39,8 @@ def _predicts_in_order(bench: Workbench) -> None:
 
     from harness.data.batches import output_shape
 
-    inputs, targets, _ = bench.batch()
+    batch = bench.batch()
+    inputs, targets = batch.inputs, batch.targets
     with bench.session() as session:
         train_a_little(bench, session)
         outputs = session.fetch(session.predict(inputs))

@@ -107,7 +107,17 @@ def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
     ):
         assert text in page, text
     plots = figures(page)
-    assert {"confusion", "roc", "precision_recall", "loss", "windows", "latency", "memory", "seconds"} <= plots.keys()
+    assert {
+        "confusion",
+        "roc",
+        "precision_recall",
+        "reliability",
+        "loss",
+        "windows",
+        "latency",
+        "memory",
+        "seconds",
+    } <= plots.keys()
     assert {"predicted", "residual"} <= figures(
         site[next(n for n in site if n.startswith("runs/regression-linear"))]
     ).keys()
