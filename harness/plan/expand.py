@@ -286,7 +286,7 @@ def _is_excluded(
 
 
 def _primary_metric(name: str | None, task: Task, catalog: Catalog) -> str:
-    """Return the name of the chosen primary metric, or an empty string if it is that of the task.
+    """Return the name of the chosen primary metric, or an empty string for the task's primary metric.
 
     Raises `harness.UnknownNameError` if no plugin provides the metric, and `harness.CombinationError` if the task has
     another objective.

@@ -47,7 +47,7 @@ class Option(NamedTuple):
 
 
 class PlannedTeacher(NamedTuple):
-    """The run of a suite's entry that is to be executed before the runs of its students."""
+    """The run of a suite's entry, which is executed before the runs of its students."""
 
     name: str
     """Name of the entry."""
@@ -215,13 +215,13 @@ class Selection:
         default=None,
         metadata=_option(
             "metric",
-            "Primary metric, by which the best epoch is chosen and runs are compared; see `harness list metrics`.",
+            "Primary metric, used to choose the best epoch and to compare runs; see `harness list metrics`.",
             default="the task's primary metric",
             metavar="NAME",
             shared=True,
         ),
     )
-    """Name of the primary metric, or None for that of the task."""
+    """Name of the primary metric, or None for the task's primary metric."""
     compile: bool = field(
         default=False, metadata=_option("compile", "Compile the model with the backend's compiler.", kind=bool)
     )
@@ -259,7 +259,7 @@ class Selection:
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
     name: str = ""
-    """Name of the suite's entry, by which other entries refer to its run as their teacher, or an empty string."""
+    """Name by which other entries of a suite refer to this entry's run as their teacher, or an empty string."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
     """Function that returns the file and line to which an error about this selection refers, or None."""
 
@@ -295,8 +295,7 @@ class Selection:
     def resolved(
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
-        """Return a copy of the selection in which the checkpoint, the teacher and the runs that provide weights have been
-        located.
+        """Return a copy of the selection with the checkpoint, the teacher and the runs that provide weights located.
 
         `locate`, such as `harness.data.checkpoint.locate`, returns the checkpoint and may download it. If the selection
         has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`, returns a run.

@@ -337,8 +337,8 @@ _Run = msgspec.defstruct(
         _field(
             "name",
             Annotated[str, Meta(min_length=1)],
-            "Name of the entry. Entries with this name as their teacher are executed after this entry, which must "
-            "define a single run, and use its model as the teacher in knowledge distillation.",
+            "Name of the entry. Entries that set teacher to this name are executed after this entry, and use its model "
+            "as the teacher in knowledge distillation. This entry must define a single run.",
         ),
         _field(
             "matrix",

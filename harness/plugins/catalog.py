@@ -103,7 +103,7 @@ class Catalog:
         return self.metric(spec.metric or self.task(spec.task).metric)
 
     def metrics_of(self, spec: RunSpec) -> list[Metric]:
-        """Return the metrics of a run: those of its task, and its primary metric."""
+        """Return the metrics of a run: the metrics of its task, and its primary metric."""
         return [
             self.metric(name) for name in dict.fromkeys((*self.task(spec.task).metrics, *filter(None, [spec.metric])))
         ]

@@ -130,9 +130,9 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
 
 
 def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, answers: Array) -> tuple[float, Array]:
-    """Return the Matthews correlation coefficient and the influence of each example on it ``[N]``.
+    """Return the Matthews correlation coefficient, and each example's influence ``[N]`` on this value.
 
-    `support` and `answers` are the fractions of the examples in each class and of the predictions of each class.
+    `support` contains the fraction of examples in each class, and `answers` the fraction of predictions of each class.
     """
     spreads = 1 - (support**2).sum(), 1 - (answers**2).sum()
     agreement = float(hit.mean()) - float(support @ answers)

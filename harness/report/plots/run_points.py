@@ -149,8 +149,7 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
 
 
 def calibration(record: RunRecord, outcome: Success, arrays: Arrays) -> Columns:
-    """Return the mean confidence, the accuracy and the number of test examples in each bin of confidence that is not
-    empty."""
+    """Return the mean confidence, the accuracy and the number of test examples in each nonempty confidence bin."""
     from harness.measure.quality.metrics import reliability
 
     pair = predictions(record, arrays)
