@@ -30,7 +30,7 @@ EXPANSION = 20
 """Maximum ratio of array size to file size. Arrays are not compressed when they are saved, and the ratio for compressed
 floating-point numbers rarely exceeds 5."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Total array size up to which a file is always accepted, regardless of its own size."""
+"""Total array size up to which a file is always accepted, even if the file itself is much smaller."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
