@@ -264,7 +264,7 @@ def run(
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
     metric : str, optional
-        Name of the primary metric, by which the best epoch is chosen and runs are compared. By default, the primary
+        Name of the primary metric, used to choose the best epoch and to compare runs. By default, the primary
         metric of each task.
     parity : bool, default=False
         Before starting the runs, check that the backends compute the same results, and store the verdict in the
