@@ -40,6 +40,9 @@ EXAMPLES = 4
 average out, and a unit would seldom be dropped for all examples."""
 FALSE_ALARMS = 1e-4
 """Probability that a comparison of two correct backends fails, divided among its tests (Bonferroni correction)."""
+MIN_SPREAD = 0.02
+"""Minimum standard deviation of a profile. Smaller variation may be rounding error. With two classes, for example, the
+gradients of the last layer's two rows have the same norm."""
 _TINY = 1e-300
 
 
@@ -182,13 +185,13 @@ class Profiles:
         return np.array([a in names and b in names for (a, _), (b, _) in self._pairs], dtype=bool)
 
     def correlations(self, gradients: Mapping[str, Array]) -> Array:
-        """Return the correlation of each pair of profiles."""
+        """Return the correlation of each pair of profiles, or 0 if one of them is almost constant."""
         found = []
         for places in self._groups:
             rows = np.array([self._logarithm(gradients, place) - self._plain[place] for place in places])
             rows -= rows.mean(axis=1, keepdims=True)
             scale = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-            rows = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
+            rows = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > MIN_SPREAD * np.sqrt(rows.shape[1]))
             found.append(np.einsum("ik,jk->ij", rows, rows)[np.triu_indices(len(places), 1)])
         return np.concatenate(found) if found else np.zeros(0)
 

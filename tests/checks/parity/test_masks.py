@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.checks.parity.masks import FALSE_ALARMS, compare_masks, mask_statistics, step_losses, welch
+from harness.checks.parity.masks import FALSE_ALARMS, Profiles, compare_masks, mask_statistics, step_losses, welch
 from harness.interfaces import Batch
 
 Array = np.ndarray[Any, Any]
@@ -89,3 +89,23 @@ def test_welch_agrees_with_scipy_and_handles_constants() -> None:
     assert welch(ones, ones)[0] == 1
     assert welch(ones, 1.1 * ones)[:2] == (0, -np.inf)
     assert welch(ones, np.full(5, np.nan))[0] == 0
+
+
+@pytest.mark.parametrize("rounding", [1e-7, 1e-3])
+def test_rounding_errors_of_two_classes_are_not_correlated(rounding: float) -> None:
+    """With two classes, the gradients of the two rows of the last layer differ only in sign and rounding."""
+    rng = np.random.default_rng(0)
+
+    def gradients(rounding: float) -> dict[str, Array]:
+        row, bias = rng.normal(size=30), rng.normal()
+        return {
+            "weight": np.stack([row, -row * (1 + rounding)]),
+            "bias": np.array([bias, -bias * (1 + rounding)]),
+        }
+
+    profiles = Profiles(gradients(0.0))
+    assert profiles.names == ["weight (axis 0) and bias (axis 0)"]
+    assert profiles.correlations(gradients(rounding)) == 0
+    unequal = gradients(0.0)
+    unequal = {name: array * np.array([1, 2]).reshape(-1, *[1] * (array.ndim - 1)) for name, array in unequal.items()}
+    assert profiles.correlations(unequal) == pytest.approx(1)
