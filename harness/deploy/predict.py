@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,14 +13,21 @@ import msgspec
 import numpy as np
 
 from harness.data.prepared import check_inputs
-from harness.data.user_files.new_data import NewData, reader
+from harness.data.user_files.new_data import NewData, Reader, reader
 from harness.data.user_files.tables import Table
 from harness.deploy.predictions import table
 from harness.errors import HarnessError, PluginError, RecordError, UsageError
 from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
-from harness.execute.preparation import choose_device, load_plugins, opened_session, preparation_of, saved_weights
-from harness.interfaces import PreparedData, Split
+from harness.execute.preparation import (
+    Preparation,
+    choose_device,
+    load_plugins,
+    opened_session,
+    preparation_of,
+    saved_weights,
+)
+from harness.interfaces import PreparedData, Session, Split
 from harness.plan.weights import check_servable
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
@@ -52,8 +60,8 @@ class Predicted:
     """Warnings about the new data, such as skipped rows."""
 
 
-class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Job for a child process that computes the outputs for prepared inputs."""
+class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Description of a trained model that a child process opens."""
 
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
@@ -61,6 +69,12 @@ class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the saved weights."""
     weights_digest: str
     info: DataInfo
+
+
+class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Job for a child process that computes the outputs for prepared inputs."""
+
+    model: ModelJob
     inputs: str
     """Path of the prepared inputs."""
 
@@ -103,8 +117,40 @@ def predict(
     data's option. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the run cannot be used,
     the data are invalid, or the backend fails.
     """
+    preprocessing = stored_preprocessing(run)
+    model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
+    catalog = catalog.for_run(run.record.provenance.plugins)
+    new = read_new(preprocessing, source, on_bad_row)
+    prepared = transformed(preprocessing, new.inputs, catalog)
+    with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
+        directory = Path(scratch)
+        write_arrays(directory / INPUTS, prepared)
+        answered = call_in_child(
+            answer,
+            PredictJob(model=model, inputs=str(directory / INPUTS)),
+            timeout_s=timeout_s,
+            environment=child_environment(model.spec),
+            interpreter=interpreter(model.spec.env),
+            directory=directory,
+            limit_option="--timeout",
+        )
+        if isinstance(answered, Failure):
+            raise HarnessError(f"{model.spec.backend} could not predict the data: {answered.message}")
+        outputs = read_arrays(directory / ARRAYS)["outputs"]
+    frame = table(preprocessing.info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
+    return Predicted(frame, outputs, new.rows, new.warnings)
+
+
+def model_job(
+    run: StoredRun, catalog: Catalog, info: DataInfo, *, backend: str | None = None, device: str = "auto"
+) -> ModelJob:
+    """Return the job that opens the trained model of a run for inference.
+
+    `backend` and `device` default to the run's. Raises `harness.UsageError` if the run's weights cannot be used, or if
+    the backend has no network for the model.
+    """
     check_servable(run)
-    record, preprocessing = run.record, stored_preprocessing(run)
+    record = run.record
     name = record.spec.backend if backend is None else catalog.backend(backend).name
     spec = msgspec.structs.replace(
         record.spec,
@@ -119,55 +165,40 @@ def predict(
     family = catalog.model(spec.model)[0].name
     if catalog.network(family, name) is None:
         raise UsageError(f"no plugin provides model {family!r} for backend {name!r}{catalog.hint}")
-    new = read_new(preprocessing, source, on_bad_row)
-    info = preprocessing.info
-    prepared = transformed(preprocessing, new, catalog)
-    with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
-        directory = Path(scratch)
-        write_arrays(directory / INPUTS, prepared)
-        job = PredictJob(
-            spec=spec,
-            plugins=catalog.refs_for(spec),
-            weights=str((run.path / WEIGHTS).absolute()),
-            weights_digest=record.provenance.final_weights_digest or "",
-            info=info,
-            inputs=str(directory / INPUTS),
-        )
-        answered = call_in_child(
-            answer,
-            job,
-            timeout_s=timeout_s,
-            environment=child_environment(spec),
-            interpreter=interpreter(spec.env),
-            directory=directory,
-            limit_option="--timeout",
-        )
-        if isinstance(answered, Failure):
-            raise HarnessError(f"{name} could not predict the data: {answered.message}")
-        outputs = read_arrays(directory / ARRAYS)["outputs"]
-    frame = table(info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
-    return Predicted(frame, outputs, new.rows, new.warnings)
+    return ModelJob(
+        spec=spec,
+        plugins=catalog.refs_for(spec),
+        weights=str((run.path / WEIGHTS).absolute()),
+        weights_digest=record.provenance.final_weights_digest or "",
+        info=info,
+    )
 
 
 def read_new(
     preprocessing: Preprocessing, source: Path | Table, on_bad_row: Literal["error", "skip"] | None = None
 ) -> NewData:
     """Return the raw inputs in `source`, read like the training data."""
+    return reader_of(preprocessing, on_bad_row).read(source)
+
+
+def reader_of(preprocessing: Preprocessing, on_bad_row: Literal["error", "skip"] | None = None) -> Reader:
+    """Return the reader for new data; see `harness.data.user_files.new_data.reader`."""
     options = dict(preprocessing.dataset_options)
     if on_bad_row is not None:
         options["on_bad_row"] = on_bad_row
     info = preprocessing.info
-    reads = reader(preprocessing.input_kind, info.objective, info.label_names, options, preprocessing.reading)
-    return reads.read(source)
+    return reader(preprocessing.input_kind, info.objective, info.label_names, options, preprocessing.reading)
 
 
-def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) -> dict[str, NDArray[Any]]:
-    """Return the prepared inputs for new data.
+def transformed(
+    preprocessing: Preprocessing, raw: Mapping[str, NDArray[Any]], catalog: Catalog
+) -> dict[str, NDArray[Any]]:
+    """Return the prepared inputs for the raw inputs of new data.
 
     Raises `harness.PluginError` if the task fails or returns inputs with unexpected names, shapes or dtypes.
     """
     task, info = catalog.task(preprocessing.task), preprocessing.info
-    inputs = {name: read_only(array) for name, array in new.inputs.items()}
+    inputs = {name: read_only(array) for name, array in raw.items()}
     options = msgspec.convert(preprocessing.task_options, task.Options)
     try:
         prepared = task.transform(inputs, {}, preprocessing.fitted, info, options)
@@ -177,7 +208,7 @@ def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) ->
         raise PluginError(
             f"the task {task.name!r} failed to prepare the data: {described_with_place(error)}"
         ) from error
-    check_inputs("new", prepared, len(new.rows), info)
+    check_inputs("new", prepared, len(next(iter(inputs.values()))), info)
     return prepared
 
 
@@ -191,22 +222,29 @@ def split_of(inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> Split:
 
 def answer(job: PredictJob, context: ChildContext) -> Answered:
     """Compute the outputs for the prepared inputs in a child process."""
-    import os
-
     from harness.measure.inference import predict as outputs_of
+
+    split, spec = split_of(read_arrays(Path(job.inputs)), job.model.info), job.model.spec
+    with opened_model(job.model, split) as (prepared, session):
+        outputs = outputs_of(session, split, spec.recipe.batch_size, job.model.info.outputs)
+    write_arrays(context.directory / ARRAYS, {"outputs": outputs})
+    return Answered(device=prepared.device.name)
+
+
+@contextmanager
+def opened_model(job: ModelJob, split: Split) -> Iterator[tuple[Preparation, Session]]:
+    """Open a session with a trained model, in a child process. `split` contains examples of the prepared inputs."""
+    import os
 
     catalog = load_plugins(job.plugins)
     backend = catalog.backend(job.spec.backend)
     os.environ.update(backend.environment)
     device = choose_device(backend, job.spec)
     spec = msgspec.structs.replace(job.spec, device=device.name)
-    split = split_of(read_arrays(Path(job.inputs)), job.info)
     data = PreparedData(train=split, validation=split, test=split, info=job.info)
     prepared = preparation_of(spec, catalog, device, data)
     weights = saved_weights(Path(job.weights), prepared)
     if job.weights_digest and digest(weights) != job.weights_digest:
         raise RecordError(f"{job.weights}: the weights do not match the digest in the record of the run")
     with opened_session(prepared, weights) as session:
-        outputs = outputs_of(session, split, spec.recipe.batch_size, job.info.outputs)
-    write_arrays(context.directory / ARRAYS, {"outputs": outputs})
-    return Answered(device=device.name)
+        yield prepared, session

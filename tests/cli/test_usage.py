@@ -21,6 +21,7 @@ COMMANDS = (
     "predictions",
     "predict",
     "export",
+    "serve",
     "latency",
     "list",
     "data",
