@@ -126,7 +126,10 @@ def _in_process(
         engine=engine_for(chosen.scenario),
         find_qps=find_qps,
     )
-    return _called(measure_latency, job, spec, directory, timeout_s)
+    result = call_in_child(measure_latency, job, **_options(spec, directory, timeout_s))
+    if isinstance(result, Failure):
+        raise HarnessError(f"the latency could not be measured: {result.message}")
+    return result
 
 
 def _over_http(
@@ -153,7 +156,9 @@ def _over_http(
         token=target.token,
         find_qps=find_qps,
     )
-    result: LatencyResult = _called(measure_target, job, record.spec, directory, timeout_s)
+    result = call_in_child(measure_target, job, **_options(record.spec, directory, timeout_s))
+    if isinstance(result, Failure):
+        raise HarnessError(f"the service could not be measured: {result.message}")
     if result.served is None or result.measured.target_qps is None:
         return result
     same = msgspec.structs.replace(result.settings, target=None, target_qps=result.measured.target_qps)
@@ -164,20 +169,15 @@ def _over_http(
     )
 
 
-def _called(function: Any, job: Any, spec: RunSpec, directory: Path, timeout_s: float) -> LatencyResult:
-    result = call_in_child(
-        function,
-        job,
-        timeout_s=timeout_s,
-        environment=child_environment(spec),
-        interpreter=interpreter(spec.env),
-        directory=directory,
-        limit_option="--timeout",
-    )
-    if isinstance(result, Failure):
-        raise HarnessError(f"the latency could not be measured: {result.message}")
-    found: LatencyResult = result
-    return found
+def _options(spec: RunSpec, directory: Path, timeout_s: float) -> dict[str, Any]:
+    """Return the options of `call_in_child`."""
+    return {
+        "timeout_s": timeout_s,
+        "environment": child_environment(spec),
+        "interpreter": interpreter(spec.env),
+        "directory": directory,
+        "limit_option": "--timeout",
+    }
 
 
 def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import io
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -64,15 +64,19 @@ class ModelProcess(asyncio.Protocol):
         here, there = socket.socketpair()
         with there:
             spec = self._job.model.spec
-            call = functools.partial(
-                call_in_child,
-                serve_model,
-                msgspec.structs.replace(self._job, connection=there.fileno()),
-                timeout_s=float("inf"),
-                environment=child_environment(spec),
-                interpreter=interpreter(spec.env),
-                pass_fds=(there.fileno(),),
-            )
+            job = msgspec.structs.replace(self._job, connection=there.fileno())
+
+            def call(lifeline: io.FileIO) -> Stopped | Failure:
+                return call_in_child(
+                    serve_model,
+                    job,
+                    timeout_s=float("inf"),
+                    environment=child_environment(spec),
+                    interpreter=interpreter(spec.env),
+                    pass_fds=(job.connection,),
+                    lifeline=lifeline,
+                )
+
             self._ended = self._stack.enter_context(children(1))(call)
             # The child inherits its end of the pair; this process closes it only after the child has started.
             here.setblocking(False)
