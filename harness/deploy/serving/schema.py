@@ -51,7 +51,7 @@ METRICS: dict[int | str, Schema] = {
 
 def predict_request(description: Description, limits: Limits) -> Schema:
     """Return the description of the body of a prediction request."""
-    binary = {"type": "string", "format": "binary"}
+    binary = {"type": "string", "format": "binary", "minLength": 1}
     instances = {
         "type": "array",
         "items": _instance(description),
