@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from own_files import photos, reviews, write_csv, write_image, write_sound
 
+from harness.data.batches import batch_sizes
 from harness.data.user_files.dataset import UserDataset
 from harness.deploy.predict import read_new, reader_of, transformed
 from harness.deploy.serving.frames import File, Frames, Part, framed
 from harness.deploy.serving.limits import Limits
-from harness.deploy.serving.model import Prepared, Preparing, sizes
+from harness.deploy.serving.model import Prepared, Preparing
 from harness.deploy.serving.requests import Requests
 from harness.execute.preparation import load_and_prepare
 from harness.plugins import discover
@@ -205,7 +206,7 @@ def test_bad_image_does_not_affect_other_requests(images: Example, tmp_path: Pat
 
 
 def test_sizes_of_batches_are_powers_of_two_and_the_largest() -> None:
-    assert [sizes(largest) for largest in (1, 2, 5, 32)] == [[1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8, 16, 32]]
+    assert [batch_sizes(largest) for largest in (1, 2, 5, 32)] == [[1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8, 16, 32]]
 
 
 def test_frames_are_split_anywhere() -> None:

@@ -16,6 +16,7 @@ from harness.checks.latency import loadgen, loop
 from harness.checks.latency.result import LatencyResult, Measured, Settings, percentiles_ms
 from harness.checks.latency.search import Found, Probe, find_rate
 from harness.checks.latency.service import Service
+from harness.data.batches import batch_sizes
 from harness.execute.child import ChildContext
 from harness.execute.environment import collect
 from harness.execute.preparation import fit_at_once, opened_session, prepare, saved_weights, starting_weights
@@ -43,6 +44,8 @@ class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the run's directory."""
     settings: Settings
     engine: Literal["loadgen", "loop"]
+    small_batches: bool = False
+    """True to pad incomplete batches only to the next power of two, as a service does, instead of to the batch size."""
     find_qps: bool = False
     """True to search for the highest rate that holds the latency bound."""
 
@@ -62,7 +65,8 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     with opened_session(prepared, weights) as session:
         fit_at_once(session, prepared)
         size = sum(array[:1].nbytes for array in test.inputs.values())
-        service = Service(session, test, settings.batch_size, max(1, MAX_BYTES // max(1, size)))
+        sizes = batch_sizes(settings.batch_size) if job.small_batches else ()
+        service = Service(session, test, settings.batch_size, max(1, MAX_BYTES // max(1, size)), sizes)
         before = machine.read()
         measured, latencies, search = _measure(service, job, context.directory)
         flags = machine.suspicions(difference(before, machine.read()))

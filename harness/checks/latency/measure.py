@@ -114,7 +114,14 @@ def measure(
 
 
 def _in_process(
-    run: StoredRun, chosen: Settings, catalog: Catalog, directory: Path, *, timeout_s: float, find_qps: bool
+    run: StoredRun,
+    chosen: Settings,
+    catalog: Catalog,
+    directory: Path,
+    *,
+    timeout_s: float,
+    find_qps: bool = False,
+    small_batches: bool = False,
 ) -> LatencyResult:
     spec = run.record.spec
     job = LatencyJob(
@@ -124,6 +131,7 @@ def _in_process(
         run=str(run.path.absolute()),
         settings=chosen,
         engine=engine_for(chosen.scenario),
+        small_batches=small_batches,
         find_qps=find_qps,
     )
     result = call_in_child(measure_latency, job, **_options(spec, directory, timeout_s))
@@ -163,7 +171,7 @@ def _over_http(
         return result
     same = msgspec.structs.replace(result.settings, target=None, target_qps=result.measured.target_qps)
     with tempfile.TemporaryDirectory(prefix="harness-latency-") as scratch:
-        bare = _in_process(run, same, catalog, Path(scratch), timeout_s=timeout_s, find_qps=False)
+        bare = _in_process(run, same, catalog, Path(scratch), timeout_s=timeout_s, small_batches=True)
     return msgspec.structs.replace(
         result, served=msgspec.structs.replace(result.served, in_process_ms=bare.percentiles_ms)
     )

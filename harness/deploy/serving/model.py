@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from harness.data.batches import batch_sizes
 from harness.deploy.predict import ModelJob, opened_model, reader_of, split_of, transformed
 from harness.deploy.predictions import names_of, probabilities
 from harness.deploy.serving.frames import Answer, Done, Part, Ready, Work, framed, received
@@ -79,7 +80,7 @@ def serve_model(job: ServeJob, context: ChildContext) -> Stopped:
     ):
         requests = Requests(reader_of(job.preprocessing), context.directory, limits)
         preparation = Preparing(job.preprocessing, requests, prepared.catalog)
-        for size in sizes(limits.batch_size):
+        for size in batch_sizes(limits.batch_size):
             computed(session, {name: np.repeat(array, size, axis=0) for name, array in blank.items()}, limits, info)
         connection.sendall(framed(Ready(prepared.device.name, os.getpid())))
         for work in _ahead(preparation, connection):
@@ -178,18 +179,13 @@ def computed(session: Session, inputs: Inputs, limits: Limits, info: DataInfo) -
     for start in range(0, count, limits.batch_size):
         part = {name: array[start : start + limits.batch_size] for name, array in inputs.items()}
         length = min(limits.batch_size, count - start)
-        missing = next(size for size in sizes(limits.batch_size) if size >= length) - length
+        missing = next(size for size in batch_sizes(limits.batch_size) if size >= length) - length
         if missing:
             part = {
                 name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for name, array in part.items()
             }
         parts.append(session.fetch(session.predict(part))[:length])
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def sizes(largest: int) -> list[int]:
-    """Return the batch sizes: the powers of two below `largest`, and `largest`."""
-    return [*(1 << power for power in range((largest - 1).bit_length())), largest]
 
 
 def _answer(outputs: NDArray[Any], warnings: Sequence[str], info: DataInfo) -> Answer:
