@@ -220,20 +220,26 @@ def split_of(inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> Split:
     return Split(inputs=inputs, targets=targets)
 
 
+def blank(info: DataInfo) -> dict[str, NDArray[Any]]:
+    """Return the prepared inputs of one example that consists of zeros."""
+    return {name: np.zeros((1, *spec.shape), spec.dtype) for name, spec in info.inputs.items()}
+
+
 def answer(job: PredictJob, context: ChildContext) -> Answered:
     """Compute the outputs for the prepared inputs in a child process."""
     from harness.measure.inference import predict as outputs_of
 
-    split, spec = split_of(read_arrays(Path(job.inputs)), job.model.info), job.model.spec
-    with opened_model(job.model, split) as (prepared, session):
-        outputs = outputs_of(session, split, spec.recipe.batch_size, job.model.info.outputs)
+    info = job.model.info
+    with opened_model(job.model) as (prepared, session):
+        split = split_of(read_arrays(Path(job.inputs)), info)
+        outputs = outputs_of(session, split, job.model.spec.recipe.batch_size, info.outputs)
     write_arrays(context.directory / ARRAYS, {"outputs": outputs})
     return Answered(device=prepared.device.name)
 
 
 @contextmanager
-def opened_model(job: ModelJob, split: Split) -> Iterator[tuple[Preparation, Session]]:
-    """Open a session with a trained model, in a child process. `split` contains examples of the prepared inputs."""
+def opened_model(job: ModelJob) -> Iterator[tuple[Preparation, Session]]:
+    """Open a session with a trained model, in a child process. The prepared data contain only blank examples."""
     import os
 
     catalog = load_plugins(job.plugins)
@@ -241,6 +247,7 @@ def opened_model(job: ModelJob, split: Split) -> Iterator[tuple[Preparation, Ses
     os.environ.update(backend.environment)
     device = choose_device(backend, job.spec)
     spec = msgspec.structs.replace(job.spec, device=device.name)
+    split = split_of(blank(job.info), job.info)
     data = PreparedData(train=split, validation=split, test=split, info=job.info)
     prepared = preparation_of(spec, catalog, device, data)
     weights = saved_weights(Path(job.weights), prepared)

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import harness_cli
 from serving import JSON, ROW, TOKEN, Server, start, stop, train
 
 import harness
@@ -177,6 +179,47 @@ def test_no_framework_is_loaded_by_the_http_process(server: Server) -> None:
     if not maps.exists():
         pytest.skip("needs /proc")
     assert not re.search(r"torch|tensorflow|onnxruntime", maps.read_text())
+
+
+def test_answers_are_not_delayed_by_nagles_algorithm() -> None:
+    """asyncio sets TCP_NODELAY only for sockets whose protocol is explicit."""
+    with serving.listen("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
+
+
+def test_measured_service_is_scored_and_shown(server: Server, results: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")
+    settings = ("--scenario", "server", "--target", f"http://127.0.0.1:{server.port}", "--seconds", "0.1")
+    bound = ("--target-qps", "300", "--latency-bound-ms", "10000", "--format", "json")
+    done = harness_cli("latency", "regression", *settings, *bound, results=results)
+    found = json.loads(done.stdout)
+    served = found["served"]
+    assert (found["measured"]["valid"], served["failures"], served["late"]) == (True, {}, 0)
+    assert served["examples"] == 12
+    assert served["score"] == pytest.approx(served["run_score"], rel=1e-5)
+    assert set(served["memory_bytes"]) == {"http", "model"}
+    assert served["in_process_ms"]["p50"] < found["percentiles_ms"]["p50"]
+    harness_cli("report", "--format", "html", "--output", tmp_path / "site", results=results)
+    (page,) = (tmp_path / "site" / "runs").glob("regression-*.html")
+    assert f"http://127.0.0.1:{server.port}" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--scenario", "offline", "--target", "http://127.0.0.1:1"), "require --scenario server"),
+        (("--scenario", "server", "--find-qps"), "pass it without --target-qps"),
+        (
+            ("--scenario", "server", "--find-qps", "--latency-bound-ms", "5", "--target-qps", "5"),
+            "without --target-qps",
+        ),
+        (("--scenario", "server", "--target", "localhost:8000"), "is not the address of a service"),
+        (("--scenario", "server", "--target", "http://a:1", "--batch-size", "5"), "pass it to harness serve"),
+    ],
+)
+def test_wrong_options_of_a_measured_service_are_refused(results: Path, arguments: tuple[str, ...], words: str) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="needs mlcommons-loadgen")
+    assert words in harness_cli("latency", "regression", *arguments, results=results, status=2).stderr
 
 
 @pytest.mark.slow

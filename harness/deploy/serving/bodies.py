@@ -29,6 +29,11 @@ FILE_TYPES: dict[str, dict[str, str]] = {
 """Content types of bodies that consist of a single file, with the suffix of the file, by kind of raw input."""
 
 
+DISCARDED = 4
+"""Multiple of the maximum size of a body up to which larger bodies are received and discarded. After that, the
+connection is closed, and the client may not receive the answer."""
+
+
 class Texts(Struct, forbid_unknown_fields=True):
     instances: list[str]
 
@@ -74,20 +79,23 @@ class Bodies:
 
     async def _receive(self, request: Request, body: bytearray) -> None:
         limits = self._limits
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > limits.body_bytes:
-            raise RefusedError(413, _too_large(limits.body_bytes))
+        received = 0
         try:
             async with asyncio.timeout(limits.body_s):
                 async for chunk in request.stream():
+                    received += len(chunk)
+                    if received > DISCARDED * limits.body_bytes:
+                        break
+                    if received > limits.body_bytes:
+                        continue  # a client that is still sending would not read the answer
                     body += chunk
                     self._pending_bytes += len(chunk)
-                    if len(body) > limits.body_bytes:
-                        raise RefusedError(413, _too_large(limits.body_bytes))
                     if self._pending_bytes > limits.pending_bytes:
                         raise RefusedError(503, "the service is overloaded; try again later")
         except TimeoutError:
             raise RefusedError(408, f"the body did not arrive within {limits.body_s:g} s; send it faster") from None
+        if received > limits.body_bytes:
+            raise RefusedError(413, _too_large(limits.body_bytes))
 
     async def _parsed(self, request: Request, body: bytes) -> Part:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

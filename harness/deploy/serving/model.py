@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from harness.data.batches import batch_sizes
-from harness.deploy.predict import ModelJob, opened_model, reader_of, split_of, transformed
+from harness.deploy.predict import ModelJob, blank, opened_model, reader_of, transformed
 from harness.deploy.predictions import names_of, probabilities
 from harness.deploy.serving.frames import Answer, Done, Part, Ready, Work, framed, received
 from harness.deploy.serving.limits import Limits
@@ -71,17 +71,18 @@ def serve_model(job: ServeJob, context: ChildContext) -> Stopped:
     A thread reads and prepares the next batch while this thread, which opened the session, computes the outputs.
     """
     info, limits = job.model.info, job.limits
-    blank = {name: np.zeros((1, *spec.shape), spec.dtype) for name, spec in info.inputs.items()}
     answers = 0
     with (
         socket.socket(fileno=job.connection) as connection,
-        opened_model(job.model, split_of(blank, info)) as (prepared, session),
+        opened_model(job.model) as (prepared, session),
         session.inference(),
     ):
         requests = Requests(reader_of(job.preprocessing), context.directory, limits)
         preparation = Preparing(job.preprocessing, requests, prepared.catalog)
         for size in batch_sizes(limits.batch_size):
-            computed(session, {name: np.repeat(array, size, axis=0) for name, array in blank.items()}, limits, info)
+            computed(
+                session, {name: np.repeat(array, size, axis=0) for name, array in blank(info).items()}, limits, info
+            )
         connection.sendall(framed(Ready(prepared.device.name, os.getpid())))
         for work in _ahead(preparation, connection):
             start = time.perf_counter()

@@ -118,7 +118,8 @@ def _description(run: StoredRun, preprocessing: Preprocessing, model: ModelJob, 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address. Raises `harness.UsageError` if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio disables Nagle's algorithm, which would delay answers by 40 ms, only if the protocol is explicit.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host.strip("[]"), port))

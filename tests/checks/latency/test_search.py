@@ -40,8 +40,10 @@ def capacity(service_rate: float, bound_s: float) -> float:
     return service_rate - math.log(100) / bound_s
 
 
-@pytest.mark.parametrize("start", [0.3, 0.6, 1.1, 3.0])
-@pytest.mark.parametrize(("service_rate", "bound_s"), [(1000.0, 0.05), (200.0, 0.1), (50.0, 2.0)])
+@pytest.mark.parametrize(
+    ("service_rate", "bound_s", "start"),
+    [(1000.0, 0.05, 0.3), (1000.0, 0.05, 0.7), (200.0, 0.1, 3.0), (50.0, 2.0, 1.1)],
+)
 def test_capacity_of_a_known_queue_is_found_within_two_percent(
     service_rate: float, bound_s: float, start: float
 ) -> None:

@@ -17,12 +17,16 @@ from own_files import houses, photos, reviews, write_csv, write_sound
 
 from harness.checks.latency.bodies import JSON, bodies
 from harness.checks.latency.target import Answers, Client, Target, check_url, outputs, peak_memory
+from harness.checks.latency.target_child import Quality
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.new_data import columns_of, reader
 from harness.data.user_files.tables import Table
 from harness.errors import HarnessError, UsageError
 from harness.execute.preparation import load_and_prepare
+from harness.interfaces import PreparedData, Split
+from harness.measure.quality.scorer import scorer
 from harness.plugins import discover
+from harness.plugins.catalog import Catalog
 from harness.records import DataInfo
 
 # ---- requests ----------------------------------------------------------------------------------------------
@@ -149,6 +153,37 @@ def test_client_keeps_answers_and_counts_failures(url: str) -> None:
     indices, values = outputs(answers, INFO, ("price",))
     np.testing.assert_array_equal(indices, [3, 4, 5])
     np.testing.assert_array_equal(values, [[-3.5], [-3.0], [-2.5]])
+
+
+@pytest.mark.parametrize(("values", "words"), [([11.0, 13.0], ""), ([11.0, 14.0], "differ from the run's predictions")])
+def test_quality_of_a_regression_compares_values(catalog: Catalog, values: list[float], words: str) -> None:
+    info = msgspec.structs.replace(INFO, label_names=("height",))
+    predicted = np.array([[0.5], [1.5]], np.float32)
+    split = Split(inputs={}, targets=predicted)
+    data = PreparedData(train=split, validation=split, test=split, info=info)
+    judge = scorer(info, "rmse", catalog.metrics_of("toy-regress"))
+    contents = {n: json.dumps({"predictions": [{"values": {"height": x}}]}).encode() for n, x in enumerate(values)}
+    quality = Quality(data, judge, predicted)
+    assert quality.problem(Answers(contents)).startswith("the answers" if words else "")
+    assert words in quality.problem(Answers(contents))
+    assert quality.values(Answers(contents))["run_score"] == 0.0
+    assert quality.problem(Answers()) == "the service answered no query"
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(1, ""), (2, "only 98.0% of the answers have the label")])
+def test_fast_service_with_wrong_labels_is_not_valid(catalog: Catalog, wrong: int, words: str) -> None:
+    info = DataInfo(kind="tokens", inputs={}, objective="classification", outputs=2, label_names=("a", "b"))
+    targets = np.zeros(100, np.int64)
+    split = Split(inputs={}, targets=targets)
+    data = PreparedData(train=split, validation=split, test=split, info=info)
+    judge = scorer(info, "accuracy", catalog.metrics_of("toy-classify"))
+    outputs = {True: b'{"predictions": [{"probabilities": {"a": 1, "b": 0}}]}'}
+    outputs[False] = b'{"predictions": [{"probabilities": {"a": 0, "b": 1}}]}'
+    answers = Answers({n: outputs[n >= wrong] for n in range(100)})
+    quality = Quality(data, judge, np.tile(np.array([[1, 0]], np.float32), (100, 1)))
+    assert quality.problem(answers).startswith(words)
+    assert bool(quality.problem(answers)) == bool(words)
+    assert quality.values(answers)["score"] == pytest.approx(1 - wrong / 100)
 
 
 def test_memory_of_a_service_is_read_with_the_token(url: str) -> None:
