@@ -116,12 +116,6 @@ class Answers:
     timings: list[str] = field(default_factory=list)
     """Values of the header ``Server-Timing``."""
 
-    def clear(self) -> None:
-        """Remove all answers before another measurement."""
-        self.contents.clear()
-        self.failures.clear()
-        self.timings.clear()
-
     def parts_ms(self) -> dict[str, float]:
         """Return the median of each part of the service's time in milliseconds, as the service reports them."""
         values: dict[str, list[float]] = {}
@@ -135,7 +129,9 @@ class Client:
     """A connection to a service, which sends one query at a time."""
 
     def __init__(self, target: Target, content_type: str, bodies: Sequence[bytes], answers: Answers) -> None:
-        self._target, self._bodies, self._answers = target, bodies, answers
+        self._target, self._bodies = target, bodies
+        self.answers = answers
+        """Where answers are kept. It can be replaced between measurements."""
         self._headers = {"Content-Type": content_type, **target.headers()}
         self._connection = target.connect()
 
@@ -148,13 +144,13 @@ class Client:
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()  # the next request opens the connection again
-                self._answers.failures[type(error).__name__] += 1
+                self.answers.failures[type(error).__name__] += 1
                 continue
             if response.status == 200:
-                self._answers.contents[sample] = content
-                self._answers.timings.append(response.headers.get("server-timing", ""))
+                self.answers.contents[sample] = content
+                self.answers.timings.append(response.headers.get("server-timing", ""))
             else:
-                self._answers.failures[f"status {response.status}"] += 1
+                self.answers.failures[f"status {response.status}"] += 1
 
     def close(self) -> None:
         """Close the connection."""

@@ -126,16 +126,18 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
         scorer(data.info, task.metric, catalog.metrics_of(task.name)),
         read_arrays(Path(job.run) / ARRAYS)["test_outputs"],
     )
-    answers = Answers()
+    taken: dict[float | None, Answers] = {}
     machine = Machine("cpu")
     with contextlib.ExitStack() as stack:
-        clients = [Client(target, content_type, sent, answers) for _ in range(CONNECTIONS)]
+        clients = [Client(target, content_type, sent, Answers()) for _ in range(CONNECTIONS)]
         for client in clients:
             stack.callback(client.close)
         capacity = capacity_qps(clients[:16], len(sent), CALIBRATION_S)
 
         def run(settings: Settings, logs: Path) -> tuple[Measured, list[float]]:
-            answers.clear()
+            answers = taken[settings.target_qps] = Answers()
+            for client in clients:
+                client.answers = answers
             others = [client.answer for client in clients[1:]]
             return loadgen.run(clients[0].answer, len(sent), settings, 1 / capacity, logs, others)
 
@@ -147,15 +149,14 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
                 run,
                 START * capacity,
                 context.directory,
-                lambda: answers.failures.total(),
-                lambda: quality.problem(answers),
+                lambda: clients[0].answers.failures.total(),
+                lambda: quality.problem(clients[0].answers),
             )
-            if search.qps is not None:  # repeat the best probe, whose answers were replaced by later probes
-                settings = msgspec.structs.replace(settings, target_qps=search.qps)
-                measured, latencies = run(settings, context.directory)
+            settings = msgspec.structs.replace(settings, target_qps=search.qps or search.probes[-1].target_qps)
         else:
             measured, latencies = run(settings, context.directory)
         flags = machine.suspicions(difference(before, machine.read()))
+    answers = taken[settings.target_qps]
     write_arrays(context.directory / LATENCIES, {"latencies_s": np.array(latencies)})
     return LatencyResult(
         run_id=job.run_id,
