@@ -71,6 +71,12 @@ DESCRIPTIONS = {
     "precision_macro": "Precision, averaged over classes.",
     "recall_macro": "Recall, averaged over classes.",
     "roc_auc": "Area under the ROC curve of each class against the rest, averaged over classes.",
+    "average_precision": "Area under the precision-recall curve of each class against the rest, averaged over classes.",
+    "balanced_accuracy": "Recall, averaged over the classes with examples.",
+    "mcc": "Matthews correlation coefficient of the true and the predicted classes.",
+    "log_loss": "Mean negative log-likelihood of the true class.",
+    "brier": "Mean squared error of the probabilities, halved for two classes.",
+    "ece": "Expected calibration error: mean difference between confidence and accuracy.",
     "rmse": "Root mean squared error.",
     "mae": "Mean absolute error.",
 }

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from harness.measure.quality.intervals import intervals
+from harness.measure.quality.metrics import example_brier_scores, example_log_losses
 from harness.measure.steady import median_interval
 
 Array = NDArray[Any]
 Bounds = dict[str, tuple[float, float]]
-METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro")
+METRICS = ("accuracy", "f1_macro", "f1_weighted", "precision_macro", "recall_macro", "mcc")
 SHARES = ((1.0, 1.0), (0.9, 0.9), (0.6, 0.6), (0.3, 0.3), (0.98, 0.6), (0.999, 0.9), (0.999, 0.5), (0.6, 0.98))
 """Accuracies of the frequent and the rare classes."""
 ERRORS: dict[str, Callable[[np.random.Generator, int], Array]] = {
@@ -134,7 +135,8 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mist
     joint = chances * np.array(counts)[:, None] / n
     right, support, answers = joint.diagonal(), joint.sum(axis=1), joint.sum(axis=0)
     f1 = 2 * right / (support + answers)
-    values = (right.sum(), f1.mean(), f1 @ support, (right / answers).mean(), (right / support).mean())
+    correlation = (right.sum() - support @ answers) / math.sqrt((1 - support @ support) * (1 - answers @ answers))
+    values = (right.sum(), f1.mean(), f1 @ support, (right / answers).mean(), (right / support).mean(), correlation)
 
     def draw(rng: np.random.Generator) -> Bounds:
         predicted = (rng.random(n)[:, None] > limits[targets]).sum(axis=1).clip(0, number - 1)
@@ -215,6 +217,34 @@ def areas() -> Iterator[Case]:
             yield misranked(counts, fraction)
 
 
+CONFIDENCES: dict[str, Callable[[np.random.Generator, int], tuple[Array, Array]]] = {
+    "calibrated": lambda rng, n: _calibrated(rng, rng.beta(8, 1, n)),
+    "calibrated, confident": lambda rng, n: _calibrated(rng, 1 - 10 ** -rng.uniform(0.3, 6, n)),
+    "overconfident": lambda rng, n: (1 - 10 ** -rng.uniform(1, 4, n), rng.random(n) < 0.9),
+}
+"""Distributions of the probability of the second class, and of its occurrence."""
+
+
+def _calibrated(rng: np.random.Generator, chances: Array) -> tuple[Array, Array]:
+    return chances, rng.random(len(chances)) < chances
+
+
+def probabilistic(kind: str, n: int) -> Case:
+    """Return a case of `n` examples with probabilities of two classes. The true scores are those of a million
+    examples."""
+
+    def drawn(rng: np.random.Generator, examples: int) -> tuple[Array, Array]:
+        chances, occurs = CONFIDENCES[kind](rng, examples)
+        return occurs.astype(np.int64), np.log(np.stack([1 - chances, chances], axis=1).clip(1e-12))
+
+    targets, outputs = drawn(np.random.default_rng(1), 1_000_000)
+    truth = {
+        "log_loss": float(example_log_losses(targets, outputs).mean()),
+        "brier": float(example_brier_scores(targets, outputs).mean()),
+    }
+    return Case(f"{kind} probabilities", n, truth, lambda rng: intervals("classification", *drawn(rng, n))[0])
+
+
 def _classified(targets: Array, predicted: Array, number: int) -> Bounds:
     return intervals("classification", targets, np.eye(number, dtype=np.float32)[predicted])[0]
 
@@ -239,6 +269,9 @@ def cases() -> Iterator[Case]:
                 for mistaken in (False, True) if number > 2 else (False,):
                     yield rare(number, n, fraction, shares, mistaken_for_first=mistaken)
     yield from areas()
+    for n in (20, 50, 200, 1000):
+        for kind in CONFIDENCES:
+            yield probabilistic(kind, n)
     for n in (20, 50, 200, 1000):
         for kind in ERRORS:
             yield regression(kind, n)

@@ -9,6 +9,10 @@ from harness.api import tune as tune
 from harness.data.holdout import holdout as holdout
 from harness.data.install import installed as installed
 from harness.data.lines import read_lines as read_lines
+from harness.data.table_encoder import TableEncoder as TableEncoder
+from harness.data.table_encoder import TableEncoderOptions as TableEncoderOptions
+from harness.data.table_encoder import column_statistics as column_statistics
+from harness.data.table_encoder import standardize as standardize
 from harness.deploy.run import Run as Run
 from harness.errors import BadResultError as BadResultError
 from harness.errors import BusyError as BusyError
@@ -32,6 +36,7 @@ from harness.interfaces import Dataset as Dataset
 from harness.interfaces import DeviceGroup as DeviceGroup
 from harness.interfaces import DeviceInfo as DeviceInfo
 from harness.interfaces import Executor as Executor
+from harness.interfaces import ExportedSession as ExportedSession
 from harness.interfaces import InferenceSession as InferenceSession
 from harness.interfaces import Machine as Machine
 from harness.interfaces import Metric as Metric
@@ -52,8 +57,10 @@ from harness.interfaces import SessionRequest as SessionRequest
 from harness.interfaces import Split as Split
 from harness.interfaces import SubmissionState as SubmissionState
 from harness.interfaces import Task as Task
+from harness.interfaces import Tracker as Tracker
 from harness.interfaces import TrialPruned as TrialPruned
 from harness.interfaces.remote import RemoteFile as RemoteFile
+from harness.measure.quality.builtin import CLASSIFICATION_METRICS as CLASSIFICATION_METRICS
 from harness.plugins.hookspecs import API_VERSION as API_VERSION
 from harness.plugins.hookspecs import hookimpl as hookimpl
 from harness.records import IGNORED as IGNORED
@@ -69,7 +76,9 @@ from harness.records import Protocol as Protocol
 from harness.records import Recipe as Recipe
 from harness.records import RunRecord as RunRecord
 from harness.records import RunSpec as RunSpec
+from harness.records import StepsEnded as StepsEnded
 from harness.records import Success as Success
+from harness.records import TableColumns as TableColumns
 from harness.records import Trial as Trial
 from harness.records.store import StoredRun as StoredRun
 from harness.report.report import Report as Report

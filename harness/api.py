@@ -204,9 +204,11 @@ def run(
     devices: int | Iterable[int] = (),
     precision: str | Iterable[str] = "fp32",
     deterministic: bool = False,
+    metric: str | None = None,
     parity: bool = False,
     pretrained: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | Iterable[str] = (),
+    teacher: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int | Iterable[int] = (),
     split: int | Iterable[int] | Literal["all"] = (),
@@ -226,6 +228,9 @@ def run(
     jobs: int = 1,
     quality_only: bool = False,
     wait: bool = False,
+    trackers: Iterable[str] = (),
+    checkpoint_every: str | int | None = None,
+    resume: bool | None = None,
     plugins: Iterable[str] = (),
 ) -> Results:
     """Train, score and measure models, each run in a separate process, and return the records of the runs.
@@ -255,9 +260,12 @@ def run(
         Numbers of devices on which to train a model, with one process per device. Each number is a separate run. By
         default, 1.
     precision : str or iterable of str, default="fp32"
-        Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"`` or ``"fp64"``.
+        Numeric precisions: ``"fp32"``, ``"tf32"``, ``"bf16"``, ``"fp16"``, ``"fp64"`` or, with `weights`, ``"int8"``.
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
+    metric : str, optional
+        Name of the primary metric, by which the best epoch is chosen and runs are compared. By default, the primary
+        metric of each task.
     parity : bool, default=False
         Before starting the runs, check that the backends compute the same results, and store the verdict in the
         records.
@@ -267,6 +275,9 @@ def run(
     weights : str, path-like or iterable of str, optional
         Ids or paths of runs with saved weights. Nothing is trained; inference with these weights is measured, and the
         runs determine the task, data and model.
+    teacher : str or path-like, optional
+        Id or path of a run with saved weights, whose model is the teacher in knowledge distillation. The run must have
+        been trained on the same data. By default, models are trained without a teacher.
     compile : bool, default=False
         Compile the model with the backend's compiler.
     seed : int or iterable of int, optional
@@ -315,6 +326,16 @@ def run(
         Measure only quality, not throughput or latency.
     wait : bool, default=False
         If another harness process is measuring on the same device, wait until it ends.
+    trackers : iterable of str, optional
+        Experiment trackers to which the runs are logged, such as ``"tensorboard"``, or ``"tensorboard:directory=logs"``
+        with an option. ``harness list trackers`` lists the trackers and their options.
+    checkpoint_every : str or int, optional
+        Interval between checkpoints of training: a number of epochs such as 1, a number of steps such as
+        ``"500steps"``, or a time such as ``"10min"``. By default, no checkpoints are written.
+    resume : bool, optional
+        By default, an interrupted run continues from its last checkpoint if its plugin code, package versions and
+        machine class are unchanged. If True, a run that has a checkpoint but cannot continue from it is an error. If
+        False, all runs start from the beginning.
     plugins : iterable of str, optional
         Python files or modules to load as plugins, in addition to the installed plugins.
 
@@ -347,6 +368,7 @@ def run(
     from harness.plan.overrides import as_overrides
     from harness.plan.selection import Selection
     from harness.plugins import check_loaded, discover
+    from harness.plugins.trackers import with_trackers
     from harness.records.store import Store, results_dir
 
     selection = Selection.from_values(
@@ -364,9 +386,11 @@ def run(
             "protocol": protocol,
             "pretrained": pretrained,
             "weights": weights,
+            "teacher": teacher,
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
+            "metric": metric,
             "set": as_overrides(overrides or ()),
             "repeat": repeat,
         }
@@ -378,7 +402,7 @@ def run(
     specs = expand_all([selection.resolved(locate, store.find)], catalog, jobs=max(1, jobs))
     return carry_out(
         specs,
-        catalog,
+        with_trackers(catalog, trackers, store.path),
         store,
         parity=parity,
         timeout_s=timeout_s,
@@ -392,6 +416,8 @@ def run(
         jobs=jobs,
         quality_only=quality_only,
         wait=wait,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
     )
 
 
@@ -414,6 +440,8 @@ def carry_out(
     quality_only: bool = False,
     wait: bool = False,
     budget_s: float | None = None,
+    checkpoint_every: str | int | None = None,
+    resume: bool | None = None,
     command: Sequence[str] = (),
     listener: Listener | None = None,
     show: Callable[[Results], None] | None = None,
@@ -433,6 +461,9 @@ def carry_out(
     With `quality_only`, throughput and latency are not measured. If more than one run is executed at a time (`jobs`),
     they are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
+    With `checkpoint_every`, runs write checkpoints. `resume` determines whether runs continue from their checkpoints;
+    see `harness.execute.checkpoints.assign`.
+
     If any runs have finished, `show` is called with them, even if the execution is stopped early by Ctrl-C or by an
     error such as a full disk.
 
@@ -441,9 +472,10 @@ def carry_out(
     """
     from harness.checks.parity.check import compared, marks_for
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.checks.side_by_side import measured_part
+    from harness.checks.side_by_side import Part, measured_part
     from harness.errors import RecordError, UsageError
-    from harness.execute.detached import check_detachable, collect_all, describe_submission, new_name, submit, without
+    from harness.execute.checkpoints import assign
+    from harness.execute.detached import check_detachable, collect_all, describe_submission, submit, without
     from harness.execute.device_lock import measuring_on
     from harness.execute.machines import machines_for
     from harness.execute.memory_limit import check_memory_limit, size_bytes
@@ -460,6 +492,8 @@ def carry_out(
         run_all,
     )
     from harness.execute.side_by_side import SideBySide, lanes_for, turns_of
+    from harness.execute.submissions import Access, locked, new_name
+    from harness.plan.checkpoints import checked_interval
     from harness.records.store import RECORD, read_record
 
     listener = Guarded(listener or Listener())
@@ -476,54 +510,86 @@ def carry_out(
         check_executor(specs, chosen)
         if detach:
             check_detachable(chosen, batch_size_backoff=batch_size_backoff, budget_s=budget_s)
+        every = checked_interval(
+            checkpoint_every,
+            specs,
+            catalog,
+            executor=chosen,
+            resume=resume,
+            rerun=rerun,
+            detach=detach,
+            batch_size_backoff=batch_size_backoff,
+        )
         if jobs != 1 and executor != LOCAL:
             raise UsageError(f"--jobs applies to the executor {LOCAL!r} only; remove --jobs or --executor")
         lanes = lanes_for(specs, jobs) if jobs != 1 else ()
-        part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
-        if part.reason:
-            listener.message(part.reason)
+
+        def permitted() -> Part:
+            found = measured_part(
+                specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff
+            )
+            if found.reason:
+                listener.message(found.reason)
+            return found
+
+        part = permitted()
         machines = machines_for(chosen, specs, catalog)
         store.prepare()
         if parity and any(spec.weights is not None for spec in specs):
-            raise UsageError("--parity compares how backends train, but --weights trains nothing; remove one of them")
+            raise UsageError(
+                "--parity compares how backends train, but nothing is trained with --weights; "
+                "remove one of the two options"
+            )
         pairs = compared(specs) if parity else set[str]()
-        collected, pending = collect_all(
-            specs,
-            catalog,
-            store,
-            listener,
-            wait=not detach,
-            quality_only=part.quality_only,
-            save_weights=save_weights,
-        )
-
-        def left() -> list[RunSpec]:
-            return without([decision.spec for decision in decisions if decision.stored is None], pending)
-
-        def decide_again() -> None:
-            if not rerun or collected:
-                decisions[:] = decide(
-                    specs,
-                    catalog,
-                    store,
-                    save_weights=save_weights,
-                    compared=pairs,
-                    retry=kinds,
-                    batch_size_backoff=batch_size_backoff,
-                    quality_only=part.quality_only,
-                    machines=machines,
-                    collected={record.run_id for record in collected},
-                    rerun=rerun,
-                )
-
-        decide_again()
         with contextlib.ExitStack() as stack:
+            # With detach, the lock is held until the runs are submitted, so that no other command submits them as well.
+            submitting = stack.enter_context(contextlib.ExitStack())
+            submitting.enter_context(locked(store, create=detach, wait=wait))
+            collected, pending = collect_all(
+                specs,
+                catalog,
+                store,
+                listener,
+                wait=not detach,
+                given=Access(executor=executor, options=dict(executor_options or {})),
+                rerun=rerun,
+                quality_only=part.quality_only,
+                save_weights=save_weights,
+            )
+            if not detach:
+                submitting.close()
+
+            def left() -> list[RunSpec]:
+                return without([decision.spec for decision in decisions if decision.stored is None], pending)
+
+            def decide_again() -> None:
+                if not rerun or collected:
+                    decisions[:] = decide(
+                        specs,
+                        catalog,
+                        store,
+                        save_weights=save_weights,
+                        compared=pairs,
+                        retry=kinds,
+                        batch_size_backoff=batch_size_backoff,
+                        quality_only=part.quality_only,
+                        machines=machines,
+                        collected={record.run_id for record in collected},
+                        rerun=rerun,
+                    )
+
+            decide_again()
             # A remote executor locks the devices of the machines that execute the runs.
             lock = contextlib.ExitStack() if chosen.remote else stack
             if left() and (parity or not chosen.remote):
                 used = [name for spec in left() for name in spec.used_devices]
                 if lock.enter_context(measuring_on(used, wait=wait, say=listener.message)):
-                    decide_again()  # The process that used the device may have executed the same runs.
+                    # The process that used the device may have executed the same runs or a check. The code or the
+                    # packages may have changed.
+                    part = permitted()
+                    decide_again()
+            if not (chosen.remote or detach or batch_size_backoff):
+                decisions[:] = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
             for line in describe(decisions):
                 listener.message(line)
             marks = None
@@ -553,7 +619,8 @@ def carry_out(
             }
             if detach:
                 runs = planned_runs(planned, catalog, with_digests=True, **settings)
-                submit(submission, chosen, executor_options or {}, runs, marks or {}, store)
+                submit(submission, chosen, executor_options or {}, runs, marks or {}, store, rerun=rerun)
+                submitting.close()
                 listener.message(describe_submission(len(planned), pending.total(), executor))
             records = run_all(
                 [] if detach else planned,
@@ -566,6 +633,7 @@ def carry_out(
                 listener=listener,
                 marks=marks,
                 budget_s=budget_s,
+                checkpoints=[decision.checkpoints for decision in decisions if decision.stored is None],
                 **settings,
             )
             if not detach and (rest := len(planned) - len(records)):
@@ -591,7 +659,10 @@ def carry_out(
             found,
             verdicts=load_verdicts(store.path).values(),
             metrics=[provided.value for provided in catalog.metrics.values()],
-            reused=sum(decision.stored is not None for decision in decisions) - len(collected),
+            reused=sum(
+                decision.stored is not None and decision.stored.record.run_id not in {one.run_id for one in collected}
+                for decision in decisions
+            ),
             directory=store.path,
         )
         if show is not None and started and results:
@@ -663,6 +734,7 @@ def tune(
     device: str = "auto",
     precision: str = "fp32",
     deterministic: bool = False,
+    metric: str | None = None,
     pretrained: str | os.PathLike[str] | None = None,
     compile: bool = False,  # noqa: A002 - the common term, and the name of the command-line option
     seed: int = 0,
@@ -763,6 +835,7 @@ def tune(
             "split": split,
             "compile": compile,
             "deterministic": deterministic,
+            "metric": metric,
             "set": as_overrides(overrides or ()),
         }
     )

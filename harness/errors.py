@@ -42,7 +42,7 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """Error raised if a request is invalid. It is raised before any run starts."""
+    """Error raised if a request is invalid, before any run starts."""
 
     exit_status = 2
 

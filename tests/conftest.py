@@ -26,8 +26,8 @@ settings.load_profile("harness")
 
 
 # Each package of plugins/ may be missing; tests that need it are skipped or not collected.
-TASKS = ("nlp", "regression", "speech", "vision")
-NEEDS = {name: (name,) for name in (*TASKS, "baselines", "ray")} | {
+TASKS = ("nlp", "regression", "speech", "tabular", "vision")
+NEEDS = {name: (name,) for name in (*TASKS, "baselines", "onnxruntime", "ray", "tracking")} | {
     name: (name, *TASKS)
     for name in ("tensorflow", "torch")  # they have networks for the models of every task
 }
@@ -129,6 +129,7 @@ def _isolated_environment(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None
     for name in ("HARNESS_RESULTS", "HARNESS_PLUGIN_TIMEOUT", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HARNESS_CACHE", str(_cache))
+    monkeypatch.setenv("XDG_STATE_HOME", str(_cache / "state"))
     for name in ("no_proxy", "NO_PROXY"):  # test servers run on this machine
         monkeypatch.setenv(name, "127.0.0.1")
 

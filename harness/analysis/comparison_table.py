@@ -145,7 +145,10 @@ def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> l
 
 def _means(groups: list[list[RunRecord]], metrics: Sequence[RunMetric]) -> list[dict[str, Cell]]:
     drawn = (_drawn(group, metrics) for group in groups)
-    return [{metric.name: _mean([row[metric.name] for row in rows]) for metric in metrics} for rows in drawn]
+    return [
+        {metric.name: _mean([row[metric.name] for row in rows], whole=metric.is_count) for metric in metrics}
+        for rows in drawn
+    ]
 
 
 def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[str, float | None]]:
@@ -169,11 +172,14 @@ def _split(record: RunRecord) -> int:
     return -1 if record.spec.split is None else record.spec.split
 
 
-def _mean(values: list[float | None]) -> Cell:
+def _mean(values: list[float | None], *, whole: bool) -> Cell:
+    """Return the mean of the known values. If `whole` is true and all values are equal, the mean is an integer."""
     known = [value for value in values if value is not None]
     if not known:
         return Cell(None)
     mean = stats.mean(known)
+    if whole and len(set(known)) == 1 and mean.value.is_integer():
+        return Cell(int(mean.value))
     return Cell(mean.value, mean.ci95)
 
 

@@ -78,7 +78,7 @@ def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
         if value is not None and (
             (low is not None and value < low - ROUNDING) or (high is not None and value > high + ROUNDING)
         ):
-            detail = f"{name} is {value:.4g}, but its values are {shown_bounds(info.bounds)}"
+            detail = f"{name} is {value:.4g}, but it must be {shown_bounds(info.bounds)}"
             yield RunFlag(("quality",), f"{name} outside its bounds", detail)
 
 
@@ -108,7 +108,8 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             ("train_samples_per_s", "inference_samples_per_s"),
             "contradiction with inference_samples_per_s",
             f"a training step on {batches.train} examples takes {1e3 * train_s:.4g} ms, but inference on "
-            f"{batches.inference} examples, which is a part of a training step, takes {1e3 * inference_s:.4g} ms",
+            f"{batches.inference} examples takes {1e3 * inference_s:.4g} ms, although a training step "
+            "includes inference",
         )
     for lower, upper in _ORDERED:
         low, high = values.get(lower), values.get(upper)
@@ -117,15 +118,15 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             yield RunFlag(
                 (lower, upper),
                 f"value above {upper}",
-                f"{low:.4g} {unit} is more than {upper}, {high:.4g} {unit}, which should be an upper bound",
+                f"{low:.4g} {unit} is more than {upper} ({high:.4g} {unit}), which must be at least as large",
             )
     mfu = values.get("mfu_percent")
     if mfu is not None and mfu > 100:
         yield RunFlag(
             ("mfu_percent",),
             "value above 100%",
-            f"{mfu:.4g}% of the peak measured by `harness doctor --roofline`: the peak was measured under other "
-            "conditions, or the model's formula overestimates the number of FLOPs",
+            f"{mfu:.4g}% of the peak measured by `harness doctor --roofline`; either the peak was measured "
+            "under other conditions, or the model overestimates its FLOPs",
         )
 
 
@@ -143,8 +144,8 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
             yield RunFlag(
                 (name,),
                 "contradiction with the first step",
-                f"a training step takes {step_s:.4g} s in the steady state, but the first one, which includes "
-                f"compilation and allocation, took {first_s:.4g} s",
+                f"a training step takes {step_s:.4g} s in the steady state, but the first step took only "
+                f"{first_s:.4g} s, although it includes compilation and allocation",
             )
 
 
@@ -163,7 +164,7 @@ def _training_time(record: RunRecord, values: Values, batches: Batches) -> Itera
             ("time_to_target_s", "train_samples_per_s"),
             "contradiction with train_samples_per_s",
             f"the {steps} steps after the first one took {actual_s:.4g} s, but should have taken "
-            f"{expected_s:.4g} s according to the throughput",
+            f"{expected_s:.4g} s at the measured throughput",
         )
 
 

@@ -100,13 +100,17 @@ def settings_of(spec: RunSpec) -> dict[str, str]:
             flat.pop("dataset.split", None)  # splits are listed separately
             if spec.source is not None and "dataset.sha256" in flat:
                 flat["dataset.sha256"] = flat["dataset.sha256"][:8]
-        elif name not in (*IDENTITY, "seed", "source", "pretrained", "weights") and (name != "env" or value):
+        elif name not in (*IDENTITY, "seed", "source", "pretrained", "weights", "teacher") and (name != "env" or value):
             flat[name] = _plain(value)
     if spec.pretrained is not None:
         flat["pretrained"] = f"{spec.pretrained.name}@{spec.pretrained.digest[:8]}"
         flat = {key: value for key, value in flat.items() if value != spec.pretrained.path}
     if spec.weights is not None:
         flat["weights"] = f"trained by {spec.weights.backend}"
+        if spec.weights.exported is not None:
+            flat["weights"] += f", exported by {spec.weights.exported.exporter}"
+    if spec.teacher is not None:
+        flat["teacher"] = spec.teacher.run
     return flat
 
 

@@ -34,7 +34,7 @@ class RowFlag(NamedTuple):
     """A reason why values in a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Flagged columns. If there are none and `name` is a column, the flag states why this column has no mean."""
+    """Flagged columns. If this tuple is empty and `name` is a column, `text` states why this column has no mean."""
     name: str
     """Name under which the flag is listed, usually the name of a column."""
     text: str
@@ -52,7 +52,7 @@ def run_flags(record: RunRecord) -> list[RunFlag]:
     flags += learning.of_run(record)
     if record.batch_size_reduced_from is not None:
         size, requested = record.spec.recipe.batch_size, record.batch_size_reduced_from
-        detail = f"the run used batch size {size} instead of {requested}, because larger batches exceeded the memory"
+        detail = f"the run used batch size {size} instead of {requested}, because larger batches did not fit in memory"
         flags.append(RunFlag((BATCH_SIZE,), f"reduced from {requested}", detail))
     memory = success(record).memory
     if not (record.quality_only or memory.ranks) and (memory.tree_peak_bytes or 0) > memory.host_peak_bytes:
@@ -83,7 +83,7 @@ def row_flags(
     known = {(flag.columns, flag.kind) for run in flags for flag in run}
     for columns, kind, _ in contradictions.of_values(shown, contradictions.batches_of(done[0])):
         if (columns, kind) not in known:
-            yield RowFlag(columns, columns[0], f"{kind} (means of the row)")
+            yield RowFlag(columns, columns[0], f"{kind} (according to the means in this row)")
     yield from _incomplete(done, values)
     yield from _missed_target(done)
     yield from _data_warnings(done)

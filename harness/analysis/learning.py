@@ -47,9 +47,9 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
         yield RunFlag(
             ("quality",),
             "ended by time",
-            f"training ended after recipe.max_seconds={record.spec.recipe.max_seconds:g}, at step "
-            f"{outcome.curves[-1].step}, which depends on the speed of the machine, so the run is not "
-            "reproducible bit for bit",
+            f"recipe.max_seconds={record.spec.recipe.max_seconds:g} ended training at step "
+            f"{outcome.curves[-1].step}; because this step depends on the speed of the machine, the run "
+            "cannot be reproduced exactly",
         )
     if info is None or not known or len(known) < len(scores):
         return
@@ -82,9 +82,10 @@ def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
         epochs = 2 * record.spec.recipe.epochs
         yield RunFlag(
             ("quality",),
-            "worse than the closed form",
-            f"training reached a {scores.primary} of {reached:.4g}, but the closed-form solution of the same model has "
-            f"{solution:.4g}; train longer, for example with recipe.epochs={epochs}, or change recipe.learning_rate",
+            "worse than the closed-form solution",
+            f"{scores.primary} is {reached:.4g} after training, but {solution:.4g} for the closed-form "
+            f"solution of the same model; train longer, for example with recipe.epochs={epochs}, or change "
+            "recipe.learning_rate",
         )
 
 
@@ -159,7 +160,7 @@ def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) 
     """Return the standard error of a score over the validation examples.
 
     The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error
-    is at least that of a proportion. For another metric without an interval, it is 1% of the score.
+    is at least the standard error of a proportion. For any other metric without an interval, it is 1% of the score.
     """
     examples = max(1, outcome.examples.get("validation", 1))
     interval = outcome.scores.intervals.get(outcome.scores.primary)

@@ -65,6 +65,8 @@ class RunMetric:
     """Name of the score in the record, or an empty string for costs."""
     requires: str = ""
     """Advice shown if no run has a value, or an empty string."""
+    is_count: bool = False
+    """True if the values are integers, which are not rounded to significant digits."""
     in_hours: bool = False
     """True if `read` returns machine hours, which are multiplied by the hourly price."""
     price_per_hour: float | None = None
@@ -249,7 +251,7 @@ def _cost(phase: str, title: str, throughput: RunMetric) -> RunMetric:
 
 def _power(phase: str, chip: str) -> RunMetric:
     read = _at(f"energy.{chip}.{phase}_w")
-    reason = "power depends on the speed; compare the energy per sample"
+    reason = "power depends on speed; compare the energy per sample instead"
     return RunMetric(f"{phase}_{chip}_w", f"{phase} {chip}", "W", None, read, in_table=False, never_compared=reason)
 
 
@@ -263,7 +265,7 @@ FIT_THROUGHPUT = RunMetric(
     True,
     _if_fitted(_TRAINING, in_one_call=True),
     part="fit in one call",
-    headline="rate of the fit in one call",
+    headline="throughput of fitting in one call",
     compared="by default",
 )
 """Training throughput of models fitted in one call.
@@ -277,7 +279,7 @@ MFU = RunMetric(
     "%",
     True,
     _if_fitted(_mfu_percent, in_one_call=False),
-    requires="measure the peak of the device with `harness doctor --roofline` before the runs",
+    requires="run `harness doctor --roofline` before the runs to measure the peak of the device",
 )
 TRAIN_FLOPS = RunMetric(
     "train_gflop_per_s",
@@ -331,8 +333,8 @@ def _tuning(name: str, unit: str, field: str) -> RunMetric:
     def read(record: RunRecord) -> float | None:
         return None if record.tuning is None else float(getattr(record.tuning, field))
 
-    reason = "the cost of tuning is that of a study, not of the run"
-    return RunMetric(name, "tuning", unit, None, read, never_compared=reason)
+    reason = "it describes a tuning study, not a single run"
+    return RunMetric(name, "tuning", unit, None, read, never_compared=reason, is_count=unit != "s")
 
 
 METRICS = (
@@ -482,8 +484,8 @@ def comparable(
 def unranked_note(names: Iterable[str]) -> str:
     """Return a note for reports about metrics with unknown direction."""
     return (
-        f"{', '.join(names)}: not ranked, because it is not known whether higher values are better; the records do not "
-        "state it and no loaded plugin provides the metric, or the records disagree."
+        f"{', '.join(names)}: not ranked, because it is unknown whether higher values are better. Either "
+        "the records contradict each other, or neither the records nor the loaded plugins define it."
     )
 
 

@@ -44,8 +44,8 @@ from harness.records import Failure, RunRecord, Trial
 from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
-"""Confidence level of each comparison. It is not corrected for the number of comparisons, because the ranking makes no
-claims about individual datasets."""
+"""Confidence level of each comparison. The level is not corrected for the number of comparisons, because the ranking
+makes no claims about individual datasets."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
 
@@ -171,7 +171,7 @@ def rank(
     if not fields:
         reasons = (
             "; ".join(dict.fromkeys(one.reason for one in left_out))
-            or "no case contains runs of every ranked backend, model or setting"
+            or "no dataset has comparable runs of every ranked backend, model or setting"
         )
         raise UsageError(f"the runs cannot be ranked by {metric}: {reasons}")
     base = baseline or max(contenders, key=lambda name: sum(bool(field.side(name)) for field in fields))
@@ -318,9 +318,7 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
             break
         kept = best
     omitted = [name for name in contenders if name not in kept]
-    return kept, [
-        f"{name} is not ranked, because too few datasets have runs of it and of all others" for name in omitted
-    ]
+    return kept, [f"{name} is not ranked, because it shares too few datasets with the others" for name in omitted]
 
 
 def _fields(
@@ -472,17 +470,18 @@ def _kinds(failed: Sequence[_Placed]) -> list[str]:
 
 def _notes(found: Standings | None) -> list[str]:
     if found is None:
-        return ["no case can be used"]
+        return ["no dataset can be used"]
     notes = []
     if found.datasets < MIN_DATASETS:
         notes.append(
-            f"too few datasets for intervals: {found.datasets}; intervals of ranks need {MIN_DATASETS}, and intervals "
-            f"of ratios need {MIN_DATASETS_RATIO}"
+            f"too few datasets for confidence intervals ({found.datasets}): ranks require at least "
+            f"{MIN_DATASETS}, and ratios {MIN_DATASETS_RATIO}"
         )
     elif found.datasets < MIN_DATASETS_RATIO:
         notes.append(
-            f"too few datasets for intervals of ratios: {found.datasets}; at least {MIN_DATASETS_RATIO} are needed"
+            f"too few datasets for confidence intervals of ratios ({found.datasets}): at least "
+            f"{MIN_DATASETS_RATIO} are required"
         )
     if any(one.ratio is None for one in found.contenders):
-        notes.append("a ratio is missing if a value, or the baseline's value, is zero, negative or too large")
+        notes.append("a ratio is missing if its value or the value of the baseline is zero, negative or too large")
     return notes

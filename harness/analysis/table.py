@@ -27,8 +27,8 @@ class Column:
     kind: Literal["text", "count", "number"]
     """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Direction in which values improve, or an empty string if neither direction is better. It is empty for the quality
-    column, because each row states its direction in ``metric_better``."""
+    """Direction in which values improve, or an empty string if neither direction is better. The quality column has an
+    empty string, because each row states its direction in ``metric_better``."""
 
     @property
     def header(self) -> str:

@@ -10,14 +10,17 @@ import msgspec
 
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError, RecordError, UsageError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import opened_session, prepare, saved_weights
+from harness.execute.variables import child_environment
+from harness.plan.weights import served_weights
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import IGNORED, Failure, PluginRef, RunSpec, Success, samples
 from harness.records.arrays import read_arrays, write_arrays
 from harness.records.reading import is_stored
+from harness.records.recipe import for_inference
 from harness.records.store import ARRAYS, WEIGHTS, StoredRun
 
 if TYPE_CHECKING:
@@ -80,11 +83,17 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
         raise UsageError(
             f"run {record.run_id!r} has no saved weights; train it again with `harness run ... --save-weights`"
         )
-    spec = msgspec.structs.replace(record.spec, backend=catalog.backend(backend).name, device=device)
+    spec = msgspec.structs.replace(
+        record.spec,
+        backend=catalog.backend(backend).name,
+        device=device,
+        recipe=for_inference(record.spec.recipe),
+    )
     catalog = catalog.for_run(record.provenance.plugins)
-    catalog.metrics_of(spec.task)
-    family = catalog.model(spec.model)[0].name
-    if catalog.network(family, backend) is None:
+    catalog.metrics_of(spec)
+    if catalog.backend(backend).executes:
+        spec = msgspec.structs.replace(spec, weights=served_weights(stored, backend, catalog, spec.env))
+    elif catalog.network(family := catalog.model(spec.model)[0].name, backend) is None:
         raise UsageError(f"no plugin provides model {family!r} for backend {backend!r}{catalog.hint}")
     with tempfile.TemporaryDirectory(prefix="harness-evaluate-") as name:
         directory = Path(name)
@@ -110,7 +119,7 @@ def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, 
 def _compared(
     stored: StoredRun, trained: Success, backend: str, evaluated: BackendScores, outputs: NDArray[Any]
 ) -> Evaluation:
-    from harness.checks.parity.distance import relative
+    from harness.measure.distance import relative
 
     record = stored.record
     arrays = samples.stored(stored)
@@ -145,11 +154,11 @@ def predict_test_split(job: EvaluationJob, context: ChildContext) -> BackendScor
     from harness.measure.inference import predict
     from harness.measure.quality.scorer import scorer
 
-    prepared = prepare(job.spec, job.plugins)
-    data, task = prepared.data, prepared.catalog.task(job.spec.task)
+    prepared = prepare(job.spec, job.plugins, executable_model)
+    data, catalog = prepared.data, prepared.catalog
     with opened_session(prepared, saved_weights(Path(job.weights), prepared)) as session:
         outputs = predict(session, data.test, job.spec.recipe.batch_size, data.info.outputs)
-    judge = scorer(data.info, task.metric, prepared.catalog.metrics_of(task.name))
+    judge = scorer(data.info, catalog.primary_metric(job.spec).name, catalog.metrics_of(job.spec))
     write_arrays(context.directory / ARRAYS, {"test_outputs": outputs})
     scores = judge.score(data.test.targets, outputs)
     return BackendScores(dataset_digest=data.digest, device=prepared.spec.device, scores=scores)

@@ -27,7 +27,7 @@ from harness.records import Environment, Failure, PluginRef, Precision, Roofline
 MATRICES = {"cpu": (512, 1024, 2048, 4096), "gpu": (2048, 4096, 8192, 16384)}
 """Sizes of the square matrices. The result is the highest rate across all sizes."""
 COPY_BYTES = {"cpu": 512 * 2**20, "gpu": 2**30}
-"""Size of the copied array in bytes. It must be much larger than the caches, as in STREAM (McCalpin 1995)."""
+"""Size of the copied array in bytes. The array must be much larger than the caches, as in STREAM (McCalpin 1995)."""
 WINDOW_S, WINDOWS = 0.3, 7
 """Approximate duration of a timed window in seconds, and number of windows."""
 LIMIT_S = 600.0
@@ -59,7 +59,7 @@ def measure(
     Returns None if the backend has no kernels for the measurement. Raises `harness.HarnessError` if the measurement
     fails or its result cannot be saved.
     """
-    from harness.execute.attempt import thread_environment
+    from harness.execute.variables import thread_environment
 
     provided = catalog.backends[backend]
     rates = call_in_child(

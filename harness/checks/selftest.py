@@ -134,5 +134,5 @@ def clock() -> Check:
         measured=measured,
         unit="s",
         tolerance=CLOCK_TOLERANCE,
-        note="perf_counter against the wall clock",
+        note="perf_counter compared with the wall clock",
     )

@@ -2,12 +2,13 @@
 
 The check executes the same settings one at a time and several at a time, in the order A B B A, and compares their
 speeds (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and applies to the same
-settings, cores, package versions and class of machine.
+settings, cores, code, package versions and class of machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,12 +23,15 @@ from msgspec import Struct
 
 from harness.data.cache import cache_dir
 from harness.errors import HarnessError, RecordError, UsageError
+from harness.execute.machines import HARNESS
 from harness.execute.resume import other_machine, package_versions
 from harness.execute.runner import DEFAULT_TIMEOUT_S, LOCAL, Listener, run_all
 from harness.execute.side_by_side import Lane, SideBySide, lanes_for
 from harness.interfaces import Executor
 from harness.measure.environment import collect
+from harness.plugins import environments
 from harness.plugins.catalog import Catalog
+from harness.plugins.code import with_digest
 from harness.records import Environment, Failure, Protocol, RunRecord, RunSpec
 from harness.records.files import replacing
 from harness.records.reading import load_named
@@ -67,12 +71,13 @@ class Figure(Struct, frozen=True, kw_only=True):
 
     @property
     def result(self) -> Literal["same", "differs", "undecided"]:
-        """``differs`` if the interval excludes zero, ``undecided`` if it exceeds the margin, otherwise ``same``."""
+        """``same`` if the interval is within the margin, ``differs`` if it is not and excludes zero; else
+        ``undecided``."""
         if self.low is None or self.high is None:
             return "undecided"
-        if self.low > 0 or self.high < 0:
-            return "differs"
-        return "same" if -self.margin < self.low and self.high < self.margin else "undecided"
+        if -self.margin < self.low and self.high < self.margin:
+            return "same"
+        return "differs" if self.low > 0 or self.high < 0 else "undecided"
 
 
 class SideBySideCheck(Struct, frozen=True, kw_only=True):
@@ -88,6 +93,8 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     """Title of each setting, by its key; see `load_of`."""
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages of each setting, by its key."""
+    codes: dict[str, dict[str, str]] = {}
+    """Digests of the code and of the environment's lock that each setting uses, by its key; see `codes_of`."""
     rounds: int
     figures: list[Figure]
 
@@ -109,7 +116,7 @@ class Part:
 
 
 def load_of(spec: RunSpec) -> str:
-    """Return a key of the settings that determine how a run uses the machine.
+    """Return a key that identifies the settings that determine how a run uses the machine.
 
     The seed, the split, the measurement protocol and the recipe settings in `NEUTRAL` are ignored.
     """
@@ -117,6 +124,17 @@ def load_of(spec: RunSpec) -> str:
     values["recipe"] = {name: value for name, value in values["recipe"].items() if name not in NEUTRAL}
     values["dataset_options"] = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return key_of(values)
+
+
+def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, str]]:
+    """Return the digests of the code and of the lock of the named environment that each setting uses, by its key."""
+    digest = functools.cache(lambda ref: with_digest(ref).code_digest)
+    found = {}
+    for load, spec in {load_of(spec): spec for spec in specs}.items():
+        found[load] = {ref.name: digest(ref) for ref in (HARNESS, *catalog.refs_for(spec))}
+        if spec.env:
+            found[load][f"environment {spec.env}"] = environments.lock_digest(spec.env)
+    return found
 
 
 def measured_part(
@@ -152,16 +170,20 @@ def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog
     day = found.checked_at[:10]
     on_gpu = any(spec.device != "cpu" for spec in specs)
     if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
-        return f"the check of {day} applies to {changed}"
+        return f"the check on {day} applies to {changed}"
     if found.lanes != _plain(lanes):
-        return f"the check of {day} used other cores or GPUs"
+        return f"the check on {day} used other cores or GPUs"
     for spec in {load_of(spec): spec for spec in specs}.values():
         if found.versions.get(load_of(spec)) != package_versions(spec, catalog):
-            return f"packages of {spec.backend} have changed since the check of {day}"
+            return f"packages of {spec.backend} have changed since the check on {day}"
+    for load, codes in codes_of(specs, catalog).items():
+        for name, digest in codes.items():
+            if not digest or found.codes.get(load, {}).get(name) != digest:  # an unknown digest may have changed
+                return f"the code of {name} has changed since the check on {day}"
     if not found.passed:
         first = next((figure for figure in found.figures if figure.result != "same"), None)
         figure = f" ({first.metric} of {first.setting}: {described(first)})" if first else ""
-        return f"the check of {day} did not pass{figure}"
+        return f"the check on {day} did not pass{figure}"
     return ""
 
 
@@ -203,7 +225,7 @@ def check(
     by_load: dict[str, RunSpec] = {}
     for spec in specs:
         by_load.setdefault(load_of(spec), spec)
-    chosen = list(by_load.values())
+    chosen, codes = list(by_load.values()), codes_of(specs, catalog)
     silent = dataclasses.replace(catalog, plugins=())  # trackers must not log these runs
     settings: Settings = {key: (spec.title, [], {lane.cores: [] for lane in lanes}) for key, spec in by_load.items()}
     with tempfile.TemporaryDirectory(prefix="harness-side-by-side-") as folder:
@@ -243,6 +265,7 @@ def check(
         lanes=_plain(lanes),
         loads={key: spec.title for key, spec in by_load.items()},
         versions={key: package_versions(spec, catalog) for key, spec in by_load.items()},
+        codes=codes,
         rounds=rounds,
         figures=judge(settings),
     )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 CONSISTENT = (
     "An audit shows that a record is consistent, not that it is genuine. Only the first training steps are\n"
-    "repeated, and the predictions only if the weights were saved. Timings cannot be recomputed; use "
-    "`harness reproduce` to measure them again."
+    "repeated, and predictions are recomputed only if the weights were saved. Timings cannot be recomputed;\n"
+    "run `harness reproduce` to measure them again."
 )
 
 
@@ -24,7 +24,7 @@ CONSISTENT = (
 @options.plugins
 @click.argument("run")
 @options.format_
-@options.timeout("Maximum duration of the replay in a new process, in seconds.")
+@options.timeout("Time limit for repeating the first training steps in a new process, in seconds.")
 @options.results
 def audit(run: str, format_: str, timeout: float, results: str | None) -> None:
     """Audit a run. The audit recomputes the key, learning curves, speeds, flags, latencies, scores and intervals from

@@ -10,7 +10,7 @@ from harness.cli import options
 from harness.cli.output import counted, echo
 
 
-@click.command(short_help="Save runs to one file, to compare later runs with it.")
+@click.command(short_help="Save runs to a file for comparisons with later runs.")
 @options.plugins
 @click.argument("runs")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))

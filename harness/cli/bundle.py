@@ -43,9 +43,10 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     from harness.checks.results.merge import combined, newest_verdicts
     from harness.plugins.requirements import DISTRIBUTION
     from harness.records.files import real_path
-    from harness.records.store import results_dir
+    from harness.records.store import RECORD, results_dir
     from harness.report.bundle.pack import pack
     from harness.report.report import Report
+    from harness.tuning.collect import selected
 
     directory = results_dir(results)
     chosen = {
@@ -53,13 +54,26 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     }
     included = combined(chosen.values())
     verdicts = newest_verdicts(dict.fromkeys(run.path.parent for run in chosen.values()))
-    report = Report(runs=tuple(included), catalog=options.catalog(), verdicts=tuple(verdicts), title=title)
+    ids = {run.path: run.record.run_id for run in included}
+    folders = [
+        path for text in runs or (str(directory),) if (path := Path(text)).is_dir() and not (path / RECORD).exists()
+    ]
+    studies, problems = selected(ids, folders)
+    for problem in problems:
+        echo(f"Warning: excluded: {problem}", err=True)
+    report = Report(
+        runs=tuple(included),
+        catalog=options.catalog(),
+        verdicts=tuple(verdicts),
+        studies=tuple(studies),
+        title=title,
+    )
     digest = pack(report, output, version(DISTRIBUTION))
     if any(run.record.spec.source for run in included):
         echo(
-            "Warning: the bundle does not contain the data files of the runs, but it contains the targets of the test "
-            "and validation examples, the names of columns and classes, the text of skipped rows, and the paths of the "
-            "files; check that you may publish this information",
+            "Warning: the bundle contains no data files, but it contains information about the data: the "
+            "targets of the test and validation examples, the names of columns and classes, the text of "
+            "skipped rows, and file paths; check that you may publish it",
             err=True,
         )
     size = output.stat().st_size / 2**20

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     "--fail-on",
     multiple=True,
     metavar="METRIC:BOUND",
-    help="Exit with status 1 if the whole confidence interval of the change is beyond the bound, such as "
-    "train_samples_per_s:-5% or accuracy:-0.01, or if the bound cannot be checked. Can be repeated.",
+    help="Exit with status 1 if the whole confidence interval of the change is beyond this bound, or if "
+    "the bound cannot be checked. Examples are train_samples_per_s:-5% and accuracy:-0.01. Can be "
+    "repeated.",
 )
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Do not fail if a bound cannot be checked for some settings, for example because only BASE or NEW has runs, "
-    "a seed of BASE is missing in NEW, a run has no value of the metric, or there are too few runs for a confidence "
-    "interval. Every bound must be checked for at least one setting.",
+    help="Do not fail if a bound cannot be checked for some settings, for example because runs, seeds or "
+    "values of the metric are missing. Each bound must be checked for at least one setting.",
 )
 @options.price_per_hour
 @options.format_

@@ -112,7 +112,7 @@ def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) 
 
     if is_path(name, catalog.datasets):
         tasks = [f"{each.value.name} ({each.value.kind})" for each in catalog.tasks.values()]
-        raise UsageError(f"{name} is a path; add --task and one of: {', '.join(tasks)}")
+        raise UsageError(f"{name} is a path; add --task TASK, where TASK is one of: {', '.join(tasks)}")
     if overrides:
         raise UsageError(f"{', '.join(overrides)} applies only when the data are loaded; add --task to load them")
     show(describe(catalog, catalog.dataset(name)), format_, render)
@@ -133,7 +133,7 @@ def _summary(task_name: str, name: str, overrides: Sequence[str], catalog: Catal
     if isinstance(dataset, UserDataset):
         columns = dataset.columns(settings.dataset_options)
     elif state(dataset) == "to fetch":
-        raise UsageError(f"dataset {name!r} is not downloaded; run: harness data fetch {name}")
+        raise UsageError(f"dataset {name!r} has not been downloaded; run: harness data fetch {name}")
     raw, prepared = load_and_prepare(plan.task, dataset, settings.dataset_options, plan.task_options)
     return summarize(
         raw,
@@ -282,7 +282,7 @@ def render(dataset: DatasetInfo) -> str:
         "data": f"{dataset.kind}, {dataset.objective}",
         "examples": ", ".join(f"{count:,} {split}" for split, count in dataset.examples.items())
         + (", with the default options" if dataset.examples and dataset.options else ""),
-        "splits": f"{len(dataset.splits)} published; use all of them with --split all" if dataset.splits else "",
+        "splits": f"{len(dataset.splits)} published; pass --split all to use all of them" if dataset.splits else "",
         "inputs": ", ".join(f"{name}: {_form(each)}" for name, each in dataset.inputs.items()),
         _outputs(dataset): _some(dataset.label_names),
         "metric": dataset.metric,

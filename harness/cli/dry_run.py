@@ -5,18 +5,84 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.cli.output import counted, echo
+from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
     from harness.execute.estimate import Estimate
     from harness.execute.resume import Decision
+    from harness.interfaces import Executor
+    from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
+    from harness.records.store import Store
 
 _NAMES = ("task", "dataset", "model", "backend", "device", "precision", "compile", "threads")
-_EXECUTED = ("run", "redo")
+_EXECUTED = ("run", "redo", "resume")
 """States of runs that would be executed."""
 _UNAVAILABLE = "unavailable"
 _OWN_COLUMNS = ("recipe.epochs", "recipe.batch_size", *_NAMES, "seed")
+
+
+def print_runs(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    *,
+    reasons: Mapping[str, str] | None = None,
+    checkpoint_every: str | None = None,
+    resume: bool | None = None,
+    rerun: bool = False,
+    retry: Sequence[str] | None = None,
+    batch_size_backoff: bool = False,
+    budget_s: float | None = None,
+    executor: Executor | None = None,
+    jobs: int = 1,
+    quality_only: bool = False,
+) -> None:
+    """Decide which of `specs` would be executed, and print the plan; see `print_plan`.
+
+    `reasons` maps the key of each run that cannot be executed on this machine to the reason. Without an `executor`, the
+    runs are executed on this machine.
+    """
+    from harness.checks.side_by_side import measured_part
+    from harness.execute.checkpoints import assign
+    from harness.execute.estimate import estimates
+    from harness.execute.machines import machines_for
+    from harness.execute.resume import Decision, decide, failure_kinds
+    from harness.execute.runner import LOCAL
+    from harness.plan.checkpoints import checked_interval
+
+    chosen = catalog.executor(LOCAL) if executor is None else executor
+    every = checked_interval(
+        checkpoint_every,
+        specs,
+        catalog,
+        executor=chosen,
+        resume=resume,
+        rerun=rerun,
+        detach=False,
+        batch_size_backoff=batch_size_backoff,
+    )
+    kinds = failure_kinds(retry)
+    part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
+    if part.reason:
+        say(part.reason)
+    decisions = (
+        [Decision(spec, None, "") for spec in specs]
+        if rerun
+        else decide(
+            specs,
+            catalog,
+            store,
+            retry=kinds,
+            batch_size_backoff=batch_size_backoff,
+            quality_only=part.quality_only,
+            machines=machines_for(chosen, specs, catalog),
+        )
+    )
+    if not (chosen.remote or batch_size_backoff):
+        decisions = assign(decisions, catalog, store, every=every, resume=False if rerun else resume)
+    expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
+    print_plan(decisions, expected, reasons or {}, budget_s, jobs)
 
 
 def print_plan(
@@ -86,6 +152,8 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
         return "skip"
     if decision.spec.key in unavailable:
         return _UNAVAILABLE
+    if decision.resumed:
+        return "resume"
     return "redo" if decision.reason else "run"
 
 

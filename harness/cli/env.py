@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness.plugins.environments import NamedEnvironment
 
 
-@click.group(cls=options.SuggestingGroup, short_help="Create environments with other package versions for runs.")
+@click.group(cls=options.SuggestingGroup, short_help="Create environments in which runs use other package versions.")
 def env() -> None:
     """Create, list and remove named environments, in which `harness run --env NAME` executes runs.
 
@@ -54,7 +54,7 @@ _file = click.option(
     default="",
     metavar="PATH",
     show_default=False,
-    help=options.with_default("Python interpreter of the environment.", "the interpreter of this command"),
+    help=options.with_default("Python interpreter of the environment.", "the interpreter that runs this command"),
 )
 @click.option("--installer", type=click.Choice(["pip", "uv"]), default="pip", help="Program that installs packages.")
 @click.option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +11,7 @@ from harness.cli import options
 from harness.cli.output import echo
 
 if TYPE_CHECKING:
-    from harness.deploy.description import Export
+    from harness.records.export import Export
 
 
 @click.command(short_help="Export a trained model for deployment.")
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["onnx", "torch-export", "savedmodel", "safetensors"]),
+    metavar="FORMAT",
     required=True,
-    help="Format of the exported files.",
+    help="Format of the exported files: onnx, torch-export, savedmodel, safetensors, or a format of another plugin.",
 )
 @click.option("--output", type=click.Path(), required=True, metavar="DIR", help="New folder for the files.")
 @options.timeout("Maximum duration of the export, in seconds.")
 @options.results
-def export(run: str, format_: Any, output: str, timeout: float, results: str | None) -> None:
+def export(run: str, format_: str, output: str, timeout: float, results: str | None) -> None:
     """Export a run's trained model (`harness run --save-weights`), with its preprocessing and a model card.
 
-    Runs of the torch backend are exported as onnx or torch-export, runs of the tensorflow backend as savedmodel, and
-    the weights of any backend as safetensors. The outputs of the exported files for the test split are compared with
-    those of the run. The export fails if fewer than 99.9% of the labels are the same, or if the outputs differ by more
-    than 1e-4 (relative, in fp32).
+    The backend that trained the model exports it: torch as onnx or torch-export, tensorflow as onnx or savedmodel, and
+    any backend as safetensors. If this backend does not export the format, an installed backend that does exports the
+    same weights. The outputs of the exported files for the test split are compared with those of the run. The export
+    fails if fewer than 99.9% of the labels are the same, or if the outputs differ by more than 1e-4 (relative, in
+    fp32).
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 

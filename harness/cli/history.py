@@ -71,7 +71,7 @@ def history(
         echo(render(shown))
     if len(every) > len(shown):
         echo(
-            f"not shown: {counted(len(every) - len(shown), 'history', 'histories')} with one row only (use --all)",
+            f"not shown: {counted(len(every) - len(shown), 'history', 'histories')} with only one row (use --all)",
             err=True,
         )
 

@@ -88,7 +88,8 @@ def latency(
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
     the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result is saved next to
-    the record, with all raw samples. The exit status is 1 if LoadGen reports that the result is invalid.
+    the record, with all raw samples. The exit status is 1 if the result is invalid or, with --find-qps, if no rate holds
+    the bound.
 
     \b
     Examples:
@@ -119,7 +120,9 @@ def latency(
     show(result, format_, render)
     if format_ == "text":
         echo(f"Saved to {folder}/", err=True)
-    if result.measured.valid is False:
+    # LoadGen's early stopping requires a margin, which the highest rate does not have.
+    failed = result.measured.valid is False if result.search is None else result.search.qps is None
+    if failed:
         raise click.exceptions.Exit(1)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -11,14 +11,17 @@ from harness.cli import options
 from harness.cli.output import echo, stdout
 
 if TYPE_CHECKING:
-    from harness.plugins.catalog import Catalog
+    from harness.interfaces import Backend
+    from harness.plugins.catalog import Catalog, Provided
 
-_KINDS = ("tasks", "datasets", "models", "backends", "metrics", "executors", "plugins")
+T = TypeVar("T")
+
+_KINDS = ("tasks", "datasets", "models", "backends", "metrics", "reporters", "trackers", "executors", "plugins")
 
 
 @click.command("list", short_help="List installed tasks, models and other objects.")
 @options.plugins
-@click.argument("kind", required=False, metavar="[tasks|datasets|models|backends|metrics|executors|plugins|options]")
+@click.argument("kind", required=False, metavar=f"[{'|'.join(_KINDS)}|options]")
 @click.option("--task", metavar="NAME", help="For `harness list options`: task whose settings are listed.")
 @click.option("--dataset", metavar="NAME", help="For `harness list options`: dataset of the task.")
 @click.option("--model", metavar="NAME", help="For `harness list options`: model whose settings are listed.")
@@ -40,7 +43,7 @@ def list_(kind: str | None, task: str | None, dataset: str | None, model: str | 
     if kind is not None and kind not in (*_KINDS, "options"):
         raise UnknownNameError("kind", kind, (*_KINDS, "options"))
     if kind != "options" and (task or dataset or model):
-        raise UsageError("--task, --dataset and --model select the settings of `harness list options`; add `options`")
+        raise UsageError("--task, --dataset and --model can only be used with `harness list options`")
     if dataset and not task:
         raise UsageError("--dataset requires --task; add the task that uses the dataset")
     catalog = options.catalog(with_failures=True)
@@ -103,7 +106,14 @@ def _models(catalog: Catalog) -> _Rows:
 
 def _backends(catalog: Catalog) -> _Rows:
     values = [catalog.backend(name) for name in sorted(catalog.backends)]
-    return ["name", "description"], [[b.name, _available(b.summary, b.requires)] for b in values]
+    header = ["name", "use", "description"]
+    return header, [[b.name, _use(b), _available(b.summary, b.requires)] for b in values]
+
+
+def _use(backend: Backend) -> str:
+    if backend.trains:
+        return "training, inference"
+    return f"inference of {backend.executes} models" if backend.executes else "inference"
 
 
 def _metrics(catalog: Catalog) -> _Rows:
@@ -112,13 +122,33 @@ def _metrics(catalog: Catalog) -> _Rows:
     return header, [[m.name, m.objective, "higher" if m.higher_is_better else "lower", m.summary] for m in values]
 
 
+def _reporters(catalog: Catalog) -> _Rows:
+    return _with_options((each.name, each.options, each.summary, {}) for each in _values(catalog.reporters))
+
+
+def _trackers(catalog: Catalog) -> _Rows:
+    return _with_options((each.name, each.options, each.summary, each.requires) for each in _values(catalog.trackers))
+
+
 def _executors(catalog: Catalog) -> _Rows:
-    values = [provided.value for _, provided in sorted(catalog.executors.items())]
-    rows = []
-    for executor in values:
-        listed = "; ".join(f"{name}: {text}" for name, text in executor.options.items())
-        rows.append([executor.name, listed or "none", _available(executor.summary, executor.requires)])
-    return ["name", "options", "description"], rows
+    return _with_options((each.name, each.options, each.summary, each.requires) for each in _values(catalog.executors))
+
+
+def _values(provided: Mapping[str, Provided[T]]) -> list[T]:
+    return [each.value for _, each in sorted(provided.items())]
+
+
+def _with_options(rows: Iterable[tuple[str, Mapping[str, str], str, Mapping[str, str]]]) -> _Rows:
+    """Return a table of names, options and descriptions from names, options, summaries and required modules."""
+    header = ["name", "options", "description"]
+    return header, [
+        [
+            name,
+            "; ".join(f"{option}: {text}" for option, text in given.items()) or "none",
+            _available(summary, requires),
+        ]
+        for name, given, summary, requires in rows
+    ]
 
 
 def _plugins(catalog: Catalog) -> _Rows:
@@ -157,6 +187,8 @@ _TABLES = {
     "models": _models,
     "backends": _backends,
     "metrics": _metrics,
+    "reporters": _reporters,
+    "trackers": _trackers,
     "executors": _executors,
     "plugins": _plugins,
 }

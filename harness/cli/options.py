@@ -58,7 +58,7 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
     numbers = []
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
-            raise click.BadParameter(f"{name!r} is not a non-negative integer")
+            raise click.BadParameter(f"{name!r} is not an integer of at least 0")
         if len(name) > 18:
             raise click.BadParameter(f"{name[:30]!r} has more than 18 digits")
         numbers.append(int(name))
@@ -104,8 +104,8 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 def loaded(extra: Iterable[str]) -> Catalog:
     """Return the catalog of the installed plugins and `extra`.
 
-    The catalog also contains the reasons why plugins were not loaded. They are also printed to stderr, because a
-    command that succeeds without a plugin may not do what the user wants. For example, runs would not be logged if an
+    The catalog also contains the reasons why plugins were not loaded. These reasons are also printed to stderr, because
+    a command that succeeds without a plugin may not do what the user wants. For example, runs would not be logged if an
     experiment tracker's plugin were missing.
     """
     from harness.cli.output import reserve_stdout, say
@@ -163,13 +163,14 @@ def executor_options(command: F) -> F:
         "--executor-option",
         multiple=True,
         metavar="OPTION=VALUE",
-        callback=_split_executor_options,
-        help="Option of the executor, also written as --EXECUTOR-OPTION VALUE, such as --ray-address auto; "
-        "`harness list executors` lists the options. Can be repeated.",
+        callback=split_pairs,
+        help="Set an option of the executor, such as ray-address=auto. `--ray-address auto` has the same "
+        "effect. `harness list executors` lists the options. Can be repeated.",
     )(command)
 
 
-def _split_executor_options(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def split_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the values, which have the form ``OPTION=VALUE``, as a dictionary."""
     found = {}
     for text in values:
         name, equals, value = text.partition("=")
@@ -211,50 +212,60 @@ def matches(setting: Setting | RunSpec, wanted: Mapping[str, Collection[str]]) -
 _INFERRED = "inferred from the data"
 
 _DATASET_OPTIONS = (
-    Option(name="text-column", help="Own data: column with the texts.", default=_INFERRED),
-    Option(name="path-column", help="Own data: column with the file paths in a metadata file.", default=_INFERRED),
+    Option(name="text-column", help="For your own data: column with the texts.", default=_INFERRED),
+    Option(
+        name="path-column",
+        help="For your own data: column of the metadata file with the file paths.",
+        default=_INFERRED,
+    ),
     Option(
         name="target-column",
-        help="Own data: column with the label; regression accepts several columns.",
+        help="For your own data: column with the label; regression accepts several columns.",
         default=_INFERRED,
         several=True,
     ),
     Option(
         name="feature-columns",
-        help="Own data: columns of a table that are used as features.",
+        help="For your own data: columns that are used as features.",
         default="all remaining columns",
         several=True,
     ),
     Option(
         name="split-column",
-        help="Own data: column with the split of each row (train, validation or test).",
+        help="For your own data: column with the split of each row (train, validation or test).",
         default="split, if present",
     ),
     Option(
         name="group-column",
-        help="Own data: column with the group of each row; a group is never divided between splits.",
+        help="For your own data: column with the group of each row; the rows of a group are kept in the same split.",
         default="none",
     ),
     Option(
         name="time-column",
-        help="Own data: column of dates, times or numbers; the last rows form the test split.",
+        help="For your own data: column of dates, times or numbers; the latest rows form the test split.",
+        default="none",
+    ),
+    Option(
+        name="weight-column",
+        help="Own data: column with the weight of each row in the training loss.",
         default="none",
     ),
     Option(
         name="slice-columns",
-        help="Own data: columns for whose values (or quartiles, if numeric) separate scores are also reported.",
+        help="For your own data: columns by which examples are grouped; scores are also reported for each "
+        "group (a value, or a quartile of a numeric column).",
         default="none",
         several=True,
     ),
     Option(
         name="on-bad-row",
-        help="Own data: handling of invalid rows.",
+        help="For your own data: how to handle invalid rows.",
         default="error",
         choices=("error", "skip"),
     ),
     Option(
         name="encoding",
-        help="Own data: encoding of the file, such as windows-1252 or utf-16.",
+        help="For your own data: encoding of the file, such as windows-1252 or utf-16.",
         default="utf-8",
     ),
 )
@@ -266,23 +277,29 @@ SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS]
 """Parameter names of the options added by `selection`."""
 
 
-def selection(*, leave_out: Collection[str] = (), **texts: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def selection(
+    *, leave_out: Collection[str] = (), own_data: bool = True, defaults: Mapping[str, str] | None = None, **texts: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
-    `texts` overrides the help texts of options.
+    `texts` overrides the help texts of options, and `defaults` the descriptions of their default values. The options
+    for the user's own data are omitted if `own_data` is false.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
+    of_data = _DATASET_OPTIONS if own_data else ()
+    shown = defaults or {}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
         def collect(**given: Any) -> None:
             values = {option.name: given.pop(option.name) for option in offered}
-            columns = {name: given.pop(name) for name in _COLUMNS}
-            values["set"] = (*_dataset_overrides(columns), *values["set"])
+            if own_data:
+                columns = {name: given.pop(name) for name in _COLUMNS}
+                values["set"] = (*_dataset_overrides(columns), *values["set"])
             command(selection=Selection.from_values(values), **given)
 
-        for option in reversed((*offered, *_DATASET_OPTIONS)):
-            text = with_default(texts.get(option.name, option.help), option.default)
+        for option in reversed((*offered, *of_data)):
+            text = with_default(texts.get(option.name, option.help), shown.get(option.name, option.default))
             collect = _declared(option, text)(collect)
         return collect
 
@@ -398,4 +415,15 @@ def price_per_hour(command: F) -> F:
         metavar="PRICE",
         help="Price of the machine per hour, in any currency, to report the cost per million samples "
         "(train_cost_per_million, inference_cost_per_million).",
+    )(command)
+
+
+def trackers(command: F) -> F:
+    """Add the option ``--tracker``, which the command receives as ``tracker``."""
+    return click.option(
+        "--tracker",
+        multiple=True,
+        metavar="NAME[:OPTION=VALUE]",
+        help="Log runs to an experiment tracker; `harness list trackers` lists the trackers and their options. Can be "
+        "repeated.",
     )(command)

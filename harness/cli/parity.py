@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check that backends compute the same results.")
 @options.plugins
 @options.selection(
-    leave_out=("seed", "split", "repeat", "devices", "weights"),
+    leave_out=("seed", "split", "repeat", "devices", "weights", "metric"),
     backend="Backends to compare (at least two). Each backend is compared with the first one.",
 )
 @click.option(
@@ -72,7 +72,7 @@ def parity(
         raise UsageError("--all selects every task and model; remove --task, --dataset and --model")
     catalog = options.catalog()
     verdicts = []
-    for one, other in pairs(_specs(selection, catalog, everything)):
+    for one, other in pairs(_specs(selection, catalog, everything, results)):
         verdict = check(one, other, catalog, steps=steps, timeout_s=timeout, say=_progress(one))
         verdicts.append(verdict)
         if verdict.key and steps >= STEPS:
@@ -86,15 +86,17 @@ def parity(
         raise click.exceptions.Exit(1)
 
 
-def _specs(selection: Selection, catalog: Catalog, everything: bool) -> Iterator[RunSpec]:
-    """Yield the selected specs or, if `everything` is true, the specs of every model on every compatible task."""
+def _specs(selection: Selection, catalog: Catalog, everything: bool, results: str | None) -> Iterator[RunSpec]:
+    """Yield the selected specs or, if `everything` is true, the specs of every model on every compatible task. A
+    teacher is looked up in the results directory `results`."""
     import dataclasses
 
     from harness.data.checkpoint import locate
     from harness.errors import UsageError
     from harness.plan.expand import expand, suits
+    from harness.records.store import Store, results_dir
 
-    selection = selection.resolved(locate)
+    selection = selection.resolved(locate, Store(results_dir(results)).find)
     if not everything:
         yield from expand(selection, catalog)
         return

@@ -70,6 +70,7 @@ def new(name: str, kind: str, output: Path | None) -> None:
         "metric": catalog.metrics,
         "report format": catalog.reporters,
         "executor": catalog.executors,
+        "tracker": catalog.trackers,
     }
     for what, names in known.items():
         if name in names or name.replace("-", "_") in names:
@@ -97,8 +98,9 @@ def list_(format_: str) -> None:
     catalog = options.catalog(with_failures=True)
     found: list[tuple[PluginRef, list[str], str]] = []
     for ref in (loaded.ref for loaded in catalog.plugins):
-        executors = [f"executor {name}" for name, provided in catalog.executors.items() if provided.plugin == ref]
-        found.append((ref, [*map(str, subjects(ref, catalog)), *executors], ""))
+        others = [f"executor {name}" for name, provided in catalog.executors.items() if provided.plugin == ref]
+        others += [f"tracker {name}" for name, provided in catalog.trackers.items() if provided.plugin == ref]
+        found.append((ref, [*map(str, subjects(ref, catalog)), *others], ""))
     found += [(failure.ref, [], failure.message) for failure in catalog.failures]
     rows = [
         {
@@ -187,7 +189,7 @@ def _chosen(which: str | None) -> tuple[Catalog, list[PluginRef]]:
         catalog = options.loaded([which])
         refs = [ref for ref in _all(catalog) if ref.value == wanted]
         if not refs:
-            raise UsageError(f"{which}: this plugin was not found; pass the path of a Python file")
+            raise UsageError(f"{which}: no such plugin was found; pass the path of a Python file")
         return catalog, refs
     catalog = options.catalog(with_failures=True)
     known = _all(catalog)

@@ -67,11 +67,11 @@ def predictions(run: str, format_: str, output: str | None, results: str | None)
 @click.option(
     "--on-bad-row",
     type=click.Choice(["error", "skip"]),
-    help=options.with_default("Handling of bad rows: error lists them, skip drops them.", "as in training"),
+    help=options.with_default("How to handle bad rows: error lists them, skip drops them.", "as in training"),
 )
 @options.formats("csv", "parquet")
 @output
-@options.timeout("Maximum duration of the computation, in seconds.")
+@options.timeout("Time limit for the predictions, in seconds.")
 @options.results
 def predict(
     run: str,

@@ -14,6 +14,7 @@ from harness.cli.output import console, show_progress
 from harness.cli.streams import screen
 from harness.execute.runner import Listener
 from harness.records import (
+    CheckpointFailed,
     DataPrepared,
     EpochEnded,
     Event,
@@ -130,6 +131,8 @@ class Plain(Listener):
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 show_progress(warning, self._screen)
+        elif isinstance(event, CheckpointFailed):
+            show_progress(prefix + describe_failed_checkpoint(event), self._screen)
         elif isinstance(event, PhaseStarted) and event.phase not in phases:
             phases.add(event.phase)  # Training and validation alternate; show each phase only once.
             show_progress(prefix + event.phase, self._screen)
@@ -214,7 +217,9 @@ class Live(Listener):
         elif isinstance(event, DataPrepared):
             for warning in new_warnings(event, self._warned):
                 self._console.print(Text(warning, style="yellow"))
-        else:
+        elif isinstance(event, CheckpointFailed):
+            self._console.print(Text(f"{current.title}: {describe_failed_checkpoint(event)}", style="yellow"))
+        elif isinstance(event, Progress):
             current.update(event)
             if time.monotonic() - self._drawn < _REFRESH_S:
                 return
@@ -280,6 +285,13 @@ def new_warnings(event: DataPrepared, shown: set[str]) -> list[str]:
 
 def warning_line(dataset: str, warning: str) -> str:
     return f"Warning: {dataset}: {warning}"
+
+
+def describe_failed_checkpoint(event: CheckpointFailed) -> str:
+    return (
+        f"Warning: the checkpoint after step {event.step} could not be written: {event.reason}; training continues, "
+        "and the previous checkpoint is kept"
+    )
 
 
 def describe_epoch(event: EpochEnded) -> str:

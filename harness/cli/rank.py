@@ -35,7 +35,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Backend, model or setting that is the baseline for ratios; its runs replace failed runs.",
+        "Backend, model or setting that is the baseline for ratios. Failed runs are also imputed with its results.",
         "the first one with results on the most datasets",
     ),
 )

@@ -32,6 +32,13 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     ),
 )
 @click.option(
+    "--format-option",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    callback=options.split_pairs,
+    help="Option of the output format; `harness list reporters` lists the options. Can be repeated.",
+)
+@click.option(
     "--plot",
     metavar="PLOT",
     help="Write a plot instead of the table: pareto, curves, ratios, confusion, roc, latency or memory. The suffix of "
@@ -52,6 +59,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 )
 def report(
     format_: str | None,
+    format_option: dict[str, str],
     plot: str | None,
     output: str | None,
     title: str,
@@ -75,17 +83,20 @@ def report(
       harness report --results results/reference/defaults --format csv
     """
     from harness.checks.parity.verdict import load as load_verdicts
-    from harness.errors import RecordError, UsageError
+    from harness.errors import RecordError, UnknownNameError, UsageError
     from harness.plugins import resolve
     from harness.records.store import Store, no_collection, results_dir
     from harness.report.report import Report
     from harness.tuning.study import load_all as load_studies
 
-    if plot is not None and format_ is not None:
+    if plot is not None and (format_ is not None or format_option):
         raise UsageError("--plot and --format cannot be combined; use only one of them")
     output = None if output == "-" else output
     catalog = options.catalog()
     reporter = catalog.reporter(format_ or "text")
+    for option in format_option:
+        if option not in reporter.options:
+            raise UnknownNameError(f"{reporter.name} format option", option, reporter.options)
     if (plot is not None or reporter.output == "directory") and output is None:
         wanted = "a file such as figure.svg" if plot is not None else "a directory such as site/"
         raise UsageError(f"pass --output with {wanted}")
@@ -119,7 +130,7 @@ def report(
     if plot is not None:
         _draw(plot, comparison, Path(output or ""))
         return
-    rendered = resolve(reporter.render)(comparison if reporter.takes == "report" else comparison.table)
+    rendered = resolve(reporter.render)(comparison if reporter.takes == "report" else comparison.table, **format_option)
     if reporter.output == "directory":
         _write_site(rendered, comparison, Path(output or ""))
     elif output is None:
@@ -157,7 +168,7 @@ def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]]) -> list[Store
         present = {getattr(setting, name) for setting in settings}
         for wanted in names:
             if wanted not in present:
-                raise UsageError(f"no run has the {name} {wanted!r}; the results have: {', '.join(sorted(present))}")
+                raise UsageError(f"no run has the {name} {wanted!r}; the results contain: {', '.join(sorted(present))}")
     if not loaded.runs:
         raise CombinationError("no run matches all of these filters; remove some of them")
     order = {name: position for position, name in enumerate(filters["backend"])}

@@ -31,14 +31,15 @@ REPRODUCED = "reproduced"
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
     help=options.with_default(
-        "File or folder with your copy of the data; its content must be identical to that of the original data.",
+        "File or folder with your copy of the data, which must be identical to the original data.",
         "the recorded path, or a file of this name in the current folder or next to the bundle",
     ),
 )
 @click.option(
     "--create-envs",
     is_flag=True,
-    help="Create the runs' named environments if they do not exist here, with the exact versions in their lock files.",
+    help="Create the named environments that the runs used and that do not exist here, with the exact "
+    "versions in their lock files.",
 )
 @options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS or ./results")
 @options.wait
@@ -104,10 +105,10 @@ def reproduce(
     ]
     if not chosen:
         raise UsageError(f"{bundle}: no successful run matches the filters; the bundle contains {_named(loaded.runs)}")
-    using = [record for record in chosen if record.spec.weights is not None]
-    chosen = [record for record in chosen if record.spec.weights is None]
+    using = [record for record in chosen if record.spec.weights or record.spec.teacher]
+    chosen = [record for record in chosen if record not in using]
     if using:
-        text = "used trained weights, which are not in the bundle, and cannot be repeated"
+        text = "cannot be repeated, because the trained weights that were used are not in the bundle"
         if not chosen:
             raise UsageError(f"{bundle}: the selected runs {text}")
         inform(f"{counted(len(using), 'run')} {text}")
@@ -115,7 +116,7 @@ def reproduce(
     for record in chosen:  # Check that all plugins are available before any run starts.
         own = catalog.for_run(record.provenance.plugins)
         own.refs_for(record.spec)
-        own.metrics_of(record.spec.task)
+        own.metrics_of(record.spec)
     for env in sorted({record.spec.env for record in chosen if record.spec.env}):
         _provide(env, locks.get(env, ""), bundle, create=create_envs)
     specs = [_with_data(spec, data, bundle) for spec in {r.spec.key: r.spec for r in chosen}.values()]

@@ -26,11 +26,11 @@ def results() -> None:
 @click.argument("others", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @options.results
 def merge(others: tuple[Path, ...], results: str | None) -> None:
-    """Add the runs from each DIR to the results directory, with their files and parity verdicts.
+    """Add the runs from each DIR to the results directory, with their files, parity verdicts and tuning studies.
 
     A run whose record is already present is not added again, so repeating a merge changes nothing. Repeats of a run are
     numbered in the order in which they started, so the ids of existing runs may change. The order of the directories
-    has no effect. The exit status is 1 if a run or a verdict could not be merged.
+    has no effect. The exit status is 1 if a run, a verdict or a study could not be merged.
 
     \b
     Examples:
@@ -38,9 +38,12 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
     """
     from harness.checks.results.merge import merge as merge_into
     from harness.records.store import results_dir
+    from harness.tuning.collect import merge_studies
 
     target = results_dir(results)
     merged = merge_into(target, others)
+    studies, problems = merge_studies(target, others, merged.ids)
+    merged.problems += problems
     for old, new in merged.renamed.items():
         say(f"{old} is now {new}")
     for problem in merged.problems:
@@ -48,6 +51,7 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
     echo(
         f"{target}: {counted(merged.added, 'run')} added, {merged.present} already present, "
         f"{counted(merged.verdicts, 'parity verdict')} added"
+        + (f", {counted(studies, 'tuning study', 'tuning studies')} added" if studies else "")
     )
     if merged.problems:
         raise click.exceptions.Exit(1)
@@ -68,14 +72,18 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
     """List the runs that are no longer needed; with --yes, remove them.
 
     A failed run is not needed if a later run with the same specification succeeded. --failed also lists all other
-    failed runs, and --keep also lists old repeats.
+    failed runs, and --keep also lists old repeats. Checkpoints of training are not needed if their run has succeeded,
+    or if they are damaged; --failed also lists the checkpoints of unfinished runs.
 
     \b
     Examples:
       harness results prune
       harness results prune --keep 3 --task nlp --yes
     """
-    from harness.checks.results.prune import removable, remove
+    from harness.checks.results.prune import removable, removable_checkpoints, remove
+    from harness.errors import RecordError
+    from harness.execute.checkpoints import find
+    from harness.records import checkpoint as checkpoints
     from harness.records.store import Store, results_dir
 
     store = Store(results_dir(results))
@@ -87,15 +95,25 @@ def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filt
         echo(f"{each.run.record.run_id}: {each.reason}")
         if yes:
             remove(each.run)
-    count = counted(len(found), "run")
-    echo(f"{store.path}: {count} removed" if yes else f"{store.path}: {count} can be removed with --yes")
+    unused = removable_checkpoints(
+        find(store), loaded.runs, failed=failed, selected=lambda spec: options.matches(spec, filters)
+    )
+    for directory, reason in unused:
+        echo(f"{directory.relative_to(store.path)}: {reason}")
+        if yes:
+            try:
+                checkpoints.remove(directory)
+            except OSError as error:
+                raise RecordError(f"{directory}: cannot be removed: {error.strerror}") from None
+    count = counted(len(found), "run") + (f" and {counted(len(unused), 'checkpoint')}" if unused else "")
+    echo(f"{store.path}: {count} removed" if yes else f"{store.path}: {count} can be removed; pass --yes to confirm")
 
 
 @results.command(short_help="Check that the files of all runs are complete and unchanged.")
 @options.results
 def verify(results: str | None) -> None:
-    """Check the files of all runs: records must be valid, and raw samples, weights and environment locks must match the
-    recorded digests.
+    """Check the files of all runs: records must be valid, and raw samples, weights, environment locks and checkpoints
+    must match the recorded digests.
 
     The exit status is 1 if any problems are found. `harness audit` checks a single run more thoroughly.
 

@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 
 _COMMANDS = {
     "run": "harness.cli.run:run",
+    "distill": "harness.cli.distill:distill",
     "tune": "harness.cli.tune:tune",
     "status": "harness.cli.status:status",
     "parity": "harness.cli.parity:parity",
@@ -33,6 +34,7 @@ _COMMANDS = {
     "history": "harness.cli.history:history",
     "rank": "harness.cli.rank:rank",
     "results": "harness.cli.results:results",
+    "track": "harness.cli.track:track",
     "bundle": "harness.cli.bundle:bundle",
     "reproduce": "harness.cli.reproduce:reproduce",
     "plugin": "harness.cli.plugin:plugin",

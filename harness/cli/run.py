@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.api import Results
-    from harness.interfaces import Executor
     from harness.plan.selection import Selection
+    from harness.plan.stages import Stages
     from harness.plugins.catalog import Catalog
     from harness.records import RunSpec
-    from harness.records.store import Store
+    from harness.records.store import Store, StoredRun
 
 
 @click.command(
@@ -39,15 +40,29 @@ if TYPE_CHECKING:
 )
 @options.price_per_hour
 @click.option(
-    "--save-weights", is_flag=True, help="Save the trained weights, for `harness evaluate` and `harness audit`."
+    "--save-weights",
+    is_flag=True,
+    help="Save the trained weights, for commands such as `harness evaluate` and `harness distill`.",
+)
+@click.option(
+    "--checkpoint-every",
+    metavar="INTERVAL",
+    help="Write checkpoints of training at this interval: a number of epochs such as 1, a number of steps such as "
+    "500steps, or a time such as 10min.",
+)
+@click.option(
+    "--resume/--no-resume",
+    default=None,
+    help="Continue interrupted runs from their checkpoints, or start from the beginning. By default, a run continues "
+    "if nothing that affects it has changed; with --resume, a run that cannot continue is an error.",
 )
 @click.option(
     "--rerun", is_flag=True, help="Execute all runs, including those that are already in the results directory."
 )
 @options.names(
     "--retry",
-    "Execute a failed run again only if its failure is of one of these kinds: "
-    "oom, timeout, crash, error, unsupported, bad_result or interrupted.",
+    "Execute failed runs again only if they failed for one of these reasons: oom, timeout, crash, "
+    "error, unsupported, bad_result or interrupted.",
     default="all failed runs",
 )
 @options.jobs
@@ -90,6 +105,7 @@ if TYPE_CHECKING:
     "(Vega-Lite).",
 )
 @options.executor_options
+@options.trackers
 @click.option(
     "--detach",
     is_flag=True,
@@ -104,6 +120,8 @@ def run(
     parity: bool,
     price_per_hour: float | None,
     save_weights: bool,
+    checkpoint_every: str | None,
+    resume: bool | None,
     rerun: bool,
     retry: tuple[str, ...],
     jobs: int,
@@ -117,6 +135,7 @@ def run(
     executor: str,
     plot: str | None,
     executor_option: dict[str, str],
+    tracker: tuple[str, ...],
     detach: bool,
     quiet: bool,
     dry_run: bool,
@@ -129,6 +148,9 @@ def run(
     To complete a stopped comparison, repeat the command. A run that is already in the results directory is skipped if
     its settings, plugin code, package versions and machine class are unchanged. Failed runs are executed again.
 
+    With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint when the command is
+    repeated, with the same results as an uninterrupted run.
+
     With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
     own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;
     otherwise, only quality is measured.
@@ -136,7 +158,7 @@ def run(
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
 
-    Options described as "Own data" apply only if --dataset is a path to a file or directory.
+    Options described as "For your own data" apply only if --dataset is a path to a file or directory.
 
     \b
     Examples:
@@ -149,22 +171,29 @@ def run(
       harness run --task nlp --protocol publish
       harness run --task regression --dataset uci-energy --split all
       harness run --task vision --seed 0,1,2 --dry-run
+      harness run --task nlp --backend torch --checkpoint-every 1
+      harness run --task nlp --backend torch --checkpoint-every 1 --resume
       harness run --weights nlp-bert-tiny-torch-s0 --backend torch,tensorflow
+      harness run --task nlp --model bert-tiny --teacher nlp-bert-mini-torch-s0
       harness run --task regression --seed 0,1,2,3 --jobs 2 --quality-only
       harness run --suite suites/frameworks-cpu.toml --dry-run
       harness run --suite nightly.toml --results results/nightly
       harness run --suite suites/optimizers.toml --plot optimizers.svg
       harness run --suite nightly.toml --executor ray --ray-address auto --detach
+      harness run --task nlp --backend torch --tracker tensorboard --tracker mlflow
     """
     from pathlib import Path
 
     from harness.cli.progress import carry_out, planned_warnings, undecoded_notes
     from harness.data.checkpoint import locate
+    from harness.errors import UsageError
     from harness.execute.availability import unavailable
     from harness.execute.memory_limit import size_bytes
     from harness.execute.runner import check_executor
     from harness.plan.expand import expand_all
+    from harness.plan.stages import staged
     from harness.plan.suite import Suite, load
+    from harness.plugins.trackers import check, with_trackers
     from harness.records import Failure
     from harness.records.store import Store, results_dir
 
@@ -174,16 +203,20 @@ def run(
         from harness.report.plots.formats import check_suffix
 
         check_suffix(Path(plot).suffix)
+        if quality_only:
+            raise UsageError("--plot shows quality against throughput, which --quality-only omits; remove one of them")
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
+    check(catalog, tracker)
     limit_bytes = None if memory_limit is None else size_bytes(memory_limit)
-    specs = expand_all(
-        [each.resolved(locate, store.find) for each in chosen.selections],
-        catalog,
-        unavailable=dry_run or skip_unavailable or bool(suite),
-        jobs=jobs,
-    )
+
+    def planned(trained: Callable[[RunSpec], StoredRun | None]) -> tuple[tuple[RunSpec, ...], Stages]:
+        stages = staged(chosen.selections, catalog, locate, store.find, trained)
+        unchecked = dry_run or skip_unavailable or bool(suite)
+        return expand_all(stages.selections, catalog, unavailable=unchecked, jobs=jobs), stages
+
+    specs, stages = planned(lambda spec: _trained(spec, catalog, store))
     check_executor(specs, chosen_executor)
     remote = chosen_executor.remote
     reasons = unavailable(specs, catalog, remote=remote) if dry_run or skip_unavailable or suite else {}
@@ -193,13 +226,17 @@ def run(
     for line in warned:
         say(line)
     if dry_run:
+        from harness.cli.dry_run import print_runs
+
         for line in [] if quiet else undecoded_notes(specs, catalog):
             say(line)
-        _print_plan(
+        print_runs(
             specs,
             catalog,
             store,
-            reasons,
+            reasons=reasons,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
             rerun=rerun,
             retry=retry or None,
             batch_size_backoff=batch_size_backoff,
@@ -223,33 +260,85 @@ def run(
             reused = f"; {counted(finished.reused, 'run')} skipped, use --rerun to repeat" if finished.reused else ""
             say(f"Saved {counted(len(finished) - finished.reused, 'run')} to {store.path}/{reused}")
 
+    settings: dict[str, Any] = {
+        "quiet": quiet,
+        "timeout_s": timeout,
+        "memory_limit": limit_bytes,
+        "batch_size_backoff": batch_size_backoff,
+        "executor": executor,
+        "executor_options": executor_option,
+        "detach": detach,
+        "rerun": rerun,
+        "retry": retry or None,
+        "checkpoint_every": checkpoint_every,
+        "resume": resume,
+        "jobs": jobs,
+        "quality_only": quality_only,
+        "wait": wait,
+        "command": click.get_current_context().meta.get("harness.arguments", ()),
+    }
+    budget_s, began = chosen.budget_s, time.monotonic()
+    if stages.untrained or (rerun and stages.teachers):
+        if detach:
+            raise UsageError("--detach cannot be used, because the suite's teachers must be trained first; remove it")
+        trained = _train_teachers(tuple(stages.teachers.values()), catalog, store, warned, budget_s, show, settings)
+        specs, _ = planned(lambda spec: trained[spec.key])
+        specs = tuple(spec for spec in specs if not rerun or spec.key not in stages.teachers)
+        budget_s = None if budget_s is None else max(1.0, budget_s - (time.monotonic() - began))
     finished = carry_out(
         specs,
-        catalog,
+        with_trackers(catalog, tracker, store.path),
         store,
-        quiet=quiet,
         warned=warned,
-        timeout_s=timeout,
-        memory_limit=limit_bytes,
-        batch_size_backoff=batch_size_backoff,
-        executor=executor,
-        executor_options=executor_option,
-        detach=detach,
         parity=parity,
         save_weights=save_weights,
-        rerun=rerun,
-        retry=retry or None,
-        jobs=jobs,
-        quality_only=quality_only,
-        wait=wait,
-        budget_s=chosen.budget_s,
-        command=click.get_current_context().meta.get("harness.arguments", ()),
+        budget_s=budget_s,
         show=show,
+        **settings,
     )
     if plot is not None:
         _draw(finished, catalog, store, Path(plot))
     if (len(finished) < len(specs) and not detach) or any(isinstance(record.outcome, Failure) for record in finished):
         raise click.exceptions.Exit(1)
+
+
+def _trained(spec: RunSpec, catalog: Catalog, store: Store) -> StoredRun | None:
+    """Return the stored run of a teacher, or None if it has not been executed with these settings and this code."""
+    from harness.execute.resume import decide
+    from harness.records.store import RECORD, StoredRun, read_record
+
+    (decision,) = decide([spec], catalog, store, save_weights=True, quality_only=True)
+    if decision.stored is None:
+        return None
+    path = decision.stored.path
+    return StoredRun(path, read_record(path / RECORD))
+
+
+def _train_teachers(
+    specs: Sequence[RunSpec],
+    catalog: Catalog,
+    store: Store,
+    warned: Sequence[str],
+    budget_s: float | None,
+    show: Callable[[Results], None],
+    settings: Mapping[str, Any],
+) -> dict[str, StoredRun]:
+    """Execute the runs that are teachers of other runs of a suite, and return the stored runs by the keys of their
+    specs. If a run fails, show the results and exit with status 1."""
+    from harness.cli.progress import carry_out
+    from harness.records import Success
+    from harness.records.store import StoredRun
+
+    finished = carry_out(
+        specs, catalog, store, warned=warned, save_weights=True, budget_s=budget_s, **{**settings, "retry": None}
+    )
+    if len(finished) < len(specs) or not all(isinstance(record.outcome, Success) for record in finished):
+        show(finished)
+        say("the students were not trained, because a teacher failed")
+        raise click.exceptions.Exit(1)
+    return {
+        spec.key: StoredRun(store.path / record.run_id, record) for spec, record in zip(specs, finished, strict=True)
+    }
 
 
 def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
@@ -300,44 +389,3 @@ def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bo
     for line in lines:
         say(f"unavailable: {line}")
     return left
-
-
-def _print_plan(
-    specs: Sequence[RunSpec],
-    catalog: Catalog,
-    store: Store,
-    reasons: Mapping[str, str],
-    *,
-    rerun: bool,
-    retry: tuple[str, ...] | None,
-    batch_size_backoff: bool,
-    budget_s: float | None,
-    executor: Executor,
-    jobs: int,
-    quality_only: bool,
-) -> None:
-    from harness.checks.side_by_side import measured_part
-    from harness.cli.dry_run import print_plan
-    from harness.execute.estimate import estimates
-    from harness.execute.machines import machines_for
-    from harness.execute.resume import Decision, decide, failure_kinds
-
-    kinds = failure_kinds(retry)
-    part = measured_part(specs, catalog, jobs, quality_only=quality_only, batch_size_backoff=batch_size_backoff)
-    if part.reason:
-        say(part.reason)
-    decisions = (
-        [Decision(spec, None, "") for spec in specs]
-        if rerun
-        else decide(
-            specs,
-            catalog,
-            store,
-            retry=kinds,
-            batch_size_backoff=batch_size_backoff,
-            quality_only=part.quality_only,
-            machines=machines_for(executor, specs, catalog),
-        )
-    )
-    expected = estimates(specs, store.load().runs, quality_only=part.quality_only)
-    print_plan(decisions, expected, reasons, budget_s, jobs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Check that measurements on this machine are accurate.")
 @options.plugins
 @options.jobs
-@options.selection(leave_out=("seed", "split"), repeat="Number of rounds of a check with --jobs, at least 4.")
+@options.selection(leave_out=("seed", "split", "metric"), repeat="Number of rounds of a check with --jobs, at least 4.")
 @options.wait
 @options.timeout("Maximum duration of a run of a check with --jobs, in seconds.")
 @options.quiet
@@ -33,9 +33,9 @@ def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet:
 
     With --jobs, check instead whether runs with the selected settings are slowed down by N - 1 other runs. Runs are
     executed one at a time and N at a time, in alternation. The check passes if, for every metric, the confidence
-    interval of the change includes zero and lies within 5% (25% for the 99th percentile of the latency). The result is
-    saved in the cache directory, and allows `harness run --jobs N` to measure speed with these settings on this class
-    of machine. The exit status is 1 if the check does not pass.
+    interval of the change is within 5% (25% for the 99th percentile of the latency). If intervals are too wide, pass
+    more rounds (--repeat). The result is saved in the cache directory, and allows `harness run --jobs N` to measure
+    speed with these settings on this class of machine. The exit status is 1 if the check does not pass.
 
     \b
     Examples:
@@ -113,10 +113,13 @@ def render_side_by_side(found: SideBySideCheck) -> str:
     header = ["setting", "cores", "metric", "alone", "side by side", "change", "margin", "from", ""]
     table = tabulate(rows, headers=header, tablefmt="simple", disable_numparse=True)
     verdict = (
-        f"passed: `harness run --jobs {found.jobs}` measures speed with these settings"
+        f"passed: `harness run --jobs {found.jobs}` can measure speed with these settings"
         if found.passed
-        else f"not passed: `harness run --jobs {found.jobs}` measures only the quality with these settings"
+        else f"not passed: `harness run --jobs {found.jobs}` can measure only the quality with these settings"
     )
+    results = {figure.result for figure in found.figures}
+    if "undecided" in results and "differs" not in results:
+        verdict += f"; some intervals are too wide: pass more rounds, such as --repeat {2 * found.rounds}"
     return f"{table}\n\n{verdict}"
 
 

@@ -29,7 +29,9 @@ from harness.cli.output import echo
 @click.option(
     "--backend",
     metavar="NAME",
-    help=options.with_default("Backend that computes the predictions.", "the backend of the run"),
+    help=options.with_default(
+        "Backend that computes the predictions.", "the backend of the run, or one that executes the exported model"
+    ),
 )
 @click.option(
     "--device",
@@ -76,17 +78,20 @@ def serve(
     shows a page for trying the model, /docs describes the API, and /metrics contains metrics for Prometheus. SIGTERM
     or Ctrl-C stops the service after the requests that have arrived are answered.
 
-    RUN is the id of a run, a unique part of the id, or the path of the run's directory.
+    RUN is the id of a run, a unique part of the id, the path of the run's directory, or a folder written by `harness
+    export`, whose run must be in the results directory.
 
     \b
     Examples:
       harness run --task nlp --backend torch --save-weights
       harness serve nlp-bert-tiny-torch-s0
+      harness serve model/
       harness serve nlp-bert-tiny-torch-s0 --host 0.0.0.0 --token-file token.txt
     """
     from importlib.util import find_spec
 
     from harness.errors import UsageError
+    from harness.plan.exporter import find_trained
     from harness.records.store import Store, results_dir
 
     if absent := [name for name in ("fastapi", "uvicorn", "multipart", "prometheus_client") if find_spec(name) is None]:
@@ -98,16 +103,16 @@ def serve(
 
     token = server.token_from(None if token_file is None else Path(token_file))
     server.check_address(host, token)
-    stored = Store(results_dir(results)).find(run)
+    source = find_trained(Store(results_dir(results)).find)(run)
     limits = Limits(
         batch_size=batch_size,
         waiting_examples=max_waiting,
         body_bytes=round(max_body_mb * 2**20),
         answer_s=answer_timeout,
     )
-    service = server.service_of(stored, options.catalog(), limits, backend=backend, device=device or "auto")
+    service = server.service_of(source, options.catalog(), limits, backend=backend, device=device or "auto")
     with server.listen(host, port) as bound:
-        echo(f"{stored.record.run_id}: loading the model", err=True)
+        echo(f"{service.description.run}: loading the model", err=True)
         server.run(
             service,
             bound,

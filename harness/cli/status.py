@@ -14,14 +14,25 @@ from harness.cli.output import counted, echo, say
 
 if TYPE_CHECKING:
     from harness.execute.plans import Progress
+    from harness.execute.submissions import Access, Submission
+    from harness.plugins.catalog import Catalog
     from harness.records.store import Store
 
 
-@click.command(short_help="Show the progress of the last plan in a results directory.")
+@click.command(cls=options.CommandWithExecutor, short_help="Show the progress of the last plan in a results directory.")
 @options.format_
 @options.results
 @click.option("--cancel", is_flag=True, help="End the runs that were submitted with `harness run --detach`.")
-def status(format_: str, results: str | None, cancel: bool) -> None:
+@click.option(
+    "--executor",
+    metavar="NAME",
+    help="Executor of runs that were submitted by another user or from another directory. Without this option, no "
+    "connection is made for such runs.",
+)
+@options.executor_options
+def status(
+    format_: str, results: str | None, cancel: bool, executor: str | None, executor_option: dict[str, str]
+) -> None:
     """Show the progress of the plans in a results directory: the number of completed, running, failed and remaining
     runs, and the remaining time.
 
@@ -36,15 +47,20 @@ def status(format_: str, results: str | None, cancel: bool) -> None:
       harness status
       harness status --results results/nightly --format json
       harness status --cancel
+      harness status --results /shared/results --executor ray --ray-address 10.0.0.1:6379
     """
     import msgspec
 
     from harness.execute.plans import progress
+    from harness.execute.submissions import Access
     from harness.records.store import Store, results_dir
 
     directory = results_dir(results)
     store = Store(directory)
-    running = _collect_submissions(store, cancel=cancel)
+    if executor_option and executor is None:
+        raise click.UsageError("--executor-option needs --executor")
+    given = None if executor is None else Access(executor=executor, options=executor_option)
+    running = _collect_submissions(store, given, cancel=cancel)
     plans, problems = progress(store, running)
     for problem in problems:
         say(f"Warning: {problem}")
@@ -54,51 +70,62 @@ def status(format_: str, results: str | None, cancel: bool) -> None:
         echo("\n\n".join(map(_text, plans)))
     else:
         echo(
-            f"{directory}: no plan was recorded in this results directory; start one with "
-            f"`harness run --results {directory}`"
+            f"{directory}: no runs were planned in this results directory; start some with `harness run "
+            f"--results {directory}`"
         )
 
 
-def _collect_submissions(store: Store, *, cancel: bool) -> dict[str, int]:
+def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) -> dict[str, int]:
     """Store the available results of submissions, or cancel the submissions if `cancel` is true. Return the number of
     runs being executed for each unfinished submission."""
-    from harness.execute.detached import submissions
+    from harness.execute.submissions import submissions
 
-    found = submissions(store)
-    if not found:
+    if not any(not submission.finished for submission in submissions(store)):
         if cancel:
             say("no runs were submitted with --detach")
         return {}
     from harness.errors import BusyError
+    from harness.execute.submissions import locked
+
+    catalog = options.loaded(())
+    running: dict[str, int] = {}
+    try:
+        with locked(store):
+            for submission in submissions(store):
+                if not submission.finished:
+                    running |= _collect(submission, catalog, store, given, cancel=cancel)
+    except BusyError as error:
+        say(f"Warning: {error}")
+        return {submission.name: 0 for submission in submissions(store) if not submission.finished}
+    return running
+
+
+def _collect(
+    submission: Submission, catalog: Catalog, store: Store, given: Access | None, *, cancel: bool
+) -> dict[str, int]:
+    """Store the available results of a submission, or cancel it. Return the number of runs being executed, by the name
+    of the submission, if it is not finished."""
     from harness.execute.detached import cancel as end
     from harness.execute.detached import collect
     from harness.execute.runner import Guarded, Listener
 
-    catalog = options.loaded(())
-    running: dict[str, int] = {}
-    for submission in found:
-        day = _day(submission.submitted_at)
-        try:
-            collected = collect(submission, catalog, store, Guarded(Listener()))
-            if collected.records:
-                say(f"Saved {counted(len(collected.records), 'run')} to {store.path}/")
-            unfinished = bool(collected.left)
-            if cancel and unfinished:
-                problem = end(submission, catalog, store)
-                say(f"canceled {counted(len(collected.left), 'run')} submitted on {day}")
-                if problem:
-                    say(f"Warning: these runs may continue, because the executor cannot be reached: {problem}")
-            elif collected.problem:
-                say(f"Warning: the results of the runs submitted on {day} cannot be collected: {collected.problem}")
-                running[submission.name] = 0
-            elif collected.state is None:
-                say(f"Warning: the executor {submission.executor} no longer has the runs submitted on {day}")
-            elif unfinished:
-                running[submission.name] = len(collected.state.running)
-        except BusyError as error:
-            say(f"Warning: {error}")
-            running[submission.name] = 0
-    return running
+    day = _day(submission.submitted_at)
+    collected = collect(submission, catalog, store, Guarded(Listener()), given=given, keep=submission.rerun)
+    if collected.records:
+        say(f"Saved {counted(len(collected.records), 'run')} to {store.path}/")
+    if cancel and collected.left:
+        problem = end(submission, catalog, store, given)
+        say(f"canceled {counted(len(collected.left), 'run')} submitted on {day}")
+        if problem:
+            say(f"Warning: these runs may continue, because the executor cannot be reached: {problem}")
+    elif collected.problem:
+        say(f"Warning: the results of the runs submitted on {day} cannot be collected: {collected.problem}")
+        return {submission.name: 0}
+    elif collected.state is None:
+        say(f"Warning: the executor {submission.executor} no longer has the runs submitted on {day}")
+    elif collected.left:
+        return {submission.name: len(collected.state.running)}
+    return {}
 
 
 def _state(plan: Progress) -> str:
@@ -155,7 +182,7 @@ def _text(plan: Progress) -> str:
     if not plan.alive and (plan.left or plan.failed):
         reason = "interrupted" if plan.left else f"{counted(plan.failed, 'run')} failed"
         command = _command(plan)
-        lines.append(f"{reason}; the same {'command' if command else 'call of harness.run'} continues the plan")
+        lines.append(f"{reason}; repeat the {'command' if command else 'call of harness.run'} to continue the plan")
         lines += [f"  {command}"] if command else []
     return "\n".join(lines)
 

@@ -43,14 +43,17 @@ if TYPE_CHECKING:
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "none"]),
-    help=options.with_default("Rule for ending unpromising trials early.", "median, or none with several objectives"),
+    help=options.with_default(
+        "Pruner, which ends unpromising trials early.", "median, or none with several objectives"
+    ),
 )
 @click.option(
     "--confirm",
     type=click.IntRange(min=0),
     metavar="N",
     default=3,
-    help="Number of fresh seeds with which the best and the default settings are trained and scored on the test split.",
+    help="Number of fresh seeds with which the best and the default settings are trained and then scored "
+    "on the test split.",
 )
 @click.option(
     "--storage",
@@ -74,9 +77,11 @@ if TYPE_CHECKING:
 @click.option(
     "--memory-limit",
     metavar="SIZE",
-    help="Maximum host memory of a trial or run, such as 4GiB; one that uses more is stopped and recorded as failed.",
+    help="Maximum host memory of a trial or run, such as 4GiB; a trial or run that uses more is stopped "
+    "and recorded as failed.",
 )
 @options.price_per_hour
+@options.trackers
 @options.quiet
 @options.format_
 def tune(
@@ -96,6 +101,7 @@ def tune(
     timeout: float,
     memory_limit: str | None,
     price_per_hour: float | None,
+    tracker: tuple[str, ...],
     quiet: bool,
     format_: str,
 ) -> None:
@@ -122,6 +128,7 @@ def tune(
     from harness.api import tune_selection
     from harness.cli.progress import catch_signals, listener, planned_warnings
     from harness.data.checkpoint import locate
+    from harness.plugins.trackers import with_trackers
     from harness.records import Failure
     from harness.records.store import Store, results_dir
     from harness.report.text import render
@@ -131,10 +138,12 @@ def tune(
     catalog, store = options.catalog(), Store(results_dir(results))
     if lr_range is not None:
         _check_alone()
-        _range_tests(selection.resolved(locate), catalog, store, lr_range, timeout, wait=wait, format_=format_)
+        _range_tests(
+            selection.resolved(locate, store.find), catalog, store, lr_range, timeout, wait=wait, format_=format_
+        )
         return
     request = Tuning(
-        selection=selection.resolved(locate),
+        selection=selection.resolved(locate, store.find),
         search=search,
         trials=trials,
         objectives=objective or ("quality",),
@@ -150,7 +159,7 @@ def tune(
     catch_signals()
     tuned = tune_selection(
         plans,
-        catalog,
+        with_trackers(catalog, tracker, store.path),
         store,
         timeout_s=timeout,
         memory_limit=memory_limit,
@@ -174,7 +183,7 @@ def tune(
 
 _OF_SEARCHES = (
     *("search", "trials", "objective", "sampler", "sampler_seed", "pruner", "confirm", "storage", "rerun"),
-    *("memory_limit", "price_per_hour"),
+    *("memory_limit", "price_per_hour", "tracker"),
 )
 """Parameters that do not affect a range test."""
 
@@ -217,7 +226,10 @@ def _range_tests(
                 echo("  the loss did not decrease; choose another range of learning rates")
             else:
                 ends = ":".join(f"{end:.2g}" for end in result.useful)
-                echo(f"  the loss decreased in the range {ends}; --search recipe.learning_rate=log:{ends}")
+                echo(
+                    f"  the loss decreased in the range {ends}; use it in a search: --search "
+                    f"recipe.learning_rate=log:{ends}"
+                )
             echo(f"  plot: {path}")
     if format_ == "json":
         print_json(found)

@@ -113,7 +113,7 @@ def _safe_parts(member: str) -> list[str]:
         parts = parts[1:]
     drive = re.match(r"[A-Za-z]:", member)
     if drive or "\\" in member or "\0" in member or any(part in ("", "..") for part in parts):
-        raise DataError(f"archive rejected: the path of the member {member!r} may be outside the dataset's folder")
+        raise DataError(f"archive rejected: the path of the member {member!r} may lead outside the dataset's folder")
     return [part for part in parts if part != "."]
 
 
@@ -211,7 +211,7 @@ class _Xz(io.RawIOBase):
 
     def seek(self, position: int, whence: int = 0) -> int:
         if whence:
-            raise io.UnsupportedOperation("only absolute positions are supported")
+            raise io.UnsupportedOperation("seek supports absolute positions only")
         if position < self._position:
             self._restart()
         skipped = memoryview(bytearray(min(_CHUNK, position - self._position)))

@@ -71,7 +71,10 @@ def training_batches(
             inputs = _augmented(inputs, augment, rng)
             if part.parts > 1:
                 inputs = {name: np.ascontiguousarray(array[rows]) for name, array in inputs.items()}
-        yield Batch(inputs, np.ascontiguousarray(targets[rows]), part.weight(targets))
+        weights = None if split.weights is None else split.weights[index[rows]]
+        logits = None if split.teacher_logits is None else np.ascontiguousarray(split.teacher_logits[index[rows]])
+        share = part.weight(targets)
+        yield Batch(inputs, np.ascontiguousarray(targets[rows]), share, example_weights=weights, teacher_logits=logits)
 
 
 def _augmented(inputs: dict[str, NDArray[Any]], augment: Augment, rng: np.random.Generator) -> dict[str, NDArray[Any]]:

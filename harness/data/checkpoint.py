@@ -128,7 +128,10 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
             raise UsageError(f"{path}: cannot be read: {error}; download the checkpoint again") from None
         lost = sorted(wanted - names)
         if lost:
-            raise UsageError(f"{path}: lacks {', '.join(lost[:8])}, which {INDEX} lists; download the checkpoint again")
+            raise UsageError(
+                f"{path}: does not contain {', '.join(lost[:8])}, although {INDEX} lists them; "
+                "download the checkpoint again"
+            )
         for name, kind in types.items():
             if kind not in READABLE and (not wanted or name in wanted):
                 raise UsageError(f"{path}: {name} has type {kind}; store the checkpoint in float32 or float16")

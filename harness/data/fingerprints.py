@@ -3,8 +3,8 @@ or recordings.
 
 The descriptor of an image is the one used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking
 of Perceptual Image Hash Functions"), without its quantization to bits: the 8 x 8 lowest frequencies of the discrete
-cosine transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both are unit
-vectors, so brightness and volume have no effect.
+cosine transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both descriptors are
+unit vectors, so brightness and volume have no effect.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ COARSE_SIDE = 48
 At a third, an image editor's interpolation method has little effect, but small images lose too much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
-"""Maximum differences between two copies, for images compared at half and at a third of their resolution: the root mean
-square difference of all pixels, and that of the worst part of the image. The limits are in units of the contrast, which
-is the standard deviation of the pixels.
+"""Maximum root mean square differences between two copies of an image: over all pixels, and over the worst part of the
+image. The key is False for images compared at half of their resolution, and True at a third. The limits are in units of
+the contrast, which is the standard deviation of the pixels.
 
-The limits separate the differences between copies from those between the most similar distinct images of MNIST,
-Fashion-MNIST and photographs.
+The differences between copies are below these limits, and the differences between the most similar distinct images of
+MNIST, Fashion-MNIST and photographs are above them.
 """
 COLOR = 2
 """Factor by which the limits are multiplied for colors, which lossy formats store less precisely than brightness."""
@@ -60,12 +60,12 @@ BAND_HZ = (150.0, 3400.0)
 """Range of frequencies to compare. The upper limit is reduced to 42% of the lower sample rate if necessary."""
 BANDS = np.geomspace(100, 1500, 25)
 """Limits of the frequency bands of a descriptor, in Hz. Recordings sampled at 4 kHz or more cover all of them."""
-CORRELATION, WORST = 0.95, 0.62
-"""Minimum correlation of two copies of a recording, and the maximum root mean square difference of the worst part, in
-units of the root mean square of the whole recording.
-
-The limits separate the values for copies from those for the most similar recordings of one speaker in the Free Spoken
-Digit Dataset.
+CORRELATION = 0.95
+"""Minimum correlation between two copies of a recording."""
+WORST = 0.62
+"""Maximum root mean square difference between the worst parts of two copies, relative to the root mean square of the
+recording. Copies satisfy both limits, but the most similar recordings of one speaker in the Free Spoken Digit Dataset
+do not.
 """
 
 

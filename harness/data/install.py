@@ -214,8 +214,8 @@ def _build(dataset: Dataset, folder: Path, report: Report) -> None:
             write_whole(origin, source.encode())
             if not file.sha256 and not file.members:
                 note(
-                    f"dataset {dataset.name!r}: the dataset declares no digest for {file.url}, so the "
-                    f"download is not verified; its SHA-256 is in {folder / MANIFEST}"
+                    f"dataset {dataset.name!r}: no digest is declared for {file.url}, so the download is not "
+                    f"verified; the SHA-256 of the download is in {folder / MANIFEST}"
                 )
         origins.append(origin.read_text() if origin.is_file() else file.url)
     files = staging / "files"
@@ -266,8 +266,8 @@ def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
             for unfinished in dataset_dir(dataset).glob(".*.partial"):
                 shutil.rmtree(unfinished, ignore_errors=True)
             cause = (
-                f"no space left on the disk; the download needs {megabytes(total_bytes(dataset.files))}, "
-                "and more when extracted"
+                f"no space left on the disk; the download needs {megabytes(total_bytes(dataset.files))}, plus the "
+                "space for the extracted files"
             )
             remedy = "free some space"
         raise DataError(

@@ -181,7 +181,7 @@ def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: s
 
 def _cause(kind: str) -> str:
     other = "another size" if kind == "image" else "another sample rate"
-    return f"the same {KINDS[kind][:-1]} in a lossy format, at another quality or with {other}"
+    return f"the same {KINDS[kind][:-1]} in a lossy format, with another quality or {other}"
 
 
 def joined(

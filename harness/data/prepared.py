@@ -16,11 +16,13 @@ from harness.records.arrays import digest
 
 
 def dataset_digest(data: PreparedData) -> str:
-    """Return the SHA-256 digest (hex) of the inputs and targets of all splits."""
+    """Return the SHA-256 digest (hex) of the inputs, targets and weights of all splits."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, split in _splits(data):
         arrays[f"{name}/targets"] = split.targets
         arrays.update({f"{name}/{key}": array for key, array in split.inputs.items()})
+        if split.weights is not None:
+            arrays[f"{name}/weights"] = split.weights
     return digest(arrays)
 
 
@@ -30,7 +32,7 @@ def check(data: PreparedData) -> None:
     for field in ("label_names", "target_mean", "target_scale"):
         length = len(getattr(data.info, field))
         if length not in (0, data.info.outputs):
-            raise PluginError(f"the prepared data have {length} {field} for {data.info.outputs} outputs")
+            raise PluginError(f"the prepared data have {length} values in {field}, but {data.info.outputs} outputs")
     if not all(map(math.isfinite, (*data.info.target_mean, *data.info.target_scale))):
         raise DataError("the training targets are too large to standardize: their mean or scale is not finite")
     for name, split in _splits(data):

@@ -52,7 +52,7 @@ class StoredArray(Struct, frozen=True, kw_only=True):
     """Metadata of an array stored in an entry."""
 
     split: Literal["train", "validation", "test"]
-    role: Literal["inputs", "targets", "groups", "rows"]
+    role: Literal["inputs", "targets", "groups", "rows", "weights"]
     name: str
     file: str
     shape: tuple[int, ...]
@@ -89,12 +89,18 @@ def load(folder: Path) -> PreparedData | None:
         meta = _meta(read_named(folder / META, MAX_JSON_BYTES))
         large = sum(stored.bytes for stored in meta.arrays) > IN_MEMORY_BYTES
         parts: dict[str, dict[str, dict[str, NDArray[Any]]]] = {
-            split: {"inputs": {}, "targets": {}, "groups": {}, "rows": {}} for split in SPLITS
+            split: {"inputs": {}, "targets": {}, "groups": {}, "rows": {}, "weights": {}} for split in SPLITS
         }
         for stored in meta.arrays:
             parts[stored.split][stored.role][stored.name] = _read(folder, stored, large)
         train, validation, test = (
-            Split(inputs=part["inputs"], targets=part["targets"][""], groups=part["groups"], rows=part["rows"].get(""))
+            Split(
+                inputs=part["inputs"],
+                targets=part["targets"][""],
+                groups=part["groups"],
+                rows=part["rows"].get(""),
+                weights=part["weights"].get(""),
+            )
             for part in parts.values()
         )
     except Exception as error:  # numpy raises many types of exceptions for damaged files
@@ -170,7 +176,7 @@ def _content(spec: RunSpec, dataset: Dataset) -> str | None:
 
 
 def _tokenizer(spec: RunSpec) -> list[str]:
-    """Return digests of the checkpoint's text files, which may configure how the data is prepared."""
+    """Return digests of the checkpoint's text files, which may configure how the data are prepared."""
     if spec.pretrained is None:
         return []
     files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))
@@ -227,6 +233,8 @@ def _arrays(data: PreparedData) -> Iterator[tuple[Any, Any, str, NDArray[Any]]]:
             yield name, "groups", key, array.astype(str) if array.dtype == object else array
         if split.rows is not None:
             yield name, "rows", "", split.rows
+        if split.weights is not None:
+            yield name, "weights", "", split.weights
 
 
 def _write(folder: Path, number: int, split: Any, role: Any, name: str, array: NDArray[Any]) -> StoredArray:
@@ -252,7 +260,9 @@ def _read(folder: Path, stored: StoredArray, large: bool) -> NDArray[Any]:
     if (
         not 0 <= path.stat().st_size - stored.bytes <= MAX_HEADER_BYTES
     ):  # check the size first, because loading allocates the array
-        raise ValueError(f"{stored.file} has {path.stat().st_size} bytes for an array of {stored.bytes} bytes")
+        raise ValueError(
+            f"{stored.file} has {path.stat().st_size} bytes, but should contain an array of {stored.bytes} bytes"
+        )
     array: Any = StoredRows(path) if large and stored.role == "inputs" else np.load(path, allow_pickle=False)
     if (array.shape, array.dtype.str) != (stored.shape, stored.dtype):
         raise ValueError(

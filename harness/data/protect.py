@@ -1,4 +1,4 @@
-"""Protection of arrays against modification by plugins: read-only splits, and a check that the prepared data is
+"""Protection of arrays against modification by plugins: read-only splits, and a check that the prepared data are
 unchanged."""
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ def read_only_split(split: Split) -> Split:
         targets=_protected(split.targets),
         groups={name: _protected(array) for name, array in split.groups.items()},
         rows=split.rows,
+        teacher_logits=split.teacher_logits,
+        weights=None if split.weights is None else _protected(split.weights),
     )
 
 
@@ -72,7 +74,12 @@ class Unchanged:
 def _digests(data: PreparedData) -> Iterator[tuple[str, str]]:
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         arrays = {f"{name} input {key!r}": array for key, array in split.inputs.items()}
-        for described, array in ({f"{name} targets": split.targets} | arrays).items():
+        arrays[f"{name} targets"] = split.targets
+        if split.weights is not None:
+            arrays[f"{name} weights"] = split.weights
+        if split.teacher_logits is not None:
+            arrays[f"{name} teacher logits"] = split.teacher_logits
+        for described, array in arrays.items():
             if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):  # other arrays are read from files
                 yield described, digest({"": array})
 

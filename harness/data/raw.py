@@ -17,6 +17,7 @@ def check_raw(data: RawData, objective: Objective) -> None:
     """
     for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
         check_lengths(name, split)
+        check_weights(name, split)
         if set(split.inputs) != set(data.train.inputs):
             raise DataError(
                 f"the {name} split has inputs {', '.join(sorted(split.inputs))}, "
@@ -43,6 +44,28 @@ def check_lengths(name: str, split: Split) -> None:
             f"the rows of the {name} split are {split.rows.dtype} of shape {split.rows.shape}, expected int64 or str "
             f"({len(split)},)"
         )
+
+
+def check_weights(name: str, split: Split) -> None:
+    """Raise `harness.DataError` unless the weights of a split are finite numbers ``[N]`` that are not negative and not
+    all zero."""
+    weights = split.weights
+    if weights is None:
+        return
+    if weights.shape != (len(split),) or weights.dtype.kind not in "fiu":
+        raise DataError(
+            f"the weights of the {name} split are {weights.dtype} of shape {weights.shape}, expected float "
+            f"({len(split)},)"
+        )
+    bad = ~np.isfinite(weights) | (weights < 0)
+    if bad.any():
+        number = int(bad.argmax())
+        raise DataError(
+            f"{name} weights must be finite and at least 0, but example {number} (counted from 0) has the weight "
+            f"{weights[number]}"
+        )
+    if not weights.any():
+        raise DataError(f"all weights of the {name} split are 0; at least one must be positive")
 
 
 def check_targets(name: str, split: Split, objective: Objective, classes: int) -> None:

@@ -50,7 +50,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     dataset_options: dict[str, Any]
     task_options: dict[str, Any]
     columns: tuple[ColumnInfo, ...]
-    """Columns of the user's table, or an empty tuple if the data has no table."""
+    """Columns of the user's table, or an empty tuple if the data have no table."""
     sizes: dict[str, dict[str, Spread]]
     """Sizes of the examples, such as the number of ``characters``, by name and split."""
     targets: dict[str, dict[str, Spread]]

@@ -100,7 +100,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
         if shared:
             found.append(
                 f"{shared:,} of {len(digests[name]):,} {name} examples also occur in the training split after "
-                "preparation, so that a model can score well by memorizing these examples"
+                "preparation, so a model can score well by memorizing them"
             )
     return found
 
@@ -116,7 +116,7 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
     count = int((low < high)[number].sum())
     if count <= limit * len(inputs):
         return []
-    return [f"{count:,} of {len(inputs):,} examples are equal to an example of another class after preparation"]
+    return [f"{count:,} of {len(inputs):,} examples are identical to an example of another class after preparation"]
 
 
 def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
@@ -148,8 +148,8 @@ def _constant(name: str, split: Split) -> list[str]:
         count = int((flat.max(axis=1) == flat.min(axis=1)).sum())
         if count > CONSTANT * len(split):
             found.append(
-                f"in {count:,} of {len(split):,} {name} examples ({count / len(split):.1%}), all values of the input "
-                f"{key!r} are equal, as in silence or a blank image"
+                f"in {count:,} of {len(split):,} {name} examples ({count / len(split):.1%}), all values of the "
+                f"input {key!r} are equal, as in a blank image or a silent recording"
             )
     return found
 
@@ -162,7 +162,6 @@ def majority(targets: NDArray[Any], label_names: Sequence[str]) -> list[str]:
         return []
     label = label_names[int(counts.argmax())] if label_names else str(int(counts.argmax()))
     return [
-        f"{share:.1%} of the test examples belong to the class {label!r}, so that always predicting this class gives "
-        "an accuracy of"
-        f" {share:.3f}; compare f1_macro as well"
+        f"{share:.1%} of the test examples belong to the class {label!r}, so always predicting this class "
+        f"gives an accuracy of {share:.3f}; also compare f1_macro"
     ]

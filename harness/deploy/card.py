@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.data.user_files.dataset import dataset_of
-from harness.deploy.description import Export
 from harness.plugins.catalog import Catalog
 from harness.records import RunRecord, Success
+from harness.records.export import Export
 from harness.records.printing import clean
 from harness.records.store import StoredRun
 
@@ -39,9 +39,10 @@ def _use(record: RunRecord, made: Export, catalog: Catalog) -> str:
     what = "targets" if task.objective == "regression" else "labels"
     shown = ", ".join(map(_text, labels[:20])) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
     return (
-        f"## Intended use\n\n{_text(task.summary).capitalize()}, for inputs like those of the training data; {what}: "
-        f"{shown or 'not named'}. The quality below was measured only on the test split of these data; on other data, "
-        f"the quality may differ. Trained by run `{_text(made.run)}` with {_text(record.spec.backend)}."
+        f"## Intended use\n\n{_text(task.summary).capitalize()}, for inputs that resemble the training "
+        f"data; {what}: {shown or 'not named'}. The quality below was measured only on the test split of "
+        f"these data and may differ on other data. The model was trained by run `{_text(made.run)}` with "
+        f"{_text(record.spec.backend)}."
     )
 
 
@@ -90,7 +91,7 @@ def _cost(record: RunRecord, outcome: Success) -> str:
         ["FLOPs per example", f"{outcome.model.flops_per_sample:.4g}"],
         ["training", "not measured" if train_s is None else f"{train_s:.1f} s"],
         ["inference throughput", _unit(speed.inference_samples_per_s, "samples/s")],
-        [f"latency of a batch of {latency.batch_size}, median", _unit(latency.p50_ms, "ms")],
+        [f"median latency of a batch of {latency.batch_size}", _unit(latency.p50_ms, "ms")],
         ["host memory, peak", memory],
     ]
     return "Measured by the run, with the framework that trained the model:\n\n" + _table(["", ""], rows)
@@ -103,10 +104,10 @@ def _files(made: Export) -> str:
         else f"{made.same_labels:,} of {made.examples:,} test examples have the same label, "
     )
     return (
-        f"Format: {made.format}. Files: {', '.join(f'`{_text(name)}`' for name in made.files)}; `preprocessing.json` "
-        "contains everything that is needed to prepare new data, and `export.json` the shapes of the inputs and the "
-        f"meaning of the outputs. Compared with the run, {agree}the outputs differ by {made.error:.1e} (norm-wise, "
-        "relative)."
+        f"Format: {made.format}. Files: {', '.join(f'`{_text(name)}`' for name in made.files)}; "
+        "`preprocessing.json` contains everything that is needed to prepare new data; `export.json` "
+        f"describes the inputs and outputs. Compared with the run, {agree}the outputs differ by "
+        f"{made.error:.1e} (norm-wise, relative)."
     )
 
 

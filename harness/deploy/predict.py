@@ -16,28 +16,29 @@ from harness.data.prepared import check_inputs
 from harness.data.user_files.new_data import NewData, Reader, reader
 from harness.data.user_files.tables import Table
 from harness.deploy.predictions import table
-from harness.errors import HarnessError, PluginError, RecordError, UsageError
-from harness.execute.attempt import child_environment
+from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import (
     Preparation,
     choose_device,
     load_plugins,
     opened_session,
     preparation_of,
-    saved_weights,
+    trained_weights,
 )
+from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Session, Split
-from harness.plan.weights import check_servable
+from harness.plan.exporter import ExportedRun
+from harness.plan.weights import check_servable, served_weights, stored_run
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.plugins.failures import described_with_place
 from harness.records import DataInfo, Failure, PluginRef, Preprocessing, RunSpec
-from harness.records.arrays import digest, read_arrays, read_only, write_arrays
+from harness.records.arrays import read_arrays, read_only, write_arrays
 from harness.records.preprocessing import PREPROCESSING_VERSION
 from harness.records.reading import MAX_JSON_BYTES, decode, is_stored, read_stored
-from harness.records.recipe import for_inference
-from harness.records.store import ARRAYS, PREPROCESSING, WEIGHTS, StoredRun
+from harness.records.store import ARRAYS, PREPROCESSING, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,10 +65,8 @@ class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
     """Description of a trained model that a child process opens."""
 
     spec: RunSpec
+    """Spec with the trained weights."""
     plugins: tuple[PluginRef, ...]
-    weights: str
-    """Path of the saved weights."""
-    weights_digest: str
     info: DataInfo
 
 
@@ -96,7 +95,10 @@ def stored_preprocessing(run: StoredRun) -> Preprocessing:
         )
     found = decode(read_stored(path, MAX_JSON_BYTES), Preprocessing, path)
     if found.version != PREPROCESSING_VERSION:
-        raise RecordError(f"{path}: version {found.version} cannot be read, only version {PREPROCESSING_VERSION}")
+        raise RecordError(
+            f"{path}: version {found.version} cannot be read; this version of harness reads only "
+            f"version {PREPROCESSING_VERSION}"
+        )
     return found
 
 
@@ -142,36 +144,47 @@ def predict(
 
 
 def model_job(
-    run: StoredRun, catalog: Catalog, info: DataInfo, *, backend: str | None = None, device: str = "auto"
+    source: StoredRun | ExportedRun,
+    catalog: Catalog,
+    info: DataInfo,
+    *,
+    backend: str | None = None,
+    device: str = "auto",
 ) -> ModelJob:
-    """Return the job that opens the trained model of a run for inference.
+    """Return the job that opens the trained model of a run or of an export for inference.
 
-    `backend` and `device` default to the run's. Raises `harness.UsageError` if the run's weights cannot be used, or if
-    the backend has no network for the model.
+    By default, the backend is that of the run or, for an exported model, the first one that executes its format.
+    `device` defaults to the run's. Raises `harness.UsageError` if the run's weights cannot be used, and
+    `harness.CombinationError` if the backend has no network for the model or does not execute the exported model.
     """
+    run = stored_run(source)
     check_servable(run)
     record = run.record
+    if backend is None and isinstance(source, ExportedRun):
+        backend = _executing(source, catalog)
     name = record.spec.backend if backend is None else catalog.backend(backend).name
+    catalog = catalog.for_run(record.provenance.plugins)
     spec = msgspec.structs.replace(
         record.spec,
         backend=name,
         device=record.spec.device if backend is None else device,
         devices=1,
-        recipe=for_inference(record.spec.recipe),
+        weights=served_weights(source, name, catalog, record.spec.env),
     )
     if device != "auto":
         spec = msgspec.structs.replace(spec, device=device)
-    catalog = catalog.for_run(record.provenance.plugins)
-    family = catalog.model(spec.model)[0].name
-    if catalog.network(family, name) is None:
-        raise UsageError(f"no plugin provides model {family!r} for backend {name!r}{catalog.hint}")
-    return ModelJob(
-        spec=spec,
-        plugins=catalog.refs_for(spec),
-        weights=str((run.path / WEIGHTS).absolute()),
-        weights_digest=record.provenance.final_weights_digest or "",
-        info=info,
-    )
+    return ModelJob(spec=spec, plugins=catalog.refs_for(spec), info=info)
+
+
+def _executing(source: ExportedRun, catalog: Catalog) -> str:
+    """Return the first backend that executes models exported in the format of `source`."""
+    names = [name for name in catalog.backends if catalog.backend(name).executes == source.export.format]
+    if not names:
+        raise CombinationError(
+            f"{source.folder} contains a model exported as {source.export.format}, which no backend executes; pass run "
+            f"{source.export.run} instead"
+        )
+    return names[0]
 
 
 def read_new(
@@ -249,9 +262,7 @@ def opened_model(job: ModelJob) -> Iterator[tuple[Preparation, Session]]:
     spec = msgspec.structs.replace(job.spec, device=device.name)
     split = split_of(blank(job.info), job.info)
     data = PreparedData(train=split, validation=split, test=split, info=job.info)
-    prepared = preparation_of(spec, catalog, device, data)
-    weights = saved_weights(Path(job.weights), prepared)
-    if job.weights_digest and digest(weights) != job.weights_digest:
-        raise RecordError(f"{job.weights}: the weights do not match the digest in the record of the run")
-    with opened_session(prepared, weights) as session:
+    prepared = preparation_of(spec, catalog, device, data, executable_model)
+    assert job.spec.weights is not None
+    with opened_session(prepared, trained_weights(prepared, job.spec.weights)) as session:
         yield prepared, session

@@ -18,6 +18,7 @@ from harness.execute.child import call_in_child
 from harness.execute.device_lock import measuring_on
 from harness.execute.environment import collect_failed
 from harness.execute.failures import tail
+from harness.execute.variables import child_environment
 from harness.execute.worker import RunJob, carry_out
 from harness.interfaces import PlannedRun, TrialPruned
 from harness.measure.roofline import lookup
@@ -32,7 +33,6 @@ from harness.records import (
     PhaseStarted,
     Provenance,
     RunRecord,
-    RunSpec,
     Trial,
 )
 from harness.records.files import write_new
@@ -122,8 +122,9 @@ def execute_attempt(
             named = environments.load(run.spec.env)
             if named.lock_digest != run.lock_digest:
                 raise UsageError(
-                    f"the packages of environment {run.spec.env!r} differ from those on the machine of the command, or "
-                    f"have changed since the command was started; create the environment from the same lock"
+                    f"the packages of environment {run.spec.env!r} differ from those on the machine that runs the "
+                    "command, or have changed since the command started; create the environment from the same "
+                    "lock file"
                 )
             interpreter = named.interpreter
             write_new(folder / ENVIRONMENT_LOCK, named.lock.encode())
@@ -135,6 +136,9 @@ def execute_attempt(
                 save_weights=run.save_weights,
                 quality_only=run.quality_only,
                 trial=run.trial,
+                step_events=run.step_events,
+                checkpoints=run.checkpoints,
+                lock_digest=run.lock_digest,
             ),
             timeout_s=run.timeout_s,
             environment={**child_environment(run.spec), **(environment or {})},
@@ -223,20 +227,3 @@ def interrupted() -> Failure:
 def utc_now() -> str:
     """Return the current UTC time in ISO 8601 format."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def child_environment(spec: RunSpec) -> dict[str, str]:
-    """Return the environment variables that must be set before a backend loads any numerical libraries."""
-    return thread_environment(spec.threads)
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """Return the environment variables that make each library in a child process use `threads` threads."""
-    count = str(threads)
-    pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
-    return {
-        **dict.fromkeys(pools, count),
-        "PYTHONHASHSEED": "0",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-    }

@@ -93,8 +93,8 @@ class ChildContext:
     send: Callable[[Struct], None]
     """Function that sends an event to the parent."""
     end: Callable[[Struct], None]
-    """Function that sends a result to the parent and ends this process immediately. It can be called from any thread,
-    even while the function called by the parent is blocked."""
+    """Function that sends a result to the parent and ends this process immediately. This function can be called from
+    any thread, even while the function called by the parent is blocked."""
 
 
 class EventFrame(Struct, tag="event"):
@@ -300,9 +300,9 @@ def run_process(
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
     CHANNEL and LIFELINE are file descriptors, and PARENT is this process's id. `on_line` receives each line of CHANNEL.
-    Once `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. It is then terminated and treated as
-    if it had exited with status 0. `notes` returns lines to add at the end of the log. If the memory of its process
-    group exceeds `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
+    Once `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. After this time, the process is
+    terminated and treated as if it had exited with status 0. `notes` returns lines to add at the end of the log. If the
+    memory of its process group exceeds `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:

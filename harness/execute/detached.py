@@ -1,59 +1,33 @@
-"""Submissions: planned runs that continue after the command that submitted them has ended (``--detach``).
+"""Execution of submissions: submit runs to an executor (``--detach``), and store their results in a later command.
 
-Each submission has a file in the results directory that contains everything needed to store its results later. The file
-is written before the runs are submitted and removed once the results of all runs are stored, so no results are lost
-even if a command is killed. A command that collects results holds a lock (flock) on the file.
+The files of a submission are written before the runs are submitted and removed once the results of all runs are stored,
+so no results are lost even if a command is killed. The caller holds the lock of the results directory's submissions
+(`harness.execute.submissions.locked`) from collecting until submitting, so that simultaneous commands neither submit
+the same runs nor collect the same results.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import re
-import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import msgspec
-from msgspec import Struct
 
-from harness.errors import BusyError, PluginError, RecordError, UsageError
+from harness.errors import PluginError, UsageError
 from harness.execute.attempt import utc_now
 from harness.execute.interrupts import Interrupts
-from harness.execute.runner import Guarded, RunCoordinator, attempt_of
+from harness.execute.runner import Guarded, RunCoordinator
+from harness.execute.submissions import Access, Submission, grant, options_for, remove, submissions, write
 from harness.interfaces import Executor, PlannedRun, SubmissionState
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import ParityMark, PluginRef, RunRecord, RunSpec
-from harness.records.files import make_directory, replacing
-from harness.records.reading import MAX_JSON_BYTES, decode, read_stored
 from harness.records.store import Store
-
-FOLDER = ".submitted"
-
-
-class Submission(Struct, frozen=True, kw_only=True):
-    """Runs submitted with ``--detach`` whose results are not yet all stored. Saved in the submission's file."""
-
-    version: Literal[1] = 1
-    name: str
-    """Name of the submission in the executor, and of the submission's file."""
-    submitted_at: str
-    """Time of submission in UTC, in the format of `RunRecord.started_at`."""
-    executor: str
-    options: dict[str, str]
-    """Options that the executor needs to find the submission."""
-    runs: list[PlannedRun]
-    """The runs, with the digests of their plugins."""
-    marks: dict[str, list[ParityMark]]
-    """Parity results to store in the records, keyed by the specification's key."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +43,6 @@ class Collected:
     """Runs that are still running or waiting, or all runs if the submission could not be collected."""
     problem: str = ""
     """Reason why the submission could not be collected, or an empty string."""
-
-
-def submissions(store: Store) -> list[Submission]:
-    """Return the submissions in a results directory, oldest first.
-
-    Raises `harness.RecordError` if a file cannot be read.
-    """
-    folder = store.path / FOLDER
-    try:
-        files = [] if folder.is_symlink() else [path for path in folder.iterdir() if path.suffix == ".json"]
-    except OSError:
-        return []
-    found = [_read(path) for path in files if not path.name.startswith(".")]
-    return sorted(
-        (submission for submission in found if submission is not None),
-        key=lambda submission: (submission.submitted_at, submission.name),
-    )
 
 
 def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: float | None) -> None:
@@ -118,11 +75,6 @@ def describe_submission(submitted: int, pending: int, executor: str) -> str:
     )
 
 
-def new_name() -> str:
-    """Return a unique name for a submission."""
-    return f"submission-{secrets.token_hex(8)}"
-
-
 def submit(
     name: str,
     executor: Executor,
@@ -130,11 +82,13 @@ def submit(
     runs: Sequence[PlannedRun],
     marks: Mapping[str, list[ParityMark]],
     store: Store,
+    *,
+    rerun: bool,
 ) -> None:
     """Submit runs to an executor as the submission `name`. Do nothing if there are no runs.
 
-    Raises `harness.UsageError` if the executor does not accept the runs, and `harness.RecordError` if the results
-    directory is not writable.
+    Raises `harness.UsageError` if the executor does not accept the runs or the user's state directory is not writable,
+    and `harness.RecordError` if the results directory is not writable.
     """
     if not runs:
         return
@@ -142,20 +96,20 @@ def submit(
         name=name,
         submitted_at=utc_now(),
         executor=executor.name,
-        options=dict(options),
         runs=list(runs),
         marks={key: list(value) for key, value in marks.items()},
+        rerun=rerun,
     )
-    _write(store, submission)  # before the runs are submitted, so that their results cannot be lost
+    grant(store, submission, options)
+    write(store, submission)  # before the runs are submitted, so that their results cannot be lost
     try:
         found = executor.submit(submission.name, submission.runs)
     except BaseException:
         with contextlib.suppress(Exception):
             executor.cancel(submission.name)
-        _path(store, submission).unlink(missing_ok=True)
+        remove(store, submission)
         raise
-    submission = msgspec.structs.replace(submission, options={**submission.options, **found})
-    _write(store, submission)
+    grant(store, submission, {**options, **found})
 
 
 def collect_all(
@@ -165,14 +119,19 @@ def collect_all(
     listener: Guarded,
     *,
     wait: bool,
+    given: Access | None = None,
+    rerun: bool = False,
     quality_only: bool = False,
     save_weights: bool = False,
 ) -> tuple[list[RunRecord], Counter[str]]:
     """Store the results of all submissions in a results directory. Return the stored records and the number of runs of
     `specs` that are still running or waiting, keyed by the spec's key.
 
-    With `wait`, this function waits for submissions that contain runs of `specs`. Raises `harness.UsageError` if any of
-    these submissions cannot be collected, and the same errors as `collect`.
+    With `wait`, this function waits for submissions that contain runs of `specs`. With `rerun`, the returned records
+    include those that an earlier command, such as ``harness status``, has stored for runs of `specs` that were
+    submitted with ``--rerun``, because these runs were submitted by the same command. `given` contains the executor of
+    this command and its options; see `options_for`. Raises `harness.UsageError` if any of these submissions cannot be
+    collected, and the same errors as `collect`.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()
@@ -193,8 +152,25 @@ def collect_all(
         )
 
     for submission in submissions(store):
-        collected = collect(submission, catalog, store, listener.separate(), wait=is_wanted if wait else None)
-        records += collected.records
+        wants = any(map(is_wanted, submission.runs))
+        continued = wants and rerun and submission.rerun
+        if submission.finished:
+            if continued:
+                # A command with --detach submits the runs anew.
+                records += _stored(submission, store) if wait else []
+                remove(store, submission)
+            continue
+        collected = collect(
+            submission,
+            catalog,
+            store,
+            listener.separate(),
+            given=given,
+            wait=is_wanted if wait else None,
+            keep=submission.rerun and not (continued and wait),
+        )
+        # An earlier command may have stored some of the results and then been killed.
+        records += _stored(submission, store) if continued or (wants and wait) else collected.records
         left = [run for run in collected.left if run.spec.key in wanted]
         if collected.problem and left:
             raise UsageError(
@@ -210,7 +186,7 @@ def collect_all(
         if changed := sum(not is_wanted(run) for run in left):
             noun = "run was" if changed == 1 else "runs were"
             listener.message(
-                f"{changed} detached {noun} submitted with different code or settings, and will not be used"
+                f"{changed} detached {noun} submitted with different code or settings, so the results will not be used"
             )
     return records, pending
 
@@ -221,69 +197,76 @@ def collect(
     store: Store,
     listener: Guarded,
     *,
+    given: Access | None = None,
     wait: Callable[[PlannedRun], bool] | None = None,
+    keep: bool = False,
 ) -> Collected:
-    """Store a submission's results, and remove the submission if all its runs are finished.
+    """Store a submission's results. If all its runs are finished, remove the submission or, with `keep`, mark it as
+    finished.
 
     If `wait` returns True for any unfinished run, this function returns only when all runs are finished. After Ctrl-C,
-    KeyboardInterrupt is raised, and the runs continue. Raises `harness.BusyError` if another process is collecting the
-    submission, and `harness.RecordError` if the store cannot be written. Other errors are returned in
-    `Collected.problem`.
+    KeyboardInterrupt is raised, and the runs continue. Raises `harness.RecordError` if the store cannot be written.
+    Other errors are returned in `Collected.problem`.
     """
-    with _locked(store, submission):
-        records: list[RunRecord] = []
+    records: list[RunRecord] = []
+    try:
+        executor = catalog.executor(submission.executor, options_for(store, submission, given))
 
         def report(*, wait: bool) -> SubmissionState | None:
-            return _report(submission, catalog, store, listener, records, wait=wait)
+            return _report(submission, executor, catalog, store, listener, records, wait=wait)
 
-        try:
-            state = report(wait=False)
-            left = _left(submission, state)
-            if wait is not None and any(map(wait, left)):
-                count = f"{len(left)} detached {'run' if len(left) == 1 else 'runs'}"
-                listener.message(
-                    f"waiting for {count} of the executor {submission.executor}, which continue after Ctrl-C"
-                )
-                state = report(wait=True)
-            if state is not None and state.finished:
-                catalog.executor(submission.executor, submission.options).cancel(submission.name)
-        except (UsageError, PluginError) as error:
-            return Collected(submission, None, records, submission.runs, problem=str(error))
-        if state is None or state.finished:
-            _path(store, submission).unlink(missing_ok=True)
-        return Collected(submission, state, records, _left(submission, state))
+        state = report(wait=False)
+        left = _left(submission, state)
+        if wait is not None and any(map(wait, left)):
+            count = f"{len(left)} detached {'run' if len(left) == 1 else 'runs'}"
+            listener.message(f"waiting for {count} on the executor {submission.executor}; Ctrl-C does not end them")
+            state = report(wait=True)
+        if state is not None and state.finished:
+            executor.cancel(submission.name)
+    except (UsageError, PluginError) as error:
+        return Collected(submission, None, records, submission.runs, problem=str(error))
+    if state is None or state.finished:
+        if keep:
+            write(store, msgspec.structs.replace(submission, finished=True))
+        else:
+            remove(store, submission)
+    return Collected(submission, state, records, _left(submission, state))
 
 
-def cancel(submission: Submission, catalog: Catalog, store: Store) -> str:
+def cancel(submission: Submission, catalog: Catalog, store: Store, given: Access | None = None) -> str:
     """Cancel the runs of a submission and remove it. Return the reason if the executor could not be reached, otherwise
-    an empty string.
+    an empty string."""
+    problem = ""
+    try:
+        catalog.executor(submission.executor, options_for(store, submission, given)).cancel(submission.name)
+    except (UsageError, PluginError) as error:
+        problem = str(error)
+    remove(store, submission)
+    return problem
 
-    Raises `harness.BusyError` if another process is collecting the submission.
-    """
-    with _locked(store, submission):
-        problem = ""
-        try:
-            catalog.executor(submission.executor, submission.options).cancel(submission.name)
-        except (UsageError, PluginError) as error:
-            problem = str(error)
-        _path(store, submission).unlink(missing_ok=True)
-        return problem
+
+def _stored(submission: Submission, store: Store) -> list[RunRecord]:
+    """Return the stored records of a submission's runs."""
+    tasks = {run.spec.task for run in submission.runs}
+    ids = {submission.run_id(run.index) for run in submission.runs}
+    loaded = store.load(lambda run: run.setting.task in tasks).runs
+    return [run.record for run in loaded if run.record.submission in ids]
 
 
 def _report(
-    submission: Submission, catalog: Catalog, store: Store, listener: Guarded, records: list[RunRecord], *, wait: bool
+    submission: Submission,
+    executor: Executor,
+    catalog: Catalog,
+    store: Store,
+    listener: Guarded,
+    records: list[RunRecord],
+    *,
+    wait: bool,
 ) -> SubmissionState | None:
     """Store a submission's available results, and add the records to `records`."""
-    executor = catalog.executor(submission.executor, submission.options)
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
-    keys = {run.spec.key for run in submission.runs}
-    tasks = {run.spec.task for run in submission.runs}
-    known = {
-        attempt_of(run.record)
-        for run in store.load(lambda run: run.setting.task in tasks).runs
-        if run.record.request_key in keys
-    }
+    known = {record.submission for record in _stored(submission, store)}
     with (
         Interrupts() as interrupts,
         Events(catalog) as events,
@@ -295,6 +278,7 @@ def _report(
                 events,
                 interrupts,
                 submission.marks,
+                submission_ids={run.index: submission.run_id(run.index) for run in submission.runs},
                 known=known,
                 records=records,
             )
@@ -316,52 +300,3 @@ def _report(
 def _left(submission: Submission, state: SubmissionState | None) -> list[PlannedRun]:
     wanted = set() if state is None else {*state.running, *state.waiting}
     return [run for run in submission.runs if run.index in wanted]
-
-
-def _path(store: Store, submission: Submission) -> Path:
-    return store.path / FOLDER / f"{submission.name}.json"
-
-
-def _write(store: Store, submission: Submission) -> None:
-    path = _path(store, submission)
-    try:
-        make_directory(path.parent)
-        with replacing(path) as file:
-            file.write(msgspec.json.encode(submission))
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _read(path: Path) -> Submission | None:
-    try:
-        submission = decode(read_stored(path, MAX_JSON_BYTES), Submission, path)
-    except RecordError:
-        if not path.exists():  # another process has collected the submission
-            return None
-        raise
-    if not re.fullmatch(r"submission-[0-9a-f]{16}", submission.name) or submission.name != path.stem:
-        raise RecordError(f"{path}: the name {submission.name!r} in the file is not that of the file; remove the file")
-    return submission
-
-
-@contextmanager
-def _locked(store: Store, submission: Submission) -> Iterator[None]:
-    """Hold a submission's lock. Raises `harness.BusyError` if another process holds it."""
-    try:
-        lock = os.open(_path(store, submission), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        raise BusyError("another harness command has collected the detached runs; repeat the command") from None
-    except OSError as error:
-        raise RecordError(f"{_path(store, submission)}: cannot be read: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                "another harness command is collecting the detached runs of this results directory; wait until it ends"
-            ) from None
-        except OSError:  # raised if the file system does not support locks
-            pass
-        yield
-    finally:
-        os.close(lock)

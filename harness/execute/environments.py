@@ -74,8 +74,8 @@ print(json.dumps({
     "version": sys.version_info[:2], "path": path, "packages": packages, "modules": modules,
 }))
 """
-"""Program that prints a description of the interpreter executing it. It imports only the standard library, because
-harness may not be installed."""
+"""Program that prints a description of the interpreter executing it. The program imports only the standard library,
+because harness may not be installed."""
 
 
 class _Probed(Struct, frozen=True):
@@ -118,10 +118,10 @@ def create(
 ) -> NamedEnvironment:
     """Create an environment and return it.
 
-    It contains the distributions in `requirements`, the lines of a requirements file, as well as harness and the plugin
-    distributions, which are installed from the same sources as in this process's environment. If `inherit` is true,
-    only `requirements` are installed, and all other packages are imported from this process's environment. With
-    `replace`, an existing environment is replaced.
+    The environment contains the distributions in `requirements`, the lines of a requirements file. It also contains
+    harness and the plugin distributions, which are installed from the same sources as in this process's environment. If
+    `inherit` is true, only `requirements` are installed, and all other packages are imported from this process's
+    environment. With `replace`, an existing environment is replaced.
 
     Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
     installer's output if the installer fails. In both cases, no changes are made.
@@ -227,8 +227,8 @@ def _check_requirement(line: str) -> None:
         raise UsageError(f"{line!r} is not a requirement; pass a requirement such as 'numpy==2.1.0'")
     if _LOCAL_OPTION.match(line.strip()):
         raise UsageError(
-            f"{line!r} refers to another file, from which the environment could not be recreated; list the "
-            "requirements themselves"
+            f"{line!r} refers to another file, which may not exist when the environment is recreated; list "
+            "the requirements themselves"
         )
 
 

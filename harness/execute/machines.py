@@ -15,7 +15,8 @@ from harness.records import Environment, PluginRef, RunSpec
 MEMORY_TOLERANCE = 0.05
 """Maximum relative difference in main memory between machines of the same class. The memory that virtual
 machines report varies by a few percent."""
-_HARNESS = PluginRef(name="harness", value="harness", distribution="ml-harness", version="")
+HARNESS = PluginRef(name="harness", value="harness", distribution="ml-harness", version="")
+"""Reference to the code of `harness`, for its digest."""
 
 
 def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] = ()) -> Machine:
@@ -36,9 +37,7 @@ def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] 
         The description.
     """
     codes = {ref.name: with_digest(ref).code_digest for ref in plugins}
-    return Machine(
-        environment=collect(packages), harness_digest=with_digest(_HARNESS).code_digest, plugin_digests=codes
-    )
+    return Machine(environment=collect(packages), harness_digest=with_digest(HARNESS).code_digest, plugin_digests=codes)
 
 
 def machines_for(executor: Executor, specs: Sequence[RunSpec], catalog: Catalog) -> list[Environment] | None:

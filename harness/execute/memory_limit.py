@@ -8,7 +8,7 @@ less suitable:
 - A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
   delegated hierarchy, which most containers and batch systems do not provide.
 - ``RLIMIT_AS`` and ``RLIMIT_DATA`` limit reserved memory instead of used memory. CUDA and the frameworks' allocators
-  reserve many times the memory they use. These limits also apply to each process separately.
+  reserve many times the memory they use. ``RLIMIT_AS`` and ``RLIMIT_DATA`` also apply to each process separately.
 - ``RLIMIT_RSS`` has no effect on Linux.
 
 This method is not exact. A process group can exceed the limit between two measurements. Pages shared by several

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ import msgspec
 
 from harness import plugins
 from harness.errors import DataError, HarnessError, PluginError, UnsupportedError
+from harness.execute import teacher_logits
 from harness.execute.training_options import class_weights, frozen_names, rate_factors, with_frozen
 from harness.interfaces import (
     Backend,
     Batch,
+    BuildNetwork,
     Dataset,
     DeviceInfo,
     Model,
+    Network,
     PreparedData,
     RawData,
     Session,
@@ -48,9 +51,16 @@ class Preparation:
     data: PreparedData
     model: Model
     request: SessionRequest
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Description of the exported model that the backend executes."""
 
 
-def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
+Executable = Callable[[RunSpec, Catalog], tuple[Path, Mapping[str, str]]]
+"""Type of `harness.execute.exporting.executable_model`. Procedures that also work with backends that execute exported
+models pass this function to `prepare` or `preparation_of`."""
+
+
+def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | None = None) -> Preparation:
     """Load the plugins, set the backend's environment variables, choose the device and prepare the data.
 
     Raises `harness.PluginError` if a plugin is broken, `harness.UnsupportedError` if the device or precision is not
@@ -61,22 +71,22 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef]) -> Preparation:
     os.environ.update(backend.environment)
     device = choose_device(backend, msgspec.structs.replace(spec, devices=1))  # a preparation is for one device
     spec = msgspec.structs.replace(spec, device=device.name)
-    return preparation_of(spec, catalog, device, prepare_data(catalog, spec))
+    return preparation_of(spec, catalog, device, prepare_data(catalog, spec), executable)
 
 
-def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData) -> Preparation:
+def preparation_of(
+    spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
+) -> Preparation:
     """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
     `harness.UsageError` if a recipe option is not suitable for the model or the data."""
     model, _ = catalog.model(spec.model)
-    network = catalog.network(model.name, spec.backend)
-    if network is None:
-        raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
+    build, exported, notes = _model_source(spec, model, catalog, executable)
     config = msgspec.convert(spec.model_options, model.Config)
     declared = model.parameters(config, data.info)
     frozen = frozen_names(spec.recipe, declared)
     parameters = with_frozen(declared, frozen)
     request = SessionRequest(
-        build=plugins.resolve(network.build),
+        build=build,
         config=config,
         info=data.info,
         parameters=parameters,
@@ -90,11 +100,39 @@ def preparation_of(spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: Pr
         deterministic=spec.deterministic,
         seed=spec.seed,
         threads=spec.threads,
+        exported=exported,
     )
     backend = catalog.backend(spec.backend)
+    if data.train.weights is not None and spec.weights is None and not backend.example_weights:
+        raise UnsupportedError(
+            f"backend {spec.backend!r} does not support weights of examples, but the data have them; use another "
+            "backend"
+        )
     return Preparation(
-        spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request
+        spec=spec, catalog=catalog, backend=backend, device=device, data=data, model=model, request=request, notes=notes
     )
+
+
+def _model_source(
+    spec: RunSpec, model: Model, catalog: Catalog, executable: Executable | None
+) -> tuple[BuildNetwork, Path | None, Mapping[str, str]]:
+    """Return the function that builds the network, the folder of the exported model if the backend executes one, and
+    notes that describe the exported model."""
+    if not catalog.backend(spec.backend).executes:
+        network = catalog.network(model.name, spec.backend)
+        if network is None:
+            raise PluginError(f"no plugin provides model {model.name!r} for backend {spec.backend!r}")
+        return plugins.resolve(network.build), None, {}
+    if executable is None or spec.weights is None or spec.weights.exported is None:
+        raise UnsupportedError(
+            f"backend {spec.backend!r} executes exported models; use it with `harness run --weights RUN`"
+        )
+    folder, notes = executable(spec, catalog)
+
+    def build(*_: Any) -> Network:
+        raise PluginError(f"backend {spec.backend!r} executes exported models and builds no networks")
+
+    return build, folder, notes
 
 
 @contextmanager
@@ -103,7 +141,8 @@ def opened_session(prepared: Preparation, weights: Mapping[str, Any], **recipe: 
     changed = msgspec.structs.replace(prepared.request.recipe, **recipe)
     session = prepared.backend.open(dataclasses.replace(prepared.request, recipe=changed))
     try:
-        session.set_weights(weights)
+        if not prepared.backend.executes:
+            session.set_weights(weights)
         yield session
     finally:
         session.close()
@@ -114,7 +153,8 @@ def fit_at_once(session: Session, prepared: Preparation) -> None:
     predict."""
     if not prepared.backend.trains_by_steps:
         train = prepared.data.train
-        session.fetch(session.train_step(Batch(dict(train.inputs), train.targets), 0.0))
+        batch = Batch(dict(train.inputs), train.targets, example_weights=train.weights)
+        session.fetch(session.train_step(batch, 0.0))
 
 
 def load_plugins(refs: Sequence[PluginRef]) -> Catalog:
@@ -172,7 +212,8 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
     If the data can be cached, it is read from the cache or added to it. `DataInfo.details` includes the details that
-    the dataset reports.
+    the dataset reports. If the spec has a teacher, the training split includes the teacher's logits, which must be in
+    the cache (`harness.execute.teacher.provide_logits`).
     """
     from harness.data import prepared_cache
 
@@ -185,6 +226,7 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
             del data
             data = prepared_cache.load(folder) or _prepared(task, dataset, spec)
     info, options = data.info, msgspec.convert(spec.task_options, task.Options)
+    data = teacher_logits.with_logits(data, spec)
     return dataclasses.replace(data, augment=lambda inputs, rng: task.augment(inputs, info, options, rng))
 
 
@@ -227,13 +269,14 @@ def load_and_prepare(
     from harness.data.suspicions import CONTRADICTORY, described
     from harness.data.user_files.dataset import UserDataset
     from harness.data.user_files.new_data import named_columns
+    from harness.data.weights import weighted
 
     with _naming(dataset, f"the dataset {dataset.name!r}"):
         raw = _loaded(dataset, dataset_options)
         check_raw(raw, task.objective)
         own = isinstance(dataset, UserDataset)
         near = () if own else between_splits(raw, dataset.kind)
-    data = writable(_by_task(task, read_only_raw(raw), task_options))
+    data = weighted(writable(_by_task(task, read_only_raw(raw), task_options)), raw)
     with _naming(dataset, f"the task {task.name!r}"):
         check(data)  # Detect errors of the task and non-finite values in the dataset.
     info = msgspec.structs.replace(
@@ -274,7 +317,7 @@ def _by_task(task: Task, raw: RawData, options: Mapping[str, Any]) -> PreparedDa
 @contextmanager
 def _naming(dataset: Dataset, origin: str) -> Iterator[None]:
     """Add the dataset's name to the message of a `harness.DataError` unless the message already contains it. Convert
-    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data comes
+    any exception that is not a `harness.HarnessError` to a `harness.PluginError` that states where the data come
     from."""
     try:
         yield
@@ -315,33 +358,42 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical arrays from which training starts, or the spec's trained weights, and messages about the
-    arrays that were not read from the spec's checkpoint.
+    """Return the canonical weights with which the session starts, and notes about them and about a teacher's logits.
+
+    If the spec has trained weights, these are returned instead of initial ones. A note describes each array that was
+    not read from the spec's checkpoint.
 
     Raises `harness.DataError` if the checkpoint does not fit the model, or if the data or the stored weights do not
     match those of the run that trained the weights.
     """
     from harness.execute.weights import initial_weights, pretrained_weights
 
-    if prepared.spec.weights is not None:
-        return _trained_weights(prepared.spec.weights, prepared), {}
+    trained = prepared.spec.weights
+    if trained is not None:
+        if prepared.data.digest != trained.dataset_digest:
+            raise DataError(
+                f"the data differ from those with which run {trained.run!r} was trained; restore that version of the "
+                "data, or train again"
+            )
+        return trained_weights(prepared, trained), {}
     parameters, checkpoint = prepared.request.parameters, prepared.spec.pretrained
-    initial = initial_weights(parameters, prepared.spec.seed)
-    return (initial, {}) if checkpoint is None else pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    initial, taught = initial_weights(parameters, prepared.spec.seed), teacher_logits.notes(prepared.data)
+    if checkpoint is None:
+        return initial, taught
+    weights, loaded = pretrained_weights(checkpoint, prepared.model, parameters, initial)
+    return weights, loaded | taught
 
 
-def _trained_weights(trained: TrainedWeights, prepared: Preparation) -> dict[str, Any]:
+def trained_weights(prepared: Preparation, trained: TrainedWeights) -> dict[str, Any]:
+    """Read the weights of a run. Raises the same errors as `saved_weights`, and `harness.DataError` if the weights do
+    not match the record of the run."""
     from harness.records.arrays import digest
     from harness.records.store import WEIGHTS
 
-    if prepared.data.digest != trained.dataset_digest:
-        raise DataError(
-            f"the data differ from those with which run {trained.run!r} was trained; restore that version of the data, "
-            "or train again"
-        )
-    weights = saved_weights(Path(trained.path) / WEIGHTS, prepared)
+    path = Path(trained.path) / WEIGHTS
+    weights = saved_weights(path, prepared)
     if digest(weights) != trained.digest:
-        raise DataError(f"{Path(trained.path) / WEIGHTS}: the weights do not match the record of run {trained.run!r}")
+        raise DataError(f"{path}: the weights do not match the record of run {trained.run!r}")
     return weights
 
 

@@ -10,16 +10,15 @@ time. A closed pipe means that the run has ended.
 
 If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded, except
 that a process that was killed takes precedence, because the other processes may notice its end before the worker does.
+The time of a failure is that of the exception, before the session is closed: closing can take a while, and can make the
+other processes fail.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import os
 import queue
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,20 +27,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
-from msgspec import Struct
 
 from harness.errors import BadResultError, UnsupportedError
-from harness.execute.child import ChildContext, calls_in_children, new_pipe
-from harness.execute.cores import use_cores
-from harness.interfaces import DeviceGroup
+from harness.execute.child import calls_in_children, new_pipe
+from harness.execute.rank_process import (
+    CHECK,
+    COMMAND,
+    STEP,
+    RankChecked,
+    RankEnd,
+    RankFailing,
+    RankJob,
+    RankReady,
+    follow,
+    seed_of,
+    trained_digest,
+)
 from harness.measure.group import Group
-from harness.records import DeviceMemory, Failure, PluginRef, RankMemory, RunRecord, RunSpec
+from harness.records import Failure, PluginRef, RankMemory, RunRecord, RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.execute.preparation import Preparation
-    from harness.interfaces import Batch, PreparedData, Session
+    from harness.interfaces import PreparedData
     from harness.measure.memory import PhaseMemory
 
 SETTLE_S = 2.0
@@ -49,52 +58,6 @@ SETTLE_S = 2.0
 GIVE_UP_S = 10.0
 """Time within which the worker must also fail after another process has failed, in seconds. After this time, the worker
 is assumed to be blocked in a collective operation and is terminated."""
-QUEUED_STEPS = 16
-"""Number of steps that may be queued on the device of a process other than the worker."""
-_COMMAND = struct.Struct("<BIId")
-_STEP, _CHECK = range(2)
-
-
-class RankJob(Struct, frozen=True, kw_only=True):
-    """The job of a process other than the worker."""
-
-    spec: RunSpec
-    """Specification of the run, with this process's device."""
-    plugins: tuple[PluginRef, ...]
-    group: DeviceGroup
-    cores: tuple[int, ...]
-    """Cores that the process may use, or an empty tuple for the worker's cores."""
-    commands: int
-    """File descriptor from which the process reads commands."""
-
-
-class RankReady(Struct, frozen=True, tag="ready"):
-    """Event: a process has prepared the data and the initial weights."""
-
-    pid: int
-    dataset_digest: str
-    weights_digest: str
-
-
-class RankChecked(Struct, frozen=True, tag="checked"):
-    """Event with a digest of a process's trainable weights."""
-
-    weights_digest: str
-
-
-class RankFailing(Struct, frozen=True, tag="failing"):
-    """Event: a process has raised an exception and is about to exit."""
-
-    at_s: float
-    """Time of the exception, according to the system's monotonic clock, which all processes share."""
-
-
-class RankEnd(Struct, frozen=True, kw_only=True):
-    """The result of a process other than the worker."""
-
-    host_peak_bytes: int
-    """Peak resident memory since the last reset."""
-    device_memory: DeviceMemory | None
 
 
 class RankFailedError(Exception):
@@ -103,109 +66,6 @@ class RankFailedError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
-
-
-# ---- preparation of a process ---------------------------------------------------------------
-
-
-def seed_of(seed: int, rank: int) -> int:
-    """Return the seed for the random numbers that a process's session draws, such as those for dropout masks.
-
-    The worker uses the run's seed. The seeds of other processes are derived from it with numpy's `SeedSequence`.
-    """
-    import numpy as np
-
-    return seed if rank == 0 else int(np.random.SeedSequence([seed, rank]).generate_state(1)[0])
-
-
-def in_group(prepared: Preparation, group: DeviceGroup) -> Preparation:
-    """Return the preparation of a session in a group."""
-    request = dataclasses.replace(prepared.request, group=group, seed=seed_of(prepared.spec.seed, group.rank))
-    return dataclasses.replace(prepared, request=request)
-
-
-# ---- the other processes -------------------------------------------------------------------------------------
-
-
-def follow(job: RankJob, context: ChildContext) -> RankEnd:
-    """Train in a process other than the worker, following the worker's commands."""
-    from harness.execute.preparation import prepare
-
-    os.set_inheritable(job.commands, False)
-    use_cores(job.cores)
-    prepared = in_group(prepare(job.spec, job.plugins), job.group)
-    try:
-        return _train(prepared, job, context)
-    except Exception as error:
-        context.send(RankFailing(time.monotonic()))
-        if prepared.backend.is_out_of_memory(error):
-            raise MemoryError(str(error)) from error
-        raise
-
-
-def _train(prepared: Preparation, job: RankJob, context: ChildContext) -> RankEnd:
-    from harness.execute.preparation import opened_session, starting_weights
-    from harness.measure.memory import peak_bytes
-    from harness.records.arrays import digest
-
-    weights, _ = starting_weights(prepared)
-    context.send(RankReady(os.getpid(), prepared.data.digest, digest(weights)))
-    with opened_session(prepared, weights) as session:
-        steps = Steps(session, prepared.data, job.spec, job.group)
-        for kind, epoch, index, rate in _commands(job.commands):
-            if kind == _STEP:
-                steps.step(epoch, index, rate)
-            else:
-                context.send(RankChecked(trained_digest(session.get_weights(), prepared)))
-        session.synchronize()
-        return RankEnd(host_peak_bytes=peak_bytes(), device_memory=session.device_memory())
-
-
-class Steps:
-    """The training steps of a process other than the worker."""
-
-    def __init__(self, session: Session, data: PreparedData, spec: RunSpec, group: DeviceGroup) -> None:
-        self._session, self._data, self._spec, self._group = session, data, spec, group
-        self._epoch = 0
-        self._batches: Iterator[Batch] = iter(())
-        self._next = 0
-        self._queued: list[Any] = []
-
-    def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Run the training step on batch number `index` of an epoch."""
-        from harness.data.batches import Part, training_batches
-
-        data, spec = self._data, self._spec
-        if epoch != self._epoch or index < self._next:
-            self._epoch, self._next = epoch, 0
-            part = Part(self._group.rank, self._group.size)
-            self._batches = training_batches(data.train, spec.recipe.batch_size, spec.seed, epoch, data.augment, part)
-        for _ in range(index - self._next):
-            next(self._batches)
-        handle = self._session.train_step(next(self._batches), learning_rate)
-        self._next = index + 1
-        self._queued.append(handle)
-        if len(self._queued) == QUEUED_STEPS:
-            for each in self._queued:
-                self._session.fetch(each)
-            self._queued.clear()
-
-
-def _commands(descriptor: int) -> Iterator[tuple[int, int, int, float]]:
-    with open(descriptor, "rb") as file:
-        while len(data := file.read(_COMMAND.size)) == _COMMAND.size:
-            yield _COMMAND.unpack(data)
-
-
-def trained_digest(weights: Mapping[str, Any], prepared: Preparation) -> str:
-    """Return a digest of the trainable weights. Running statistics differ between processes."""
-    from harness.records.arrays import digest
-
-    trained = {parameter.name for parameter in prepared.request.parameters if parameter.trainable}
-    return digest({name: array for name, array in weights.items() if name in trained})
-
-
-# ---- the worker ----------------------------------------------------------------------------------------------
 
 
 class Ranks(Group):
@@ -217,7 +77,7 @@ class Ranks(Group):
         Parameters
         ----------
         prepared : Preparation
-            Preparation of the worker, in the group.
+            The worker's data and session request, which contains the group.
         shares : sequence of tuple of int
             Cores of each process.
         give_up : callable
@@ -233,6 +93,7 @@ class Ranks(Group):
         ]
         self._futures: list[Future[RankEnd | Failure]] = []
         self._failing_at_s: dict[int, float] = {}
+        """Time of the first exception in each process, by rank."""
         self._failures: list[tuple[float, int, Failure]] = []
         """Time, rank and failure of each process that failed."""
         self._failed, self._noticed = threading.Event(), threading.Event()
@@ -270,11 +131,20 @@ class Ranks(Group):
             finally:
                 self._noticed.set()
 
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the time of an exception in the worker. Use this context inside that of the session."""
+        try:
+            yield
+        except Exception:
+            self._failing_at_s[0] = time.monotonic()
+            raise
+
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        self._command(_STEP, epoch, index, learning_rate)
+        self._command(STEP, epoch, index, learning_rate)
 
     def check(self, weights: Mapping[str, Any]) -> None:
-        self._command(_CHECK)
+        self._command(CHECK)
         own = trained_digest(weights, self._prepared)
         for rank, event in self._answers():
             if not isinstance(event, RankChecked) or event.weights_digest != own:
@@ -289,6 +159,11 @@ class Ranks(Group):
             if isinstance(end, Failure):
                 raise RuntimeError(f"a process failed: {end.message}")
             self._ends.append(end)
+
+    @property
+    def pids_on_own_cores(self) -> list[int]:
+        """Ids of the other processes if all processes share the same cores, otherwise an empty list."""
+        return [] if any(self._shares) else self._pids
 
     def memory(self, worker: RankMemory, phases: PhaseMemory) -> list[RankMemory]:
         """Return the peak memory of all processes. Call this method after `finish`."""
@@ -328,7 +203,7 @@ class Ranks(Group):
     def _command(self, kind: int, epoch: int = 0, index: int = 0, rate: float = 0.0) -> None:
         if self._failed.is_set():
             raise RuntimeError("another process failed")
-        command = _COMMAND.pack(kind, epoch, index, rate)
+        command = COMMAND.pack(kind, epoch, index, rate)
         for writer in self._writers:
             writer.write(command)
 
@@ -356,7 +231,7 @@ class Ranks(Group):
 
     def _receive(self, number: int, event: RankReady | RankChecked | RankFailing) -> None:
         if isinstance(event, RankFailing):
-            self._failing_at_s[number + 1] = event.at_s
+            self._failing_at_s.setdefault(number + 1, event.at_s)
         else:
             self._events[number].put(event)
 
@@ -379,9 +254,12 @@ class Ranks(Group):
 
     def _raise_first(self, error: Exception) -> NoReturn:
         """Raise `RankFailedError` if another process failed before the worker or was killed, and `error` otherwise."""
-        raised_at = time.monotonic()
+        raised_at = self._failing_at_s.get(0, time.monotonic())
         if self._failed.wait(SETTLE_S):
             time.sleep(SETTLE_S / 4)  # another process may have been killed
+        until = time.monotonic() + GIVE_UP_S
+        while self._failing_at_s.keys() - {0} - {rank for _, rank, _ in self._failures} and time.monotonic() < until:
+            time.sleep(0.05)  # a process that has failed is closing its session
         self._noticed.set()
         killed = any(failure.kind in ("crash", "oom") for _, _, failure in self._failures)
         if killed or any(at_s < raised_at for at_s, _, _ in self._failures):

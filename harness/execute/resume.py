@@ -17,8 +17,8 @@ from harness.measure import environment
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
-from harness.records import Environment, Failure, FailureKind, PluginRef, RunSpec
-from harness.records.header import Header, HeaderSpec, HeaderTrial, StoredHeader
+from harness.records import CheckpointPlan, Environment, Failure, FailureKind, PluginRef, RunSpec
+from harness.records.header import HeaderTrial, StoredHeader
 from harness.records.index import Setting
 from harness.records.reading import is_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store
@@ -35,6 +35,13 @@ class Decision:
     """Reason for the decision, such as ``done on 28 Nov 2026`` or ``torch 2.12.0 -> 2.13.0``, or an empty string for a
     run that has never been executed.
     """
+    checkpoints: CheckpointPlan | None = None
+    """Checkpoints of a run to be executed, or None."""
+    resumed: str = ""
+    """Position from which a run to be executed continues, such as ``from step 1200 of 5000``, or an empty string if it
+    is executed from the beginning."""
+    ignored: str = ""
+    """Reason why the checkpoint of a run to be executed is not used, or an empty string."""
 
 
 def decide(
@@ -73,7 +80,7 @@ def decide(
     wanted = dict(zip(keys, specs, strict=True))
     similar = {_selected(spec) for spec in specs}
     stored = _by_request(store.headers(lambda run: _selected(run.setting) in similar), wanted)
-    places = [_Here(catalog)] if machines is None else [_Here(catalog, machine) for machine in machines]
+    places = [Here(catalog)] if machines is None else [Here(catalog, machine) for machine in machines]
     usable: dict[str, list[tuple[StoredHeader, str]]] = {}
     reasons: dict[str, str] = {}
     for key, spec in wanted.items():
@@ -136,7 +143,7 @@ def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> 
     return found
 
 
-class _Here:
+class Here:
     """The environment of this process or another machine, for comparison with the environments of stored runs."""
 
     def __init__(self, catalog: Catalog, machine: Environment | None = None) -> None:
@@ -151,12 +158,7 @@ class _Here:
     ) -> str | None:
         """Return the reason why a stored run cannot replace a planned run, or None if it can."""
         record = run.record
-        changed = (
-            _first_change("plugin", _codes(record.provenance.plugins), self._codes(spec), shown=False)
-            or self._other_lock(record, spec)
-            or _first_change("", self._with_python(record), self._packages(spec))
-            or other_machine(record.environment, self._environment, on_gpu=record.spec.device != "cpu")
-        )
+        changed = self.changed(spec, record.provenance.plugins, record.environment, record.spec.device)
         if changed:
             return changed
         if record.quality_only and not quality_only:
@@ -171,27 +173,37 @@ class _Here:
             return "parity was not checked"
         return None
 
-    def _packages(self, spec: RunSpec | HeaderSpec) -> Mapping[str, str]:
+    def changed(self, spec: RunSpec, plugins: Iterable[PluginRef], environment: Environment, device: str) -> str | None:
+        """Return the reason why a run of `spec` with these plugins, in this environment and on this device, is not
+        comparable to a run in the current environment, or None if it is."""
+        return (
+            _first_change("plugin", _codes(plugins), self._codes(spec), shown=False)
+            or self._other_lock(environment, spec)
+            or _first_change("", self._with_python(environment, spec), self._packages(spec))
+            or other_machine(environment, self._environment, on_gpu=device != "cpu")
+        )
+
+    def _packages(self, spec: RunSpec) -> Mapping[str, str]:
         place = spec.backend, spec.env
         if place not in self._versions:
             self._versions[place] = package_versions(spec, self._catalog, self._machine)
         return self._versions[place]
 
-    def _other_lock(self, record: Header, spec: RunSpec) -> str | None:
+    def _other_lock(self, then: Environment, spec: RunSpec) -> str | None:
         """Return a message if the packages in the named environment have changed since the run.
 
-        If packages listed in the record have changed, None is returned, because the change is described by comparing
-        their versions.
+        If packages listed in the environment have changed, None is returned, because the change is described by
+        comparing their versions.
         """
-        same = record.environment.lock_digest == environments.lock_digest(spec.env)
-        if same or _first_change("", self._with_python(record), self._packages(spec)):
+        same = then.lock_digest == environments.lock_digest(spec.env)
+        if same or _first_change("", self._with_python(then, spec), self._packages(spec)):
             return None
         return f"the lock of environment {spec.env!r} changed"
 
-    def _with_python(self, record: Header) -> Mapping[str, str]:
+    def _with_python(self, then: Environment, spec: RunSpec) -> Mapping[str, str]:
         # A run that failed early has not recorded its packages. Compare only the version of Python.
-        packages = record.environment.packages or self._packages(record.spec)
-        return {**packages, "Python": record.environment.python}
+        packages = then.packages or self._packages(spec)
+        return {**packages, "Python": then.python}
 
     def _codes(self, spec: RunSpec) -> Mapping[str, str]:
         combination = (spec.task, spec.dataset if spec.source is None else "", spec.model, spec.backend)
@@ -204,9 +216,7 @@ class _Here:
         return self._known_codes[combination]
 
 
-def package_versions(
-    spec: RunSpec | HeaderSpec, catalog: Catalog, machine: Environment | None = None
-) -> dict[str, str]:
+def package_versions(spec: RunSpec, catalog: Catalog, machine: Environment | None = None) -> dict[str, str]:
     """Return the versions of Python, of the core packages and of the backend's packages in a spec's environment, on
     this machine or another one."""
     names = (*environment.CORE_PACKAGES, *catalog.backend(spec.backend).packages)
@@ -266,18 +276,29 @@ MAX_LINES = 20
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return a line with the reason for each run that is skipped or executed again, or a line for each reason if there
-    are many runs."""
-    explained = [decision for decision in decisions if decision.reason]
+    """Return a line with the reason for each run that is skipped, resumed or executed again, or a line for each reason
+    if there are many runs."""
+    explained = [(decision, *_explanation(decision)) for decision in decisions]
+    explained = [each for each in explained if each[2]]
     if len(explained) <= MAX_LINES:
         return [
-            f"skip: {decision.spec.title}: {decision.reason} ({decision.stored.record.run_id})"
-            if decision.stored
-            else f"redo: {decision.spec.title}: {decision.reason}"
-            for decision in explained
+            f"{word}: {decision.spec.title}: {reason}"
+            + (f" ({decision.stored.record.run_id})" if decision.stored else "")
+            for decision, word, reason in explained
         ]
-    counts = Counter(("skip" if decision.stored else "redo", decision.reason) for decision in explained)
+    counts = Counter((word, reason) for _, word, reason in explained)
     return [f"{word} {count} {'run' if count == 1 else 'runs'}: {reason}" for (word, reason), count in counts.items()]
+
+
+def _explanation(decision: Decision) -> tuple[str, str]:
+    """Return what happens to a planned run, and the reason."""
+    if decision.stored is not None:
+        return "skip", decision.reason
+    if decision.resumed:
+        return "resume", decision.resumed
+    if decision.ignored:
+        return "restart", f"the checkpoint is not used: {decision.ignored}"
+    return "redo", decision.reason
 
 
 def failure_kinds(names: str | Iterable[str] | None) -> tuple[FailureKind, ...] | None:

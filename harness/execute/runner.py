@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -16,12 +17,15 @@ from harness.errors import CombinationError, HarnessError, PluginError, RecordEr
 from harness.execute.attempt import MAX_NAME, failed_record, interrupted, utc_now
 from harness.execute.interrupts import Interrupts
 from harness.execute.memory_limit import check_memory_limit
+from harness.execute.teacher import provide_logits
+from harness.execute.teacher_logits import is_distilled
 from harness.interfaces import Attempt, Coordinator, Executor, PlannedRun, TrialPruned
 from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.code import with_digest
 from harness.plugins.events import Events
 from harness.records import (
+    CheckpointPlan,
     EpochEnded,
     Event,
     Failure,
@@ -30,8 +34,11 @@ from harness.records import (
     PluginRef,
     RunRecord,
     RunSpec,
+    StepsEnded,
+    Success,
     TuningCost,
 )
+from harness.records.checkpoint import remove
 from harness.records.store import Store
 
 DEFAULT_TIMEOUT_S = 3600.0
@@ -43,7 +50,8 @@ T = TypeVar("T")
 
 
 class Listener:
-    """Base class for receivers of progress events. It collects the records of finished runs and shows nothing."""
+    """Base class for receivers of progress events. This class collects the records of finished runs and shows
+    nothing."""
 
     def __init__(self) -> None:
         self.records: list[RunRecord] = []
@@ -124,6 +132,7 @@ def run_all(
     trial: Literal["quality", "speed"] | None = None,
     prune: Callable[[EpochEnded], bool] | None = None,
     tuning: Mapping[str, TuningCost] | None = None,
+    checkpoints: Sequence[CheckpointPlan | None] | None = None,
 ) -> list[RunRecord]:
     """Execute `specs` with an executor, save every record in `store`, and return the last record of each spec.
 
@@ -140,7 +149,9 @@ def run_all(
 
     If `trial` is given, the runs are trials (see `PlannedRun.trial`). `prune` is called after each epoch of a trial,
     and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
-    of their runs.
+    of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for no checkpoints.
+
+    The logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.
@@ -152,6 +163,7 @@ def run_all(
     """
     chosen = catalog.executor(executor) if isinstance(executor, str) else executor
     check_executor(specs, chosen)
+    listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
     runs = planned_runs(
         specs,
         catalog,
@@ -160,8 +172,9 @@ def run_all(
         save_weights=save_weights,
         quality_only=quality_only,
         trial=trial,
+        checkpoints=checkpoints,
     )
-    listener = listener if isinstance(listener, Guarded) else Guarded(listener or Listener())
+    provide_logits(specs, catalog, say=listener.message)
     store.prepare()
     store = Store(store.path.absolute())  # a plugin may change the current directory
     with (
@@ -202,15 +215,17 @@ def planned_runs(
     save_weights: bool,
     quality_only: bool = False,
     trial: Literal["quality", "speed"] | None = None,
+    checkpoints: Sequence[CheckpointPlan | None] | None = None,
     with_digests: bool = False,
 ) -> list[PlannedRun]:
-    """Return the runs that an executor executes for `specs`.
+    """Return the runs that an executor executes for `specs`. `checkpoints` contains the plan for each spec.
 
     With `with_digests`, the references to plugins contain the digests of the current code. Raises the same errors as
     `run_all` if a limit is not positive, a plugin is not installed, or a named environment cannot be used.
     """
     check_limit(timeout_s)
     check_memory_limit(memory_limit_bytes)
+    step_events = catalog.handles("harness_steps_ended")
     locks = {env: environments.lock_digest(env) for env in {spec.env for spec in specs}}
     runs = [
         PlannedRun(
@@ -225,6 +240,8 @@ def planned_runs(
             lock_digest=locks[spec.env],
             quality_only=quality_only,
             trial=trial,
+            step_events=step_events,
+            checkpoints=None if checkpoints is None else checkpoints[index - 1],
         )
         for index, spec in enumerate(specs, start=1)
     ]
@@ -234,11 +251,6 @@ def planned_runs(
         return runs
     digests = {ref: with_digest(ref) for run in runs for ref in run.plugins}
     return [msgspec.structs.replace(run, plugins=tuple(digests[ref] for ref in run.plugins)) for run in runs]
-
-
-def attempt_of(record: RunRecord) -> tuple[str, float]:
-    """Return values that distinguish the records of different executions of a specification."""
-    return record.started_at, record.wall_s
 
 
 def _plugins_by_environment(runs: Sequence[PlannedRun]) -> dict[str, set[PluginRef]]:
@@ -254,6 +266,11 @@ def check_executor(specs: Iterable[RunSpec], executor: Executor) -> None:
         raise CombinationError(
             f"the executor {executor.name!r} cannot execute runs on several devices; use --devices 1 or "
             f"--executor {LOCAL}"
+        )
+    if executor.remote and any(map(is_distilled, specs)):
+        raise CombinationError(
+            f"the executor {executor.name!r} executes runs on other machines, which do not have the teacher's logits; "
+            f"remove --teacher, or use --executor {LOCAL}"
         )
 
 
@@ -298,15 +315,16 @@ class RunCoordinator(Coordinator):
         prune: Callable[[EpochEnded], bool] | None = None,
         tuning: Mapping[str, TuningCost] | None = None,
         *,
-        known: Collection[tuple[str, float]] = (),
+        submission_ids: Mapping[int, str] | None = None,
+        known: Collection[str] = (),
         records: list[RunRecord] | None = None,
     ) -> None:
         """Create a coordinator.
 
-        `known` contains the results of `attempt_of` for records in the store. They are not stored again. The stored
-        records are appended to `records`.
+        `submission_ids` contains the values of `RunRecord.submission`, by run number. Results of the runs whose ids are
+        in `known` are already stored, and are not stored again. The stored records are appended to `records`.
         """
-        self._known, self._records = known, records
+        self._submission_ids, self._known, self._records = submission_ids or {}, known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s
         self._store, self._listener, self._events, self._interrupts = store, listener, events, interrupts
         self._marks, self._prune, self._tuning = marks, prune, tuning or {}
@@ -327,17 +345,26 @@ class RunCoordinator(Coordinator):
             )
         if self._deadline is not None and self._listener.latest and time.monotonic() >= self._deadline:
             raise BudgetUsedUpError
+        attempt_id = f"{run.index}-{secrets.token_hex(8)}"
         with self._interrupts.deferred():
-            for attempt_id in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
-                self._open.pop(attempt_id).files.close()
+            for lost in [key for key, one in self._open.items() if one.attempt.run.index == run.index]:
+                self._lose(self._open.pop(lost))
                 self.message(f"{run.spec.title}: an attempt was lost; the run is started again")
             self._listener.run_started(run.index, run.total, run.spec)
-            self._events.notify("harness_run_started", spec=run.spec)
+        try:
+            return self._start(run, attempt_id)
+        except BaseException:  # including Ctrl-C while waiting for event hooks
+            if attempt_id not in self._open:
+                self._events.notify("harness_attempt_lost", spec=run.spec, attempt_id=attempt_id)
+            raise
+
+    def _start(self, run: PlannedRun, attempt_id: str) -> Attempt:
+        self._events.notify("harness_run_started", spec=run.spec, attempt_id=attempt_id)
         self._events.drain()  # wait for event hooks that are still running, which would disturb the measurement
         with self._interrupts.deferred():
             files = ExitStack()
             directory = self._storing(lambda: files.enter_context(self._store.scratch()))
-            attempt = Attempt(f"{run.index}-{secrets.token_hex(8)}", run, directory)
+            attempt = Attempt(attempt_id, run, directory)
             self._open[attempt.id] = _Open(attempt, files, utc_now(), time.monotonic())
         return attempt
 
@@ -353,9 +380,13 @@ class RunCoordinator(Coordinator):
         with self._interrupts.deferred():
             if isinstance(event, PhaseStarted):
                 one.phase = event.phase[:MAX_NAME]
-            self._listener.event(one.attempt.run.index, one.attempt.run.spec, event)
+            spec = one.attempt.run.spec
+            if isinstance(event, StepsEnded):
+                self._events.notify("harness_steps_ended", spec=spec, steps=event, attempt_id=attempt_id)
+                return
+            self._listener.event(one.attempt.run.index, spec, event)
             if isinstance(event, EpochEnded):
-                self._events.notify("harness_epoch_ended", spec=one.attempt.run.spec, epoch=event)
+                self._events.notify("harness_epoch_ended", spec=spec, epoch=event, attempt_id=attempt_id)
         if self._prune is not None and isinstance(event, EpochEnded) and self._prune(event):
             raise TrialPruned
 
@@ -363,14 +394,15 @@ class RunCoordinator(Coordinator):
         self._check_thread()
         if attempt_id not in self._open:
             return False
+        run = self._open[attempt_id].attempt.run
         with self._interrupts.deferred():
             if isinstance(result, RunRecord):
-                _check_spec(result, self._open[attempt_id].attempt.run.spec)
-                if attempt_of(result) in self._known:
-                    one = self._open.pop(attempt_id)
-                    one.files.close()
-                    self._waiting.pop(one.attempt.run.index, None)
-                    return True
+                _check_spec(result, run.spec)
+            if self._submission_ids.get(run.index) in self._known:
+                one = self._open.pop(attempt_id)
+                self._lose(one)
+                self._waiting.pop(run.index, None)
+                return True
             stored = self._store_result(self._open.pop(attempt_id), result)
         self._events.drain()
         if isinstance(stored.outcome, Failure) and stored.outcome.kind == "interrupted":
@@ -399,7 +431,7 @@ class RunCoordinator(Coordinator):
     def close(self) -> None:
         """Remove the directories of open attempts."""
         while self._open:
-            self._open.popitem()[1].files.close()
+            self._lose(self._open.popitem()[1])
 
     def reduce_batches(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Halve the batch sizes of the runs that ran out of memory, and return these runs for re-execution."""
@@ -411,9 +443,16 @@ class RunCoordinator(Coordinator):
                 recipe = msgspec.structs.replace(run.spec.recipe, batch_size=size // 2)
                 spec = msgspec.structs.replace(run.spec, recipe=recipe)
                 reduced.append(msgspec.structs.replace(run, spec=spec))
-                self.message(f"{spec.title}: out of memory with batch size {size}, repeated with {size // 2}")
+                self.message(
+                    f"{spec.title}: ran out of memory with batch size {size}; repeating with batch size {size // 2}"
+                )
         self._waiting = {run.index: run for run in reduced}
         return reduced
+
+    def _lose(self, one: _Open) -> None:
+        """Remove the directory of an attempt that has no record, and notify event listeners."""
+        one.files.close()
+        self._events.notify("harness_attempt_lost", spec=one.attempt.run.spec, attempt_id=one.attempt.id)
 
     def _store_result(self, one: _Open, result: RunRecord | Failure) -> RunRecord:
         run, directory = one.attempt.run, one.attempt.directory
@@ -426,17 +465,29 @@ class RunCoordinator(Coordinator):
             record = msgspec.structs.replace(
                 result,
                 request_key=requested.key,
+                submission=self._submission_ids.get(run.index, ""),
                 batch_size_reduced_from=None if requested.recipe.batch_size == size else requested.recipe.batch_size,
                 parity=list(self._marks.get(run.spec.key, [])),
                 tuning=self._tuning.get(requested.key),
             )
-            record = self._storing(lambda: self._store.commit(directory, record).record)
+            try:
+                stored = self._storing(lambda: self._store.commit(directory, record))
+            except RecordError:
+                self._lose(one)
+                raise
+        if run.checkpoints is not None and isinstance(record.outcome, Success):
+            try:
+                remove(Path(run.checkpoints.directory))
+            except OSError as error:
+                self.message(f"{run.checkpoints.directory}: cannot be removed: {error.strerror}")
         self._waiting.pop(run.index, None)
         if self._records is not None:
-            self._records.append(record)
-        self._listener.run_finished(run.index, run.total, record)
-        self._events.notify("harness_run_finished", record=record)
-        return record
+            self._records.append(stored.record)
+        self._listener.run_finished(run.index, run.total, stored.record)
+        self._events.notify(
+            "harness_run_finished", record=stored.record, directory=stored.path, attempt_id=one.attempt.id
+        )
+        return stored.record
 
     def _storing(self, call: Callable[[], T]) -> T:
         try:
@@ -447,7 +498,9 @@ class RunCoordinator(Coordinator):
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
-            raise PluginError("an executor used its coordinator in another thread; use it in the thread of `execute`")
+            raise PluginError(
+                "an executor used its coordinator in another thread; use it only in the thread that called `execute`"
+            )
 
 
 def _check_spec(record: RunRecord, planned: RunSpec) -> None:

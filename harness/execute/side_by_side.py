@@ -127,7 +127,7 @@ class _Worker:
 class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
-    Each lane executes whole turns and reverses the order of every other turn of a dataset. The settings that are
+    Each lane executes whole turns and reverses the order of every second turn of a dataset. The settings that are
     compared with each other are therefore interleaved within each lane (A B B A).
     """
 
@@ -140,12 +140,17 @@ class SideBySide(Executor):
         self._machine_cores = available_cores()
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
-        """Execute the runs turn by turn."""
+        """Execute the runs turn by turn.
+
+        If a run cannot be executed, no further runs are started, and the exception is raised when the runs in progress
+        are finished.
+        """
         by_number = {run.index: run for run in runs}
         turns = deque(turn for numbers in self._turns if (turn := [by_number[n] for n in numbers if n in by_number]))
         workers = [_Worker(lane) for lane in self._lanes]
         messages: queue.SimpleQueue[tuple[_Worker, Event | RunRecord | BaseException]] = queue.SimpleQueue()
         ending: BudgetUsedUpError | None = None
+        failed: BaseException | None = None
         lifeline, held = new_pipe()
         # Contexts are closed in reverse order. Closing `held` first ends the children, and thus the threads.
         with lifeline, ThreadPoolExecutor(len(workers)) as threads, held:
@@ -153,9 +158,11 @@ class SideBySide(Executor):
             def proceed(worker: _Worker) -> None:
                 """Start the next run of a lane, if there is one."""
                 nonlocal ending
+                if ending is not None or failed is not None:
+                    return
                 if not worker.turn and turns:
                     worker.turn.extend(_ordered(worker, turns.popleft()))
-                if ending is not None or not worker.turn:
+                if not worker.turn:
                     return
                 try:
                     attempt = worker.attempt = coordinator.start(worker.turn.popleft())
@@ -183,9 +190,13 @@ class SideBySide(Executor):
                 while any(worker.attempt for worker in workers):
                     worker, message = messages.get()
                     assert worker.attempt is not None
-                    if isinstance(message, BaseException):
+                    if isinstance(message, KeyboardInterrupt):
                         raise message
-                    if isinstance(message, RunRecord):
+                    if isinstance(message, BaseException):
+                        # The attempt stays open, and is recorded as failed when the exception is raised below.
+                        failed, worker.attempt = failed or message, None
+                        coordinator.message("a run could not be executed; the runs in progress are finished first")
+                    elif isinstance(message, RunRecord):
                         attempt_id, worker.attempt = worker.attempt.id, None
                         coordinator.finish(attempt_id, message)
                         proceed(worker)
@@ -194,6 +205,8 @@ class SideBySide(Executor):
             except BaseException:
                 store_finished()
                 raise
+        if failed is not None:
+            raise failed
         if ending is not None:
             raise ending
 
@@ -222,7 +235,7 @@ class SideBySide(Executor):
 
 
 def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
-    """Return a turn in the order in which a lane executes it."""
+    """Return the runs of a turn, in reverse order for every second turn of a dataset."""
     case = turn[0].spec.task, turn[0].spec.dataset
     number = worker.turns.get(case, 0)
     worker.turns[case] = number + 1

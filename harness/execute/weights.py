@@ -1,7 +1,7 @@
 """Canonical weights: numpy arrays with the parameter names that a model lists, identical for every framework.
 
-Initial values are determined by the seed and the parameter's name. They depend neither on the framework nor on the
-order in which a model lists its parameters.
+Initial values are determined by the seed and the parameter's name. The values depend neither on the framework nor on
+the order in which a model lists its parameters.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from harness.data.install import Log, reporter
 from harness.execute.child import ChildContext
 from harness.execute.cores import core_shares, ordered_cores, use_cores
 from harness.execute.environment import collect
+from harness.execute.exporting import executable_model
 from harness.execute.failures import from_exception
 from harness.execute.preparation import (
     Preparation,
@@ -36,13 +37,8 @@ from harness.execute.preparation import (
     prepare_data,
     starting_weights,
 )
-from harness.execute.ranks import (
-    RankFailedError,
-    Ranks,
-    addresses,
-    check_batches,
-    in_group,
-)
+from harness.execute.rank_process import in_group
+from harness.execute.ranks import RankFailedError, Ranks, addresses, check_batches
 from harness.interfaces import Dataset, DeviceGroup, PreparedData, Session
 from harness.measure import summary
 from harness.measure.environment import CORE_PACKAGES, versions
@@ -51,9 +47,12 @@ from harness.measure.memory import release_free_memory
 from harness.measure.nvml import gpu_processes
 from harness.measure.phases import Emit, Phases
 from harness.records import (
+    CheckpointPlan,
+    CheckpointUse,
     DataPrepared,
     DeviceMemory,
     Energy,
+    Environment,
     EpochEnded,
     Evidence,
     Failure,
@@ -81,6 +80,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.data.download import Report
+    from harness.measure.checkpoints import Checkpoints
     from harness.measure.inference import Inference
     from harness.measure.quality.scorer import Scorer
     from harness.measure.training import Training
@@ -101,6 +101,12 @@ class RunJob(msgspec.Struct, frozen=True, kw_only=True):
     """If True, throughput and latency are not measured."""
     trial: Literal["quality", "speed"] | None = None
     """See `harness.PlannedRun.trial`."""
+    step_events: bool = False
+    """See `harness.PlannedRun.step_events`."""
+    checkpoints: CheckpointPlan | None = None
+    """See `harness.PlannedRun.checkpoints`."""
+    lock_digest: str = ""
+    """See `harness.PlannedRun.lock_digest`."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ class Timed:
     training: Training | None
     """Results of training, or None if the run used trained weights."""
     inference: Inference
+    checkpoints: CheckpointUse | None = None
+    """Checkpoints of training, or None if no checkpoints were requested."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
     environment = collect()  # Collect the environment before the run, so that the load average excludes the run.
 
     def record(outcome: Outcome) -> RunRecord:
-        packages = versions((*CORE_PACKAGES, *run.backend.packages)) if run else environment.packages
+        packages = run.packages() if run else environment.packages
         return RunRecord(
             run_id="",
             key="",
@@ -153,7 +161,7 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
         context.end(record(msgspec.structs.replace(failure, phase=failure.phase or phase)))
 
     try:
-        run = Run(job, context, give_up)
+        run = Run(job, context, environment, started_at, give_up)
         return record(run.go())
     except RankFailedError as error:
         traceback.print_exc()
@@ -166,11 +174,20 @@ def carry_out(job: RunJob, context: ChildContext) -> RunRecord:
 class Run:
     """A run and the information collected so far, which is recorded even if the run fails."""
 
-    def __init__(self, job: RunJob, context: ChildContext, give_up: Callable[[Failure], None]) -> None:
-        self.spec = job.spec
+    def __init__(
+        self,
+        job: RunJob,
+        context: ChildContext,
+        environment: Environment,
+        started_at: str,
+        give_up: Callable[[Failure], None],
+    ) -> None:
+        self.spec, self._job = job.spec, job
+        self._environment, self._started_at = environment, started_at
         self._give_up = give_up
         self._ranks: Ranks | None = None
         self._save_weights, self._quality_only, self._trial = job.save_weights, job.quality_only, job.trial
+        self._step_events = job.step_events
         self.provenance = Provenance(plugins=list(job.plugins))
         self.phases = Phases(context.send)
         self._emit: Emit = context.send
@@ -179,6 +196,10 @@ class Run:
         self._catalog = load_plugins(job.plugins)
         self.task = self._catalog.task(self.spec.task)
         self.backend = self._catalog.backend(self.spec.backend)
+
+    def packages(self) -> dict[str, str]:
+        """Return the versions of the core packages and of the backend's packages."""
+        return versions((*CORE_PACKAGES, *self.backend.packages))
 
     def learn(self, **known: Any) -> None:
         """Set fields of the provenance."""
@@ -198,13 +219,14 @@ class Run:
             prepared = in_group(prepared, DeviceGroup(rank=0, addresses=addresses(self.spec.devices)))
             self._ranks = Ranks(prepared, shares, self._give_up)
         unchanged = Unchanged(prepared.data)
-        metrics = self._catalog.metrics_of(self.task.name)
-        judge = scorer(prepared.data.info, self.task.metric, metrics, self._announce)
+        metrics, primary = self._catalog.metrics_of(self.spec), self._catalog.primary_metric(self.spec)
+        judge = scorer(prepared.data.info, primary.name, metrics, self._announce)
         with contextlib.ExitStack() as stack:
             with self.phases("build"):
                 weights, notes = starting_weights(prepared)
                 if self._ranks is not None:
                     stack.enter_context(self._ranks.running(self.provenance.plugins, weights))
+                    machine.add_group(self._ranks.pids_on_own_cores)
                 session = stack.enter_context(self._opened(prepared, weights, notes))
             if self._trial is not None:
                 trial = self._try(prepared, session, machine, judge)
@@ -224,6 +246,9 @@ class Run:
     def _prepare(self) -> tuple[Preparation, Machine]:
         """Import the framework, choose the device and prepare the data."""
         os.environ.update(self.backend.environment)
+        if self.backend.executes:
+            with self.phases("export"):  # Cached on disk: in the phase "data", the model is read from the cache.
+                executable_model(self.spec, self._catalog)
         with self.phases("import"):
             if self.task.objective == "classification":
                 # Import now, so that import time is not attributed to scoring.
@@ -246,7 +271,7 @@ class Run:
         )
         if self._trial is not None:
             data = _without_test(data)
-        return preparation_of(self.spec, self._catalog, device, data), machine
+        return preparation_of(self.spec, self._catalog, device, data, executable_model), machine
 
     @contextlib.contextmanager
     def _opened(self, prepared: Preparation, weights: Mapping[str, Any], notes: Mapping[str, str]) -> Iterator[Session]:
@@ -256,8 +281,10 @@ class Run:
         self.learn(initial_weights_digest=digest(weights) if weights else None)
         with opened_session(prepared, weights) as session:
             shared = self._ranks.notes() if self._ranks is not None else {}
-            self.learn(notes=session.notes() | dict(notes) | shared | _gpu_settings(self.spec.device))
-            yield session
+            added = {**prepared.notes, **notes, **shared, **_gpu_settings(self.spec.device)}
+            self.learn(notes=session.notes() | added)
+            with self._ranks.noted() if self._ranks is not None else contextlib.nullcontext():
+                yield session
 
     def _try(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer) -> Trial:
         """Train and score on the validation split. The test split of `prepared` is empty."""
@@ -268,7 +295,17 @@ class Run:
 
         spec, data, by_steps = self.spec, prepared.data, self.backend.trains_by_steps
         trained = training.train(
-            session, data, spec, judge, self.phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
+            session,
+            data,
+            spec,
+            judge,
+            self.phases,
+            self._emit,
+            machine.read,
+            by_steps=by_steps,
+            group=self._ranks,
+            step_events=self._step_events,
+            timed=self._trial == "speed",
         )
         with self.phases("score"):
             weights = session.get_weights()
@@ -291,7 +328,7 @@ class Run:
         save_file(self._directory, ARRAYS, lambda path: write_arrays(path, arrays))
         return Trial(
             state="complete",
-            metric=self.task.metric,
+            metric=judge.primary,
             curves=trained.curves,
             validation=scores,
             train_samples_per_s=rate,
@@ -304,17 +341,52 @@ class Run:
         from harness.measure import inference, training
 
         spec, data, phases = self.spec, prepared.data, self.phases
-        trained = None
+        trained = checkpoints = None
         if spec.weights is None:
-            by_steps = self.backend.trains_by_steps
+            checkpoints = self._checkpoints()
             trained = training.train(
-                session, data, spec, judge, phases, self._emit, machine.read, by_steps=by_steps, group=self._ranks
+                session,
+                data,
+                spec,
+                judge,
+                phases,
+                self._emit,
+                machine.read,
+                by_steps=self.backend.trains_by_steps,
+                group=self._ranks,
+                step_events=self._step_events,
+                timed=not self._quality_only,
+                checkpoints=checkpoints,
             )
+        use = None if checkpoints is None else checkpoints.use()
+        batch_size = min(spec.recipe.batch_size, len(data.test))
         if self._quality_only:
-            return Timed(trained, inference.not_measured(min(spec.recipe.batch_size, len(data.test))))
+            return Timed(trained, inference.not_measured(batch_size), use)
         with phases("inference"):
-            batch_size = min(spec.recipe.batch_size, len(data.test))
-            return Timed(trained, inference.measure(session, data.test, batch_size, spec.protocol, machine.read))
+            measured = inference.measure(session, data.test, batch_size, spec.protocol, machine.read)
+        return Timed(trained, measured, use)
+
+    def _checkpoints(self) -> Checkpoints | None:
+        """Return the checkpoints of this run, or None if none are requested."""
+        from harness.measure.checkpoints import Checkpoints
+        from harness.records.checkpoint import Identity
+
+        plan, requested, known = self._job.checkpoints, self._job.spec, self.provenance
+        if plan is None:
+            return None
+        environment = msgspec.structs.replace(
+            self._environment, packages=self.packages(), lock_digest=self._job.lock_digest
+        )
+        identity = Identity(
+            key=requested.key,
+            spec=requested,
+            device=self.spec.device,
+            plugins=list(self._job.plugins),
+            environment=environment,
+            dataset_digest=known.dataset_digest or "",
+            initial_weights_digest=known.initial_weights_digest or "",
+        )
+        return Checkpoints(plan, identity, self._started_at, self.phases)
 
     def _score(self, prepared: Preparation, session: Session, machine: Machine, judge: Scorer, timed: Timed) -> Scored:
         from harness.data.protect import read_only_split
@@ -325,7 +397,8 @@ class Run:
         data, batch_size, outputs = prepared.data, self.spec.recipe.batch_size, prepared.data.info.outputs
         with self.phases("score"):
             weights = session.get_weights()
-            check(weights, prepared.request.parameters)
+            if not self.backend.executes:
+                check(weights, prepared.request.parameters)
             self.learn(final_weights_digest=digest(weights) if weights else None)
             if self._save_weights and weights:
                 save_file(self._directory, WEIGHTS, lambda path: save(path, weights))
@@ -339,7 +412,9 @@ class Run:
                 timed.training.sample()  # Sample after the predictions, because sampling continues training.
         with self.phases("score"):
             reference = None
-            solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
+            solution = None
+            if not self.backend.executes:  # otherwise, the weights cannot be changed
+                solution = prepared.model.solve(prepared.request.config, data.info, read_only_split(data.train))
             if solution is not None:
                 session.set_weights(solution)
                 reference = data.test.targets, predict(session, data.test, batch_size, outputs)
@@ -388,7 +463,11 @@ class Run:
             infer = summary.throughput("inference_throughput", inference.timed, inference.batch_size, protocol, machine)
             first_step_s = None if trained is None else trained.first_step_s
             speed = summary.speed(first_step_s, train, infer, model, by_steps=by_steps)
-            flags = [*(train.flags if train is not None else ()), *infer.flags]
+            flags = [
+                *(train.flags if train is not None else ()),
+                *summary.interruptions(timed.checkpoints),
+                *infer.flags,
+            ]
             energy = summary.energy(train, infer, machine)
         return Success(
             scores=scored.scores,
@@ -411,6 +490,7 @@ class Run:
                 wall_s=wall_s,
                 arrays_digest=digest(arrays),
             ),
+            checkpoints=timed.checkpoints,
         )
 
     def _memory(self, device: DeviceMemory | None) -> Memory:
@@ -424,16 +504,16 @@ class Run:
         """Return the measured energy. If the run used several GPUs, their energy is omitted."""
         if self.spec.devices == 1 or energy.gpu is None:
             return energy
-        reason = f"the run used {self.spec.devices} GPUs, and only the energy of the first one is measured"
+        reason = f"the run used {self.spec.devices} GPUs, but only the energy of the first one is measured"
         return msgspec.structs.replace(energy, gpu=None, gpu_source=reason)
 
     def _time_to_target(self, curves: Sequence[EpochEnded]) -> TimeToTarget | None:
         target = self.spec.protocol.target
-        if target is None and self.spec.source is None:
+        if target is None and self.spec.source is None and not self.spec.metric:  # targets are for the task's metric
             target = self._catalog.dataset(self.spec.dataset).target
         if target is None:
             return None
-        metric = self._catalog.metric(self.task.metric)
+        metric = self._catalog.primary_metric(self.spec)
         return summary.time_to_target(curves, metric.name, target, higher_is_better=metric.higher_is_better)
 
 
@@ -459,11 +539,11 @@ def _training_arrays(trained: Training) -> dict[str, Any]:
     """Return the raw training measurements."""
     import numpy as np
 
-    train, sampled = trained.timed.windows[: trained.recipe_windows], trained.timed.windows[trained.recipe_windows :]
+    train, sampled = trained.all_windows(), trained.timed.windows[trained.recipe_windows :]
     return {
         "train_batch_size": np.array(trained.batch_size),
-        "train_window_steps": np.array([1, *(window.batches for window in train)]),
-        "train_window_s": np.array([trained.first_step_s, *(window.seconds for window in train)], np.float64),
+        "train_window_steps": np.array([window.batches for window in train]),
+        "train_window_s": np.array([window.seconds for window in train], np.float64),
         "train_losses": np.array(trained.losses),
         "sampling_window_steps": np.array([window.batches for window in sampled], np.int64),
         "sampling_window_s": np.array([window.seconds for window in sampled], np.float64),

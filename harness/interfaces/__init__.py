@@ -8,6 +8,7 @@ from harness.interfaces.backend import (
     Backend,
     DeviceGroup,
     DeviceInfo,
+    ExportedSession,
     InferenceSession,
     RooflineKernels,
     Session,
@@ -44,6 +45,7 @@ from harness.interfaces.model import (
 from harness.interfaces.output import (
     Metric,
     Reporter,
+    Tracker,
 )
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "DeviceGroup",
     "DeviceInfo",
     "Executor",
+    "ExportedSession",
     "InferenceSession",
     "Machine",
     "Metric",
@@ -77,5 +80,6 @@ __all__ = [
     "Split",
     "SubmissionState",
     "Task",
+    "Tracker",
     "TrialPruned",
 ]

@@ -92,6 +92,9 @@ class SessionRequest:
     None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
+    exported: Path | None = None
+    """Folder of the exported model for backends that execute such models (`Backend.executes`), and None for all other
+    backends. `build` raises an exception if `exported` is specified."""
     group: DeviceGroup | None = None
     """The processes that train the model together, or None if this process trains it alone. Only backends with
     `Backend.data_parallel` receive a group. In a group, `seed` differs between processes."""
@@ -221,7 +224,7 @@ class Session(ABC):
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data was
+            Arrays ``[B, ...]`` by input name. The method must not modify the arrays. A run fails if its data were
             modified.
 
         Returns
@@ -257,6 +260,45 @@ class Session(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Wait until the device has finished all submitted work."""
+
+    def state(self) -> dict[str, Array]:
+        """Return a copy of everything that determines the session's further training steps, for a checkpoint.
+
+        The state includes the weights, running statistics, the optimizer's moments and step counts, the states of
+        random number generators, the loss scale, and the moving average of the weights. The core calls this method
+        between training steps, outside of `averaged`. Implemented by backends with `Backend.checkpoints`.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Arrays by name, in any shape, with boolean, integer or floating-point dtypes. Values are stored exactly.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the session does not implement checkpoints.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support checkpoints; remove --checkpoint-every")
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Restore a state, so that further training steps are those that would have followed `state`.
+
+        On the CPU, these steps must give bitwise identical results. The core calls `set_weights` first, and passes the
+        state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
+
+        Parameters
+        ----------
+        state : mapping of str to ndarray
+            Arrays returned by `state`. The arrays must not be modified, and must be copied if they are kept.
+
+        Raises
+        ------
+        harness.PluginError
+            If names or shapes do not match those of this session.
+        harness.UnsupportedError
+            If the session does not implement checkpoints.
+        """
+        raise UnsupportedError(f"{type(self).__name__} does not support checkpoints; remove --checkpoint-every")
 
     def device_memory(self) -> DeviceMemory | None:
         """Return the peak memory usage of the device since the session was opened.
@@ -320,6 +362,22 @@ class InferenceSession(Session):
         raise UnsupportedError("this backend only computes predictions and has no gradients")
 
 
+class ExportedSession(InferenceSession):
+    """A session of a backend that executes exported models (`Backend.executes`).
+
+    Subclasses load the model in `SessionRequest.exported` and implement `predict`, `fetch` and `synchronize`. The
+    exported model contains the weights.
+    """
+
+    def set_weights(self, weights: Mapping[str, Array]) -> None:
+        """Raise `harness.UnsupportedError`."""
+        raise UnsupportedError("the weights are part of the exported model and cannot be changed")
+
+    def get_weights(self) -> dict[str, Array]:
+        """Return an empty dictionary."""
+        return {}
+
+
 class Backend(ABC):
     """A framework that trains and runs networks.
 
@@ -343,11 +401,25 @@ class Backend(ABC):
     trains: ClassVar[bool] = True
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``, and its sessions are instances of `InferenceSession`."""
-    exports: ClassVar[Collection[str]] = ()
-    """Formats that `Session.export` writes, such as ``onnx``."""
+    exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Formats that `Session.export` writes, such as ``onnx``, with the modules that each format needs in addition to
+    `requires`, and the requirements or commands that install them."""
+    executes: ClassVar[str] = ""
+    """Format of the exported models that the backend executes, such as ``onnx``, or an empty string if the backend
+    builds networks. Such a backend cannot train (`trains` is False), needs no networks, and its sessions are instances
+    of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
+    converts: ClassVar[Collection[str]] = ()
+    """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
+    the exported model itself."""
     data_parallel: ClassVar[bool] = False
     """True if the backend can train a model on several devices (`SessionRequest.group`). If False, runs on several
     devices are rejected before they start."""
+    checkpoints: ClassVar[bool] = False
+    """True if the sessions implement `Session.state` and `Session.set_state`. If False, ``--checkpoint-every`` is
+    rejected during planning."""
+    example_weights: ClassVar[bool] = False
+    """True if the sessions multiply the losses by `Batch.example_weights`. If False, runs on data with weights are
+    rejected."""
     default_models: ClassVar[Sequence[str]] = ()
     """Preferred model variants for this backend, best first. If the user does not select a model and no network
     implements the task's default model for this backend, the first compatible variant is used."""
@@ -382,6 +454,36 @@ class Backend(ABC):
             If the device, the precision or a setting is not supported. The backend must not silently use other
             settings.
         """
+
+    def convert(
+        self, exported: Path, folder: Path, precision: Precision, examples: Mapping[str, Array]
+    ) -> dict[str, str]:
+        """Convert an exported model to a precision in `converts`.
+
+        The core calls this method in a separate process and keeps the result, so that the conversion is not measured.
+
+        Parameters
+        ----------
+        exported : Path
+            Folder of the exported model.
+        folder : Path
+            Empty folder for the converted model. It is the `SessionRequest.exported` of the sessions.
+        precision : str
+            Precision of the converted model.
+        examples : mapping of str to ndarray
+            Inputs of training examples ``[N, ...]`` by name, for calibration.
+
+        Returns
+        -------
+        dict of str to str
+            Description of the conversion. It is added to the notes in the record.
+
+        Raises
+        ------
+        harness.UnsupportedError
+            If the model cannot be converted.
+        """
+        raise UnsupportedError(f"this backend cannot convert models to {precision}")
 
     def allocated_bytes(self, device: str, size_bytes: int) -> int | None:
         """Allocate memory, free it, and return the increase in the framework's peak memory usage.

@@ -25,6 +25,12 @@ class Batch(NamedTuple):
     """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`, where the
     batch is the part of one process, and the weight is the fraction of the whole batch's targets in this part. The loss
     of the whole batch is the sum of the weighted losses of its parts."""
+    example_weights: Array | None = None
+    """Weight of each example ``[B]``, float32, by which the loss of the example or of its positions is multiplied
+    before averaging, or None. Only sessions of backends with `Backend.example_weights` receive weights."""
+    teacher_logits: Array | None = None
+    """Logits of the teacher in knowledge distillation (`Recipe.distillation_alpha`), in the order of `targets`: float32
+    ``[B, C]`` or, for token classification, ``[B, L, C]``. None without distillation."""
 
     def parts(self, count: int) -> Iterator[tuple[Batch, float]]:
         """Split the batch for gradient accumulation.
@@ -47,7 +53,9 @@ class Batch(NamedTuple):
         for start, end in self.bounds(len(self.targets), count):
             inputs = {name: array[start:end] for name, array in self.inputs.items()}
             number = end - start if losses is None else int(losses[start:end].sum())
-            yield Batch(inputs, self.targets[start:end], self.weight), number / total
+            weights = None if self.example_weights is None else self.example_weights[start:end]
+            logits = None if self.teacher_logits is None else self.teacher_logits[start:end]
+            yield Batch(inputs, self.targets[start:end], self.weight, weights, logits), number / total
 
     @staticmethod
     def bounds(examples: int, count: int) -> list[tuple[int, int]]:

@@ -42,7 +42,7 @@ class Split:
     """Arrays ``[N, ...]`` by input name.
 
     Raw data may contain object arrays. The elements of ``text`` are str, and the elements of ``waveform`` are float32
-    arrays ``[samples]`` with values in [-1, 1]. Prepared data contains only numeric arrays. A large input may be an
+    arrays ``[samples]`` with values in [-1, 1]. Prepared data contain only numeric arrays. A large input may be an
     array-like object that reads its rows from a file. Such an object has ``shape`` and ``dtype``, supports ``len`` and
     ``np.asarray``, and can be indexed with an int array or a slice.
     """
@@ -55,6 +55,13 @@ class Split:
     rows: Array | None = None
     """Origin of each example ``[N]``: its row in the source file, counted from 1, as int64, or the path of its file, as
     str. None if the dataset does not identify its examples. The core copies the array to the prepared split."""
+    weights: Array | None = None
+    """Weight of each example in the training loss ``[N]``, at least 0, or None if all examples have the same weight.
+    The core divides the weights by their mean over the training split, and copies them to the prepared split as
+    float32. Scores are computed without weights."""
+    teacher_logits: Array | None = None
+    """Logits of the teacher in knowledge distillation: float32 ``[N, C]`` or, for token classification, ``[N, L, C]``.
+    Set by the core for the training split, and None without distillation."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -78,6 +85,8 @@ class Split:
             targets=self.targets[index],
             groups={name: array[index] for name, array in self.groups.items()},
             rows=None if self.rows is None else self.rows[index],
+            teacher_logits=None if self.teacher_logits is None else self.teacher_logits[index],
+            weights=None if self.weights is None else self.weights[index],
         )
 
 
@@ -238,7 +247,7 @@ class Dataset(ABC, Generic[OptionsT]):
         Raises
         ------
         harness.DataError
-            If the data is missing or damaged.
+            If the data are missing or damaged.
 
         Notes
         -----
@@ -382,7 +391,7 @@ class Task(ABC, Generic[OptionsT]):
     def check_data(self, data: RawData, options: OptionsT) -> None:
         """Check that raw data can be prepared with a run's options. By default, do nothing.
 
-        The core calls this method when planning a run on the user's own table or text file, so unsuitable data is
+        The core calls this method when planning a run on the user's own table or text file, so unsuitable data are
         reported before any run starts. The method should be fast, because it may be called several times.
 
         Parameters

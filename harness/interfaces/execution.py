@@ -14,14 +14,14 @@ from typing import ClassVar, Literal
 from msgspec import Struct
 
 from harness.errors import UsageError
-from harness.records import Environment, Event, Failure, PluginRef, RunRecord, RunSpec
+from harness.records import CheckpointPlan, Environment, Event, Failure, PluginRef, RunRecord, RunSpec
 
 EXECUTOR_NOTE = "executor"
 """Key in `Provenance.notes` for a remark that an executor adds to a record, such as a node failure."""
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
-    """A run to execute. It can be encoded as JSON or pickled, and executed on another machine."""
+    """A run to execute. Instances can be encoded as JSON or pickled, and executed on another machine."""
 
     index: int
     """Position of the run in the plan, starting at 1."""
@@ -30,7 +30,7 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Settings of the run."""
     plugins: tuple[PluginRef, ...]
-    """Plugins that the run needs. They must be installed where the run is executed."""
+    """Plugins that the run needs. The plugins must be installed where the run is executed."""
     packages: tuple[str, ...] = ()
     """Python distributions that the backend needs. Their versions are stored in the record."""
     timeout_s: float
@@ -47,6 +47,11 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     trial: Literal["quality", "speed"] | None = None
     """Measurements of a trial of ``harness tune`` on the training and validation splits: only quality, or quality and
     training throughput. None for a complete run. The test split is not used in a trial."""
+    step_events: bool = False
+    """True to send `harness.StepsEnded` events, because an event listener handles them."""
+    checkpoints: CheckpointPlan | None = None
+    """Directory and interval of checkpoints, or None to write none. Only runs that are executed on this machine have
+    checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -70,7 +75,7 @@ class SubmissionState(Struct, frozen=True, kw_only=True):
 
     @property
     def finished(self) -> bool:
-        """True if no runs are running or waiting."""
+        """True if no runs are active or pending."""
         return not self.running and not self.waiting
 
 
@@ -82,8 +87,8 @@ class Attempt:
     """Unique id of the attempt. The executor passes this id when reporting an event or the result."""
     run: PlannedRun
     directory: Path
-    """Directory on this machine for the run's files. It becomes the run's directory in the results directory when the
-    attempt is finished, and is removed when the attempt is lost."""
+    """Directory on this machine for the run's files. When the attempt is finished, this directory becomes the run's
+    directory in the results directory. When the attempt is lost, the directory is removed."""
 
 
 class TrialPruned(Exception):  # noqa: N818 - not an error

@@ -1,8 +1,9 @@
-"""The interfaces for metrics and report formats: `Metric` and `Reporter`."""
+"""The interfaces for metrics, report formats and experiment trackers: `Metric`, `Reporter` and `Tracker`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.records import Objective
@@ -73,3 +74,35 @@ class Reporter:
     output: Literal["text", "directory"] = "text"
     """Return value of the function: ``text`` for a str, or ``directory`` for an iterable of files. Each file is a tuple
     of its relative path, with ``/`` as separator, and its content as bytes."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """One-line descriptions of the format's options, by option name. Users set them with ``--format-option
+    OPTION=VALUE``. The values that were set are passed to the function as keyword arguments of type str."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracker:
+    """An experiment tracker, to which ``harness run --tracker`` and ``harness track`` log runs.
+
+    Notes
+    -----
+    The function `listener` is called before the first run as ``f(results, options)``. `results` is the path of the
+    results directory, and `options` is a dict with the values (str) of the options that the user set. The function
+    returns an object whose methods implement event hooks and are decorated with `harness.hookimpl`. It raises
+    `harness.UsageError` if a value is not valid. It should not connect to a server, because an error in this function
+    prevents the runs, whereas an error in a hook does not.
+
+    ``harness track`` calls the same hooks for a stored run, in the same order and with the same arguments. Only the
+    times (``time_s``) are estimates.
+    """
+
+    name: str
+    """Name of the tracker, as in ``--tracker``."""
+    listener: str
+    """Location of the function that creates the event listener, ``"module:callable"``."""
+    summary: str
+    """One-line description."""
+    requires: Mapping[str, str] = field(default_factory=dict)
+    """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """One-line descriptions of the tracker's options, by option name. Users set them with ``--tracker
+    NAME:OPTION=VALUE``."""

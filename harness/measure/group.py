@@ -15,7 +15,10 @@ class Group:
     """Number of processes."""
 
     def step(self, epoch: int, index: int, learning_rate: float) -> None:
-        """Make the other processes run the training step on batch `index` (from 0) of an epoch (from 1)."""
+        """Make the other processes run the training step on batch `index` of epoch `epoch`.
+
+        Batches are numbered from 0, and epochs from 1.
+        """
 
     def check(self, weights: Mapping[str, Any]) -> None:
         """Raise `harness.BadResultError` if the weights of another process differ from `weights`, the weights of this

@@ -30,7 +30,7 @@ class Reading(NamedTuple):
     busy_s: float | None = None
     """Busy time of the cores that the process may use, summed over all processes (/proc/stat, see proc(5))."""
     own_s: float | None = None
-    """CPU time of all threads of this process."""
+    """CPU time of all threads of this process and of the processes that train with it on the same cores."""
     stolen_s: float | None = None
     """Time during which the hypervisor ran other virtual machines."""
     quota_s: float | None = None
@@ -75,8 +75,14 @@ class Machine:
         self._thermal = root / f"sys/devices/system/cpu/cpu{min(self._cores)}/thermal_throttle/package_throttle_count"
         self._rapl = Rapl(root / "sys/class/powercap")
         self.gpu, self.gpu_reason = _gpu(device, gpu_uuid, gpu_processes)
+        self._processes = root / "proc"
+        self._group: list[int] = []
         self.gpu_peak_bytes: int | None = None
         self.gpu_others = 0
+
+    def add_group(self, pids: Sequence[int]) -> None:
+        """Count the CPU time of the processes with these ids, which use the same cores, as this process's own time."""
+        self._group = list(pids)
 
     def read(self) -> Reading:
         busy, stolen = self._processor_s()
@@ -86,7 +92,7 @@ class Machine:
         return Reading(
             clock_s=time.perf_counter(),
             busy_s=busy,
-            own_s=time.process_time(),
+            own_s=self._own_s(),
             stolen_s=stolen,
             quota_s=quota_throttled_s(self._groups),
             thermal_events=_number(self._thermal),
@@ -140,7 +146,9 @@ class Machine:
             if throttled_s is not None and throttled_s / seconds > THROTTLED_FRACTION:
                 flags.append(("throttled", f"{text} for {throttled_s / seconds:.1%} of the time"))
         if passed.thermal_events:
-            flags.append(("throttled", f"thermal throttling events of the processor: {passed.thermal_events:.0f}"))
+            flags.append(
+                ("throttled", f"number of thermal throttling events of the processor: {passed.thermal_events:.0f}")
+            )
         return flags
 
     def _update_gpu_use(self, gpu: NvmlDevice) -> None:
@@ -149,6 +157,18 @@ class Machine:
         if use.own_bytes is not None:
             self.gpu_peak_bytes = max(use.own_bytes, self.gpu_peak_bytes or 0)
         self.gpu_others = max(self.gpu_others, use.others)
+
+    def _own_s(self) -> float | None:
+        """Return the CPU time of this process and its group, or None if a process of the group has ended."""
+        own, tick = time.process_time(), os.sysconf("SC_CLK_TCK")
+        for pid in self._group:
+            try:
+                # The fields after the command, which is in parentheses, start with the state (proc_pid_stat(5)).
+                fields = (self._processes / str(pid) / "stat").read_text().rpartition(")")[2].split()
+                own += (int(fields[11]) + int(fields[12])) / tick
+            except (OSError, ValueError, IndexError):
+                return None
+        return own
 
     def _processor_s(self) -> tuple[float | None, float | None]:
         """Return busy and stolen seconds for the cores that the process may use, or None if /proc/stat is not

@@ -20,20 +20,40 @@ class Phases:
     """
 
     def __init__(self, emit: Emit) -> None:
-        self._emit = emit
+        self.emit = emit
         self.memory = PhaseMemory()
         self.seconds: dict[str, float] = {}
         self.current = ""
+        self._is_open = False
+        self._since_s = 0.0
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        self._emit(PhaseStarted(phase=phase))
-        self.current = phase
-        self.memory.enter(phase)
-        start = time.perf_counter()
+        self._enter(phase)
         yield
-        self.add(phase, time.perf_counter() - start)
-        self.memory.finish()
+        self._leave()
 
-    def add(self, phase: str, seconds: float) -> None:
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+    @contextmanager
+    def aside(self, phase: str) -> Iterator[None]:
+        """Measure `phase` like a call. If another phase is being measured, its duration and peak memory do not include
+        `phase`."""
+        outer = self.current if self._is_open else None
+        if outer is not None:
+            self._leave()
+        with self(phase):
+            yield
+        if outer is not None:
+            self._enter(outer)
+
+    def _enter(self, phase: str) -> None:
+        self.emit(PhaseStarted(phase=phase))
+        self.current, self._is_open = phase, True
+        self.memory.enter(phase)
+        self._since_s = time.perf_counter()
+
+    def _leave(self) -> None:
+        """Add the time since the phase was entered to its duration."""
+        seconds = time.perf_counter() - self._since_s
+        self.seconds[self.current] = self.seconds.get(self.current, 0.0) + seconds
+        self.memory.finish()
+        self._is_open = False

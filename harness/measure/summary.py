@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.records import (
+    CheckpointUse,
     DeviceMemory,
     Energy,
     EpochEnded,
@@ -54,6 +55,18 @@ def throughput(
     flags = [Flag(metric=metric, kind=kind, detail=detail) for kind, detail in suspected]
     count = sum(window.batches for window in timed.windows[steady.warmup_windows :])
     return MeasuredThroughput(rate, steady, flags, passed, count * batch_size)
+
+
+def interruptions(checkpoints: CheckpointUse | None) -> list[Flag]:
+    """Return a flag for the training throughput if training was interrupted."""
+    if checkpoints is None or not checkpoints.resumed_at:
+        return []
+    times = len(checkpoints.resumed_at)
+    detail = (
+        f"training was interrupted {'once' if times == 1 else f'{times} times'} and resumed after "
+        f"{', '.join(map(str, checkpoints.resumed_at))} steps; peak memory is that of the last process"
+    )
+    return [Flag(metric="train_throughput", kind="resumed", detail=detail)]
 
 
 def energy(train: MeasuredThroughput | None, inference: MeasuredThroughput, machine: Machine) -> Energy:
@@ -112,11 +125,15 @@ def latency(timed: Inference) -> Latency:
     )
 
 
+NOT_COUNTED = ("prepare", "checkpoint")
+"""Phases that are not part of a run's peak memory: not every run has them."""
+
+
 def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:
     tree = phases.by_phase_bytes | phases.tree_by_phase_bytes if phases.tree_by_phase_bytes else {}
 
     def largest(peaks: dict[str, int]) -> int | None:
-        return max((peak for name, peak in peaks.items() if name != "prepare"), default=None)
+        return max((peak for name, peak in peaks.items() if name not in NOT_COUNTED), default=None)
 
     return Memory(
         host_peak_bytes=largest(phases.by_phase_bytes) or 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.measure.machine import Reading, difference, total
 from harness.measure.steady import Window
@@ -17,15 +17,20 @@ class Timed:
         self._meter = meter
         self._before = Reading()
         self.windows: list[Window] = []
-        self._passed: list[Reading] = []
+        self.readings: list[Reading] = []
+        """Change in the counters during each window."""
 
     def open(self) -> None:
         self._before = self._meter()
 
     def close(self, count: int, seconds: float) -> None:
         self.windows.append(Window(count, seconds))
-        self._passed.append(difference(self._before, self._meter()))
+        self.readings.append(difference(self._before, self._meter()))
+
+    def restore(self, windows: Sequence[Window], readings: Sequence[Reading]) -> None:
+        """Replace all windows and readings by those of an earlier process."""
+        self.windows, self.readings = list(windows), list(readings)
 
     def passed(self, start: int) -> Reading:
         """Return the total change in the counters over all windows from index `start` onward."""
-        return total(self._passed[start:])
+        return total(self.readings[start:])

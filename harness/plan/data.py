@@ -33,7 +33,9 @@ def data_plan(task_name: str, dataset_name: str, overrides: Iterable[str], catal
     sections = parse_overrides(overrides)
     unused = [f"{section}.{key}" for section in ("recipe", "model", "protocol") for key in sections[section]]
     if unused:
-        raise UsageError(f"{', '.join(unused)}: only dataset and task settings change the data; remove the others")
+        raise UsageError(
+            f"{', '.join(unused)}: remove these settings, because only dataset and task settings change the data"
+        )
     task = catalog.task(task_name)
     dataset = find_dataset(dataset_name, task, catalog)
     check_dataset(task, dataset)

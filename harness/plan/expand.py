@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -18,6 +18,8 @@ from harness.measure.nvml import gpus
 from harness.plan import weights
 from harness.plan.checkpoint import model_options, read_config
 from harness.plan.devices import check_devices, device_counts, threads_per_process
+from harness.plan.distillation import check_student, teacher_of
+from harness.plan.exporter import ExportedRun
 from harness.plan.overrides import as_overrides, combinations, parse_overrides
 from harness.plan.selection import Selection
 from harness.plan.settings import ComparisonSettings, DataSettings, TrainingSettings, data_settings
@@ -25,6 +27,9 @@ from harness.plugins import environments
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
 from harness.records import PROTOCOLS, NamedProtocol, Precision, Pretrained, RunSpec
+from harness.records.store import StoredRun
+
+ONLY_INFERENCE = "cannot train, but only computes predictions"
 
 
 def expand_all(
@@ -84,7 +89,8 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
     backend is executed in those that contain its packages.
 
     Raises `harness.UsageError` if a name is unknown, if the selected plugins cannot be combined or if a value is
-    invalid. Raises `ValueError` if the selection's checkpoint has not been located (see `Selection.resolved`).
+    invalid. Raises `ValueError` if the selection's checkpoint or teacher has not been located (see
+    `Selection.resolved`).
     """
     specs = _expanded(selection, catalog)
     return tuple(specs[key] for key in _interleaved(specs))
@@ -102,6 +108,11 @@ def _expanded(
     if not selection.tasks:
         raise UsageError(f"no task given; select one of: {', '.join(sorted(catalog.tasks))}")
     precisions = [_precision(name) for name in selection.precisions]
+    if "int8" in precisions:
+        raise CombinationError(
+            "int8 is only for inference: train in another precision with --save-weights, and pass --weights RUN "
+            "--precision int8"
+        )
     for device in selection.devices:
         _check_device(device)
     threads = threads_per_process(selection, jobs)
@@ -109,8 +120,9 @@ def _expanded(
         raise UsageError("seeds must be between 0 and 4294967295")
     if selection.repeat is not None and selection.repeat < 1:
         raise UsageError(f"repeat must be at least 1, got {selection.repeat}")
-    if isinstance(selection.pretrained, str):
-        raise ValueError("the selection's checkpoint is not resolved; call Selection.resolved first")
+    if isinstance(selection.pretrained, str) or isinstance(selection.teacher, str):
+        raise ValueError("the selection's checkpoint or teacher is not resolved; call Selection.resolved first")
+    teacher = None if selection.teacher is None else teacher_of(selection.teacher)
     protocol = _named_protocol(selection.protocol)
     variants = [parse_overrides(overrides) for overrides in combinations(selection.overrides)]
     if any("name" in overrides["protocol"] for overrides in variants):
@@ -124,6 +136,7 @@ def _expanded(
         task = catalog.task(task_name)
         for metric in task.metrics:
             catalog.metric(metric)
+        primary = _primary_metric(selection.metric, task, catalog)
         for dataset_name in selection.datasets or (task.default_dataset,):
             dataset = find_dataset(dataset_name, task, catalog)
             check_suits(task, dataset)
@@ -144,6 +157,7 @@ def _expanded(
                             checkpoint=selection.pretrained,
                             data=data.of(overrides["dataset"]),
                             precisions=precisions,
+                            distilled=teacher is not None,
                         ),
                         model_name,
                         available,
@@ -174,10 +188,14 @@ def _expanded(
                             task_options=training.task_options,
                             dataset_options=splits[number].dataset_options,
                             model_options=training.model_options,
+                            metric=primary,
                             source=splits[number].source,
+                            teacher=None if teacher is None else teacher.weights,
                         )
                         if not _is_excluded(spec, selection.exclude, dataset_name, model_name, overrides, catalog):
                             check_devices(spec, catalog, gpus=None if unavailable else gpus)
+                            if teacher is not None:
+                                check_student(teacher, spec, catalog, unavailable=unavailable)
                             specs[spec.key] = spec
     _check_environments(selection, envs, specs.values(), catalog)
     return specs
@@ -193,26 +211,25 @@ def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) 
     envs = ["" if name == environments.CURRENT else name for name in selection.envs] or [""]
     places = _backends(selection, envs, catalog, unavailable=unavailable)
     specs: dict[str, RunSpec] = {}
-    for run in weights.resolved_runs(selection):
+    for source in weights.resolved_runs(selection):
+        run = weights.stored_run(source)
         weights.check_servable(run)
         spec = run.record.spec
         dataset = dataset_of(spec, catalog)
         if not unavailable or isinstance(dataset, UserDataset):
             check_available(dataset)
-        source = data_settings(dataset, spec.dataset_options).source  # The user's data must not have changed.
+        data = data_settings(dataset, spec.dataset_options).source  # The user's data must not have changed.
         for metric in catalog.task(spec.task).metrics:
             catalog.metric(metric)
         family = catalog.model(spec.model)[0].name
-        able = [name for name in places if catalog.network(family, name)]
-        if not selection.backends and not able:
-            raise CombinationError(_no_backend_runs(catalog, catalog.model(spec.model)[0]))
-        for backend in places if selection.backends else able:
+        chosen_backends = list(places) if selection.backends else _able_to_serve(source, family, places, catalog)
+        for backend in chosen_backends:
             for env, device, precision in itertools.product(places[backend], selection.devices, precisions):
                 for overrides in map(parse_overrides, combinations(selection.overrides)):
-                    chosen = weights.spec_for(run, backend, catalog, overrides, protocol)
+                    chosen = weights.spec_for(source, backend, catalog, overrides, protocol, env)
                     chosen = msgspec.structs.replace(
                         chosen,
-                        source=source,
+                        source=data,
                         env=env,
                         device=device,
                         precision=precision,
@@ -223,6 +240,23 @@ def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) 
                     )
                     specs[chosen.key] = chosen
     return specs
+
+
+def _able_to_serve(
+    source: StoredRun | ExportedRun, family: str, places: Mapping[str, Sequence[str]], catalog: Catalog
+) -> list[str]:
+    """Return the available backends that can compute predictions with the weights of `source`. Raises
+    `harness.CombinationError` with the reasons if there are none."""
+    reasons, able = {}, []
+    for backend, envs in places.items():
+        try:
+            weights.served_weights(source, backend, catalog, envs[0])
+            able.append(backend)
+        except CombinationError as error:
+            reasons[backend] = str(error)
+    if not able:
+        raise CombinationError(f"no available backend can serve model {family!r}{_lines(reasons)}")
+    return able
 
 
 def _is_excluded(
@@ -251,6 +285,24 @@ def _is_excluded(
     return any(all(matches(key, value) for key, value in rule.items()) for rule in rules)
 
 
+def _primary_metric(name: str | None, task: Task, catalog: Catalog) -> str:
+    """Return the name of the chosen primary metric, or an empty string if it is that of the task.
+
+    Raises `harness.UnknownNameError` if no plugin provides the metric, and `harness.CombinationError` if the task has
+    another objective.
+    """
+    if name is None or name == task.metric:
+        return ""
+    metric = catalog.metric(name)
+    if metric.objective != task.objective:
+        known = sorted(other for other, each in catalog.metrics.items() if each.value.objective == task.objective)
+        raise CombinationError(
+            f"metric {name!r} ({metric.objective}) cannot be used with task {task.name!r} ({task.objective}); choose "
+            f"one of: {', '.join(known)}"
+        )
+    return name
+
+
 # ---- protocols, seeds, datasets and splits ----------------------------------------------------------------
 
 
@@ -264,7 +316,7 @@ def _precision(name: str) -> Precision:
     try:
         precision: Precision = msgspec.convert(name, Precision)
     except msgspec.ValidationError:
-        raise UnknownNameError("precision", name, ("fp32", "tf32", "bf16", "fp16", "fp64")) from None
+        raise UnknownNameError("precision", name, get_args(Precision)) from None
     return precision
 
 
@@ -462,8 +514,8 @@ def _training(
     trainer = catalog.backend(backend)
     if not trainer.trains:
         raise CombinationError(
-            f"backend {backend!r} cannot train; train with another backend and --save-weights, and pass --weights RUN "
-            "to measure inference with the weights of that run"
+            f"backend {backend!r} {ONLY_INFERENCE}; train with another backend and --save-weights, and pass --weights "
+            "RUN to measure inference with the weights of that run"
         )
     if catalog.network(model.name, backend) is None:
         others = sorted(name for family, name in catalog.networks if family == model.name)
@@ -511,6 +563,7 @@ def _no_backend_runs(catalog: Catalog, model: Model) -> str:
         else catalog.conflicts.get(("network", f"{model.name}/{name}"))
         for name in sorted(catalog.backends)
     }
+    reasons |= {name: ONLY_INFERENCE for name in reasons if not catalog.backend(name).trains}
     return f"no available backend implements model {model.name!r}{_lines(reasons) or '; no plugin implements it'}"
 
 

@@ -36,7 +36,7 @@ def combinations(overrides: Iterable[str]) -> list[tuple[str, ...]]:
         path, equals, value = text.partition("=")
         values = _divided(value) if equals else [value]
         if len(set(values)) < len(values):
-            raise UsageError(f"invalid override {text!r}: a value occurs twice; remove one of them")
+            raise UsageError(f"invalid override {text!r}: the same value occurs twice; remove one")
         choices.pop(path.strip(), None)
         choices[path.strip()] = [f"{path}{equals}{each}" for each in values]
     if math.prod(map(len, choices.values())) > MAX_COMBINATIONS:

@@ -22,6 +22,7 @@ def check_recipe(
     label_names: Sequence[str],
     backend: Backend,
     precisions: Sequence[Precision],
+    distilled: bool = False,
 ) -> None:
     """Check that the options of a recipe can be used together, and that the user's options have an effect.
 
@@ -39,6 +40,8 @@ def check_recipe(
         Backend that trains with the recipe.
     precisions : sequence of str
         Selected precisions.
+    distilled : bool, default=False
+        True if the run has a teacher.
 
     Raises
     ------
@@ -48,6 +51,7 @@ def check_recipe(
     for name, reason in _unused(recipe, task):
         if name in changes and getattr(recipe, name) != getattr(_DEFAULTS, name):
             raise CombinationError(f"recipe.{name} has no effect {reason}; remove it")
+    _check_teacher(recipe, distilled=distilled)
     missing = [option for option in session_options(recipe) if option not in backend.recipe_options]
     if missing:
         listed = ", ".join(backend.recipe_options) or "none of the newer options"
@@ -81,6 +85,13 @@ def check_recipe(
         )
 
 
+def _check_teacher(recipe: Recipe, *, distilled: bool) -> None:
+    if recipe.distillation_alpha and not distilled:
+        raise CombinationError("recipe.distillation_alpha needs a teacher; add --teacher RUN, or remove the option")
+    if distilled and not recipe.distillation_alpha:
+        raise CombinationError("the teacher has no effect with recipe.distillation_alpha=0; remove one of them")
+
+
 def _unused(recipe: Recipe, task: Task) -> Iterator[tuple[str, str]]:
     """Yield the name of each field that has no effect, and the reason."""
     optimizer, schedule = recipe.optimizer, recipe.schedule
@@ -103,5 +114,10 @@ def _unused(recipe: Recipe, task: Task) -> Iterator[tuple[str, str]]:
         yield "plateau_patience", with_schedule
     if not (schedule == "plateau" or recipe.early_stopping or recipe.keep_best):
         yield "monitor", "without recipe.early_stopping, recipe.keep_best or the schedule plateau"
+    if not recipe.distillation_alpha:
+        yield "distillation_temperature", "without recipe.distillation_alpha"
+    if recipe.distillation_alpha == 1:
+        alone = "with recipe.distillation_alpha=1, which ignores the true classes"
+        yield from ((name, alone) for name in ("label_smoothing", "class_weights"))
     if task.objective == "regression":
         yield from ((name, "in regression, which has no classes") for name in ("label_smoothing", "class_weights"))

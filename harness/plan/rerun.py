@@ -62,7 +62,9 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
         threads=spec.threads,
         protocol=protocol,
         pretrained=_checkpoint(spec),
+        teacher=None if spec.teacher is None else spec.teacher.path or spec.teacher.run,
         splits=() if spec.split is None else (spec.split,),
+        metric=spec.metric or None,
         compile=spec.compile,
         deterministic=spec.deterministic,
         overrides=as_overrides(overrides),
@@ -78,7 +80,7 @@ def _inference_selection(spec: RunSpec, weights: TrainedWeights, protocol: str) 
         if name != "name" and encode(value) != encode(known[name])
     }
     return Selection(
-        weights=(weights.path or weights.run,),
+        weights=((weights.exported and weights.exported.path) or weights.path or weights.run,),
         backends=(spec.backend,),
         envs=(spec.env,) if spec.env else (),
         devices=(spec.device,),
@@ -145,6 +147,7 @@ def _defaults(spec: RunSpec, protocol: str, catalog: Catalog) -> dict[str, dict[
             protocol=PROTOCOLS[protocol].protocol,
             overrides=nothing,
             checkpoint=spec.pretrained,
+            distilled=spec.teacher is not None,
         )
         training = comparison.training(catalog.backend(spec.backend), model, model.name if spec.pretrained else variant)
         options = plain(merge(comparison.dataset.Options, "dataset"))

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
-    from harness.records import Pretrained
+    from harness.plan.exporter import ExportedRun
+    from harness.records import Pretrained, RunSpec
     from harness.records.store import StoredRun
 
 
@@ -43,6 +44,14 @@ class Option(NamedTuple):
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
     """True if a suite can set the option once for all of its runs."""
+
+
+class PlannedTeacher(NamedTuple):
+    """The run of a suite's entry that is to be executed before the runs of its students."""
+
+    name: str
+    """Name of the entry."""
+    spec: RunSpec
 
 
 def _option(name: str, help_text: str, **properties: Any) -> dict[str, Option]:
@@ -84,7 +93,7 @@ class Selection:
         default=(),
         metadata=_option(
             "env",
-            "Environment in which the run is executed: current, or a name from `harness env list`.",
+            "Environment in which the run is executed: current, or the name of an environment in `harness env list`.",
             default="current",
             several=True,
             shared=True,
@@ -113,7 +122,7 @@ class Selection:
         default=("fp32",),
         metadata=_option(
             "precision",
-            "Numeric precision: fp32, tf32, bf16, fp16 or fp64.",
+            "Numeric precision: fp32, tf32, bf16, fp16, fp64 or, with --weights, int8.",
             default="fp32",
             several=True,
             shared=True,
@@ -164,23 +173,35 @@ class Selection:
     )
     """Directory or Hugging Face Hub ID of a checkpoint. `resolved` replaces this value with a `Pretrained` before
     planning."""
-    weights: tuple[str | StoredRun, ...] = field(
+    weights: tuple[str | StoredRun | ExportedRun, ...] = field(
         default=(),
         hash=False,
         metadata=_option(
             "weights",
             "Do not train, but measure inference with the saved weights of these runs: quality, speed, latency and "
-            "memory. The runs determine task, data and model.",
+            "memory. The runs determine task, data and model. Folders written by `harness export` are also accepted.",
             several=True,
             metavar="RUN[,RUN]",
         ),
     )
-    """Ids or paths of runs. `resolved` replaces them with the stored runs before planning."""
+    """Ids or paths of runs, or folders of exported models. `resolved` replaces them with the stored runs before
+    planning."""
+    teacher: str | StoredRun | PlannedTeacher | None = field(
+        default=None,
+        hash=False,
+        metadata=_option(
+            "teacher",
+            "Train with knowledge distillation, using the model of this run as the teacher. The run must have been "
+            "trained on the same data, with saved weights (--save-weights).",
+            metavar="RUN",
+        ),
+    )
+    """Id or path of a run. `resolved` replaces it with the stored run before planning."""
     splits: tuple[int, ...] | Literal["all"] = field(
         default=(),
         metadata=_option(
             "split",
-            "Published split of the dataset. Each split is a separate run.",
+            "Number of a published split of the dataset. Each split is a separate run.",
             default="the first split",
             kind=int,
             several=True,
@@ -189,6 +210,17 @@ class Selection:
         ),
     )
     """Numbers of published splits, or an empty tuple for the split in the dataset options."""
+    metric: str | None = field(
+        default=None,
+        metadata=_option(
+            "metric",
+            "Primary metric, by which the best epoch is chosen and runs are compared; see `harness list metrics`.",
+            default="the task's primary metric",
+            metavar="NAME",
+            shared=True,
+        ),
+    )
+    """Name of the primary metric, or None for that of the task."""
     compile: bool = field(
         default=False, metadata=_option("compile", "Compile the model with the backend's compiler.", kind=bool)
     )
@@ -225,6 +257,8 @@ class Selection:
     """Number of times to execute each run, or None for the protocol's default."""
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
+    name: str = ""
+    """Name of the suite's entry, by which other entries refer to its run as their teacher, or an empty string."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
     """Function that returns the file and line to which an error about this selection refers, or None."""
 
@@ -261,16 +295,23 @@ class Selection:
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
         """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`, and
-        the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
+        the teacher and the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
 
         `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called. Raises
-        `harness.UsageError` if `find` is None and the selection uses the weights of runs.
+        `harness.UsageError` if `find` is None and the selection uses other runs.
         """
         chosen = self
+        if isinstance(chosen.teacher, str):
+            if find is None:
+                raise UsageError("--teacher cannot be used here, because there is no results directory; remove it")
+            chosen = dataclasses.replace(chosen, teacher=find(chosen.teacher))
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
                 raise UsageError("--weights cannot be used here, because there is no results directory; remove it")
-            runs = tuple(find(run) if isinstance(run, str) else run for run in self.weights)
+            from harness.plan.exporter import find_trained
+
+            found = find_trained(find)
+            runs = tuple(found(run) if isinstance(run, str) else run for run in self.weights)
             chosen = dataclasses.replace(chosen, weights=runs)
         if isinstance(chosen.pretrained, str):
             chosen = dataclasses.replace(chosen, pretrained=locate(chosen.pretrained))

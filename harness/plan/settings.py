@@ -19,6 +19,9 @@ from harness.plan.overrides import merge
 from harness.plan.recipe_checks import check_recipe
 from harness.records import DataSource, Precision, Pretrained, Protocol, Recipe
 
+WITH_TEACHER = {"distillation_alpha": 0.5, "distillation_temperature": 2.0}
+"""Recipe fields of a run with a teacher, unless the user sets them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
@@ -121,6 +124,8 @@ class ComparisonSettings:
 
     precisions: Sequence[Precision] = ("fp32",)
     """The selected precisions."""
+    distilled: bool = False
+    """True if the runs have a teacher."""
 
     @property
     def label_names(self) -> Sequence[str]:
@@ -138,7 +143,10 @@ class ComparisonSettings:
             preparation = self.checkpoint_options()
         suited = self.dataset.task_options.get(self.task.name, {})
         changes, fine_tuning = self.overrides["recipe"], self.checkpoint is not None
-        recipe = recipe_for(self.task, self.dataset, model, variant, changes, fine_tuning=fine_tuning)
+        set_by_default = WITH_TEACHER if self.distilled else {}
+        recipe = recipe_for(
+            self.task, self.dataset, model, variant, {**set_by_default, **changes}, fine_tuning=fine_tuning
+        )
         task_options = merge(self.task.Options, "task", suited, preparation, self.overrides["task"])
         if backend.trains_by_steps:
             check_recipe(
@@ -149,9 +157,20 @@ class ComparisonSettings:
                 label_names=self.label_names,
                 backend=backend,
                 precisions=self.precisions,
+                distilled=self.distilled,
+            )
+        elif self.distilled:
+            raise CombinationError(
+                f"backend {backend.name!r} does not train in steps, so it cannot train with a teacher; remove "
+                "--teacher, or select another backend"
             )
         for each in self.data:
             each.check(self.task, task_options)
+            if each.dataset_options.get("weight_column") and not backend.example_weights:
+                raise CombinationError(
+                    f"backend {backend.name!r} does not support weights of examples; remove --weight-column, or use "
+                    "another backend"
+                )
         if self.checkpoint is not None:
             try:
                 self.task.check_checkpoint(Path(self.checkpoint.path), task_options)

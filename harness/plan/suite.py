@@ -119,6 +119,7 @@ class _Reader:
                     for position, each in enumerate(entry[key])
                 ]
         values = self._converted(entry, _Run, where, place)
+        name = values.pop("name", "")
         matrix, exclude, include = values.pop("matrix", {}), values.pop("exclude", []), values.pop("include", [])
         try:
             values["set"] = as_overrides(values.get("set", ()))
@@ -127,12 +128,12 @@ class _Reader:
             self._fail(str(error), place)
         for path in matrix:
             if path in {override_path(text) for text in values["set"]}:
-                self._fail(f"{path!r} is in set and in matrix; remove one of them", (*place, "matrix", path))
+                self._fail(f"{path!r} is in both set and matrix; remove one of them", (*place, "matrix", path))
         dimensional = {key: _several(values[key]) for key in _DIMENSIONS if key in values} | dict(matrix)
         for position, rule in enumerate(exclude):
             self._check_rule(rule, dimensional, (*place, "exclude", position))
         base = self._selection(values | {"set": (*values["set"], *dimensions)}, place)
-        found = [dataclasses.replace(base, exclude=tuple(exclude))]
+        found = [dataclasses.replace(base, exclude=tuple(exclude), name=name)]
         for position, extra in enumerate(include):
             here = (*place, "include", position)
             self._check_combination(extra, here)
@@ -171,7 +172,7 @@ class _Reader:
 
     def _check_combination(self, combination: Mapping[str, Any], place: Place) -> None:
         if not combination:
-            self._fail("this combination is empty; add at least one key", place)
+            self._fail("this combination has no keys; add at least one", place)
         settings = [key for key in combination if key.partition(".")[0] in SECTIONS and "." in key]
         self._check_keys(".".join(map(str, place[2:3])), combination, (*_COMBINED, *settings), place)
 
@@ -317,7 +318,7 @@ _DIMENSIONS = tuple(option.name for option in OPTIONS.values() if option.several
 executed."""
 _COMBINED = tuple(key for key in _OPTION_KEYS if key != "set")
 """Keys that are allowed in combinations in ``include``."""
-_ENTRY = ("matrix", "exclude", "include")
+_ENTRY = ("name", "matrix", "exclude", "include")
 _FILE = (*(option.name for option in OPTIONS.values() if option.shared), "budget_hours")
 
 _BUDGET = _field(
@@ -333,6 +334,12 @@ _Run = msgspec.defstruct(
     [
         ("task", _described(_type(OPTIONS["tasks"]), OPTIONS["tasks"].help)),
         *_fields(option for option in OPTIONS.values() if option.name != "task"),
+        _field(
+            "name",
+            Annotated[str, Meta(min_length=1)],
+            "Name of the entry. Entries with this name as their teacher are executed after this entry, which must "
+            "define a single run, and use its model as the teacher in knowledge distillation.",
+        ),
         _field(
             "matrix",
             dict[str, _Values | dict[str, _Values]],
@@ -359,7 +366,7 @@ _Suite = msgspec.defstruct(
             "run",
             _described(
                 Annotated[list[_Run], Meta(min_length=1)],  # type: ignore[valid-type]
-                "Entries. All combinations of the values of an entry are executed.",
+                "Entries of the suite. Each entry is executed with all combinations of its values.",
             ),
         ),
         *_fields(option for option in OPTIONS.values() if option.shared),

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import CombinationError, RecordError, UsageError
+from harness.plan.exporter import ExportedRun, exported_model
 from harness.plan.overrides import merge
 from harness.plan.selection import OPTIONS, Selection
 from harness.plugins.catalog import Catalog
@@ -15,7 +16,7 @@ from harness.records import Failure, Protocol, RunSpec, Success, TrainedWeights
 from harness.records.reading import is_stored
 from harness.records.store import WEIGHTS, StoredRun
 
-FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "device_counts")
+FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "teacher", "device_counts", "metric")
 """Selection fields that are determined by the run that provides the weights."""
 
 
@@ -46,6 +47,15 @@ def check_servable(run: StoredRun) -> Success:
     return record.outcome
 
 
+def is_servable(run: StoredRun) -> bool:
+    """Return whether `check_servable` accepts a run."""
+    try:
+        check_servable(run)
+    except UsageError:
+        return False
+    return True
+
+
 def trained_weights(run: StoredRun) -> TrainedWeights:
     """Return a reference to a run's weights. Raises the same errors as `check_servable`, and `harness.RecordError` if
     the record does not contain the digests of the weights and the data."""
@@ -71,31 +81,55 @@ def check_selection(selection: Selection) -> None:
         raise UsageError(f"--weights selects runs, which determine task, data and model; remove {', '.join(given)}")
 
 
-def resolved_runs(selection: Selection) -> list[StoredRun]:
-    """Return the runs whose weights a selection uses. Raises `ValueError` if they have not been found; see
-    `Selection.resolved`."""
-    runs = [run for run in selection.weights if not isinstance(run, str)]
+def resolved_runs(selection: Selection) -> list[StoredRun | ExportedRun]:
+    """Return the runs and exported models whose weights a selection uses. Raises `ValueError` if they have not been
+    found; see `Selection.resolved`."""
+    runs = [source for source in selection.weights if not isinstance(source, str)]
     if len(runs) < len(selection.weights):
         raise ValueError("the selection's runs are not resolved; call Selection.resolved first")
     return runs
 
 
-def spec_for(
-    run: StoredRun, backend: str, catalog: Catalog, overrides: Mapping[str, Mapping[str, Any]], protocol: Protocol
-) -> RunSpec:
-    """Return the spec of a run that measures one backend's inference with the weights of `run`.
+def stored_run(source: StoredRun | ExportedRun) -> StoredRun:
+    """Return the run that trained the weights of `source`."""
+    return source.run if isinstance(source, ExportedRun) else source
 
-    Raises `harness.CombinationError` if the backend cannot serve the model, and `harness.UsageError` if the overrides
-    change anything other than the protocol.
+
+def served_weights(source: StoredRun | ExportedRun, backend: str, catalog: Catalog, env: str = "") -> TrainedWeights:
+    """Return a reference to the weights of `source` for inference with a backend in the named environment `env`.
+
+    Raises the same errors as `trained_weights`, and `harness.CombinationError` if the backend has no network for the
+    model or, if it executes exported models, no backend can export the model.
     """
-    trained, spec = trained_weights(run), run.record.spec
-    family = catalog.model(spec.model)[0].name
-    if catalog.network(family, backend) is None:
+    run = stored_run(source)
+    trained = trained_weights(run)
+    family = catalog.model(run.record.spec.model)[0].name
+    exported = exported_model(source, backend, family, catalog, env)
+    if exported is None and catalog.network(family, backend) is None:
         others = ", ".join(sorted(name for known, name in catalog.networks if known == family))
         raise CombinationError(
             f"backend {backend!r} cannot serve model {family!r} of run {trained.run!r}; it is implemented for: "
             f"{others or 'none'}{catalog.hint}"
         )
+    return msgspec.structs.replace(trained, exported=exported)
+
+
+def spec_for(
+    source: StoredRun | ExportedRun,
+    backend: str,
+    catalog: Catalog,
+    overrides: Mapping[str, Mapping[str, Any]],
+    protocol: Protocol,
+    env: str = "",
+) -> RunSpec:
+    """Return the spec of a run that measures one backend's inference with the weights of `source`, in the named
+    environment `env`.
+
+    Raises `harness.CombinationError` if the backend cannot serve the model, and `harness.UsageError` if the overrides
+    change anything other than the protocol.
+    """
+    spec = stored_run(source).record.spec
+    trained = served_weights(source, backend, catalog, env)
     unused = [f"{section}.{key}" for section in overrides if section != "protocol" for key in overrides[section]]
     unused += ["protocol.name"] if "name" in overrides["protocol"] else []
     if unused:

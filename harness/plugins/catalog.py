@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from harness.errors import HarnessError, PluginError, UnknownNameError, UsageError
-from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
+from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
 from harness.plugins import requirements
 from harness.plugins.failures import PluginFailure, not_loaded
 from harness.plugins.find import core
@@ -36,6 +36,12 @@ class LoadedPlugin:
     """Module or object that implements the hooks."""
     hooks: HookRelay
     """Object that calls only the hooks of this plugin."""
+    kind: Literal["plugin", "tracker"] = "plugin"
+    """``tracker`` if the object is the event listener of a tracker."""
+
+    def handles(self, hook: str) -> bool:
+        """Return True if the plugin implements a hook."""
+        return bool(getattr(self.hooks, hook).get_hookimpls())
 
 
 @dataclass
@@ -50,9 +56,12 @@ class Catalog:
     metrics: dict[str, Provided[Metric]] = field(default_factory=dict)
     reporters: dict[str, Provided[Reporter]] = field(default_factory=dict)
     executors: dict[str, Provided[Executor]] = field(default_factory=dict)
+    trackers: dict[str, Provided[Tracker]] = field(default_factory=dict)
     variants: dict[str, str] = field(default_factory=dict)
     """Model family by variant name."""
     plugins: tuple[LoadedPlugin, ...] = ()
+    listeners: tuple[LoadedPlugin, ...] = ()
+    """Event listeners of the selected trackers; see `harness.plugins.trackers.with_trackers`."""
     failures: tuple[PluginFailure, ...] = ()
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
     """Error messages about name conflicts, by (kind, name). Objects with conflicting names are not in the catalog."""
@@ -89,12 +98,26 @@ class Catalog:
     def metric(self, name: str) -> Metric:
         return self._get("metric", self.metrics, name).value
 
-    def metrics_of(self, task: str) -> list[Metric]:
-        """Return the metrics of a task."""
-        return [self.metric(name) for name in self.task(task).metrics]
+    def primary_metric(self, spec: RunSpec) -> Metric:
+        """Return the primary metric of a run."""
+        return self.metric(spec.metric or self.task(spec.task).metric)
+
+    def metrics_of(self, spec: RunSpec) -> list[Metric]:
+        """Return the metrics of a run: those of its task, and its primary metric."""
+        return [
+            self.metric(name) for name in dict.fromkeys((*self.task(spec.task).metrics, *filter(None, [spec.metric])))
+        ]
 
     def reporter(self, name: str) -> Reporter:
         return self._get("report format", self.reporters, name).value
+
+    def tracker(self, name: str) -> Provided[Tracker]:
+        """Return the tracker with this name and the plugin that provides it. Raises the same errors as `task`."""
+        return self._get("tracker", self.trackers, name)
+
+    def handles(self, hook: str) -> bool:
+        """Return True if a plugin or the listener of a selected tracker implements an event hook."""
+        return any(plugin.handles(hook) for plugin in (*self.plugins, *self.listeners))
 
     def executor(self, name: str, options: Mapping[str, str] | None = None) -> Executor:
         """Return the executor with this name, configured with the given options, if any.
@@ -129,22 +152,25 @@ class Catalog:
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
         """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
 
-        Metrics of the task that no plugin provides are omitted. Raises the same errors as `task` if any other name is
+        Metrics of the run that no plugin provides are omitted. Raises the same errors as `task` if any other name is
         not found.
         """
         task = self._get("task", self.tasks, spec.task)
         model, _ = self.model(spec.model)
-        backend = self._get("backend", self.backends, spec.backend)
-        if (model.name, spec.backend) not in self.networks:
-            networks = (f"{family}/{framework}" for family, framework in self.networks)
-            raise self._unknown("network", f"{model.name}/{spec.backend}", networks)
+        backends, framework = [spec.backend], spec.backend
+        if spec.weights is not None and spec.weights.exported is not None:
+            framework = "" if spec.weights.exported.path else spec.weights.exported.exporter
+            backends += [framework] if framework else []
+        if framework and (model.name, framework) not in self.networks:
+            networks = (f"{family}/{name}" for family, name in self.networks)
+            raise self._unknown("network", f"{model.name}/{framework}", networks)
         used: list[Provided[Any]] = [
             task,
             *([self._get("dataset", self.datasets, spec.dataset)] if spec.source is None else []),
             self.models[model.name],
-            backend,
-            self.networks[model.name, spec.backend],
-            *(self.metrics[name] for name in task.value.metrics if name in self.metrics),
+            *(self._get("backend", self.backends, name) for name in backends),
+            *([self.networks[model.name, framework]] if framework else []),
+            *(self.metrics[name] for name in (*task.value.metrics, spec.metric) if name in self.metrics),
         ]
         return tuple(dict.fromkeys(provided.plugin for provided in used if provided.plugin not in core()))
 

@@ -1,8 +1,8 @@
 """Named environments: Python environments in which runs can be executed, in addition to the current environment.
 
-An environment is a directory that `harness.execute.environments` creates. It contains a virtual environment, the lock,
-and a file that describes both. A run in an environment can be planned without starting the environment's interpreter,
-because all required information is read from files.
+An environment is a directory that `harness.execute.environments` creates. The directory contains a virtual environment,
+the lock file, and a file that describes both. A run in an environment can be planned without starting the environment's
+interpreter, because all required information is read from files.
 """
 
 from __future__ import annotations

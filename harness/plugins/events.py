@@ -16,25 +16,28 @@ from harness.plugins.failures import described_with_place
 from harness.plugins.threads import limit_s, limit_text
 
 MAX_QUEUED = 1000
-"""Maximum length of a plugin's event queue. If the queue is full, epoch events are dropped."""
-_DROPPABLE = "harness_epoch_ended"
+"""Maximum length of a plugin's event queue. If the queue is full, epoch and step events are dropped."""
+_DROPPABLE = ("harness_epoch_ended", "harness_steps_ended")
 _INTERRUPTED_S = 2.0
 """Time limit for delivering the remaining events after Ctrl-C, in seconds."""
 
 
 class Events:
-    """Dispatcher of events to all plugins in a catalog. `notify` returns immediately, and `drain` waits until the
-    events are delivered. When used as a context manager, the dispatcher delivers the remaining events on exit. Each
-    hook call has the same time limit as loading a plugin. If a hook exceeds the limit, a message is printed to stderr,
-    and the plugin receives no further events. If a hook raises an exception, a message is also printed, but the plugin
-    still receives later events.
+    """Dispatcher of events to all plugins and selected trackers in a catalog.
+
+    `notify` returns immediately, and `drain` waits until the events are delivered. When used as a context manager, the
+    dispatcher delivers the remaining events on exit. Each hook call has the same time limit as loading a plugin. If a
+    hook exceeds the limit, a message is printed to stderr, and the plugin receives no further events. If a hook raises
+    an exception, a message is also printed, but the plugin still receives later events.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         limit = limit_s()
         refuse_exit()
         self._surroundings = Surroundings()
-        self._deliveries = [_Delivery(plugin, limit, self._surroundings) for plugin in catalog.plugins]
+        self._deliveries = [
+            _Delivery(plugin, limit, self._surroundings) for plugin in (*catalog.plugins, *catalog.listeners)
+        ]
 
     def __enter__(self) -> Events:
         return self
@@ -52,14 +55,15 @@ class Events:
             self._surroundings.close()
 
     def notify(self, hook: str, **arguments: object) -> None:
-        """Queue a call to a hook for every plugin that implements it."""
+        """Queue a call to a hook, with the current time, for every plugin that implements it."""
+        arguments["time_s"] = time.time()
         for delivery in self._deliveries:
             delivery.put(hook, arguments)
 
     def drain(self) -> None:
         """Wait until the queued events are delivered.
 
-        After a hook's time limit, the remaining epoch events are dropped.
+        After a hook's time limit, the remaining epoch and step events are dropped.
         """
         for delivery in self._deliveries:
             delivery.drain()
@@ -74,6 +78,7 @@ class _Delivery:
 
     def __init__(self, plugin: LoadedPlugin, limit_s: float, surroundings: Surroundings) -> None:
         self._plugin, self._limit_s, self._surroundings = plugin, limit_s, surroundings
+        self._label = f"{plugin.kind} {plugin.ref.name!r}"
         self._changed = threading.Condition()
         self._queue: deque[tuple[str, dict[str, Any]]] = deque()
         self._thread: threading.Thread | None = None
@@ -84,12 +89,12 @@ class _Delivery:
         self._closed = False
 
     def put(self, hook: str, arguments: dict[str, Any]) -> None:
-        if not getattr(self._plugin.hooks, hook).get_hookimpls():
+        if not self._plugin.handles(hook):
             return
         with self._changed:
             if self._closed or self._abandoned():
                 return
-            if hook == _DROPPABLE and len(self._queue) >= MAX_QUEUED:
+            if hook in _DROPPABLE and len(self._queue) >= MAX_QUEUED:
                 self._dropped += 1
                 return
             self._queue.append((hook, arguments))
@@ -102,7 +107,7 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        After the time limit, drop the queued epoch events, the only events that can be numerous.
+        After the time limit, drop the queued epoch and step events, the only events that can be numerous.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:
@@ -112,7 +117,7 @@ class _Delivery:
                 if now >= end:
                     if self._abandoned(limit_s):
                         break
-                    kept = [call for call in self._queue if call[0] != _DROPPABLE]
+                    kept = [call for call in self._queue if call[0] not in _DROPPABLE]
                     self._dropped += len(self._queue) - len(kept)
                     self._queue.clear()
                     self._queue.extend(kept)
@@ -120,8 +125,8 @@ class _Delivery:
                 else:
                     self._changed.wait(min(end - now, 60.0))
             if self._dropped:
-                noun = "epoch was" if self._dropped == 1 else "epochs were"
-                report(f"plugin {self._plugin.ref.name!r} is too slow: {self._dropped} {noun} not passed to it")
+                noun = "event was" if self._dropped == 1 else "events were"
+                report(f"{self._label} is too slow, so {self._dropped} {noun} not reported to it")
                 self._dropped = 0
 
     def close(self) -> bool:
@@ -166,4 +171,4 @@ class _Delivery:
                     self._changed.notify_all()
 
     def _failed(self, hook: str, reason: str) -> None:
-        report(f"plugin {self._plugin.ref.name!r} failed in {hook}: {reason}")
+        report(f"{self._label} failed in {hook}: {reason}")

@@ -4,6 +4,11 @@ A plugin is a module or object that implements some of these functions and decor
 Plugins are discovered through entry points in the group ``harness``. Hooks whose names are plural nouns yield objects.
 The other hooks handle events and are called in the parent process during runs. An implementation may omit arguments
 that it does not use.
+
+Every event hook has the arguments `attempt_id` and `time_s`. The attempt id is the same for all events of one attempt
+to execute a run, and distinguishes runs that are executed at the same time. The id of the run, `RunRecord.run_id`, is
+assigned when the record is stored, because it depends on the device that the run chose. The time of the event is in
+seconds since 1970-01-01 (UTC).
 """
 
 from __future__ import annotations
@@ -14,12 +19,14 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
-    from harness.records import EpochEnded, RunRecord, RunSpec
+    from pathlib import Path
+
+    from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
+    from harness.records import EpochEnded, RunRecord, RunSpec, StepsEnded
 
 GROUP = "harness"
 
-API_VERSION = "1.0"
+API_VERSION = "1.1"
 """Version of the plugin API, which consists of the hooks and `harness.__all__`. Changes that may break plugins
 increment the major version; additions increment the minor version. A plugin declares the version that it was written
 for in ``HARNESS_API_VERSION``."""
@@ -180,15 +187,38 @@ def harness_executors() -> Iterable[Executor]:
 
 
 @hookspec
-def harness_run_started(spec: RunSpec) -> None:
-    """Handle the start of a run, just before its child process is started.
+def harness_trackers() -> Iterable[Tracker]:
+    """Yield experiment trackers for ``harness run --tracker``.
 
-    The child process is started when this hook returns or exceeds its time limit.
+    Yields
+    ------
+    Tracker
+        An experiment tracker.
+
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_trackers():
+    ...     yield harness.Tracker(name="board", listener="my_plugin:Board", summary="logs to a board")
+    """
+    return ()
+
+
+@hookspec
+def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
+    """Handle the start of an attempt to execute a run, just before its child process is started.
+
+    The child process is started when this hook returns or exceeds its time limit. For each attempt, this hook is
+    followed by ``harness_run_finished`` or ``harness_attempt_lost``, unless the command is killed.
 
     Parameters
     ----------
     spec : RunSpec
         Settings of the run.
+    attempt_id : str
+        Unique id of the attempt.
+    time_s : float
+        Time of the event, in seconds since 1970-01-01 (UTC).
 
     Examples
     --------
@@ -199,10 +229,38 @@ def harness_run_started(spec: RunSpec) -> None:
 
 
 @hookspec
-def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
+def harness_steps_ended(spec: RunSpec, steps: StepsEnded, attempt_id: str, time_s: float) -> None:
+    """Handle a number of training steps, before validation.
+
+    If a listener implements this hook, the run's child process sends the losses and learning rates of all steps at the
+    end of each epoch and, in a longer epoch, every 10 seconds, but never within a timed window. The run continues while
+    this hook is running. If the hook is too slow, events are dropped.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        Settings of the run.
+    steps : StepsEnded
+        Losses, learning rates and timed windows of consecutive steps.
+    attempt_id : str
+        Id that was passed to ``harness_run_started``.
+    time_s : float
+        Time of the event, in seconds since 1970-01-01 (UTC).
+
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_steps_ended(steps):
+    ...     for number, loss in enumerate(steps.losses, start=steps.step + 1):
+    ...         tracker.log(loss, step=number)
+    """
+
+
+@hookspec
+def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded, attempt_id: str, time_s: float) -> None:
     """Handle the end of a training epoch, after validation.
 
-    The run continues while this hook is running. If the hook is too slow, epoch events are dropped.
+    The run continues while this hook is running. If the hook is too slow, events are dropped.
 
     Parameters
     ----------
@@ -210,6 +268,10 @@ def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
         Settings of the run.
     epoch : EpochEnded
         Event with the training loss, the validation scores and the elapsed training time.
+    attempt_id : str
+        Id that was passed to ``harness_run_started``.
+    time_s : float
+        Time of the event, in seconds since 1970-01-01 (UTC).
 
     Examples
     --------
@@ -220,18 +282,48 @@ def harness_epoch_ended(spec: RunSpec, epoch: EpochEnded) -> None:
 
 
 @hookspec
-def harness_run_finished(record: RunRecord) -> None:
+def harness_run_finished(record: RunRecord, directory: Path, attempt_id: str, time_s: float) -> None:
     """Handle the end of a successful or failed run, after its record has been saved.
 
     Parameters
     ----------
     record : RunRecord
-        Record of the run. The outcome of the record is a `harness.Success`, a `harness.Failure` or, for a trial of
-        ``harness tune``, a `harness.Trial`.
+        Record of the run, as stored. The outcome of the record is a `harness.Success`, a `harness.Failure` or, for a
+        trial of ``harness tune``, a `harness.Trial`. A run that was stopped with Ctrl-C has a failure of the kind
+        ``interrupted``.
+    directory : Path
+        Absolute path of the run's directory, which contains the record, the raw samples and the log.
+    attempt_id : str
+        Id that was passed to ``harness_run_started``.
+    time_s : float
+        Time of the event, in seconds since 1970-01-01 (UTC).
 
     Examples
     --------
     >>> @harness.hookimpl
-    ... def harness_run_finished(record):
-    ...     notify(record.run_id)
+    ... def harness_run_finished(record, directory):
+    ...     notify(record.run_id, directory)
+    """
+
+
+@hookspec
+def harness_attempt_lost(spec: RunSpec, attempt_id: str, time_s: float) -> None:
+    """Handle an attempt that ends without a record, for example because its machine stopped responding.
+
+    The executor starts the run again as a new attempt, or the record could not be stored.
+
+    Parameters
+    ----------
+    spec : RunSpec
+        Settings of the run.
+    attempt_id : str
+        Id that was passed to ``harness_run_started``.
+    time_s : float
+        Time of the event, in seconds since 1970-01-01 (UTC).
+
+    Examples
+    --------
+    >>> @harness.hookimpl
+    ... def harness_attempt_lost(attempt_id):
+    ...     tracker.discard(attempt_id)
     """

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.errors import PluginError
-from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task
+from harness.interfaces import Backend, Dataset, Executor, Metric, Model, NetworkRef, Reporter, Task, Tracker
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import MetricInfo, PluginRef
 
@@ -23,6 +23,7 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_metrics": ("metric", Metric, ()),
     "harness_reporters": ("report format", Reporter, ()),
     "harness_executors": ("executor", Executor, ("name", "summary")),
+    "harness_trackers": ("tracker", Tracker, ()),
 }
 """Mapping from each hook to the noun, type and required attributes of the objects that it yields."""
 
@@ -57,6 +58,8 @@ def check_offer(hook: str, value: Any) -> None:
             raise PluginError(f"{hook} yielded the invalid name {name!r}; use only letters, digits and . _ + -")
     if isinstance(value, Metric):
         _check_metric(value)
+    if isinstance(value, Backend) and value.executes and value.trains:
+        raise PluginError(f"backend {value.name!r} executes exported models and cannot train; set trains = False")
     if isinstance(value, Task) and value.metric not in value.metrics:
         raise PluginError(f"task {value.name!r}: the primary metric {value.metric!r} is not in its metrics; add it")
 

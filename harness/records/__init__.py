@@ -4,7 +4,9 @@ All data stored on disk as JSON are instances of `msgspec.Struct` and are valida
 for run records is in ``docs/reference/record.schema.json``.
 """
 
+from harness.records.checkpointing import CheckpointPlan, CheckpointUse, Interval
 from harness.records.events import (
+    CheckpointFailed,
     DataPrepared,
     EpochEnded,
     Event,
@@ -12,6 +14,7 @@ from harness.records.events import (
     MetricCalled,
     PhaseStarted,
     Progress,
+    StepsEnded,
 )
 from harness.records.preprocessing import Preprocessing
 from harness.records.protocol import PROTOCOLS, NamedProtocol, Protocol
@@ -55,6 +58,7 @@ from harness.records.spec import (
     IGNORED,
     DataInfo,
     DataSource,
+    ExportedModel,
     InputSpec,
     Objective,
     PluginRef,
@@ -62,6 +66,7 @@ from harness.records.spec import (
     Pretrained,
     RunSpec,
     SplitInfo,
+    TableColumns,
     TrainedWeights,
 )
 
@@ -69,6 +74,9 @@ __all__ = [
     "IGNORED",
     "PROTOCOLS",
     "SCHEMA_VERSION",
+    "CheckpointFailed",
+    "CheckpointPlan",
+    "CheckpointUse",
     "ClassScore",
     "DataInfo",
     "DataPrepared",
@@ -80,6 +88,7 @@ __all__ = [
     "EpochEnded",
     "Event",
     "Evidence",
+    "ExportedModel",
     "Failure",
     "FailureKind",
     "Fetching",
@@ -87,6 +96,7 @@ __all__ = [
     "FlagKind",
     "Gpu",
     "InputSpec",
+    "Interval",
     "Latency",
     "Memory",
     "MetricCalled",
@@ -116,7 +126,9 @@ __all__ = [
     "Speed",
     "SplitInfo",
     "Steady",
+    "StepsEnded",
     "Success",
+    "TableColumns",
     "TargetScore",
     "TimeToTarget",
     "TrainedWeights",

@@ -26,9 +26,11 @@ MAX_ARRAYS = 10_000
 """Maximum number of arrays in a file."""
 MAX_INDEX_BYTES = 2**24
 """Maximum size of the list of arrays, in bytes."""
-EXPANSION, MIN_LIMIT_BYTES = 20, 64 * 2**20
-"""Maximum ratio of the size of the arrays to the size of the file, and the size in bytes that is accepted regardless of
-the ratio. harness does not compress arrays, and the ratio for compressed floating-point numbers rarely exceeds 5."""
+EXPANSION = 20
+"""Maximum ratio of array size to file size. Arrays are not compressed when they are saved, and the ratio for compressed
+floating-point numbers rarely exceeds 5."""
+MIN_LIMIT_BYTES = 64 * 2**20
+"""Total array size that is accepted regardless of the file size."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -67,12 +69,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             limit = min(MAX_ARRAYS_BYTES, max(MIN_LIMIT_BYTES, EXPANSION * size))
             declared = sum(member.file_size for member in members)
             if declared > limit:
-                raise RecordError(f"{path}: its arrays have {declared} bytes; the limit is {limit}")
+                raise RecordError(f"{path}: the arrays have {declared} bytes in total; the limit is {limit}")
             for member in members:
                 if not member.filename.endswith(".npy"):
                     raise RecordError(f"{path}: cannot be read: {member.filename!r} is not an array")
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise RecordError(f"{path}: cannot be read: {member.filename!r} is neither stored nor deflated")
+                    raise RecordError(
+                        f"{path}: cannot be read: {member.filename!r} has an unsupported compression method"
+                    )
                 content = _uncompressed(file, member)
                 array = _array(_unpacked(archive, member) if content is None else content)
                 arrays[member.filename.removesuffix(".npy")] = array

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from msgspec import Struct
 
 
@@ -74,4 +76,45 @@ class EpochEnded(Struct, frozen=True, kw_only=True, tag="epoch"):
     """Validation loss and primary metric."""
 
 
-Event = PhaseStarted | Fetching | DataPrepared | Progress | EpochEnded
+class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
+    """Consecutive training steps of one epoch.
+
+    The event is sent only if an event listener requests it (hook ``harness_steps_ended``): at the end of each epoch
+    and, in a longer epoch, every 10 seconds. It is never sent within a timed window.
+    """
+
+    epoch: int
+    step: int
+    """Number of optimizer steps before the first of these steps."""
+    losses: tuple[float, ...]
+    """Mean loss of the batch of each step."""
+    learning_rates: tuple[float, ...]
+    """Learning rate of each step."""
+    batch_size: int
+    """Number of examples in the batch of each step."""
+    window_steps: tuple[int, ...]
+    """Number of steps in each timed window. Empty in a quality-only run, in which no throughput is measured."""
+    window_s: tuple[float, ...]
+    """Duration of each timed window in seconds."""
+
+    @property
+    def throughput(self) -> list[tuple[int, float]]:
+        """Throughput in samples per second of each window, with the number of optimizer steps at the window's end.
+
+        The first step of a run is omitted, because it includes compilation.
+        """
+        ends = itertools.accumulate(self.window_steps, initial=self.step)
+        windows = zip(itertools.islice(ends, 1, None), self.window_steps, self.window_s, strict=True)
+        return [(end, steps * self.batch_size / seconds) for end, steps, seconds in windows if end > 1]
+
+
+class CheckpointFailed(Struct, frozen=True, kw_only=True, tag="checkpoint_failed"):
+    """The failure to write a checkpoint of training. Training continues, and the previous checkpoint remains valid."""
+
+    step: int
+    """Number of completed training steps."""
+    reason: str
+    """Reason, such as that the disk is full."""
+
+
+Event = PhaseStarted | Fetching | DataPrepared | Progress | StepsEnded | EpochEnded | CheckpointFailed

@@ -79,7 +79,7 @@ def _check_replaceable(path: Path, folder: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "pipes and devices are not written to; choose another path", str(path))
+        raise OSError(errno.EINVAL, "this is a pipe or a device; choose another path", str(path))
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:

@@ -28,6 +28,17 @@ def environments_dir() -> Path:
     return platformdirs.user_data_path("harness", appauthor=False) / "environments"
 
 
+def state_dir() -> Path:
+    """Return the folder for data that only this user's commands may write.
+
+    This is the platform's state directory (``$XDG_STATE_HOME/harness`` or ``~/.local/state/harness`` on Linux). Unlike
+    the cache, it is not shared with other users.
+    """
+    import platformdirs
+
+    return platformdirs.user_state_path("harness", appauthor=False)
+
+
 def _configured(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(os.path.expanduser(value)).absolute() if value else None  # noqa: PTH111 - does not raise

@@ -38,9 +38,9 @@ def problem(record: RunRecord) -> str:
     placement = record.placement
     if placement is not None:
         if placement.jobs < 1 or not placement.cores or min(placement.cores) < 0:
-            return "the placement of the run has no cores"
+            return "no cores were assigned to the run"
         if placement.jobs > 1 and not (record.quality_only or placement.checked_at):
-            return "the run was timed at the same time as other runs, but no check permitted this"
+            return "speed was measured while other runs were executed, but no check showed that this is accurate"
     if record.provenance.data is not None:
         reason = _of_data(record.provenance.data)
         if reason:
@@ -121,4 +121,4 @@ def _of_success(outcome: Success) -> str:
     for name, steady in (("windows", outcome.speed.inference), ("training windows", outcome.speed.train)):
         if steady is not None:
             counts[name] = min(steady.windows, steady.warmup_windows)
-    return next((f"the number of {name} is too small" for name, count in counts.items() if count < 0), "")
+    return next((f"the number of {name} is negative" for name, count in counts.items() if count < 0), "")

@@ -38,7 +38,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     SESSION_OPTIONS: ClassVar[frozenset[str]] = frozenset(
         {
             "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
-            "loss_scale", "frozen", "layer_decay",
+            "loss_scale", "frozen", "layer_decay", "distillation_alpha",
         }
     )  # fmt: skip
     """Optimizers and fields that backends must implement but that backends written for earlier versions ignore; see
@@ -112,6 +112,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rate of a parameter is multiplied by this factor to the power k, where k is the number of layers closer to the
     output. Parameters belong to the same layer if their names agree up to the first number or, for names without a
     number, in the first two components; layers are in the order of the model's parameters."""
+    distillation_alpha: float = 0.0
+    """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
+    loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)), where H is the
+    cross-entropy with the true class, t and s are the logits of the teacher and of the student, and T is
+    `distillation_temperature`. Class weights and label smoothing apply only to H. 0 for no distillation."""
+    distillation_temperature: float = 1.0
+    """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 keeps the gradients of the soft
+    targets at the same scale for all temperatures."""
     early_stopping: int | None = None
     """Number of consecutive epochs without a new best validation score after which training ends, or None to train for
     all epochs. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
@@ -179,8 +187,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in ("loss_scale", "max_seconds"):
             if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not 0 <= self.distillation_alpha <= 1:
+            raise ValueError(f"distillation_alpha must be in [0, 1], got {self.distillation_alpha}")
+        if not 0 < self.distillation_temperature < float("inf"):
+            raise ValueError(
+                f"distillation_temperature must be positive and finite, got {self.distillation_temperature}"
+            )
         if not all(self.frozen):
-            raise ValueError("frozen must contain patterns of parameter names; remove the empty pattern")
+            raise ValueError("frozen contains an empty pattern; remove it")
 
 
 _FIRST = frozenset(

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from harness.records.checkpointing import CheckpointUse
 from harness.records.events import EpochEnded
 from harness.records.spec import DataInfo, PluginRef, Precision, RunSpec
 
@@ -114,8 +115,8 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Number of windows discarded before the steady state, excluding the first step."""
     low: float | None
     """Lower end of the within-run range of the median, in samples per second, or None if there are fewer than six
-    windows. Both ends are throughputs of individual windows (order statistics). If the windows were independent, the
-    range would be a 95% confidence interval, but consecutive windows are usually similar.
+    windows. The ends of the range are throughputs of individual windows (order statistics). If the windows were
+    independent, the range would be a 95% confidence interval, but consecutive windows are usually similar.
     """
     high: float | None
     """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six
@@ -151,7 +152,7 @@ class Speed(Struct, frozen=True, kw_only=True):
     if the run used trained weights, and in older records."""
 
 
-FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load"]
+FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load", "resumed"]
 
 
 class Flag(Struct, frozen=True, kw_only=True):
@@ -203,7 +204,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 
     host_peak_bytes: int
     """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
-    all of them."""
+    all of them, and ``checkpoint``, in which checkpoints are written and read."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -332,7 +333,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     model: ModelInfo
     phases_s: dict[str, float]
     """Duration of each phase in seconds: import, prepare (unless an earlier run prepared the data), data, build, train,
-    validate, inference, score, sampling. A quality-only run has neither inference nor sampling."""
+    validate, inference, score, sampling, and checkpoint if checkpoints were requested. A quality-only run has neither
+    inference nor sampling. For a run that was resumed, these are the phases of its last process."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
@@ -343,6 +345,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     """End of training and evaluated epoch, or None in older records or for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
+    checkpoints: CheckpointUse | None = None
+    """Checkpoints and interruptions of training, or None if no checkpoints were requested."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, tag="failure"):
@@ -429,7 +433,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     package.
     """
     lock_digest: str = ""
-    """SHA-256 (hex) of the named environment's lock, or an empty string for the command's environment. The lock is
+    """SHA-256 (hex) of the named environment's lock file, or an empty string for the current environment. The lock is
     saved next to the record as ``environment.lock``."""
 
 
@@ -445,7 +449,7 @@ class Provenance(Struct, frozen=True, kw_only=True):
     plugins: list[PluginRef] = []
     """Plugins that the run loaded."""
     data: DataInfo | None = None
-    """Description of the prepared data, or None if the run failed before the data was prepared."""
+    """Description of the prepared data, or None if the run failed before the data were prepared."""
     device_name: str | None = None
     """Description of the device, such as the name of the GPU model, or None if the run failed before the device was
     chosen."""
@@ -552,6 +556,9 @@ class RunRecord(Struct, frozen=True, kw_only=True):
 
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
+    submission: str = ""
+    """Name of the submission and number of the run in it, such as ``submission-0123456789abcdef/3``, if the run was
+    submitted with ``harness run --detach``, otherwise an empty string. The result of a submitted run is stored once."""
     repeat: int
     """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
     on."""

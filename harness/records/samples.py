@@ -96,7 +96,7 @@ def _problem(record: RunRecord, arrays: Arrays) -> str:
     if rows is not None and (rows.dtype.kind not in "iU" or rows.shape != arrays.get("test_outputs", rows).shape[:1]):
         return f"test_rows is {_shown(rows)}"
     if "inference_window_s" in arrays and record.outcome.latency.batch_size < 1:
-        return f"the batch size of the record is {record.outcome.latency.batch_size}"
+        return f"the batch size in the record is {record.outcome.latency.batch_size}"
     if "train_batch_size" in arrays and arrays["train_batch_size"] < 1:
         return f"train_batch_size is {arrays['train_batch_size']}"
     for name in ("train_window_steps", "sampling_window_steps", "inference_window_batches"):
@@ -142,13 +142,16 @@ class Windows(NamedTuple):
 
 
 def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
-    """Return the training windows, excluding the first step, or None if they were not stored."""
+    """Return the training windows, excluding the first step of each process, or None if they were not stored."""
     import numpy as np
 
     outcome = _outcome(record)
     if "train_window_s" not in arrays or outcome.speed.train is None:
         return None
-    steps, seconds = arrays["train_window_steps"][1:], arrays["train_window_s"][1:]
+    steps, seconds = arrays["train_window_steps"], arrays["train_window_s"]
+    kept = np.ones(len(steps), bool)
+    kept[first_windows(record, arrays)] = False
+    steps, seconds = steps[kept], seconds[kept]
     if "sampling_window_s" in arrays:  # missing in records with schema version 1
         steps = np.concatenate([steps, arrays["sampling_window_steps"]])
         seconds = np.concatenate([seconds, arrays["sampling_window_s"]])
@@ -157,6 +160,17 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
     else:
         size = min(record.spec.recipe.batch_size, outcome.examples["train"])
     return Windows(steps / seconds * size, seconds, outcome.speed.train.warmup_windows)
+
+
+def first_windows(record: RunRecord, arrays: Arrays) -> list[int]:
+    """Return the indices of the training windows that contain the first step of a process.
+
+    These are the first window, and the windows at which training was resumed. They are not part of the throughput.
+    """
+    checkpoints = _outcome(record).checkpoints
+    resumed = set() if checkpoints is None else set(checkpoints.resumed_at)
+    ends = arrays["train_window_steps"].cumsum().tolist()
+    return [index for index, start in enumerate([0, *ends[:-1]]) if start == 0 or start in resumed]
 
 
 def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:

@@ -23,7 +23,8 @@ IGNORED = -100
 """Target for positions without a class in token classification, such as padding. These positions are excluded from the
 loss and the scores."""
 
-Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp64", "int8"]
+"""Numeric precisions. ``int8`` is only for inference with trained weights."""
 
 
 class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,8 +40,19 @@ class Pretrained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Path of the folder. The path is not part of the run's key."""
 
 
+class ExportedModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The exported model that a run executes instead of a network."""
+
+    exporter: str
+    """Backend that exports the model."""
+    digest: str = ""
+    """SHA-256 (hex) of the files written by ``harness export``, or an empty string if the run exports the model."""
+    path: str = ""
+    """Path of the folder written by ``harness export``. The path is not part of the run's key."""
+
+
 class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The trained weights that a run uses instead of training."""
+    """The trained weights of another run, which a run uses instead of training, or as the teacher in distillation."""
 
     run: str
     """Id of the run that trained the weights."""
@@ -52,6 +64,8 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """SHA-256 (hex) of the prepared data used to train the weights."""
     path: str = ""
     """Path of the directory of the run that trained the weights. The path is not part of the run's key."""
+    exported: ExportedModel | None = None
+    """The exported model that contains the weights, or None if the backend builds a network."""
 
 
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,7 +76,7 @@ class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data that were issued before the run started. They are also included in
+    """Warnings about the data that were issued before the run started. These warnings are also included in
     `DataInfo.warnings`."""
 
 
@@ -115,20 +129,26 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the dataset, by name."""
     model_options: dict[str, Any] = {}
     """Values of the model's configuration, by name."""
+    metric: str = ""
+    """Name of the primary metric, which determines the best epoch, or an empty string for the task's primary metric."""
     source: DataSource | None = None
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
     """Trained weights used to measure inference, or None for a run that trains. If specified, the run does not train.
     `recipe` is then the recipe used to train the weights; only its batch size is used."""
+    teacher: TrainedWeights | None = None
+    """Trained weights of the teacher in knowledge distillation (`Recipe.distillation_alpha`), or None for training
+    without a teacher."""
 
     @property
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
         The paths of a checkpoint and of trained weights are omitted. Fields that were added to `Recipe` later, the
-        checkpoint, the named environment, the number of devices and the trained weights are omitted if they have their
-        default values, so that the keys of older runs remain valid. User-provided data are identified by a digest of
-        their content, which is a dataset option, rather than by a name or path.
+        checkpoint, the named environment, the number of devices, the primary metric, the trained weights and the
+        teacher are omitted if they have their default values, so that the keys of older runs remain valid.
+        User-provided data are identified by a digest of their content, which is a dataset option, rather than by a name
+        or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -140,7 +160,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         weights = self.weights and TrainedWeights(
-            run="", backend=self.weights.backend, digest="", dataset_digest=self.weights.dataset_digest
+            run="",
+            backend=self.weights.backend,
+            digest="",
+            dataset_digest=self.weights.dataset_digest,
+            exported=self.weights.exported and ExportedModel(exporter=self.weights.exported.exporter),
         )
         if weights is not None and self.split is not None:
             weights = msgspec.structs.replace(weights, dataset_digest="")
@@ -148,11 +172,15 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """Task, model, backend, environment, number of devices, published split and seed, for progress messages."""
+        """Task, model, backend, environment, number of devices, published split and seed, for progress messages.
+
+        The model of a run with a teacher is followed by ``distilled``.
+        """
         env = [self.env] if self.env else []
         devices = [f"{self.devices} devices"] if self.devices > 1 else []
         split = [] if self.split is None else [f"split {self.split}"]
-        return " · ".join([self.task, self.model, self.backend, *env, *devices, *split, f"seed {self.seed}"])
+        taught = ["distilled"] if self.teacher is not None else []
+        return " · ".join([self.task, self.model, *taught, self.backend, *env, *devices, *split, f"seed {self.seed}"])
 
     @property
     def used_devices(self) -> tuple[str, ...]:
@@ -178,10 +206,16 @@ def key_of(values: dict[str, Any]) -> str:
     values = values | {"recipe": without_added_defaults(values["recipe"])}
     if values.pop("source", None) is not None:
         values["dataset"] = ""
-    if not values.get("env"):
-        values.pop("env", None)
-    if (weights := values.pop("weights", None)) is not None:
-        values["weights"] = {**weights, "path": ""}
+    for name in ("env", "metric"):
+        if not values.get(name):
+            values.pop(name, None)
+    for name in ("weights", "teacher"):
+        if (weights := values.pop(name, None)) is not None:
+            values[name] = {**weights, "path": ""}
+            if (exported := values[name].pop("exported", None)) is not None:
+                values[name]["exported"] = {**exported, "path": ""}
+    if values["dataset_options"].get("weight_column", "") is None:  # added later, with this default
+        values["dataset_options"] = {k: v for k, v in values["dataset_options"].items() if k != "weight_column"}
     if values.get("devices") == 1:
         del values["devices"]
     if (pretrained := values.pop("pretrained", None)) is not None:
@@ -228,6 +262,18 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     """Number of examples whose prepared inputs also occur in the training split. Always 0 for the training split."""
 
 
+class TableColumns(Struct, frozen=True, kw_only=True):
+    """Layout of the prepared ``features`` of a table: numbers, indicators of missing numbers, and categories."""
+
+    numbers: int
+    """Number of numeric columns, which are the first columns."""
+    indicators: tuple[int, ...] = ()
+    """Positions of the numeric columns that have an indicator, which is 1 where the number is missing. The indicators
+    follow the numeric columns."""
+    categories: tuple[int, ...] = ()
+    """Number of one-hot columns of each categorical column. These columns follow the indicators."""
+
+
 class DataInfo(Struct, frozen=True, kw_only=True):
     """Description of the prepared data, from which models derive their shapes."""
 
@@ -254,6 +300,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     """Statistics of the splits ``train``, ``validation`` and ``test``, computed by the core, or an empty dictionary in
     older records.
     """
+    columns: TableColumns | None = None
+    """Layout of the prepared columns of a table, or None if it is not known, for example in older records."""
 
     @property
     def units(self) -> tuple[str, ...]:

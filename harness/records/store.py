@@ -349,8 +349,7 @@ class Store:
             other = first.setdefault((summary.run_id, summary.started_at), summary)
             if other is not summary and self._are_copies(other.name, name, runs):
                 problems.append(
-                    f"{self.path / name}: a copy of the run in {self.path / other.name}, which is ignored; "
-                    f"remove the copy"
+                    f"{self.path / name}: this copy of the run in {self.path / other.name} is ignored; remove it"
                 )
                 runs.pop(name, None)
             else:

@@ -25,7 +25,7 @@ from harness.analysis.metrics import (
 )
 
 if TYPE_CHECKING:
-    from harness.records import RunRecord, Steady
+    from harness.records import CheckpointUse, RunRecord, Steady
 
 Section = tuple[str, list[tuple[str, object]]]
 """Title of a section, followed by its (name, value) pairs."""
@@ -54,6 +54,8 @@ def sections(record: RunRecord) -> Iterator[Section]:
         yield "speed and memory", [(QUALITY_ONLY, describe_quality_only([record])), *flags]
     else:
         yield from _measured(record, flags)
+    if outcome.checkpoints is not None:
+        yield "checkpoints of training", _checkpoints(outcome.checkpoints)
     yield (
         "model and data",
         [
@@ -100,8 +102,10 @@ def _measured(record: RunRecord, flags: list[tuple[str, str]]) -> Iterator[Secti
             for metric in in_group("latency")
         ],
     )
-    yield "peak memory", _memory(record)
-    yield "seconds by phase", [(phase, f"{seconds:.2f} s") for phase, seconds in outcome.phases_s.items()]
+    resumed = outcome.checkpoints is not None and bool(outcome.checkpoints.resumed_at)
+    last = " of the last process" if resumed else ""
+    yield f"peak memory{last}", _memory(record)
+    yield f"seconds by phase{last}", [(phase, f"{seconds:.2f} s") for phase, seconds in outcome.phases_s.items()]
 
 
 _LOSSES = {"regression": "mean squared error of the standardized targets"}
@@ -179,6 +183,18 @@ def _memory(record: RunRecord) -> list[tuple[str, object]]:
     rows += [(f"host, process {rank}", _mib(peak.host_peak_bytes / 2**20)) for rank, peak in enumerate(memory.ranks)]
     rows += [(f"host, {phase}", _mib(size / 2**20)) for phase, size in memory.host_peak_by_phase_bytes.items()]
     return rows + [(counter, _mib(size)) for counter, size in device if memory.device]
+
+
+def _checkpoints(use: CheckpointUse) -> list[tuple[str, object]]:
+    resumed = ", ".join(map(str, use.resumed_at))
+    interruptions = f"{len(use.resumed_at)}, resumed after {resumed} steps" if resumed else "none"
+    rows: list[tuple[str, object]] = [
+        ("interval", use.every.text),
+        ("written", f"{use.written}, in {use.write_s:.2f} s, which are not part of the training time"),
+        ("interruptions", interruptions),
+    ]
+    rows += [(f"{phase}, earlier processes", f"{seconds:.2f} s") for phase, seconds in use.earlier_s.items()]
+    return rows + [("could not be written", problem) for problem in use.problems]
 
 
 def _mib(size: float | None) -> str:

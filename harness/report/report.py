@@ -91,7 +91,7 @@ class Report:
         return [self.by_id[name] for name in row.run_ids]
 
     def successes(self, row: Row) -> list[StoredRun]:
-        """Return the successful runs in a row.
+        """Return the successful runs that belong to a table row.
 
         Parameters
         ----------

@@ -49,7 +49,7 @@ def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align:
 def _omitted(values: Sequence[Any], kind: str) -> list[str]:
     """Return a line with the number of values beyond `MOST_ROWS`, or an empty list if there are none."""
     more = len(values) - MOST_ROWS
-    return [f"  ... and {more} more {kind}, which `harness show --format json` prints"] if more > 0 else []
+    return [f"  ... and {more} more {kind} (see `harness show --format json`)"] if more > 0 else []
 
 
 def _failure(failure: Failure) -> str:
@@ -97,6 +97,7 @@ def run_section(record: RunRecord) -> Section:
         "threads",
     )
     rows: list[tuple[str, object]] = [(name, getattr(spec, name)) for name in names]
+    rows += [("metric", spec.metric)] if spec.metric else []
     recipe = _fields(spec.recipe) if spec.weights is None else {"batch_size": spec.recipe.batch_size}
     groups: dict[str, dict[str, Any]] = {
         "recipe": recipe,
@@ -110,6 +111,10 @@ def run_section(record: RunRecord) -> Section:
         rows += [("pretrained", f"{spec.pretrained.name}{revision}"), ("checkpoint", spec.pretrained.path)]
     if spec.weights is not None:
         rows += [("weights of", spec.weights.run), ("trained by", spec.weights.backend), ("path", spec.weights.path)]
+        if spec.weights.exported is not None:
+            rows += [("exported by", spec.weights.exported.exporter)]
+    if spec.teacher is not None:
+        rows += [("teacher", spec.teacher.run), ("path of the teacher", spec.teacher.path)]
     if spec.source is not None:
         rows += [("user data", spec.source.path), ("inferred options", ", ".join(spec.source.guessed) or "nothing")]
     rows += [

@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from harness.errors import HarnessError
-from harness.execute.attempt import thread_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.variables import thread_environment
 from harness.plugins import load
 from harness.plugins.catalog import Catalog, Provided
 from harness.plugins.requirements import missing
@@ -41,7 +41,7 @@ RULES: dict[str, tuple[Rule[Any], ...]] = {
 }
 """Rules for each kind of object."""
 
-_NO_BACKEND = "set NetworkRef(backend=...) to a backend of `harness list backends` or of your plugin"
+_NO_BACKEND = "set NetworkRef(backend=...) to a backend in `harness list backends` or in your plugin"
 Progress = Callable[[str], None]
 
 

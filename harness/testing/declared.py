@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def assert_as_declared(dataset: Dataset, data: RawData) -> None:
-    """Assert that loaded data matches the `examples`, `inputs` and `label_names` that the dataset declares.
+    """Assert that loaded data match the `examples`, `inputs` and `label_names` that the dataset declares.
 
     Undeclared attributes are not compared.
 
@@ -25,7 +25,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
     Raises
     ------
     AssertionError
-        If the data differs from the declaration. The message lists all differences.
+        If the data differ from the declaration. The message lists all differences.
 
     Examples
     --------
@@ -44,9 +44,9 @@ def differences(dataset: Dataset, data: RawData) -> list[str]:
     counts = {name: len(split) for name, split in splits.items()}
     wrong = []
     if dataset.examples and dict(dataset.examples) != counts:
-        wrong.append(f"examples is declared as {dict(dataset.examples)}, but the data has {counts}")
+        wrong.append(f"examples is declared as {dict(dataset.examples)}, but the data have {counts}")
     if dataset.label_names and tuple(dataset.label_names) != data.label_names:
-        wrong.append(f"label_names is declared as {tuple(dataset.label_names)}, but the data has {data.label_names}")
+        wrong.append(f"label_names is declared as {tuple(dataset.label_names)}, but the data have {data.label_names}")
     for name, split in splits.items() if dataset.inputs else ():
         if set(split.inputs) != set(dataset.inputs):
             wrong.append(f"inputs is declared as {sorted(dataset.inputs)}, but {name} has {sorted(split.inputs)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -12,6 +13,8 @@ from harness.interfaces import Batch, BuildNetwork, Parameter, Session
 from harness.records import IGNORED, DataInfo, InputSpec, Recipe
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from harness.testing.session_cases import SessionCases
 
 POSITIONS = DataInfo(
@@ -31,6 +34,10 @@ IGNORED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "decoupled_decay": ({"optimizer": "sgd", "momentum": 0.9, **DECAYED}, {"decoupled_decay": False}),
     "class_weights": ({"optimizer": "sgd"}, {}),
     "layer_decay": ({"optimizer": "adam", "epsilon": 1e-3, "layer_decay": 0.5}, {}),
+    "distillation_alpha": (
+        {"optimizer": "sgd", "distillation_alpha": 0.5, "distillation_temperature": 3.0},
+        {"distillation_alpha": 0.0},
+    ),
 }
 """For each option, a recipe that uses it and the changes that simulate a session that ignores it."""
 
@@ -86,6 +93,41 @@ class OptionTests:
             expected = np.mean([w * each[name] for w, (_, each) in zip(weights, losses, strict=True)], axis=0)
             np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6, err_msg=name)
 
+    @pytest.mark.parametrize("option", ["plain", "class_weights", "accumulation_steps"])
+    def test_losses_are_multiplied_by_the_weights_of_their_examples(self, option: str) -> None:
+        if not self.cases.backend.example_weights:
+            pytest.skip("the backend does not support weights of examples")
+        recipe, changes = Recipe(optimizer="sgd"), {}
+        if option != "plain":
+            self.implements(option)
+            recipe = Recipe(optimizer="sgd", accumulation_steps=4 if option == "accumulation_steps" else 1)
+            changes = {"class_weights": WEIGHTS} if option == "class_weights" else {}
+        batch = self.cases.batch(self.plain)
+        weights = np.linspace(0, 2, len(batch.targets)).astype(np.float32)
+        single = self.cases.open(self.plain, recipe=Recipe(optimizer="sgd"), **changes)
+        losses = [
+            single.gradients(Batch({name: a[i : i + 1] for name, a in batch.inputs.items()}, batch.targets[i : i + 1]))
+            for i in range(len(batch.targets))
+        ]
+        session = self.cases.open(self.plain, recipe=recipe, **changes)
+        loss, gradients = session.gradients(batch._replace(example_weights=weights))
+        assert loss == pytest.approx(float(np.mean(weights * [each for each, _ in losses])), rel=1e-5)
+        for name, gradient in gradients.items():
+            expected = np.mean([w * each[name] for w, (_, each) in zip(weights, losses, strict=True)], axis=0)
+            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+        assert session.gradients(batch)[0] == pytest.approx(float(np.mean([each for each, _ in losses])), rel=1e-5)
+
+    def test_losses_of_positions_are_multiplied_by_the_weights_of_their_examples(self) -> None:
+        if not self.cases.backend.example_weights:
+            pytest.skip("the backend does not support weights of examples")
+        session = self.open_positions()
+        alone = [
+            session.gradients(Batch({"features": POSITIONS_BATCH.inputs["features"][i : i + 1]}, rows))[0]
+            for i, rows in enumerate(POSITIONS_BATCH.targets[:, None])
+        ]
+        weighted = session.gradients(POSITIONS_BATCH._replace(example_weights=np.array([0.5, 3.0], np.float32)))
+        assert weighted[0] == pytest.approx((3 * 0.5 * alone[0] + 1 * 3.0 * alone[1]) / 4, rel=1e-5)
+
     def test_losses_of_positions_are_multiplied_by_the_weights_of_their_classes(self) -> None:
         self.implements("class_weights")
         plain, weighted = self.open_positions(), self.open_positions(class_weights=WEIGHTS[:4])
@@ -97,6 +139,40 @@ class OptionTests:
             alone[row, column] = targets[row, column]
             losses.append(WEIGHTS[targets[row, column]] * plain.gradients(Batch(POSITIONS_BATCH.inputs, alone))[0])
         assert weighted.gradients(POSITIONS_BATCH)[0] == pytest.approx(float(np.mean(losses)), rel=1e-5)
+
+    @pytest.mark.parametrize(("alpha", "parts"), [(1.0, 1), (0.3, 1), (0.3, 4)])
+    def test_soft_targets_are_added_to_the_true_classes(self, alpha: float, parts: int) -> None:
+        """The gradients of the soft targets at a high temperature T would vanish without the factor T^2."""
+        self.implements("distillation_alpha")
+        options = {"class_weights": WEIGHTS, "label_smoothing": 0.2} if alpha < 1 else {}
+        weights = {name: options.pop(name) for name in ("class_weights",) if name in options}
+        recipe = Recipe(optimizer="sgd", accumulation_steps=parts, **options)  # type: ignore[arg-type]
+        changes = {"distillation_alpha": alpha, "distillation_temperature": 4.0}
+        taught = msgspec.structs.replace(recipe, **changes)
+        batch = self.cases.batch(self.plain)
+        hard_loss, hard = self.cases.open(self.plain, recipe=recipe, **weights).gradients(batch)
+        session = self.cases.open(self.plain, recipe=taught, **weights)
+        loss, gradients = session.gradients(batch)
+        outputs = session.fetch(session.predict(batch.inputs))
+        assert batch.teacher_logits is not None
+        soft_loss = 16 * _divergence(batch.teacher_logits / 4, outputs / 4).mean()
+        assert loss == pytest.approx((1 - alpha) * hard_loss + alpha * float(soft_loss), rel=1e-5)
+        only = self.cases.open(self.plain, recipe=Recipe(optimizer="sgd", **(changes | {"distillation_alpha": 1.0})))  # type: ignore[arg-type]
+        _, soft = only.gradients(batch)
+        for name, gradient in gradients.items():
+            expected = (1 - alpha) * hard[name] + alpha * soft[name]
+            np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+
+    def test_soft_targets_of_ignored_positions_are_excluded(self) -> None:
+        self.implements("distillation_alpha")
+        rng, batch = np.random.default_rng(1), POSITIONS_BATCH
+        logits = rng.standard_normal((*batch.targets.shape, POSITIONS.outputs)).astype(np.float32)
+        recipe = Recipe(optimizer="sgd", distillation_alpha=1.0, distillation_temperature=2.0)
+        session = self.open_positions(recipe=recipe)
+        loss, _ = session.gradients(batch._replace(teacher_logits=logits))
+        outputs = session.fetch(session.predict(batch.inputs))
+        expected = 4 * _divergence(logits / 2, outputs / 2)[batch.targets != IGNORED].mean()
+        assert loss == pytest.approx(float(expected), rel=1e-5)
 
     def test_moving_average_is_used_in_its_context_only(self) -> None:
         """The decay of the updates is 0.5. After three updates, the averaging weights are 1/7, 2/7 and 4/7."""
@@ -177,6 +253,16 @@ class OptionTests:
         parameters = (Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,)))
         values = {"recipe": Recipe(optimizer="sgd"), "info": POSITIONS, "parameters": parameters, **changes}
         return self.cases.open(self.plain, build=self.positions, **values)
+
+
+def _divergence(teacher: NDArray[Any], student: NDArray[Any]) -> NDArray[Any]:
+    """Return the Kullback-Leibler divergence KL(softmax(teacher) || softmax(student)) over the last axis."""
+    wanted, own = (
+        logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        for logits in (teacher.astype(np.float64), student.astype(np.float64))
+    )
+    divergence: NDArray[Any] = (np.exp(wanted) * (wanted - own)).sum(axis=-1)
+    return divergence
 
 
 POSITIONS_BATCH = Batch(

@@ -83,7 +83,9 @@ class SessionCases:
         return self.model(case)[0].accepts[0]
 
     def batch(self, case: str, size: int = BATCH) -> Batch:
-        return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES)
+        """Return a batch with random inputs and logits of a teacher."""
+        logits = np.random.default_rng(11).standard_normal((size, CLASSES)).astype(np.float32)
+        return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES, teacher_logits=logits)
 
     def _parameters(self, case: str, info: DataInfo | None = None) -> tuple[Parameter, ...]:
         """Return the parameters of a case's model without importing the network or framework."""
@@ -94,7 +96,7 @@ class SessionCases:
         family, config = self.model(case)
         info = changes.pop("info", None) or example(family.accepts[0])[0]
         network = self.catalog.network(family.name, self.backend_name)
-        assert network is not None, f"{self.backend_name} has no network for {family.name}"
+        assert network is not None, f"backend {self.backend_name} has no network for {family.name}"
         values: dict[str, Any] = {
             "build": resolve(network.build),
             "config": config,

@@ -18,6 +18,7 @@ from harness.interfaces import Batch, BuildNetwork, Network, Parameter
 from harness.records import IGNORED, DataInfo, Recipe
 from harness.testing.recipe_options import POSITIONS_BATCH, OptionTests
 from harness.testing.session_cases import BATCH, CLASSES, SessionCases, example, losses, weights_for
+from harness.testing.state_tests import StateTests
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +118,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 RATES = (0.0, 0.1, 0.05, 0.03, 0.02, 0.04)
 
 
-class SessionSuite(OptionTests):
+class SessionSuite(OptionTests, StateTests):
     """Tests for a backend's sessions: losses, optimizer steps, modes, seeds and unsupported requests.
 
     Examples

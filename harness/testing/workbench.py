@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import tempfile
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from harness.errors import CombinationError
 from harness.interfaces import Backend, Batch, Model, PreparedData, Session, SessionRequest
 from harness.plugins.catalog import Catalog
 from harness.plugins.requirements import missing
-from harness.records import RunSpec
+from harness.records import ExportedModel, RunSpec, TrainedWeights
 from harness.testing.rule import NotChecked
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ class Workbench:
             for provided in self.catalog.tasks.values()
             for model in self.catalog.models.values()
             if suits(provided.value, model.value)
-            and self.catalog.network(model.value.name, self.backend.name) is not None
+            and self._can_open(model.value.name)
             and self._model in ("", model.value.name)
             and self._is_here(provided.value.default_dataset)
         ]
@@ -66,6 +69,46 @@ class Workbench:
         )
         (spec,) = expand_all([selection], self.catalog, unavailable=trainer != self.backend.name)
         return msgspec.structs.replace(spec, device="cpu", backend=self.backend.name)
+
+    def _can_open(self, family: str) -> bool:
+        if not self.backend.executes:
+            return self.catalog.network(family, self.backend.name) is not None
+        try:
+            return bool(self._exporter(family))
+        except CombinationError:
+            return False
+
+    def _exporter(self, family: str) -> str:
+        from harness.plan.exporter import exporter_for
+
+        return exporter_for(self.backend.executes, family, "", self.catalog)
+
+    @cached_property
+    def _opened_spec(self) -> RunSpec:
+        """Spec of the sessions. If the backend executes exported models, the spec refers to the initial weights, which
+        are saved in a temporary folder."""
+        if not self.backend.executes:
+            return self.spec
+        from harness.execute.weights import save
+        from harness.records.arrays import digest
+        from harness.records.store import WEIGHTS
+
+        folder = self._folder.name
+        save(Path(folder) / WEIGHTS, self.weights)
+        exporter = self._exporter(self.model.name)
+        trained = TrainedWeights(
+            run="with initial weights",
+            backend=exporter,
+            digest=digest(self.weights),
+            dataset_digest=self.data.digest,
+            path=folder,
+            exported=ExportedModel(exporter=exporter),
+        )
+        return msgspec.structs.replace(self.spec, weights=trained)
+
+    @cached_property
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="harness-check-")
 
     def _trainer(self, family: str) -> str:
         """Return the backend whose training settings are used: this backend, or another one if it cannot train."""
@@ -92,10 +135,11 @@ class Workbench:
     @cached_property
     def request(self) -> SessionRequest:
         """Request for an fp32 session with seed 0 and one thread, without dropout or regularization."""
+        from harness.execute.exporting import executable_model
         from harness.execute.preparation import choose_device, preparation_of
 
         device = choose_device(self.backend, self.spec)
-        request = preparation_of(self.spec, self.catalog, device, self.data).request
+        request = preparation_of(self._opened_spec, self.catalog, device, self.data, executable_model).request
         recipe = msgspec.structs.replace(request.recipe, dropout=0.0, label_smoothing=0.0, weight_decay=0.0)
         return dataclasses.replace(request, recipe=recipe)
 
@@ -107,7 +151,8 @@ class Workbench:
     def weights(self) -> dict[str, Array]:
         from harness.execute.weights import initial_weights
 
-        return initial_weights(self.request.parameters, 0)
+        config = msgspec.convert(self.spec.model_options, self.model.Config)
+        return initial_weights(tuple(self.model.parameters(config, self.data.info)), 0)
 
     def batch(self, start: int = 0, examples: int = EXAMPLES) -> Batch:
         """Return consecutive examples from the shuffled training split."""
@@ -123,9 +168,15 @@ class Workbench:
         """Open a session for a modified request, set the initial weights, and close the session on exit."""
         if self.does_not_open:
             raise NotChecked("the session cannot be opened")
+        if changes.get("precision") in self.backend.converts:
+            from harness.execute.exporting import executable_model
+
+            spec = msgspec.structs.replace(self._opened_spec, precision=changes["precision"])
+            changes["exported"] = executable_model(spec, self.catalog)[0]
         session = self.backend.open(dataclasses.replace(self.request, **changes))
         try:
-            session.set_weights(self.weights)
+            if not self.backend.executes:
+                session.set_weights(self.weights)
             yield session
         finally:
             session.close()

@@ -67,7 +67,7 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     reverse order. An interrupted study is continued: finished trials are not repeated, and a trial that was interrupted
     is replaced.
 
-    Raises `harness.UsageError` if a storage cannot be used or contains a study whose records are stored elsewhere,
+    Raises `harness.UsageError` if the storage cannot be used or contains a study whose records are stored elsewhere,
     `harness.BusyError` if another process is measuring on the same device, and `harness.RecordError` if results cannot
     be written. If the first trial of a study fails before training, `harness.HarnessError` is raised, because all other
     trials would also fail.
@@ -170,7 +170,10 @@ class _OpenStudy:
             _report(asked, record, self.plan.objectives)
         repeated = earlier is not None
         if repeated:
-            self._listener.message(f"trial {asked.number} has the settings of trial {earlier} and uses its result")
+            self._listener.message(
+                f"trial {asked.number} has the same settings as trial {earlier}, so the result "
+                f"of trial {earlier} is reused"
+            )
         failure = record.outcome if isinstance(record.outcome, Failure) else None
         return _summary(asked, record, self.plan.objectives, repeated=repeated), failure
 
@@ -213,8 +216,8 @@ class _OpenStudy:
             if changed:
                 old, new = then.get(changed[0], "none")[:12], software.get(changed[0], "none")[:12]
                 raise UsageError(
-                    f"the study {found.name!r} used different software ({changed[0]} {old} -> {new}); pass "
-                    "--rerun to start a new study"
+                    f"the software has changed since the study {found.name!r} was started ({changed[0]} {old} -> "
+                    f"{new}); pass --rerun to start a new study"
                 )
             if found.storage != storage:
                 raise UsageError(

@@ -13,9 +13,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from harness.errors import CombinationError, HarnessError, RecordError, UsageError
-from harness.execute.attempt import child_environment, utc_now
+from harness.execute.attempt import utc_now
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, starting_weights
+from harness.execute.teacher import provide_logits
+from harness.execute.variables import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import Failure, PluginRef, RunSpec
@@ -97,6 +99,7 @@ def range_test(spec: RunSpec, catalog: Catalog, low: float, high: float, *, time
     Raises `harness.HarnessError` if the child process fails.
     """
     started_at = utc_now()
+    provide_logits([spec], catalog)
     measured = call_in_child(
         measure,
         RangeJob(spec=spec, plugins=catalog.refs_for(spec), low=low, high=high),

@@ -144,8 +144,8 @@ def base_specs(selection: Selection, catalog: Catalog) -> tuple[Selection, tuple
     specs = expand(base, catalog)
     if len(specs) > len({spec.backend for spec in specs}):
         raise UsageError(
-            "harness tune varies only the settings in --search; select one task, dataset, model, device, precision, "
-            "split and environment, and a single value for each --set"
+            "harness tune varies only the settings in --search; select a single task, dataset, model, "
+            "device, precision, split and environment, and pass a single value to each --set"
         )
     return base, specs
 
@@ -191,11 +191,14 @@ def _pruner(request: Tuning) -> str:
 
 def _base(selection: Selection) -> Selection:
     """Return the selection of the default run, with the trials' seed."""
+    if selection.weights:
+        raise UsageError("--weights trains nothing, so no settings can be tuned; remove it")
     if selection.repeat is not None:
         raise UsageError("harness tune executes each trial once; remove --repeat")
     if len(selection.seeds) > 1:
         raise UsageError(
-            "the trials of a study use one seed; pass a single --seed, and the number of fresh seeds with --confirm"
+            "all trials of a study use the same seed; pass a single --seed, and set the number of fresh "
+            "seeds with --confirm"
         )
     return dataclasses.replace(selection, seeds=selection.seeds or (0,))
 
@@ -218,13 +221,13 @@ def _check_validation(spec: RunSpec, catalog: Catalog) -> None:
     dataset = dataset_of(spec, catalog)
     if not isinstance(dataset, UserDataset) and dataset.examples.get("validation") == 0:
         raise CombinationError(
-            f"dataset {spec.dataset!r} has no validation split, and tuning must not use the test split; choose another "
-            "dataset, or pass your data as files, from which a validation split is drawn"
+            f"dataset {spec.dataset!r} has no validation split, and tuning must not use the test split; "
+            "choose another dataset, or pass your own data as files (a validation split is then drawn)"
         )
 
 
 def _objectives(names: Sequence[str], spec: RunSpec, catalog: Catalog) -> tuple[Objective, ...]:
-    metric = catalog.metric(catalog.task(spec.task).metric)
+    metric = catalog.primary_metric(spec)
     known = {
         "quality": Objective(
             name="quality",
@@ -259,8 +262,8 @@ def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalo
             raise
         if len({spec.key for spec in specs}) < len(specs):
             raise UsageError(
-                f"invalid search {dimension.text!r}: two of the values result in the same run with backend "
-                f"{selection.backends[0]!r}; remove the repeated value or the setting"
+                f"invalid search {dimension.text!r}: two of the values have the same effect with backend "
+                f"{selection.backends[0]!r}; remove one of them, or the setting"
             )
         found += specs
     combined = grid(dimensions, MAX_CHECKED) if len(dimensions) > 1 else None

@@ -107,7 +107,7 @@ def parse(searches: Sequence[str], fields: Mapping[str, type[Struct]]) -> tuple[
                 "recipe.learning_rate=log:1e-4:1e-2"
             )
         if section not in SECTIONS:
-            known = f"(in the search {text!r}; only settings of {', '.join(SECTIONS)} can be searched)"
+            known = f"(in the search {text!r}; only settings in the sections {', '.join(SECTIONS)} can be searched)"
             raise UnknownNameError("section", section, SECTIONS, hint=known)
         kind = fields[section]
         if field not in kind.__struct_fields__:

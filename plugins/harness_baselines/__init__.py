@@ -42,6 +42,7 @@ class BaselineBackend(harness.Backend):
     requires = {"sklearn": "pip install scikit-learn", "scipy": "pip install scipy"}
     packages = ("scikit-learn", "scipy")
     trains_by_steps = False
+    example_weights = True
     default_models = ("tfidf-logreg", "logreg", "mfcc-svm", "ridge", "majority", "mean")
 
     def devices(self) -> Sequence[harness.DeviceInfo]:

@@ -53,11 +53,18 @@ def ridge(config: RidgeConfig, info: DataInfo, dropout: float) -> Network:
 
 
 def gradient_boosting(config: BoostingConfig, info: DataInfo, dropout: float) -> Network:
-    sizes = {"max_iter": config.trees, "learning_rate": config.learning_rate, "max_leaf_nodes": config.leaves}
+    columns = features.native(info)
+    options = {
+        "max_iter": config.trees,
+        "learning_rate": config.learning_rate,
+        "max_leaf_nodes": config.leaves,
+        "early_stopping": False,
+        "categorical_features": columns.categorical if columns is not None and any(columns.categorical) else None,
+    }
+    pick = columns or features.flat
     if info.objective == "classification":
-        return _network(features.flat, HistGradientBoostingClassifier(early_stopping=False, **sizes))
-    trees = HistGradientBoostingRegressor(early_stopping=False, **sizes)
-    return _network(features.flat, MultiOutputRegressor(trees))
+        return _network(pick, HistGradientBoostingClassifier(**options))
+    return _network(pick, MultiOutputRegressor(HistGradientBoostingRegressor(**options)))
 
 
 def _network(pick: Any, *steps: Any) -> Network:

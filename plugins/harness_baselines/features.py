@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
 
+from harness import DataInfo, TableColumns
+
 Inputs = Mapping[str, NDArray[Any]]
 
 
@@ -22,6 +24,51 @@ def flat(inputs: Inputs) -> NDArray[np.float32]:
     """Return the only input, flattened to ``[N, F]``."""
     (array,) = inputs.values()
     return array.reshape(len(array), -1)
+
+
+MAX_CATEGORIES = 255
+"""Maximum number of categories for which scikit-learn's gradient boosting splits a column natively."""
+
+
+@dataclass(frozen=True)
+class NativeColumns:
+    """Columns of a table, restored from its encoded columns.
+
+    A number is NaN where its indicator of missing numbers is 1. A categorical column contains the number of its
+    category, or NaN for a category that is unknown in the training split; a column with more than `MAX_CATEGORIES`
+    categories remains one-hot encoded.
+    """
+
+    columns: TableColumns
+    """Layout of the encoded columns."""
+
+    @property
+    def categorical(self) -> list[bool]:
+        """True for each restored column that contains the numbers of categories."""
+        found = [False] * self.columns.numbers
+        for size in self.columns.categories:
+            found += [True] if size <= MAX_CATEGORIES else [False] * size
+        return found
+
+    def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
+        encoded, layout = flat(inputs), self.columns
+        numbers = encoded[:, : layout.numbers].copy()
+        start = layout.numbers + len(layout.indicators)
+        for indicator, number in enumerate(layout.indicators):
+            numbers[encoded[:, layout.numbers + indicator] == 1, number] = np.nan
+        restored = [numbers]
+        for size in layout.categories:
+            cells = encoded[:, start : start + size]
+            start += size
+            if size <= MAX_CATEGORIES:
+                cells = np.where(cells.any(axis=1), cells.argmax(axis=1), np.nan)[:, None].astype(np.float32)
+            restored.append(cells)
+        return np.concatenate(restored, axis=1)
+
+
+def native(info: DataInfo) -> NativeColumns | None:
+    """Return the columns of a table, or None if the prepared data are not those of a table with a known layout."""
+    return None if info.columns is None else NativeColumns(info.columns)
 
 
 def tokens(inputs: Inputs) -> list[list[int]]:

@@ -175,7 +175,11 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class GradientBoosting(_Baseline):
-    """Histogram-based gradient boosting."""
+    """Histogram-based gradient boosting.
+
+    Trees split the categorical columns of tables natively if these have at most 255 categories, and have a direction
+    for missing numbers and unknown categories.
+    """
 
     name = "gradient-boosting"
     summary = "histogram-based gradient boosting of trees"

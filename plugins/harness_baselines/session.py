@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.metrics import log_loss
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 import harness
 from harness import Batch, SessionRequest, UnsupportedError
@@ -51,8 +53,19 @@ class BaselineSession(harness.Session):
         """Fit a new estimator on `batch`. The loss is computed when the handle is fetched, outside the timed
         section."""
         features = self._features(batch.inputs)
-        fitted = self._fitted = clone(self._new).fit(features, batch.targets)
-        return lambda: self._loss(self._outputs(fitted, features), batch.targets)
+        weights = batch.example_weights
+        options = {} if weights is None else {self._weights_option(): weights}
+        fitted = self._fitted = clone(self._new).fit(features, batch.targets, **options)
+        return lambda: self._loss(self._outputs(fitted, features), batch.targets, weights)
+
+    def _weights_option(self) -> str:
+        """Return the argument of ``fit`` for weights of examples. In a pipeline, they are those of the last step."""
+        name, last = self._new.steps[-1] if isinstance(self._new, Pipeline) else ("", self._new)
+        if not has_fit_parameter(last, "sample_weight"):
+            raise UnsupportedError(
+                f"{type(last).__name__} does not support weights of examples; remove the weights, or use another model"
+            )
+        return f"{name}__sample_weight" if name else "sample_weight"
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
         raise UnsupportedError("baseline has no gradients to compare: its models are fitted by scikit-learn")
@@ -81,11 +94,11 @@ class BaselineSession(harness.Session):
         outputs[:, fitted.classes_] = scores
         return outputs
 
-    def _loss(self, outputs: Array, targets: Array) -> Array:
-        """Return the mean loss over the examples on which the estimator was fitted."""
+    def _loss(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
+        """Return the mean loss over the examples on which the estimator was fitted, with weights if there are any."""
         if self._info.objective == "regression":
-            return np.asarray(np.mean((outputs - targets) ** 2, dtype=np.float32))
-        loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]))
+            return np.asarray(np.average(((outputs - targets) ** 2).mean(axis=1), weights=weights), np.float32)
+        loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]), sample_weight=weights)
         return np.asarray(loss, np.float32)
 
     def fetch(self, handle: Any) -> Array:

@@ -40,7 +40,7 @@ class CldrLangid(Dataset):
     name = "cldr-langid"
     kind = "text"
     objective = "classification"
-    summary = "language identification of names of territories, languages, scripts and currencies (20 languages, CLDR)"
+    summary = "language identification: names of territories, languages, scripts and currencies in 20 languages (CLDR)"
     license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"

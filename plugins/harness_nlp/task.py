@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task, UsageError
+from harness import (
+    CLASSIFICATION_METRICS,
+    DataError,
+    DataInfo,
+    InputSpec,
+    PreparedData,
+    RawData,
+    Recipe,
+    Split,
+    Task,
+    UsageError,
+)
 from harness_nlp import checkpoints, coverage, text
 from harness_nlp.options import NlpOptions
 
@@ -42,7 +53,7 @@ class TextClassification(Task[NlpOptions]):
     default_dataset = "cldr-langid"
     default_model = "bert-tiny"
     metric = "accuracy"
-    metrics = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "roc_auc")
+    metrics = CLASSIFICATION_METRICS
     recipe = Recipe(
         epochs=4,
         batch_size=64,

@@ -107,7 +107,8 @@ class Nodes:
         from harness_ray.cluster import described_nodes, living_nodes, offers
 
         names, living = {ref.name for ref in plugins}, living_nodes()
-        known = names <= self._contents[0] and set(packages) <= self._contents[1]
+        # The packages must be the same, because the supervisor compares these nodes with those that it describes later.
+        known = names <= self._contents[0] and set(packages) == self._contents[1]
         if not known or {node.id for node in self._nodes} != {key for key, node in living.items() if offers(node)}:
             self._nodes = described_nodes(plugins, packages)
             self._contents = names, set(packages)

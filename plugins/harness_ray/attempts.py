@@ -19,6 +19,8 @@ class Running:
     """Monotonic-clock time of the last report, or None before the first report."""
     files: dict[str, int] | None = None
     """Sizes of the files by name if the attempt is finished, otherwise None. They include `harness_ray.node.RESULT`."""
+    failure: bytes = b""
+    """Content of the file `harness_ray.node.RESULT` of a run that failed without a record, as JSON."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ NAMESPACE = "harness"
 CONNECT_S = 10.0
 """Time limit for connecting to the head node, in seconds."""
 DESCRIBE_S = 120.0
-"""Time limit for describing a node, in seconds. It includes the time to start a worker process."""
+"""Time limit for describing a node, in seconds. The limit includes the time to start a worker process."""
 OWN = PluginRef(name="ray", value=__package__ or "", distribution="ml-harness", version="")
 """Reference to this plugin, whose code must be the same on every node."""
 
@@ -114,7 +114,11 @@ def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node 
         cause = getattr(error, "cause", None) or error
         lines = [line for line in str(cause).strip().splitlines() if line.strip()] or [type(cause).__name__]
         absent = "No module named 'harness" in str(error)
-        reason = "harness is not installed there; install the version of this machine" if absent else lines[-1].strip()
+        reason = (
+            "harness is not installed there; install the same version as on this machine"
+            if absent
+            else lines[-1].strip()
+        )
         return f"node {title(node)} cannot execute runs: {reason}"
     if problem := code_difference(here, machine):
         return f"node {title(node)} cannot execute runs: {problem}"

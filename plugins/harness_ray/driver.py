@@ -1,4 +1,4 @@
-"""The client of a supervisor. It starts or finds the supervisor, and passes its reports to the coordinator."""
+"""The client of a supervisor. The client starts or finds the supervisor, and passes its reports to the coordinator."""
 
 from __future__ import annotations
 

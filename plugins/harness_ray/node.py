@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,10 @@ import msgspec
 import ray
 
 import harness
+from harness_ray.placement import shares_node
 
+PREFIX = "harness-ray-attempt-"
+"""Name prefix of the directories for temporary files."""
 CHUNK_BYTES = 64 * 2**10
 """Size of the chunks in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
 process. Larger values go through a node's object store, which is lost if the node's raylet exits."""
@@ -35,9 +41,9 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
     A report is sent at least every `beat_s` seconds, even if there are no events.
     """
     raylet = os.getppid()
-    with tempfile.TemporaryDirectory(prefix="harness-ray-", ignore_cleanup_errors=True) as folder:
+    with scratch() as folder:
         with _Reports(attempt, supervisor, beat_s) as reports:
-            record = harness.execute_run(run, folder, reports.add, lock=_devices())
+            record = harness.execute_run(run, folder, reports.add, lock=devices(run.spec))
         if os.getppid() != raylet:
             provenance = record.provenance
             provenance = msgspec.structs.replace(provenance, notes={**provenance.notes, "executor": NOTE})
@@ -51,10 +57,56 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
         return _send(result, RESULT, attempt, supervisor)
 
 
-def _devices() -> tuple[str, ...]:
-    """Return the devices that Ray has assigned to this task, for the locks of `harness.execute_run`."""
+@contextlib.contextmanager
+def scratch() -> Iterator[str]:
+    """Create a locked directory for temporary files, and remove it on exit.
+
+    The lock (flock) is released when this process ends. Directories of this user that are not locked belong to
+    processes that were killed, and are removed first.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.geteuid() and (lock := _locked(path)) is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)
+    while True:
+        folder = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        lock = _locked(Path(folder.name))
+        if lock is not None:
+            break
+    try:
+        with folder:
+            yield folder.name
+    finally:
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a directory, and return the descriptor that holds the lock. Return None if another process holds the lock or
+    has removed the directory."""
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    if folder.exists():
+        return file
+    os.close(file)
+    return None
+
+
+def devices(spec: harness.RunSpec) -> tuple[str, ...]:
+    """Return the devices that a run uses, for the locks of `harness.execute_run`.
+
+    Ray has assigned GPUs to this task. If the run may use the CPU, the lock excludes all other runs on the node,
+    including those that other commands have submitted.
+    """
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-    return tuple(f"cuda:{gpu}" for gpu in gpus) or ("cpu",)
+    return tuple(f"cuda:{gpu}" for gpu in gpus) if gpus and shares_node(spec) else ("cpu",)
 
 
 def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:

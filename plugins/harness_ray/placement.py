@@ -23,28 +23,35 @@ class Node:
     gpus: float
     machine: Machine
     running: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    """Number of threads used by each attempt on the node, and whether the attempt uses a GPU, by attempt id."""
+    """Number of threads used by each attempt on the node, and whether other runs may be executed at the same time, by
+    attempt id."""
 
     def fits(self, spec: RunSpec) -> bool:
         """Return whether the node can execute a run when it is idle."""
         return self.cpus >= spec.threads and (self.gpus >= 1 or not spec.device.startswith("cuda"))
 
-    def uses_gpu(self, spec: RunSpec) -> bool:
-        """Return whether a run uses a GPU on this node. The device ``auto`` is a GPU if the node has one."""
+    def gets_gpu(self, spec: RunSpec) -> bool:
+        """Return whether a run gets a GPU on this node. With the device ``auto``, it gets one if the node has one."""
         return spec.device.startswith("cuda") or (spec.device == "auto" and self.gpus >= 1)
 
     def is_free(self, spec: RunSpec) -> bool:
         """Return whether the node can execute a run now.
 
         No other runs are executed on a node during a CPU run. Runs on different GPUs are executed concurrently if there
-        are enough CPUs for their threads.
+        are enough CPUs for their threads. A run with the device ``auto`` may use the CPU even if it gets a GPU, because
+        the backend may not support GPUs.
         """
         if not self.running:
             return self.fits(spec)
-        if not self.uses_gpu(spec) or not all(on_gpu for _, on_gpu in self.running.values()):
+        if not shares_node(spec) or not all(shared for _, shared in self.running.values()):
             return False
         threads = sum(threads for threads, _ in self.running.values())
         return self.cpus >= threads + spec.threads and self.gpus >= len(self.running) + 1
+
+
+def shares_node(spec: RunSpec) -> bool:
+    """Return whether other runs may be executed on the node during a run, because it certainly uses a GPU."""
+    return spec.device.startswith("cuda")
 
 
 def group_of(spec: RunSpec) -> Group:
@@ -54,7 +61,21 @@ def group_of(spec: RunSpec) -> Group:
 
 def of_class(nodes: Iterable[Node], environment: Environment) -> list[Node]:
     """Return the nodes whose machines are of the same class as a machine with the given environment."""
-    return [node for node in nodes if machine_difference(environment, node.machine.environment, on_gpu=True) is None]
+    return [node for node in nodes if not difference(environment, node.machine.environment)]
+
+
+def difference(one: Environment, other: Environment) -> str:
+    """Return the first difference between the classes of two machines, or an empty string if they are the same.
+
+    The class includes the versions of Python and of the packages, because other versions may have other speeds.
+    """
+    if found := machine_difference(one, other, on_gpu=True):
+        return found
+    versions, others = ({"Python": each.python, **each.packages} for each in (one, other))
+    for name in sorted(versions.keys() | others.keys()):
+        if versions.get(name) != others.get(name):
+            return f"{name} {versions.get(name, 'none')} -> {others.get(name, 'none')}"
+    return ""
 
 
 def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environment | None:
@@ -70,7 +91,8 @@ def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environme
         if not fitting:
             continue
         gpu = any(one.gpus >= 1 for one in fitting) and any(spec.device == "auto" for spec in specs)
-        facts = f"{environment.cpu} {environment.cores} {environment.memory_bytes} {environment.gpus}"
+        versions = f"{environment.python} {sorted(environment.packages.items())}"
+        facts = f"{environment.cpu} {environment.cores} {environment.memory_bytes} {environment.gpus} {versions}"
         rank = (gpu, len(fitting), facts)
         if best is None or rank > best[0]:
             best = rank, environment

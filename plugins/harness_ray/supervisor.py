@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -22,6 +18,7 @@ from harness_ray import cluster, placement
 from harness_ray.attempts import News, Running, Update
 from harness_ray.node import RESULT, execute
 from harness_ray.placement import Group, Node
+from harness_ray.spool import Spool
 
 MAX_ATTEMPTS = 5
 """Number of lost attempts after which a run fails."""
@@ -29,15 +26,13 @@ NODES_S = 2.0
 """Interval between queries for the list of nodes, in seconds."""
 MAX_EVENTS = 20_000
 """Maximum number of events kept per attempt. Later events are dropped."""
-COLLECTED = "collected"
-"""Prefix of the names of files that mark runs whose results have been collected."""
 
 
 class Supervisor:
     """An actor that executes runs on the nodes of the cluster.
 
-    If its process is killed, Ray restarts it on the head node. It then continues with the unfinished runs, because
-    results are stored on disk in the spool directory. Ray cancels the killed process's tasks.
+    If its process is killed, Ray restarts it on the head node. The new process continues with the unfinished runs,
+    because results are stored on disk in the spool directory. Ray cancels the killed process's tasks.
     """
 
     def __init__(
@@ -52,7 +47,7 @@ class Supervisor:
         self._here, self._lost_after_s, self._node_timeout_s = here, lost_after_s, node_timeout_s
         self._plugins = list({ref for run in runs for ref in run.plugins})
         self._packages = sorted({package for run in runs for package in run.packages})
-        self._spool = Path(tempfile.gettempdir(), f"harness-ray-{name}")
+        self._spool = Spool(name)
         self._changed = threading.Condition()
         self._closed = False
         self._all = tuple(runs)
@@ -65,19 +60,20 @@ class Supervisor:
         self._refused: set[str] = set()
         self._describing: dict[str, tuple[Mapping[str, Any], Any]] = {}
         self._queried_at = float("-inf")
-        self._classes: dict[Group, Environment] = {}
+        self._classes = self._spool.classes()
         self._missing_since: dict[Group, float] = {}
         self._messages: list[str] = []
         self._me = ray.get_runtime_context().current_actor
         self._task = ray.remote(execute)
-        done = self._restore()
+        self._attempts |= self._spool.finished_attempts(runs)
+        done = self._spool.collected() | {one.run.index for one in self._attempts.values()}
         self._waiting: deque[PlannedRun] = deque(run for run in runs if run.index not in done)
         threading.Thread(target=self._work, name="harness-supervisor", daemon=True).start()
 
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
     def report(self, attempt: str, first: int, events: list[bytes]) -> None:
-        """Record an attempt's report, whose first event has the number `first`."""
+        """Store the events that an attempt reports; `first` is the number of the first one."""
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
@@ -94,11 +90,18 @@ class Supervisor:
             if one is None or one.files is not None:
                 return False
             one.heard_at = time.monotonic()
-            path = self._folder(attempt) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("r+b" if offset else "wb") as file:
-                file.seek(offset)
-                file.write(chunk)
+            path = self._spool.folder(attempt) / name
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("r+b" if offset else "wb") as file:
+                    file.seek(offset)
+                    file.write(chunk)
+            except OSError as error:
+                # Another attempt would not help if the disk is full.
+                self._forget(attempt)
+                message = f"the files of the run cannot be stored on the head node: {error.strerror}"
+                self._fail(one.run, Failure(kind="error", message=message))
+                return False
             return True
 
     # ---- methods that commands call ------------------------------------------------------------------------
@@ -112,7 +115,8 @@ class Supervisor:
         end = time.monotonic() + wait_s
         with self._changed:
             for attempt in collected:
-                self._remove(attempt)
+                if (one := self._attempts.pop(attempt, None)) is not None:
+                    self._spool.mark_collected(attempt, one.run.index)
             while True:
                 updates = [
                     Update(key, one.run.index, one.events[seen.get(key, 0) :], one.files)
@@ -128,7 +132,10 @@ class Supervisor:
 
     def read(self, attempt: str, name: str, offset: int, size: int) -> bytes:
         """Return part of a file of a finished attempt."""
-        with (self._folder(attempt) / name).open("rb") as file:
+        one = self._attempts.get(attempt)
+        if one is not None and one.failure:
+            return one.failure[offset : offset + size]
+        with (self._spool.folder(attempt) / name).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
@@ -147,7 +154,7 @@ class Supervisor:
             self._waiting.clear()
             for key in list(self._attempts):
                 self._forget(key)
-            shutil.rmtree(self._spool, ignore_errors=True)
+            self._spool.remove()
             self._changed.notify_all()
 
     # ---- the thread that starts runs -----------------------------------------------------------------------
@@ -157,8 +164,10 @@ class Supervisor:
             try:
                 self._step()
             except Exception as error:  # such as a full disk; the supervisor must not end
+                text = f"the supervisor raised an exception and continues: {type(error).__name__}: {error}"
                 with self._changed:
-                    self._message(f"the supervisor failed and continues: {type(error).__name__}: {error}")
+                    if text not in self._messages[-1:]:
+                        self._message(text)
                 time.sleep(NODES_S)
 
     def _step(self) -> None:
@@ -206,19 +215,29 @@ class Supervisor:
                 specs = [one.spec for one in self._all if placement.group_of(one.spec) == group]
                 chosen = placement.choose_class(specs, self._nodes.values())
                 if chosen is not None:
-                    self._classes[group] = chosen
+                    self._choose(group, chosen)
             nodes = placement.of_class(self._nodes.values(), self._classes[group]) if group in self._classes else []
             if not any(node.fits(run.spec) for node in nodes):
                 since = self._missing_since.setdefault(group, time.monotonic())
                 if time.monotonic() - since > self._node_timeout_s:
-                    self._waiting.remove(run)
                     self._fail(run, self._no_node(run))
+                    self._waiting.remove(run)
                 continue
             self._missing_since.pop(group, None)
             node = placement.choose_node(run.spec, nodes, self._losses.get(run.index, ()))
             if node is not None:
                 self._waiting.remove(run)
                 self._start(run, node)
+
+    def _choose(self, group: Group, chosen: Environment) -> None:
+        """Set the class of machine for a group. It is stored for the case that this process is killed."""
+        self._classes[group] = chosen
+        others = Counter(placement.difference(chosen, node.machine.environment) for node in self._nodes.values())
+        for found, count in others.items():
+            if found:
+                nodes = f"{count} {'node does' if count == 1 else 'nodes do'}"
+                self._message(f"{nodes} not execute the runs on {group[1]}, because of another class: {found}")
+        self._spool.keep_classes(self._classes)
 
     def _no_node(self, run: PlannedRun) -> Failure:
         spec = run.spec
@@ -231,10 +250,13 @@ class Supervisor:
 
     def _start(self, run: PlannedRun, node: Node) -> None:
         attempt = f"{run.index}-{token_hex(8)}"
-        gpu = node.uses_gpu(run.spec)
-        node.running[attempt] = run.spec.threads, gpu
+        node.running[attempt] = run.spec.threads, placement.shares_node(run.spec)
         self._attempts[attempt] = Running(run, node.id)
-        options = {"num_cpus": run.spec.threads, "num_gpus": int(gpu), **cluster.on_node(node.id)}
+        options = {
+            "num_cpus": run.spec.threads,
+            "num_gpus": int(node.gets_gpu(run.spec)),
+            **cluster.on_node(node.id),
+        }
         task = self._task.options(name=run.spec.title, **options).remote(run, attempt, self._me, self._lost_after_s / 6)
         self._tasks[task] = attempt
         self._changed.notify_all()
@@ -280,7 +302,7 @@ class Supervisor:
         if len(losses) < MAX_ATTEMPTS:
             self._waiting.appendleft(one.run)
         else:
-            message = f"{MAX_ATTEMPTS} attempts to execute the run were lost; the last one: {reason}"
+            message = f"{MAX_ATTEMPTS} attempts to execute the run were lost; the last one failed with: {reason}"
             self._fail(one.run, Failure(kind="crash", message=message))
 
     def _forget(self, attempt: str) -> None:
@@ -291,70 +313,23 @@ class Supervisor:
             del self._tasks[task]
             # In a thread, because the call may wait for a node that does not answer.
             threading.Thread(target=_cancel, args=(task,), daemon=True).start()
-        shutil.rmtree(self._folder(attempt), ignore_errors=True)
+        self._spool.forget(attempt)
 
     def _free(self, attempt: str, one: Running) -> None:
         if one.node in self._nodes:
             self._nodes[one.node].running.pop(attempt, None)
 
     def _fail(self, run: PlannedRun, failure: Failure) -> None:
+        """Finish a run without a record. This method does not need the disk, which may be full."""
         attempt = f"{run.index}-{token_hex(8)}"
-        self._attempts[attempt] = one = Running(run, "")
-        folder = self._folder(attempt)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RESULT).write_bytes(msgspec.json.encode(failure))
-        self._finish(attempt, one)
-
-    def _finish(self, attempt: str, one: Running) -> None:
-        folder = self._folder(attempt)
-        one.files = _sizes(folder)
-        self._events(attempt).write_bytes(msgspec.json.encode([event.decode() for event in one.events]))
-        folder.rename(self._finished(attempt))
+        content = msgspec.json.encode(failure)
+        self._attempts[attempt] = Running(run, "", files={RESULT: len(content)}, failure=content)
+        self._spool.keep_failure(attempt, content)
         self._changed.notify_all()
 
-    # ---- the spool -----------------------------------------------------------------------------------------
-
-    def _folder(self, attempt: str) -> Path:
-        """Return the directory that contains an attempt's files."""
-        finished = self._finished(attempt)
-        return finished if finished.exists() else self._spool / f"partial-{attempt}"
-
-    def _finished(self, attempt: str) -> Path:
-        return self._spool / f"finished-{attempt}"
-
-    def _events(self, attempt: str) -> Path:
-        return self._spool / f"events-{attempt}.json"
-
-    def _remove(self, attempt: str) -> None:
-        """Remove a collected result, and create a file that marks the run as done."""
-        one = self._attempts.pop(attempt, None)
-        if one is not None:
-            (self._spool / f"{COLLECTED}-{one.run.index}").touch()
-            shutil.rmtree(self._finished(attempt), ignore_errors=True)
-            self._events(attempt).unlink(missing_ok=True)
-
-    def _restore(self) -> set[int]:
-        """Restore the results of a killed process, and return the indices of the finished runs."""
-        self._spool.mkdir(mode=0o700, exist_ok=True)
-        if self._spool.is_symlink() or self._spool.lstat().st_uid != os.geteuid():
-            raise PermissionError(f"{self._spool} belongs to another user, or is a link")
-        runs = {run.index: run for run in self._all}
-        done = set()
-        for path in self._spool.iterdir():
-            kind, _, name = path.name.partition("-")
-            if kind == COLLECTED:
-                done.add(int(name))
-            elif kind == "finished":
-                index = int(name.partition("-")[0])
-                events: list[str] = []
-                with contextlib.suppress(OSError, msgspec.DecodeError):
-                    events = msgspec.json.decode(self._events(name).read_bytes())
-                one = Running(runs[index], "", [event.encode() for event in events], files=_sizes(path))
-                self._attempts[name] = one
-                done.add(index)
-            elif kind == "partial" and path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-        return done
+    def _finish(self, attempt: str, one: Running) -> None:
+        one.files = self._spool.finish(attempt, one.events)
+        self._changed.notify_all()
 
     def _message(self, text: str) -> None:
         self._messages.append(text)
@@ -364,10 +339,6 @@ class Supervisor:
 def _cancel(task: Any) -> None:
     with contextlib.suppress(Exception):  # the node may have ended
         ray.cancel(task, force=True)
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 def _first_line(error: BaseException) -> str:

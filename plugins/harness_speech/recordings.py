@@ -106,9 +106,10 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
         lower = sum(rate < rate_hz for rate in rates_hz)
         higher = sum(rate > rate_hz for rate in rates_hz)
         yield (
-            f"the recordings have sample rates from {min(rates_hz):,} to {max(rates_hz):,} Hz; at the common rate of "
-            f"{rate_hz:,} Hz, {higher:,} of {len(rates_hz):,} lose their higher frequencies and {lower:,} do not "
-            "contain these frequencies, which may reveal their class; set task.sample_rate_hz to change the rate"
+            f"the recordings have sample rates from {min(rates_hz):,} to {max(rates_hz):,} Hz; at the common "
+            f"rate of {rate_hz:,} Hz, {higher:,} of {len(rates_hz):,} recordings lose their higher "
+            f"frequencies, and {lower:,} never contained them; this difference may reveal the class. Set "
+            "task.sample_rate_hz to change the rate"
         )
     length = f"{samples / rate_hz:.4g} s"
     for name, each in splits.items():
@@ -126,9 +127,9 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
             )
         if each.truncated > TRUNCATED_LIMIT * total or each.halved > HALVED_LIMIT * total:
             yield (
-                f"{each.truncated:,} of {total:,} {name} recordings ({each.truncated / total:.1%}) were truncated to "
-                f"{length}, {each.halved:,} of them to less than half (the longest has {each.longest / rate_hz:.4g} s);"
-                " set task.seconds to change the length"
+                f"{each.truncated:,} of {total:,} {name} recordings ({each.truncated / total:.1%}) were truncated "
+                f"to {length}, {each.halved:,} of them to less than half (the longest lasts "
+                f"{each.longest / rate_hz:.4g} s); set task.seconds to change the length"
             )
         if each.padded > PADDED_LIMIT * total:
             yield (

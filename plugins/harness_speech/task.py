@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
-from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
+from harness import CLASSIFICATION_METRICS, DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ class Speech(Task[SpeechOptions]):
     default_dataset = "espeak-digits"
     default_model = "wav2vec2-tiny"
     metric = "accuracy"
-    metrics = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "roc_auc")
+    metrics = CLASSIFICATION_METRICS
     recipe = Recipe(
         epochs=10, batch_size=32, learning_rate=1e-3, weight_decay=0.01, schedule="linear", warmup_fraction=0.1
     )

@@ -38,8 +38,10 @@ class TensorFlowBackend(harness.Backend):
     summary = "TensorFlow 2 graphs on CPU or NVIDIA GPU, optionally compiled by XLA"
     requires = {"tensorflow": "ml-harness[tensorflow]"}
     packages = ("tensorflow", "keras")
-    exports = ("savedmodel",)
+    exports = {"savedmodel": {}, "onnx": dict.fromkeys(("onnx", "tf2onnx", "onnxruntime"), "ml-harness[deploy]")}
     data_parallel = True
+    checkpoints = True
+    example_weights = True
     environment = {
         "KERAS_BACKEND": "tensorflow",
         "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -47,7 +49,7 @@ class TensorFlowBackend(harness.Backend):
     }
     recipe_options = (
         "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
-        "loss_scale", "frozen", "layer_decay",
+        "loss_scale", "frozen", "layer_decay", "distillation_alpha",
     )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:

@@ -141,10 +141,11 @@ class ChannelNorm(LayerNorm):
         return tf.cast(normal * self.scale + self.offset, x.dtype)
 
 
-class Dropout:
+class Dropout(tf.Module):
     """Dropout with probability `rate` in training; the remaining elements are scaled by ``1 / (1 - rate)``."""
 
     def __init__(self, rate: float) -> None:
+        super().__init__()
         self._layer = keras.layers.Dropout(rate) if rate else None
 
     def __call__(self, x: Any, training: bool) -> Any:

@@ -52,6 +52,11 @@ class Optimizer(tf.Module):
         }
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False)
 
+    def state_variables(self) -> dict[str, Any]:
+        """Return the moments and the step count, by name."""
+        slots = {f"{name}.{index}": slot for name, slots in self._slots.items() for index, slot in enumerate(slots)}
+        return slots | {"step": self._step}
+
     def reset(self) -> None:
         """Reset the moments and the step count."""
         self._step.assign(0)
@@ -200,6 +205,10 @@ class LossScale(tf.Module):
         self._initial = self._INITIAL if fixed is None else fixed
         self._scale = tf.Variable(self._initial, trainable=False)
         self._finite_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    def state_variables(self) -> dict[str, Any]:
+        """Return the scale and the number of consecutive steps with finite gradients, by name."""
+        return {"scale": self._scale, "finite_steps": self._finite_steps}
 
     def reset(self) -> None:
         self._scale.assign(self._initial)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import harness
-from harness_tensorflow import runtime
+from harness_tensorflow import checkpoints, runtime
 from harness_tensorflow.distributed import Replicas
 from harness_tensorflow.optimizers import LossScale, Optimizer
 
@@ -45,9 +45,9 @@ class TensorFlowSession(harness.Session):
         self._replicas = Replicas() if request.group is not None else None
 
         self._input_names = tuple(request.info.inputs)
-        self._train_functions: dict[int, Callable[..., Any]] = {}
+        self._train_functions: dict[str, Callable[..., Any]] = {}
         self._predict_functions: dict[int, Callable[..., Any]] = {}
-        self._gradient_functions: dict[int, Callable[..., Any]] = {}
+        self._gradient_functions: dict[str, Callable[..., Any]] = {}
         self._learning_rate = tf.constant(0.0)
         self._learning_rate_value = 0.0
         self._has_stepped = False
@@ -71,32 +71,42 @@ class TensorFlowSession(harness.Session):
             for binding in (self._bindings[parameter.name],)
         }
 
+    def state(self) -> dict[str, Any]:
+        return {name: np.array(variable.numpy()) for name, variable in self._variables().items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        if any(name.startswith(checkpoints.AVERAGE) for name in state) and not self._average:
+            self._create_average()
+        checkpoints.restore(state, self._variables())
+        self._has_stepped = True
+
+    def _variables(self) -> dict[str, Any]:
+        """Return the variables that change in training, by their names in a checkpoint."""
+        weights = {name: _tf_variable(binding.variable) for name, binding in self._bindings.items()}
+        return checkpoints.variables_of(self._module, weights, self._optimizer, self._loss_scale, self._average)
+
     def train_step(self, batch: harness.Batch, learning_rate: float) -> Any:
         self._has_stepped = True
-        function = self._train_functions.get(len(batch.targets))
+        size = _size(batch)
+        function = self._train_functions.get(size)
         if function is None:
-            function = self._train_functions[len(batch.targets)] = self._trace_train(batch)
+            function = self._train_functions[size] = self._trace_train(batch)
         if learning_rate != self._learning_rate_value:
             self._learning_rate_value = learning_rate
             self._learning_rate = tf.constant(learning_rate, tf.float32)
         if self._replicas is not None:
             self._replicas.set_weight(batch.weight)
-        convert = tf.convert_to_tensor
-        inputs = batch.inputs
-        return function(
-            self._learning_rate, convert(batch.targets), *[convert(inputs[name]) for name in self._input_names]
-        )
+        return function(self._learning_rate, *map(tf.convert_to_tensor, self._arrays(batch)))
 
     def gradients(self, batch: harness.Batch) -> tuple[float, dict[str, Any]]:
-        def compute(targets: Any, *inputs: Any) -> Any:
-            loss, gradients = self._loss_and_gradients(targets, inputs)
+        def compute(targets: Any, *arrays: Any) -> Any:
+            loss, gradients = self._loss_and_gradients(targets, *self._divided(arrays))
             return loss, self._loss_scale.unscale(gradients) if self._loss_scale else gradients
 
         if self._replicas is not None:
             self._replicas.set_weight(batch.weight)
-        function = self._gradient_functions.setdefault(len(batch.targets), self._train_function(compute))
-        arrays = [batch.targets, *(batch.inputs[name] for name in self._input_names)]
-        loss, gradients = function(*map(tf.convert_to_tensor, arrays))
+        function = self._gradient_functions.setdefault(_size(batch), self._train_function(compute))
+        loss, gradients = function(*map(tf.convert_to_tensor, self._arrays(batch)))
         shapes = {parameter.name: parameter.shape for parameter in self._request.parameters}
         return float(loss), {
             name: np.ascontiguousarray(self._bindings[name].to_canonical(gradient.numpy(), shapes[name]))
@@ -104,18 +114,21 @@ class TensorFlowSession(harness.Session):
         }
 
     def update_average(self, weight: float) -> None:
-        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         if not self._average:
-            # Trace a new function, because it refers to the variables of the average.
-            averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
-
-            def update(weight: Any) -> None:
-                for average, variable in zip(averages, variables, strict=True):
-                    average.assign_add(weight * (variable - average))
-
-            self._update_average = self._function(update)
+            self._create_average()
         assert self._update_average is not None
         self._update_average(tf.constant(weight, tf.float32))
+
+    def _create_average(self) -> None:
+        """Create the variables of the moving average and a new function, which refers to these variables."""
+        variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
+        averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
+
+        def update(weight: Any) -> None:
+            for average, variable in zip(averages, variables, strict=True):
+                average.assign_add(weight * (variable - average))
+
+        self._update_average = self._function(update)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -162,14 +175,13 @@ class TensorFlowSession(harness.Session):
                 "op_determinism": str(self._request.deterministic).lower(),
                 "xla": str(self._request.compile).lower(),
                 "loss_scaling": self._loss_scale.description if self._loss_scale else "none",
-                "train_batch_sizes_traced": ", ".join(map(str, self._train_functions)),
+                "train_batch_sizes_traced": ", ".join(self._train_functions),
                 "predict_batch_sizes_traced": ", ".join(map(str, self._predict_functions)),
             }
         )
 
     def export(self, format_: str, folder: Path, inputs: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
-        if format_ != "savedmodel":
-            raise harness.UnsupportedError(f"the tensorflow backend cannot export models as {format_}")
+        from harness_tensorflow.export import export
 
         def outputs(*tensors: Any) -> dict[str, Any]:
             return {"outputs": self._module(dict(zip(self._input_names, tensors, strict=True)), training=False)}
@@ -178,11 +190,7 @@ class TensorFlowSession(harness.Session):
         exported = tf.Module()
         exported.parameters = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         exported.serve = tf.function(outputs, input_signature=self._input_specs(None), autograph=False)
-        tf.saved_model.save(exported, str(folder), signatures={"serving_default": exported.serve})
-        served = tf.saved_model.load(str(folder)).signatures["serving_default"]
-        return lambda arrays: served(**{name: tf.convert_to_tensor(arrays[name]) for name in self._input_names})[
-            "outputs"
-        ].numpy()
+        return export(exported, format_, folder, self._input_names, self._request.threads)
 
     def close(self) -> None:
         self._train_functions.clear()
@@ -199,8 +207,8 @@ class TensorFlowSession(harness.Session):
         ]
 
     def _trace_train(self, batch: harness.Batch) -> Callable[..., Any]:
-        def step(learning_rate: Any, targets: Any, *inputs: Any) -> Any:
-            loss, gradients = self._loss_and_gradients(targets, inputs)
+        def step(learning_rate: Any, targets: Any, *arrays: Any) -> Any:
+            loss, gradients = self._loss_and_gradients(targets, *self._divided(arrays))
             if self._loss_scale:
                 self._loss_scale.apply(self._optimizer, gradients, learning_rate)
             else:
@@ -212,23 +220,45 @@ class TensorFlowSession(harness.Session):
             tf.TensorSpec((), tf.float32, name="learning_rate"),
             tf.TensorSpec((size, *batch.targets.shape[1:]), tf.as_dtype(batch.targets.dtype), name="targets"),
             *self._input_specs(size),
+            *([] if batch.example_weights is None else [tf.TensorSpec((size,), tf.float32, name="weights")]),
         ]
+        if self._request.recipe.distillation_alpha:
+            shape = (size, *batch.targets.shape[1:], self._request.info.outputs)
+            specs.append(tf.TensorSpec(shape, tf.float32, name="teacher_logits"))
         return self._train_function(step).get_concrete_function(*specs)  # type: ignore[no-any-return]
 
-    def _loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
+    def _arrays(self, batch: harness.Batch) -> list[Any]:
+        """Return the arguments of a traced function: targets, inputs and, if present, the weights of the examples and
+        the teacher's logits."""
+        weights = [] if batch.example_weights is None else [batch.example_weights]
+        logits = [batch.teacher_logits] if self._request.recipe.distillation_alpha else []
+        return [batch.targets, *(batch.inputs[name] for name in self._input_names), *weights, *logits]
+
+    def _divided(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], Any, Any]:
+        """Return the inputs, the weights of the examples and the teacher's logits. The last two may be None."""
+        count = len(self._input_names)
+        others = list(arrays[count:])
+        teacher = others.pop() if self._request.recipe.distillation_alpha else None
+        return arrays[:count], others[0] if others else None, teacher
+
+    def _loss_and_gradients(
+        self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any
+    ) -> tuple[Any, list[Any]]:
         """Return the loss and the gradients of the whole batch; at fp16, the gradients are multiplied by the loss
         scale."""
         if self._replicas is None:
-            return self._own_loss_and_gradients(targets, inputs)
+            return self._own_loss_and_gradients(targets, inputs, weights, teacher)
         # XLA cannot compile the collective operations.
         own = self._function(self._own_loss_and_gradients) if self._request.compile else self._own_loss_and_gradients
-        return self._replicas.total(*own(targets, inputs))
+        return self._replicas.total(*own(targets, inputs, weights, teacher))
 
-    def _own_loss_and_gradients(self, targets: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
+    def _own_loss_and_gradients(
+        self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any
+    ) -> tuple[Any, list[Any]]:
         """Run forward and backward passes in training mode on this process's examples."""
         count = self._request.recipe.accumulation_steps
         if count == 1:
-            return self._part_gradients(targets, inputs, None)
+            return self._part_gradients(targets, inputs, weights, teacher, None)
         losses: list[Any] = []
         sums: list[Any] = []
         for start, end in harness.Batch.bounds(int(targets.shape[0]), count):
@@ -236,7 +266,13 @@ class TensorFlowSession(harness.Session):
             share = self._losses_in(part) / self._losses_in(targets)
             # Start each part only after the previous one, so that activations are stored for one part at a time.
             with tf.control_dependencies(sums):
-                loss, gradients = self._part_gradients(part, [tf.identity(each[start:end]) for each in inputs], share)
+                loss, gradients = self._part_gradients(
+                    part,
+                    [tf.identity(each[start:end]) for each in inputs],
+                    None if weights is None else weights[start:end],
+                    None if teacher is None else teacher[start:end],
+                    share,
+                )
                 sums = [s + g for s, g in zip(sums, gradients, strict=True)] if sums else gradients
             losses.append(loss)
         return tf.add_n(losses), sums
@@ -247,11 +283,15 @@ class TensorFlowSession(harness.Session):
             return tf.reduce_sum(tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32))
         return float(targets.shape[0])
 
-    def _part_gradients(self, targets: Any, inputs: Sequence[Any], share: Any) -> tuple[Any, list[Any]]:
+    def _part_gradients(
+        self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any, share: Any
+    ) -> tuple[Any, list[Any]]:
         """Return the mean loss of some examples and its gradients, both multiplied by `share` if it is not None."""
         with tf.GradientTape() as tape:
             outputs = self._module(dict(zip(self._input_names, inputs, strict=True)), training=True)
-            loss = self._loss(outputs, targets)
+            loss = self._loss(outputs, targets, weights)
+            if alpha := self._request.recipe.distillation_alpha:
+                loss = (1 - alpha) * loss + alpha * self._soft_loss(outputs, targets, weights, teacher)
             if share is not None:
                 loss = share * loss
             if self._replicas is not None:
@@ -273,16 +313,34 @@ class TensorFlowSession(harness.Session):
     def _function(self, function: Callable[..., Any]) -> Any:
         return tf.function(function, autograph=False, jit_compile=self._request.compile)
 
-    def _loss(self, outputs: Any, targets: Any) -> Any:
+    def _soft_loss(self, outputs: Any, targets: Any, weights: Any, teacher: Any) -> Any:
+        """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2."""
+        temperature = self._request.recipe.distillation_temperature
+        student, wanted = (tf.nn.log_softmax(logits / temperature) for logits in (outputs, teacher))
+        losses = temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - student), axis=-1)
+        positions = self._request.info.objective == "token_classification"
+        if weights is not None:
+            losses *= _cast(weights, losses)[:, None] if positions else _cast(weights, losses)
+        if not positions:
+            return tf.reduce_mean(losses)
+        counted = tf.cast(tf.not_equal(targets, harness.IGNORED), losses.dtype)
+        return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
+
+    def _loss(self, outputs: Any, targets: Any, weights: Any) -> Any:
+        """Return the mean loss. `weights` are the weights of the examples ``[B]``, or None."""
         if self._request.info.objective == "regression":
-            return tf.reduce_mean(tf.math.squared_difference(outputs, targets))
+            squares = tf.math.squared_difference(outputs, targets)
+            return tf.reduce_mean(squares if weights is None else squares * _cast(weights, squares)[:, None])
         if self._request.info.objective == "token_classification":
             counted = tf.cast(tf.not_equal(targets, harness.IGNORED), tf.float32)
             # The loss is not defined for the class IGNORED, so ignored positions are assigned the class 0 and the
             # weight 0.
             losses = self._weighted(self._cross_entropy(outputs, tf.maximum(targets, 0)), tf.maximum(targets, 0))
+            if weights is not None:
+                losses *= _cast(weights, losses)[:, None]
             return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
-        return tf.reduce_mean(self._weighted(self._cross_entropy(outputs, targets), targets))
+        losses = self._weighted(self._cross_entropy(outputs, targets), targets)
+        return tf.reduce_mean(losses if weights is None else losses * _cast(weights, losses))
 
     def _weighted(self, losses: Any, targets: Any) -> Any:
         """Multiply each loss by the weight of its class."""
@@ -306,6 +364,15 @@ class TensorFlowSession(harness.Session):
         if unused:
             raise harness.PluginError(f"the network's loss does not depend on {', '.join(unused[:8])}")
         return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+
+def _size(batch: harness.Batch) -> str:
+    """Return a key for the shapes of a batch, for which a function is traced."""
+    return f"{len(batch.targets)}" + ("" if batch.example_weights is None else " with weights")
+
+
+def _cast(weights: Any, losses: Any) -> Any:
+    return tf.cast(weights, losses.dtype)
 
 
 def _tf_variable(variable: Any) -> Any:

@@ -37,9 +37,11 @@ class TorchBackend(harness.Backend):
     name = "torch"
     summary = "PyTorch on the CPU and on CUDA devices"
     requires = {"torch": _INSTALL, "transformers": _INSTALL}
-    exports = ("onnx", "torch-export")
+    exports = {"onnx": dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "ml-harness[deploy]"), "torch-export": {}}
     packages = ("torch", "transformers")
     data_parallel = True
+    checkpoints = True
+    example_weights = True
     environment = {
         "TRANSFORMERS_VERBOSITY": "error",
         # With an on-disk compilation cache, the first step would be faster in repeated runs than in the first run.
@@ -47,7 +49,7 @@ class TorchBackend(harness.Backend):
     }
     recipe_options = (
         "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
-        "loss_scale", "frozen", "layer_decay",
+        "loss_scale", "frozen", "layer_decay", "distillation_alpha",
     )  # fmt: skip
 
     def devices(self) -> Sequence[DeviceInfo]:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,15 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 from harness import DeviceGroup
 
 _TIMEOUT = datetime.timedelta(days=1)
-"""Timeout of a collective operation. It is long because the other processes wait while the first one validates; runs
-have a separate time limit."""
+"""Timeout of a collective operation. The timeout is long because the other processes wait while the first one
+validates; runs have a separate time limit."""
 
 
 class Replicas:
     """The replicas of a module in the processes of a group."""
 
-    def __init__(self, group: DeviceGroup, module: torch.nn.Module, device: torch.device) -> None:
-        self._size = group.size
+    def __init__(self, group: DeviceGroup, module: torch.nn.Module, device: torch.device, *, scaled: bool) -> None:
+        """Create the replicas. `scaled` is True if gradients are computed in float16 with a loss scale."""
+        self._size, self._scaled = group.size, scaled
         self.library = "nccl" if device.type == "cuda" else "gloo"
         _join(group, self.library)
         with warnings.catch_warnings():
@@ -40,8 +42,18 @@ class Replicas:
             )
 
     def share_of(self, loss: torch.Tensor, weight: float) -> torch.Tensor:
-        """Return the loss to minimize in this process; its gradients are averaged over the processes."""
-        return loss * (weight * self._size)
+        """Return the loss to minimize in this process.
+
+        Its gradients are averaged over the processes, so the loss is multiplied by the number of processes. In float16,
+        `add_up` multiplies the gradients of the parameters, which are in float32, instead. The gradients in the
+        backward pass are then as large as on one device and overflow at the same loss scale.
+        """
+        return loss * (weight if self._scaled else weight * self._size)
+
+    def add_up(self, gradients: Sequence[torch.Tensor]) -> None:
+        """Turn the gradients after all backward passes of a step into the gradients of the whole batch."""
+        if self._scaled and gradients:
+            torch._foreach_mul_(gradients, float(self._size))
 
     def total(self, loss: torch.Tensor, weight: float) -> Pending:
         """Start computing the loss of the whole batch from the mean losses of its parts."""

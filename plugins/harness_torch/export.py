@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     Function = Callable[[Mapping[str, Array]], Array]
 
 ONNX, PROGRAM = "model.onnx", "model.pt2"
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 class FromDict(torch.nn.Module):
@@ -40,15 +38,11 @@ def export(module: torch.nn.Module, format_: str, folder: Path, inputs: Mapping[
     """Export a module in evaluation mode, and return a function that computes its outputs from the exported file.
 
     The number of examples may vary; all other sizes are fixed. Raises `harness.UnsupportedError` if the format is not
-    supported or a package is missing.
+    supported.
     """
     tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}
     wrapped, shapes = FromDict(module).eval(), {"inputs": {name: {0: torch.export.Dim("batch")} for name in tensors}}
     if format_ == "onnx":
-        if missing := [name for name in _NEEDED if find_spec(name) is None]:
-            raise harness.UnsupportedError(
-                f"exporting to ONNX needs {', '.join(missing)}; run: pip install 'ml-harness[deploy]'"
-            )
         return _onnx(wrapped, folder / ONNX, tensors, shapes, threads)
     if format_ == "torch-export":
         return _program(wrapped, folder / PROGRAM, tensors, shapes)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import harness
 from harness import Batch, DeviceMemory, Session, SessionRequest
+from harness_torch import checkpoints
 from harness_torch.devices import require
 from harness_torch.distributed import Pending, Replicas
 from harness_torch.optimizers import build_optimizer, implementation
@@ -55,12 +56,15 @@ class TorchSession(Session):
         self._replicas: Replicas | None = None
         self._train_forward = self._forward
         if request.group is not None:
-            self._replicas = Replicas(request.group, self._module, self._device)
+            scaled = request.precision == "fp16"
+            self._replicas = Replicas(request.group, self._module, self._device, scaled=scaled)
             module = self._replicas.module
             self._train_forward = _compiled(module) if request.compile else module
         self._module.train()
         self._training = True
-        self._loss = _loss(request)
+        self._weighted_loss = _Weighted(request)
+        self._loss = _loss(request, self._weighted_loss)
+        self._alpha, self._temperature = request.recipe.distillation_alpha, request.recipe.distillation_temperature
         self._clip_norm = request.recipe.clip_norm
         self._parts = request.recipe.accumulation_steps
         self._average: list[torch.Tensor] = []
@@ -73,7 +77,7 @@ class TorchSession(Session):
         self._optimizer = build_optimizer(
             recipe, self._weights.decayed, self._weights.not_decayed, scaled=scaled, factors=self._factors()
         )
-        self._learning_rate = recipe.learning_rate
+        self._learning_rate: float | None = recipe.learning_rate
         initial = 65536.0 if recipe.loss_scale is None else recipe.loss_scale
         self._scaler: torch.amp.GradScaler | None = (
             torch.amp.GradScaler(self._device.type, init_scale=initial) if scaled else None
@@ -91,6 +95,15 @@ class TorchSession(Session):
 
     def get_weights(self) -> dict[str, Array]:
         return self._weights.read()
+
+    def state(self) -> dict[str, Array]:
+        return checkpoints.state_of(self._module, self._optimizer, self._scaler, self._average, self._device)
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        averaged = any(name.startswith(checkpoints.AVERAGE) for name in state)
+        self._average = [torch.empty_like(tensor) for tensor in self._weights.tensors] if averaged else []
+        checkpoints.restore(state, self._module, self._optimizer, self._scaler, self._average, self._device)
+        self._learning_rate = None
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         if learning_rate != self._learning_rate:
@@ -127,9 +140,13 @@ class TorchSession(Session):
         for parameter in self._trainable:
             parameter.grad = None
         if self._parts == 1:
-            return self._add_gradients(batch)
-        losses = [self._add_gradients(part, share) for part, share in batch.parts(self._parts)]
-        return torch.stack(losses).sum()
+            loss = self._add_gradients(batch)
+        else:
+            losses = [self._add_gradients(part, share) for part, share in batch.parts(self._parts)]
+            loss = torch.stack(losses).sum()
+        if self._replicas is not None:
+            self._replicas.add_up([each.grad for each in self._trainable if each.grad is not None])
+        return loss
 
     def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
         """Multiply the mean loss by `share`, add its gradients to those stored in the parameters, and return the scaled
@@ -138,7 +155,14 @@ class TorchSession(Session):
         targets = self._to_device(batch.targets)
         with self._casts or contextlib.nullcontext():
             outputs = self._train_forward(**inputs)
-        loss = self._loss(outputs.to(self._dtype), targets)
+        outputs = outputs.to(self._dtype)
+        weights = None if batch.example_weights is None else self._to_device(batch.example_weights)
+        loss = self._loss(outputs, targets) if weights is None else self._weighted_loss(outputs, targets, weights)
+        if self._alpha:
+            assert batch.teacher_logits is not None
+            teacher = self._to_device(batch.teacher_logits)
+            soft = soft_loss(outputs, teacher, targets, self._temperature, weights)
+            loss = (1 - self._alpha) * loss + self._alpha * soft
         if share != 1:
             loss = share * loss
         minimized = loss if self._replicas is None else self._replicas.share_of(loss, batch.weight)
@@ -286,18 +310,18 @@ def gradient_scaling(request: SessionRequest) -> str:
     return "dynamic" if request.recipe.loss_scale is None else f"fixed, {request.recipe.loss_scale:g}"
 
 
-def _loss(request: SessionRequest) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def _loss(request: SessionRequest, weighted: _Weighted) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if request.info.objective == "regression":
         return F.mse_loss
     if request.class_weights is not None:
-        return _Weighted(request)
+        return weighted
     if request.info.objective == "token_classification":
         return functools.partial(_mean_over_positions, label_smoothing=request.recipe.label_smoothing)
     return functools.partial(F.cross_entropy, label_smoothing=request.recipe.label_smoothing)
 
 
 class _Weighted:
-    """Mean over examples or positions of the cross-entropy, with each loss multiplied by its class weight.
+    """Mean over examples or positions of the loss, with each loss multiplied by the weights of its class and example.
 
     The ``weight`` argument of ``F.cross_entropy`` is not used, because it divides the mean by the sum of the batch's
     weights.
@@ -305,16 +329,55 @@ class _Weighted:
 
     def __init__(self, request: SessionRequest) -> None:
         dtype = torch.float64 if request.precision == "fp64" else torch.float32
-        self._weights = torch.tensor(request.class_weights, dtype=dtype, device=request.device)
+        self._is_regression = request.info.objective == "regression"
+        self._class_weights: torch.Tensor | None = None
+        if request.class_weights is not None:
+            self._class_weights = torch.tensor(request.class_weights, dtype=dtype, device=request.device)
         self._smoothing = request.recipe.label_smoothing
 
-    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        outputs, targets = outputs.flatten(0, -2), targets.flatten()
-        counted = targets != harness.IGNORED
-        losses = F.cross_entropy(
-            outputs, targets, ignore_index=harness.IGNORED, label_smoothing=self._smoothing, reduction="none"
-        )
-        return (losses * self._weights[targets.clamp(min=0)]).sum() / counted.sum()
+    def __call__(
+        self, outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the mean loss. `weights` are the weights of the examples ``[B]``."""
+        if self._is_regression:
+            losses, count = F.mse_loss(outputs, targets, reduction="none").mean(dim=1), len(targets)
+        else:
+            classes = targets.flatten()
+            losses = F.cross_entropy(
+                outputs.flatten(0, -2),
+                classes,
+                ignore_index=harness.IGNORED,
+                label_smoothing=self._smoothing,
+                reduction="none",
+            )
+            if self._class_weights is not None:
+                losses = losses * self._class_weights[classes.clamp(min=0)]
+            count = (classes != harness.IGNORED).sum()
+        if weights is not None:
+            losses = losses.view(len(targets), -1) * weights[:, None]
+        return losses.sum() / count
+
+
+def soft_loss(
+    outputs: torch.Tensor,
+    teacher: torch.Tensor,
+    targets: torch.Tensor,
+    temperature: float,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2.
+
+    The logits of both models have the shape ``[B, C]`` or ``[B, L, C]``, and the weights of the examples ``[B]``.
+    Ignored positions are excluded.
+    """
+    student, wanted = (F.log_softmax(logits / temperature, dim=-1) for logits in (outputs, teacher))
+    losses = temperature**2 * F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)
+    if weights is not None:
+        losses = losses * (weights if losses.ndim == 1 else weights[:, None])
+    if targets.ndim == 1:
+        return losses.mean()
+    counted = targets != harness.IGNORED
+    return (losses * counted).sum() / counted.sum()
 
 
 def _mean_over_positions(outputs: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:

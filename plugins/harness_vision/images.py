@@ -33,7 +33,10 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
     elif len(sizes) == 1:
         height, width = next(iter(sizes))
     elif options.resize == "none":
-        raise DataError("the images differ in size, and resize is none; set task.image_size to the size to crop to")
+        raise DataError(
+            "the images differ in size and are not resized (task.resize=none); set task.image_size "
+            "to the size to which they are cropped"
+        )
     else:
         height = width = usual
     return height, width, options.channels or max((image.shape[2] for image in images), default=3)

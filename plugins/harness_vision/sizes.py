@@ -63,7 +63,7 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
         if found.mean() > LIMIT:
             yield (
                 f"the aspect ratio of {share(found)} was changed by a factor of more than {STRETCHED:g}; set "
-                "task.resize=cover to keep it, or set task.image_size to their proportions"
+                "task.resize=cover to keep it, or set task.image_size to a size with their proportions"
             )
         return
     full = target if options.resize == "none" else target / options.crop_share
@@ -72,16 +72,16 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
     found = cropped > CROPPED
     if found.mean() > LIMIT:
         yield (
-            f"{share(found)} lost more than {CROPPED:.0%} of their area when cropped to {common} pixels (on average, "
-            f"{cropped.mean():.1%} of the area is lost); set task.image_size to their proportions, or "
-            "task.resize=stretch"
+            f"{share(found)} lost more than {CROPPED:.0%} of their area when cropped to {common} pixels (on "
+            f"average, {cropped.mean():.1%} of the area is lost); set task.image_size to a size with their "
+            "proportions, or set task.resize=stretch"
         )
     if options.resize == "none":
         empty = 1 - np.minimum(full, own).prod(axis=1) / full.prod()
         found = empty > CROPPED
         if found.mean() > LIMIT:
             yield (
-                f"{share(found)} are smaller than {common} pixels, so that more than {CROPPED:.0%} of the prepared "
+                f"{share(found)} are smaller than {common} pixels, so more than {CROPPED:.0%} of the prepared "
                 "image is black; set task.image_size to change the size, or task.resize=cover to enlarge them"
             )
 

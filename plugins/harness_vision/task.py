@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
+from harness import CLASSIFICATION_METRICS, DataError, DataInfo, InputSpec, PreparedData, RawData, Recipe, Split, Task
 from harness_vision.images import check_range, common_shape, uniform
 from harness_vision.options import VisionOptions
 from harness_vision.sizes import blank_warnings, channel_warnings, original_sizes, size_warnings
@@ -41,7 +41,7 @@ class VisionTask(Task[VisionOptions]):
     default_dataset = "digits"
     default_model = "resnet-20"
     metric = "accuracy"
-    metrics = ("accuracy", "f1_macro", "f1_micro", "f1_weighted", "precision_macro", "recall_macro", "roc_auc")
+    metrics = CLASSIFICATION_METRICS
     recipe = Recipe(
         epochs=20,
         batch_size=64,

@@ -17,7 +17,7 @@ from sample_records import ENVIRONMENT, comparison, failure, record, success
 from harness.analysis.comparison_table import build_table
 from harness.analysis.formatting import rounded
 from harness.analysis.table import Row
-from harness.records import Gpu, Protocol, RankMemory, Recipe, RunRecord
+from harness.records import Gpu, Protocol, RankMemory, Recipe, RunRecord, TuningCost
 from harness.report.csv_json import csv_text, json_text
 from harness.report.latex import render as render_latex
 from harness.report.markdown import render as render_markdown
@@ -41,6 +41,18 @@ def test_repeats_of_a_seed_are_averaged_before_the_seeds() -> None:
 def test_repeats_of_one_seed_have_no_interval() -> None:
     found = row([record(success(0.7)), record(success(0.8), repeat=2)])
     assert (found.cells["quality"].value, found.cells["quality"].ci95) == (pytest.approx(0.75), None)
+
+
+@pytest.mark.parametrize(
+    ("trials", "shown"), [((20, 20), "20"), ((12345678, 12345678), "12345678"), ((20, 21), "20.5")]
+)
+def test_numbers_of_tuning_trials_are_integers_if_all_runs_have_the_same(trials: tuple[int, int], shown: str) -> None:
+    def tuned(count: int, seed: int) -> RunRecord:
+        cost = TuningCost(study="s", trial=0, trials=count, pruned=0, failed=0, steps=count, seconds=20.0)
+        return msgspec.structs.replace(record(seed=seed), tuning=cost)
+
+    found = row([tuned(count, seed) for seed, count in enumerate(trials)])
+    assert [found.text(name) for name in ("tuning_trials", "tuning_s")] == [shown, "20.00"]
 
 
 def test_runs_of_different_plugin_code_are_flagged() -> None:

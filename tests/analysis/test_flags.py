@@ -90,7 +90,9 @@ def test_means_of_a_row_contradict_although_no_run_does() -> None:
         record(success(inference=90000.0, p50_ms=None, p90_ms=None), seed=1),
     ]
     assert [kinds(run) for run in runs] == [[], []]
-    assert "inference_samples_per_s: contradiction with latency_p50_ms (means of the row)" in row(runs).text("flags")
+    assert "inference_samples_per_s: contradiction with latency_p50_ms (according to the means in this row)" in row(
+        runs
+    ).text("flags")
 
 
 def peaks(allocator: int | None, reserved: int | None, driver: int | None) -> Success:

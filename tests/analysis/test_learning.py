@@ -209,6 +209,6 @@ def test_training_far_from_the_closed_form_is_flagged(
     made = sample_records.record(outcome, target_unit="points")
     data = msgspec.structs.replace(made.provenance.data, target_mean=(150.0,), target_scale=(70.0,))  # type: ignore[type-var]
     made = msgspec.structs.replace(made, provenance=msgspec.structs.replace(made.provenance, data=data))
-    flags = [flag for flag in run_flags(made) if flag.kind == "worse than the closed form"]
+    flags = [flag for flag in run_flags(made) if flag.kind == "worse than the closed-form solution"]
     assert bool(flags) == flagged
     assert all("recipe.epochs=4" in flag.detail for flag in flags)

@@ -167,7 +167,7 @@ def test_a_contender_with_few_common_datasets_is_not_ranked() -> None:
     values["w"]["c"] = 0.99
     ranking = of(table(values))
     assert ranking.contenders == ["a", "b"]
-    assert ranking.notes == ["c is not ranked, because too few datasets have runs of it and of all others"]
+    assert ranking.notes == ["c is not ranked, because it shares too few datasets with the others"]
     kept = of(table(values), baseline="c")
     assert "c" in kept.contenders
 
@@ -254,9 +254,7 @@ def test_tasks_with_scores_of_opposite_directions_are_ranked_together() -> None:
 def test_one_dataset_has_no_interval() -> None:
     placement = of(table({"x": {"a": 0.9, "b": 0.5}})).placements[0]
     assert standing(placement, "a").mean_rank_low is None
-    assert placement.notes == [
-        "too few datasets for intervals: 1; intervals of ranks need 3, and intervals of ratios need 5"
-    ]
+    assert placement.notes == ["too few datasets for confidence intervals (1): ranks require at least 3, and ratios 5"]
     assert placement.standings is not None
     assert placement.standings.critical_difference is None
 
@@ -286,7 +284,7 @@ def test_metric_without_a_direction_is_not_ranked() -> None:
         for d in "xyz"
         for b, value in (("a", 0.9), ("b", 0.8))
     ]
-    with pytest.raises(UsageError, match="it is not known whether higher values are better"):
+    with pytest.raises(UsageError, match="it is unknown whether higher values are better"):
         of(records)
 
 

@@ -7,10 +7,22 @@ import sys
 
 import pytest
 
-PLUGINS = ("nlp", "vision", "speech", "regression", "baselines", "ray", "torch", "tensorflow")
+PLUGINS = (
+    "nlp",
+    "vision",
+    "speech",
+    "regression",
+    "tabular",
+    "baselines",
+    "ray",
+    "tracking",
+    "torch",
+    "tensorflow",
+    "onnxruntime",
+)
 HEAVY = {
     *("numpy", "scipy", "sklearn", "torch", "tensorflow", "keras", "transformers", "tokenizers", "babel"),
-    *("espeakng_loader", "ray"),
+    *("espeakng_loader", "ray", "onnx", "onnxruntime", "tensorboard", "mlflow"),
 }
 LIST = """
 import importlib, sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from toy_runs import toy_specs
 
 from harness.analysis.compare.side_by_side import figures
 from harness.checks import side_by_side
-from harness.checks.side_by_side import Figure, SideBySideCheck, check, load_of, measured_part
+from harness.checks.side_by_side import Figure, SideBySideCheck, check, codes_of, load_of, measured_part
 from harness.errors import UsageError
 from harness.execute.resume import package_versions
 from harness.execute.side_by_side import Lane
 from harness.measure.environment import collect
 from harness.plugins.catalog import Catalog
-from harness.records import RunSpec
-from harness.records.store import StoredRun
+from harness.plugins.code import with_digest
+from harness.records import PluginRef, RunSpec
+from harness.records.store import Store, StoredRun
 
 LANES = (Lane((0,)), Lane(((os.cpu_count() or 1) - 1,)))
 
@@ -49,13 +51,15 @@ def results(*, slower: float = 1.0, noise: float = 0.002, rounds: int = 8) -> di
     ("settings", "expected"),
     [
         ({}, "same"),
-        ({"slower": 1.02}, "differs"),
-        ({"slower": 0.98}, "differs"),
+        ({"slower": 1.01}, "same"),  # the change is smaller than the margin, and measured precisely
+        ({"slower": 1.08}, "differs"),
+        ({"slower": 0.92}, "differs"),
+        ({"slower": 1.05}, "differs"),
         ({"noise": 0.1}, "undecided"),
         ({"rounds": 2}, "undecided"),
     ],
 )
-def test_figures_pass_only_if_no_difference_is_found_with_enough_precision(
+def test_figures_pass_only_if_the_change_is_certainly_within_the_margin(
     settings: dict[str, Any], expected: str
 ) -> None:
     names = ("train_samples_per_s", "inference_samples_per_s", "latency_p50_ms")
@@ -99,6 +103,7 @@ def saved(specs: tuple[RunSpec, ...], catalog: Catalog, **changes: Any) -> SideB
         lanes=[(lane.cores, lane.gpu) for lane in LANES],
         loads={load_of(spec): spec.title for spec in specs},
         versions={load_of(spec): package_versions(spec, catalog) for spec in specs},
+        codes=codes_of(specs, catalog),
         rounds=8,
         figures=[GOOD],
     )
@@ -133,10 +138,11 @@ def environment(**changes: Any) -> dict[str, Any]:
         ({"jobs": 3}, "no check of simultaneous runs covers these settings"),
         ({"loads": {}}, "no check of simultaneous runs covers these settings"),
         ({"versions": {}}, "packages of toy-numpy have changed"),
+        ({"codes": {}}, "the code of harness has changed since the check of 2026-01-02"),
         ({"figures": []}, "did not pass"),
         (
-            {"figures": [GOOD, msgspec.structs.replace(GOOD, change=-0.03, low=-0.04, high=-0.02)]},
-            "did not pass (train_samples_per_s of : -3.0%, -4.0% to -2.0%)",
+            {"figures": [GOOD, msgspec.structs.replace(GOOD, change=-0.05, low=-0.06, high=-0.04)]},
+            "did not pass (train_samples_per_s of : -5.0%, -6.0% to -4.0%)",
         ),
     ],
 )
@@ -149,11 +155,48 @@ def test_measured_part_without_an_applicable_check_is_the_quality(
     assert reason in part.reason
 
 
+@pytest.mark.parametrize("digest", ["0" * 64, ""])
+def test_measured_part_with_other_code_of_a_plugin_is_the_quality(
+    digest: str, specs: tuple[RunSpec, ...], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unknown digest, such as that of a plugin in a zip file, may have changed."""
+    saved(specs, catalog)
+    changed = catalog.refs_for(specs[0])[-1]
+
+    def edited(ref: PluginRef) -> PluginRef:
+        return msgspec.structs.replace(ref, code_digest=digest) if ref == changed else with_digest(ref)
+
+    monkeypatch.setattr(side_by_side, "with_digest", edited)
+    part = measured_part(specs, catalog, 2, quality_only=False)
+    assert f"the code of {changed.name} has changed since the check of 2026-01-02" in part.reason
+    saved(specs, catalog)  # with the new code
+    assert measured_part(specs, catalog, 2, quality_only=False).quality_only is (digest == "")
+
+
+def test_check_that_became_invalid_during_the_wait_for_the_device_is_not_used(
+    specs: tuple[RunSpec, ...], catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import contextmanager
+
+    from harness.api import carry_out
+
+    @contextmanager
+    def waited(*_: Any, **__: Any) -> Iterator[bool]:
+        saved(specs, catalog, codes={})
+        yield True
+
+    monkeypatch.setattr("harness.execute.side_by_side.lanes_for", lambda specs, jobs: LANES)
+    monkeypatch.setattr("harness.execute.device_lock.measuring_on", waited)
+    saved(specs, catalog)
+    made = carry_out(toy_specs(catalog, "recipe.epochs=1", "recipe.batch_size=8"), catalog, Store(tmp_path), jobs=2)
+    assert [record.quality_only for record in made] == [True]
+
+
 def test_measured_part_is_decided_by_the_newest_check(specs: tuple[RunSpec, ...], catalog: Catalog) -> None:
     saved(specs, catalog)
     more = toy_specs(catalog, "recipe.batch_size=8,16,32")
     saved((*specs, *more), catalog, checked_at="2026-01-03T00:00:00+00:00", figures=[])
-    assert "the check of 2026-01-03 did not pass" in measured_part(specs, catalog, 2, quality_only=False).reason
+    assert "the check on 2026-01-03 did not pass" in measured_part(specs, catalog, 2, quality_only=False).reason
     (folder,) = Path(os.environ["HARNESS_CACHE"]).glob(side_by_side.FOLDER)
     for path in folder.iterdir():
         path.write_text("{")
@@ -193,11 +236,28 @@ def test_check_with_invalid_numbers_is_refused(jobs: int, rounds: int, problem: 
         check(toy_specs(catalog), catalog, jobs, figures, rounds=rounds)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.01, 0.01, "same"),
+        (0.001, 0.049, "same"),
+        (-0.049, -0.001, "same"),
+        (-0.05, 0.01, "undecided"),
+        (-0.01, 0.05, "undecided"),
+        (0.001, 0.05, "differs"),
+        (-0.06, -0.055, "differs"),
+        (None, None, "undecided"),
+    ],
+)
+def test_result_depends_on_the_interval_and_the_margin(low: float | None, high: float | None, expected: str) -> None:
+    assert msgspec.structs.replace(GOOD, low=low, high=high).result == expected
+
+
 @pytest.mark.parametrize("passed", [True, False])
 def test_selftest_command_with_jobs_prints_the_figures(
     passed: bool, invoke: Invoke, specs: tuple[RunSpec, ...], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad = msgspec.structs.replace(GOOD, low=0.01, high=0.03, change=0.02)
+    bad = msgspec.structs.replace(GOOD, low=0.06, high=0.08, change=0.07)
     made = saved(specs, catalog, figures=[GOOD] if passed else [GOOD, bad])
     monkeypatch.setattr(side_by_side, "check", lambda *arguments, **settings: made)
     done = invoke("selftest", "--jobs", "2", "--task", "toy-regress", "--threads", "1", *SET_FAST)

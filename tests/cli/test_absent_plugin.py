@@ -114,7 +114,7 @@ def test_metric_of_an_older_record_is_shown_but_not_ranked(stored: Path) -> None
     assert not any(point["front"] for point in pareto(panel, "train_samples_per_s"))
     assert time_to_quality(panel) == (None, ())
     text = render(found.table)
-    assert "toy_log_loss: not ranked, because it is not known whether higher values are better" in text
+    assert "toy_log_loss: not ranked, because it is unknown whether higher values are better" in text
     assert all(row.text("quality") in text for row in found.table.rows)
     assert "not ranked" not in render(report(stored).table)
 
@@ -266,10 +266,10 @@ HOW = "plugin 'loss' (harness-loss 2.5) is not loaded; run: pip install harness-
 def test_audit_names_the_missing_plugin(without: Invoke) -> None:
     done = without("audit", "toy-linear-toy-numpy-s0", "--format", "json")
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)}
-    for check in ("scores follow from the predictions", "the data match the record"):
+    for check in ("scores match the predictions", "the data match the record"):
         assert findings[check]["passed"] is None
         assert HOW in findings[check]["detail"]
-    assert findings["throughputs follow from the windows"]["passed"] is True
+    assert findings["throughputs match the durations of the windows"]["passed"] is True
 
 
 @pytest.mark.parametrize("command", ["latency", "evaluate"])

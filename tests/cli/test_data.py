@@ -116,7 +116,7 @@ def test_data_info_shows_declared_fields(invoke_installed: Invoke) -> None:
     assert classes.endswith(", lost_or_stolen_card and 65 more")
     energy = info_lines(invoke_installed, "uci-energy")
     assert "examples  622 train, 69 validation, 77 test, with the default options" in energy
-    assert "splits    20 published; use all of them with --split all" in energy
+    assert "splits    20 published; pass --split all to use all of them" in energy
     assert "inputs    features: float64 [8]" in energy
     assert "target    heating load" in energy
     assert "inputs      waveform: float32 [any]" in info_lines(invoke_installed, "fsdd")

@@ -129,7 +129,7 @@ def test_embedded_datasets_are_described(name: str, task: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{file}"], "is a path; add --task and one of: "),
+        (["{file}"], "is a path; add --task TASK, where TASK is one of: "),
         (["{file}", "--set", "task.max_length=8"], "is a path; add --task"),
         (
             ["digits", "--set", "task.image_size=8"],
@@ -138,11 +138,14 @@ def test_embedded_datasets_are_described(name: str, task: str) -> None:
         (["{file}", "--task", "npl"], "unknown task 'npl'; did you mean 'nlp'?"),
         (["{file}", "--task", "vision"], "no such column"),
         (["{file}", "--task", "nlp", "--text-column", "revew"], "unknown column 'revew'; did you mean 'review'?"),
-        (["{file}", "--task", "nlp", "--set", "recipe.epochs=3"], "recipe.epochs: only dataset and task settings"),
+        (
+            ["{file}", "--task", "nlp", "--set", "recipe.epochs=3"],
+            "recipe.epochs: remove these settings, because only dataset and task settings",
+        ),
         (["{file}", "--task", "nlp", "--set", "task.max_lenght=8"], "did you mean 'task.max_length'?"),
         (["digits", "--task", "nlp"], "cannot be used with task 'nlp'"),
         (["{file}.csv", "--task", "nlp"], "no such file or folder"),
-        (["sst2", "--task", "nlp"], "is not downloaded; run: harness data fetch sst2"),
+        (["sst2", "--task", "nlp"], "has not been downloaded; run: harness data fetch sst2"),
     ],
 )
 def test_wrong_requests_are_rejected(

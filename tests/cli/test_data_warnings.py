@@ -24,8 +24,8 @@ COPIED = (0, 1, 2, 3)
 """Numbers of the examples that have a copy in the test split. The copy of the last one has another label."""
 EXACT = "4 of 44 rows are copies of other rows"
 ENCODED = "4 of 44 rows are copies of other rows (2 in another format or with other metadata)"
-SHARED = "4 of 12 test examples also occur in the training split after preparation, so that a model can score well by "
-CONTRADICTORY = "2 of 44 examples are equal to an example of another class after preparation"
+SHARED = "4 of 12 test examples also occur in the training split after preparation, so a model can score well by "
+CONTRADICTORY = "2 of 44 examples are identical to an example of another class after preparation"
 
 
 def labels(kind: str) -> list[Any]:

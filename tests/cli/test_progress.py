@@ -10,7 +10,7 @@ from sample_records import failure, record
 
 from harness.cli.progress import Live, Plain, clock
 from harness.execute.runner import Listener
-from harness.records import EpochEnded, Fetching, PhaseStarted, Progress
+from harness.records import CheckpointFailed, EpochEnded, Fetching, PhaseStarted, Progress
 
 
 def send_two_runs(listener: Listener) -> None:
@@ -68,6 +68,22 @@ def test_live_shows_the_run_and_keeps_the_results(monkeypatch: pytest.MonkeyPatc
     assert "training: 0:00 left" in text
     assert "[1/2] nlp · bert-tiny · torch · seed 0: accuracy 0.75 in 12.5 s" in text
     assert "failed: error: bad [red]name[/red] second line" in text
+
+
+def test_listeners_show_checkpoints_that_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+    spec, event = record().spec, CheckpointFailed(step=20, reason="No space left on device")
+    plain, output = Plain(), io.StringIO()
+    live = Live(Console(file=output, force_terminal=True, width=220, color_system=None, highlight=False))
+    for listener in (plain, live):
+        listener.run_started(1, 1, spec)
+        listener.event(1, spec, event)
+        listener.close()
+    expected = (
+        "[1/1] nlp · bert-tiny · torch · seed 0: Warning: the checkpoint after step 20 could not be written: No space "
+        "left on device; training continues, and the previous checkpoint is kept"
+    )
+    assert capfd.readouterr().err.splitlines() == [expected]
+    assert expected in output.getvalue()
 
 
 def test_listeners_show_downloads(capfd: pytest.CaptureFixture[str]) -> None:

@@ -56,4 +56,4 @@ def test_history_shows_each_spec(invoke: Invoke) -> None:
     assert invoke("history", "--task", "speech").exit_code == 2
     found = json.loads(invoke("history", "--all", "--format", "json", "--metric", "latency_p50_ms").stdout)
     assert found[0]["points"][0]["figures"][0]["metric"] == "latency_p50_ms"
-    assert "with one row only (use --all)" in invoke("history").stderr
+    assert "with only one row (use --all)" in invoke("history").stderr

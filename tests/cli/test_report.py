@@ -67,7 +67,7 @@ def test_report_filters_select_runs_and_order_backends(invoke: Invoke, results: 
 def test_report_filters_without_match_fail(invoke: Invoke, results: Path) -> None:
     unknown = invoke("report", "--backend", "trch")
     assert unknown.exit_code == 2
-    assert "no run has the backend 'trch'; the results have: " in unknown.stderr
+    assert "no run has the backend 'trch'; the results contain: " in unknown.stderr
     none = invoke("report", "--task", "nlp", "--model", "mlp")
     assert none.exit_code == 2
     assert "no run matches all of these filters" in none.stderr

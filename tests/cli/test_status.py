@@ -32,7 +32,7 @@ def specs(catalog: Catalog) -> tuple[RunSpec, ...]:
 
 
 def test_status_of_a_finished_command(invoke: Invoke) -> None:
-    assert "no plan was recorded in this results directory" in invoke("status").stdout
+    assert "no runs were planned in this results directory" in invoke("status").stdout
     assert invoke("run", *TOY, "--backend", "toy-numpy").exit_code == 0
     shown = invoke("status").stdout
     assert ": finished\n1 run: 1 done, 0 running, 0 failed, 0 remaining\n" in shown
@@ -59,7 +59,7 @@ def test_status_counts_runs_while_the_plan_is_running_and_after_it_was_interrupt
     stopped = invoke("status").stdout
     assert ": interrupted\n" in stopped
     assert "0 running, 1 failed, 2 remaining" in stopped
-    assert "the same command continues the plan\n  harness run --suite 'my suite.toml'\n" in stopped
+    assert "repeat the command to continue the plan\n  harness run --suite 'my suite.toml'\n" in stopped
     run_all(specs[2:], catalog, store)
     assert "2 failed, 0 remaining" in invoke("status").stdout
 
@@ -95,7 +95,7 @@ def test_status_does_not_follow_links(
         pass
     store.prepare()
     (store.path / FOLDER).symlink_to(other.path / FOLDER)
-    assert "no plan was recorded in this results directory" in invoke("status").stdout
+    assert "no runs were planned in this results directory" in invoke("status").stdout
     with recorded(store, specs, skipped=0, command=()):  # has no effect, and raises no exception
         assert len(list((other.path / FOLDER).iterdir())) == 1
 

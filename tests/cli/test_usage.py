@@ -14,6 +14,7 @@ from harness.plugins.catalog import Catalog
 
 COMMANDS = (
     "run",
+    "distill",
     "tune",
     "status",
     "parity",
@@ -33,6 +34,7 @@ COMMANDS = (
     "history",
     "rank",
     "results",
+    "track",
     "bundle",
     "reproduce",
     "plugin",
@@ -65,6 +67,12 @@ def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
         ("run", "no task given; select one of: toy-classify, toy-regress"),
+        (
+            "run --task toy-classify --quality-only --plot a.svg",
+            "quality against throughput, which --quality-only omits",
+        ),
+        ("run --task toy-classify --teacher none", "unknown run 'none'"),
+        ("distill --teacher none --student toy-linear", "unknown run 'none'"),
         ("run --task toy-clasify", "unknown task 'toy-clasify'; did you mean 'toy-classify'?"),
         ("run --task toy-classify --backend toy-nunpy", "unknown backend 'toy-nunpy'; did you mean 'toy-numpy'?"),
         ("run --task toy-classify --dataset toy-colours", "unknown dataset 'toy-colours'; did you mean 'toy-colors'?"),
@@ -77,8 +85,8 @@ def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
         ),
         ("run --task toy-classify --set recipe.epochs=few", "invalid value in section 'recipe'"),
         ("run --task toy-classify --set epochs", "write it as section.key=value"),
-        ("run --task toy-classify --seed 1,x", "'x' is not a non-negative integer"),
-        ("run --task toy-classify --seed -1", "'-1' is not a non-negative integer"),
+        ("run --task toy-classify --seed 1,x", "'x' is not an integer of at least 0"),
+        ("run --task toy-classify --seed -1", "'-1' is not an integer of at least 0"),
         ("run --task toy-classify, --seed 1", "empty name in 'toy-classify,'"),
         ("run --task toy-classify --threads 0", "0 is not in the range"),
         ("run --task toy-classify --timeout 0", "0.0 is not in the range"),
@@ -221,7 +229,7 @@ def test_list_options_prints_defaults_and_meanings(invoke: Invoke, toy: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("list models --task toy-classify", "select the settings of `harness list options`; add `options`"),
+        ("list models --task toy-classify", "can only be used with `harness list options`"),
         ("list options --dataset toy-colors", "--dataset requires --task"),
         ("list options --task toy-clasify", "did you mean 'toy-classify'?"),
     ],

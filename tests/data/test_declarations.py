@@ -90,11 +90,11 @@ def test_assert_as_declared_without_declarations_passes() -> None:
     [
         (
             dataclasses.replace(DATA, train=split(3)),
-            "examples is declared as {'train': 4, .*, but the data has {'train': 3, ",
+            "examples is declared as {'train': 4, .*, but the data have {'train': 3, ",
         ),
         (
             dataclasses.replace(DATA, label_names=("yes", "no")),
-            "declared as .'no', 'yes'., but the data has .'yes', 'no'.",
+            "declared as .'no', 'yes'., but the data have .'yes', 'no'.",
         ),
         (with_input("more", np.zeros(2)), "inputs is declared as .*, but test has .*'more'"),
         (with_input("number", np.zeros(2)), "input 'number' is declared as .*'int64'.*, but test has .*'float64'"),

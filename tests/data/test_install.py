@@ -193,7 +193,7 @@ def test_installed_malicious_archive_leaves_no_files(server: FileServer, tmp_pat
 def test_installed_without_digest_warns(server: FileServer, capfd: pytest.CaptureFixture[str]) -> None:
     far = dataset(harness.RemoteFile(url=server.serve("/a", BODY)))
     assert contents(harness.installed(far)) == {"a": BODY}
-    assert f"the dataset declares no digest for {server.url}/a" in capfd.readouterr().err
+    assert f"no digest is declared for {server.url}/a" in capfd.readouterr().err
     assert verify(far) == []
 
 

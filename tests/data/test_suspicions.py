@@ -34,7 +34,7 @@ def test_examples_in_training_and_test_are_counted() -> None:
 
 def test_equal_examples_of_different_classes_are_counted() -> None:
     sentences = suspicions(prepared([[0, 0], [0, 1], [4, 4], [0, 1]], [[9, 9]], [[0, 0], [0, 0], [5, 5]]))
-    assert sentences[-1] == "3 of 8 examples are equal to an example of another class after preparation"
+    assert sentences[-1] == "3 of 8 examples are identical to an example of another class after preparation"
 
 
 @pytest.mark.parametrize("difference", [0.0, 1e-7])
@@ -94,7 +94,7 @@ def test_equal_rows_of_small_tables_are_not_suspicious() -> None:
 @pytest.mark.parametrize(
     ("counts", "reported"),
     [
-        ([98, 2], "98.0% of the test examples belong to the class 'a', so that always predicting this class gives an"),
+        ([98, 2], "98.0% of the test examples belong to the class 'a', so always predicting this class gives an"),
         ([2, 98], "98.0% of the test examples belong to the class 'b'"),
         ([81, 19], "81.0% of the test examples belong to the class 'a'"),
         ([80, 20], None),

@@ -77,6 +77,10 @@ def test_torch_export_computes_the_outputs_of_the_session(name: str, format_: st
 
 @pytest.mark.tensorflow
 @pytest.mark.slow
+@pytest.mark.parametrize("format_", ["savedmodel", "onnx"])
 @pytest.mark.parametrize("name", KINDS)
-def test_saved_model_computes_the_outputs_of_the_session(name: str, tmp_path: Path) -> None:
-    check("tensorflow", name, "savedmodel", tmp_path, 1e-5)
+def test_tensorflow_export_computes_the_outputs_of_the_session(name: str, format_: str, tmp_path: Path) -> None:
+    if format_ == "onnx":
+        for package in ("onnx", "tf2onnx", "onnxruntime"):
+            pytest.importorskip(package)
+    check("tensorflow", name, format_, tmp_path, 1e-5)

@@ -185,7 +185,7 @@ def test_empty_data_frame_is_rejected(frame: pd.DataFrame) -> None:
         (PREPROCESSING, None, UsageError, "--save-weights"),
         (PREPROCESSING, "{", RecordError, "not valid"),
         (PREPROCESSING, '"version": 2', RecordError, "version 2 cannot be read"),
-        (WEIGHTS, "changed", harness.HarnessError, "do not match the digest in the record"),
+        (WEIGHTS, "changed", harness.HarnessError, "do not match the record of run"),
     ],
 )
 def test_missing_or_changed_file_is_an_error(

@@ -92,7 +92,7 @@ def test_audit_of_a_served_run_passes(runs: list[StoredRun], results: Path) -> N
     findings = findings if isinstance(findings, list) else findings["findings"]
     assert {finding["check"] for finding in findings if finding["passed"] is False} == set()
     passed = {finding["check"] for finding in findings if finding["passed"]}
-    assert "a run with trained weights did not train" in passed
+    assert "a run that used trained weights did not train" in passed
     assert "training changed the weights, and the trained weights were evaluated" in passed
 
 
@@ -137,7 +137,9 @@ def served(run: StoredRun, *backends: str, **fields: object) -> Selection:
 
 def test_backend_that_cannot_train_is_refused_without_weights(catalog: Catalog) -> None:
     chosen = Selection(tasks=("toy-classify",), overrides=FAST)
-    with pytest.raises(CombinationError, match=r"'toy-serving' cannot train; .* pass --weights RUN"):
+    with pytest.raises(
+        CombinationError, match=r"'toy-serving' cannot train, but only computes predictions; .* pass --weights RUN"
+    ):
         expand(dataclasses.replace(chosen, backends=("toy-serving",)), catalog)
     assert "toy-serving" not in {spec.backend for spec in expand(chosen, catalog)}
 

@@ -96,7 +96,7 @@ def all_commands(command: click.Command) -> Iterator[click.Command]:
 
 
 PARAMETERS = [parameter for command in all_commands(cli) for parameter in command.params]
-OPTIONS = {option for parameter in PARAMETERS for option in parameter.opts}
+OPTIONS = {option for parameter in PARAMETERS for option in (*parameter.opts, *parameter.secondary_opts)}
 OPTIONS |= {
     f"--{name}-{option.replace('_', '-')}"  # such as --ray-address
     for name, provided in discover().executors.items()
@@ -106,7 +106,7 @@ OPTIONS_WITH_VALUE = {
     option
     for parameter in PARAMETERS
     if isinstance(parameter, click.Option) and not parameter.is_flag and not isinstance(parameter.type, click.Choice)
-    for option in parameter.opts
+    for option in (*parameter.opts, *parameter.secondary_opts)
 }
 CODE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "harness").rglob("*.py")))
 

@@ -509,6 +509,10 @@ KINDS = {
         "roofline.measure('toy-hang', catalog, device=catalog.backend('toy-numpy').devices()[0], precision='fp32', "
         "threads=1, environment=collect())"
     ),
+    "harness.execute.teacher:compute_logits": (
+        "call_in_child(teacher.compute_logits, teacher.TeacherJob(spec=spec, plugins=catalog.refs_for(spec), "
+        "teacher=TrainedWeights(run='', backend='', digest='', dataset_digest='')), timeout_s=60, environment={})"
+    ),
     "harness.execute.trial:load_each": (
         "call_in_child(trial.load_each, trial.TrialJob(plugins=(FAULTS_REF,), path=tuple(sys.path), "
         "arguments=('child_main.py', 'harness.execute.trial:load_each')), timeout_s=600, environment={})"
@@ -563,7 +567,7 @@ from harness.checks.parity.children import gather, gather_roundings
 from harness.checks.parity.evidence import ParityJob
 from harness.deploy import export, predict
 from harness.deploy.serving import model as serving
-from harness.execute import trial
+from harness.execute import teacher, trial
 from harness.execute.child import call_in_child
 from harness.execute.devices import probe
 from harness.execute.runner import run_all
@@ -571,7 +575,7 @@ from harness.measure.environment import collect
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import load
-from harness.records import Preprocessing
+from harness.records import Preprocessing, TrainedWeights
 from harness.records.store import WEIGHTS, Store, StoredRun
 from harness.testing.check import Subject, check
 from harness.tuning.lr_range import range_test
@@ -583,7 +587,7 @@ run = StoredRun(folder / "run", msgspec.structs.replace(record(success()), spec=
 run.path.mkdir()
 (run.path / WEIGHTS).touch()
 info, pair = run.record.provenance.data, socket.socketpair()
-opened = predict.ModelJob(spec=spec, plugins=catalog.refs_for(spec), weights='', weights_digest='', info=info)
+opened = predict.ModelJob(spec=spec, plugins=catalog.refs_for(spec), info=info)
 preprocessing = Preprocessing(
     task='', input_kind='text', task_options={{}}, dataset_options={{}}, info=info, fitted={{}}, reading={{}}
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,12 +18,13 @@ from harness.cli.options import expanded
 from harness.errors import BusyError, HarnessError, RecordError, UnknownNameError, UsageError
 from harness.execute import detached
 from harness.execute.attempt import utc_now
-from harness.execute.detached import submissions
 from harness.execute.environment import collect as environment
 from harness.execute.runner import Guarded, Listener
+from harness.execute.submissions import locked, options_for, submissions, write
 from harness.interfaces import Coordinator, Executor, PlannedRun, SubmissionState
 from harness.plugins.catalog import Catalog, Provided
 from harness.records import Failure, PluginRef, Provenance, RunRecord
+from harness.records.locations import state_dir
 from harness.records.store import ARRAYS, Store
 
 REF = PluginRef(name="queue", value="queue", distribution="queue", version="1.0")
@@ -36,7 +38,7 @@ class Queue(Executor):
     options: ClassVar[Mapping[str, str]] = {"color": "color of the queue"}
     remote = True
     submitted: ClassVar[dict[str, dict[int, PlannedRun]]] = {}
-    results: ClassVar[dict[str, dict[int, RunRecord]]] = {}
+    results: ClassVar[dict[str, dict[int, RunRecord | Failure]]] = {}
     executed: ClassVar[list[int]] = []
     """Seeds of the submitted runs."""
     killed_after: ClassVar[int | None] = None
@@ -140,13 +142,23 @@ def bench(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Bench(catalog, tmp_path / "results")
 
 
+Status = Callable[..., Any]
+
+
+@pytest.fixture
+def status(bench: Bench, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> Status:
+    """Function that executes ``harness status``, by default for the results directory of `bench`."""
+    monkeypatch.setattr("harness.plugins.discover", lambda *_: bench.catalog)
+    return lambda *words: invoke("status", *(words or ("--results", str(bench.store.path))))
+
+
 def test_detached_runs_are_collected_once_and_not_repeated(bench: Bench) -> None:
     assert bench.run(detach=True) == []
     assert "4 runs submitted to the executor queue" in bench.messages[-1]
     finish(2)
     assert len(bench.run(detach=True)) == 2
     assert "0 runs submitted to the executor queue; 2 submitted earlier and not finished" in bench.messages[-1]
-    assert [submission.options for submission in submissions(bench.store)] == [{"color": "red"}]
+    assert [options_for(bench.store, submission, None) for submission in submissions(bench.store)] == [{"color": "red"}]
     assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
     assert [record.spec.seed for record in bench.run()] == [0, 1, 2, 3]
     assert bench.stored == Queue.executed == [0, 1, 2, 3]
@@ -186,6 +198,33 @@ def test_result_that_was_stored_before_a_kill_is_not_stored_again(
     assert bench.stored == [0, 1, 2, 3]
 
 
+def test_failure_without_a_record_that_was_stored_before_a_kill_is_not_stored_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor reports a failure instead of a record, for example because no node is left."""
+    bench.run(detach=True)
+    finish()
+    for results in Queue.results.values():
+        results.update(dict.fromkeys(results, Failure(kind="crash", message="no node was available")))
+    monkeypatch.setattr(Queue, "killed_after", 3)
+    with pytest.raises(UsageError, match="cannot be collected: killed"):
+        bench.run()
+    assert bench.stored == [0, 1, 2]
+    monkeypatch.setattr(Queue, "killed_after", None)
+    bench.run()
+    assert bench.stored == [0, 1, 2, 3]
+
+
+def test_two_repeats_of_a_submission_are_both_stored(bench: Bench) -> None:
+    bench.specs = bench.specs[:1] * 2
+    bench.run(detach=True)
+    (submission,) = submissions(bench.store)
+    finish(2, Failure(kind="crash", message="gone"))
+    assert len(bench.run()) == 2
+    ids = [run.record.submission for run in bench.store.load().runs]
+    assert sorted(ids) == [f"{submission.name}/1", f"{submission.name}/2"]
+
+
 def test_failed_detached_run_is_a_result_of_the_command_that_collects_it(bench: Bench) -> None:
     bench.run(detach=True)
     finish(4, Failure(kind="crash", message="gone"))
@@ -202,6 +241,123 @@ def test_rerun_collects_submitted_runs_once(bench: Bench) -> None:
     bench.run(rerun=True)
     assert len(Queue.executed) == 8
     assert bench.stored == sorted([0, 1, 2, 3] * 2)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_rerun_uses_results_that_status_has_collected(count: int, bench: Bench, status: Status) -> None:
+    bench.run()
+    bench.run(rerun=True, detach=True)
+    finish(count)
+    assert f"Saved {count} runs" in status().stderr
+    assert status().exit_code == 0
+    assert len(bench.run(rerun=True)) == 4
+    assert (len(Queue.executed), len(bench.stored)) == (8, 8)
+    bench.run(rerun=True)  # the next command executes the runs again
+    assert (len(Queue.executed), len(bench.stored)) == (12, 12)
+    assert submissions(bench.store) == []
+
+
+def test_rerun_uses_results_that_the_same_command_with_detach_has_collected(bench: Bench) -> None:
+    bench.run(rerun=True, detach=True)
+    finish(2)
+    bench.run(rerun=True, detach=True)
+    assert len(bench.run(rerun=True)) == 4
+    assert (len(Queue.executed), bench.stored) == (4, [0, 1, 2, 3])
+
+
+def test_rerun_submits_runs_again_that_status_has_collected(bench: Bench, status: Status) -> None:
+    """Otherwise, of two commands with --rerun --detach, the second would execute nothing."""
+    bench.run(rerun=True, detach=True)
+    finish()
+    status()
+    bench.run(rerun=True, detach=True)
+    assert len(Queue.executed) == 8
+    assert [submission.finished for submission in submissions(bench.store)] == [False]
+
+
+def test_results_collected_for_other_runs_stay_available_for_rerun(bench: Bench) -> None:
+    every = bench.specs
+    bench.run(rerun=True, detach=True)
+    finish()
+    bench.specs = toy_specs(bench.catalog, "recipe.epochs=2", seeds=(9,))
+    bench.run()
+    bench.specs = every
+    assert len(bench.run(rerun=True)) == 4
+    assert len(Queue.executed) == 5
+
+
+# ---- submissions in results directories of others -------------------------------------------------------------
+
+
+def copied(bench: Bench, folder: Path) -> Store:
+    """Return a results directory that another user could have written, with a submission."""
+    shutil.copytree(bench.store.path, folder)
+    return Store(folder)
+
+
+def test_status_does_not_connect_for_a_submission_from_another_directory(
+    bench: Bench, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run(detach=True)
+    copied(bench, tmp_path / "theirs")
+    used: list[Mapping[str, str]] = []
+    monkeypatch.setattr(Queue, "configured", lambda queue, options: used.append(options) or queue)
+    monkeypatch.setattr(Queue, "collect", lambda *_, **__: pytest.fail("connected"))
+    shown = status("--results", str(tmp_path / "theirs"))
+    assert (shown.exit_code, used) == (0, [])
+    assert "not submitted from this directory by this user; if you trust the directory, pass --executor queue" in (
+        shown.stderr
+    )
+
+
+def test_options_in_a_submission_of_another_user_are_ignored(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another user names an address, as files of earlier versions did."""
+    bench.run(detach=True)
+    (path,) = (bench.store.path / ".submitted").glob("*.json")
+    content = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode({**content, "options": {"color": "stolen"}}))
+    shutil.rmtree(state_dir() / "submissions")
+    used: list[Mapping[str, str]] = []
+    monkeypatch.setattr(Queue, "configured", lambda queue, options: used.append(options) or queue)
+    (submission,) = submissions(bench.store)
+    collected = detached.collect(submission, bench.catalog, bench.store, Guarded(Listener()))
+    assert (collected.left, used) == (submission.runs, [])
+    assert "not submitted from this directory by this user" in collected.problem
+    assert len(bench.run(executor_options={"color": "mine"})) == 4
+    assert {each["color"] for each in used} == {"mine"}
+
+
+def test_status_uses_the_given_options_for_a_submission_of_another_user(
+    bench: Bench, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run(detach=True)
+    theirs = copied(bench, tmp_path / "theirs")
+    finish()
+    used: list[Mapping[str, str]] = []
+    monkeypatch.setattr(Queue, "configured", lambda queue, options: used.append(options) or queue)
+    words = ("--results", str(theirs.path), "--executor", "queue", "--queue-color", "blue")
+    assert "Saved 4 runs" in status(*words).stderr
+    assert used == [{"color": "blue"}]
+    assert len(theirs.load().runs) == 4
+
+
+def test_executor_of_the_user_is_not_used_for_a_file_that_names_another(bench: Bench) -> None:
+    bench.run(detach=True)
+    (submission,) = submissions(bench.store)
+    write(bench.store, msgspec.structs.replace(submission, executor="local"))
+    (changed,) = submissions(bench.store)
+    with pytest.raises(UsageError, match="pass --executor local"):
+        options_for(bench.store, changed, None)
+
+
+def test_submission_without_a_writable_state_directory_is_an_error(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="set XDG_STATE_HOME to a writable directory"):
+        bench.run(detach=True)
+    assert (Queue.executed, submissions(bench.store)) == ([], [])
 
 
 def test_job_that_no_longer_exists_is_executed_again(bench: Bench) -> None:
@@ -238,9 +394,12 @@ def test_runs_with_other_code_are_not_waited_for(bench: Bench, monkeypatch: pyte
         )
         for run in submission.runs
     ]
-    detached._write(bench.store, msgspec.structs.replace(submission, runs=old))
+    write(bench.store, msgspec.structs.replace(submission, runs=old))
     bench.run(detach=True)
-    assert "4 detached runs were submitted with different code or settings, and will not be used" in bench.messages
+    assert (
+        "4 detached runs were submitted with different code or settings, so the results will not be used"
+        in bench.messages
+    )
     assert len(Queue.executed) == 8
 
 
@@ -254,14 +413,36 @@ def test_failed_submission_leaves_no_job(bench: Bench, monkeypatch: pytest.Monke
     assert submissions(bench.store) == []
 
 
-def test_two_commands_do_not_collect_at_the_same_time(bench: Bench) -> None:
+@pytest.mark.parametrize("detach", [True, False])
+def test_command_during_a_submission_is_refused(detach: bool, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one command submits the runs, another can neither submit them as well nor read half a submission."""
+    submit, refused = Queue.submit, []
+
+    def submit_slowly(queue: Queue, *arguments: Any) -> Mapping[str, str]:
+        with pytest.raises(BusyError, match="another harness command is submitting or collecting"):
+            bench.run(detach=detach)
+        refused.append(True)
+        return submit(queue, *arguments)
+
+    monkeypatch.setattr(Queue, "submit", submit_slowly)
     bench.run(detach=True)
-    (submission,) = submissions(bench.store)
-    with (
-        detached._locked(bench.store, submission),
-        pytest.raises(BusyError, match="another harness command is collecting the detached runs"),
-    ):
-        detached.collect(submission, bench.catalog, bench.store, Guarded(Listener()))
+    assert (refused, Queue.executed) == ([True], [0, 1, 2, 3])
+
+
+def test_command_during_collection_is_refused_unless_it_waits(bench: Bench) -> None:
+    bench.run(detach=True)
+    with locked(bench.store), pytest.raises(BusyError, match="another harness command is submitting or collecting"):
+        bench.run()
+    assert len(bench.run(wait=True)) == 4
+
+
+def test_lock_file_that_is_a_link_is_not_followed(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("content")
+    (bench.store.path / ".submitted").mkdir(parents=True)
+    (bench.store.path / ".submitted" / ".lock").symlink_to(tmp_path / "target")
+    with pytest.raises(RecordError, match="cannot be locked"):
+        bench.run(detach=True)
+    assert (tmp_path / "target").read_text() == "content"
 
 
 def test_file_with_the_name_of_another_file_is_refused(bench: Bench) -> None:
@@ -269,7 +450,7 @@ def test_file_with_the_name_of_another_file_is_refused(bench: Bench) -> None:
     (path,) = (bench.store.path / ".submitted").glob("*.json")
     content = path.read_bytes()
     path.write_bytes(content.replace(path.stem.encode(), b"../../elsewhere"))
-    with pytest.raises(RecordError, match="is not that of the file"):
+    with pytest.raises(RecordError, match="which differs from its file name"):
         submissions(bench.store)
 
 

@@ -490,7 +490,7 @@ def test_attempt_with_another_lock_than_the_command_fails(lock: str, plans: Cata
     run = harness.PlannedRun(index=1, total=1, spec=spec, plugins=plans.refs_for(spec), timeout_s=60, lock_digest=lock)
     outcome = harness.execute_run(run, tmp_path).outcome
     assert isinstance(outcome, Failure)
-    assert "the packages of environment 'one' differ from those on the machine of the command" in outcome.message
+    assert "the packages of environment 'one' differ from those on the machine that runs the command" in outcome.message
 
 
 def test_parity_of_one_backend_in_two_environments(envs: Path, tiny: Invoke) -> None:

@@ -30,7 +30,7 @@ from harness.records import Failure, RunRecord, Success
 from harness.records.store import RECORD, Store, StoredRun, decode_record
 
 MIB = 2**20
-IDENTITY = "the key and the run id follow from the spec"
+IDENTITY = "the key and the run id match the spec"
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_command_has_the_options(invoke: Invoke, tmp_path: Path) -> None:
     size = ("--set", "recipe.batch_size=8", "--memory-limit", "64GiB", "--batch-size-backoff")
     done = invoke(*command, *size, "--results", str(tmp_path / "r"))
     assert done.exit_code == 0, done.stderr
-    assert "out of memory with batch size 8, repeated with 4" in done.stderr
+    assert "ran out of memory with batch size 8; repeating with batch size 4" in done.stderr
     assert "batch_size: reduced from 8" in " ".join(done.stdout.split())
     again = invoke(*command, *size, "--results", str(tmp_path / "r"))
     assert "with batch size 4" in again.stderr

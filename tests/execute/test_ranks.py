@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from toy_runs import toy_specs
 from harness.checks.audit import replay
 from harness.checks.audit.check import Subject
 from harness.errors import CombinationError, UsageError
-from harness.execute.attempt import thread_environment
 from harness.execute.cores import core_shares
-from harness.execute.ranks import seed_of
+from harness.execute.rank_process import seed_of
+from harness.execute.ranks import Ranks
 from harness.execute.runner import run_all
-from harness.interfaces import Coordinator, Executor, PlannedRun
+from harness.execute.variables import thread_environment
+from harness.interfaces import Coordinator, DeviceGroup, Executor, PlannedRun
 from harness.plan.expand import expand
 from harness.plan.rerun import arguments, selection
 from harness.plan.selection import Selection
@@ -113,6 +115,15 @@ def test_failure_of_one_process_ends_the_run(
         assert "in refuse" in failed.log_tail
 
 
+def test_failure_of_the_worker_is_not_blamed_on_a_process_that_fails_because_of_it(
+    parallel: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_RANK_FAULT", "refuse")
+    monkeypatch.setenv("TOY_FAULTY_RANK", "0")
+    (stored,) = run(parallel, tmp_path, *specs_of(parallel))
+    assert failure(stored.record).message == "ValueError: no more steps"
+
+
 @pytest.mark.slow
 def test_stopped_process_ends_with_the_time_limit(
     parallel: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,6 +157,17 @@ def test_worker_that_is_blocked_after_a_failure_is_ended(
     assert failure(stored.record).phase == "train"
     assert stored.record.provenance.initial_weights_digest
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(("shares", "expected"), [([(), ()], [7]), ([(0,), (1,)], [])])
+def test_processes_are_counted_as_own_load_only_on_shared_cores(
+    shares: list[tuple[int, ...]], expected: list[int]
+) -> None:
+    group = DeviceGroup(rank=0, addresses=("127.0.0.1:1", "127.0.0.1:2"))
+    prepared: Any = SimpleNamespace(request=SimpleNamespace(group=group))
+    ranks = Ranks(prepared, shares, lambda _: None)
+    ranks._pids = [7]
+    assert ranks.pids_on_own_cores == expected
 
 
 @pytest.mark.usefixtures("one_core")  # the toy backend reports its cores, which must be the same in the replay

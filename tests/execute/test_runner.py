@@ -17,10 +17,12 @@ import pytest
 from processes import gone
 from toy_plugin import FAST, FAULTS_REF, TOY_REF, install_toy
 
+from harness.checks.audit.from_record import on_record
 from harness.errors import RecordError, UsageError
 from harness.execute import child, failures
 from harness.execute.devices import probe
 from harness.execute.runner import Listener, run_all
+from harness.plan import rerun
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import load
@@ -492,3 +494,34 @@ def test_probe_of_a_failing_backend_returns_the_error(backend: str, message: str
     found = probe(backend, FAULTS_REF)
     assert found.devices == []
     assert message in (found.error or "")
+
+
+def test_run_is_judged_by_the_chosen_metric(catalog: Catalog, tmp_path: Path) -> None:
+    """The best epoch, early stopping and the time to the target use the metric. The target of the dataset, which is
+    that of the task's metric, is not used. An audit accepts the record, and the command that reproduces it has the
+    option.
+    """
+    record = run(catalog, tmp_path, "recipe.keep_best=true", metric="mae")
+    outcome = record.outcome
+    assert isinstance(outcome, Success)
+    assert outcome.scores.primary == "mae"
+    assert set(outcome.scores.test) == {"rmse", "mae", "r2"}
+    assert outcome.selection is not None
+    assert outcome.selection.monitor == "mae"
+    scores = [epoch.validation["mae"] for epoch in outcome.curves]
+    assert outcome.selection.best == min(scores)
+    assert outcome.time_to_target is None
+    (stored,) = Store(tmp_path).load().runs
+    findings = on_record(stored, [], {}, catalog)
+    assert [finding for finding in findings if finding.passed is False] == []
+    assert "--metric mae" in rerun.command(record.spec, [], catalog)
+
+
+def test_run_reports_a_chosen_metric_that_its_task_does_not_list(catalog: Catalog, tmp_path: Path) -> None:
+    record = run(catalog, tmp_path, tasks=("toy-classify",), metric="log_loss")
+    assert isinstance(record.outcome, Success)
+    assert record.outcome.scores.primary == "log_loss"
+    assert set(record.outcome.scores.test) == {"accuracy", "f1_macro", "roc_auc", "toy_share", "log_loss"}
+    (stored,) = Store(tmp_path).load().runs
+    findings = on_record(stored, [], {}, catalog)
+    assert [finding for finding in findings if finding.passed is False] == []

@@ -19,10 +19,11 @@ from processes import gone
 from toy_plugin import SET_FAST
 from toy_runs import toy_specs
 
-from harness.errors import UsageError
+from harness.errors import PluginError, UsageError
 from harness.execute import cores, side_by_side
 from harness.execute.runner import Listener, run_all
 from harness.execute.side_by_side import Lane, SideBySide, lanes_for, turns_of
+from harness.interfaces import PlannedRun
 from harness.measure.cgroup import available_cores
 from harness.plan.expand import expand_all
 from harness.plan.selection import Selection
@@ -248,6 +249,30 @@ def test_failed_run_does_not_stop_its_lane(catalog: Catalog, tmp_path: Path) -> 
     kinds = [record.outcome.kind if isinstance(record.outcome, Failure) else "success" for record in records]
     assert kinds == ["crash", "crash", "success", "success"]
     assert all(record.quality_only and record.placement for record in records)
+
+
+@pytest.mark.parametrize("budget_s", [None, 1e-6])
+def test_exception_in_one_lane_lets_the_others_finish(
+    budget_s: float | None, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that could not be executed is recorded as failed, and no further runs are started."""
+    execute_attempt = side_by_side.execute_attempt
+
+    def fail(run: PlannedRun, *arguments: Any, **settings: Any) -> RunRecord:
+        if run.spec.seed == 0:
+            raise ValueError("broken")
+        return execute_attempt(run, *arguments, **settings)
+
+    monkeypatch.setattr(side_by_side, "execute_attempt", fail)
+    specs = toy_specs(catalog, "recipe.epochs=1", seeds=(0, 1, 2, 3))
+    with pytest.raises(PluginError, match="the executor 'local' failed: ValueError: broken"):
+        execute(specs, catalog, tmp_path / "results", Listener(), budget_s=budget_s)
+    stored = [run.record for run in Store(tmp_path / "results").load().runs]
+    outcomes = {record.spec.seed: record.outcome for record in stored}
+    assert outcomes.keys() == {0, 1}
+    assert isinstance(outcomes[0], Failure)
+    assert "ValueError: broken" in outcomes[0].message
+    assert isinstance(outcomes[1], Success)
 
 
 def test_time_budget_completes_the_runs_in_progress(catalog: Catalog, tmp_path: Path) -> None:

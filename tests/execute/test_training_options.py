@@ -87,11 +87,12 @@ def test_class_weights_that_do_not_fit_the_data_are_refused(recipe: Recipe, data
 @pytest.mark.parametrize(("examples", "count", "sizes"), [(6, 4, [2, 2, 1, 1]), (6, 6, [1] * 6), (2, 3, [1, 1])])
 def test_parts_contain_every_example_once_and_keep_the_weight(examples: int, count: int, sizes: list[int]) -> None:
     rows = np.arange(examples)
-    parts = list(Batch({"x": rows}, rows, 0.25).parts(count))
+    parts = list(Batch({"x": rows}, rows, 0.25, teacher_logits=rows[:, None] / 2).parts(count))
     assert [len(part.targets) for part, _ in parts] == sizes
     assert np.concatenate([part.inputs["x"] for part, _ in parts]).tolist() == rows.tolist()
     assert [share for _, share in parts] == [size / examples for size in sizes]
     assert {part.weight for part, _ in parts} == {0.25}
+    assert all(np.array_equal(part.teacher_logits, part.targets[:, None] / 2) for part, _ in parts)
 
 
 def test_shares_of_parts_are_those_of_positions_with_targets() -> None:

@@ -318,7 +318,7 @@ def test_slow_listener_does_not_lengthen_the_run(
     assert received[:-1] == list(range(1, len(received)))
     dropped = 10 - len(received[:-1])
     assert dropped > 0
-    assert f"plugin '{path.stem}' is too slow: {dropped} epochs were not passed to it" in capsys.readouterr().err
+    assert f"plugin '{path.stem}' is too slow, so {dropped} events were not reported to it" in capsys.readouterr().err
 
 
 def test_hook_that_receives_many_events_has_a_bounded_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +331,7 @@ def test_hook_that_receives_many_events_has_a_bounded_queue(tmp_path: Path, monk
     epoch = EpochEnded(epoch=1, epochs=1, step=1, train_s=1.0, train_loss=1.0, validation={})
     start = time.monotonic()
     for _ in range(50_000):
-        dispatcher.notify("harness_epoch_ended", spec=None, epoch=epoch)
+        dispatcher.notify("harness_epoch_ended", spec=None, epoch=epoch, attempt_id="1")
     assert time.monotonic() - start < 5
     assert max(len(delivery._queue) for delivery in dispatcher._deliveries) == module.MAX_QUEUED
     dispatcher.drain()

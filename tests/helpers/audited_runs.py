@@ -17,12 +17,14 @@ from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
 from harness.records import (
+    CheckpointUse,
     DataSource,
     DeviceMemory,
     Energy,
     EnergyUse,
     Flag,
     Gpu,
+    Interval,
     Placement,
     PluginRef,
     Pretrained,
@@ -54,7 +56,10 @@ class Grouped(ToyColors):
         prepared = super().prepare(data, options)
         points = prepared.test.inputs["features"]
         groups = {"side": (points[:, 0] > 0).astype(str), "size": abs(points).sum(axis=1)}
-        info = msgspec.structs.replace(prepared.info, warnings=("the points were drawn for a test",))
+        columns = harness.TableColumns(numbers=1, indicators=(0,), categories=(2,))
+        info = msgspec.structs.replace(
+            prepared.info, warnings=("the points were drawn for a test",), columns=columns
+        )
         return dataclasses.replace(prepared, test=dataclasses.replace(prepared.test, groups=groups), info=info)
 
 
@@ -134,6 +139,18 @@ def completed(run: StoredRun) -> StoredRun:
     )
     flags = [flag for flag in outcome.flags if flag.kind in ("wide", "drift", "bimodal")]
     flags.insert(sum(flag.metric == "train_throughput" for flag in flags), load_flag)
+    # The run was interrupted after training, so that no window contains the first step of another process.
+    end = outcome.curves[-1].step
+    detail = f"training was interrupted once and resumed after {end} steps; peak memory is that of the last process"
+    flags.insert(flags.index(load_flag) + 1, Flag(metric="train_throughput", kind="resumed", detail=detail))
+    checkpoints = CheckpointUse(
+        every=Interval(count=1, unit="epochs"),
+        written=3,
+        write_s=0.1,
+        resumed_at=[end],
+        earlier_s={"train": 0.5, "validate": 0.1},
+        problems=["No space left on device"],
+    )
     flags.append(heat_flag)
     device = DeviceMemory(allocator_peak_bytes=2**24, reserved_peak_bytes=2**25, driver_peak_bytes=2**26)
     worker = RankMemory(host_peak_bytes=outcome.memory.host_peak_bytes, device=device)
@@ -157,6 +174,7 @@ def completed(run: StoredRun) -> StoredRun:
             flags=flags,
             energy=Energy(cpu=use, cpu_source="RAPL", gpu=use, gpu_source="NVML"),
             evidence=msgspec.structs.replace(outcome.evidence, timed_error=1e-7),
+            checkpoints=checkpoints,
         ),
         tuning=TuningCost(study="toy-1", trial=3, trials=20, pruned=8, failed=1, steps=400, seconds=60.5),
         roofline=Roofline(

@@ -299,6 +299,29 @@ class KeepsMomentum(NumpySession):
         self.velocity = kept or self.velocity
 
 
+class ForgetsMomentum(NumpySession):
+    """Session whose state does not contain the moments."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state | {name: 0 * state[name] for name in state if "velocity" in name})
+
+
+class SharesState(NumpySession):
+    """Session whose state contains the arrays of the network instead of copies."""
+
+    def state(self) -> dict[str, Any]:
+        super().state()
+        values = {f"value.{name}": value for name, value in self.network.module.values.items()}
+        return values | {f"velocity.{name}": value.copy() for name, value in self.velocity.items()}
+
+
+class Pickles(NumpySession):
+    """Session whose state contains an object."""
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"recipe": np.array(self.request.recipe, object)}
+
+
 class Unseeded(NumpySession):
     def __init__(self, request: Any) -> None:
         super().__init__(request)
@@ -409,6 +432,11 @@ BACKENDS = {
     "backend-learns": [lambda: opening(LearnsBackwards)],
     "backend-applies-the-learning-rate": [lambda: opening(OwnRate)],
     "backend-resets-the-optimizer": [lambda: opening(KeepsMomentum)],
+    "backend-restores-its-state": [
+        lambda: opening(ForgetsMomentum),
+        lambda: opening(SharesState),
+        lambda: opening(Pickles),
+    ],
     "backend-respects-the-seed": [lambda: opening(Unseeded)],
     "backend-computes-gradients": [lambda: opening(TransposedGradients), lambda: opening(UphillGradients)],
     "backend-synchronizes": [lambda: opening(Late)],

@@ -5,15 +5,20 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import msgspec
+import numpy as np
+
 from harness.checks.parity.evidence import ParityJob, gather
 from harness.checks.parity.report import Evidence
-from harness.execute.preparation import load_and_prepare, prepare
+from harness.execute.preparation import load_and_prepare, prepare, prepare_data
+from harness.execute.teacher_logits import logits_path
 from harness.interfaces import Dataset, PreparedData, Task
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
-from harness.records import PluginRef, RunSpec
+from harness.records import PluginRef, RunSpec, TrainedWeights
+from harness.records.arrays import digest, write_arrays
 
 FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "linear": ("regression", "linear", ()),
@@ -60,6 +65,17 @@ def prepared_once(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 
 
 def spec_of(family: str, overrides: tuple[str, ...] = (), precision: str = "fp32", backend: str = "torch") -> RunSpec:
+    """Return the spec of a small model. With options of distillation, the logits of its teacher are random."""
+    distillation = {
+        text.partition("=")[0].removeprefix("recipe."): float(text.partition("=")[2])
+        for text in overrides
+        if text.startswith("recipe.distillation")
+    }
+    if distillation:
+        overrides = tuple(text for text in overrides if not text.startswith("recipe.distillation"))
+        spec = spec_of(family, overrides, precision, backend)
+        recipe = msgspec.structs.replace(spec.recipe, **distillation)
+        return msgspec.structs.replace(spec, recipe=recipe, teacher=_random_teacher(family, spec))
     task, model, small = FAMILIES[family]
     (spec,) = expand(
         Selection(
@@ -74,6 +90,22 @@ def spec_of(family: str, overrides: tuple[str, ...] = (), precision: str = "fp32
         catalog(),
     )
     return spec
+
+
+def _random_teacher(family: str, spec: RunSpec) -> TrainedWeights:
+    """Return a reference to a teacher, and write its random logits to the cache."""
+    teacher = TrainedWeights(run="random", backend="torch", digest=family, dataset_digest="")
+    path = logits_path(teacher)
+    if not path.exists():
+        data = prepare_data(catalog(), spec)
+        arrays = {
+            "logits": np.random.default_rng(5).normal(size=(len(data.train), data.info.outputs)).astype(np.float32),
+            "targets": np.asarray(data.train.targets),
+            "label_names": np.array(data.info.label_names, dtype=str),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_arrays(path, arrays | {"digest": np.array(digest(arrays))})
+    return teacher
 
 
 @cache

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from harness.plan.overrides import SECTIONS
 from harness.plan.selection import Selection
 from harness.records import (
+    CheckpointUse,
     ClassScore,
     DataInfo,
     DataSource,
@@ -23,6 +24,7 @@ from harness.records import (
     Flag,
     Gpu,
     InputSpec,
+    Interval,
     Latency,
     Memory,
     ModelInfo,
@@ -79,6 +81,8 @@ recipes = st.builds(
     l1=st.sampled_from([0.0, 1e-8, 1.0]),
     class_weights=st.sampled_from([None, "balanced", (0.5, 2.0)]),
     frozen=st.sampled_from([(), ("a.*", "b")]),
+    distillation_alpha=st.floats(0, 1),
+    distillation_temperature=positive,
     loss_scale=st.none() | positive,
     early_stopping=st.none() | st.integers(1, 9),
     keep_best=st.booleans(),
@@ -116,6 +120,7 @@ specs = st.builds(
     task_options=options,
     dataset_options=options,
     model_options=options,
+    metric=st.just("") | words,
     source=st.none() | st.builds(DataSource, path=text, guessed=st.lists(words, max_size=2).map(tuple)),
 )
 
@@ -137,6 +142,7 @@ selections = st.builds(
     protocol=st.sampled_from(["quick", "standard", "publish"]),
     pretrained=st.none() | words,
     splits=_several(st.integers(0, 99)) | st.just("all"),
+    metric=st.none() | words,
     compile=st.booleans(),
     deterministic=st.booleans(),
     overrides=_several(st.builds("{}.{}={}".format, st.sampled_from(SECTIONS), words, text)),
@@ -192,7 +198,7 @@ energy_uses = st.none() | st.builds(
 flags = st.builds(
     Flag,
     metric=st.sampled_from(["train_throughput", "inference_throughput"]),
-    kind=st.sampled_from(["wide", "drift", "bimodal", "throttled", "other_load"]),
+    kind=st.sampled_from(["wide", "drift", "bimodal", "throttled", "other_load", "resumed"]),
     detail=text,
 )
 successes = st.builds(
@@ -209,6 +215,16 @@ successes = st.builds(
         evaluated_weights_digest=words,
         clock_s=numbers,
         wall_s=numbers,
+    ),
+    checkpoints=st.none()
+    | st.builds(
+        CheckpointUse,
+        every=st.builds(Interval, count=numbers, unit=st.sampled_from(["epochs", "steps", "seconds"])),
+        written=counts,
+        write_s=numbers,
+        resumed_at=st.lists(counts, max_size=2),
+        earlier_s=st.dictionaries(words, numbers, max_size=2),
+        problems=st.lists(text, max_size=2),
     ),
     scores=st.builds(
         Scores,

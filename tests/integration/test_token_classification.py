@@ -92,7 +92,7 @@ def test_only_labeled_positions_are_compared(run: Path, tmp_path: Path) -> None:
 
 def test_audit_passes(run: Path) -> None:
     text = harness("audit", run.name, "--results", run.parent)
-    assert "scores follow from the predictions" in text
+    assert "scores match the predictions" in text
     assert "failed" not in text.lower()
 
 

@@ -68,6 +68,36 @@ def test_own_load_and_unusable_cores_are_not_flagged(root: Path, monkeypatch: py
     assert machine.suspicions(seen) == []
 
 
+def process_stat(root: Path, pid: int, user_s: float, system_s: float) -> None:
+    fields = " ".join(map(str, range(4, 14)))
+    times = f"{int(user_s * TICK)} {int(system_s * TICK)} 16 17"
+    write(root, f"proc/{pid}/stat", f"{pid} (a ) name) S {fields} {times}\n")
+
+
+def test_load_of_the_group_on_the_same_cores_is_not_flagged(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(root=root)
+    machine.add_group([7, 8])
+    for pid in (7, 8):
+        process_stat(root, pid, 50.0, 2.0)
+
+    def work() -> None:
+        stat(root, [50, 8.0, 9.0, 50])
+        process_stat(root, 7, 54.0, 3.0)
+        process_stat(root, 8, 59.0, 4.0)
+
+    seen = passed(root, machine, monkeypatch, work)
+    assert (seen.busy_s, seen.own_s) == (17.0, 17.0)
+    assert machine.suspicions(seen) == []
+
+
+def test_own_time_of_a_group_whose_process_has_ended_is_unknown(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(root=root)
+    process_stat(root, 7, 50.0, 2.0)
+    machine.add_group([7])
+    seen = passed(root, machine, monkeypatch, lambda: (root / "proc/7/stat").unlink())
+    assert seen.own_s is None
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timed_sessions import Clock
 
 from harness.measure.phases import Phases
 from harness.records import (
@@ -37,3 +38,22 @@ def test_phases_list_every_phase_once(names: list[str]) -> None:
             pass
     assert list(phases.seconds) == list(dict.fromkeys(names))
     assert set(phases.memory.by_phase_bytes) == set(names)
+
+
+def test_phase_aside_is_not_part_of_the_phase_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, events = Clock(), list[Event]()
+    monkeypatch.setattr("harness.measure.phases.time", clock)
+    phases = Phases(events.append)
+    with phases("train"):
+        clock.now += 1
+        with phases.aside("checkpoint"):
+            clock.now += 4
+        clock.now += 2
+    with phases.aside("checkpoint"):
+        clock.now += 8
+    assert phases.seconds == {"train": 3.0, "checkpoint": 12.0}
+    assert list(phases.seconds) == ["train", "checkpoint"] == list(phases.memory.by_phase_bytes)
+    assert events == [PhaseStarted(phase=phase) for phase in ("train", "checkpoint", "train", "checkpoint")]
+    with pytest.raises(ZeroDivisionError), phases("train"), phases.aside("checkpoint"):
+        1 / 0  # noqa: B018
+    assert phases.current == "checkpoint"

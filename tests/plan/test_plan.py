@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -298,6 +298,11 @@ def test_wrong_override_raises(override: str, message: str, catalog: Catalog) ->
         ({"seeds": (-1,)}, "seeds must be between 0 and 4294967295"),
         ({"seeds": (2**32,)}, "seeds must be between 0 and 4294967295"),
         ({"backends": ("toy-absent",)}, "no_such_framework is not installed; run: pip install no-such-framework"),
+        ({"metric": "f1_macr"}, "unknown metric 'f1_macr'; did you mean 'f1_macro'?"),
+        (
+            {"metric": "f1_macro"},
+            "metric 'f1_macro' (classification) cannot be used with task 'toy-regress' (regression); choose one of: ",
+        ),
         ({"datasets": ("toy-colors",)}, "dataset 'toy-colors' (points, classification) cannot be used with task"),
     ],
 )
@@ -305,6 +310,13 @@ def test_wrong_selection_raises(selection: dict[str, Any], message: str, catalog
     with pytest.raises(UsageError) as caught:
         plan(catalog, **selection)
     assert message in str(caught.value)
+
+
+def test_metric_is_part_of_the_key_unless_it_is_that_of_the_task(catalog: Catalog) -> None:
+    default, same, other = (plan(catalog, metric=name)[0] for name in (None, "rmse", "mae"))
+    assert (default.metric, same, other.metric) == ("", default, "mae")
+    assert other.key != default.key
+    assert rerun.selection(other, catalog).metric == "mae"
 
 
 def test_options_of_data_files_with_a_named_dataset_raise(catalog: Catalog) -> None:
@@ -320,8 +332,9 @@ def test_one_unknown_name_among_known_names_raises(catalog: Catalog) -> None:
 
 
 def test_every_device_and_precision_is_planned(catalog: Catalog) -> None:
-    devices, precisions = ("auto", "cpu", "cuda", "cuda:0", "cuda:13"), Precision.__args__  # type: ignore[attr-defined]
-    specs = plan(catalog, devices=devices, precisions=precisions)
+    devices = ("auto", "cpu", "cuda", "cuda:0", "cuda:13")
+    precisions = set(get_args(Precision)) - {"int8"}  # only for inference
+    specs = plan(catalog, devices=devices, precisions=tuple(precisions))
     assert {(s.device, s.precision) for s in specs} == {(d, p) for d in devices for p in precisions}
 
 

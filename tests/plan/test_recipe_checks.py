@@ -54,6 +54,8 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("loss_scale=8",), "only at fp16"),
         (("accumulation_steps=5", "batch_size=4"), "larger than the batches of 4 examples"),
         (("class_weights=[1,2]",), r"2 weights, but dataset .* has 3 classes \(red, green, blue\)"),
+        (("distillation_alpha=0.5",), "needs a teacher; add --teacher RUN"),
+        (("distillation_temperature=2",), "distillation_temperature has no effect without recipe.distillation_alpha"),
         (("layer_decay=2",), r"layer_decay must be in \(0, 1\]"),
         (("optimizer=adam", "decoupled_decay=true"), "use the optimizer adamw"),
     ],

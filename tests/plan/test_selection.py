@@ -93,6 +93,7 @@ def toys() -> Catalog:
             "threads": st.integers(1, 64),
             "compile": st.booleans(),
             "deterministic": st.booleans(),
+            "metric": st.none() | st.sampled_from(["mae", "f1_macro"]),
         }
     ),
     others=st.fixed_dictionaries(
@@ -143,7 +144,7 @@ def test_options_declare_every_protocol() -> None:
 
 def test_every_field_of_a_selection_is_an_option() -> None:
     assert all(isinstance(option, Option) and option.help for option in OPTIONS.values())
-    assert [*OPTIONS, "exclude", "located"] == list(Selection.__dataclass_fields__)
+    assert [*OPTIONS, "exclude", "name", "located"] == list(Selection.__dataclass_fields__)
 
 
 def test_from_values_with_one_value_or_none_gives_tuples_and_defaults(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         (ENTRY + "[run.matrix]\n'recipe.epochs' = []", r"toml:4: run 1: Expected `array` of length >= 1"),
         (
             ENTRY + "[run.matrix]\nrecipe.epochs = [1]\n[run.set]\n'recipe.epochs' = 2",
-            r"toml:5: 'recipe.epochs' is in set and in matrix",
+            r"toml:5: 'recipe.epochs' is in both set and matrix",
         ),
         (
             ENTRY + "seed = [1, 2]\nexclude = [\n  { seed = 1 },\n  { seed = 3 },\n]",
@@ -100,7 +100,7 @@ ENTRY = '# a comment\n[[run]]\ntask = "a"\n'
         (ENTRY + "exclude = [{ 'recipe.epochs' = 1 }]", r"toml:4: 'recipe.epochs' is not in matrix"),
         (ENTRY + "exclude = [{ threads = 1 }]", r"toml:4: 'threads' has the same value in all runs"),
         (ENTRY + "set = { 'recipe.epochs' = 1, recipe.epochs = 2 }", r"toml:4: 'recipe.epochs' is set twice"),
-        (ENTRY + "exclude = [{}]", r"toml:4: this combination is empty"),
+        (ENTRY + "exclude = [{}]", r"toml:4: this combination has no keys"),
         (ENTRY + "include = [{ seed = 'x' }]", r"toml:4: run 1: Expected `int"),
     ],
 )

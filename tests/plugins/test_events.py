@@ -24,7 +24,7 @@ def test_event_hook_that_raises_is_reported_and_others_run(
     assert catalog.failures == ()
     finished = record()
     with Events(catalog) as events:
-        events.notify("harness_run_finished", record=finished)
+        events.notify("harness_run_finished", record=finished, directory=None, attempt_id="1")
     assert sys.modules[sound.value].received == [finished.run_id]
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -42,7 +42,7 @@ def test_event_hook_that_hangs_is_abandoned(
     events = Events(load([stuck, sound]))
     start = time.monotonic()
     for _ in range(3):
-        events.notify("harness_run_finished", record=record())
+        events.notify("harness_run_finished", record=record(), directory=None, attempt_id="1")
         events.drain()
     assert time.monotonic() - start < 3
     assert len(sys.modules[stuck.value].received) == 1
@@ -56,6 +56,6 @@ def test_event_hooks_of_a_plugin_run_in_one_thread(install: Install) -> None:
     ref = install(source + "    received.append(threading.get_ident())\n")
     with Events(load([ref])) as events:
         for _ in range(4):
-            events.notify("harness_run_finished", record=record())
+            events.notify("harness_run_finished", record=record(), directory=None, attempt_id="1")
     assert len(sys.modules[ref.value].received) == 4
     assert len(set(sys.modules[ref.value].received)) == 1

@@ -42,6 +42,7 @@ KEY = "66183bdefbc27be2ac15192333c0790220e7f7eadd60e363628551f3f3b63122"
 
 CHANGES: dict[str, Any] = {
     "weights": TrainedWeights(run="x", backend="torch", digest="0", dataset_digest="1"),
+    "teacher": TrainedWeights(run="x", backend="torch", digest="0", dataset_digest="1"),
     "pretrained": Pretrained(name="x", digest="0"),
     "task": "other",
     "dataset": "other",
@@ -60,6 +61,7 @@ CHANGES: dict[str, Any] = {
     "task_options": {"length": 8},
     "dataset_options": {"draw": 1},
     "model_options": {"sizes": [2, 1], "bias": True},
+    "metric": "f1_macro",
 }
 
 
@@ -131,6 +133,8 @@ def test_every_setting_of_the_recipe_is_part_of_the_key() -> None:
         "loss_scale": 8.0,
         "frozen": ("a.*",),
         "layer_decay": 0.5,
+        "distillation_alpha": 0.5,
+        "distillation_temperature": 2.0,
         "early_stopping": 2,
         "keep_best": True,
         "max_steps": 5,
@@ -144,7 +148,7 @@ def test_every_setting_of_the_recipe_is_part_of_the_key() -> None:
     assert set(changes) == set(Recipe.__struct_fields__)
     start = structs.replace(SPEC, recipe=structs.replace(SPEC.recipe, optimizer="rmsprop"))
     recipe = {name: structs.replace(start.recipe, **{name: value}) for name, value in changes.items()}
-    assert len({start.key, *(structs.replace(SPEC, recipe=changed).key for changed in recipe.values())}) == 33
+    assert len({start.key, *(structs.replace(SPEC, recipe=changed).key for changed in recipe.values())}) == 35
 
 
 def test_order_of_options_does_not_change_the_key() -> None:

@@ -117,7 +117,7 @@ def test_copies_of_a_run_load_once_and_are_named(store: Store) -> None:
     loaded = store.load()
     assert len(loaded.runs) == 1
     assert len(loaded.problems) == 1
-    assert "a copy of the run in" in loaded.problems[0]
+    assert "this copy of the run in" in loaded.problems[0]
 
 
 def test_link_to_a_missing_record_is_named(store: Store) -> None:

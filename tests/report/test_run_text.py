@@ -151,5 +151,5 @@ def test_long_tables_are_cut_with_a_line_that_says_so(table: str, tmp_path: Path
     lines = render(made, tmp_path).splitlines()
     assert MOST_ROWS <= len(lines) < MOST_ROWS + 200
     (omitted,) = [line for line in lines if line.startswith("  ... and ")]
-    assert omitted.endswith("which `harness show --format json` prints")
+    assert omitted.endswith("(see `harness show --format json`)")
     assert count - MOST_ROWS <= int(omitted.split()[2]) <= count - MOST_ROWS + 50

@@ -214,7 +214,7 @@ def test_zip_members_with_lzma_are_refused(tmp_path: Path) -> None:
         extract(tmp_path / "a.zip", "a.zip", tmp_path / "out", {})
     with pytest.raises(RecordError, match="has a compression method that bundles do not use"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
-    with pytest.raises(RecordError, match="neither stored nor deflated"):
+    with pytest.raises(RecordError, match="unsupported compression method"):
         read_arrays(tmp_path / "a.zip")
 
 

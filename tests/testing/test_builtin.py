@@ -20,9 +20,11 @@ PLUGINS = (
     "vision",
     "speech",
     "regression",
+    "tabular",
     "baselines",
     "torch",
     "tensorflow",
+    "onnxruntime",
 )
 LIGHT = ("dataset", "task", "model", "metric", "reporter")
 FAMILIES = ("linear", "mlp", "lstm", "bert", "resnet", "wav2vec2")
@@ -65,6 +67,12 @@ class TestTorch(BackendSuite):
 @pytest.mark.plugins("tensorflow", "regression")
 class TestTensorflow(BackendSuite):
     name = "tensorflow"
+
+
+@pytest.mark.slow
+@pytest.mark.plugins("onnxruntime", "torch", "regression")
+class TestOnnxruntime(BackendSuite):
+    name = "onnxruntime"
 
 
 @pytest.mark.slow

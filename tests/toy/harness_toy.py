@@ -271,8 +271,19 @@ class NumpySession(harness.Session):
             for name, binding in self.network.bindings.items()
         }
 
+    def state(self) -> dict[str, Any]:
+        values = {f"value.{name}": value.copy() for name, value in self.network.module.values.items()}
+        return values | {f"velocity.{name}": value.copy() for name, value in self.velocity.items()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        for name, value in self.network.module.values.items():
+            value[...] = state[f"value.{name}"]
+            self.velocity[name] = state[f"velocity.{name}"].copy()
+
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
         self.steps += 1
+        if str(self.steps) == os.environ.get("TOY_STOP_AT"):
+            raise RuntimeError("stopped")
         recipe = self.request.recipe
         loss, gradients = self._backward(batch)
         for name, value in self.network.module.values.items():
@@ -291,21 +302,23 @@ class NumpySession(harness.Session):
 
     def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
         x = batch.inputs["features"]
-        loss, by_outputs = self._loss(self.network.module(x), batch.targets)
+        loss, by_outputs = self._loss(self.network.module(x), batch.targets, batch.example_weights)
         return loss, self.network.module.gradients(x, by_outputs)
 
-    def _loss(self, outputs: Any, targets: Any) -> tuple[Any, Any]:
-        """Return the mean loss and its gradient with respect to the outputs."""
+    def _loss(self, outputs: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+        """Return the mean loss and its gradient with respect to the outputs. `weights` are those of the examples."""
         import numpy as np
 
+        of_examples = np.float32(1) if weights is None else weights[:, None]
         if self.request.info.objective == "regression":
             error = outputs - targets
-            return np.mean(error**2), 2 * error / error.size
+            return np.mean(of_examples * error**2), of_examples * 2 * error / error.size
         smoothing, classes = self.request.recipe.label_smoothing, outputs.shape[1]
         wanted = np.eye(classes, dtype=np.float32)[targets] * (1 - smoothing) + smoothing / classes
         shifted = outputs - outputs.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return -(wanted * logs).sum(axis=1).mean(), (np.exp(logs) - wanted) / len(targets)
+        losses = -(of_examples * wanted * logs).sum(axis=1)
+        return losses.mean(), of_examples * (np.exp(logs) - wanted) / len(targets)
 
     def predict(self, inputs: Mapping[str, Any]) -> Any:
         return self.network.module(inputs["features"])
@@ -327,7 +340,9 @@ class NumpyBackend(harness.Backend):
     summary = "gradient descent in numpy"
     requires = {"numpy": "pip install numpy"}
     packages = ("numpy", "harness-toy")
+    checkpoints = True
     environment = {"TOY_GREETING": "hello"}
+    example_weights = True
 
     def devices(self) -> Sequence[DeviceInfo]:
         names = ["cpu", "cuda:0"] if "TOY_ACCELERATOR" in os.environ else ["cpu"]

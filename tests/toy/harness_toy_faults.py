@@ -444,6 +444,7 @@ class FaultySession(NumpySession):
 
 class FaultyBackend(NumpyBackend):
     summary = "a faulty backend"
+    checkpoints = False
 
     def __init__(self, fault: str) -> None:
         self.name = fault  # type: ignore[misc] # the name of an instance is its fault

@@ -1,10 +1,12 @@
 """Backend that trains in several processes, which add up their gradients over sockets.
 
-``TOY_RANK_FAULT`` is the name of a function in `FAULTS`, which the process with rank 1 calls in step `BAD_STEP`.
+``TOY_RANK_FAULT`` is the name of a function in `FAULTS`. The process with rank 1, or with rank ``TOY_FAULTY_RANK``,
+calls it in step `BAD_STEP`. Closing the session of this process takes a moment after its connections are closed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -79,6 +81,8 @@ class ParallelSession(NumpySession):
                 except ConnectionRefusedError:
                     time.sleep(0.01)
         self.peers = [connection.makefile("rwb") for connection in connections]
+        for connection in connections:
+            connection.close()  # when the file is closed
 
     def _total(self, own: dict[str, Any]) -> dict[str, Any]:
         """Return the sums over all processes. The process with rank 0 adds up."""
@@ -98,10 +102,22 @@ class ParallelSession(NumpySession):
             raise
 
     def train_step(self, batch: Batch, learning_rate: float) -> Any:
-        group = self.request.group
-        if group is not None and group.rank == 1 and self.steps + 1 == BAD_STEP and "TOY_RANK_FAULT" in os.environ:
+        if self.steps + 1 == BAD_STEP and self._is_faulty():
             FAULTS[os.environ["TOY_RANK_FAULT"]](self)
         return super().train_step(batch, learning_rate)
+
+    def _is_faulty(self) -> bool:
+        group = self.request.group
+        faulty = int(os.environ.get("TOY_FAULTY_RANK", 1))
+        return group is not None and group.rank == faulty and "TOY_RANK_FAULT" in os.environ
+
+    def close(self) -> None:
+        for peer in self.peers:
+            with contextlib.suppress(OSError):
+                peer.close()
+        self.peers = []
+        if self._is_faulty():
+            time.sleep(0.3)
 
     def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
         loss, gradients = super()._backward(batch)

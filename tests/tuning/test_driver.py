@@ -284,7 +284,10 @@ def test_study_is_confirmed_on_fresh_seeds_next_to_the_default(study: Study_) ->
 def test_study_with_other_software_is_not_continued(study: Study_, monkeypatch: pytest.MonkeyPatch) -> None:
     study(Runs(), trials=2)
     monkeypatch.setattr(driver, "_software", lambda spec, catalog: {"numpy": "9.9"})
-    with pytest.raises(UsageError, match=r"used different software \(.*pass --rerun to start a new study"):
+    with pytest.raises(
+        UsageError,
+        match=r"the software has changed since the study .* was started \(.*pass --rerun to start a new study",
+    ):
         study(Runs(), trials=2)
     (new,) = study(Runs(), trials=2, rerun=True).studies
     assert new.name.endswith("-2")

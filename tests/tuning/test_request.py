@@ -70,7 +70,7 @@ def test_plan_name_depends_on_everything_but_the_number_of_trials(toys: Catalog)
         ({"search": ("recipe.batch_size=8,many",)}, "invalid search 'recipe.batch_size=8,many'"),
         ({"search": ("recipe.batch_size=-4:8",)}, "epochs and batch_size must be at least 1"),
         ({"search": ("recipe.optimizer=sgd,adamm",)}, "unknown recipe.optimizer 'adamm'"),
-        ({"search": ("recipe.learning_rate=1,1.0",)}, "two of the values result in the same run"),
+        ({"search": ("recipe.learning_rate=1,1.0",)}, "two of the values have the same effect"),
         ({"search": ("model.width=1,2",)}, "unknown option 'model.width'"),
         ({"search": ()}, "the search space is empty"),
         ({"overrides": ("recipe.batch_size=8",)}, "both --set and --search change this setting"),

@@ -33,6 +33,7 @@ class JaxBackend(harness.Backend):
     summary = "JAX on CPU or NVIDIA GPU, compiled by XLA"
     requires = {"jax": "pip install harness-jax", "optax": "pip install harness-jax"}
     packages = ("jax", "jaxlib", "optax")
+    checkpoints = True
     environment = {
         # By default, JAX allocates three quarters of a GPU's memory at startup, which would hide the peak memory use.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -40,9 +41,10 @@ class JaxBackend(harness.Backend):
         "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
+    example_weights = True
     recipe_options = (
         "adagrad", "lion", "lamb", "l1", "decoupled_decay", "accumulation_steps", "class_weights", "ema_decay",
-        "frozen", "layer_decay",
+        "frozen", "layer_decay", "distillation_alpha",
     )  # fmt: skip
 
     def devices(self) -> Sequence[harness.DeviceInfo]:

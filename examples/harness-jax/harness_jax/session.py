@@ -36,6 +36,19 @@ class Training(NamedTuple):
     """Number of completed steps, int32 ``()``; it determines the random key for dropout."""
 
 
+class Wanted(NamedTuple):
+    """The outputs that the model should have for a batch."""
+
+    targets: Any
+    teacher_logits: Any
+    """Logits of the teacher, or None without distillation."""
+    weights: Any
+    """Weights of the examples ``[B]``, or None."""
+
+    def part(self, start: int, end: int) -> Wanted:
+        return Wanted(*(None if array is None else array[start:end] for array in self))
+
+
 class JaxSession(harness.Session):
     """Session for a JAX network. Each training step is one compiled program.
 
@@ -87,9 +100,36 @@ class JaxSession(harness.Session):
         training = self._started()
         return self._weights.canonical(training.params | training.statistics | self._frozen)
 
+    def state(self) -> dict[str, Array]:
+        return {name: np.array(array) for name, array in _named(self._lasting()).items()}
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        training = self._started()
+        if any(name.startswith("average") for name in state):
+            self._average = training.params | training.statistics  # determines the names and shapes
+        lasting = self._lasting()
+        expected = _named(lasting)
+        problems = [f"missing {name}" for name in expected if name not in state]
+        problems += [f"unexpected {name}" for name in state if name not in expected]
+        problems += [
+            f"{name} is {array.dtype} {array.shape}, not {expected[name].dtype} {expected[name].shape}"
+            for name, array in state.items()
+            if name in expected and (array.dtype, array.shape) != (expected[name].dtype, expected[name].shape)
+        ]
+        if problems:
+            raise harness.PluginError(f"the state does not match the session: {'; '.join(problems[:8])}")
+        # Copy, because a training step would overwrite the caller's memory.
+        arrays = [jax.device_put(state[name], self._device, may_alias=False) for name in expected]
+        restored = jax.tree.unflatten(jax.tree.structure(lasting), arrays)
+        self._training, self._frozen, self._average = (restored[name] for name in ("training", "frozen", "average"))
+
+    def _lasting(self) -> dict[str, Any]:
+        """Return the arrays that determine further training steps. The random key follows from the seed."""
+        return {"training": self._started(), "frozen": self._frozen, "average": self._average}
+
     def train_step(self, batch: harness.Batch, learning_rate: float) -> jax.Array:
         self._training, loss = self._step(
-            self._started(), self._frozen, self._key, batch.inputs, batch.targets, self._float.type(learning_rate)
+            self._started(), self._frozen, self._key, batch.inputs, self._wanted(batch), self._float.type(learning_rate)
         )
         self._in_flight.append(loss)
         return loss
@@ -99,9 +139,13 @@ class JaxSession(harness.Session):
         key = jax.random.fold_in(self._key, self._gradient_calls)
         self._gradient_calls += 1
         loss, _, gradients = self._gradients(
-            training.params, training.statistics, self._frozen, key, batch.inputs, batch.targets
+            training.params, training.statistics, self._frozen, key, batch.inputs, self._wanted(batch)
         )
         return float(loss), self._weights.canonical(gradients)
+
+    def _wanted(self, batch: harness.Batch) -> Wanted:
+        logits = batch.teacher_logits if self._request.recipe.distillation_alpha else None
+        return Wanted(batch.targets, logits, batch.example_weights)
 
     def update_average(self, weight: float) -> None:
         training = self._started()
@@ -171,55 +215,76 @@ class JaxSession(harness.Session):
     # The methods below are traced by jax.jit, once per batch size.
 
     def _one_step(
-        self, training: Training, frozen: Any, key: Any, inputs: Any, targets: Any, rate: Any
+        self, training: Training, frozen: Any, key: Any, inputs: Any, wanted: Wanted, rate: Any
     ) -> tuple[Training, Any]:
         params, statistics, moments, step = training
         loss, statistics, gradients = self._loss_and_gradients(
-            params, statistics, frozen, jax.random.fold_in(key, step), inputs, targets
+            params, statistics, frozen, jax.random.fold_in(key, step), inputs, wanted
         )
         direction, moments = self._optimizer.update(gradients, moments, params)
         params = {name: p - self._factors[name] * rate * direction[name] for name, p in params.items()}
         return Training(params, statistics, moments, step + 1), loss
 
     def _loss_and_gradients(
-        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any
+        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, wanted: Wanted
     ) -> tuple[Any, Any, Any]:
         """Return the mean loss, the new running statistics and the gradients."""
         count = self._request.recipe.accumulation_steps
         if count == 1:
-            return self._part_gradients(params, statistics, frozen, key, inputs, targets)
+            return self._part_gradients(params, statistics, frozen, key, inputs, wanted)
         total, sums = jnp.zeros((), self._float), jax.tree.map(jnp.zeros_like, params)
-        for number, (start, end) in enumerate(harness.Batch.bounds(len(targets), count)):
+        for number, (start, end) in enumerate(harness.Batch.bounds(len(wanted.targets), count)):
             part = {name: array[start:end] for name, array in inputs.items()}
             loss, statistics, gradients = self._part_gradients(
-                params, statistics, frozen, jax.random.fold_in(key, number), part, targets[start:end]
+                params, statistics, frozen, jax.random.fold_in(key, number), part, wanted.part(start, end)
             )
-            share = (end - start) / len(targets)
+            share = (end - start) / len(wanted.targets)
             total, sums = total + share * loss, jax.tree.map(lambda s, g, f=share: s + f * g, sums, gradients)
         return total, statistics, sums
 
     def _part_gradients(
-        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, targets: Any
+        self, params: Any, statistics: Any, frozen: Any, key: Any, inputs: Any, wanted: Wanted
     ) -> tuple[Any, Any, Any]:
         def loss(params: Any) -> tuple[Any, Any]:
             outputs, changed = self._network(params | frozen, statistics, inputs, Mode(True, self._dtype, key))
-            return self._loss(outputs.astype(self._float), targets), changed
+            return self._loss(outputs.astype(self._float), wanted), changed
 
         (value, changed), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         return value, changed, gradients
 
-    def _loss(self, outputs: Any, targets: Any) -> Any:
+    def _loss(self, outputs: Any, wanted: Wanted) -> Any:
+        targets, alpha = wanted.targets, self._request.recipe.distillation_alpha
+        of_examples = 1 if wanted.weights is None else wanted.weights.astype(self._float)
         if self._request.info.objective == "regression":
-            return jnp.mean(jnp.square(outputs - targets))
+            return jnp.mean(jnp.square(outputs - targets).mean(axis=1) * of_examples)
         labels = jax.nn.one_hot(targets, self._request.info.outputs, dtype=self._float)
         labels = optax.smooth_labels(labels, self._request.recipe.label_smoothing)
         losses = optax.softmax_cross_entropy(outputs, labels)
-        weights = self._request.class_weights
-        return (losses if weights is None else losses * jnp.asarray(weights, self._float)[targets]).mean()
+        of_classes = self._request.class_weights
+        if of_classes is not None:
+            losses = losses * jnp.asarray(of_classes, self._float)[targets]
+        hard = (losses * of_examples).mean()
+        if not alpha:
+            return hard
+        return (1 - alpha) * hard + alpha * (self._soft_losses(outputs, wanted.teacher_logits) * of_examples).mean()
+
+    def _soft_losses(self, outputs: Any, teacher: Any) -> Any:
+        """Return the losses of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2."""
+        temperature = self._request.recipe.distillation_temperature
+        student, soft = (jax.nn.log_softmax(logits / temperature) for logits in (outputs, teacher.astype(self._float)))
+        return temperature**2 * optax.losses.kl_divergence_with_log_targets(student, soft)
 
     def _evaluate(self, params: Any, statistics: Any, inputs: Any) -> Any:
         outputs, _ = self._network(params, statistics, inputs, Mode(False, self._dtype, None))
         return outputs.astype(self._float)
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    """Return the arrays of a tree by their paths, such as ``training.params.classifier.weight``."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): array
+        for path, array in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _mixed(average: Any, weights: Any, weight: Any) -> Any:

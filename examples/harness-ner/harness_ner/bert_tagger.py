@@ -103,7 +103,7 @@ class BertTagger(Model[BertTaggerConfig]):
         """Return every array of ``BertForTokenClassification``.
 
         The initialization follows BERT's authors: matrices and embeddings are drawn from a truncated normal
-        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data has longer
+        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have longer
         sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, vocab_size(config, info), info.outputs))
@@ -126,17 +126,17 @@ class BertTagger(Model[BertTaggerConfig]):
 def vocab_size(config: BertTaggerConfig, info: DataInfo) -> int:
     """Return the number of word embeddings.
 
-    Raises `harness.UsageError` if the data has longer sequences or more token ids than `config` allows.
+    Raises `harness.UsageError` if the data have longer sequences or more token ids than `config` allows.
     """
     length, ids = _length(info), int(info.details["vocab_size"])
     if length > config.max_position_embeddings:
         raise UsageError(
-            f"bert-tagger has {config.max_position_embeddings} positions, but the data has sequences of {length} "
+            f"bert-tagger has {config.max_position_embeddings} positions, but the data have sequences of {length} "
             f"tokens; set model.max_position_embeddings={length} or a smaller task.max_length"
         )
     if config.vocab_size is not None and config.vocab_size < ids:
         raise UsageError(
-            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it, "
+            f"model.vocab_size is {config.vocab_size}, but the data have {ids} token ids; omit it, "
             f"or set it to at least {ids}"
         )
     return config.vocab_size or ids

@@ -56,7 +56,7 @@ class CldrSentences(Dataset):
     name = "cldr-sentences"
     kind = "tagged-text"
     objective = "token_classification"
-    summary = "synthetic sentences with names of territories, languages and currencies (CLDR)"
+    summary = "synthetic sentences that contain names of territories, languages and currencies (CLDR)"
     license = "Unicode License v3 (https://www.unicode.org/license.txt)"
     homepage = "https://cldr.unicode.org/"
     citation = "Unicode Common Locale Data Repository, as distributed with babel"

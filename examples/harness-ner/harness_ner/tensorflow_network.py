@@ -1,6 +1,6 @@
 """BERT for token classification in TensorFlow, built from Keras layers.
 
-It is equivalent to ``transformers.BertForTokenClassification``. All tokens have type 0.
+The network is equivalent to ``transformers.BertForTokenClassification``. All tokens have type 0.
 
 Shape suffixes: B batch, L tokens, H hidden size.
 """

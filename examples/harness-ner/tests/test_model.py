@@ -48,7 +48,7 @@ def test_flops_equal_a_count_by_hand() -> None:
 def test_sizes_that_do_not_fit_raise() -> None:
     with pytest.raises(UsageError, match=r"set model\.max_position_embeddings=10 or a smaller task\.max_length"):
         vocab_size(BertTaggerConfig(max_position_embeddings=9), info_of())
-    with pytest.raises(UsageError, match="the data has 50 token ids"):
+    with pytest.raises(UsageError, match="the data have 50 token ids"):
         vocab_size(BertTaggerConfig(vocab_size=49), info_of())
     assert vocab_size(BertTaggerConfig(vocab_size=60), info_of()) == 60
     with pytest.raises(ValueError, match="must be a multiple of num_attention_heads"):

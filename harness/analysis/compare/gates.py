@@ -65,8 +65,8 @@ def parse(texts: Iterable[str]) -> list[Gate]:
         value = value / 100 if relative else value
         if not (metric and colon and math.isfinite(value) and value):
             raise UsageError(
-                f"cannot read the bound {text!r}; write METRIC:-5% (relative to the base) or METRIC:-0.01 (a "
-                "difference), with + instead of - if lower values are better"
+                f"invalid bound {text!r}; write METRIC:-5% (relative) or METRIC:-0.01 (absolute), with + instead "
+                "of - if lower values are better"
             )
         gates.append(Gate(text=text, metric=metric, bound=value, relative=relative))
     return gates
@@ -154,7 +154,7 @@ def _of_setting(gate: Gate, matched: Match, pair: Compared, metric: RunMetric | 
 
     comparison = next((one for one in pair.comparisons if one.metric == gate.metric), None)
     if metric is None:
-        return result("not checked", f"the runs have no value of {gate.metric}", excusable=True)
+        return result("not checked", f"the runs have no value for {gate.metric}", excusable=True)
     missing = _missing(metric, matched)
     if comparison is None:
         excusable = not (metric.is_cost and _quality_only(matched))
@@ -208,7 +208,7 @@ def _missing(metric: RunMetric, matched: Match) -> str:
         without = sum(metric.value(run.record) is None for run in runs)
         if without:
             reason = " (quality only)" if metric.is_cost and any(run.record.quality_only for run in runs) else ""
-            parts.append(f"{without} of {len(runs)} runs of {side} have no value of {metric.name}{reason}")
+            parts.append(f"{without} of {len(runs)} runs of {side} have no value for {metric.name}{reason}")
     return " and ".join(parts) + (metric.advice if parts else "")
 
 

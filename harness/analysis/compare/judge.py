@@ -172,7 +172,7 @@ def _of_draws(
 
 def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
     base, new = map(len, sides)
-    return f"{base} and {new} {unit}s; at least {MIN_RUNS} are needed for each (harness run --repeat)"
+    return f"{base} and {new} {unit}s; at least {MIN_RUNS} are required on each side (harness run --repeat)"
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
@@ -319,7 +319,7 @@ def compare_all(
             raise UnknownNameError("metric", name, names)
         problem = f"the runs cannot be compared by {name}, because " + (
             possible[name].never_compared
-            or f"the runs of BASE or NEW have no value of this metric{_quality_only(sides)}{possible[name].advice}"
+            or f"the runs of BASE or NEW have no value for this metric{_quality_only(sides)}{possible[name].advice}"
         )
         if warn is None or not names.keys() & set(metrics):
             raise UsageError(problem)

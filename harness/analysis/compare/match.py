@@ -13,6 +13,7 @@ import msgspec
 from harness.analysis.compare import baseline
 from harness.analysis.differences import IDENTITY, changes, described
 from harness.errors import RecordError, UsageError
+from harness.plan.weights import is_servable
 from harness.plugins.catalog import Catalog
 from harness.records import RunSpec, Success
 from harness.records.index import Setting, Summary
@@ -92,7 +93,7 @@ def _found(
     if os.path.isfile(path):  # noqa: PTH113
         return _of_suite(path, results, catalog()) if path.suffix == ".toml" else baseline.load(path)
     if os.sep in text:
-        raise UsageError(f"{path}: no results directory, run or baseline has this path; check its spelling")
+        raise UsageError(f"{path}: there is no results directory, run or baseline at this path; check the spelling")
     runs = with_names()
     matching = [run for run in runs if run.path.name == text]
     matching = matching or [run for run in runs if run.path.name.startswith(text)]
@@ -120,15 +121,25 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
     from harness.data.checkpoint import locate
     from harness.plan import suite
     from harness.plan.expand import expand_all
+    from harness.plan.stages import staged
 
-    selections = [selection.resolved(locate) for selection in suite.load(path).selections]
-    specs = expand_all(selections, catalog)
+    store = Store(results)
+
+    def trained(spec: RunSpec) -> StoredRun | None:
+        key = _device_independent_key(spec)
+        runs = store.load(lambda run: _model(run.setting) == _model(spec)).runs
+        return next((run for run in runs if is_servable(run) and _device_independent_key(run.record.spec) == key), None)
+
+    stages = staged(suite.load(path).selections, catalog, locate, store.find, trained)
+    specs = expand_all(stages.selections, catalog)
     planned = {_device_independent_key(spec) for spec in specs}
     models = {_model(spec) for spec in specs}
     runs = _readable(results, strict=True, wanted=lambda run: _model(run.setting) in models)
     matching = [run for run in runs if _device_independent_key(run.record.spec) in planned]
     if not matching:
-        raise UsageError(f"{path}: none of its runs is in {results}; run them first: harness run --suite {path}")
+        raise UsageError(
+            f"{path}: no run of this suite is in {results}; execute the suite first: harness run --suite {path}"
+        )
     return matching
 
 

@@ -2,8 +2,9 @@
 
 The statistics are fixed in advance. For each setting, lane and metric, the runs in the lane are compared with the
 sequential runs in the same way as in ``harness compare``. The familywise error rate of all intervals is
-`harness.analysis.compare.judge.ALPHA`. A comparison passes if its confidence interval includes zero and is within the
-margin of the metric, so an interval that is too wide does not pass.
+`harness.analysis.compare.judge.ALPHA`. This is a test of equivalence (Schuirmann 1987): a comparison passes if its
+confidence interval is within the margin of the metric. An interval that is too wide therefore does not pass, and a
+change that is much smaller than the margin passes, however precisely it is measured.
 """
 
 from __future__ import annotations

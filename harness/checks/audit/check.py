@@ -92,7 +92,7 @@ class Subject:
         """
         evidence = self.outcome.evidence
         if evidence is None and self.migrated_from == 1:
-            raise NotCheckedError("the record was written before these measurements were recorded")
+            raise NotCheckedError("the record was written by an older version, which did not record these measurements")
         if evidence is None:
             raise ValueError("the record lacks outcome.evidence")
         return evidence

@@ -18,6 +18,9 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
+    "submission": "the submission of a run cannot be determined after the run",
+    "spec.weights.exported.path": "the path of the exported model, which is not part of the key",
+    "spec.teacher.path": "the path of the teacher's run, which is not part of the key",
     "placement.*": "the cores and the GPU of a run cannot be determined after the run",
     **dict.fromkeys(
         (
@@ -30,6 +33,7 @@ UNCHECKABLE: dict[str, str] = {
         "the state of the machine cannot be examined after the run",
     ),
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
+    "provenance.data.columns": "removing the layout of the columns cannot be detected; its values are checked",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
     "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured only once; only the largest one is also in "
@@ -44,13 +48,20 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to the power is checked with a wide tolerance",
     "outcome.selection": "removing the selection from the record cannot be detected; its values are checked",
+    **dict.fromkeys(
+        ("outcome.checkpoints.written", "outcome.checkpoints.write_s", "outcome.checkpoints.problems.*"),
+        "the checkpoints have been removed; only the interruptions must agree with the windows",
+    ),
+    "outcome.checkpoints.every.*": "an interval in epochs or seconds does not affect the windows",
+    "outcome.checkpoints.earlier_s[]": "each duration is measured only once; with those of the last process, they must "
+    "be at least the total duration of the windows",
     "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
     "limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",
     "outcome.evidence.wall_s": "the duration is measured only once; it must agree with the step timer within 1%",
     "parity": "removing a verdict from the record cannot be detected",
     "parity[].verdict": "a verdict that is not in the results directory cannot be compared",
-    "tuning.*": "the cost of tuning is that of other runs; `study.json` contains it",
+    "tuning.*": "the cost of tuning comes from other runs; it is stored in `study.json`",
     "peak": "removing the roofline from the record cannot be detected",
     "peak.matrix_flops_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.copy_bytes_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",

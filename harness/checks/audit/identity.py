@@ -37,7 +37,7 @@ EXPECTED = {
 }
 """NumPy dtype kind and number of axes of each array. None indicates values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays missing from older records. They are required in records that contain a digest of their arrays."""
+"""Arrays missing from older records. Records that contain a digest of their arrays must have these arrays."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
 """Arrays missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")
@@ -51,17 +51,17 @@ def _identity(subject: Subject) -> Result:
     expected = run_id(spec, record.key, record.repeat)
     problems = []
     if record.key != subject.spec_key:
-        problems.append(f"the key is {record.key[:8]} in the record, but the spec gives {subject.spec_key[:8]}")
+        problems.append(f"the key in the record is {record.key[:8]}, but the key of the spec is {subject.spec_key[:8]}")
     if record.run_id != expected:
-        problems.append(f"the run id is {record.run_id} in the record, but spec, key and repeat give {expected}")
+        problems.append(f"the run id in the record is {record.run_id}, but should be {expected}")
     requested = record.batch_size_reduced_from
     if requested is not None:
         recipe = msgspec.structs.replace(spec.recipe, batch_size=requested)
         spec = msgspec.structs.replace(spec, recipe=recipe)
         if not record.request_key:
-            problems.append("the batch size was reduced, but the requested key is missing")
+            problems.append("the batch size was reduced, but the record does not contain the key of the requested run")
     if record.request_key and record.request_key not in _requests(spec):
-        problems.append(f"the requested key is {record.request_key[:8]}, which is not a key of the spec for any device")
+        problems.append(f"the requested key is {record.request_key[:8]}, which does not match the spec with any device")
     directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
@@ -109,7 +109,7 @@ def _samples(subject: Subject) -> Result:
     if not recorded and "validation_outputs" in arrays:
         return Result(["the record lacks the digest of its arrays"], "")
     if not recorded:
-        return Result((), f"{count}; the record was written before their digest was recorded")
+        return Result((), f"{count}; the record was written by an older version, which did not record their digest")
     actual = digest(arrays)
     if actual != recorded:
         problems.append(f"the SHA-256 of the arrays is {actual[:8]}, but the record contains {recorded[:8]}")
@@ -146,9 +146,13 @@ def _weights(subject: Subject) -> Result:
         if {initial, final, evaluated} - {None, "", digest({})}:
             return Result(["the model has no parameters, but the record has a digest of its weights"], "")
         raise NotCheckedError("the model has no canonical weights")
+    used = subject.spec.weights
+    if used is not None and used.exported is not None:
+        if final or evaluated or used.digest != initial:
+            return Result(["the run executed an exported model, but the record has other weights"], "")
+        return Result((), f"exported by {used.exported.exporter} from {used.digest[:8]}")
     if not (initial and final and evaluated):
         return Result(["the record contains no digest of the weights"], "")
-    used = subject.spec.weights
     if used is not None:
         shown = f"used {used.digest[:8]}, initial {initial[:8]}, final {final[:8]}, evaluated {evaluated[:8]}"
         return Result([] if used.digest == initial == final == evaluated else [shown], shown)
@@ -170,11 +174,13 @@ def _plugins(subject: Subject) -> Result:
     if not recorded:
         return Result(["the record lists no plugins, but every run uses at least one"], "")
     if not all(ref.code_digest for ref in recorded):
-        raise NotCheckedError("the record was written before digests of the plugins' code were recorded")
+        raise NotCheckedError(
+            "the record was written by an older version, which did not record digests of the plugins' code"
+        )
     problems = differences(recorded, installed, "plugins")
     if problems:  # a record remains valid if a plugin is upgraded
         raise NotCheckedError("the installed plugins differ from the run's plugins: " + "; ".join(problems))
-    return Result((), f"{len(installed)} plugins, with the same code")
+    return Result((), f"{len(installed)} plugins with the same code")
 
 
 def _lock(subject: Subject) -> Result:
@@ -187,7 +193,7 @@ def _lock(subject: Subject) -> Result:
 
 CHECKS = (
     Check(
-        "the key and the run id follow from the spec",
+        "the key and the run id match the spec",
         ("run_id", "key", "request_key", "batch_size_reduced_from", "repeat", "spec"),
         _identity,
     ),
@@ -201,6 +207,6 @@ CHECKS = (
         ),
         _weights,
     ),
-    Check("the plugins are the installed ones", ("provenance.plugins",), _plugins),
-    Check("the lock of the environment matches its digest", ("environment.lock_digest",), _lock),
+    Check("the installed plugins match those of the run", ("provenance.plugins",), _plugins),
+    Check("the lock file of the environment matches its digest", ("environment.lock_digest",), _lock),
 )

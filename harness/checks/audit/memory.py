@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from harness.checks.audit.check import Check, Result, Subject
+from harness.measure.summary import NOT_COUNTED
 
 
 def _memory(subject: Subject) -> Result:
     memory, phases_s = subject.outcome.memory, subject.outcome.phases_s
-    peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name != "prepare"}
+    peaks = {name: peak for name, peak in memory.host_peak_by_phase_bytes.items() if name not in NOT_COUNTED}
     problems = []
     if list(memory.host_peak_by_phase_bytes) != list(phases_s):
-        problems.append("the phases with memory peaks differ from the phases with durations")
+        problems.append("memory peaks and durations are not recorded for the same phases")
     if memory.host_peak_bytes != max(peaks.values(), default=0):
         problems.append(
             f"the host peak is {memory.host_peak_bytes}, but the largest peak of a phase is "
@@ -18,9 +19,9 @@ def _memory(subject: Subject) -> Result:
         )
     values = list(memory.host_peak_by_phase_bytes.values())
     if min(values, default=0) <= 0 or max(values, default=0) > subject.record.environment.memory_bytes:
-        problems.append("a peak is not between 0 and the machine's memory")
+        problems.append("a memory peak is negative or exceeds the memory of the machine")
     if memory.tree_peak_bytes is not None and memory.tree_peak_bytes < memory.host_peak_bytes:
-        problems.append(f"the peak with child processes, {memory.tree_peak_bytes}, is below the host peak")
+        problems.append(f"the peak including child processes ({memory.tree_peak_bytes}) is below the host peak")
     if len(memory.ranks) != (subject.spec.devices if subject.spec.devices > 1 else 0):
         problems.append(f"the run used {subject.spec.devices} devices, but has {len(memory.ranks)} memory peaks")
     elif memory.ranks and memory.ranks[0].host_peak_bytes != memory.host_peak_bytes:

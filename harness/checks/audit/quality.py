@@ -29,15 +29,19 @@ def judge(subject: Subject) -> Scorer:
 
 def _metrics(subject: Subject) -> Result:
     scores, task = subject.outcome.scores, subject.catalog.task(subject.spec.task)
-    problems = []
-    if scores.primary != task.metric:
-        problems.append(f"the primary metric is {scores.primary}, not {task.metric}")
+    problems, chosen = [], subject.spec.metric
+    metrics = {*task.metrics, *([chosen] if chosen else [])}
+    if scores.primary != (chosen or task.metric):
+        problems.append(f"the primary metric is {scores.primary}, not {chosen or task.metric}")
     for name, values in (("test", scores.test), ("validation", scores.validation), ("reference", scores.reference)):
-        if values is not None and set(values) != set(task.metrics):
-            problems.append(f"the {name} split has the metrics {', '.join(values) or 'none'}")
+        if values is not None and set(values) != metrics:
+            problems.append(
+                f"the scores of the {name} split have the metrics {', '.join(values) or 'none'}, "
+                "which are not those of the task"
+            )
     if problems and not has_same_plugins(subject):
         raise NotCheckedError("the installed version of the task has other metrics")
-    return Result(problems, ", ".join(task.metrics))
+    return Result(problems, ", ".join(scores.test))
 
 
 def _scores(subject: Subject) -> Result:
@@ -125,12 +129,12 @@ def _classes(subject: Subject) -> Result:
     problems = []
     rows = [sum(row) for row in scores.confusion]
     if [one.support for one in scores.per_class] != rows:
-        problems.append("the supports differ from the rows of the confusion matrix")
+        problems.append("the numbers of examples by class differ from the confusion matrix")
     if rows and sum(rows) != subject.outcome.examples["test"]:
-        problems.append(f"the confusion matrix contains {sum(rows)} examples")
+        problems.append(f"the confusion matrix contains {sum(rows)} examples, which is not the size of the test split")
     names = list(info.label_names) if info and info.label_names else list(map(str, range(len(rows))))
     if scores.per_class and [one.label for one in scores.per_class] != names:
-        problems.append("the classes differ from those of the data")
+        problems.append("the classes of the scores differ from the classes of the data")
     for number, (one, row) in enumerate(zip(scores.per_class, scores.confusion, strict=False)):
         column = sum(other[number] for other in scores.confusion)
         precision, recall = (row[number] / count if count else 0.0 for count in (column, rows[number]))
@@ -144,15 +148,15 @@ def _classes(subject: Subject) -> Result:
 
 
 CHECKS = (
-    Check("the metrics are those of the task", ("outcome.scores.primary", "outcome.scores.test"), _metrics),
+    Check("the metrics match the task", ("outcome.scores.primary", "outcome.scores.test"), _metrics),
     Check(
         "scores by class agree with the confusion matrix",
         ("outcome.scores.per_class", "outcome.scores.confusion"),
         _classes,
     ),
-    Check("slices contain every example once", ("outcome.scores.slices",), _slices),
+    Check("slices contain every example exactly once", ("outcome.scores.slices",), _slices),
     Check(
-        "scores follow from the predictions",
+        "scores match the predictions",
         (
             "outcome.scores.test",
             "outcome.scores.confusion",
@@ -161,14 +165,14 @@ CHECKS = (
         _scores,
     ),
     Check(
-        "intervals follow from the predictions",
+        "confidence intervals match the predictions",
         ("outcome.scores.intervals", "outcome.scores.no_interval", "outcome.scores.interval_method"),
         _intervals,
     ),
     Check(
-        "scores by target and the meaning of the metrics follow from the predictions",
+        "scores by target and the descriptions of the metrics match the predictions",
         ("outcome.scores.metrics", "outcome.scores.per_target"),
         _details,
     ),
-    Check("validation scores follow from the predictions", ("outcome.scores.validation",), _validation),
+    Check("validation scores match the predictions", ("outcome.scores.validation",), _validation),
 )

@@ -35,7 +35,7 @@ def _parity(subject: Subject) -> Result:
                 problems.append("the verdict applies to another version of the backend")
             data = record.provenance.data
             if data is not None and verdict.subject != subject_of(record.spec, data):
-                problems.append("the verdict applies to another computation")
+                problems.append("the verdict applies to other data or settings")
     if absent and not problems:
         raise NotCheckedError("; ".join(absent))
     return Result(problems, f"{len(record.parity)} verdicts")
@@ -61,7 +61,7 @@ def _roofline(subject: Subject) -> Result:
     for name, rate in _flop_rates(subject):
         if rate > FASTER * roofline.matrix_flops_per_s:
             problems.append(
-                f"{name} at {rate:.3g} FLOP/s, but the roofline is {roofline.matrix_flops_per_s:.3g} FLOP/s"
+                f"{name} reached {rate:.3g} FLOP/s, but the roofline is {roofline.matrix_flops_per_s:.3g} FLOP/s"
             )
     return Result(problems, f"{roofline.matrix_flops_per_s:.3g} FLOP/s on {roofline.hardware}")
 
@@ -75,5 +75,5 @@ def _flop_rates(subject: Subject) -> list[tuple[str, float]]:
 
 CHECKS = (
     Check("recorded parity results match the stored verdicts", ("parity",), _parity),
-    Check("the roofline belongs to the run's device", ("peak",), _roofline),
+    Check("the roofline was measured on the device of the run", ("peak",), _roofline),
 )

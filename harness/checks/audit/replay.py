@@ -22,10 +22,12 @@ from harness.checks.audit.quality import judge
 from harness.checks.audit.training import monitored_scores, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
 from harness.errors import HarnessError
-from harness.execute.attempt import child_environment
 from harness.execute.child import ChildContext, call_in_child
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import Preparation, fit_at_once, opened_session, prepare, starting_weights
 from harness.execute.ranks import GROUP_NOTES, differs_from_one_device
+from harness.execute.teacher import provide_logits
+from harness.execute.variables import child_environment
 from harness.interfaces import PreparedData, Session
 from harness.interfaces.execution import EXECUTOR_NOTE
 from harness.plugins.catalog import Catalog
@@ -38,16 +40,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FASTER = 1.1
-"""Maximum ratio of the time for fresh batches to the time for a repeated batch, as in MLPerf's TEST04."""
+"""Maximum ratio of the time for new batches to the time for a repeated batch, as in MLPerf's TEST04."""
 STEPS = 3
 """Number of training steps repeated on any machine."""
 MORE_STEPS, MORE_S = 50, 20.0
 """Number of training steps repeated on a machine with the same processor and packages, and maximum duration in seconds
 of the steps after the first `STEPS`. Fewer steps are repeated on different machines, because rounding errors grow
 during training."""
-PAIRS, WINDOW_S, BATCHES = 12, 0.1, 64
-"""Number of timed windows of each kind, approximate duration of a window in seconds, and maximum number of batches in a
-window. Windows with fresh batches and windows with a repeated batch alternate."""
+PAIRS = 12
+"""Number of timed windows with new batches, and with a repeated batch. The two kinds of windows alternate."""
+WINDOW_S = 0.1
+"""Approximate duration of a window, in seconds."""
+BATCHES = 64
+"""Maximum number of batches in a window."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,10 @@ class Replay:
 @contextlib.contextmanager
 def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay]:
     """Prepare the run's data, open a session with its initial weights, and close it at the end."""
-    prepared = prepare(record.spec, plugins)
+    prepared = prepare(record.spec, plugins, executable_model)
     weights, notes = starting_weights(prepared)
     with opened_session(prepared, weights) as session:
-        reported = session.notes() | notes
+        reported = session.notes() | dict(prepared.notes) | notes
         fit_at_once(session, prepared)
         yield Replay(prepared, weights, reported, session)
 
@@ -80,6 +85,8 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
     """Return the description of the data without fields that older versions did not record."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
+    if recorded is not None and recorded.columns is None:
+        info = msgspec.structs.replace(info, columns=None)
     if recorded is None or recorded.splits or (evidence is not None and evidence.arrays_digest):
         return info
     known = {name: value for name, value in info.details.items() if name in recorded.details}
@@ -106,7 +113,7 @@ def _targets(subject: Subject, replay: Replay) -> Result:
         if stored is None:
             continue
         if not np.array_equal(stored, split.targets):
-            return Result([f"the stored targets of the {name} split are not those of the data"], "")
+            return Result([f"the stored targets of the {name} split differ from the data"], "")
         checked.append(name)
     return Result((), f"targets of the splits {', '.join(checked)}")
 
@@ -145,7 +152,7 @@ def _settings(subject: Subject, replay: Replay) -> Result:
     """Compare the device and the settings that the backend reports, which depend on the machine and the package
     versions."""
     if differing := _elsewhere(subject, replay):
-        raise NotCheckedError(f"the run was made on another machine or with other packages ({differing} differ)")
+        raise NotCheckedError(f"the run was executed on another machine or with other packages ({differing} differ)")
     provenance, notes = subject.record.provenance, subject.record.provenance.notes
     notes = {name: value for name, value in notes.items() if name != EXECUTOR_NOTE}
     if subject.spec.devices > 1:  # the audit repeats the run in one process
@@ -164,7 +171,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     """
     import numpy as np
 
-    from harness.checks.parity.distance import relative
+    from harness.measure.distance import relative
 
     subject.require_training()
     spec, recorded = subject.spec, subject.samples["train_losses"]
@@ -242,6 +249,8 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
     from harness.measure.inference import predict
 
     prepared, data, recorded = replay.prepared, replay.data, subject.outcome.scores.reference
+    if prepared.backend.executes:
+        return Result([] if recorded is None else ["an exported model has no closed-form scores"], "exported model")
     solution = prepared.model.solve(prepared.request.config, data.info, data.train)
     if solution is None:
         return Result([] if recorded is None else ["the model has no closed-form solution"], "no closed-form solution")
@@ -254,8 +263,8 @@ def _closed_form(subject: Subject, replay: Replay) -> Result:
 
 def _saved(subject: Subject, replay: Replay) -> Result:
     """Compare the stored predictions with new predictions from the saved weights."""
-    from harness.checks.parity.distance import relative
     from harness.execute.weights import load
+    from harness.measure.distance import relative
     from harness.measure.inference import predict
 
     path = subject.run.path / WEIGHTS
@@ -315,8 +324,8 @@ def _no_cache(subject: Subject, replay: Replay) -> Result:
     assert ends is not None
     low, high = ends
     detail = (
-        f"a repeated batch is {float(np.median(ratios)):.2f} times as fast as fresh batches, within-run range "
-        f"{low:.2f} to {high:.2f} (allowed {FASTER:g})"
+        f"a repeated batch is {float(np.median(ratios)):.2f} times as fast as new batches (within-run "
+        f"range {low:.2f} to {high:.2f}; allowed {FASTER:g})"
     )
     return Result([] if low <= FASTER else [detail], detail)
 
@@ -327,15 +336,15 @@ def _digests(actual: str, recorded: str) -> str:
 
 CHECKS: tuple[Check, ...] = (
     Check("the data match the record", ("provenance.dataset_digest", "provenance.data", "outcome.examples"), _data),
-    Check("the stored targets are those of the data", (), _targets),
-    Check("the initial weights follow from the seed", ("provenance.initial_weights_digest",), _initial),
+    Check("the stored targets match the data", (), _targets),
+    Check("the initial weights match the seed", ("provenance.initial_weights_digest",), _initial),
     Check("size and cost of the model match the record", ("outcome.model",), _model),
     Check(
         "device and settings of the backend match the record", ("provenance.device_name", "provenance.notes"), _settings
     ),
-    Check("the first training steps give the recorded losses", (), _first_steps),
-    Check("scores by slice follow from the predictions", ("outcome.scores.slices",), _slices),
-    Check("closed-form scores follow from the data", ("outcome.scores.reference",), _closed_form),
+    Check("repeating the first training steps gives the recorded losses", (), _first_steps),
+    Check("scores by slice match the predictions", ("outcome.scores.slices",), _slices),
+    Check("closed-form scores match the data", ("outcome.scores.reference",), _closed_form),
     Check("the saved weights reproduce the predictions", ("provenance.final_weights_digest",), _saved),
     Check("no results are cached between batches", (), _no_cache),
 )
@@ -360,6 +369,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
     findings: list[Finding] = []
     try:
         spec = run.record.spec
+        provide_logits([spec], catalog)
         failure = call_in_child(
             make_checks,
             ReplayJob(record=run.record, plugins=catalog.refs_for(spec), run=str(run.path.absolute())),

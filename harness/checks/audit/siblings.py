@@ -83,6 +83,6 @@ def _repeat_problem(record: RunRecord, other: RunRecord) -> str:
 
 
 CHECKS = (
-    Check("distinct seeds gave distinct runs", (), _seeds),
-    Check("repeats started from the same weights and data, and are not copies", (), _repeats),
+    Check("runs with different seeds have different weights", (), _seeds),
+    Check("repeats used the same initial weights and data, and are not copies", (), _repeats),
 )

@@ -11,9 +11,9 @@ from harness.checks.audit.check import Check, NotCheckedError, Result, Subject
 from harness.checks.audit.compare import differences
 from harness.checks.audit.training import batch_size, steps_per_epoch
 from harness.checks.parity.tolerances import tolerance
-from harness.measure.summary import latency, no_speed
+from harness.measure.summary import interruptions, latency, no_speed
 from harness.records import Energy
-from harness.records.samples import inference_windows, train_windows
+from harness.records.samples import first_windows, inference_windows, train_windows
 
 if TYPE_CHECKING:
     from harness.measure.steady import Window
@@ -24,15 +24,18 @@ adjusts the wall clock in small steps, for example when it synchronizes with an 
 FROM_WINDOWS = ("wide", "drift", "bimodal")
 """Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on the machine's counters."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
-"""Allowed time between the timed windows or batches of a loop: a fraction of the timed seconds, plus a number of
-seconds, plus a number of seconds for each window. The time limit of a loop includes the time between windows."""
+"""Allowed untimed part of a measurement loop: a fraction of the timed part, plus a constant, plus a constant for each
+window, in seconds. The time limit of a loop includes the time between its windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
-    """Return the windows of the recipe's steps except the first step, or an empty list if the run did not train."""
+    """Return the windows of the recipe's steps except the first step of each process, or an empty list if the run did
+    not train."""
     if subject.spec.weights is not None:
         return []
-    return _windows(subject, "train_window_steps", "train_window_s")[1:]
+    first = first_windows(subject.record, subject.samples)
+    windows = _windows(subject, "train_window_steps", "train_window_s")
+    return [window for index, window in enumerate(windows) if index not in first]
 
 
 def sampled_windows(subject: Subject) -> list[Window]:
@@ -122,20 +125,20 @@ def _protocol(subject: Subject) -> Result:
         problems = [f"{count} {name} in a quality-only run" for name, count in counts.items() if count]
         return Result(problems, "only the quality was measured")
     if is_enough(recipe, protocol) and sampled:
-        problems.append("training continued although the recipe's windows were sufficient")
+        problems.append("training was extended although the windows of the recipe's steps were sufficient")
     if subject.spec.weights is None and not is_enough(recipe, protocol) and not sampled:
-        problems.append("training did not continue although the recipe's windows were not sufficient")
+        problems.append("training was not extended although the windows of the recipe's steps were not sufficient")
     if any(is_enough([*recipe, *sampled[:count]], protocol) for count in range(1, len(sampled))):
-        problems.append("training continued although the windows were sufficient")
+        problems.append("the extended training did not stop when the windows were sufficient")
     if any(is_enough(timed[:count], protocol) for count in range(1, len(timed))):
-        problems.append("inference continued although the windows were sufficient")
+        problems.append("inference did not stop when the windows were sufficient")
     window_s = min(protocol.window_s, protocol.throughput_budget_s / 4)
     short = sum(window.seconds < window_s for window in timed)
     if short:
         problems.append(f"{short} inference windows are shorter than {window_s:g} s")
     for name, windows in (("training", sampled), ("inference", timed)):
         if sum(window.seconds for window in windows[:-1]) >= protocol.throughput_budget_s:
-            problems.append(f"{name} continued after {protocol.throughput_budget_s:g} s")
+            problems.append(f"{name} continued beyond the limit of {protocol.throughput_budget_s:g} s")
     for name, windows, required in (("training", sampled, [*recipe, *sampled]), ("inference", timed, timed)):
         seconds = sum(window.seconds for window in windows)
         longest_s = _with_untimed(seconds) + UNTIMED_WINDOW_S * len(windows)
@@ -144,35 +147,67 @@ def _protocol(subject: Subject) -> Result:
     latencies = subject.samples["latencies_s"]
     most, seconds = 10 * protocol.latency_batches, float(latencies.sum())
     if len(latencies) > most or latencies[:-1].sum() >= protocol.latency_budget_s:
-        problems.append(f"{len(latencies)} latencies were measured in {seconds:.2f} s")
+        problems.append(
+            f"the latency measurement continued beyond its limits: {len(latencies)} latencies in {seconds:.2f} s"
+        )
     longest_s = _with_untimed(seconds)
     lasted = longest_s >= protocol.throughput_budget_s / 4 or len(latencies) >= most
     if longest_s < protocol.latency_budget_s and not (len(latencies) >= protocol.latency_batches and lasted):
-        problems.append(f"the latency measurement stopped after {len(latencies)} latencies in {seconds:.2f} s")
+        problems.append(f"the latency measurement stopped too early: {len(latencies)} latencies in {seconds:.2f} s")
     return Result(problems, f"{len(sampled)} windows after the recipe's steps")
 
 
 def _window_lengths(subject: Subject) -> Result:
     """Check the number of steps in every training window, which is determined by the durations of earlier windows."""
-    from harness.measure.steady import Window
     from harness.measure.training import WindowLength
 
     subject.require_training()
-    first = Window(1, subject.samples["train_window_s"][0].item())
-    windows = [first, *recipe_windows(subject)]
+    windows = _windows(subject, "train_window_steps", "train_window_s")
+    recipe, first, every = len(windows), first_windows(subject.record, subject.samples), _every_steps(subject)
     if subject.migrated_from != 1:
         windows += sampled_windows(subject)
     length, done, per_epoch = WindowLength(subject.spec.protocol.window_s), 0, steps_per_epoch(subject)
+    total = 0
     for number, window in enumerate(windows):
-        expected = min(length.steps, per_epoch - done)
+        if number == recipe:
+            done = 0
+        expected = min(1 if number in first else length.steps, per_epoch - done)
+        if every is not None and number < recipe:
+            expected = min(expected, every - total % every)
         if window.batches != expected:
             problem = (
-                f"training window {number} has {window.batches} steps, but the durations before it give {expected}"
+                f"training window {number} has {window.batches} steps, but should have {expected} according to "
+                "the durations of the earlier windows"
             )
             return Result([problem], "")
-        done = (done + window.batches) % per_epoch
-        length.learn(window.batches, window.seconds, first=number == 0)
+        done, total = (done + window.batches) % per_epoch, total + window.batches
+        length.learn(window.batches, window.seconds, first=number in first)
     return Result((), f"{len(windows)} windows")
+
+
+def _every_steps(subject: Subject) -> int | None:
+    """Return the number of steps between checkpoints, at which windows end, or None for other intervals."""
+    checkpoints = subject.outcome.checkpoints
+    return int(checkpoints.every.count) if checkpoints and checkpoints.every.unit == "steps" else None
+
+
+def _checkpoints(subject: Subject) -> Result:
+    """Check that the interruptions are consistent with the windows and the flags."""
+    use, resumed = subject.outcome.checkpoints, [flag for flag in subject.outcome.flags if flag.kind == "resumed"]
+    steps = use.resumed_at if use else []
+    expected = [] if subject.record.quality_only else interruptions(use)
+    problems = differences(resumed, expected, "flags of interruptions")
+    if use is None:
+        return Result(problems, "no checkpoints were requested")
+    subject.require_training()
+    ends = {0, *subject.samples["train_window_steps"].cumsum().tolist()}
+    if steps != sorted(steps) or not ends.issuperset(steps) or 0 in steps:
+        problems.append(f"training was resumed after {steps} steps, which are not the ends of windows")
+    if list(use.earlier_s) != (["train", "validate"] if steps else []) or min(use.earlier_s.values(), default=0) < 0:
+        problems.append("the durations of earlier processes do not match the interruptions")
+    if use.written < 0 or use.write_s < 0 or (steps and not use.written):
+        problems.append(f"{use.written} checkpoints were written in {use.write_s} s")
+    return Result(problems, f"{use.written} checkpoints, {len(steps)} interruptions")
 
 
 def _with_untimed(seconds: float) -> float:
@@ -275,9 +310,14 @@ def _clock(subject: Subject) -> Result:
     if subject.record.quality_only:
         expected = [name for name in expected if name not in ("inference", "sampling")]
     optional = {"prepare", "sampling"}
+    use = subject.outcome.checkpoints
+    if use is not None and use.resumed_at:
+        optional |= {"train", "validate"}  # training may have been complete when it was resumed
     if subject.spec.weights is not None:
         expected = [name for name in expected if name not in ("train", "validate", "sampling")]
-    if [name for name in expected if name in phases or name not in optional] != list(phases):
+        expected = (["export"] if subject.spec.weights.exported is not None else []) + expected
+    named = [name for name in phases if use is None or name != "checkpoint"]
+    if [name for name in expected if name in phases or name not in optional] != named:
         problems.append(f"the phases are {', '.join(phases) or 'missing'}")
     measured = sum(phases.values())
     if subject.migrated_from == 1:
@@ -304,10 +344,12 @@ def _phases(subject: Subject) -> Result:
     if subject.spec.weights is None:
         parts["train"] = arrays["train_window_s"].sum()
         parts["sampling"] = arrays["sampling_window_s"].sum() if "sampling_window_s" in arrays else 0.0
+    use = subject.outcome.checkpoints
+    earlier = use.earlier_s if use else {}
     problems = [
         f"the phase {name} took {phases.get(name, 0.0):.3f} s, but its windows took {seconds:.3f} s"
         for name, seconds in parts.items()
-        if phases.get(name, 0.0) < seconds
+        if phases.get(name, 0.0) + earlier.get(name, 0.0) < seconds
     ]
     if (
         subject.spec.weights is None
@@ -331,7 +373,7 @@ def _energy(subject: Subject) -> Result:
             ("inference", speed.inference_samples_per_s, use.inference_j_per_sample, use.inference_w),
         ):
             if (joules is None) != (watts is None):
-                problems.append(f"{name}.{part} has only one of energy and power")
+                problems.append(f"{name}.{part} has a value for energy or power, but not for both")
             if joules is None or watts is None or rate is None:
                 continue
             # The rate is a median and the energy is a sum, so power and energy agree only approximately.
@@ -342,7 +384,7 @@ def _energy(subject: Subject) -> Result:
 
 CHECKS = (
     Check(
-        "throughputs follow from the windows",
+        "throughputs match the durations of the windows",
         (
             "quality_only",
             "outcome.speed.train_samples_per_s",
@@ -353,13 +395,13 @@ CHECKS = (
         ),
         _speed,
     ),
-    Check("FLOP/s follow from the throughput", ("outcome.speed.train_flops_per_s",), _flops),
+    Check("FLOP/s match the training throughput", ("outcome.speed.train_flops_per_s",), _flops),
     Check("the measurement followed the protocol", (), _protocol),
-    Check("the lengths of the training windows follow from their durations", (), _window_lengths),
-    Check("flags follow from the windows", ("outcome.flags",), _flags),
-    Check("percentiles follow from the latencies", ("outcome.latency",), _latency),
+    Check("the numbers of steps in the training windows match their durations", (), _window_lengths),
+    Check("flags match the measured windows", ("outcome.flags",), _flags),
+    Check("percentiles match the measured latencies", ("outcome.latency",), _latency),
     Check(
-        "timed predictions match the scored ones",
+        "timed predictions match the scored predictions",
         ("outcome.evidence.timed_examples", "outcome.evidence.timed_error"),
         _timed_predictions,
     ),
@@ -368,6 +410,7 @@ CHECKS = (
         ("outcome.evidence.clock_s", "outcome.evidence.wall_s", "outcome.phases_s", "wall_s"),
         _clock,
     ),
+    Check("interruptions agree with the windows and the flags", ("outcome.checkpoints",), _checkpoints),
     Check("phases lasted at least as long as their windows", ("outcome.phases_s",), _phases),
     Check("energy and power are consistent", ("outcome.energy.cpu", "outcome.energy.gpu"), _energy),
 )

@@ -36,7 +36,7 @@ def _no_training(subject: Subject) -> Result:
     """Check that a run with trained weights has no training results."""
     weights, outcome = subject.spec.weights, subject.outcome
     if weights is None:
-        return Result((), "the run trained its weights")
+        return Result((), "the weights were trained in this run")
     speed, energy = outcome.speed, outcome.energy
     parts = {
         "speed.first_step_s": speed.first_step_s,
@@ -54,7 +54,7 @@ def _no_training(subject: Subject) -> Result:
     ]
     if weights.dataset_digest != subject.record.provenance.dataset_digest:
         problems.append("the weights were trained with other data")
-    return Result(problems, f"the weights are those of {weights.run}")
+    return Result(problems, f"the weights are from run {weights.run}")
 
 
 def _by_steps(subject: Subject) -> Result:
@@ -202,7 +202,7 @@ def _selection(subject: Subject) -> Result:
     )
     early = [number for number in range(1, len(scores)) if is_stale(scores[:number], recipe.early_stopping)]
     if early:
-        problems.append(f"training continued after epoch {early[0]}, at which early stopping should have ended it")
+        problems.append(f"training continued after epoch {early[0]}, although early stopping should have ended it")
     if ended == "max_seconds" and recipe.max_seconds is None:
         problems.append("training was ended by max_seconds, which the recipe does not set")
     if ended == "early_stopping" and not is_stale(scores, recipe.early_stopping):
@@ -228,9 +228,9 @@ def _target(subject: Subject) -> Result:
 
 
 CHECKS = (
-    Check("the number of examples agrees with the samples", ("outcome.examples",), _examples),
+    Check("the numbers of examples match the raw samples", ("outcome.examples",), _examples),
     Check(
-        "a run with trained weights did not train",
+        "a run that used trained weights did not train",
         (
             "spec.weights",
             "outcome.curves",
@@ -242,17 +242,17 @@ CHECKS = (
         _no_training,
     ),
     Check("the number of losses matches the number of steps", (), _losses),
-    Check("the recorded training method is the backend's", ("outcome.speed.by_steps",), _by_steps),
+    Check("the recorded training method matches the backend", ("outcome.speed.by_steps",), _by_steps),
     Check(
-        "learning curves follow from the losses and the windows",
+        "learning curves match the training losses and windows",
         ("outcome.curves",),
         _curves,
     ),
-    Check("the evaluated epoch follows from the learning curves", ("outcome.selection",), _selection),
+    Check("the evaluated epoch matches the learning curves", ("outcome.selection",), _selection),
     Check(
         "the validation scores of the evaluated epoch match the trained model",
         ("outcome.curves[].validation", "outcome.scores.validation"),
         _validation,
     ),
-    Check("time to target follows from the learning curves", ("outcome.time_to_target",), _target),
+    Check("the time to target matches the learning curves", ("outcome.time_to_target",), _target),
 )

@@ -19,6 +19,7 @@ from harness.checks.latency.service import Service
 from harness.data.batches import batch_sizes
 from harness.execute.child import ChildContext
 from harness.execute.environment import collect
+from harness.execute.exporting import executable_model
 from harness.execute.preparation import fit_at_once, opened_session, prepare, saved_weights, starting_weights
 from harness.measure.environment import CORE_PACKAGES, versions
 from harness.measure.machine import Machine, difference
@@ -56,7 +57,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()  # read before loading the model, so that the load average excludes the measurement
     running = gpu_processes() if job.spec.device != "cpu" else {}
-    prepared = prepare(job.spec, job.plugins)
+    prepared = prepare(job.spec, job.plugins, executable_model)
     machine = Machine(prepared.device.name, gpu_uuid=prepared.device.uuid, gpu_processes=running)
     saved = Path(job.run) / WEIGHTS
     is_saved = saved.is_file()
@@ -80,7 +81,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
         samples_per_s=measured.samples / measured.seconds if one_query else None,
         percentiles_ms={} if one_query else percentiles_ms(latencies),
         mean_ms=None if one_query else 1e3 * fmean(latencies),
-        weights="trained" if is_saved or not prepared.backend.trains_by_steps else "initial",
+        weights="trained" if is_saved or job.spec.weights or not prepared.backend.trains_by_steps else "initial",
         device=prepared.spec.device,
         started_at=started_at,
         environment=msgspec.structs.replace(environment, packages=packages),

@@ -118,7 +118,7 @@ def run(
 
 
 def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """Return `first` and the queued queries, at most `most` in total. A None item marks the end of the test."""
+    """Return a list of `first` and the queued queries, with at most `most` items. None marks the end of the test."""
     waiting: list[_Query | None] = [first]
     while len(waiting) < most and waiting[-1] is not None:
         try:
@@ -173,16 +173,14 @@ def _measured(detail: Path, settings: Settings, seconds: float, queries: int) ->
 def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
     """Return the reasons why LoadGen declared a result invalid."""
     texts = {
-        "result_perf_constraints_met": "more than 1% of the queries took longer than the bound",
-        "result_min_duration_met": "the queries ended before the minimum duration",
+        "result_perf_constraints_met": "more than 1% of the queries exceeded the latency bound",
+        "result_min_duration_met": "the queries ended before the minimum duration was reached",
         "result_min_queries_met": f"there were fewer than {MIN_QUERIES} queries",
     }
     reasons = [text for key, text in texts.items() if logged.get(key) is False]
     if logged.get("result_invalid_reason"):
         reasons.append(str(logged["result_invalid_reason"]).strip())
-    return [*reasons, *errors] or [
-        "there were too few queries to estimate the percentile with the confidence that early stopping requires"
-    ]
+    return [*reasons, *errors] or ["there were too few queries for LoadGen's early-stopping estimate of the percentile"]
 
 
 def _since_arrival(trace: Path) -> list[float]:

@@ -18,13 +18,14 @@ from harness.checks.latency.stored import FOLDER, RESULT
 from harness.checks.latency.target import Target, check_url, described
 from harness.checks.latency.target_child import TargetJob, measure_target
 from harness.errors import HarnessError, RecordError, UsageError
-from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child
+from harness.execute.variables import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.records import Failure, RunSpec, Success
 from harness.records.files import make_directory
 from harness.records.reading import is_stored
+from harness.records.recipe import for_inference
 from harness.records.store import StoredRun, write_json
 
 STREAMS = 8
@@ -123,7 +124,7 @@ def _in_process(
     find_qps: bool = False,
     small_batches: bool = False,
 ) -> LatencyResult:
-    spec = run.record.spec
+    spec = msgspec.structs.replace(run.record.spec, recipe=for_inference(run.record.spec.recipe))
     job = LatencyJob(
         run_id=run.record.run_id,
         spec=spec,

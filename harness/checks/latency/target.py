@@ -131,7 +131,7 @@ class Client:
     def __init__(self, target: Target, content_type: str, bodies: Sequence[bytes], answers: Answers) -> None:
         self._target, self._bodies = target, bodies
         self.answers = answers
-        """Where answers are kept. It can be replaced between measurements."""
+        """Collection for the answers, which can be replaced between measurements."""
         self._headers = {"Content-Type": content_type, **target.headers()}
         self._connection = target.connect()
 

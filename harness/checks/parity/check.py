@@ -18,6 +18,7 @@ from harness.checks.parity.evidence import LATE, ParityJob
 from harness.checks.parity.report import ARRAYS, STEPS, ParityReport
 from harness.checks.parity.verdict import ParityVerdict, Stage, keep, side_of_report, subject, verdict_key
 from harness.errors import UsageError
+from harness.execute.teacher import provide_logits
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import missing
 from harness.records import ParityMark, RunSpec
@@ -105,6 +106,7 @@ def check(
     from harness.checks.parity.stages import BACKWARD
 
     start = time.monotonic()
+    provide_logits((one, other), catalog, say=say)
     one, other = (msgspec.structs.replace(spec, devices=1) for spec in (one, other))
     with tempfile.TemporaryDirectory(prefix="harness-parity-") as temporary:
         directory = Path(temporary)
@@ -118,7 +120,7 @@ def check(
         verdict = _verdict(one, other, gathered, reference, catalog, steps, start)
         failed = {stage.name for stage in verdict.stages if not stage.passed}
         if reference and reference.report and failed and failed <= set(BACKWARD):
-            say(f"{reference.report.spec.backend_in_env} in fp64, from weights with perturbed last bits")
+            say(f"{reference.report.spec.backend_in_env} in fp64, with the last bits of the weights perturbed")
             spec = reference.report.spec
             job = ParityJob(spec=spec, plugins=catalog.refs_for(spec), steps=steps, reference=True, late=late)
             perturbed = gather_roundings(job, range(1, ROUNDINGS + 1), directory, timeout_s)

@@ -1,11 +1,11 @@
 """The child processes of a parity check, and the order in which they run their computations.
 
-A child first prepares its data, which includes importing a framework and uses one core. It then waits for its turn. If
-there are two cores, both backends prepare at the same time. They also compute at the same time if there are enough
-cores for the threads of both and neither computes on a GPU. Otherwise, the second backend computes after the first has
-ended, so they never compete for cores or GPU memory.
+A child first prepares its data, which includes importing a framework and uses one core. The child then waits for its
+turn. If there are two cores, both backends prepare at the same time. The backends also compute at the same time if
+there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend computes after the
+first has ended, so they never compete for cores or GPU memory.
 
-The second backend needs the late weights of the first. It starts without them and waits only when it needs them.
+The second backend needs the late weights of the first, but starts without them and waits only when it needs them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import msgspec
 from harness.checks.parity.evidence import LATE, Handed, ParityJob, Ready, compute_evidence, compute_roundings
 from harness.checks.parity.gate import Gate, gates
 from harness.checks.parity.report import ParityReport
-from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child, children
+from harness.execute.variables import child_environment
 from harness.measure.cgroup import available_cores
 from harness.plugins.environments import interpreter
 from harness.records import Failure
@@ -107,10 +107,10 @@ def gather_both(
 
 
 class _Turns:
-    """The gates at which two children wait, with the rules for opening them."""
+    """Rules that open the gates at which the two child processes wait."""
 
     def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
-        """Set the gates at which each child waits for its turn and the second child waits for late weights.
+        """Store the gates: one for the turn of each child, and one for the late weights that the second child needs.
 
         `side_by_side` is True if there are enough cores for the threads of both children.
         """

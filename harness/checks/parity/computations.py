@@ -48,7 +48,7 @@ _TINY_RATE = 1e-3
 """Factor for the learning rate in `_TINY_RATE_STEPS`. The first and last rates of a schedule are similarly small in
 long training runs."""
 _TINY_RATE_STEPS = (100, 200)
-"""Steps of `Computations.train_long` that use this factor. They are followed by steps with about the same rate."""
+"""Steps of `Computations.train_long` that use this factor. The steps after them use about the same rate."""
 
 
 class Computations:
@@ -160,7 +160,7 @@ class Computations:
         Return a list containing the trained weights, or an empty list if training diverged.
 
         The learning rate follows the schedule but changes at each step, even for a constant schedule, and stays large
-        enough to keep rounding from hiding the steps. Every other change is small, as in long training runs.
+        enough to keep rounding from hiding the steps. Every second change is small, as in long training runs.
         """
         import numpy as np
 
@@ -220,9 +220,9 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train for a few steps at fp16 from weights at which gradients overflow.
 
-        The matrices are multiplied by a factor, which increases activations and gradients. In a model that normalizes
-        its activations, it increases only those of the last layers. If no factor makes the gradients overflow, training
-        starts from the probe weights.
+        All matrices are multiplied by the same factor, which increases activations and gradients. In a model that
+        normalizes its activations, only the last layers are affected. If no factor makes the gradients overflow,
+        training starts from the probe weights.
         """
         import numpy as np
 
@@ -302,8 +302,9 @@ class Computations:
         masks: Mapping[str, Array],
         steps: int | None = None,
     ) -> dict[str, Array]:
-        """Compute the statistics of training steps with dropout, for the parameters in the result `masks` of
-        `harness.checks.parity.masks.mask_statistics`.
+        """Compute the statistics of training steps with dropout.
+
+        `masks` is the result of `harness.checks.parity.masks.mask_statistics`, which determines the parameters.
 
         `plain` are the gradients without dropout. The default number of steps is `harness.checks.parity.masks.CHANGES`.
         """
@@ -334,13 +335,12 @@ class Computations:
         from harness.records.arrays import digest
 
         batches = itertools.islice(self._batches(), self._steps + 1)
-        return digest(
-            {
-                f"{number}/{name}": array
-                for number, batch in enumerate(batches)
-                for name, array in {**batch.inputs, "": batch.targets}.items()
-            }
-        )
+        arrays: dict[str, Array] = {}
+        for number, batch in enumerate(batches):
+            arrays |= {f"{number}/{name}": array for name, array in {**batch.inputs, "": batch.targets}.items()}
+            if batch.example_weights is not None:
+                arrays[f"{number} weights"] = batch.example_weights
+        return digest(arrays)
 
     def _replay(self, trained: Session, probe: Session, start: Mapping[str, Array], recipe: Recipe) -> Replay:
         from harness.checks.parity.replay import Replay

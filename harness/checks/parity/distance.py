@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.measure.distance import norm, relative
+
 Array = NDArray[Any]
 
 FLOOR = 1e-2
@@ -26,27 +28,6 @@ random."""
 def rms(array: Array) -> float:
     """Return the root mean square, or 0 for an empty array."""
     return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
-
-
-def norm(array: Array) -> float:
-    """Return the 2-norm of all elements."""
-    return float(np.linalg.norm(np.asarray(array, np.float64).ravel()))
-
-
-def relative(a: Array, b: Array, floor: float = 0.0) -> float:
-    """Return ``|a - b| / max(|b|, floor)`` in the 2-norm.
-
-    The result is 0 for equal arrays. If the shapes differ or the quotient is not finite, the result is infinity.
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.shape != b.shape:
-        return float("inf")
-    with np.errstate(invalid="ignore"):  # the difference between two infinities is invalid
-        difference, size = norm(a - b), max(norm(b), floor)
-    if difference == 0:
-        return 0.0
-    error = difference / size if size else float("inf")
-    return error if np.isfinite(error) else float("inf")
 
 
 def rowwise(a: Array, b: Array) -> Array:

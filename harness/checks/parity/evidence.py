@@ -102,8 +102,8 @@ def gather(
 ) -> tuple[ParityReport, dict[str, Array]]:
     """Run one backend's computations, and return the report and the arrays by name.
 
-    `late` is a function that returns the late weights of another backend. It is called only when they are needed. If it
-    is None, `hand_over` is called with this backend's own late weights.
+    `late` is a function that returns the late weights of another backend. The function is called only when these
+    weights are needed. If `late` is None, `hand_over` is called with this backend's own late weights.
 
     Arrays computed at the probe weights:
 
@@ -181,8 +181,8 @@ def gather(
 def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) -> dict[str, Array]:
     """Repeat the reference's computations from weights with perturbed last bits.
 
-    Return the arrays from ``loss`` to ``trained`` and those at the late weights `late`, as in `gather`, under
-    ``rounding/K/`` for each of the numbers K in `ParityJob.roundings`.
+    Return the arrays that `gather` lists from ``loss`` to ``trained``, and its arrays at the late weights `late`. The
+    arrays are stored under ``rounding/K/`` for each number K in `ParityJob.roundings`.
     """
     run, weights, initial = _computations(job, prepared)
     points = _points(late, weights)
@@ -215,7 +215,7 @@ def _computations(
 
 
 def _points(late: Mapping[str, Array], weights: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Return the sets of late weights of another backend that have the same names as `weights`."""
+    """Return the late weights of another backend, in order, except those with different names than `weights`."""
     points: dict[int, dict[str, Array]] = {}
     for key, array in late.items():
         number, _, name = key.partition("/")
@@ -235,7 +235,7 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
-    """Return the largest difference for each parameter whose returned values differ from the values set."""
+    """Return the largest difference for each parameter that a session did not return exactly as it was set."""
     import numpy as np
 
     changes = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.checks.parity.distance import Array, relative, rowwise
+from harness.checks.parity.distance import Array, rowwise
 from harness.checks.parity.report import Evidence
 from harness.checks.parity.stages import PREDICTED_AGAIN
 from harness.checks.parity.training_stages import MORE_SKIPPED, RUNNING, SEGMENTS, relative_errors, segments
 from harness.checks.parity.verdict import Stage
+from harness.measure.distance import relative
 
 _LOW_PRECISION = (2e-5, 2e-2)
 """Range of errors in float32 logits caused by matrix products in TF32 or bfloat16 (see tests/checks/parity)."""
@@ -57,8 +58,8 @@ def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _inputs(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"{one.backend} and {other.backend} received different {stage.where}: the dataset, its preparation or "
-        "the model's list of parameters does not depend only on the options and the seed"
+        f"{one.backend} and {other.backend} received different {stage.where}: the dataset, its "
+        "preparation or the model's list of parameters depends on more than the options and the seed"
     )
 
 
@@ -71,9 +72,9 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
         again = relative(evidence.arrays["logits_again"], evidence.arrays["logits"])
         if again > stage.tolerance:
             return (
-                f"two predictions of the same batch by {evidence.backend} differ by {again:.1e}: evaluation mode is "
-                "not deterministic, for example because dropout is active, or `Session.inference`, in which the second "
-                "prediction is computed, changes the results"
+                f"two predictions of the same batch by {evidence.backend} differ by {again:.1e}. Either "
+                "evaluation mode is not deterministic, for example because dropout is active, or "
+                "`Session.inference`, which computes the second prediction, changes the results"
             )
     if stage.where == PREDICTED_AGAIN["logits_alone"]:
         return (
@@ -91,7 +92,10 @@ def _logits(stage: Stage, one: Evidence, other: Evidence) -> str:
             f"{text}, but only for {len(off)} of {len(rows)} examples ({_list(off)}): check how these examples "
             "differ from the rest, for example in their padding and attention mask, and whether examples were exchanged"
         )
-    text += ": the forward pass differs (an epsilon, padding, activation, attention mask, or a transposed weight)"
+    text += (
+        ": the forward pass differs (for example, an epsilon, the padding, an activation, the attention "
+        "mask, or a transposed weight)"
+    )
     if stage.error is not None and _LOW_PRECISION[0] <= stage.error <= _LOW_PRECISION[1]:
         text += (
             f". Arithmetic in TF32 or bfloat16 also causes errors of this size: check that {other.backend} and "
@@ -114,9 +118,9 @@ def _list(numbers: Array) -> str:
 
 def _loss(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"training losses {_differ(stage)} while logits in evaluation mode agree. Check what training mode does "
-        "differently (batch statistics, dropout that a rate of 0 does not disable), the loss (label smoothing), and "
-        "the batch (an example with the target of another example)"
+        f"training losses {_differ(stage)} while logits in evaluation mode agree. Check for differences "
+        "in training mode (batch statistics, or dropout that is active at a rate of 0), in the loss "
+        "(label smoothing), and in the batch (targets assigned to the wrong examples)"
     )
 
 
@@ -148,12 +152,14 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
     worse = max((one, other), key=lambda e: _known(stage.from_reference.get(e.backend)))
     if stage.where.startswith(MORE_SKIPPED):
         return (
-            f"{stage.where.removesuffix(f', {worse.backend}')}: {worse.backend} skips more steps than the other "
-            "backend because of gradients that overflow. Check the initial loss scale, and that it is halved"
+            f"{stage.where.removesuffix(f', {worse.backend}')}: {worse.backend} skips more steps than the "
+            "other backend because gradients overflow. Check the initial loss scale, and that it is halved "
+            "after each overflow"
         )
     text = (
-        f"training steps of {worse.backend} are not those of {one.report.spec.recipe.optimizer} as defined by "
-        f"`harness.Recipe`: {stage.where.removesuffix(f', {worse.backend}')} {_differs(stage)}"
+        f"the training steps of {worse.backend} differ from the definition of "
+        f"{one.report.spec.recipe.optimizer} in `harness.Recipe`: "
+        f"{stage.where.removesuffix(f', {worse.backend}')} {_differs(stage)}"
     )
     if RUNNING in stage.where:
         return f"{text}: check that each training step updates the running statistics with the same momentum"
@@ -171,9 +177,9 @@ def _optimizer(stage: Stage, one: Evidence, other: Evidence) -> str:
         }
         cause = causes.get(first, "what changes during training") if actual.any() else "why the weights do not change"
         return (
-            f"{text}. In {SEGMENTS[segment]}, {len(steps)} of {len(wrong)} steps differ. In the first of them, step "
-            f"{first + 1}, {int(wrong[first].sum())} of {wrong.shape[1]} parameters differ, and their change is "
-            f"{ratio:.4g} times the expected one: check {cause}"
+            f"{text}. In {SEGMENTS[segment]}, {len(steps)} of {len(wrong)} steps differ. In the first of "
+            f"them, step {first + 1}, {int(wrong[first].sum())} of {wrong.shape[1]} parameters differ, and "
+            f"they change {ratio:.4g} times as much as expected: check {cause}"
         )
     return f"{text}: `train_step` does not compute the same loss or outputs as `gradients` and `predict`"
 
@@ -200,8 +206,8 @@ def _dropout(stage: Stage, one: Evidence, other: Evidence) -> str:
 def _late(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
         f"{stage.where} {_differs(stage)} at weights that {one.backend} reached in training, while results at the "
-        "initial weights agree. Check state that persists in a session, such as running statistics or gradients that "
-        "are not reset, and parts of the network that are unused at the initial weights"
+        "initial weights agree. Check for state that persists within a session, such as running statistics or "
+        "gradients that are not reset, and for parts of the network that are unused with the initial weights"
     )
 
 

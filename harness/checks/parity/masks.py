@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import FLOOR, Sample, norm, rms
+from harness.checks.parity.distance import FLOOR, Sample, rms
 from harness.checks.parity.scaling import scaled_gradients
 from harness.interfaces import Batch, Session
+from harness.measure.distance import norm
 
 Array = NDArray[Any]
 
@@ -124,8 +125,8 @@ def mask_statistics(
 def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0.0) -> tuple[float, ...]:
     """Return the statistics of a parameter, in the order of `Statistic`.
 
-    `floor` is the smallest norm of `expected` that is used, and `least` is a fraction of it that is added to the norms
-    of the difference, which may consist entirely of rounding error.
+    If the norm of `expected` is smaller than `floor`, `floor` is used instead. The fraction `least` of this norm is
+    added to the norms of the difference, because the difference may consist entirely of rounding error.
     """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected
@@ -286,7 +287,7 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
             yield f"the mean of the {name}", one[name], other[name]
             yield f"the variance of the {name}", np.abs(one[name] - middle), np.abs(other[name] - middle)
             yield f"the fraction of repeated masks in the {name}", _repeated(one[name]), _repeated(other[name])
-            yield f"the dependence of successive masks in the {name}", _products(one[name]), _products(other[name])
+            yield f"the dependence between successive masks in the {name}", _products(one[name]), _products(other[name])
     for kind, prefix in (("parameter/", ""), ("change/", "change of ")):
         for key in one:
             if key.startswith(kind) and key in other:

@@ -84,9 +84,9 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        Gradients may overflow at fp16. Setting the weights of `probe` resets its loss scale. The number of times that
-        the scale must then be halved equals the number of steps that `trained` may skip for this batch. A step is also
-        predicted if the gradients overflow in `probe` but not in `trained`.
+        Gradients may overflow at fp16. Setting the weights of `probe` resets its loss scale, which is then halved until
+        the gradients are finite. The number of halvings is the number of steps that `trained` may skip for this batch.
+        A step is also predicted if the gradients overflow in `probe` but not in `trained`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
         self._number += 1
@@ -169,8 +169,7 @@ class Replay:
     def _compare_statistics(
         self, before: Mapping[str, Array], after: Mapping[str, Array], batch: Batch, rate: float
     ) -> None:
-        """Compare the running statistics after a step with those after the same step of the second session, for which
-        it is the first step after its weights have been set."""
+        """Repeat a step in the second session, starting from the same weights, and compare the running statistics."""
         self._probe.set_weights(before)
         self._probe.train_step(batch, rate)
         errors = dict(by_parameter(after, self._probe.get_weights(), "", names=self._statistics))

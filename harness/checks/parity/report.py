@@ -41,7 +41,7 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     parameters: dict[str, tuple[int, ...]]
     """Shapes of the weights returned by the session, by canonical name."""
     changed_on_the_way: dict[str, float]
-    """Largest difference for each parameter whose returned values differ from the values set."""
+    """Largest difference for each parameter that the session did not return exactly as it was set."""
     statistics: tuple[str, ...]
     """Names of the running statistics."""
     decayed: tuple[str, ...]

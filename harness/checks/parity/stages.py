@@ -28,12 +28,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import Array, by_parameter, norm, relative, rms, rowwise
+from harness.checks.parity.distance import Array, by_parameter, rms, rowwise
 from harness.checks.parity.optimizer import regularized
 from harness.checks.parity.report import CHECKPOINTS, Evidence
 from harness.checks.parity.tolerances import CEILING, Tolerance, tolerance
 from harness.checks.parity.training_stages import dropout_stage, optimizer_stage
 from harness.checks.parity.verdict import Stage
+from harness.measure.distance import norm, relative
 
 NOISE = 10.0
 """Safety factor for the rounding error of a gradient element. The error is estimated as the larger of the difference
@@ -154,7 +155,7 @@ class _Comparison:
         rows = rowwise(of(self._other.arrays), of(self._one.arrays))
         allowed = tolerance(name, self._one.report.spec.precision, self._scalars).value
         off = int((rows > allowed).sum())
-        where = f"example {int(rows.argmax())}; {off} of {len(rows)} examples over the tolerance" if off else ""
+        where = f"example {int(rows.argmax())}; {off} of {len(rows)} examples exceed the tolerance" if off else ""
         return self._stage(name, errors, where=where, remark=remark)
 
     def loss(self) -> Stage:

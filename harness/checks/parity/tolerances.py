@@ -21,7 +21,10 @@ class Tolerance(NamedTuple):
     source: str
 
 
-_FORWARD = "sqrt(n) u for sums of several thousand terms in a different order (Higham and Mary 2019), over a few layers"
+_FORWARD = (
+    "sqrt(n) u, the rounding error if several thousand terms are summed in a different order (Higham "
+    "and Mary 2019), over a few layers"
+)
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
     "loss": Tolerance(1e-5, "same as for the logits, from which the loss is computed"),
@@ -30,7 +33,7 @@ _FP32: dict[str, Tolerance] = {
         "ten times as large as for the logits, because the backward pass is deeper and sums over the batch may cancel",
     ),
     "step": Tolerance(
-        1e-5, "a tenth of that for the gradients, because a step is at most about as large as the parameters"
+        1e-5, "a tenth of the tolerance for the gradients, because a step is at most about as large as the parameters"
     ),
     "statistics": Tolerance(1e-5, "same as for the logits, because running statistics are batch means of activations"),
     "optimizer": Tolerance(
@@ -49,6 +52,7 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "fp32": (1.0, ""),
     "tf32": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
     "fp16": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
+    "int8": (5e3, "as for bf16, because u is 2^-8 for quantized weights and activations"),
     "bf16": (5e3, "the fp32 tolerance times 5000, because u is 2^-8 in matrix products and 2^-24 elsewhere"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checks.parity.distance import relative
 from harness.checks.parity.masks import FALSE_ALARMS, MASKS, compare_masks
 from harness.checks.parity.report import STEPS, Evidence
 from harness.checks.parity.tolerances import tolerance
 from harness.checks.parity.verdict import Stage
+from harness.measure.distance import relative
 
 Array = NDArray[Any]
 
@@ -150,7 +150,7 @@ def _remarks(evidence: Evidence) -> Iterator[str]:
     if not found:
         return
     steps = sum(len(arrays["loss"]) for arrays in found.values())
-    yield f"{evidence.backend}: {steps} steps, {_excluded(evidence):.2%} of the elements excluded by rounding"
+    yield (f"{evidence.backend}: {steps} steps, {_excluded(evidence):.2%} of the elements excluded because of rounding")
     if evidence.report.spec.precision == "fp16":
         skipped = sum(int(arrays["skipped"][0]) for arrays in found.values())
         yield f"{evidence.backend}: {skipped} more steps were skipped because their gradients overflowed"
@@ -204,8 +204,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"standard errors of a difference of means over {MASKS} masks, such that correct backends fail one of "
-            f"{found.tests} Welch tests with a probability of at most {FALSE_ALARMS:g}"
+            f"number of standard errors at which correct backends fail any of {found.tests} Welch tests over "
+            f"{MASKS} masks with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
     )

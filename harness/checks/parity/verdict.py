@@ -110,18 +110,28 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
-    The digest includes the description of the data and the spec, but not the backend, the seed, the measurement
-    protocol, the number of devices, the options and location of the data, or the fields of the recipe that do not
-    affect training steps. A check uses a single device; `harness.checks.parity.marks` limits its result for runs on
-    several devices.
+    The digest includes the description of the data and the spec. It excludes the backend, the seed, the measurement
+    protocol, the number of devices, the options and location of the data, the primary metric, and the fields of the
+    recipe that do not affect training steps. A check uses a single device; `harness.checks.parity.marks` limits its
+    result for runs on several devices.
     """
     values = msgspec.to_builtins(spec)
     values.pop("weights")  # Parity does not depend on whether the weights are trained or initial weights.
-    for name in ("backend", "env", "devices", "seed", "protocol", "task_options", "dataset_options", "source"):
+    for name in (
+        "backend",
+        "env",
+        "devices",
+        "seed",
+        "protocol",
+        "task_options",
+        "dataset_options",
+        "source",
+        "metric",
+    ):
         del values[name]
     values["recipe"] = {k: v for k, v in without_added_defaults(values["recipe"]).items() if k not in LOOP_FIELDS}
     described = msgspec.to_builtins(data)
-    for name in ("warnings", "splits"):  # exclude fields that do not affect the computation
+    for name in ("warnings", "splits", "columns"):  # exclude fields that do not affect the computation
         del described[name]
     return _digest([values, described])
 

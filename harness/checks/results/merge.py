@@ -42,6 +42,8 @@ class Merged:
     """Number of runs that were already in the results directory."""
     renamed: dict[str, str] = field(default_factory=dict)
     """Old and new id of each run whose repeat number changed."""
+    ids: dict[Path, str] = field(default_factory=dict)
+    """Id in the target of each run of all directories, by the former path of the run's directory."""
     verdicts: int = 0
     """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)
@@ -87,6 +89,8 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
         else:
             arriving[content] = run
     numbers = _numbers({**here, **arriving})
+    for content, run in zip(contents, [*kept, *brought], strict=True):
+        merged.ids[run.path] = _named(run.record, numbers[content]).run_id
     _renumber(target, here, numbers, merged)
     if arriving:
         with Store(target).scratch() as made_in:
@@ -147,7 +151,7 @@ def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRu
         if name == Path(name).name and not name.startswith(".") and "\0" not in name:
             found.append(run)
         else:
-            merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a file name")
+            merged.problems.append(f"{run.path}: not merged, because the id {name!r} is not a valid file name")
     return found
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RecordError
-from harness.records import Failure, RunSpec
+from harness.execute.checkpoints import Found
+from harness.records import Failure, RunSpec, Success
 from harness.records.scratch import PREFIX
 from harness.records.store import StoredRun
 
@@ -58,6 +59,38 @@ def removable(
             if keep is not None:
                 found += [Removable(run, f"not among the newest {keep} successful repeats") for run in alike[:-keep]]
     return sorted(found, key=lambda each: (each.run.record.started_at, each.run.record.run_id))
+
+
+def removable_checkpoints(
+    found: Iterable[Found],
+    runs: Iterable[StoredRun],
+    *,
+    failed: bool = False,
+    selected: Callable[[RunSpec], bool] = lambda _: True,
+) -> list[tuple[Path, str]]:
+    """Return the directories of the checkpoints that can be removed, with the reasons.
+
+    A checkpoint can be removed if it cannot be read, or if its run succeeded in the same process or a later one. With
+    `failed`, all checkpoints of unfinished runs can be removed.
+    """
+    succeeded: dict[str, str] = {}
+    for run in runs:
+        if isinstance(run.record.outcome, Success):
+            key = run.record.request_key or run.record.key
+            succeeded[key] = max(run.record.started_at, succeeded.get(key, ""))
+    removable = []
+    for each in found:
+        checkpoint = each.checkpoint
+        if checkpoint is None:
+            removable.append((each.directory, f"the checkpoint is not usable: {each.problem}"))
+        elif not selected(checkpoint.identity.spec):
+            continue
+        elif checkpoint.started_at <= succeeded.get(checkpoint.identity.key, ""):
+            removable.append((each.directory, "checkpoint of a run that has succeeded"))
+        elif failed:
+            title = f"{checkpoint.identity.spec.title}, {checkpoint.title}"
+            removable.append((each.directory, f"checkpoint of an unfinished run: {title}"))
+    return removable
 
 
 def remove(run: StoredRun) -> None:

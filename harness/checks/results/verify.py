@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.plugins.environments import LOCK, MAX_LOCK_BYTES
-from harness.records import Success
+from harness.records import Success, checkpoint
 from harness.records.reading import is_stored, read_stored
 from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
@@ -17,15 +17,24 @@ def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
     """Yield problems with directories that lack a valid record, followed by each run with the problems in its files.
 
     Each record must be readable and valid, and its key and id must match its specification. The raw samples, the saved
-    weights and a named environment's lock file must match the recorded digests. `harness audit` performs a more
-    thorough check of a single run.
+    weights, a named environment's lock file and the checkpoints of unfinished runs must match the recorded digests.
+    `harness audit` performs a more thorough check of a single run.
 
     Raises `harness.RecordError` if the directory cannot be read.
     """
     loaded = Store(results).load()
-    yield None, loaded.problems
+    yield None, [*loaded.problems, *_checkpoints(results)]
     for run in loaded.runs:
         yield run, [*_identity(run), *_arrays(run), *_weights(run), *lock_problems(run)]
+
+
+def _checkpoints(results: Path) -> Iterator[str]:
+    """Yield a problem for each checkpoint of training that cannot be read or is damaged."""
+    for directory in checkpoint.directories(results):
+        try:
+            checkpoint.read(directory)
+        except RecordError as error:
+            yield f"{error}; remove it with harness results prune --yes"
 
 
 def _identity(run: StoredRun) -> list[str]:

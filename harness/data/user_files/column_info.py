@@ -55,7 +55,9 @@ def _roles(name: str, options: UserOptions, categorical: Container[str]) -> list
     targets = options.target_column
     roles = ["target"] if name == targets or (isinstance(targets, tuple) and name in targets) else []
     roles += [
-        role for role in ("text", "path", "split", "group", "time") if getattr(options, f"{role}_column", None) == name
+        role
+        for role in ("text", "path", "split", "group", "time", "weight")
+        if getattr(options, f"{role}_column", None) == name
     ]
     if isinstance(options, TableOptions) and name in options.feature_columns:
         dated = name in options.date_columns

@@ -141,8 +141,8 @@ def unused_splits(table: Table, used: str | None) -> list[str]:
         words = {str(cell).strip().lower() for cell in cells}
         if len({NAMES.get(word) for word in words}) > 1 and words <= NAMES.keys():
             found.append(
-                f"column {name!r} contains only the names of splits ({', '.join(sorted(words))}), but it was not used "
-                "to split the rows; pass --split-column if it should be"
+                f"column {name!r} contains only the names of splits ({', '.join(sorted(words))}), but it was not "
+                "used to split the rows; pass --split-column to use it"
             )
     return found
 

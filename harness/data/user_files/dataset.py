@@ -138,7 +138,10 @@ class UserDataset(Dataset[UserOptions]):
         groups = {name: np.array(values)[rows] for name, values in examples.slices.items()}
         if examples.groups is not None:
             groups[str(examples.options.group_column)] = np.array(examples.groups)[rows]
-        everything = Split(inputs=inputs, targets=targets, groups=groups, rows=examples.origins()[rows])
+        weights = None if examples.weights is None else np.array(examples.weights, np.float64)[rows]
+        everything = Split(
+            inputs=inputs, targets=targets, groups=groups, rows=examples.origins()[rows], weights=weights
+        )
         train, validation, test = (everything.take(index) for index in parts.values())
         return RawData(
             train=train,
@@ -245,7 +248,10 @@ def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str
     if all(0.5 * share <= sizes[name] / total <= 2 * share for name, share in wanted.items()):
         return []
     shown = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
-    return [f"rows with the same time are kept in one split, so the sizes of the splits are very different: {shown}"]
+    return [
+        "rows with the same time are kept in one split, so the sizes of the splits differ considerably "
+        f"from the requested sizes: {shown}"
+    ]
 
 
 def _by_name(
@@ -338,8 +344,8 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
     low, high = declared or value_range(images[index] for index in learned)
     clipped = sum(bool(images[index].min() < low or images[index].max() > high) for index in unscaled)
     warning = (
-        f"{len(unscaled):,} images with more than 8 bits were scaled from the range {low:g} to {high:g} "
-        f"({'as declared' if declared else 'the range of the training split'})"
+        f"{len(unscaled):,} images with more than 8 bits were scaled to 8 bits from the range {low:g} to "
+        f"{high:g} ({'as declared' if declared else 'the range of the training split'})"
     )
     if clipped:
         warning += f"; {clipped:,} of them have values outside of this range, which were clipped"
@@ -363,6 +369,6 @@ def _crowded(values: NDArray[Any], low: float, high: float) -> str:
     if last - first > 0.25 * (high - low):
         return ""
     return (
-        f"; 99.8% of the values are between {first:g} and {last:g}, so that little contrast is left: set "
+        f"; 99.8% of the values are between {first:g} and {last:g}, so little contrast is left; set "
         "dataset.image_range if the other values are outliers"
     )

@@ -63,9 +63,8 @@ def read_delimited(
         bad = next(record for record in records if record.unclear)
         if long is not None:
             raise DataError(
-                f"{source}: the quotes of the row at line {bad.first + 1} are not balanced, and it is not clear "
-                f"where the row ends, because other cells contain line breaks (line {long.first + 1}); "
-                f"fix it: {CLOSED}"
+                f"{source}: the row at line {bad.first + 1} has unbalanced quotes, and its end cannot be "
+                f"determined, because other cells contain line breaks (line {long.first + 1}); {CLOSED}"
             )
     rows: list[Row] = []
     undecoded: list[str] = []
@@ -204,7 +203,7 @@ class _File:
                 if record.unclear:
                     opened = first
                 elif opened >= 0 and not record.problem and record.last - first == 1 and self._is_odd(first):
-                    problem = f"the row contains a single quote, which may close the quote opened on line {opened + 1}"
+                    problem = f"the row contains only one quote, which may close the quote opened on line {opened + 1}"
                     record, opened = record._replace(problem=problem), -1
                 yield record
                 if record.problem or record.last != last:
@@ -212,7 +211,7 @@ class _File:
                     break
                 first = last
             if budget < 0:
-                raise DataError(f"{self.source}: the quoting of many rows is invalid (line {first + 1}); {CLOSED}")
+                raise DataError(f"{self.source}: many rows are quoted incorrectly, such as line {first + 1}; {CLOSED}")
             position = record.last
 
     def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
@@ -235,7 +234,7 @@ class _File:
                 return Record(first, end, [], (f"lines {first + 1} to {end}: " if end - first > 1 else "") + problem)
         if cells is not None and whole and (len(cells) == self.width or not rows):
             if rows:
-                self.notes["rows with a quoted cell whose lines look like several rows"] += 1
+                self.notes["rows with a quoted cell that spans lines that look like separate rows"] += 1
             return Record(first, last, cells)
         if cells is None and last == len(self.lines) and self._ends_open(first):
             problem = "the quote opened in this row is never closed"
@@ -244,7 +243,7 @@ class _File:
         elif re.search(rf'"[ \t]+({re.escape(self.separator)}|[\r\n]*$)', self.lines[first]):
             problem = "there are spaces after a quote; remove them"
         else:
-            problem = "the quoting is invalid"
+            problem = "the row is quoted incorrectly"
         return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
 
     def _without_blanks(self, first: int) -> Record:
@@ -360,8 +359,8 @@ def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str
         quoted = 0 if file.quotes else sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
         if quoted and 2 * quoted >= len(good):
             warnings.append(
-                f"{quoted:,} cells of column {name!r} are enclosed in quotes, which TSV files keep; if "
-                "they are not part of the cells, save the file as CSV with tabs"
+                f"{quoted:,} cells of column {name!r} are enclosed in quotes, which were kept, as is usual for "
+                "TSV files; if the quotes are not part of the values, save the file as CSV with tabs"
             )
     if header and all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in header):
         shown = ", ".join(header[:3])

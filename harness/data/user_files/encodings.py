@@ -74,7 +74,8 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     replaced = text.count("\ufffd")
     if replaced:
         warnings.append(
-            f"{replaced:,} replacement characters (U+FFFD) mark characters that were lost when the file was written"
+            f"the file contains {replaced:,} replacement characters (U+FFFD) for characters that were lost "
+            "when it was written"
         )
     garbled = GARBLED.findall(text)
     if garbled:
@@ -85,8 +86,8 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     text = text.removeprefix(MARK)
     if MARK in text:
         warnings.append(
-            f"{text.count(MARK):,} byte order marks (U+FEFF) inside the file, as in files that were joined, were "
-            "ignored at the start of lines"
+            f"the file contains {text.count(MARK):,} byte order marks (U+FEFF) after its start, as if files "
+            "had been joined; those at the start of lines were ignored"
         )
         text = re.sub("(?m)^\ufeff+", "", text)
     return text, warnings
@@ -217,11 +218,10 @@ def _as_utf8(source: str, data: bytes) -> str:
             f"{source}: {problem}; specify its encoding with --encoding (dataset.encoding), or save the file as UTF-8"
         )
     (first, name), *others = list(meant.items())[:SHOWN]
-    other = "".join(f", {name} if they mean {text!r}" for text, name in others)
+    other = "".join(f", {name} if the bytes mean {text!r}" for text, name in others)
     raise DataError(
-        f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if they mean {first!r}{other}, otherwise "
-        "specify the encoding of the file,"
-        " or save the file as UTF-8"
+        f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if the bytes mean "
+        f"{first!r}{other}; otherwise, specify the encoding of the file, or save the file as UTF-8"
     )
 
 

@@ -34,7 +34,7 @@ FEWEST_REPEATED = 20
 
 @dataclass
 class Examples:
-    """Sequences with one item per row. They include the bad rows, which are listed in `problems`."""
+    """Sequences with one item per row. The sequences include the bad rows, which are listed in `problems`."""
 
     where: list[str]
     options: UserOptions
@@ -46,6 +46,8 @@ class Examples:
     """Values of each target column."""
     splits: list[str] | None = None
     groups: list[str] | None = None
+    weights: list[float] | None = None
+    """Weight of each row in the training loss."""
     slices: dict[str, list[float] | list[str]] = field(default_factory=dict)
     """Values of each slice column."""
     texts: list[str] = field(default_factory=list)

@@ -85,11 +85,9 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
     first = dated[0]
     what = f"{where} contains dates or times ({len(dated):,} of {len(cells):,} cells, such as {str(first)!r})"
     if target:
-        raise DataError(f"{what}; convert it to numbers, such as days since a fixed date")
+        raise DataError(f"{what}; convert them to numbers, such as days since a fixed date")
     forms = " or ".join(dates.fitting(dated[:1000])) or "%d/%m/%Y"
-    iso = (
-        "" if dates.parsed(first, None) is not None else f", with their format in dataset.date_format (such as {forms})"
-    )
+    iso = "" if dates.parsed(first, None) is not None else f", and set dataset.date_format (such as {forms})"
     raise DataError(
         f"{what}; pass {_setting('date_columns', column)}{iso} to use year, month, day, weekday and hour as features, "
         f"{_setting('categorical_columns', column)} to use categories, --time-column to split the rows by time, or "
@@ -234,11 +232,13 @@ def numbers(
     notation: Notation = PLAIN,
     *,
     target: bool = False,
+    what: str = "",
     new: bool = False,
 ) -> tuple[list[float], list[str]]:
     """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
 
-    A missing value becomes NaN in a feature column and is added to `problems` in a target column. Raises
+    A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
+    column in messages. Raises
     `harness.DataError` if several cells of a feature column are texts, because these texts may be categories, unless
     the column is in `new` data for a trained model, where the column is always numeric.
     """
@@ -246,7 +246,7 @@ def numbers(
     if plain is not None:
         return plain, []
     found = []
-    what = "target column" if target else "column"
+    what = what or ("target column" if target else "column")
     texts: Counter[str] = Counter()
     for where, cell in zip(table.where, table.columns[column], strict=True):
         value = notation.number(cell)
@@ -266,12 +266,25 @@ def numbers(
     if target:
         return found, []
     if not new:
-        advice = _setting("missing_values", *list(texts)[:3]) + " if they mean missing values, or "
+        advice = _setting("missing_values", *list(texts)[:3]) + " if the cells mean missing values, or "
         _check_rare(table, column, texts, "numbers", advice)
     words = words_for_missing(table.columns[column], notation.missing)
     count = sum(words.values())
-    read = f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read as missing"
+    read = (
+        f"column {column!r}: {count:,} {'cell' if count == 1 else 'cells'} with {listed(words)} were read "
+        "as missing values"
+    )
     return found, [read] if words else []
+
+
+def weights(table: Table, column: str, problems: Problems, notation: Notation = PLAIN) -> list[float]:
+    """Return the numbers in the weight column. Rows whose weight is missing, negative or not a finite number are added
+    to `problems`."""
+    found, _ = numbers(table, column, problems, notation, target=True, what="weight column")
+    for where, weight in zip(table.where, found, strict=True):
+        if weight < 0:
+            problems.add(where, f"weight column {column!r} contains {weight:g}, but a weight must be at least 0")
+    return found
 
 
 def categories(

@@ -252,8 +252,8 @@ def _nested(tree: Tree, level: int) -> list[str]:
     if not inner:
         return []
     return [
-        f"{inner.total():,} {'file is' if inner.total() == 1 else 'files are'} in folders inside class folders "
-        f"({_listed(sorted(inner))}), whose names were ignored"
+        f"{inner.total():,} {'file is' if inner.total() == 1 else 'files are'} in subfolders of class "
+        f"folders ({_listed(sorted(inner))}); the names of these subfolders were ignored"
     ]
 
 

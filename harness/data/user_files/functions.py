@@ -1,9 +1,9 @@
 """Detection of targets that are a function of a single column.
 
-A function must be exact in all rows and unlikely to occur by chance: an upper bound on the fraction of permutations of
-the target that admit a function of the same kind must be below `FALSE_ALARMS` divided by the number of columns. The
-bound is valid for columns that are independent of the target. For columns that predict the target well but not exactly,
-minimum row counts limit how often a function is reported.
+A function is reported only if it is exact in all rows and unlikely to occur by chance. Its p-value is an upper bound on
+the fraction of permutations of the target for which a function of the same kind exists. The p-value must be below
+`FALSE_ALARMS` divided by the number of columns. The bound is valid for columns that are independent of the target. For
+columns that predict the target well but not exactly, minimum row counts limit how often a function is reported.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _by_order(
         return None
     if pieces == 1:
         return "a one-to-one function" if len(firsts) == len(counts) else "a monotone function"
-    return f"a function ({pieces} monotone pieces)"
+    return f"a piecewise monotone function ({pieces} pieces)"
 
 
 def _ranges(y: NDArray[np.int64], column: NDArray[np.float64], chance: float, final: bool) -> str | None:

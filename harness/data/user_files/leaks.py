@@ -25,9 +25,12 @@ ROUNDED = 0.6
 """Maximum residual of a rounded linear combination, in units of the target's last decimal place."""
 DISTINCT = 20
 """Minimum number of distinct values required to test whether a rounded target is a linear combination."""
-FAR, FAR_REPEATED, FAR_DISTINCT = 5.0, 3, 10
-"""Minimum distance of an outlier from all other values, in units of the range of these values; minimum number of equal
-outliers that may denote a missing value; and minimum number of distinct values in a column for these tests."""
+FAR = 5.0
+"""Minimum distance of an outlier from all other values, relative to the range of the other values."""
+FAR_REPEATED = 3
+"""Minimum number of equal outliers that may denote a missing value."""
+FAR_DISTINCT = 10
+"""Minimum number of distinct values in a column that is tested for outliers."""
 SMALLEST = 1e-100
 """Lower limit for the largest absolute value in a column. In double precision, the squares of much smaller numbers
 underflow to 0."""
@@ -203,7 +206,8 @@ def _fit(matrix: Numbers, y: Numbers, tolerance: Numbers) -> tuple[bool, NDArray
 
 
 def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
-    """Return whether the target is a linear function of a column. Both may be rounded, as after a unit conversion."""
+    """Return whether the target is a linear function of a column. The target and the column may be rounded, as after a
+    unit conversion."""
     if np.ptp(x) == 0 or len(np.unique(x)) < DISTINCT or len(np.unique(y)) < DISTINCT:
         return False
     slope, offset = np.polyfit(x - x.mean(), y, 1)
@@ -226,7 +230,7 @@ def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[A
     if empty:
         columns = f"column {empty[0]!r} has" if len(empty) == 1 else f"columns {', '.join(map(repr, empty[:5]))} have"
         raise DataError(
-            f"{source}: {columns} no number in the training split; leave it out with --feature-columns "
+            f"{source}: {columns} no numbers in the training split; leave it out with --feature-columns "
             "(dataset.feature_columns), or change the splits"
         )
 
@@ -294,9 +298,8 @@ def extremes(columns: Mapping[str, Numbers]) -> list[str]:
                 )
             elif gap > 1000 * FAR * extent:
                 found.append(
-                    f"column {name!r}: the value {value:g} is so far from all other values that these become equal "
-                    "after standardization;"
-                    " correct or remove it"
+                    f"column {name!r}: the value {value:g} is so far from all other values that the others become "
+                    "equal after standardization; correct or remove it"
                 )
     return found
 

@@ -92,7 +92,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
         if image.mode.startswith("I") or image.mode == "F":
             numbers = np.asarray(image).astype(np.float32) * np.float32(unit)
             if not np.isfinite(numbers).all():
-                raise UnreadableError("it has pixels that are not finite numbers")
+                raise UnreadableError("it contains pixels that are not finite numbers")
             image = Image.fromarray(numbers)
         elif image.mode in ("1", "L"):
             image = image.convert("L")
@@ -180,9 +180,9 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
             raise UnreadableError("the recording has no samples")
         waveform = channels.mean(axis=1, dtype=np.float32)
         if not np.isfinite(waveform).all():
-            raise UnreadableError("the recording has samples that are not finite")
+            raise UnreadableError("the recording contains samples that are not finite")
         if np.abs(waveform).max() < CANCELED * np.abs(channels).max():
-            raise UnreadableError("its channels cancel each other when averaged; save the recording with one channel")
+            raise UnreadableError("its channels cancel out when they are averaged; save the recording with one channel")
     return waveform.clip(-1, 1), int(rate_hz)
 
 

@@ -299,7 +299,8 @@ class Reader:
         known = self.reading.get("image_range")
         if known is None:
             raise UnreadableError(
-                "it has more than 8 bits, but no training image had, so its range is not known; convert it to 8 bits"
+                "it has more than 8 bits per channel, but no training image had more than 8, so the range of its "
+                "values is unknown; convert it to 8 bits"
             )
         return scaled(pixels, *known)
 
@@ -341,10 +342,13 @@ def reader(
 
     if kind not in OPTIONS:
         raise CombinationError(
-            f"tasks on {kind!r} data cannot read files; only tasks on {', '.join(OPTIONS)} data can predict new files"
+            f"tasks on {kind!r} data cannot read files; predictions for new files are supported only by tasks "
+            f"on {', '.join(OPTIONS)} data"
         )
     if objective == "token_classification":
-        raise CombinationError("new files cannot be predicted, because token classification cannot read files")
+        raise CombinationError(
+            "predictions for new files are not supported, because token-classification tasks cannot read files"
+        )
     return Reader(
         kind=kind,
         objective=objective,

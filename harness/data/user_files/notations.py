@@ -157,7 +157,7 @@ class Notation:
             return None
 
     def is_missing(self, cell: Any) -> bool:
-        """Return whether a cell is empty or one of the words for a missing value."""
+        """Return whether a cell is empty or contains a word for a missing value."""
         if isinstance(cell, str):
             return cell.strip().lower() in self.missing
         return cell is None or (isinstance(cell, float) and math.isnan(cell)) or _word(cell) in self.missing
@@ -237,7 +237,7 @@ class Finding:
     odd: int
     """Number of cells that are numbers, but not plain numbers."""
     example: str
-    """First cell that is a number, but not a plain number."""
+    """First cell with a number that is not in plain decimal notation, such as ``1,000`` or ``5%``."""
     notation: Notation | None = None
     """The notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
@@ -287,7 +287,7 @@ def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
         return replace(found, what=f"{unit!r} in {united:,} of {count:,} cells")
     read = replace(notation, affix=unit, signs=any(is_negative(shape) for shape in shapes.values()))
     if all(read.number(text) is not None for text in shapes):
-        return replace(found, notation=read, what=f"{unit!r}" if unit else "another notation of negative numbers")
+        return replace(found, notation=read, what=f"{unit!r}" if unit else "another notation for negative numbers")
     what = "decimal or thousands separators"
     return replace(found, what=what, of_separators=True, options=_readings(cores, shapes[example]))
 

@@ -33,6 +33,9 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Encoding of the file, such as ``windows-1252`` or ``utf-16``. If None, UTF-8 is used."""
     separator: str | None = None
     """Character that separates the cells of a CSV file. If None, the separator is inferred from the header."""
+    weight_column: str | None = None
+    """Column with the weight of each row in the training loss, at least 0. The weights are divided by their mean over
+    the training split. Scores are computed without weights."""
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately. There is one slice for each value or,
     for a numeric column, for each quartile. These columns can also be features."""
@@ -105,7 +108,7 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
                 f"thousands must be a single character that is neither a digit nor a sign, got {self.thousands!r}"
             )
         if self.thousands == self.decimal:
-            raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; set decimal too")
+            raise ValueError(f"thousands and decimal must differ, got {self.decimal!r} for both; also set decimal")
 
 
 class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -117,7 +117,15 @@ def _from_folders(path: Path, kind: str, options: UserOptions, problems: Problem
             raise UsageError(
                 f"dataset.{name} describes a table, but {path} is a folder of class folders; remove this option"
             )
-    for name in ("target_column", "split_column", "group_column", "time_column", "path_column", "slice_columns"):
+    for name in (
+        "target_column",
+        "split_column",
+        "group_column",
+        "time_column",
+        "weight_column",
+        "path_column",
+        "slice_columns",
+    ):
         if getattr(options, name):
             raise UsageError(
                 f"dataset.{name} specifies a column, but {path} is a folder of class folders, which has no columns; "

@@ -48,7 +48,7 @@ def from_table(
     columns = Columns(table)
     assigned = {
         name: columns.assign(getattr(options, name, None))
-        for name in ("split_column", "group_column", "text_column", "path_column")
+        for name in ("split_column", "group_column", "weight_column", "text_column", "path_column")
     }
     slices = columns.joined(options.slice_columns)
     for name in slices:
@@ -130,6 +130,8 @@ def from_table(
     else:
         found.ordered = _ordered(table)
     found.warnings += reading.unused_splits(table, assigned["split_column"])
+    if assigned["weight_column"]:
+        found.weights = values.weights(table, assigned["weight_column"], problems, notation)
     if assigned["group_column"]:
         found.groups = spelled(
             reading.words(table, assigned["group_column"], "group", problems), "group", found.warnings

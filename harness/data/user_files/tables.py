@@ -106,8 +106,8 @@ def _check_separated(table: Table) -> None:
             if table.source.lower().endswith(".tsv"):
                 advice = "write tabs between the cells" + (", or change the suffix to .csv" if mark != " " else "")
             raise DataError(
-                f"{table.source}: the file has one column, {name!r}, whose cells seem to be separated by {plural}; "
-                f"{advice}"
+                f"{table.source}: the file has a single column, {name!r}, but its cells seem to be separated by "
+                f"{plural}; {advice}"
             )
 
 

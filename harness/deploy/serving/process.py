@@ -16,8 +16,8 @@ import msgspec
 from harness.deploy.serving.frames import Done, Frames, Ready, Work, framed
 from harness.deploy.serving.model import ServeJob, Stopped, serve_model
 from harness.errors import HarnessError
-from harness.execute.attempt import child_environment
 from harness.execute.child import call_in_child, children
+from harness.execute.variables import child_environment
 from harness.plugins.environments import interpreter
 from harness.records import Failure
 

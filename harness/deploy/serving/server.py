@@ -21,6 +21,8 @@ from harness.deploy.serving.limits import Limits
 from harness.deploy.serving.model import ServeJob
 from harness.deploy.serving.service import Column, Description, Service
 from harness.errors import UsageError
+from harness.plan.exporter import ExportedRun
+from harness.plan.weights import stored_run
 from harness.plugins.catalog import Catalog
 from harness.records import Preprocessing
 from harness.records.store import StoredRun
@@ -78,15 +80,21 @@ def is_loopback(host: str) -> bool:
 
 
 def service_of(
-    run: StoredRun, catalog: Catalog, limits: Limits, *, backend: str | None = None, device: str = "auto"
+    source: StoredRun | ExportedRun,
+    catalog: Catalog,
+    limits: Limits,
+    *,
+    backend: str | None = None,
+    device: str = "auto",
 ) -> Service:
-    """Return a service for the trained model of a run.
+    """Return a service for the trained model of a run, or for an exported model.
 
     Raises `harness.UsageError` if the run has no saved weights or preprocessing, or if its data are of a kind that
     cannot be sent to a service.
     """
+    run = stored_run(source)
     preprocessing = stored_preprocessing(run)
-    model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
+    model = model_job(source, catalog, preprocessing.info, backend=backend, device=device)
     job = ServeJob(model=model, preprocessing=preprocessing, limits=limits, connection=-1)
     return Service(job, _description(run, preprocessing, model, limits))
 

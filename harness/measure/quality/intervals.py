@@ -4,13 +4,16 @@ The intervals do not include the variation between training runs, which is measu
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
-  1998, Survey Methodology 24, 193-201): the number for which a proportion has the same variance as the score, but at
-  most the number for which the interval of a perfect score is exact, because a small variance cannot be estimated from
-  few examples.
+  1998, Survey Methodology 24, 193-201). This is the number for which a proportion has the same variance as the score.
+  Because a small variance cannot be estimated from few examples, the number is limited to the value for which the
+  interval of a perfect score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion of the
   rarer class's examples. This interval is valid for all distributions of the outputs.
-- Regression errors have Student's t intervals, computed for the logarithm of the error. The upper end is computed as if
-  there were one more example with a larger error, because a test split seldom contains the largest possible errors.
+- The Matthews correlation coefficient r has the interval of the proportion (1 + r) / 2, with an effective number of
+  examples.
+- Regression errors, the log loss and the Brier score have Student's t intervals, computed for the logarithm of the
+  error. The upper end is computed as if there were one more example with a larger error, because a test split seldom
+  contains the largest possible errors.
 
 ``python -m benchmarks.coverage`` measures how often the intervals contain the true score.
 """
@@ -24,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.measure.quality.metrics import probabilities
+from harness.measure.quality.metrics import example_brier_scores, example_log_losses, probabilities
 
 if TYPE_CHECKING:
     from harness.records import Objective
@@ -38,7 +41,9 @@ FORMER_METHODS = ("Korn-Graubard; Student t of the logarithm",)
 """Methods in older records, whose intervals are not recomputed."""
 TAIL = 0.025
 """Probability that a proportion lies below its interval, which equals the probability that it lies above it."""
-MIN_PER_CLASS = {"recall_macro": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2}
+MIN_PER_CLASS = {
+    "recall_macro": 2, "balanced_accuracy": 2, "f1_macro": 4, "f1_weighted": 3, "precision_macro": 2, "mcc": 4,
+}  # fmt: skip
 """Minimum number of test examples per class for which a score has an interval. Classes without examples are ignored for
 `f1_weighted`. The values were chosen by simulation so that at least 93% of the intervals contain the true score."""
 MIN_ANSWERS = 2
@@ -62,10 +67,13 @@ def intervals(objective: Objective, targets: Array, outputs: Array) -> tuple[dic
     """
     if objective == "classification":
         found, missing = _classification(targets, outputs.argmax(axis=-1), outputs.shape[1])
-        areas = _area(targets, outputs)
-        return (
-            (found, missing | {"roc_auc": areas}) if isinstance(areas, str) else (found | {"roc_auc": areas}, missing)
-        )
+        others = {"roc_auc": _area(targets, outputs), **_probabilistic(targets, outputs)}
+        for name, ends in others.items():
+            if isinstance(ends, str):
+                missing[name] = ends
+            else:
+                found[name] = ends
+        return found, missing
     return _regression(targets.astype(np.float64), outputs.astype(np.float64))
 
 
@@ -99,6 +107,11 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
         recall = right / support
         influence = (hit - recall[targets]) / support[targets] / classes
         found["recall_macro"] = averaged(float(recall.mean()), influence, effective(support))
+        found["balanced_accuracy"] = found["recall_macro"]  # equal, because each class has examples
+    if "mcc" not in missing:
+        correlation, influence = _correlation(hit, targets, predicted, support / n, answers / n)
+        low, high = averaged((1 + correlation) / 2, influence / (2 * n), effective(support))
+        found["mcc"] = 2 * low - 1, 2 * high - 1
     if "f1_macro" not in missing:
         influence = ((2 * hit - f1[targets]) / both[targets] - (f1 / both)[predicted]) / classes
         low, high = averaged(float(f1.mean()), influence, effective(support))
@@ -111,6 +124,48 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
         bias = float((precision * (1 - precision) * right / support / answers).mean())
         found["precision_macro"] = max(0.0, low - bias), high
     return found, missing
+
+
+def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, answers: Array) -> tuple[float, Array]:
+    """Return the Matthews correlation coefficient and the influence of each example on it ``[N]``.
+
+    `support` and `answers` are the fractions of the examples in each class and of the predictions of each class.
+    """
+    spreads = 1 - (support**2).sum(), 1 - (answers**2).sum()
+    agreement = float(hit.mean()) - float(support @ answers)
+    scale = math.sqrt(spreads[0] * spreads[1])
+    correlation = agreement / scale
+    change = hit - answers[targets] - support[predicted] - (float(hit.mean()) - 2 * float(support @ answers))
+    narrower = (1 - spreads[0] - support[targets]) / spreads[0] + (1 - spreads[1] - answers[predicted]) / spreads[1]
+    return correlation, change / scale - correlation * narrower
+
+
+def _probabilistic(targets: Array, outputs: Array) -> dict[str, Interval | str]:
+    """Return the intervals of the metrics that are computed from probabilities, or the reasons why they have none.
+
+    The log loss and the Brier score are means over examples. The upper end is computed with one more example, which has
+    the largest loss that any example would have if its second most likely class were true.
+    """
+    found: dict[str, Interval | str] = {
+        "average_precision": "no method is known that is valid for all distributions of the outputs",
+        "ece": "the expected calibration error is biased upwards in a sample, and its bias is not known",
+    }
+    second = outputs.argsort(axis=1)[:, -2:][:, 0]
+    losses = {"log_loss": (example_log_losses, math.inf), "brier": (example_brier_scores, 2.0)}
+    for name, (function, limit) in losses.items():
+        if len(targets) < MIN_EXAMPLES:
+            found[name] = _too_small(len(targets))
+            continue
+        values = function(targets, outputs)
+        largest = max(float(values.max()), float(function(second, outputs).max()))
+        extended = np.append(values, largest)
+        ends = _positive(_mean_absolute(values[:, None]), _mean_absolute(extended[:, None])) if values.any() else None
+        found[name] = "the losses of the test examples do not vary" if ends is None else (ends[0], min(ends[1], limit))
+    return found
+
+
+def _too_small(examples: int) -> str:
+    return f"the test split has {examples} examples, and an interval needs at least {MIN_EXAMPLES}"
 
 
 def _area(targets: Array, outputs: Array) -> Interval | str:
@@ -139,6 +194,8 @@ def _too_few(support: Array, answers: Array) -> dict[str, str]:
                 f"a class has {_examples(counted.min())} in the test split, and an interval needs at least {least} in "
                 "each class"
             )
+        elif name == "mcc" and answers.max() == answers.sum():
+            missing[name] = "all predictions belong to one class"
         elif name == "precision_macro" and answers.min() < MIN_ANSWERS:
             missing[name] = (
                 f"a class is predicted for {_examples(answers.min())}, and an interval needs at least {MIN_ANSWERS} in "
@@ -180,8 +237,8 @@ def proportion(score: float, n: float) -> Interval:
 def student(probability: float, freedom: int) -> float:
     """Return a quantile of Student's t distribution with at least 19 degrees of freedom, with an error below 1e-5.
 
-    The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). It is used because
-    importing scipy would take longer than scoring a regression.
+    The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function
+    exists because importing scipy would take longer than scoring a regression.
     """
     x = NormalDist().inv_cdf(probability)
     terms = (
@@ -197,9 +254,7 @@ def _regression(targets: Array, outputs: Array) -> tuple[dict[str, Interval], di
     n = len(targets)
     names = ("rmse", "mae", "r2")
     if n < MIN_EXAMPLES:
-        return {}, dict.fromkeys(
-            names, f"the test split has {n} examples, and an interval needs at least {MIN_EXAMPLES}"
-        )
+        return {}, dict.fromkeys(names, _too_small(n))
     errors = abs(outputs - targets)
     if not errors.any(axis=0).all():
         return {}, dict.fromkeys(names, "every prediction of a target is exact")
@@ -245,8 +300,8 @@ def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
 def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Interval | None:
     """Return the interval of a positive value, or None if the examples do not vary.
 
-    Both arguments contain a value and the influence of each example on it: `seen` for the test examples, and `extended`
-    for these plus an additional one. The ends are those of the Student's t interval for the logarithm of the value.
+    Both arguments contain a value and the influence of each example on it. `seen` is computed from the test examples,
+    and `extended` from the same examples plus one. The ends are those of Student's t interval for the logarithm.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):

@@ -99,6 +99,110 @@ def roc_auc(targets: Array, outputs: Array, info: DataInfo) -> float | None:
     return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None
 
 
+def class_average_precision(targets: Array, outputs: Array) -> list[float | None]:
+    """Return the one-vs-rest average precision of each class, or None if no example belongs to the class."""
+    from sklearn.metrics import average_precision_score
+
+    scores = probabilities(outputs)
+    return [
+        float(average_precision_score(targets == number, scores[:, number])) if (targets == number).any() else None
+        for number in range(outputs.shape[1])
+    ]
+
+
+def average_precision(targets: Array, outputs: Array, info: DataInfo) -> float | None:
+    """Return the mean one-vs-rest average precision over the classes, or None if a class has no examples."""
+    areas = class_average_precision(targets, outputs)
+    defined = [area for area in areas if area is not None]
+    return sum(defined) / len(defined) if areas and len(defined) == len(areas) else None
+
+
+def balanced_accuracy(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return the mean recall over the classes that have examples (Brodersen et al. 2010)."""
+    import numpy as np
+
+    support = np.bincount(targets, minlength=info.outputs)
+    right = np.bincount(targets[outputs.argmax(axis=-1) == targets], minlength=info.outputs)
+    return float((right[support > 0] / support[support > 0]).mean())
+
+
+def mcc(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return the Matthews correlation coefficient (Matthews 1975; for more than two classes, Gorodkin 2004).
+
+    The coefficient is 0 if all targets or all predictions belong to one class, as in scikit-learn.
+    """
+    import numpy as np
+
+    predicted, n = outputs.argmax(axis=-1), len(targets)
+    support, answers = (np.bincount(labels, minlength=info.outputs) / n for labels in (targets, predicted))
+    spread = (1 - support @ support) * (1 - answers @ answers)
+    agreement = (predicted == targets).mean() - support @ answers
+    return float(agreement / spread**0.5) if len(set(targets)) > 1 and len(set(predicted)) > 1 else 0.0
+
+
+def example_log_losses(targets: Array, outputs: Array) -> Array:
+    """Return the negative log-likelihood of each example in nats, float64 ``[N]``."""
+    import numpy as np
+    from scipy.special import log_softmax
+
+    losses: Array = -log_softmax(outputs.astype("float64"), axis=-1)[np.arange(len(targets)), targets]
+    return losses
+
+
+def log_loss(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return the mean negative log-likelihood of the true classes, in nats."""
+    return float(example_log_losses(targets, outputs).mean())
+
+
+def example_brier_scores(targets: Array, outputs: Array) -> Array:
+    """Return the squared distance of each example's probabilities from its true class, float64 ``[N]``.
+
+    For two classes, the distance is halved, as in scikit-learn, so that it is the squared error of the probability of
+    one class (Brier 1950 sums over both classes).
+    """
+    import numpy as np
+
+    errors = probabilities(outputs)
+    errors[np.arange(len(targets)), targets] -= 1
+    distances: Array = (errors**2).sum(axis=1)
+    return distances / 2 if outputs.shape[1] == 2 else distances
+
+
+def brier(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return the Brier score; see `example_brier_scores`."""
+    return float(example_brier_scores(targets, outputs).mean())
+
+
+BINS = 15
+"""Number of bins of confidence, as in Guo et al. 2017."""
+
+
+def reliability(targets: Array, outputs: Array) -> tuple[Array, Array, Array]:
+    """Return the number of examples, the mean confidence and the accuracy in each of the `BINS` bins of confidence.
+
+    The confidence is the probability of the predicted class. The bins divide the range from 0 to 1 into equal parts,
+    which include their upper ends. The confidence and the accuracy of an empty bin are NaN.
+    """
+    import numpy as np
+
+    confidence = probabilities(outputs).max(axis=-1)
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = (np.bincount(bins, values, BINS) for values in (confidence, outputs.argmax(axis=-1) == targets))
+    with np.errstate(invalid="ignore"):
+        mean_confidence, accuracies = (each / counts for each in sums)
+    return counts, mean_confidence, accuracies
+
+
+def ece(targets: Array, outputs: Array, info: DataInfo) -> float:
+    """Return the expected calibration error: the mean absolute difference between confidence and accuracy, weighted by
+    the number of examples in each bin (Naeini et al. 2015; Guo et al. 2017)."""
+    import numpy as np
+
+    counts, confidence, accuracies = reliability(targets, outputs)
+    return float(np.nansum(counts * abs(confidence - accuracies)) / len(targets))
+
+
 def rmse(targets: Array, outputs: Array, info: DataInfo) -> float:
     """Return the root mean squared error, averaged over the target columns."""
     return float((((outputs - targets) ** 2).mean(axis=0) ** 0.5).mean())

@@ -132,13 +132,10 @@ class Scorer:
     def _loss(self, targets: Array, outputs: Array) -> float:
         if self._info.objective == "regression":
             return float(((outputs.astype("float64") - targets) ** 2).mean())
-        from scipy.special import log_softmax
-
         if self._info.objective == "token_classification":
             counted = targets != IGNORED
             targets, outputs = targets[counted], outputs[counted]
-        logs = log_softmax(outputs.astype("float64"), axis=-1)
-        return float(-logs[range(len(targets)), targets].mean())
+        return core_metrics.log_loss(targets, outputs, self._info)
 
     def _per_class(self, targets: Array, outputs: Array) -> list[ClassScore]:
         from sklearn.metrics import precision_recall_fscore_support

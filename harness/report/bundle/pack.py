@@ -25,6 +25,8 @@ from harness.report.csv_json import csv_text, json_text
 from harness.report.markdown import escape, render
 from harness.report.report import Report
 from harness.report.site.build import files as site_files
+from harness.tuning.study import FOLDER as STUDIES
+from harness.tuning.study import STUDY
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """Timestamp of every entry. The timestamp is fixed so that archives with equal contents are identical."""
@@ -85,6 +87,9 @@ def _files(report: Report) -> Iterator[tuple[str, bytes]]:
                 yield f"{folder}/{name}", read_stored(run.path / name, limit)
     for verdict in report.verdicts:
         yield f"{RECORDS}/{FOLDER}/{safe_name(verdict.key)}.json", msgspec.json.encode(verdict)
+    for study in report.studies:
+        content = msgspec.json.format(msgspec.json.encode(study), indent=1)
+        yield f"{RECORDS}/{STUDIES}/{safe_name(study.name)}/{STUDY}", content
     yield "report/report.md", render(report.table).encode()
     yield "report/table.csv", csv_text(report.table).encode()
     yield "report/table.json", json_text(report.table).encode()

@@ -24,9 +24,10 @@ from harness.report.bundle.manifest import BUNDLE_VERSION, MANIFEST, BundleEntry
 MAX_FILES = 200_000
 MAX_BYTES = 16 * 2**30
 """Maximum total size of the extracted files."""
-EXPANSION, MIN_LIMIT_BYTES = 200, 64 * 2**20
-"""Maximum ratio of the size of the extracted files to the size of the archive, and the total size of extracted files
-that is always accepted, in bytes. The compression ratio of logs and records is rarely greater than 20."""
+EXPANSION = 200
+"""Maximum ratio of extracted size to archive size. The compression ratio of logs and records is rarely above 20."""
+MIN_LIMIT_BYTES = 64 * 2**20
+"""Extracted size up to which an archive is always accepted, regardless of its own size."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_INDEX_BYTES = 256 * 2**20
 """Maximum size of the archive's list of files, which `zipfile` reads into memory."""

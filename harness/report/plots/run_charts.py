@@ -30,6 +30,7 @@ def specifications() -> dict[str, dict[str, Any]]:
             "confusion": confusion_chart("points", []),
             "roc": _decision("false positive rate", "true positive rate"),
             "precision_recall": _decision("recall", "precision"),
+            "reliability": _reliability(),
             "latency": _latency(),
             "memory": _bars("mib:Q", f"{host.headline} ({host.unit})"),
             "seconds": _bars("seconds:Q", "seconds"),
@@ -91,6 +92,30 @@ def _decision(x_title: str, y_title: str) -> Any:
         .add_params(picked)
         .properties(width="container", height=260)
     )
+
+
+def _reliability() -> Any:
+    """Return the accuracy of the predictions by their confidence, next to the line on which both are equal."""
+    scale = alt.Scale(domain=[0, 1])
+    equal = (
+        alt.Chart(alt.InlineData(values=[{"end": 0}, {"end": 1}]))
+        .mark_line(strokeDash=[4, 4], color="gray")
+        .encode(x=alt.X("end:Q", scale=scale), y=alt.Y("end:Q", scale=scale))
+    )
+    points = (
+        alt.Chart(_POINTS)
+        .mark_line(point=True, strokeWidth=1.75)
+        .encode(
+            x=alt.X("confidence:Q", title="mean confidence", scale=scale),
+            y=alt.Y("accuracy:Q", title="accuracy", scale=scale),
+            tooltip=[
+                alt.Tooltip("confidence:Q", title="mean confidence", format=".3~f"),
+                alt.Tooltip("accuracy:Q", format=".3~f"),
+                alt.Tooltip("count:Q", title="examples"),
+            ],
+        )
+    )
+    return alt.layer(equal, points).properties(width="container", height=260)
 
 
 def _latency() -> Any:

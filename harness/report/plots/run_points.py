@@ -145,6 +145,23 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
     return {"x": list(GRID), "tpr": tpr, "precision": precision, "left_out": len(known) - len(shown)}
 
 
+def calibration(record: RunRecord, outcome: Success, arrays: Arrays) -> Columns:
+    """Return the mean confidence, the accuracy and the number of test examples in each bin of confidence that is not
+    empty."""
+    from harness.measure.quality.metrics import reliability
+
+    pair = predictions(record, arrays)
+    if pair is None or not outcome.scores.per_class or pair[1].ndim != 2:
+        return {}
+    counts, confidence, accuracies = reliability(*pair)
+    filled = counts > 0
+    return {
+        "confidence": np.round(confidence[filled], 4).tolist(),
+        "accuracy": np.round(accuracies[filled], 4).tolist(),
+        "count": counts[filled].tolist(),
+    }
+
+
 def errors(record: RunRecord, arrays: Arrays) -> Columns:
     """Return targets, predictions and residuals (prediction minus target) for the first target of a regression."""
     info = record.provenance.data

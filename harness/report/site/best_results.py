@@ -76,4 +76,4 @@ def _verdict(first: _Result, others: Sequence[_Result]) -> str:
     if tied:
         more = f" and {len(tied) - 3} more" if len(tied) > 3 else ""
         return f"tied with {', '.join(tied[:3])}{more}"
-    return "best value, but without intervals" if unknown else f"best of {1 + len(others)}"
+    return "best value, but confidence intervals are not available" if unknown else f"best of {1 + len(others)}"

@@ -21,6 +21,7 @@ from harness.analysis.metrics import (
 )
 from harness.checks.audit.finding import Finding
 from harness.errors import RecordError
+from harness.measure.quality.metrics import BINS
 from harness.records import Failure, RunRecord, Steady, Success, Trial
 from harness.records.reading import MAX_JSON_BYTES, MAX_LOG_BYTES, decode, open_stored, read_stored
 from harness.records.samples import stored
@@ -48,6 +49,7 @@ _QUALITY = {
     "confusion": "Confusion matrix",
     "roc": "ROC curve",
     "precision_recall": "Precision-recall curve",
+    "reliability": "Reliability",
     "predicted": "Predicted against true",
     "residual": "Residuals",
     "score_by_step": "Validation {metric} by step",
@@ -172,6 +174,13 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
         for name, key in (("roc", "tpr"), ("precision_recall", "precision")):
             plots[name] = {"x": curves["x"], "series": curves[key]}
             notes[name] = note if left_out else "One class versus the rest. Click a name in the legend to highlight it."
+    calibration = run_points.calibration(record, outcome, arrays)
+    if calibration:
+        plots["reliability"] = calibration
+        notes["reliability"] = (
+            f"Accuracy of the test predictions by the probability of the predicted class, in {BINS} bins. Below the "
+            "dashed line, the model is overconfident."
+        )
     errors = run_points.errors(record, arrays)
     if errors:
         plots["predicted"] = plots["residual"] = errors

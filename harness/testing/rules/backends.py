@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import re
 import time
-from typing import Any
+from typing import Any, get_args
 
 from harness.errors import UnsupportedError
+from harness.records import Precision
 from harness.testing.rule import Broken, NotChecked, Rule
 from harness.testing.rules.sessions import SESSION_RULES, by_steps, train_a_little
 from harness.testing.workbench import Workbench
 
 _DEVICE = re.compile(r"cpu|[a-z]+:\d+")
-_PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp64")
+_PRECISIONS = get_args(Precision)
 
 
 def _finds_devices(bench: Workbench) -> None:
@@ -41,12 +42,13 @@ def _opens(bench: Workbench) -> None:
 
 def _synchronizes(bench: Workbench) -> None:
     """Raise `Broken` if fetching a result after `synchronize` is slow, which means that the device had not finished."""
-    by_steps(bench)
+    trains = _trains_by_steps(bench)
     batch, rate = bench.batch(examples=128), bench.request.recipe.learning_rate
     with bench.session() as session:
-        session.fetch(session.train_step(batch, rate))
+        if trains:
+            session.fetch(session.train_step(batch, rate))
         session.fetch(session.predict(batch.inputs))
-        for method in ("train_step", "predict"):
+        for method in ("train_step", "predict") if trains else ("predict",):
             steps = 8
             while True:
                 start = time.perf_counter()
@@ -64,25 +66,36 @@ def _synchronizes(bench: Workbench) -> None:
             late = end - waited
             if late > 0.01 and late > 0.3 * (end - start):
                 raise Broken(
-                    f"{steps} calls of {method} took {1e3 * (end - start):.0f} ms, of which {1e3 * late:.0f} ms "
-                    "passed after synchronize had returned"
+                    f"{steps} calls of {method} took {1e3 * (end - start):.0f} ms, but {1e3 * late:.0f} ms of "
+                    "this time passed after synchronize had returned"
                 )
+
+
+def _trains_by_steps(bench: Workbench) -> bool:
+    """Return False if the backend only computes predictions. Raise `NotChecked` if it trains, but not in steps."""
+    if bench.backend.trains:
+        by_steps(bench)
+    return bench.backend.trains
 
 
 def _respects_threads(bench: Workbench) -> None:
     from harness.measure.cgroup import available_cores
 
-    by_steps(bench)
+    trains = _trains_by_steps(bench)
     if available_cores() < 2:
         raise NotChecked("this machine has only one core")
     batch, rate = bench.batch(examples=256), bench.request.recipe.learning_rate
     with bench.session(threads=1) as session:
+
+        def step() -> None:
+            session.fetch(session.train_step(batch, rate) if trains else session.predict(batch.inputs))
+
         for _ in range(5):
-            session.fetch(session.train_step(batch, rate))
+            step()
         session.synchronize()
         wall, busy = time.perf_counter(), time.process_time()
         while time.perf_counter() - wall < 0.5:
-            session.fetch(session.train_step(batch, rate))
+            step()
         session.synchronize()
         used = (time.process_time() - busy) / (time.perf_counter() - wall)
     if used > 1.5:

@@ -65,7 +65,7 @@ def _is_deterministic(loaded: LoadedDataset) -> None:
     for name, split in first.items():
         for what, one, other in _pairs(split, getattr(again, name)):
             if not _same(one, other):
-                raise Broken(f"{what} of {name} changed when the data was loaded again")
+                raise Broken(f"{what} of {name} changed when the data were loaded again")
 
 
 def _has_examples(loaded: LoadedDataset) -> None:
@@ -127,12 +127,12 @@ DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     Rule(
         "dataset-splits-are-disjoint",
         "No example is in two splits, unless the dataset uses its publisher's splits.",
-        "remove duplicates before splitting, and split by group if examples share a source",
+        "remove duplicates before splitting, and keep examples with the same source in one split",
         _splits_are_disjoint,
     ),
     Rule(
         "dataset-is-as-declared",
-        "The data matches the declared examples, inputs and label_names.",
+        "The data match the declared examples, inputs and label_names.",
         "correct the declaration or the data that load returns",
         _is_as_declared,
     ),

@@ -70,7 +70,7 @@ def _parameters_are_valid(sized: SizedModel) -> None:
     if digest(initial_weights(tuple(sized.model.parameters(config, sized.info)), 0)) != one:
         raise Broken("a second call of parameters() returns a different list")
     if all(parameter.init in ("zeros", "ones", "constant") for parameter in trainable) and len(trainable) > 2:
-        raise Broken("no parameter is initialized at random, so all units of a layer remain identical")
+        raise Broken("no parameter is initialized randomly, so all units of a layer remain identical")
 
 
 def _variants_are_valid(sized: SizedModel) -> None:
@@ -94,7 +94,7 @@ def _recipes_are_valid(sized: SizedModel) -> None:
     names = {sized.model.name, *sized.model.variants}
     for name, changes in sized.model.recipes.items():
         if name not in names:
-            raise Broken(f"the key {name!r} of recipes is neither the family nor a variant")
+            raise Broken(f"the key {name!r} of recipes is neither the name of the model family nor that of a variant")
         unknown = set(changes) - set(Recipe.__struct_fields__)
         if unknown:
             raise Broken(f"the recipe of {name!r} has unknown fields: {', '.join(sorted(unknown))}")
@@ -114,8 +114,8 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     ),
     Rule(
         "model-parameters-are-valid",
-        "Parameters have unique names and positive shapes, and some are initialized at random.",
-        "list each array once, and initialize matrices at random, for example with init='truncated_normal'",
+        "Parameters have unique names and positive shapes, and some are initialized randomly.",
+        "list each array once, and initialize matrices randomly, for example with init='truncated_normal'",
         _parameters_are_valid,
     ),
     Rule(

@@ -116,7 +116,7 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     Rule(
         "reporter-renders",
         "The output for a comparison with a failed run is not empty.",
-        "render every row, including the rows of failed runs, in which some cells are empty",
+        "render every row, including rows of failed runs, which have empty cells",
         _renders,
     ),
     Rule(

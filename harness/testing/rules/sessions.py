@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from harness.interfaces import Session
 from harness.testing.rule import Broken, NotChecked, Rule
-from harness.testing.workbench import Workbench
+from harness.testing.workbench import EXAMPLES, Workbench
 
 CLOSE = 1e-4
 """Maximum relative difference in float32 results that can be caused by a different summation order."""
@@ -18,6 +19,8 @@ def round_trips_weights(bench: Workbench) -> None:
 
     from harness.execute.weights import check
 
+    if bench.backend.executes:
+        raise NotChecked("the weights are part of the exported model")
     rng = np.random.default_rng(0)
     weights = {name: rng.uniform(0.1, 1, array.shape).astype(np.float32) for name, array in bench.weights.items()}
     with bench.session() as session:
@@ -36,7 +39,8 @@ def _predicts_in_order(bench: Workbench) -> None:
 
     from harness.data.batches import output_shape
 
-    inputs, targets, _ = bench.batch()
+    batch = bench.batch()
+    inputs, targets = batch.inputs, batch.targets
     with bench.session() as session:
         train_a_little(bench, session)
         outputs = session.fetch(session.predict(inputs))
@@ -72,6 +76,21 @@ def _predict_changes_nothing(bench: Workbench) -> None:
             "a second call with the same inputs returns different predictions: dropout is active, or the "
             "session keeps state"
         )
+
+
+def _computes_the_exported_model(bench: Workbench) -> None:
+    from harness.measure.inference import predict
+    from harness.records.arrays import read_arrays
+    from harness.records.store import ARRAYS
+
+    if not bench.backend.executes:
+        raise NotChecked("the backend builds networks")
+    assert bench.request.exported is not None
+    expected = read_arrays(bench.request.exported / ARRAYS)["outputs"]
+    with bench.session() as session:
+        outputs = predict(session, bench.data.test, EXAMPLES, bench.data.info.outputs)
+    if (error := distance(outputs, expected)) > CLOSE:
+        raise Broken(f"the predictions differ from the outputs of the exported model by {error:.1e}")
 
 
 def _learns(bench: Workbench) -> None:
@@ -136,6 +155,53 @@ def _respects_the_seed(bench: Workbench) -> None:
         raise Broken(f"two sessions with the same seed have different losses: {shown(first)} and {shown(again)}")
     if has_dropout and distance(losses(2), first) <= CLOSE:
         raise Broken("sessions with different seeds have the same losses, so dropout does not depend on the seed")
+
+
+def _restores_its_state(bench: Workbench) -> None:
+    import msgspec
+    import numpy as np
+
+    by_steps(bench)
+    if not bench.backend.checkpoints:
+        raise NotChecked("the backend does not support checkpoints (Backend.checkpoints)")
+    has_average = "ema_decay" in bench.backend.recipe_options
+    changes: dict[str, Any] = {"dropout": 0.5} if bench.model.has_dropout else {}
+    changes |= {"ema_decay": 0.5} if has_average else {}
+    recipe = msgspec.structs.replace(bench.request.recipe, **changes)
+
+    def steps(session: Session, numbers: range) -> list[float]:
+        losses = []
+        for number in numbers:
+            batch, rate = bench.batch(8 * number), recipe.learning_rate / (number + 1)
+            losses.append(float(session.fetch(session.train_step(batch, rate))))
+            if has_average:
+                session.update_average(0.5)
+        return losses
+
+    def weights(session: Session) -> dict[str, Any]:
+        with session.averaged() if has_average else contextlib.nullcontext():
+            averaged = session.get_weights()
+        return {f"average of {name}": array for name, array in averaged.items()} | session.get_weights()
+
+    with bench.session(recipe=recipe) as session:
+        steps(session, range(3))
+        state = session.state()
+        for name, array in state.items():
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+                raise Broken(f"state returned {name!r} as {getattr(array, 'dtype', type(array).__name__)}")
+        kept = {name: array.copy() for name, array in state.items()}
+        expected, after = steps(session, range(3, 6)), weights(session)
+    changed = [name for name, array in kept.items() if not np.array_equal(array, state[name], equal_nan=True)]
+    if changed:
+        raise Broken(f"{changed[0]} in the result of state changed during further training steps")
+    with bench.session(recipe=recipe) as session:
+        session.set_state(state)
+        losses, restored = steps(session, range(3, 6)), weights(session)
+    if losses != expected:
+        raise Broken(f"after set_state, the same steps give the losses {losses} instead of {expected}")
+    different = [name for name, array in after.items() if not np.array_equal(array, restored[name])]
+    if different:
+        raise Broken(f"after set_state and the same steps, {different[0]} differs")
 
 
 def _computes_gradients(bench: Workbench) -> None:
@@ -219,6 +285,12 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
         _predict_changes_nothing,
     ),
     Rule(
+        "backend-computes-the-exported-model",
+        "Predictions of a backend that executes exported models are the outputs that were computed after the export.",
+        "load the model in request.exported, and pass the inputs by name",
+        _computes_the_exported_model,
+    ),
+    Rule(
         "backend-learns",
         "Repeated training steps on the same batch decrease its loss.",
         "check the sign of the update, the averaging of the loss, and whether every trainable variable is updated",
@@ -235,6 +307,12 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
         "set_weights also resets the optimizer.",
         "reset the moments and the step count in set_weights",
         _resets_the_optimizer,
+    ),
+    Rule(
+        "backend-restores-its-state",
+        "set_state restores everything that determines further training steps, if Backend.checkpoints is True.",
+        "include moments, step counts, random number generators and the moving average in state, and return copies",
+        _restores_its_state,
     ),
     Rule(
         "backend-respects-the-seed",

@@ -48,8 +48,9 @@ class Sst2(Dataset):
     task_options = {"nlp": {"vocab_size": 8000}}
     fine_tuning = {"bert": {"epochs": 1}}
     notes = (
-        "GLUE withholds the test labels: the test split is GLUE's dev set (872 sentences), and the validation split "
-        "is taken from the training phrases, keeping the phrases of a sentence together."
+        "GLUE withholds the test labels: the test split is GLUE's dev set (872 sentences), and the "
+        "validation split is drawn from the training phrases. Phrases of the same sentence are in the "
+        "same split."
     )
     examples = {"train": 60_633, "validation": 6_716, "test": 872}
     inputs = INPUTS

@@ -114,7 +114,7 @@ class Bert(Model[BertConfig]):
         """Return every array of ``BertForSequenceClassification``.
 
         The initialization follows BERT's authors: matrices and embeddings are drawn from a truncated normal
-        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data has longer
+        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have longer
         sequences or more token ids than `config` allows.
         """
         return tuple(_parameters(config, _vocab_size(config, info), info.outputs))
@@ -139,12 +139,12 @@ def _vocab_size(config: BertConfig, info: DataInfo) -> int:
     length, ids = sequence_length(info), data_vocab_size(info)
     if length > config.max_position_embeddings:
         raise UsageError(
-            f"bert has {config.max_position_embeddings} positions, but the data has sequences of {length} tokens; "
+            f"bert has {config.max_position_embeddings} positions, but the data have sequences of {length} tokens; "
             f"set model.max_position_embeddings={length} or a smaller task.max_length"
         )
     if config.vocab_size is not None and config.vocab_size < ids:
         raise UsageError(
-            f"model.vocab_size is {config.vocab_size}, but the data has {ids} token ids; omit it, "
+            f"model.vocab_size is {config.vocab_size}, but the data have {ids} token ids; omit it, "
             f"or set it to at least {ids}"
         )
     return config.vocab_size or ids

@@ -48,9 +48,9 @@ class Linear(Model[LinearConfig]):
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
         """Return the ordinary least-squares solution, with an intercept, for the prepared training split.
 
-        The solution is computed in float64. If features are linearly dependent, the result is the minimum-norm
-        solution, as in scikit-learn's ``LinearRegression``. Returns None for classification, which has no closed-form
-        solution.
+        The solution is computed in float64, with the weights of the examples if there are any. If features are linearly
+        dependent, the result is the minimum-norm solution, as in scikit-learn's ``LinearRegression``. Returns None for
+        classification, which has no closed-form solution.
         """
         if info.objective != "regression":
             return None
@@ -59,8 +59,9 @@ class Linear(Model[LinearConfig]):
         (inputs,) = train.inputs.values()
         x = np.asarray(inputs).reshape(len(train), -1).astype(np.float64)
         y = train.targets.astype(np.float64)
-        x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
-        weight, *_ = np.linalg.lstsq(x - x_mean, y - y_mean, rcond=None)
+        x_mean, y_mean = (np.average(values, axis=0, weights=train.weights) for values in (x, y))
+        root = 1.0 if train.weights is None else np.sqrt(train.weights.astype(np.float64))[:, None]
+        weight, *_ = np.linalg.lstsq(root * (x - x_mean), root * (y - y_mean), rcond=None)
         return {
             "linear.weight": np.ascontiguousarray(weight.T, np.float32),
             "linear.bias": (y_mean - x_mean @ weight).astype(np.float32),

@@ -141,7 +141,7 @@ def test_compare_two_runs_per_side_has_no_interval(tmp_path: Path) -> None:
     base, new = (keep(tmp_path / name, speeds([100.0, 50.0])) for name in ("base", "new"))
     found = compared(base, new, "train_samples_per_s")["train_samples_per_s"]
     assert (found.verdict, found.low, found.change) == ("inconclusive", None, 0.0)
-    assert "at least 3 are needed for each" in found.evidence
+    assert "at least 3 are required on each side" in found.evidence
 
 
 def test_compare_quality_over_equal_seeds_is_paired(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_compare_unknown_metric_suggests_a_name(slower: tuple[Path, Path]) -> No
 
 @pytest.mark.parametrize("text", ["accuracy", "accuracy:", ":-5%", "accuracy:five", "accuracy:0", "accuracy:nan%"])
 def test_parse_invalid_bound_raises(text: str) -> None:
-    with pytest.raises(UsageError, match="cannot read the bound"):
+    with pytest.raises(UsageError, match="invalid bound"):
         parse([text])
 
 
@@ -271,5 +271,6 @@ def test_missing_side_is_a_usage_error(slower: tuple[Path, Path], side: str) -> 
     done = invoke(slower[0], side, "--results", slower[1])
     assert done.exit_code == 2
     assert (
-        "is neither a directory nor a run in" in done.stderr or "no results directory, run or baseline" in done.stderr
+        "is neither a directory nor a run in" in done.stderr
+        or "there is no results directory, run or baseline" in done.stderr
     )

@@ -178,7 +178,11 @@ NEVER_EXCUSED: dict[str, Any] = {
         runs(seeds=[0, 1], minute=1),
         "there is no confidence interval: fewer than 3 seeds",
     ),
-    "no value anywhere": (runs(None), runs(None, minute=1), "5 of 5 runs of BASE have no value of accuracy and 5 of 5"),
+    "no value anywhere": (
+        runs(None),
+        runs(None, minute=1),
+        "5 of 5 runs of BASE have no value for accuracy and 5 of 5",
+    ),
 }
 
 
@@ -219,12 +223,12 @@ EXCUSED: dict[str, Any] = {
     "a setting without the metric": (
         [*runs(), *runs(None, **TWO)],
         [*runs(minute=1), *runs(None, minute=1, **TWO)],
-        "5 of 5 runs of BASE have no value of accuracy and 5 of 5 runs of NEW have no value of accuracy",
+        "5 of 5 runs of BASE have no value for accuracy and 5 of 5 runs of NEW have no value for accuracy",
     ),
     "a run without the metric": (
         [*runs(), *runs(**TWO)],
         [*runs(minute=1), *runs(seeds=range(4), minute=1, **TWO), *runs(None, seeds=[4], minute=11, **TWO)],
-        "not checked: 1 of 5 runs of NEW have no value of accuracy",
+        "not checked: 1 of 5 runs of NEW have no value for accuracy",
     ),
     "a setting of which NEW lacks a seed": (
         [*runs(), *runs(**TWO)],
@@ -353,7 +357,7 @@ def test_copies_of_a_run_do_not_count_as_repeats(tmp_path: Path, base: Path) -> 
         shutil.copytree(run, new / f"copy-{number}")
     done = invoke(base, new, "--fail-on", "train_samples_per_s:-5%", "--allow-missing")
     assert done.exit_code == 1
-    assert "a copy of the run in" in done.stderr
+    assert "this copy of the run in" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -461,7 +465,7 @@ def test_requested_metric_without_values_is_a_usage_error_with_the_reason(tmp_pa
     done = invoke(base, new, "--metric", metric)
     assert done.exit_code == 2
     assert (
-        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value of this metric"
+        f"the runs cannot be compared by {metric}, because the runs of BASE or NEW have no value for this metric"
         in done.stderr
     )
 
@@ -490,7 +494,7 @@ def test_cost_needs_a_price(base: Path, same: Path) -> None:
     arguments = (base, same, "--fail-on", "train_cost_per_million:+5%")
     without = invoke(*arguments)
     assert without.exit_code == 1
-    assert "no value of train_cost_per_million; pass the price of the machine with --price-per-hour" in without.stderr
+    assert "no value for train_cost_per_million; pass the price of the machine with --price-per-hour" in without.stderr
     assert invoke(*arguments, "--price-per-hour", "2.5").exit_code == 0
     without = invoke(base, same, "--metric", "train_cost_per_million")
     assert (without.exit_code, "--price-per-hour" in without.stderr) == (2, True)
@@ -525,7 +529,7 @@ def test_gate_on_the_speed_of_quality_only_runs_fails(base: Path, tmp_path: Path
     """The records contain speeds, as if runs side by side had been timed without a check."""
     new = [msgspec.structs.replace(each, quality_only=n < count) for n, each in enumerate(runs(minute=1))]
     path = keep(tmp_path / "quality", new)
-    reason = f"{count} of 5 runs of NEW have no value of train_samples_per_s (quality only)"
+    reason = f"{count} of 5 runs of NEW have no value for train_samples_per_s (quality only)"
     for options in ((), ("--allow-missing",)):
         done = invoke(base, path, "--fail-on", "train_samples_per_s:-50%", *options)
         assert done.exit_code == 1

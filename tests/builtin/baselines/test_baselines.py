@@ -42,6 +42,7 @@ FLOOR = {
     "vision": ("accuracy", 0.95),
     "speech": ("accuracy", 0.95),
     "regression": ("r2", 0.3),
+    "tabular": ("accuracy", 0.9),
 }
 
 
@@ -131,3 +132,24 @@ def test_there_are_no_weights_to_save_or_to_tell_apart(fitted: Path) -> None:
     assert "has seen no training split" not in told
     command = ("evaluate", "regression-ridge-baseline-s0", "--backend", "baseline")
     assert "its model, 'ridge', is not trained step by step" in harness_cli(*command, results=fitted, status=2).stderr
+
+
+def predicted(model: str, batch: harness.Batch, inputs: Any) -> np.ndarray:
+    """Return the predictions of a model that was fitted on a batch."""
+    _, fitted = session(model)
+    fitted.fetch(fitted.train_step(batch, 0.0))
+    return np.asarray(fitted.fetch(fitted.predict(inputs)))
+
+
+@pytest.mark.plugins("regression", "tabular", "vision")
+@pytest.mark.parametrize("model", ["ridge", "mean", "majority", "logreg", "gradient-boosting"])
+def test_baseline_uses_the_weights_of_examples(model: str) -> None:
+    """Examples with the weight 0 are not used. This is not tested where the features are scaled without weights, or
+    where examples are counted, as in the leaves of trees."""
+    batch = session(model)[0].batch(examples=60)
+    kept = np.arange(60) % 3 > 0
+    weighted = predicted(model, batch._replace(example_weights=kept.astype(np.float32)), batch.inputs)
+    assert not np.allclose(weighted, predicted(model, batch, batch.inputs), rtol=1e-3)
+    if model in ("ridge", "mean", "majority"):
+        some = harness.Batch({name: array[kept] for name, array in batch.inputs.items()}, batch.targets[kept])
+        np.testing.assert_allclose(weighted, predicted(model, some, batch.inputs), rtol=1e-3, atol=1e-4)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness_baselines.features import Mfcc, Terms, flat, nothing, tokens
+from harness_baselines.features import MAX_CATEGORIES, Mfcc, NativeColumns, Terms, flat, nothing, tokens
 from hypothesis import given
 from hypothesis import strategies as st
+
+from harness import RawData, Split, TableEncoder
 
 RATE_HZ = 8000
 
@@ -71,3 +73,28 @@ def test_flat_flattens_and_nothing_returns_one_column() -> None:
     image = np.arange(24.0).reshape(2, 3, 4)
     np.testing.assert_array_equal(flat({"pixel_values": image})[1], np.arange(12.0, 24.0))
     assert nothing({"pixel_values": image}).shape == (2, 1)
+
+
+def test_native_columns_restores_missing_numbers_and_categories() -> None:
+    numbers = np.array([[1.0, 5.0], [np.nan, 6.0], [3.0, 7.0]])
+    cells = np.array([["b", None], ["a", "x"], ["b", "x"]], object)
+    train = Split(inputs={"features": numbers, "categories": cells}, targets=np.zeros(3, np.int64))
+    encoder = TableEncoder.fit(RawData(train=train, validation=train, test=train))
+    native = NativeColumns(encoder.columns)
+    nan = np.nan
+    expected = [[-np.sqrt(1.5), -np.sqrt(1.5), 1, 0], [nan, 0, 0, 1], [np.sqrt(1.5), np.sqrt(1.5), 1, 1]]
+    np.testing.assert_allclose(native(encoder.encode(train.inputs)), expected, rtol=1e-6, atol=1e-7)
+    assert native.categorical == [False, False, True, True]
+    new = {"features": numbers[:1], "categories": np.array([["new", "x"]], object)}
+    np.testing.assert_allclose(native(encoder.encode(new))[0, 2:], [nan, 1])
+
+
+def test_native_columns_with_too_many_categories_are_one_hot() -> None:
+    names = np.array([[f"{number:03}"] for number in range(MAX_CATEGORIES + 1)], object)
+    train = Split(
+        inputs={"features": np.empty((len(names), 0)), "categories": names}, targets=np.zeros(len(names), np.int64)
+    )
+    encoder = TableEncoder.fit(RawData(train=train, validation=train, test=train))
+    native = NativeColumns(encoder.columns)
+    np.testing.assert_array_equal(native(encoder.encode(train.inputs)), np.eye(len(names)))
+    assert native.categorical == [False] * len(names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,14 +19,15 @@ pytestmark = pytest.mark.plugins("ray")
 HERE = record().environment
 
 
-def environment(cpu: str = "cpu A", gpus: int = 0) -> Environment:
-    return msgspec.structs.replace(HERE, cpu=cpu, gpus=[Gpu(name="gpu", memory_bytes=1, driver="1")] * gpus)
+def environment(cpu: str = "cpu A", gpus: int = 0, **changes: Any) -> Environment:
+    found = [Gpu(name="gpu", memory_bytes=1, driver="1")] * gpus
+    return msgspec.structs.replace(HERE, cpu=cpu, gpus=found, **changes)
 
 
-def node(name: str, cpu: str = "cpu A", cpus: float = 4, gpus: int = 0):  # type: ignore[no-untyped-def]
+def node(name: str, cpu: str = "cpu A", cpus: float = 4, gpus: int = 0, **changes: Any):  # type: ignore[no-untyped-def]
     from harness_ray.placement import Node
 
-    machine = Machine(environment=environment(cpu, gpus), harness_digest="", plugin_digests={})
+    machine = Machine(environment=environment(cpu, gpus, **changes), harness_digest="", plugin_digests={})
     return Node(name, name, cpus, float(gpus), machine)
 
 
@@ -50,13 +52,49 @@ def test_node_executes_one_run_per_gpu_while_cpus_are_left(spec: RunSpec) -> Non
     one, gpu = node("a", cpus=5, gpus=3), with_device(spec, "cuda")
     one.running["x"] = 2, True
     assert one.is_free(gpu)
-    assert one.is_free(with_device(spec, "auto"))
     assert not one.is_free(spec)
     one.running["y"] = 2, True
     assert not one.is_free(gpu)
     assert one.is_free(with_device(spec, "cuda", threads=1))
     one.running["z"] = 1, True
     assert not one.is_free(with_device(spec, "cuda", threads=0))
+
+
+def test_node_executes_a_run_that_may_use_the_cpu_alone(spec: RunSpec) -> None:
+    """With the device ``auto``, a backend without support for GPUs uses the CPU although the run gets a GPU."""
+    from harness_ray.placement import shares_node
+
+    one, auto = node("a", cpus=8, gpus=2), with_device(spec, "auto")
+    assert (one.is_free(auto), one.gets_gpu(auto)) == (True, True)
+    one.running["x"] = 2, shares_node(with_device(spec, "cuda"))
+    assert not one.is_free(auto)
+    one.running["x"] = 2, shares_node(auto)
+    assert not one.is_free(with_device(spec, "cuda"))
+    assert not one.is_free(auto)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({}, ""),
+        ({"packages": {**HERE.packages, "numpy": "0.1"}}, f"numpy {HERE.packages['numpy']} -> 0.1"),
+        ({"packages": {**HERE.packages, "extra": "1.0"}}, "extra none -> 1.0"),
+        ({"python": "3.1.0"}, f"Python {HERE.python} -> 3.1.0"),
+        ({"cpu": "cpu B"}, "CPU cpu A -> cpu B"),
+        ({"load_1min": 7.0}, ""),
+    ],
+)
+def test_class_includes_the_versions_of_packages(changes: dict[str, Any], difference: str, spec: RunSpec) -> None:
+    from harness_ray import placement
+
+    old, new = node("a"), node("b", **changes)
+    assert placement.difference(old.machine.environment, new.machine.environment) == difference
+    assert placement.of_class([old, new], old.machine.environment) == ([old] if difference else [old, new])
+    same = [old, node("c"), new]
+    for order in itertools.permutations(same):
+        chosen = placement.choose_class([spec], order)
+        assert chosen is not None
+        assert not placement.difference(old.machine.environment, chosen)
 
 
 @pytest.mark.parametrize(("device", "threads", "fits"), [("cpu", 4, True), ("cpu", 5, False), ("cuda", 1, False)])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from harness_regression.diabetes import Diabetes
 from harness_regression.models import linear, mlp
-from harness_regression.task import RegressionOptions, RegressionTask
+from harness_regression.task import RegressionTask
 from sklearn.linear_model import LinearRegression
 
-from harness import DataInfo, InputSpec, PreparedData, SeededSplit, Split
+from harness import DataInfo, InputSpec, PreparedData, SeededSplit, Split, TableEncoderOptions
 from harness.execute.weights import check, initial_weights
 
 FEATURES = DataInfo(
@@ -84,7 +84,7 @@ def test_layers_are_initialized_within_the_bound_of_their_width() -> None:
 
 
 def test_solve_agrees_with_scikit_learn_on_diabetes() -> None:
-    data = RegressionTask().prepare(Diabetes().load(SeededSplit()), RegressionOptions())
+    data = RegressionTask().prepare(Diabetes().load(SeededSplit()), TableEncoderOptions())
     solution = solve(data)
     expected = LinearRegression().fit(data.train.inputs["features"].astype(float), data.train.targets.astype(float))
     np.testing.assert_allclose(solution["linear.weight"], expected.coef_, rtol=1e-5, atol=1e-6)
@@ -129,3 +129,15 @@ def test_solve_for_classification_returns_none() -> None:
 def test_invalid_sizes_are_rejected(kind: type, values: dict[str, object], message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
         msgspec.convert(values, kind)
+
+
+def test_solve_with_weights_agrees_with_scikit_learn() -> None:
+    data = RegressionTask().prepare(Diabetes().load(SeededSplit()), TableEncoderOptions())
+    train = data.train
+    weights = np.linspace(0, 2, len(train)).astype(np.float32)
+    weighted = Split(inputs=train.inputs, targets=train.targets, weights=weights)
+    solution = linear.Linear().solve(linear.LinearConfig(), data.info, weighted)
+    assert solution is not None
+    expected = LinearRegression().fit(train.inputs["features"], train.targets, sample_weight=weights)
+    np.testing.assert_allclose(solution["linear.weight"], expected.coef_, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(solution["linear.bias"], expected.intercept_, rtol=1e-3, atol=1e-5)

@@ -115,7 +115,7 @@ def test_truncated_recordings_are_counted(seconds: float, truncated: int, halved
     assert len(found) == warned
     if warned:
         assert f"were truncated to {seconds:.4g} s, {10 * halved} of them to less than half" in found[0]
-        assert "(the longest has 1 s); set task.seconds" in found[0]
+        assert "(the longest lasts 1 s); set task.seconds" in found[0]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_mixed_sample_rates_are_counted(rates_hz: list[int], rate_hz: int | None
     if set(rates_hz) == {8000}:
         assert not found
     else:
-        assert f"{higher} of 42 lose their higher frequencies and {lower} do not contain these" in found[0]
+        assert f"{higher} of 42 recordings lose their higher frequencies, and {lower} never contained them" in found[0]
         assert "task.sample_rate_hz" in found[0]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from data_parallel import executed, on_one_device, spec_of, with_local_statistics
+from torch_cases import batch_of, open_session, request_of
 
+from harness import Batch, DeviceGroup, DeviceInfo
 from harness.plugins import discover
 
 pytestmark = pytest.mark.torch
@@ -26,6 +30,47 @@ def test_two_devices_have_the_loss_curve_of_one(tmp_path: Path) -> None:
         np.testing.assert_allclose(value, expected_weights[name], rtol=1e-4, atol=1e-5, err_msg=name)
     assert record.provenance.notes["collectives"] == "gloo"
     assert "batch_norm" not in record.provenance.notes
+
+
+def test_fp16_gradients_in_the_backward_pass_are_as_large_as_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, they would overflow at a smaller loss scale. The CPU is made to offer fp16 here.
+
+    Both processes of the group have the same examples, so a group with only one process computes the same average.
+    """
+    import torch.distributed as dist
+    from harness_torch import distributed
+    from harness_torch import session as session_module
+
+    def join(group: DeviceGroup, library: str) -> None:
+        dist.init_process_group(library, store=dist.HashStore(), rank=0, world_size=1)
+
+    monkeypatch.setattr(distributed, "_join", join)
+    cpu = DeviceInfo(name="cpu", description="", precisions=("fp16",))
+    monkeypatch.setattr(session_module, "require", lambda device, precision: cpu)
+    recipe = {"dropout": 0.0, "loss_scale": 1024.0}
+    request = request_of("mlp", precision="fp16", recipe=recipe)
+    part = batch_of(request.info)
+    whole = Batch(
+        {name: np.concatenate([array, array]) for name, array in part.inputs.items()},
+        np.concatenate([part.targets, part.targets]),
+    )
+    group = DeviceGroup(rank=0, addresses=("127.0.0.1:1", "127.0.0.1:2"))
+    found = []
+    for changes, batch in (({}, whole), ({"group": group}, Batch(part.inputs, part.targets, weight=0.5))):
+        session = open_session(dataclasses.replace(request, **changes))
+        largest: list[float] = []
+
+        def watch(module: Any, inputs: Any, outputs: Any, largest: list[float] = largest) -> None:
+            outputs.register_hook(lambda gradient: largest.append(float(gradient.abs().max())))
+
+        session._module.register_forward_hook(watch)  # type: ignore[attr-defined]
+        _, gradients = session.gradients(batch)
+        found.append((largest, gradients))
+        session.close()
+    (largest, gradients), (largest_in_group, gradients_in_group) = found
+    assert max(largest_in_group) == pytest.approx(max(largest), rel=1e-3)
+    for name, value in gradients_in_group.items():
+        np.testing.assert_allclose(value, gradients[name], rtol=2e-2, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow

@@ -218,5 +218,7 @@ def test_invalid_options_are_rejected(wrong: dict[str, Any], message: str) -> No
 def test_options_that_do_not_match_the_images_are_rejected() -> None:
     with pytest.raises(DataError, match=r"mean and std have 3 numbers, but the images have 1 .*task.channels=3"):
         VisionTask().prepare(raw(images(((8, 8, 1),))), VisionOptions(mean=MEAN, std=STD))
-    with pytest.raises(DataError, match=r"differ in size, and resize is none; set task\.image_size"):
+    with pytest.raises(
+        DataError, match=r"differ in size and are not resized \(task\.resize=none\); set task\.image_size"
+    ):
         VisionTask().prepare(raw(images(SHAPES)), VisionOptions(resize="none"))

@@ -18,19 +18,19 @@ from harness.execute.weights import load, save
 from harness.records.store import ARRAYS, RECORD, WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("toy")
-TIMED = "timed predictions match the scored ones"
+TIMED = "timed predictions match the scored predictions"
 CHANGED = "training changed the weights, and the trained weights were evaluated"
 CLOCK = "the step timer agrees with wall-clock time"
-SCORES = "scores follow from the predictions"
-INTERVALS = "intervals follow from the predictions"
-VALIDATION = "validation scores follow from the predictions"
-SEEDS = "distinct seeds gave distinct runs"
-REPEATS = "repeats started from the same weights and data, and are not copies"
+SCORES = "scores match the predictions"
+INTERVALS = "confidence intervals match the predictions"
+VALIDATION = "validation scores match the predictions"
+SEEDS = "runs with different seeds have different weights"
+REPEATS = "repeats used the same initial weights and data, and are not copies"
 SAVED = "the saved weights reproduce the predictions"
 CACHED = "no results are cached between batches"
 COMPLETE = "the raw samples are complete"
 PARITY = "recorded parity results match the stored verdicts"
-ROOFLINE = "the roofline belongs to the run's device"
+ROOFLINE = "the roofline was measured on the device of the run"
 ALL = [check.name for check in (*from_record.CHECKS, *replay.CHECKS)]
 
 
@@ -137,7 +137,7 @@ def test_range_of_windows_is_not_called_a_confidence_interval(tmp_path: Path) ->
     """Windows of one session depend on each other."""
     (run,) = trained(tmp_path, backend="toy-remembers")
     printed = harness_cli("audit", run, results=tmp_path, status=1).stdout
-    (line,) = (line for line in printed.splitlines() if "as fast as fresh batches" in line)
+    (line,) = (line for line in printed.splitlines() if "as fast as new batches" in line)
     assert "within-run range" in printed
     assert "confidence interval" not in line
 

@@ -18,7 +18,7 @@ from harness.checks.audit.fields import UNCHECKABLE, is_listed, record_fields
 from harness.checks.audit.finding import Finding
 from harness.checks.parity.verdict import load as load_verdicts
 from harness.errors import RecordError
-from harness.execute.attempt import thread_environment
+from harness.execute.variables import thread_environment
 from harness.plugins.catalog import Catalog
 from harness.records import RunRecord
 from harness.records.store import StoredRun, decode_record

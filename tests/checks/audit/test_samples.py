@@ -16,7 +16,7 @@ from toy_plugin import TOY_REF, install_toy
 from harness.checks.audit import from_record, replay
 from harness.checks.audit.check import Subject
 from harness.checks.audit.finding import Finding
-from harness.execute.attempt import thread_environment
+from harness.execute.variables import thread_environment
 from harness.measure.quality.intervals import FORMER_METHODS
 from harness.measure.roofline import hardware_of
 from harness.measure.steady import Window, summary, suspicions
@@ -205,7 +205,7 @@ def test_samples_scaled_times_are_noticed_by_the_lengths_of_the_windows(
 
     run = StoredRun(path, recorded.record)
     forged = StoredRun(path, with_digest(run.record, rewrite(run, tamper)))
-    name = "the lengths of the training windows follow from their durations"
+    name = "the numbers of steps in the training windows match their durations"
     (check,) = (check for check in from_record.CHECKS if check.name == name)
     assert check.finding(Subject(forged, load([]))).passed is (factor == 1.0)
 
@@ -215,7 +215,7 @@ def test_samples_scaled_times_are_noticed_by_the_lengths_of_the_windows(
     [
         ({"throughput_budget_s": 60.0, "min_steady_s": 30.0, "window_s": 0.001}, "inference stopped after"),
         ({"throughput_budget_s": 60.0, "min_steady_s": 30.0, "window_s": 0.001}, "training stopped after"),
-        ({"latency_batches": 10_000, "latency_budget_s": 60.0}, "the latency measurement stopped after"),
+        ({"latency_batches": 10_000, "latency_budget_s": 60.0}, "the latency measurement stopped too early"),
         ({"throughput_budget_s": 60.0, "latency_batches": 20, "latency_budget_s": 60.0}, "the latency measurement"),
     ],
 )
@@ -265,7 +265,9 @@ def test_samples_other_losses_or_another_recipe_are_noticed_by_repeated_steps(
     run: StoredRun, toy_catalog: Catalog
 ) -> None:
     """Both would agree with the rest of the record if the values that follow from them were changed too."""
-    (check,) = (check for check in replay.CHECKS if check.name == "the first training steps give the recorded losses")
+    (check,) = (
+        check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses"
+    )
     recipe = msgspec.structs.replace(run.record.spec.recipe, learning_rate=0.11)
     other = msgspec.structs.replace(run.record, spec=msgspec.structs.replace(run.record.spec, recipe=recipe))
     passed = []
@@ -286,7 +288,9 @@ def test_samples_other_losses_or_another_recipe_are_noticed_by_repeated_steps(
 def test_samples_other_later_loss_is_noticed_on_the_same_machine(
     step: int, run: StoredRun, toy_catalog: Catalog
 ) -> None:
-    (check,) = (check for check in replay.CHECKS if check.name == "the first training steps give the recorded losses")
+    (check,) = (
+        check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses"
+    )
 
     def tamper(arrays: Arrays) -> None:
         arrays["train_losses"][: replay.MORE_STEPS][step] *= 1.01
@@ -306,7 +310,9 @@ def test_samples_other_later_loss_is_noticed_on_the_same_machine(
 def test_samples_losses_that_are_not_reproducible_are_not_a_finding(
     run: StoredRun, toy_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (check,) = (check for check in replay.CHECKS if check.name == "the first training steps give the recorded losses")
+    (check,) = (
+        check for check in replay.CHECKS if check.name == "repeating the first training steps gives the recorded losses"
+    )
     exact, rng = replay._losses, np.random.default_rng(0)
 
     def noisy(*arguments: Any) -> Any:
@@ -341,7 +347,7 @@ def test_record_faster_than_the_roofline_is_noticed(
         measured_at="2026-01-01T00:00:00Z",
     )
     forged = msgspec.structs.replace(record, roofline=roofline)
-    assert ("the roofline belongs to the run's device" not in failed(run, toy_catalog, forged)) is passed
+    assert ("the roofline was measured on the device of the run" not in failed(run, toy_catalog, forged)) is passed
 
 
 def test_samples_other_targets_are_noticed_in_the_data(run: StoredRun, toy_catalog: Catalog) -> None:
@@ -349,7 +355,7 @@ def test_samples_other_targets_are_noticed_in_the_data(run: StoredRun, toy_catal
         arrays["test_targets"] = arrays["test_outputs"].argmax(axis=1)
 
     rewrite(run, tamper)
-    (check,) = (check for check in replay.CHECKS if check.name == "the stored targets are those of the data")
+    (check,) = (check for check in replay.CHECKS if check.name == "the stored targets match the data")
     with replay.opened(run.record, toy_catalog.refs_for(run.record.spec)) as repeated:
         assert check.finding(Subject(run, toy_catalog), repeated).passed is False
 
@@ -364,8 +370,8 @@ def found(name: str, record: RunRecord, run: StoredRun, catalog: Catalog, *other
 @pytest.mark.parametrize(
     "name",
     [
-        "intervals follow from the predictions",
-        "scores by target and the meaning of the metrics follow from the predictions",
+        "confidence intervals match the predictions",
+        "scores by target and the descriptions of the metrics match the predictions",
     ],
 )
 def test_record_made_to_look_old_does_not_pass_what_old_records_lack(
@@ -384,7 +390,7 @@ def test_record_made_to_look_old_does_not_pass_what_old_records_lack(
 
 
 def test_intervals_of_a_former_method_are_not_checked(run: StoredRun, toy_catalog: Catalog) -> None:
-    name = "intervals follow from the predictions"
+    name = "confidence intervals match the predictions"
     outcome = run.record.outcome
     assert isinstance(outcome, Success)
     for method, expected in ((FORMER_METHODS[0], None), ("unknown", False)):
@@ -394,7 +400,7 @@ def test_intervals_of_a_former_method_are_not_checked(run: StoredRun, toy_catalo
 
 
 def test_repeat_that_is_a_copy_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
-    name = "repeats started from the same weights and data, and are not copies"
+    name = "repeats used the same initial weights and data, and are not copies"
     copy = msgspec.structs.replace(
         run.record, run_id=f"{run.record.run_id[:-1]}2", repeat=2, started_at="2026-01-01T00:00:00Z"
     )
@@ -409,4 +415,4 @@ def test_repeat_that_is_a_copy_is_noticed(run: StoredRun, toy_catalog: Catalog) 
 def test_record_without_plugins_is_noticed(run: StoredRun, toy_catalog: Catalog) -> None:
     provenance = msgspec.structs.replace(run.record.provenance, plugins=[])
     forged = msgspec.structs.replace(run.record, provenance=provenance)
-    assert found("the plugins are the installed ones", forged, run, toy_catalog).passed is False
+    assert found("the installed plugins match those of the run", forged, run, toy_catalog).passed is False

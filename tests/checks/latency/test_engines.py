@@ -164,7 +164,7 @@ def test_latency_bound_that_is_exceeded_is_invalid_with_the_reason(tmp_path: Pat
     chosen = settings("server", target_qps=2000.0, latency_bound_ms=1e-3)
     measured, _ = loadgen.run(lambda samples: None, SAMPLES, chosen, 2e-5, tmp_path)
     assert measured.valid is False
-    assert measured.reasons[0] == "more than 1% of the queries took longer than the bound"
+    assert measured.reasons[0] == "more than 1% of the queries exceeded the latency bound"
 
 
 # ---- the service --------------------------------------------------------------------------------------------

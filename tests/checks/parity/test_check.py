@@ -15,7 +15,7 @@ from toy_plugin import PEERS, SET_FAST, install, install_toy
 
 from harness import load as load_results
 from harness.checks.parity.verdict import load
-from harness.records import ParityMark, RunRecord
+from harness.records import Failure, ParityMark, RunRecord
 
 SAME, HASTY = ("--backend", "toy-numpy,peer-wide"), ("--backend", "toy-numpy,peer-hasty")
 
@@ -76,6 +76,25 @@ def test_differing_backends_fail_with_an_explanation(tmp_path: Path) -> None:
     assert "check peer-hasty" in done.stdout
     (kept,) = load(tmp_path).values()
     assert not kept.passed
+
+
+def test_backend_that_ignores_the_weights_of_examples_fails(tmp_path: Path) -> None:
+    weighted = ("--dataset", "peer-weighted", "--steps", "3")
+    done = parity(*weighted, "--backend", "toy-numpy,peer-unweighted", results=tmp_path, status=1)
+    assert "DIFFERS: " in done.stdout
+    assert "check peer-unweighted" in done.stdout
+    parity(*weighted, *SAME, results=tmp_path)
+
+
+def test_run_on_data_with_weights_and_a_backend_without_them_fails(tmp_path: Path) -> None:
+    arguments = ("--dataset", "peer-weighted", "--backend", "toy-numpy,peer-old")
+    harness_cli("run", "--task", "toy-regress", *SET_FAST, *arguments, results=tmp_path, status=1)
+    record, failed = load_results(tmp_path).records
+    assert isinstance(failed.outcome, Failure)
+    assert failed.outcome.message.startswith("backend 'peer-old' does not support weights of examples")
+    details = record.provenance.data.details  # type: ignore[union-attr]
+    # (sum of k)^2 / sum of k^2 for k = 0 to 159
+    assert details["effective_train_examples"] == pytest.approx(3 * 160 * 159 / (2 * 319), abs=0.1)
 
 
 def test_failing_backend_does_not_pass_and_saves_no_verdict(tmp_path: Path) -> None:

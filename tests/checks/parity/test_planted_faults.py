@@ -89,7 +89,7 @@ def test_correct_backend_agrees_with_itself_and_with_float64(family: str) -> Non
         ("tf32", "bert", "logits", "TF32 or bfloat16"),
         ("bf16", "bert", "logits", "TF32 or bfloat16"),
         ("exchanged_predictions", "bert", "logits", "examples 0, 1 are exchanged in exchanged_predictions"),
-        ("exchanged_training", "bert", "loss", "an example with the target of another"),
+        ("exchanged_training", "bert", "loss", "targets assigned to the wrong examples"),
         ("gradient_scaled", "bert", "gradients", "`bert.encoder.layer.1.intermediate.dense.weight` differ by 1.0e-02"),
         ("adam_uncorrected", "bert", "step", "bias correction"),
         ("biased_variance", "resnet", "statistics", "biased variance"),
@@ -121,4 +121,4 @@ def test_step_without_bias_correction_is_reported_with_its_length() -> None:
 def test_wrong_mask_affects_only_some_examples() -> None:
     healthy, faulty = evidence("torch", "bert"), evidence("attention_mask", "bert")
     logits = next(stage for stage in compare(healthy, faulty, None) if stage.name == "logits")
-    assert "examples over the tolerance" in logits.where
+    assert "examples exceed the tolerance" in logits.where

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as numpy_arrays
 from sample_records import spec
 
-from harness.checks.parity.distance import by_parameter, relative, rowwise
+from harness.checks.parity.distance import by_parameter, rowwise
 from harness.checks.parity.explain import explain
 from harness.checks.parity.probe_weights import probe_weights
 from harness.checks.parity.report import Evidence, ParityReport
@@ -19,6 +19,7 @@ from harness.checks.parity.stages import compare
 from harness.checks.parity.tolerances import tolerance
 from harness.checks.parity.verdict import Stage
 from harness.interfaces import Parameter
+from harness.measure.distance import relative
 from harness.records import DataInfo, InputSpec, Recipe
 
 Array = np.ndarray[Any, Any]
@@ -327,9 +328,9 @@ def test_replayed_step_with_an_error_fails_and_is_explained() -> None:
     assert not stage.passed
     assert stage.where == "`b`, step 2 of the loss curve, b"
     explanation = explain(compare(one, other, None), one, other)
-    assert "training steps of b are not those of sgd as defined by `harness.Recipe`: `b`, step 2" in explanation
+    assert "the training steps of b differ from the definition of sgd in `harness.Recipe`: `b`, step 2" in explanation
     assert "1 of 3 steps differ. In the first of them, step 2, 1 of 2 parameters differ" in explanation
-    assert "0.5 times the expected one: check momentum" in explanation
+    assert "they change 0.5 times as much as expected: check momentum" in explanation
     assert explanation.endswith("check b")
 
 

@@ -38,6 +38,7 @@ COUPLED = recipe("optimizer=adam", "weight_decay=0.1", "clip_norm=1")
 CLIPPED = recipe("clip_norm=1")
 SMOOTHED = recipe("label_smoothing=0.1")
 DROPOUT = recipe("dropout=0.2")
+DISTILLED = ("distillation_alpha=0.5", "distillation_temperature=3")
 OPTIONS = {
     "BiasedAverage": (("ema_decay=0.9",), "optimizer"),
     "SummedMicroBatches": (("accumulation_steps=3", "optimizer=sgd", "learning_rate=0.1"), "gradients"),
@@ -45,6 +46,9 @@ OPTIONS = {
     "EqualRates": (("layer_decay=0.8",), "optimizer"),
     "EqualClasses": (("class_weights=balanced",), "loss"),
     "DividedByWeights": (("class_weights=balanced",), "loss"),
+    "UnscaledSoftTargets": (DISTILLED, "loss"),
+    "SwappedDivergence": (DISTILLED, "loss"),
+    "ShiftedLogits": (DISTILLED, "loss"),
     "PenaltyOnBiases": (("l1=1e-3",), "optimizer"),
     "CoupledDecay": (("optimizer=rmsprop", "weight_decay=0.01", "decoupled_decay=true"), "optimizer"),
     "GlobalTrustRatio": (("optimizer=lamb", "learning_rate=0.01"), "optimizer"),

@@ -113,7 +113,7 @@ def check(fault: str, family: str, overrides: tuple[str, ...] = ()) -> None:
     found = next(each for each in stages if each.name == stage)
     assert found.error is None or found.error > 2 * found.tolerance, "the error is too close to the tolerance"
     if names[0] == "optimizer":
-        assert "training steps of faulty-training are not those of" in explanation
+        assert "the training steps of faulty-training differ from the definition of" in explanation
         assert "check faulty-training" in explanation
     if names[0] == "dropout":
         assert "dropout has different distributions in torch and faulty-training" in explanation

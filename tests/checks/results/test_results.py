@@ -163,7 +163,7 @@ def test_prune_removes_what_was_listed_and_nothing_else(invoke: Invoke, tmp_path
     assert [line.partition(": ")[2] for line in listed.stdout.splitlines()] == [
         f"failed, and {run_id(spec(), spec().key, 2)} succeeded later",
         "not among the newest 1 successful repeats",
-        "2 runs can be removed with --yes",
+        "2 runs can be removed; pass --yes to confirm",
     ]
     assert invoke("results", "prune", "--keep", "1", "--yes").exit_code == 0
     assert sorted(run.record.started_at[14:16] for run in Store(tmp_path / "results").load().runs) == ["03", "04", "05"]
@@ -207,7 +207,7 @@ def with_arrays(results: Path) -> Path:
         (lambda folder: (folder / ARRAYS).write_bytes(b"PK"), "arrays.npz"),
         (lambda folder: (folder / RECORD).write_text("{}"), "not a valid record"),
         (lambda folder: folder.rename(folder.with_name("other")), "the record has the id"),
-        (lambda folder: shutil.copytree(folder, folder.with_name("copy")), "a copy of the run"),
+        (lambda folder: shutil.copytree(folder, folder.with_name("copy")), "this copy of the run"),
     ],
 )
 def test_verify_finds_damage(damage: Any, problem: str, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_load_other_times_are_refused(tmp_path: Path, cell: str) -> None:
 @pytest.mark.parametrize("written", ["%Y-%m-%d", "%d/%m/%Y", "%b %d, %Y", "%Y-%m-%dT%H:%M:%S"])
 def test_load_dates_as_target_are_refused(tmp_path: Path, written: str) -> None:
     path = table(tmp_path, [day.strftime(written) for day in DAYS])
-    with pytest.raises(DataError, match=r"target column 'when' contains dates or times .*; convert it to numbers"):
+    with pytest.raises(DataError, match=r"target column 'when' contains dates or times .*; convert them to numbers"):
         loaded(path, target_column="when")
 
 
@@ -289,9 +289,12 @@ def test_moment_of_dates_is_in_seconds_and_none_for_a_time_of_day() -> None:
 def test_load_uneven_splits_by_time_are_reported(tmp_path: Path) -> None:
     cells = [str(min(max(n, 1), 2) + (n == COUNT - 1)) for n in range(COUNT)]
     warnings = loaded(table(tmp_path, cells), time_column="when").warnings
-    assert any("very different: train 2, validation 37, test 1" in warning for warning in warnings)
+    assert any(
+        "differ considerably from the requested sizes: train 2, validation 37, test 1" in warning
+        for warning in warnings
+    )
     assert not any(
-        "very different" in w for w in loaded(table(tmp_path, list(range(COUNT))), time_column="when").warnings
+        "differ considerably" in w for w in loaded(table(tmp_path, list(range(COUNT))), time_column="when").warnings
     )
 
 

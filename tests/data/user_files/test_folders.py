@@ -311,7 +311,7 @@ def test_class_folders_named_similarly_to_splits_without_inner_folders_are_class
 )
 def test_folders_inside_class_folders_are_reported(tmp_path: Path, names: list[str], count: int) -> None:
     (warning,) = found(tmp_path / "p", *names).warnings
-    assert warning.startswith(f"{count} files are in folders inside class folders")
+    assert warning.startswith(f"{count} files are in subfolders of class folders")
 
 
 @pytest.mark.parametrize("suffix", ["m4a", "AAC", "wma", "webm"])

@@ -34,10 +34,10 @@ def warnings(path: Path, objective: Any = "regression", **columns: Any) -> list[
 @pytest.mark.parametrize(
     ("column", "target", "found"),
     [
-        (X, X**2, "a function (2 monotone pieces)"),
-        (X, np.abs(X - 1), "a function (2 monotone pieces)"),
-        (X, X**3 - X, "a function (3 monotone pieces)"),
-        (X, np.log(np.abs(X)), "a function (2 monotone pieces)"),
+        (X, X**2, "a piecewise monotone function (2 pieces)"),
+        (X, np.abs(X - 1), "a piecewise monotone function (2 pieces)"),
+        (X, X**3 - X, "a piecewise monotone function (3 pieces)"),
+        (X, np.log(np.abs(X)), "a piecewise monotone function (2 pieces)"),
         (X, np.exp(X), "a one-to-one function"),
         (X, -np.exp(X), "a one-to-one function"),
         (X, np.tanh(X), "a one-to-one function"),
@@ -45,9 +45,9 @@ def warnings(path: Path, objective: Any = "regression", **columns: Any) -> list[
         (X, np.round(X, 1), "a monotone function"),
         (X, np.floor(20 * X), "a monotone function"),
         (X, np.maximum(X, 0), "a monotone function"),
-        (X, np.round(X**2, 1), "a function (2 monotone pieces)"),
+        (X, np.round(X**2, 1), "a piecewise monotone function (2 pieces)"),
         (np.repeat(X, 2), np.repeat(np.exp(X), 2), "a one-to-one function"),
-        (np.where(np.arange(200) % 5, X, np.nan), X**2, "a function (2 monotone pieces)"),
+        (np.where(np.arange(200) % 5, X, np.nan), X**2, "a piecewise monotone function (2 pieces)"),
         (X, np.round(X), "a step function (5 ranges)"),
         (X, (X > 0.3) * 1.0, "a step function (2 ranges)"),
         (X, np.digitize(X, [-0.5, 0.5]) * 10.0, "a step function (3 ranges)"),
@@ -163,7 +163,8 @@ def test_giveaways_rounded_values_in_another_unit_are_found(column: Array, targe
 def test_load_functions_of_a_column_are_reported(tmp_path: Path) -> None:
     noise = RNG.normal(size=200)
     assert warnings(tmp_path, x=X, other=noise, y=X**2) == [
-        "target 'y' is a function (2 monotone pieces) of the feature 'x'; check that it is known at prediction time"
+        "target 'y' is a piecewise monotone function (2 pieces) of the feature 'x'; check that it is known at "
+        "prediction time"
     ]
     labels = np.where(X > 0, "high", np.where(X < -1, "low", "middle"))
     assert warnings(tmp_path, "classification", x=X, other=noise, y=labels) == [

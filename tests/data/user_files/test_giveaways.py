@@ -163,14 +163,16 @@ def test_settle_column_without_a_number_in_training_is_refused_by_name(
         path = table(tmp_path, x=A, gappy=[words] * 42 + ["5"] * 18, y=Y, t=range(COUNT))
         options = {"time_column": "t"}
     dataset = UserDataset(path, "table", "regression")
-    with pytest.raises(DataError, match=r"t\.csv: column 'gappy' has no number in the training split; .*--feature-col"):
+    with pytest.raises(
+        DataError, match=r"t\.csv: column 'gappy' has no numbers in the training split; .*--feature-col"
+    ):
         dataset.settle(dataset.Options(target_column="y", **options))
 
 
 def test_settle_several_columns_without_a_number_are_all_named(tmp_path: Path) -> None:
     late = [""] * 30 + ["5"] * 30
     path = table(tmp_path, x=A, one=late, two=late, y=Y, split=SPLIT)
-    with pytest.raises(DataError, match="columns 'one', 'two' have no number in the training split"):
+    with pytest.raises(DataError, match="columns 'one', 'two' have no numbers in the training split"):
         loaded(path)
 
 

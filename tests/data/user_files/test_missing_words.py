@@ -65,7 +65,7 @@ def test_load_numeric_column_reads_words_as_missing(tmp_path: Path, word: str) -
     data = loaded(write_csv(tmp_path / "t.csv", column([word, word, "7", "8.5"])))
     numbers = np.array(together(data, "features"))
     assert (np.isnan(numbers).sum(), set(numbers[~np.isnan(numbers)])) == (30, {7, 8.5})
-    assert f"column 'c': 30 cells with {word!r} were read as missing" in data.warnings
+    assert f"column 'c': 30 cells with {word!r} were read as missing values" in data.warnings
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -108,7 +108,7 @@ READ: list[tuple[list[str], set[float], str]] = [
     (["$5.00", "-$6"], {5, -6}, "without '$', such as '$5.00' as 5"),
     (["5 \u20ac", "7.5 \u20ac"], {5, 7.5}, "without '\u20ac'"),
     (["USD 5", "USD 6"], {5, 6}, "without 'USD'"),
-    (["(5)", "7"], {-5, 7}, "were read with another notation of negative numbers, such as '(5)' as -5"),
+    (["(5)", "7"], {-5, 7}, "were read with another notation for negative numbers, such as '(5)' as -5"),
     (["5-", "7"], {-5, 7}, "such as '5-' as -5"),
     (["\u22125", "7"], {-5, 7}, "as -5"),
     (["($5)", "$7"], {-5, 7}, "without '$', such as '($5)' as -5"),

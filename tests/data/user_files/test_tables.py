@@ -95,7 +95,7 @@ BAD_ROWS = [
     ("t.csv", b'a,b\n"open,x\n,",;"\n', "row 1 (line 2): the quote opened in this row is not closed before line 3"),
     ("t.csv", b"a,b\n1,2\n1,2,3\n", "row 2 (line 3): expected 2 cells as in the header, found 3"),
     ("t.csv", b"a,b\n1\n1,2\n", "row 1 (line 2): expected 2 cells as in the header, found 1"),
-    ("t.csv", b'a,b\n"x" y,2\n1,2\n', "row 1 (line 2): the quoting is invalid"),
+    ("t.csv", b'a,b\n"x" y,2\n1,2\n', "row 1 (line 2): the row is quoted incorrectly"),
     ("t.tsv", b"a\tb\n1\t2\n1\t2\t3\n", "row 2 (line 3): expected 2 cells as in the header, found 3"),
     ("t.jsonl", b'{"a": 1}\n\n{"a": }\n', "row 2 (line 3): invalid JSON"),
     ("t.jsonl", b'{"a": 1}\n[1]\n', "row 2 (line 2): expected a JSON object"),
@@ -159,7 +159,7 @@ WHOLE = [
     (
         "t.csv",
         b'a,b\n"1\n2",3\n"open,2\n3,4\n',
-        "the quotes of the row at line 4 are not balanced, and it is not clear",
+        "the row at line 4 has unbalanced quotes, and its end cannot be determined",
     ),
     ("t.csv", b"# only a comment\n", "the file has no rows"),
     ("t.csv", b"sep=;\n", "the file has no header and no rows"),
@@ -228,7 +228,7 @@ UNUSUAL = [
     ("t.csv", b"b,B\n1,2\n", {"b": ["1"], "B": ["2"]}, "column names that look alike"),
     ("t.csv", b'a\n"x \\"\n"y"\n', {"a": ["x \\", "y"]}, ""),
     ("t.csv", b'a\n5" pipe\n', {"a": ['5" pipe']}, ""),
-    ("t.csv", b'a,b\n"1,2\n3",4\n', {"a": ["1,2\n3"], "b": ["4"]}, "whose lines look like several rows: 1"),
+    ("t.csv", b'a,b\n"1,2\n3",4\n', {"a": ["1,2\n3"], "b": ["4"]}, "that look like separate rows: 1"),
     ("t.tsv", b'a\tb\n"1"\t2\n', {"a": ['"1"'], "b": ["2"]}, "1 cells of column 'a' are enclosed in quotes"),
     ("t.jsonl", b'[{"a": 1},\n {"a": 2}]', {"a": [1, 2]}, ""),
     ("t.jsonl", b'{"a": 1, "": 3}\n', {"a": [1]}, "values with an empty key were ignored"),
@@ -245,7 +245,7 @@ UNUSUAL = [
     ("t.csv", "a\ncaf\u00c3\u00a9\n".encode(), {"a": ["caf\u00c3\u00a9"]}, "look like UTF-8 that was read in another"),
     ("t.csv", "a\nit\u00e2\u20ac\u2122s\n".encode(), {"a": ["it\u00e2\u20ac\u2122s"]}, "look like UTF-8 that was"),
     ("t.csv", "a\nN\u00c3O \u00c2ME\n".encode(), {"a": ["N\u00c3O \u00c2ME"]}, ""),
-    ("t.csv", "a\nx\ufffdy\n".encode(), {"a": ["x\ufffdy"]}, "1 replacement characters (U+FFFD) mark"),
+    ("t.csv", "a\nx\ufffdy\n".encode(), {"a": ["x\ufffdy"]}, "1 replacement characters (U+FFFD) for"),
 ]
 
 
@@ -441,7 +441,7 @@ def test_read_table_encodings_are_suggested_with_the_words_that_they_mean(
     (tmp_path / "t.tsv").write_bytes(f"a\n{text}\nplain\n".encode(encoding))
     with pytest.raises(DataError) as raised:
         read(tmp_path / "t.tsv", "skip")
-    found = re.search(rf"{encoding}(?: \(dataset\.encoding\))? if they mean '([^']+)'", str(raised.value))
+    found = re.search(rf"{encoding}(?: \(dataset\.encoding\))? if the bytes mean '([^']+)'", str(raised.value))
     assert found is not None, raised.value
     assert found[1] in text
 
@@ -478,7 +478,7 @@ def test_read_table_byte_order_marks_of_joined_files_are_ignored_and_reported(tm
     (tmp_path / "t.csv").write_text("\ufeff\ufeffa,b\n1,2\n\ufeff3,4\n", encoding="utf-8")
     table, _ = read(tmp_path / "t.csv")
     assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
-    assert table.warnings[0].startswith("2 byte order marks (U+FEFF) inside the file")
+    assert table.warnings[0].startswith("the file contains 2 byte order marks (U+FEFF) after its start")
 
 
 @pytest.mark.parametrize(

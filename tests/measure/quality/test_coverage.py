@@ -32,6 +32,7 @@ CASES = [
     ),
     *(coverage.misranked(counts, fraction) for counts in ((400, 20), (95, 5)) for fraction in (0.02, 0.4)),
     coverage.shifted((50, 50), 1.8),
+    *(coverage.probabilistic(kind, n) for kind, n in (("calibrated", 20), ("overconfident", 50))),
     *(coverage.regression(kind, n) for kind in ("normal", "t(3)", "log-normal") for n in (50, 200, 1000)),
     coverage.regression("t(3)", 50, targets=3),
 ]

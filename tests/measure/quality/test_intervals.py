@@ -54,9 +54,11 @@ def test_every_interval_of_a_classification_contains_its_score(pairs: list[tuple
     outputs = np.eye(5)[predicted]
     found, actual = intervals("classification", targets, outputs), scores("classification", targets, outputs)
     assert {"accuracy", "f1_micro"} <= found.keys()
+    bounds = {metric.name: metric.bounds for metric in METRICS}
     for name, (low, high) in found.items():
-        assert 0 <= low <= actual[name] + 1e-12, name
-        assert actual[name] - 1e-12 <= high <= 1, name
+        least, most = bounds[name]
+        assert least <= low <= actual[name] + 1e-12, name
+        assert actual[name] - 1e-12 <= high <= (math.inf if most is None else most), name
 
 
 numbers = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
@@ -155,14 +157,17 @@ def test_interval_of_macro_recall_is_at_least_as_wide_as_that_of_accuracy_for_eq
     assert high - low >= (greatest - least) * (1 - 1e-9)
 
 
+OF_PROBABILITIES = {"roc_auc", "average_precision", "log_loss", "brier", "ece"}
+
+
 @pytest.mark.parametrize(
     ("support", "answers", "missing"),
     [
-        ((9, 9, 0), (9, 9, 0), {"f1_macro", "recall_macro", "precision_macro"}),
-        ((9, 9, 9), (27, 0, 0), {"precision_macro"}),
+        ((9, 9, 0), (9, 9, 0), {"f1_macro", "recall_macro", "balanced_accuracy", "precision_macro", "mcc"}),
+        ((9, 9, 9), (27, 0, 0), {"precision_macro", "mcc"}),
         ((9, 9, 9), (19 - MIN_ANSWERS, 9, MIN_ANSWERS - 1), {"precision_macro"}),
         ((9, 9, 9), (18 - MIN_ANSWERS, 9, MIN_ANSWERS), set()),
-        ((1, 1, 1), (1, 1, 1), {"f1_macro", "f1_weighted", "recall_macro", "precision_macro"}),
+        ((1, 1, 1), (1, 1, 1), MIN_PER_CLASS.keys()),
         *(((9, 9, n), (9, 9, n), {name for name, least in MIN_PER_CLASS.items() if n < least}) for n in (3, 4, 5)),
     ],
 )
@@ -171,8 +176,9 @@ def test_scores_with_too_few_examples_have_no_interval(
 ) -> None:
     targets, predicted = (np.arange(3).repeat(counts) for counts in (support, answers))
     found, reasons = with_reasons("classification", targets, np.eye(3)[predicted])
-    assert reasons.keys() == missing | {"roc_auc"}
-    assert all("class" in reason for reason in reasons.values())
+    of_labels = {name: reason for name, reason in reasons.items() if name not in OF_PROBABILITIES}
+    assert of_labels.keys() == missing
+    assert all("class" in reason for reason in of_labels.values())
     assert "accuracy" in found
 
 
@@ -233,3 +239,31 @@ def test_more_examples_give_narrower_intervals() -> None:
         low, high = intervals("classification", *classified(n, 3, 0.7, 1))["f1_macro"]
         widths.append(high - low)
     assert widths[0] == pytest.approx(10 * widths[1], rel=0.25)
+
+
+def test_interval_of_mcc_of_a_perfect_classifier_follows_from_its_accuracy() -> None:
+    """For two classes of equal size, the coefficient is 2 a - 1, where a is the accuracy."""
+    targets = np.repeat([0, 1], 20)
+    found = intervals("classification", targets, np.eye(2)[targets])
+    low, high = found["accuracy"]
+    assert found["mcc"] == pytest.approx((2 * low - 1, 2 * high - 1))
+
+
+def test_mcc_has_no_interval_if_all_predictions_belong_to_one_class() -> None:
+    _, missing = with_reasons("classification", np.repeat([0, 1], 20), np.eye(2)[np.zeros(40, int)])
+    assert missing["mcc"] == "all predictions belong to one class"
+
+
+def test_interval_of_log_loss_includes_an_error_that_did_not_occur() -> None:
+    """Forty of 40 predictions are right. An error of such a confident prediction would cost log(1 + e^4) nats."""
+    targets = np.repeat([0, 1], 20)
+    outputs = np.stack([np.where(targets == 0, 4, -4), np.linspace(-0.01, 0.01, 40)], axis=1)
+    low, high = intervals("classification", targets, outputs)["log_loss"]
+    assert low < 0.02 < 4 / 40 < high
+
+
+def test_probabilistic_metrics_of_few_examples_have_no_interval() -> None:
+    _, missing = with_reasons("classification", *classified(19, 2, 0.8, seed=0))
+    assert (
+        missing["log_loss"] == missing["brier"] == "the test split has 19 examples, and an interval needs at least 20"
+    )

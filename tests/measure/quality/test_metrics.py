@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import warnings
@@ -75,8 +76,23 @@ def test_classification_metrics_match_values_computed_by_hand() -> None:
             # Class 0: the positives score high, high, low; the negatives low, low, high: (2 * (2 + 1/2) + 1) / 9.
             # Class 1: both positives high; of the negatives one high, three low: (3 + 1/2) / 4. Class 2: all equal.
             "roc_auc": (6 / 9 + 3.5 / 4 + 1 / 2) / 3,
+            # Class 0: precision 2/3 at recall 2/3, then 3/6. Class 1: 2/3 at recall 1. Class 2: 1/6 at recall 1.
+            "average_precision": ((2 / 3) * (2 / 3) + (1 / 3) * (3 / 6) + 2 / 3 + 1 / 6) / 3,
+            "balanced_accuracy": (2 / 3 + 1) / 3,
+            # Predictions: 3, 3, 0. The numerator is 4 * 6 - (3 * 3 + 2 * 3).
+            "mcc": (4 * 6 - 15) / math.sqrt((36 - 18) * (36 - 14)),
+            "log_loss": (4 * RIGHT + 2 * (RIGHT + 1)) / 6,
+            "brier": (4 * ((1 - P) ** 2 + 2 * Q**2) + 2 * (P**2 + (1 - Q) ** 2 + Q**2)) / 6,
+            "ece": 4 / 6 - P,
         }
     )
+
+
+P = math.e / (math.e + 2)
+"""Probability of the predicted class, whose logit is 1 while those of two other classes are 0."""
+Q = 1 / (math.e + 2)
+RIGHT = -math.log(P)
+"""Log loss of a right prediction. That of a wrong one is larger by 1."""
 
 
 def test_scores_include_per_class_scores_and_confusion() -> None:
@@ -302,8 +318,13 @@ def test_classification_metrics_are_within_bounds(drawn: tuple[Array, Array]) ->
     targets, outputs = drawn
     values = score(targets, outputs, classes(outputs.shape[1]))
     assert values["accuracy"] == pytest.approx(values["f1_micro"])
-    assert all(value is None or 0 <= value <= 1 for value in values.values())
-    assert (values["roc_auc"] is None) == (len(set(targets.tolist())) < outputs.shape[1])
+    assert values["balanced_accuracy"] >= values["recall_macro"] - 1e-12
+    for metric in CLASSIFICATION:
+        low, high = metric.bounds
+        value = values[metric.name]
+        assert value is None or low <= value <= (math.inf if high is None else high), metric.name
+    is_incomplete = len(set(targets.tolist())) < outputs.shape[1]
+    assert (values["roc_auc"] is None) == (values["average_precision"] is None) == is_incomplete
 
 
 @SLOW
@@ -351,6 +372,48 @@ def test_regression_agrees_with_scikit_learn(columns: int, examples: int, seed: 
         },
         rel=1e-4,
     )
+
+
+@SLOW
+@given(st.integers(2, 5), st.integers(30, 60), st.integers(0, 2**32))
+def test_classification_agrees_with_scikit_learn(number: int, examples: int, seed: int) -> None:
+    from sklearn import metrics
+
+    rng = np.random.default_rng(seed)
+    targets = np.concatenate([np.arange(number), rng.integers(0, number, examples - number)])
+    outputs = rng.normal(0, 2, (examples, number)).astype(np.float32)
+    chances, labels, predicted = probabilities(outputs), range(number), outputs.argmax(axis=1)
+    expected = {
+        "average_precision": metrics.average_precision_score(np.eye(number)[targets], chances, average="macro"),
+        "balanced_accuracy": metrics.balanced_accuracy_score(targets, predicted),
+        "mcc": metrics.matthews_corrcoef(targets, predicted),
+        "log_loss": metrics.log_loss(targets, chances, labels=labels),
+    }
+    if "scale_by_half" in inspect.signature(metrics.brier_score_loss).parameters:
+        expected["brier"] = metrics.brier_score_loss(targets, chances, labels=labels)
+    values = score(targets, outputs, classes(number))
+    assert {name: values[name] for name in expected} == pytest.approx(expected)
+
+
+def test_ece_is_the_weighted_gap_between_confidence_and_accuracy() -> None:
+    """Four examples have a confidence of 0.6, of which two are right; one has a confidence of 0.95 and is right."""
+    chances = np.array([0.6, 0.6, 0.6, 0.6, 0.95])
+    outputs = np.log(np.stack([1 - chances, chances], axis=1))
+    values = score(np.array([1, 1, 0, 0, 1]), outputs, classes(2))
+    assert values["ece"] == pytest.approx((4 * 0.1 + 0.05) / 5)
+
+
+def test_reliability_includes_the_upper_end_of_a_bin() -> None:
+    from harness.measure.quality.metrics import BINS, reliability
+
+    counts, confidence, accuracies = reliability(np.array([0, 1]), np.array([[800.0, 0.0], [0.0, 0.0]]))
+    assert counts.tolist() == [0] * 7 + [1] + [0] * 6 + [1]
+    assert len(counts) == BINS
+    assert (confidence[-1], accuracies[-1], confidence[7], accuracies[7]) == (1.0, 1.0, 0.5, 0.0)
+
+
+def test_mcc_of_a_constant_prediction_is_0() -> None:
+    assert score(np.array([0, 1, 1]), logits([1, 1, 1], 2), classes(2))["mcc"] == 0
 
 
 def test_declaring_metrics_imports_no_numerical_library() -> None:

@@ -107,7 +107,17 @@ def test_run_page_has_command_flags_log_and_plots(site: dict[str, str]) -> None:
     ):
         assert text in page, text
     plots = figures(page)
-    assert {"confusion", "roc", "precision_recall", "loss", "windows", "latency", "memory", "seconds"} <= plots.keys()
+    assert {
+        "confusion",
+        "roc",
+        "precision_recall",
+        "reliability",
+        "loss",
+        "windows",
+        "latency",
+        "memory",
+        "seconds",
+    } <= plots.keys()
     assert {"predicted", "residual"} <= figures(
         site[next(n for n in site if n.startswith("runs/regression-linear"))]
     ).keys()
@@ -185,7 +195,7 @@ def test_contest_difference_has_metric_and_unit(tmp_path: Path) -> None:
 def test_contest_with_one_run_per_side_is_inconclusive(tmp_path: Path) -> None:
     (contest,) = contests(report_of(write(tmp_path, [record(), record(success(train=9.0), backend="tensorflow")])))
     assert contest.leads["train_samples_per_s"].winner == ""
-    assert "at least 3 are needed" in contest.leads["train_samples_per_s"].evidence
+    assert "at least 3 are required" in contest.leads["train_samples_per_s"].evidence
 
 
 def test_home_page_of_failures_only_has_no_best_backend(tmp_path: Path) -> None:
@@ -232,7 +242,7 @@ def test_best_result_of_each_dataset_is_listed_with_those_that_tie(tmp_path: Pat
         ("alone", "bert-tiny", "the only result"),
         ("near", "bert-tiny", "tied with lstm · torch · cpu · fp32"),
         ("far", "bert-tiny", "best of 2"),
-        ("repeated", "bert-tiny", "best value, but without intervals"),
+        ("repeated", "bert-tiny", "best value, but confidence intervals are not available"),
     ]
     assert {row[3] for row in cells} == {"accuracy"}
 

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from harness_faulty_training import Counting, Modified
+from harness_torch import session
 from harness_torch.session import TorchSession
 from torch.nn import functional as F
 
@@ -694,6 +696,43 @@ class DividedByWeights(TorchSession):
         self._loss = functools.partial(F.cross_entropy, weight=torch.tensor(request.class_weights))
 
 
+class UnscaledSoftTargets(TorchSession):
+    """Omit the factor T^2 of the soft targets."""
+
+    def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
+        scaled = session.soft_loss
+
+        def unscaled(outputs: Any, teacher: Any, targets: Any, temperature: float) -> torch.Tensor:
+            return scaled(outputs, teacher, targets, temperature) / temperature**2
+
+        session.soft_loss = unscaled
+        try:
+            return super()._add_gradients(batch, share)
+        finally:
+            session.soft_loss = scaled
+
+
+class SwappedDivergence(TorchSession):
+    """Exchange the teacher and the student in the divergence."""
+
+    def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
+        right = session.soft_loss
+        session.soft_loss = lambda outputs, teacher, targets, temperature: right(teacher, outputs, targets, temperature)
+        try:
+            return super()._add_gradients(batch, share)
+        finally:
+            session.soft_loss = right
+
+
+class ShiftedLogits(TorchSession):
+    """Use the logits of the next example."""
+
+    def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
+        assert batch.teacher_logits is not None
+        shifted = np.roll(batch.teacher_logits, -1, axis=0)
+        return super()._add_gradients(batch._replace(teacher_logits=shifted), share)
+
+
 class PenaltyOnBiases(TorchSession):
     """Apply the L1 penalty to all parameters."""
 
@@ -742,6 +781,7 @@ SESSIONS: dict[str, list[type[TorchSession]]] = {
     "frozen": [TrainedFrozen],
     "layer_decay": [EqualRates],
     "class_weights": [EqualClasses, DividedByWeights],
+    "distillation_alpha": [UnscaledSoftTargets, SwappedDivergence, ShiftedLogits],
     "l1": [PenaltyOnBiases],
     "decoupled_decay": [CoupledDecay],
 }  # fmt: skip

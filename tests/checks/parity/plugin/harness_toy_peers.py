@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness_toy import NumpyBackend, NumpySession
+from harness_toy import NumpyBackend, NumpySession, PointsOptions, ToyNumbers
 
 import harness
-from harness import Batch, DeviceInfo, NetworkRef, SessionRequest
+from harness import Batch, DeviceInfo, NetworkRef, RawData, SessionRequest
 
 
 class WideSession(NumpySession):
@@ -56,6 +56,41 @@ class HastyBackend(WideBackend):
         return HastySession(request)
 
 
+class UnweightedSession(NumpySession):
+    """A session that ignores the weights of examples."""
+
+    def _backward(self, batch: Batch) -> Any:
+        return super()._backward(batch._replace(example_weights=None))
+
+
+class UnweightedBackend(NumpyBackend):
+    name = "peer-unweighted"
+    summary = "ignores the weights of examples"
+
+    def open(self, request: SessionRequest) -> NumpySession:
+        return UnweightedSession(request)
+
+
+class OldBackend(NumpyBackend):
+    name = "peer-old"
+    summary = "was written before examples could have weights"
+    example_weights = False
+
+
+class WeightedNumbers(ToyNumbers):
+    name = "peer-weighted"
+    summary = "the toy's numbers with weights of examples"
+
+    def load(self, options: PointsOptions) -> RawData:
+        import dataclasses
+
+        import numpy as np
+
+        data = super().load(options)
+        weights = np.linspace(0, 3, len(data.train))
+        return dataclasses.replace(data, train=dataclasses.replace(data.train, weights=weights))
+
+
 class BrokenBackend(HastyBackend):
     name = "peer-broken"
     summary = "cannot open a session"
@@ -69,9 +104,16 @@ def harness_backends() -> Iterable[harness.Backend]:
     yield WideBackend()
     yield HastyBackend()
     yield BrokenBackend()
+    yield UnweightedBackend()
+    yield OldBackend()
+
+
+@harness.hookimpl
+def harness_datasets() -> Iterable[harness.Dataset]:
+    yield WeightedNumbers()
 
 
 @harness.hookimpl
 def harness_networks() -> Iterable[NetworkRef]:
-    for backend in ("peer-wide", "peer-hasty", "peer-broken"):
+    for backend in ("peer-wide", "peer-hasty", "peer-broken", "peer-unweighted", "peer-old"):
         yield NetworkRef(model="toy", backend=backend, build="harness_toy:build")

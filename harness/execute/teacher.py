@@ -1,0 +1,116 @@
+"""Computation of the teacher's logits for the training examples in knowledge distillation.
+
+The logits are computed once, in a child process, by the backend that trained the teacher, and kept in the cache.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import DataError, HarnessError, RecordError
+from harness.execute.child import ChildContext, call_in_child
+from harness.execute.preparation import opened_session, prepare, saved_weights
+from harness.execute.teacher_logits import is_distilled, logits_path, stored_logits
+from harness.execute.variables import child_environment
+from harness.plugins.catalog import Catalog
+from harness.plugins.environments import interpreter
+from harness.records import Failure, PluginRef, RunSpec, TrainedWeights
+from harness.records.arrays import digest, write_arrays
+from harness.records.recipe import for_inference
+from harness.records.store import ARRAYS, RECORD, WEIGHTS, read_record
+
+TIMEOUT_S = 3600.0
+"""Time limit for computing the logits of one teacher, in seconds."""
+
+
+class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job of a child process that computes the logits of a teacher."""
+
+    spec: RunSpec
+    plugins: tuple[PluginRef, ...]
+    teacher: TrainedWeights
+
+
+class Computed(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of the child process, which saves the logits in `ARRAYS`."""
+
+    examples: int
+    device: str
+
+
+def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[[str], None] = lambda _: None) -> None:
+    """Compute the logits of the specs' teachers that are not in the cache.
+
+    Raises `harness.HarnessError` if the run of a teacher is missing or damaged, if its data have changed, or if its
+    backend fails.
+    """
+    for teacher in dict.fromkeys(spec.teacher for spec in specs if is_distilled(spec)):
+        assert teacher is not None
+        if stored_logits(teacher) is None:
+            say(f"computing the logits of the teacher {teacher.run}")
+            _compute(teacher, catalog)
+
+
+def _compute(teacher: TrainedWeights, catalog: Catalog) -> None:
+    record = read_record(Path(teacher.path) / RECORD)
+    if record.provenance.final_weights_digest != teacher.digest:
+        raise RecordError(f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since planning")
+    catalog = catalog.for_run(record.provenance.plugins)
+    spec = msgspec.structs.replace(
+        record.spec, device="auto", devices=1, precision="fp32", compile=False, recipe=for_inference(record.spec.recipe)
+    )
+    path = logits_path(teacher)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as name:
+            computed = call_in_child(
+                compute_logits,
+                TeacherJob(spec=spec, plugins=catalog.refs_for(spec), teacher=teacher),
+                timeout_s=TIMEOUT_S,
+                environment=child_environment(spec),
+                interpreter=interpreter(spec.env),
+                directory=Path(name),
+            )
+            if isinstance(computed, Failure):
+                raise HarnessError(f"the logits of the teacher {teacher.run!r} were not computed: {computed.message}")
+            os.replace(Path(name) / ARRAYS, path)  # noqa: PTH105 - atomic
+    except OSError as error:
+        raise HarnessError(f"{path}: cannot be written: {error.strerror}") from None
+    if stored_logits(teacher) is None:
+        raise HarnessError(f"{path}: the logits of the teacher {teacher.run!r} cannot be read after writing them")
+
+
+def compute_logits(job: TeacherJob, context: ChildContext) -> Computed:
+    """Compute the logits of the training examples in a child process.
+
+    Raises `harness.DataError` if the data or the weights are not those of the teacher's run.
+    """
+    import numpy as np
+
+    from harness.measure.inference import predict
+
+    teacher, prepared = job.teacher, prepare(job.spec, job.plugins)
+    data = prepared.data
+    if data.digest != teacher.dataset_digest:
+        raise DataError(
+            f"the data differ from those with which the teacher {teacher.run!r} was trained; restore that version of "
+            "the data, or train the teacher again"
+        )
+    path = Path(teacher.path) / WEIGHTS
+    weights = saved_weights(path, prepared)
+    if digest(weights) != teacher.digest:
+        raise DataError(f"{path}: the weights do not match the record of run {teacher.run!r}")
+    with opened_session(prepared, weights) as session:
+        logits = predict(session, data.train, job.spec.recipe.batch_size, data.info.outputs)
+    arrays = {
+        "logits": np.ascontiguousarray(logits, np.float32),
+        "targets": np.asarray(data.train.targets),
+        "label_names": np.array(data.info.label_names, dtype=str),
+    }
+    write_arrays(context.directory / ARRAYS, arrays | {"digest": np.array(digest(arrays))})
+    return Computed(examples=len(logits), device=prepared.device.name)

@@ -1,0 +1,74 @@
+"""Suites in which the run of one entry is the teacher of the runs of other entries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from harness.errors import UsageError
+from harness.plan.expand import expand
+from harness.plan.selection import PlannedTeacher, Selection
+from harness.plugins.catalog import Catalog
+from harness.records import Pretrained, RunSpec
+from harness.records.store import StoredRun
+
+
+class Stages(NamedTuple):
+    """The selections of a suite, and the runs that must be executed first."""
+
+    selections: list[Selection]
+    """Resolved selections."""
+    teachers: dict[str, RunSpec]
+    """Specifications of the teachers that the suite trains, by key."""
+    untrained: tuple[RunSpec, ...]
+    """Those of the teachers that have not been trained. The specifications of their students are incomplete."""
+
+
+def staged(
+    selections: Sequence[Selection],
+    catalog: Catalog,
+    locate: Callable[[str], Pretrained],
+    find: Callable[[str], StoredRun],
+    trained: Callable[[RunSpec], StoredRun | None],
+) -> Stages:
+    """Resolve the selections of a suite (see `Selection.resolved`).
+
+    `trained` returns the stored run of a teacher's specification, or None if it must be executed first. Raises
+    `harness.UsageError` if a name occurs twice, or if the entry of a teacher defines several runs or has a teacher from
+    the suite.
+    """
+    named: dict[str, Selection] = {}
+    for selection in selections:
+        if selection.name in named:
+            raise _located(selection, f"the name {selection.name!r} occurs twice; use another name")
+        if selection.name:
+            named[selection.name] = selection
+    teachers: dict[str, RunSpec] = {}
+    untrained, resolved = [], []
+    for selection in selections:
+        entry = named.get(selection.teacher) if isinstance(selection.teacher, str) else None
+        if entry is None:
+            resolved.append(selection.resolved(locate, find))
+            continue
+        if entry.teacher in named:
+            raise _located(selection, f"the teacher {entry.name!r} has a teacher itself; train it in another suite")
+        specs = expand(entry.resolved(locate, find), catalog)
+        if len(specs) != 1:
+            raise _located(
+                selection,
+                f"the entry {entry.name!r} defines {len(specs)} runs, but a teacher is a single run; select one "
+                "backend and one seed",
+            )
+        run = trained(specs[0])
+        teacher = PlannedTeacher(entry.name, specs[0]) if run is None else run
+        if run is None and specs[0].key not in teachers:
+            untrained.append(specs[0])
+        teachers[specs[0].key] = specs[0]
+        resolved.append(dataclasses.replace(selection, teacher=teacher).resolved(locate, find))
+    return Stages(resolved, teachers, tuple(untrained))
+
+
+def _located(selection: Selection, message: str) -> UsageError:
+    error = UsageError(message)
+    return UsageError(f"{selection.located(error)}: {message}") if selection.located else error

@@ -1,0 +1,98 @@
+"""Selection of experiment trackers, which receive the events of runs like plugins do."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pluggy
+
+from harness.errors import HarnessError, PluginError, UnknownNameError, UsageError
+from harness.plugins import hookspecs, requirements
+from harness.plugins.catalog import Catalog, LoadedPlugin
+from harness.plugins.code import resolve
+from harness.plugins.containment import contained, report
+from harness.plugins.failures import described_with_place
+
+EVENTS = tuple(
+    name
+    for name in vars(hookspecs)
+    if name.startswith(("harness_run_", "harness_steps_", "harness_epoch_", "harness_attempt_"))
+)
+"""Names of the event hooks."""
+
+
+def parse(choices: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the options of each tracker by the tracker's name.
+
+    Each choice is a name or has the form ``NAME:OPTION=VALUE``. Several choices with the same name select one tracker.
+    Raises `harness.UsageError` if a choice has another form or sets an option twice.
+    """
+    chosen: dict[str, dict[str, str]] = {}
+    for choice in choices:
+        name, colon, setting = choice.partition(":")
+        options = chosen.setdefault(name.strip(), {})
+        if not colon:
+            continue
+        option, equals, value = setting.partition("=")
+        if not (option and equals and value):
+            raise UsageError(f"{choice!r} is not valid; write the option of a tracker as NAME:OPTION=VALUE")
+        if option in options:
+            raise UsageError(f"the option {option!r} of the tracker {name!r} is set twice; remove one of the settings")
+        options[option] = value
+    return chosen
+
+
+def check(catalog: Catalog, choices: Iterable[str]) -> None:
+    """Check the selected trackers without creating their listeners.
+
+    Raises `harness.UnknownNameError` if a tracker or an option does not exist, and `harness.UsageError` if a choice is
+    not valid or a required module is not installed.
+    """
+    for name, options in parse(choices).items():
+        tracker = catalog.tracker(name).value
+        if problem := requirements.missing(tracker.requires):
+            raise UsageError(f"the tracker {name!r} cannot be used: {problem}")
+        for option in options:
+            if option not in tracker.options:
+                raise UnknownNameError(f"{name} tracker option", option, tracker.options)
+
+
+def with_trackers(catalog: Catalog, choices: Iterable[str], results: Path) -> Catalog:
+    """Return a copy of the catalog whose `listeners` are those of the selected trackers; see `parse`.
+
+    `results` is the results directory. Raises the same errors as `check`, and `harness.UsageError` if the value of an
+    option is not valid. Raises `harness.PluginError` if a tracker cannot be used for another reason.
+    """
+    choices = tuple(choices)
+    check(catalog, choices)
+    chosen = parse(choices).items()
+    return replace(
+        catalog, listeners=tuple(_listener(catalog, name, options, results.absolute()) for name, options in chosen)
+    )
+
+
+def _listener(catalog: Catalog, name: str, options: dict[str, str], results: Path) -> LoadedPlugin:
+    provided = catalog.tracker(name)
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), contained() as changes:
+            listener = resolve(provided.value.listener)(results, options)
+            manager.register(listener, name=name)
+        for change in changes:
+            report(f"tracker {name!r} {change} when it was opened; the change was undone")
+    except HarnessError:
+        raise
+    except Exception as error:  # A plugin's code may raise any exception.
+        raise PluginError(f"the tracker {name!r} cannot be used: {described_with_place(error)}") from error
+    found = {caller.name for caller in manager.get_hookcallers(listener) or ()}
+    if unknown := sorted(found.difference(EVENTS)):
+        raise PluginError(f"the tracker {name!r} implements {unknown[0]}, which is not an event hook")
+    if not found:
+        raise PluginError(f"the tracker {name!r} implements no event hook; decorate methods with @harness.hookimpl")
+    return LoadedPlugin(msgspec.structs.replace(provided.plugin, name=name), listener, manager.hook, kind="tracker")

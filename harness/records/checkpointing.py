@@ -1,0 +1,83 @@
+"""Options for the checkpoints of training, and their effects as stored in the record of a run."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from msgspec import Struct
+
+from harness.errors import UsageError
+
+Unit = Literal["epochs", "steps", "seconds"]
+_TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)")
+_UNITS: dict[str, tuple[float, Unit]] = {
+    **dict.fromkeys(("", "epoch", "epochs"), (1.0, "epochs")),
+    **dict.fromkeys(("step", "steps"), (1.0, "steps")),
+    **dict.fromkeys(("s", "second", "seconds"), (1.0, "seconds")),
+    **dict.fromkeys(("min", "minute", "minutes"), (60.0, "seconds")),
+    **dict.fromkeys(("h", "hour", "hours"), (3600.0, "seconds")),
+}
+_MAX_COUNT = 1e9
+
+
+class Interval(Struct, frozen=True, kw_only=True):
+    """Interval between two checkpoints."""
+
+    count: float
+    """Length of the interval, a positive number, and an integer unless `unit` is ``seconds``."""
+    unit: Unit
+    """Unit of `count`. Seconds are elapsed time, including validation."""
+
+    @property
+    def text(self) -> str:
+        """The interval as text, such as ``2 epochs``."""
+        return f"{self.count:.10g} {self.unit.removesuffix('s') if self.count == 1 else self.unit}"
+
+
+def interval(text: str) -> Interval:
+    """Return the interval that a text such as ``1`` (epochs), ``500steps`` or ``10min`` specifies.
+
+    Raises `harness.UsageError` if the text is not an interval.
+    """
+    found = _TEXT.fullmatch(text.strip().lower())
+    if found and found[2] in _UNITS:
+        factor, unit = _UNITS[found[2]]
+        count = factor * float(found[1])
+        if 0 < count <= _MAX_COUNT and (unit == "seconds" or count.is_integer()):
+            return Interval(count=count, unit=unit)
+    raise UsageError(
+        f"{text!r} is not an interval between checkpoints; pass a number of epochs such as 1, a number of steps such "
+        "as 500steps, or a time such as 10min"
+    )
+
+
+class CheckpointPlan(Struct, frozen=True, kw_only=True):
+    """Directory and interval of the checkpoints of a planned run."""
+
+    directory: str
+    """Absolute path of the directory for the checkpoints of this run, which need not exist."""
+    every: Interval
+    """Interval between checkpoints."""
+    resume: bool = False
+    """True to continue from the checkpoint in `directory`."""
+
+
+class CheckpointUse(Struct, frozen=True, kw_only=True):
+    """Checkpoints of a run, and its interruptions. They affect neither the trained weights nor the scores."""
+
+    every: Interval
+    """Interval between checkpoints. A checkpoint is also written at the end of training."""
+    written: int
+    """Number of checkpoints that were written."""
+    write_s: float
+    """Time spent on writing checkpoints, in seconds. It is not part of the training time."""
+    resumed_at: list[int] = []
+    """Number of completed training steps when training was resumed, one entry for each interruption. Steps after the
+    last checkpoint before an interruption were repeated; only the repetition is recorded. Peak memory and the durations
+    of phases are those of the last process."""
+    earlier_s: dict[str, float] = {}
+    """Duration in seconds of the phases ``train`` and ``validate`` in the interrupted processes, up to the checkpoints
+    from which training was resumed. The windows in ``arrays.npz`` include those of these processes."""
+    problems: list[str] = []
+    """Reasons why checkpoints could not be written, without repetitions."""

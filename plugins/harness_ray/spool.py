@@ -1,0 +1,124 @@
+"""The spool directory on the head node, in which a supervisor keeps results until they are collected."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from harness import Environment, PlannedRun
+from harness_ray.attempts import Running
+from harness_ray.node import RESULT
+from harness_ray.placement import Group
+
+COLLECTED = "collected"
+"""Prefix of the names of files that mark runs whose results have been collected."""
+CLASSES = "classes.json"
+"""Name of the file with the class of machine that was chosen for each group of runs."""
+
+
+class Spool:
+    """The files of a supervisor. If the supervisor's process is killed, the next process continues with them.
+
+    Only the files of runs need the disk. Everything else is also kept in memory, so a full disk does not stop the
+    supervisor.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Open or create the directory, and remove the files of attempts that were not finished.
+
+        Raises PermissionError if the directory belongs to another user, or is a link.
+        """
+        self._path = Path(tempfile.gettempdir(), f"harness-ray-{name}")
+        self._path.mkdir(mode=0o700, exist_ok=True)
+        if self._path.is_symlink() or self._path.lstat().st_uid != os.geteuid():
+            raise PermissionError(f"{self._path} belongs to another user, or is a link")
+        for path in self._path.glob("partial-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def folder(self, attempt: str) -> Path:
+        """Return the directory that contains an attempt's files."""
+        finished = self._finished(attempt)
+        return finished if finished.exists() else self._path / f"partial-{attempt}"
+
+    def finish(self, attempt: str, events: Sequence[bytes]) -> dict[str, int]:
+        """Mark an attempt as finished, and return the sizes of its files by name."""
+        folder = self.folder(attempt)
+        sizes = _sizes(folder)
+        with contextlib.suppress(OSError):  # such as a full disk
+            self._events(attempt).write_bytes(msgspec.json.encode([event.decode() for event in events]))
+        with contextlib.suppress(OSError):  # The result is lost only if this process is killed.
+            folder.rename(self._finished(attempt))
+        return sizes
+
+    def keep_failure(self, attempt: str, content: bytes) -> None:
+        """Store the failure of a run without a record, if the disk is not full."""
+        folder = self.folder(attempt)
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / RESULT).write_bytes(content)
+            folder.rename(self._finished(attempt))
+
+    def forget(self, attempt: str) -> None:
+        """Remove an attempt's files."""
+        shutil.rmtree(self.folder(attempt), ignore_errors=True)
+
+    def mark_collected(self, attempt: str, index: int) -> None:
+        """Mark the run with the number `index` as done, and remove the attempt's files."""
+        mark = self._path / f"{COLLECTED}-{index}"
+        with contextlib.suppress(OSError):  # such as a full disk
+            mark.touch()
+        self.forget(attempt)
+        self._events(attempt).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            mark.touch()
+
+    def collected(self) -> set[int]:
+        """Return the numbers of the runs whose results have been collected."""
+        return {int(path.name.partition("-")[2]) for path in self._path.glob(f"{COLLECTED}-*")}
+
+    def finished_attempts(self, runs: Iterable[PlannedRun]) -> dict[str, Running]:
+        """Return the attempts that a killed process finished, and whose results have not been collected."""
+        by_index = {run.index: run for run in runs}
+        found = {}
+        for path in self._path.glob("finished-*"):
+            attempt = path.name.partition("-")[2]
+            events: list[str] = []
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                events = msgspec.json.decode(self._events(attempt).read_bytes())
+            run = by_index[int(attempt.partition("-")[0])]
+            found[attempt] = Running(run, "", [event.encode() for event in events], files=_sizes(path))
+        return found
+
+    def keep_classes(self, classes: Mapping[Group, Environment]) -> None:
+        """Store the class of machine that was chosen for each group of runs, if the disk is not full."""
+        with contextlib.suppress(OSError):
+            path = self._path / f"{CLASSES}.new"
+            path.write_bytes(msgspec.json.encode(list(classes.items())))
+            path.replace(self._path / CLASSES)
+
+    def classes(self) -> dict[Group, Environment]:
+        """Return the stored classes."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            content = (self._path / CLASSES).read_bytes()
+            return dict(msgspec.json.decode(content, type=list[tuple[Group, Environment]]))
+        return {}
+
+    def remove(self) -> None:
+        """Remove the directory."""
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    def _finished(self, attempt: str) -> Path:
+        return self._path / f"finished-{attempt}"
+
+    def _events(self, attempt: str) -> Path:
+        return self._path / f"events-{attempt}.json"
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,37 @@
+"""The trackers ``tensorboard`` and ``mlflow``, which log runs to TensorBoard and MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import harness
+from harness import Tracker
+
+HARNESS_API_VERSION = "1.1"
+
+
+@harness.hookimpl
+def harness_trackers() -> Iterator[Tracker]:
+    yield Tracker(
+        name="tensorboard",
+        listener="harness_tracking.tensorboard_log:TensorBoardLog",
+        summary="event files for TensorBoard, one directory per run",
+        requires={"tensorboard": "ml-harness[trackers]"},
+        options={"directory": "directory of the event files (default: tensorboard in the results directory)"},
+    )
+    yield Tracker(
+        name="mlflow",
+        listener="harness_tracking.mlflow_log:MlflowLog",
+        summary="runs in MLflow 3, in a local SQLite database or on a server",
+        requires={
+            "mlflow": "ml-harness[trackers]",
+            "sqlalchemy": "ml-harness[trackers]",
+            "alembic": "ml-harness[trackers]",
+        },
+        options={
+            "url": "URL of a server or database (default: MLFLOW_TRACKING_URI, else mlflow.db in the results)",
+            "experiment": "name of the experiment (default: MLFLOW_EXPERIMENT_NAME, else harness)",
+            "steps": "yes to log the loss and the learning rate of each step instead of each epoch (default: no)",
+            "artifacts": "yes to upload the files of the run's directory (default: no)",
+        },
+    )

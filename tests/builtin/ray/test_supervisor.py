@@ -1,0 +1,174 @@
+"""Tests of the supervisor and of the directories of attempts, without a cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from sample_records import record
+from toy_runs import toy_specs
+
+from harness import Environment, Failure, Machine, PlannedRun
+from harness.plugins.catalog import Catalog
+
+pytest.importorskip("ray", reason="needs the extra ray")
+pytestmark = pytest.mark.plugins("ray")
+
+
+def machine(environment: Environment) -> Machine:
+    return Machine(environment=environment, harness_digest="", plugin_digests={})
+
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def start(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Function that returns a supervisor of two runs on nodes with the given environments. Its thread is not started,
+    and its tasks are never executed."""
+    import ray
+    from harness_ray.placement import Node
+    from harness_ray.supervisor import Supervisor
+
+    task = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: object()))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(current_actor=None))
+    monkeypatch.setattr(ray, "remote", lambda _: task)
+    monkeypatch.setattr("harness_ray.supervisor.threading.Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    specs = toy_specs(catalog, seeds=(0, 1), threads=1, devices=("cpu",))
+    runs = [
+        PlannedRun(index=index, total=2, spec=spec, plugins=(), packages=(), timeout_s=60)
+        for index, spec in enumerate(specs, start=1)
+    ]
+
+    def started(*environments: Environment, node_timeout_s: float = 300) -> Supervisor:
+        nodes = [Node(f"{n + 1:056x}", f"10.0.0.{n}", 1.0, 0.0, machine(each)) for n, each in enumerate(environments)]
+        return Supervisor("run-0", runs, machine(record().environment), nodes, 60, node_timeout_s)
+
+    return started
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every write below a directory of a supervisor fail."""
+
+    def full(self: Path, *_: Any, **__: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    for method in ("mkdir", "write_bytes", "touch", "open"):
+        monkeypatch.setattr(Path, method, full)
+
+
+def step(supervisor: Any, count: int = 1) -> None:
+    """Start the runs that can be started, `count` times."""
+    for _ in range(count):
+        with supervisor._changed:
+            supervisor._start_runs()
+
+
+def failures(supervisor: Any) -> list[Failure]:
+    """Return the failures that a command collects."""
+    from harness_ray.node import RESULT
+
+    news = supervisor.news({}, 0, [], 0.0)
+    found = [supervisor.read(each.attempt, RESULT, 0, 10_000) for each in news.updates if each.files is not None]
+    return [msgspec.json.decode(content, type=Failure) for content in found]
+
+
+def test_runs_without_a_node_fail_although_the_disk_is_full(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = start(node_timeout_s=0)
+    fill_disk(monkeypatch)
+    step(supervisor, 2)
+    assert [failure.kind for failure in failures(supervisor)] == ["crash", "crash"]
+    news = supervisor.news({}, 0, [], 0.0)
+    assert (news.running, news.waiting) == ([], [])
+    supervisor.news({}, 0, [each.attempt for each in news.updates], 0.0)
+    assert supervisor._attempts == {}
+
+
+def test_result_that_does_not_fit_on_the_disk_fails_the_run(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = start(record().environment)
+    step(supervisor)
+    (attempt,) = supervisor._attempts
+    fill_disk(monkeypatch)
+    assert supervisor.put(attempt, "arrays.npz", 0, b"content") is False
+    (failure,) = failures(supervisor)
+    assert failure.message == "the files of the run cannot be stored on the head node: No space left on device"
+    assert supervisor.put(attempt, "arrays.npz", 0, b"content") is False
+    assert len(failures(supervisor)) == 1
+
+
+def test_failure_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
+    supervisor = start(node_timeout_s=0)
+    step(supervisor, 2)
+    before = failures(supervisor)
+    assert len(before) == 2
+    assert failures(start()) == before
+
+
+def test_class_of_a_group_is_kept_when_the_supervisor_is_restarted(start: Start) -> None:
+    """The second process sees another class with more nodes."""
+    one = record().environment
+    other = msgspec.structs.replace(one, packages={**one.packages, "numpy": "0.1"})
+    first = start(one, one, other)
+    step(first)
+    assert list(first._classes.values()) == [one]
+    expected = f"runs on toy-numbers, because of another class: numpy {one.packages['numpy']} -> 0.1"
+    assert first.news({}, 0, [], 0.0).messages == [f"1 node does not execute the {expected}"]
+    second = start(one, other, other, other)
+    assert second._classes == first._classes
+    step(second)
+    assert {int(running.node, 16) for running in second._attempts.values()} == {1}
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "expected"),
+    [("cuda", ["3"], ("cuda:3",)), ("auto", ["3"], ("cpu",)), ("auto", [], ("cpu",)), ("cpu", [], ("cpu",))],
+)
+def test_run_that_may_use_the_cpu_locks_out_all_other_runs(
+    device: str, gpus: list[str], expected: tuple[str, ...], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other commands may have submitted runs to the same node."""
+    import ray
+    from harness_ray.node import devices
+
+    context = SimpleNamespace(get_accelerator_ids=lambda: {"GPU": gpus})
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    spec = msgspec.structs.replace(toy_specs(catalog)[0], device=device)
+    assert devices(spec) == expected
+
+
+def test_directories_of_killed_processes_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, sys, time, harness_ray.node as node\nwith node.scratch() as folder:\n"
+    code += "    open(os.path.join(folder, 'file'), 'w').close()\n    print(folder, flush=True)\n    time.sleep(60)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        killed, alive = (Path(process.stdout.readline().strip()) for process in processes if process.stdout)
+        processes[0].send_signal(signal.SIGKILL)
+        processes[0].wait()
+        (tmp_path / "harness-ray-run-0").mkdir()
+        (tmp_path / "harness-ray-attempt-link").symlink_to(tmp_path / "harness-ray-run-0")
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        from harness_ray.node import scratch
+
+        with scratch() as own:
+            assert not killed.exists()
+            assert (alive / "file").exists()
+            assert Path(own).is_dir()
+        assert not Path(own).exists()
+        assert (tmp_path / "harness-ray-run-0").is_dir()
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
