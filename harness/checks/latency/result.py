@@ -60,7 +60,7 @@ class Served(Struct, frozen=True, kw_only=True):
     examples: int
     """Number of test examples that the service answered at least once during the measurement. They are scored."""
     metric: str
-    """Name of the task's primary metric."""
+    """Name of the run's primary metric."""
     score: float | None
     """Score of the service's answers."""
     run_score: float | None

@@ -25,7 +25,6 @@ from harness.checks.latency.target import (
     outputs,
     peak_memory,
 )
-from harness.checks.parity.distance import relative
 from harness.data.user_files.dataset import dataset_of
 from harness.data.user_files.new_data import columns_of
 from harness.errors import HarnessError
@@ -33,6 +32,7 @@ from harness.execute.child import ChildContext
 from harness.execute.environment import collect
 from harness.execute.preparation import load_and_prepare, load_plugins
 from harness.interfaces import PreparedData
+from harness.measure.distance import relative
 from harness.measure.machine import Machine, difference
 from harness.measure.quality.scorer import Scorer, scorer
 from harness.records import DataInfo, PluginRef, RunSpec
@@ -123,7 +123,7 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
     content_type, sent = bodies(task.kind, _some(raw.test.inputs), raw.details, data.reading, columns)
     quality = Quality(
         data,
-        scorer(data.info, task.metric, catalog.metrics_of(task.name)),
+        scorer(data.info, catalog.primary_metric(job.spec).name, catalog.metrics_of(job.spec)),
         read_arrays(Path(job.run) / ARRAYS)["test_outputs"],
     )
     taken: dict[float | None, Answers] = {}

@@ -161,7 +161,7 @@ def test_quality_of_a_regression_compares_values(catalog: Catalog, values: list[
     predicted = np.array([[0.5], [1.5]], np.float32)
     split = Split(inputs={}, targets=predicted)
     data = PreparedData(train=split, validation=split, test=split, info=info)
-    judge = scorer(info, "rmse", catalog.metrics_of("toy-regress"))
+    judge = scorer(info, "rmse", [catalog.metric("rmse")])
     contents = {n: json.dumps({"predictions": [{"values": {"height": x}}]}).encode() for n, x in enumerate(values)}
     quality = Quality(data, judge, predicted)
     assert quality.problem(Answers(contents)).startswith("the answers" if words else "")
@@ -176,7 +176,7 @@ def test_fast_service_with_wrong_labels_is_not_valid(catalog: Catalog, wrong: in
     targets = np.zeros(100, np.int64)
     split = Split(inputs={}, targets=targets)
     data = PreparedData(train=split, validation=split, test=split, info=info)
-    judge = scorer(info, "accuracy", catalog.metrics_of("toy-classify"))
+    judge = scorer(info, "accuracy", [catalog.metric("accuracy")])
     outputs = {True: b'{"predictions": [{"probabilities": {"a": 1, "b": 0}}]}'}
     outputs[False] = b'{"predictions": [{"probabilities": {"a": 0, "b": 1}}]}'
     answers = Answers({n: outputs[n >= wrong] for n in range(100)})
