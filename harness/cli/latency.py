@@ -88,8 +88,8 @@ def latency(
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
     the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result is saved next to
-    the record, with all raw samples. The exit status is 1 if the result is invalid or, with --find-qps, if no rate holds
-    the bound.
+    the record, with all raw samples. The exit status is 1 if the result is invalid or, with --find-qps, if no rate
+    holds the bound.
 
     \b
     Examples:
@@ -175,8 +175,10 @@ def _served_rows(result: LatencyResult) -> list[tuple[str, str]]:
         else f"relative difference {served.error or 0:.1e}"
     )
     shown = {name: "–" if value is None else f"{value:.4g}" for name, value in served.in_process_ms.items()}
+    other = "not measured, because the service uses another backend than the run"
     return [
-        ("in process", ", ".join(f"{name} {value} ms" for name, value in shown.items())),
+        ("backend", served.backend),
+        ("in process", ", ".join(f"{name} {value} ms" for name, value in shown.items()) or other),
         ("in the service", ", ".join(f"{name} {value:.3g} ms" for name, value in served.parts_ms.items())),
         ("failed", failures or "0"),
         ("answers", f"{served.examples:,} test examples, {agreement}"),

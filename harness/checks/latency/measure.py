@@ -144,7 +144,10 @@ def _in_process(
 def _over_http(
     run: StoredRun, chosen: Settings, catalog: Catalog, directory: Path, *, timeout_s: float, find_qps: bool
 ) -> LatencyResult:
-    """Measure a service and, at the same rate and batch size, the model in a child process."""
+    """Measure a service and, at the same rate and batch size, the model in a child process.
+
+    The model is not measured in a child process if the service computes with another backend than the run.
+    """
     engine_for(chosen.scenario)
     record = run.record
     target = Target(chosen.target or "", os.environ.get("HARNESS_SERVE_TOKEN", ""))
@@ -163,12 +166,14 @@ def _over_http(
         dataset_digest=record.provenance.dataset_digest or "",
         settings=msgspec.structs.replace(chosen, batch_size=served.batch_size),
         token=target.token,
+        backend=served.backend,
+        device=served.device,
         find_qps=find_qps,
     )
     result = call_in_child(measure_target, job, **_options(record.spec, directory, timeout_s))
     if isinstance(result, Failure):
         raise HarnessError(f"the service could not be measured: {result.message}")
-    if result.served is None or result.measured.target_qps is None:
+    if result.served is None or served.backend != record.spec.backend:
         return result
     same = msgspec.structs.replace(result.settings, target=None, target_qps=result.measured.target_qps)
     with tempfile.TemporaryDirectory(prefix="harness-latency-") as scratch:

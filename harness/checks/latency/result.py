@@ -53,6 +53,8 @@ class Measured(Struct, frozen=True, kw_only=True):
 class Served(Struct, frozen=True, kw_only=True):
     """Properties of a service that was measured over HTTP."""
 
+    backend: str
+    """Name of the backend with which the service computes."""
     failures: dict[str, int]
     """Number of queries that failed, by reason."""
     late: int
@@ -78,7 +80,7 @@ class Served(Struct, frozen=True, kw_only=True):
     """Queries per second that the service answered before the measurement, with all connections in use."""
     in_process_ms: dict[str, float | None] = {}
     """Percentiles of the latency of the same model in the process of the measurement, without a service, at the same
-    rate, or an empty dictionary if they were not measured."""
+    rate, or an empty dictionary if they were not measured because the service uses another backend than the run."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):

@@ -71,6 +71,8 @@ class Description(msgspec.Struct, frozen=True):
     """The part of a service's description that a measurement needs."""
 
     run: str
+    backend: str
+    device: str
     batch_size: int
 
 

@@ -60,6 +60,9 @@ class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
     dataset_digest: str
     settings: Settings
     token: str
+    backend: str
+    """Name of the backend with which the service computes."""
+    device: str
     find_qps: bool
 
 
@@ -166,11 +169,12 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
         percentiles_ms=percentiles_ms(latencies),
         mean_ms=1e3 * fmean(latencies),
         weights="trained",
-        device=job.spec.device,
+        device=job.device,
         started_at=started_at,
         environment=environment,
         flags=[f"{kind.replace('_', ' ')}: {detail}" for kind, detail in flags],
         served=Served(
+            backend=job.backend,
             failures=dict(answers.failures),
             late=_late(latencies, settings, answers),
             memory_bytes=peak_memory(target),

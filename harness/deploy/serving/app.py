@@ -72,8 +72,6 @@ def _timing(found: Timed) -> str:
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    description = msgspec.json.encode(service.description)
-
     @app.get("/health", summary="Check that the server runs", responses=schema.STATUS)
     async def health() -> Response:
         """Return status 200 while the HTTP server runs."""
@@ -89,7 +87,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/model", summary="Describe the model", responses=schema.MODEL)
     async def model() -> Response:
         """Return the run, the kind of input, the names of the outputs and the limits."""
-        return Response(description, media_type="application/json")
+        return Response(msgspec.json.encode(service.description), media_type="application/json")
 
     @app.get("/metrics", summary="Metrics for Prometheus", responses=schema.METRICS)
     async def metrics() -> Response:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct
 
 from harness.deploy.serving.batches import Batches
@@ -66,7 +67,8 @@ class Service:
 
     async def start(self) -> None:
         """Load the model. Raises `harness.HarnessError` if it cannot be loaded."""
-        await self._process.start()
+        ready = await self._process.start()
+        self.description = msgspec.structs.replace(self.description, device=ready.device)
 
     async def stop(self) -> None:
         """End the model's process."""
