@@ -19,11 +19,11 @@ class Parts(NamedTuple):
     network: Network
     model: Any
     step: Callable[[Any, Any, Any], Any]
-    """Training step ``(inputs, targets, learning rate) -> loss``, not yet traced."""
+    """Training step ``(inputs, targets, learning rate) -> loss`` that has not been traced yet."""
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """Build a model with the given weights, and build its training step.
+    """Build a model with the given weights, and its training step.
 
     The optimizer comes from the backend, because Keras's optimizers use different formulas. The benchmark therefore
     compares only the loops.

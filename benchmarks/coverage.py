@@ -119,10 +119,10 @@ def proportion(n: int, accuracy: float) -> Case:
 def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mistaken_for_first: bool = False) -> Case:
     """Return a case with a fixed number of examples in each class and the same kind of error in every class.
 
-    `accuracy` is the probability that an example of a class is predicted correctly. Otherwise, each of the other
-    classes is predicted with the same probability or, if `mistaken_for_first` is True, the first class is predicted
-    (for the first class, the last). The true scores are those of an infinite test split with the same class
-    proportions.
+    `accuracy` contains the probability that an example is predicted correctly, for each class. If an example is
+    predicted incorrectly, all other classes are equally likely. If `mistaken_for_first` is True, incorrect predictions
+    are always the first class, or the last class for examples of the first. The true scores are those of an infinite
+    test split with the same class proportions.
     """
     number, n = len(counts), sum(counts)
     wrong = 1 - np.array(accuracy)
@@ -146,7 +146,7 @@ def classes(name: str, counts: Sequence[int], accuracy: Sequence[float], *, mist
 
 
 def rare(number: int, n: int, fraction: float, shares: tuple[float, float], *, mistaken_for_first: bool) -> Case:
-    """Return a case with about `n` examples, a fraction of which belongs to the rarer half of the classes.
+    """Return a case with about `n` examples, of which the given fraction belongs to the rarer half of the classes.
 
     `shares` are the accuracies of the frequent and the rare classes.
     """
@@ -178,8 +178,8 @@ def regression(kind: str, n: int, targets: int = 1) -> Case:
 
 
 def area(name: str, counts: tuple[int, int], second: Callable[[np.random.Generator, int], Array], truth: float) -> Case:
-    """Return a case with two classes. The difference between the logits is normally distributed for the first class,
-    and drawn with `second` for the second class. `truth` is the area under the ROC curve.
+    """Return a case with two classes. The difference between the logits is normally distributed for the first class and
+    drawn by the function `second` for the second class. `truth` is the area under the ROC curve.
     """
 
     def draw(rng: np.random.Generator) -> Bounds:
@@ -297,7 +297,7 @@ def windows(n: int, autocorrelation: float, samples: int, seed: int = 0) -> floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
-    parser.add_argument("--samples", type=int, default=2000, help="simulations of each case [2000]")
+    parser.add_argument("--samples", type=int, default=2000, help="number of simulations of each case [2000]")
     parser.add_argument("-k", default="", help="simulate only the cases whose name contains this text")
     options = parser.parse_args()
     found: list[Coverage] = []

@@ -1,8 +1,9 @@
-"""Measure the time and memory needed to prepare SST-2, and to train on a dataset that does not fit in memory.
+"""Measure the time needed to prepare SST-2, and the memory needed to train on a dataset larger than memory.
 
-``python -m benchmarks.data sst2`` times preparing SST-2 and loading it from the cache, in separate processes and
-excluding import time. ``python -m benchmarks.data large [--gigabytes 5]`` creates images in a temporary folder, trains
-on them with ``harness run``, and prints the peak host memory from the record.
+``python -m benchmarks.data sst2`` measures how long it takes to prepare SST-2 and to load it from the cache. Each
+measurement runs in a separate process and excludes the time for imports. ``python -m benchmarks.data large [--gigabytes
+5]`` creates images in a temporary folder, trains on them with ``harness run``, and prints the peak host memory from the
+record.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def large(gigabytes: float, backend: str) -> None:
 
 
 def _draw_images(folder: Path, count: int) -> int:
-    """Write noise images centered on a class-dependent gray level, and return the number of images."""
+    """Write noise images centered on a class-dependent gray level and return the number of images."""
     import numpy as np
     from PIL import Image
 
@@ -92,7 +93,9 @@ def main() -> None:
     parser.add_argument("--backend", default="torch", help="backend of the run [torch]")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sst2").add_argument("--repeats", type=int, default=5, help="number of repeats [5]")
-    commands.add_parser("large").add_argument("--gigabytes", type=float, default=5.0, help="size of the arrays [5]")
+    commands.add_parser("large").add_argument(
+        "--gigabytes", type=float, default=5.0, help="size of the arrays in GB [5]"
+    )
     options = parser.parse_args()
     if options.command == "sst2":
         sst2(options.backend, options.repeats)

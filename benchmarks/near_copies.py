@@ -41,9 +41,9 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
     "JPEG, quality 50": lambda pixels: encoded(pixels, "JPEG", 50),
     "JPEG, quality 30": lambda pixels: encoded(pixels, "JPEG", 30),
     "WebP, quality 80": lambda pixels: encoded(pixels, "WEBP", 80),
-    "90% of the size, bicubic": lambda pixels: resized(pixels, 0.9, Image.Resampling.BICUBIC),
-    "90% of the size, bilinear": lambda pixels: resized(pixels, 0.9, Image.Resampling.BILINEAR),
-    "120% of the size, bicubic": lambda pixels: resized(pixels, 1.2, Image.Resampling.BICUBIC),
+    "resized to 90%, bicubic": lambda pixels: resized(pixels, 0.9, Image.Resampling.BICUBIC),
+    "resized to 90%, bilinear": lambda pixels: resized(pixels, 0.9, Image.Resampling.BILINEAR),
+    "resized to 120%, bicubic": lambda pixels: resized(pixels, 1.2, Image.Resampling.BICUBIC),
 }
 
 
@@ -57,7 +57,7 @@ def everything(name: str) -> tuple[str, list[Array], list[int]]:
 
 
 def crops(side: int, count: int) -> list[Array]:
-    """Return parts of two photographs that overlap little and have a standard deviation of at least 8 levels."""
+    """Return random parts of two photographs, excluding parts whose pixel values have a standard deviation below 8."""
     from sklearn.datasets import load_sample_image
 
     photographs = [np.asarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]

@@ -35,7 +35,7 @@ GROUPS = ("uci", "published")
 """Results directories below `RESULTS`."""
 TIMEOUT_S = 2 * 3600.0
 SHORT = ("protocol.throughput_budget_s=0.2", "protocol.latency_batches=11")
-"""Options that shorten the throughput measurement, because the UCI datasets have many splits."""
+"""Options that shorten the throughput measurement. The UCI datasets have many splits and therefore many runs."""
 BACKENDS = ("torch", "tensorflow")
 
 
@@ -86,8 +86,8 @@ PRETRAINED = "fine-tuned from all-MiniLM-L6-v2, bf16"
 def _uci(dataset: str, figure: float, standard_error: float) -> Claim:
     """Return a claim about the RMSE over the published splits for a network with one hidden layer of 50 units.
 
-    The published values come from the author's rerun of the grid search in the code for Gal and Ghahramani 2016
-    (arXiv:1506.02142).
+    The published values come from the author's rerun of the grid search in the code published with Gal and Ghahramani
+    2016 (arXiv:1506.02142).
     """
     return Claim(
         task="regression",

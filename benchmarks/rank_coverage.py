@@ -55,7 +55,7 @@ def draw(rng: np.random.Generator, effect: str, datasets: int, *, equal: bool = 
 
 
 def ties(values: Array) -> NDArray[np.bool_]:
-    """Return which pairs of backends tie, bool ``[datasets, backends, backends]``.
+    """Return the pairs of backends that tie, as a boolean array ``[datasets, backends, backends]``.
 
     A pair ties if a paired t-test over seeds, as in ``harness compare``, is not significant at the 5% level.
     """

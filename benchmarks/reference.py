@@ -54,7 +54,7 @@ class Group:
         return [run.record for run in Store(self.results).load().runs]
 
     def report(self) -> Report:
-        """Return the report on the runs, in the order of `TASKS` and `BACKENDS`."""
+        """Return the report on the runs, sorted in the order of `TASKS` and `BACKENDS`."""
         runs = Store(self.results).load().runs
         runs.sort(key=lambda run: (TASKS.index(run.record.spec.task), BACKENDS.index(run.record.spec.backend)))
         verdicts = tuple(load_verdicts(self.results).values())
@@ -146,8 +146,8 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""Mapping from each results directory to the pages that show its runs and, unless a group defines it, the command that
-produced the runs.
+"""Pages that show the runs of each results directory, and the command that produced the runs, keyed by the name of the
+directory. The command is empty if a group defines it.
 """
 
 

@@ -5,8 +5,8 @@ autocorrelated, assigns the runs to two groups in several orders, and compares t
 ``--runs N``, the command uses repeats of one real run instead: the repeats in DIR, or N new repeats. Each comparison is
 repeated after reducing the training throughput of one group. Different comparisons of real runs may share runs.
 
-Orders: ``ABBA`` is the order of `harness run`. ``ABAB`` alternates the groups, ``AABB`` alternates pairs of runs of one
-group, and ``AAA BBB`` places all runs of one group before those of the other.
+Orders: ``ABBA`` is the order in which `harness run` executes runs. ``ABAB`` alternates the groups, ``AABB`` alternates
+pairs of runs of one group, and ``AAA BBB`` places all runs of one group before those of the other.
 """
 
 from __future__ import annotations
@@ -186,9 +186,11 @@ def repeats(results: Path, count: int, backend: str) -> list[StoredRun]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.same_build", description=__doc__)
     parser.add_argument(
-        "--results", type=Path, help="use the repeats of one run in this folder instead of simulated runs"
+        "--results", type=Path, help="compare the repeats of one run in this folder instead of simulated runs"
     )
-    parser.add_argument("--runs", type=int, help="use this number of new repeats of one run instead of simulated runs")
+    parser.add_argument(
+        "--runs", type=int, help="compare this number of new repeats of one run instead of simulated runs"
+    )
     parser.add_argument("--backend", default="torch", help="backend of the new runs [torch]")
     parser.add_argument("--order", default=",".join(ORDERS), help=f"orders of the runs [{','.join(ORDERS)}]")
     parser.add_argument("--side", type=int, nargs="+", default=[5, 10], help="runs per group [5 10]")

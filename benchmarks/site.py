@@ -48,7 +48,7 @@ def multiply(source: Path, target: Path, count: int) -> None:
 
 
 def build(results: Path, site: Path) -> tuple[float, float]:
-    """Build the site, and return the elapsed seconds and the peak memory of the process tree in MiB.
+    """Build the site and return the elapsed time in seconds and the peak memory of the process tree in MiB.
 
     Memory is measured as proportional set size (PSS), which counts shared pages once, and is sampled twice per second.
     """

@@ -53,7 +53,7 @@ class Usage(NamedTuple):
 def records(count: int, start: int = 0) -> Iterator[RunRecord]:
     """Yield records with different ids.
 
-    The records of each default task are divided into tasks of `RUNS_PER_TASK` records.
+    Consecutive blocks of `RUNS_PER_TASK` records have different tasks, whose names are derived from the default tasks.
     """
     sources: dict[str, list[RunRecord]] = {}
     for run in Store(DEFAULTS).load().runs:
@@ -93,7 +93,7 @@ def drop(directory: Path) -> None:
 
 
 def measure(arguments: list[str], cache: Path, status: tuple[int, ...] = (0,)) -> Usage:
-    """Run a command, and return the time and memory that it used."""
+    """Run a command and return the time and memory that it used."""
     environment = os.environ | {"HARNESS_CACHE": str(cache)}
     start = time.perf_counter()
     # Start the command from a new process, because the peak in RUSAGE_CHILDREN is the maximum over all children.

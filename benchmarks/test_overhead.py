@@ -34,7 +34,7 @@ MODELS = {"mlp": "regression", "resnet-20": "vision", "bert-tiny": "nlp", "wav2v
 ROUND_S = 0.5
 """Target duration of one contender's measurement in a round, in seconds."""
 SAME_STEPS, SAME_ERROR = 4, 1e-4
-"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The largest
+"""Number of training steps before weights are compared, and the largest allowed norm-wise relative error. The allowed
 error is the parity check's tolerance for gradients (`harness.checks.parity.tolerances`)."""
 
 
@@ -106,7 +106,8 @@ class Bench:
         return predict(self.session, split, self.spec.recipe.batch_size, self.data.info.outputs)
 
     def split_for(self, run: Callable[[Split], object]) -> Split:
-        """Return training examples, repeated or truncated to full batches so that `run` takes about `ROUND_S`."""
+        """Return full batches of training examples, repeated as often as necessary for `run` to take about
+        `ROUND_S`."""
         size, count = self.spec.recipe.batch_size, 2
         while True:
             split = self.data.train.take(np.resize(np.arange(len(self.data.train)), count * size))

@@ -43,7 +43,7 @@ def cpu_s() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_runs", description=__doc__)
     parser.add_argument("--runs", type=int, default=20, help="number of runs [20]")
-    parser.add_argument("--jobs", type=int, default=1, help="number of quality-only runs at the same time [1]")
+    parser.add_argument("--jobs", type=int, default=1, help="number of simultaneous quality-only runs [1]")
     options = parser.parse_args()
     catalog = discover((), crashing)
     seeds = tuple(range(options.runs + 1))
@@ -72,7 +72,7 @@ def main() -> None:
         f"{1e3 * used / len(records):.0f}",
         f"{used / wall:.1%}",
     ]
-    headers = ["jobs", "runs", "run, ms", "other, ms", "CPU of the parent, ms", "of a core"]
+    headers = ["jobs", "runs", "run, ms", "other, ms", "CPU time of the parent, ms", "of a core"]
     print(tabulate([row], headers, tablefmt="pipe", disable_numparse=True))
 
 

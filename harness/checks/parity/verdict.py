@@ -117,6 +117,9 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
     """
     values = msgspec.to_builtins(spec)
     values.pop("weights")  # Parity does not depend on whether the weights are trained or initial weights.
+    teacher = values.pop("teacher")
+    if teacher is not None:
+        values["teacher"] = {**teacher, "path": ""}
     for name in (
         "backend",
         "env",
