@@ -519,9 +519,13 @@ KINDS = {
     ),
     "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
     "harness.tuning.lr_range:measure": "range_test(spec, catalog, 1e-6, 1.0, timeout_s=60)",
-    "harness.deploy.export:write": (
-        "call_in_child(export.write, export.ExportJob(spec=spec, plugins=catalog.refs_for(spec), format='safetensors', "
-        "weights='', weights_digest='', dataset_digest=''), timeout_s=60, environment={})"
+    "harness.execute.exporting:write": (
+        "call_in_child(exporting.write, exporting.ExportJob(spec=spec, plugins=catalog.refs_for(spec), "
+        "format='safetensors'), timeout_s=60, environment={})"
+    ),
+    "harness.execute.exporting:convert": (
+        "call_in_child(exporting.convert, exporting.ConversionJob(spec=spec, plugins=catalog.refs_for(spec), "
+        "exported=''), timeout_s=60, environment={})"
     ),
     "harness.deploy.predict:answer": (
         "call_in_child(predict.answer, predict.PredictJob(model=opened, inputs=''), timeout_s=60, environment={})"
@@ -565,9 +569,9 @@ from harness.checks.latency import target_child
 from harness.checks.latency.measure import measure, settings
 from harness.checks.parity.children import gather, gather_roundings
 from harness.checks.parity.evidence import ParityJob
-from harness.deploy import export, predict
+from harness.deploy import predict
 from harness.deploy.serving import model as serving
-from harness.execute import teacher, trial
+from harness.execute import exporting, teacher, trial
 from harness.execute.child import call_in_child
 from harness.execute.devices import probe
 from harness.execute.runner import run_all
