@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -150,7 +149,7 @@ def _over_http(
     """
     engine_for(chosen.scenario)
     record = run.record
-    target = Target(chosen.target or "", os.environ.get("HARNESS_SERVE_TOKEN", ""))
+    target = Target.with_token(chosen.target or "")
     served = described(target)
     if served.run != record.run_id:
         raise UsageError(
@@ -165,7 +164,6 @@ def _over_http(
         run=str(run.path.absolute()),
         dataset_digest=record.provenance.dataset_digest or "",
         settings=msgspec.structs.replace(chosen, batch_size=served.batch_size),
-        token=target.token,
         backend=served.backend,
         device=served.device,
         find_qps=find_qps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import threading
 import time
@@ -35,6 +36,14 @@ class Target:
     url: str
     """URL of the server, such as ``http://127.0.0.1:8000``."""
     token: str = ""
+
+    @classmethod
+    def with_token(cls, url: str) -> Target:
+        """Return a target with the token in ``HARNESS_SERVE_TOKEN``.
+
+        Child processes inherit the variable, so the token is never written to a file.
+        """
+        return cls(url, os.environ.get("HARNESS_SERVE_TOKEN", ""))
 
     def connect(self) -> http.client.HTTPConnection:
         """Return a connection to the server, which is opened when it is used."""

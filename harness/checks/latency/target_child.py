@@ -59,7 +59,6 @@ class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the run's directory."""
     dataset_digest: str
     settings: Settings
-    token: str
     backend: str
     """Name of the backend with which the service computes."""
     device: str
@@ -114,7 +113,7 @@ def names(info: DataInfo) -> tuple[str, ...]:
 
 def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
     """Measure a service with the run's test split, and save the latencies and LoadGen's logs."""
-    settings, target = job.settings, Target(job.settings.target or "", job.token)
+    settings, target = job.settings, Target.with_token(job.settings.target or "")
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()
     catalog = load_plugins(job.plugins)
