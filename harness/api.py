@@ -52,7 +52,7 @@ class Results(Sequence[RunRecord]):
     problems : tuple of str
         A message for each record file that could not be read, with the file's path and the reason.
     reused : int
-        Number of records returned from earlier runs instead of executing the runs again.
+        Number of records that were returned from earlier runs, so that the runs were not executed again.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Results(Sequence[RunRecord]):
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Runs with their directories, in the order of `records`, giving access to predictions and trained models.
+        """Runs with their directories, in the order of `records`. They give access to predictions and trained models.
 
         Raises `UsageError` if the results directory is not known.
         """
@@ -264,7 +264,7 @@ def run(
     deterministic : bool, default=False
         Use only deterministic kernels, which produce bitwise identical results in every run.
     metric : str, optional
-        Name of the primary metric, by which the best epoch is chosen and runs are compared. By default, the primary
+        Name of the primary metric, used to choose the best epoch and to compare runs. By default, the primary
         metric of each task.
     parity : bool, default=False
         Before starting the runs, check that the backends compute the same results, and store the verdict in the
@@ -289,8 +289,7 @@ def run(
         Number of CPU threads per process, from 1 to 1024. By default, the number of available cores divided by the
         largest number of devices.
     repeat : int, optional
-        Number of repeats of each run. Repeats are interleaved. By default, 1, or 5 with the protocol
-        ``"publish"``.
+        Number of repeats of each run. Repeats are interleaved. The default is 1, or 5 with the protocol ``"publish"``.
     protocol : {"standard", "quick", "publish"}, default="standard"
         Measurement effort: the duration and the required precision of the measurements.
     overrides : mapping or iterable of str, optional
@@ -459,7 +458,7 @@ def carry_out(
     runs that are part of `specs`.
 
     With `quality_only`, throughput and latency are not measured. If more than one run is executed at a time (`jobs`),
-    they are measured only if `harness.checks.side_by_side.measured_part` permits it.
+    throughput and latency are measured only if `harness.checks.side_by_side.measured_part` permits it.
 
     With `checkpoint_every`, runs write checkpoints. `resume` determines whether runs continue from their checkpoints;
     see `harness.execute.checkpoints.assign`.
@@ -537,7 +536,7 @@ def carry_out(
         store.prepare()
         if parity and any(spec.weights is not None for spec in specs):
             raise UsageError(
-                "--parity compares how backends train, but nothing is trained with --weights; "
+                "--parity compares how backends train, but runs with --weights do not train; "
                 "remove one of the two options"
             )
         pairs = compared(specs) if parity else set[str]()
@@ -778,12 +777,12 @@ def tune(
         Rule for ending unpromising trials early. By default, ``"median"`` with one objective and ``"none"`` with
         several.
     confirm : int, default=3
-        Number of fresh seeds for training models with the best and the default settings and scoring them on the test
-        split.
+        Number of fresh seeds. With each seed, models are trained with the best and the default settings and scored on
+        the test split.
     storage : str, optional
         URL of an Optuna storage. By default, a journal file in the results directory.
     seed : int, default=0
-        Seed of the trials. The fresh seeds are the consecutive numbers after it.
+        Seed of the trials. The fresh seeds are the consecutive numbers after `seed`.
     rerun : bool, default=False
         Start a new study, even if one with the same settings exists.
 

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of a prefix or suffix for the whole name to be suggested."""
+"""Minimum length of a name for which known names that start or end with it are suggested."""
 
 
 class HarnessError(Exception):
@@ -107,7 +107,7 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
 
 class CombinationError(UsageError):
-    """Error raised if known names cannot be used together, such as an image model and a text task."""
+    """Error raised if names are known but cannot be used together, such as those of an image model and a text task."""
 
 
 class PluginError(HarnessError):

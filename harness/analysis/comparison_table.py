@@ -184,8 +184,8 @@ def _mean(values: list[float | None], *, whole: bool) -> Cell:
 
 
 def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float | None]:
-    """Return the values of a successful run by column. The primary metric is None, because it is in the quality
-    column."""
+    """Return the values of a successful run by column. The value of the primary metric is None, because this metric is
+    in the quality column."""
     primary = success(record).scores.primary
     return {metric.name: None if metric.name == primary else metric.value(record) for metric in metrics}
 
@@ -291,8 +291,8 @@ def _by_run(group: list[RunRecord], metric: RunMetric) -> dict[tuple[int, int, i
 def _efficiency(
     index: int, base: int | None, groups: Sequence[list[RunRecord]], measured: Sequence[Mapping[str, Cell]]
 ) -> Cell:
-    """Return the scaling efficiency of a row with several devices, or an empty cell if there is no row `base` with one
-    device."""
+    """Return the scaling efficiency of a row with several devices, or an empty cell if `base`, the index of the row
+    with one device, is None."""
     devices, name = groups[index][0].spec.devices, TRAIN_THROUGHPUT.name
     if devices == 1 or base is None:
         return Cell(None)

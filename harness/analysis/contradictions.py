@@ -46,7 +46,7 @@ class RunFlag(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """Number of examples in one training step and in one timed inference batch."""
+    """Number of examples in a training step, and number of examples in a timed inference batch."""
 
     train: int
     inference: int
@@ -83,8 +83,8 @@ def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
 
 
 def batches_of(record: RunRecord) -> Batches:
-    """Return the batch sizes of a successful run. A model that is fitted in one call has a single batch, the training
-    split."""
+    """Return the batch sizes of a successful run. If a model is fitted in one call, the training split is its only
+    batch."""
     outcome, examples = success(record), success(record).examples.get("train", record.spec.recipe.batch_size)
     train = examples if fitted_in_one_call(record) else min(record.spec.recipe.batch_size, examples)
     return Batches(train, outcome.latency.batch_size)
@@ -150,7 +150,7 @@ def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator
 
 
 def _training_time(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if the time to target differs from the time its steps take at the measured throughput."""
+    """Yield a contradiction if the time to target does not match the number of steps and the measured throughput."""
     outcome = success(record)
     step_s = _seconds(values["train_samples_per_s"], batches.train)
     reached_s, reached = values["time_to_target_s"], outcome.time_to_target

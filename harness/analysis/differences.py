@@ -51,7 +51,7 @@ def described(record: RunRecord) -> dict[str, str]:
 
 
 def differences(firsts: list[RunRecord]) -> list[str]:
-    """Return a description of each row that lists the settings in which it differs from similar rows.
+    """Describe each row by the settings in which it differs from similar rows.
 
     The settings and machines of rows with the same task, dataset, model, device and precision are compared. For rows
     with the same backend, package versions are also compared. `firsts` contains one record from each row.
@@ -80,8 +80,8 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 
 
 def absent(name: str) -> str:
-    """Return the text for a setting that `settings_of` omits for some specs: ``current`` for the environment of the
-    command, else ``none``."""
+    """Return the text for a setting that `settings_of` omits for some specs: ``current`` for the setting `env` (the
+    environment of the command), and ``none`` for all other settings."""
     return "current" if name == "env" else "none"
 
 
@@ -91,7 +91,7 @@ def varying(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def settings_of(spec: RunSpec) -> dict[str, str]:
-    """Return the settings of a spec, except for the seed, the split and the fields of `IDENTITY`, by name."""
+    """Return the settings of a spec by name, except for the seed, the split and the fields of `IDENTITY`."""
     sections = {"recipe": "recipe", "protocol": "protocol"} | {f"{s}_options": s for s in ("task", "dataset", "model")}
     flat: dict[str, str] = {}
     for name, value in (msgspec.to_builtins(spec) | {"protocol": msgspec.structs.asdict(spec.protocol)}).items():

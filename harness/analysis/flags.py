@@ -41,7 +41,7 @@ class RowFlag(NamedTuple):
 
 
 def run_flags(record: RunRecord) -> list[RunFlag]:
-    """Return all flags of a successful run, those in its record and those derived from the record."""
+    """Return the flags in a successful run's record and the flags that are derived from the record."""
     in_one_call = fitted_in_one_call(record)
     flags = []
     for flag in success(record).flags:

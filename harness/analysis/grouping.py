@@ -52,14 +52,14 @@ def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _dataset_key(record: RunRecord) -> str:
-    """Return a key for the settings that determine the prepared data, except for the split."""
+    """Return a key for the settings, except the split, that determine the prepared data."""
     spec = record.spec
     options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
 
 
 def with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records, filling in the device of runs that failed before selecting one.
+    """Return the records, filling in the device of runs that failed before a device was selected.
 
     A run without a selected device is assigned the device of the other runs with the same setting, if all of those ran
     on the same device.

@@ -49,7 +49,7 @@ class Point(Struct, frozen=True, kw_only=True):
     runs: int
     failed: int
     changed: list[tuple[str, str, str]]
-    """(name, before, now) for the commit and each package that differs from the previous point."""
+    """Tuples ``(name, before, now)`` for the differences from the previous point in the commit and the packages."""
     figures: list[Figure]
 
 
@@ -66,9 +66,9 @@ def histories(
 ) -> list[History]:
     """Return the histories of these runs, ordered by the start of the first run.
 
-    If `metrics` is empty, the metrics in `DEFAULT_METRICS` are included if the runs have them. `price_per_hour` is the
-    hourly price of the machine, which is used to compute the costs per million samples. Raises `harness.UsageError` if
-    a metric has no value in any run, and `harness.UnknownNameError` if a metric does not exist.
+    If `metrics` is empty, all metrics in `DEFAULT_METRICS` for which the runs have values are included.
+    `price_per_hour` is the hourly price of the machine, which is used to compute the costs per million samples. Raises
+    `harness.UsageError` if a metric has no value in any run, and `harness.UnknownNameError` if a metric does not exist.
     """
     groups: dict[tuple[str, ...], dict[tuple[str, ...], list[StoredRun]]] = {}
     runs = sorted(runs, key=lambda run: run.record.started_at)

@@ -26,7 +26,8 @@ flagged."""
 STRONG = 5.0
 """Minimum size of a strong increase, in standard errors."""
 FAR = 1.05
-"""Ratio of the error after training to the error of the closed-form solution above which training is flagged.
+"""Threshold for the ratio of the error after training to the error of the closed-form solution. Training is flagged if
+the ratio is larger.
 
 The difference must also be larger than 5% of the standard deviation of the targets.
 """
@@ -123,7 +124,8 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     scatter = _scatter(curve) if epochs >= MIN_EPOCHS else math.nan
 
     def noise(probability: float) -> float:
-        """Return the difference between two blocks that noise alone would exceed with at most this probability."""
+        """Return a threshold for the difference between two blocks. Noise alone exceeds the threshold with at most this
+        probability."""
         if epochs < MIN_EPOCHS:
             return STRONG * error * math.sqrt(2)
         # Means over several epochs reduce the noise of training, but not that of the validation examples, which are the
@@ -159,8 +161,9 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
 def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) -> float:
     """Return the standard error of a score over the validation examples.
 
-    The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error
-    is at least the standard error of a proportion. For any other metric without an interval, it is 1% of the score.
+    The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error is at
+    least the standard error of a proportion. For any other metric without an interval, the standard error is 1% of the
+    score.
     """
     examples = max(1, outcome.examples.get("validation", 1))
     interval = outcome.scores.intervals.get(outcome.scores.primary)

@@ -52,7 +52,7 @@ class RunMetric:
     there.
     """
     flag: str = ""
-    """Name that refers to the metric in a record's flags."""
+    """Name by which the flags in a record refer to the metric."""
     in_table: bool = True
     """True if the metric has a column in the comparison table; False if it appears only in a run's details."""
     compared: Literal["by default", "on request"] = "on request"
@@ -161,7 +161,8 @@ def fitted_in_one_call(record: RunRecord) -> bool:
 
 
 def _if_fitted(read: Callable[[RunRecord], float | None], *, in_one_call: bool) -> Callable[[RunRecord], float | None]:
-    """Return a function that calls `read` only for runs that were (or were not) fitted in one call."""
+    """Return a function that calls `read` only for runs that were fitted in one call or, if `in_one_call` is False,
+    only for runs that were not."""
     return lambda record: read(record) if fitted_in_one_call(record) == in_one_call else None
 
 
@@ -414,7 +415,7 @@ def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
 def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> MetricInfo | None:
     """Return the definition of a score from the records of successful runs or, for older records, from `metrics`.
 
-    Return None if neither declares the score, or if the records disagree on the direction.
+    Return None if neither the records nor `metrics` define the score, or if the records disagree on the direction.
     """
     known = [info for record in records if (info := _declared(name, record, metrics)) is not None]
     return known[0] if len({info.higher_is_better for info in known}) == 1 else None
@@ -466,7 +467,7 @@ def available(
 def comparable(
     sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return the metrics that have a value in every set of runs, for comparing successful runs of one task.
+    """Return the metrics that have a value in every set of runs. The runs must be successful and belong to one task.
 
     Scores are listed before costs.
     """
@@ -485,7 +486,7 @@ def unranked_note(names: Iterable[str]) -> str:
     """Return a note for reports about metrics with unknown direction."""
     return (
         f"{', '.join(names)}: not ranked, because it is unknown whether higher values are better. Either "
-        "the records contradict each other, or neither the records nor the loaded plugins define it."
+        "the records contradict each other, or neither the records nor the loaded plugins define the direction."
     )
 
 

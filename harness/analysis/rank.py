@@ -61,7 +61,7 @@ class LeftOut(Struct, frozen=True, kw_only=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """Ranking under one policy for failed runs."""
+    """Ranking that was computed with one of the policies for failed runs."""
 
     failures: Policy
     """``excluded`` or ``imputed``."""
@@ -234,7 +234,8 @@ def _dataset(record: RunRecord) -> tuple[str, ...]:
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Divide each case by the swept settings. Return the runs and a note about other settings that vary.
+    """Divide each case into cases in which the swept settings have the same values. Return the runs and a note about
+    other settings that vary.
 
     A setting was swept if a candidate has runs with more than one value of the setting for the same seed and split.
     Settings that vary only with the seed or split, such as settings tuned separately for each split, do not divide a
@@ -266,9 +267,11 @@ def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Return, for each candidate and case, the runs with the newest package versions and data, and a note.
+    """Return the runs with the newest package versions and data for each candidate and case, and a note about the
+    ignored runs.
 
-    A failed run is kept unless it was recorded with different package versions. Its record may lack some versions.
+    A failed run is kept unless it was recorded with different package versions. The record of a failed run may lack
+    some versions.
     """
     newest: dict[tuple[Any, ...], _Placed] = {}
     for one in placed:
@@ -433,7 +436,7 @@ def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[S
 
 
 def _by_draw(side: Sequence[StoredRun], metric: RunMetric) -> dict[Draw, float]:
-    """Return the mean of the metric over the repeats of each pair of split and seed."""
+    """Return the mean of the metric over the repeats of each combination of split and seed."""
     values: dict[Draw, list[float]] = {}
     for run in side:
         value = metric.value(run.record)

@@ -30,7 +30,8 @@ RESAMPLES = 2000
 MIN_DATASETS = 3
 """Minimum number of datasets for intervals of mean ranks and win rates."""
 MIN_DATASETS_RATIO = 5
-"""Minimum number of datasets for intervals of ratios, which are unbounded.
+"""Minimum number of datasets for intervals of ratios. More datasets are required than for ranks, because ratios are
+unbounded.
 
 With fewer datasets, the coverage of the interval is less than 93% if the logarithms of the ratios have a skewed
 distribution.
@@ -233,9 +234,10 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
     """Return the ends of the 95% intervals of means over datasets. The values are between `least` and `most`.
 
     `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
-    with one additional dataset that has the value `least` for the lower end and `most` for the upper end. If all values
-    are 0 or 1, this is the Clopper-Pearson interval. The interval is Gaffke's bound (2005; Learned-Miller and Thomas
-    2019). There is no known distribution for which this interval's coverage is too low, even with only two datasets.
+    plus one additional dataset, whose value is `least` when the lower end is computed, and `most` when the upper end is
+    computed. If all values are 0 or 1, this is the Clopper-Pearson interval. The ends of each interval are Gaffke's
+    bounds (2005; Learned-Miller and Thomas 2019). There is no known distribution for which this interval's coverage is
+    too low, even with only two datasets.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
 """The roofline of a device: the highest matrix multiplication rate and copy bandwidth that a backend reaches on it.
 
-A run's fraction of the matrix multiplication rate is its model FLOPs utilization (Chowdhery et al. 2022,
-arXiv:2204.02311, appendix B). This module uses the measured rate instead of the manufacturer's peak. The ratio of rate
-to bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
+The fraction of this matrix multiplication rate that a run achieves is its model FLOPs utilization (Chowdhery et al.
+2022, arXiv:2204.02311, appendix B). This module uses the measured rate instead of the manufacturer's peak. The matrix
+multiplication rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A self-test of the measurements on this machine, which measures known quantities the same way a run does.
+"""Self-test of the measurements on this machine: known quantities are measured in the same way as in a run.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
 accelerator, another child process does the same with device memory.

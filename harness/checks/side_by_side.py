@@ -1,4 +1,4 @@
-"""A/A check that determines whether simultaneous runs are timed.
+"""A/A check that determines whether the speed of simultaneous runs is measured.
 
 The check executes the same settings one at a time and several at a time, in the order A B B A, and compares their
 speeds (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and applies to the same
@@ -49,7 +49,7 @@ NEUTRAL = frozenset(
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """Change in one metric for one setting between sequential runs and the runs in one lane."""
+    """Change of one metric between the sequential runs of one setting and its simultaneous runs in one lane."""
 
     setting: str
     cores: tuple[int, ...]
@@ -71,8 +71,8 @@ class Figure(Struct, frozen=True, kw_only=True):
 
     @property
     def result(self) -> Literal["same", "differs", "undecided"]:
-        """``same`` if the interval is within the margin, ``differs`` if it is not and excludes zero; else
-        ``undecided``."""
+        """``same`` if the interval is within the margin, ``differs`` if it extends beyond the margin and excludes zero,
+        and ``undecided`` otherwise."""
         if self.low is None or self.high is None:
             return "undecided"
         if -self.margin < self.low and self.high < self.margin:
@@ -94,7 +94,8 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages of each setting, by its key."""
     codes: dict[str, dict[str, str]] = {}
-    """Digests of the code and of the environment's lock that each setting uses, by its key; see `codes_of`."""
+    """Digests of the code of each setting and of the lock file of its named environment, by the setting's key; see
+    `codes_of`."""
     rounds: int
     figures: list[Figure]
 
@@ -110,9 +111,9 @@ class Part:
 
     quality_only: bool
     checked_at: str = ""
-    """Time of the check that permits timing simultaneous runs, or an empty string."""
+    """Time of the check that allows the speed of simultaneous runs to be measured, or an empty string."""
     reason: str = ""
-    """Reason why only quality is measured, or an empty string if this was requested."""
+    """Reason why only quality is measured, or an empty string if the user requested it."""
 
 
 def load_of(spec: RunSpec) -> str:
@@ -127,7 +128,8 @@ def load_of(spec: RunSpec) -> str:
 
 
 def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, str]]:
-    """Return the digests of the code and of the lock of the named environment that each setting uses, by its key."""
+    """Return the digests of the code of each setting and of the lock file of its named environment, by the setting's
+    key."""
     digest = functools.cache(lambda ref: with_digest(ref).code_digest)
     found = {}
     for load, spec in {load_of(spec): spec for spec in specs}.items():
@@ -140,11 +142,11 @@ def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, 
 def measured_part(
     specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool, batch_size_backoff: bool = False
 ) -> Part:
-    """Return the part of the runs to measure when `jobs` runs are executed at the same time.
+    """Return what to measure (everything or only quality) when `jobs` runs are executed at the same time.
 
-    Runs are timed if they are executed one after another or if the most recent check covering all of their settings
-    passed, and if no batch size can be reduced with `batch_size_backoff`, because a check does not cover smaller
-    batches. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
+    Speed is measured if the runs are executed one after another. If they are executed at the same time, it is measured
+    only if the most recent check covering all of their settings passed and `batch_size_backoff` is false, because a
+    check does not cover smaller batches. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
     """
     if jobs == 1:
         return Part(quality_only)
@@ -166,7 +168,7 @@ def measured_part(
 
 
 def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog, lanes: Sequence[Lane]) -> str:
-    """Return the reason why a check does not permit timing these runs, or an empty string."""
+    """Return the reason why a check does not allow the speed of these runs to be measured, or an empty string."""
     day = found.checked_at[:10]
     on_gpu = any(spec.device != "cpu" for spec in specs)
     if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
@@ -198,7 +200,7 @@ def described(figure: Figure) -> str:
 
 
 Settings = Mapping[str, tuple[str, list[StoredRun], dict[tuple[int, ...], list[StoredRun]]]]
-"""For each setting: its title, its sequential runs, and its simultaneous runs by the cores of their lanes."""
+"""Title of each setting, its sequential runs, and its simultaneous runs, grouped by the cores of their lanes."""
 
 
 def check(
@@ -212,7 +214,8 @@ def check(
     listener: Listener | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> SideBySideCheck:
-    """Execute the settings of `specs` one after another and `jobs` at a time, and save the comparison of the two.
+    """Execute the settings of `specs` both one after another and `jobs` at a time, and save a comparison of their
+    speeds.
 
     `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there
     are not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "--allow-missing",
     is_flag=True,
     help="Do not fail if a bound cannot be checked for some settings, for example because runs, seeds or "
-    "values of the metric are missing. Each bound must be checked for at least one setting.",
+    "values of the metric are missing. It must be possible to check each bound for at least one setting.",
 )
 @options.price_per_hour
 @options.format_
@@ -197,7 +197,7 @@ def render(compared: Sequence[Compared]) -> str:
 
 
 def _flags(runs: Sequence[StoredRun]) -> list[str]:
-    """Return a line for each metric and kind of flag, stating the number of flagged runs."""
+    """Return one line for each metric and kind of flag, with the number of flagged runs."""
     from harness.analysis.flags import run_flags
     from harness.records import Success
 
@@ -212,7 +212,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a warning for each metric whose bounds only limit improvements, which is rarely intended."""
+    """Return a warning for each metric whose bounds limit only improvements. Such bounds are rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "

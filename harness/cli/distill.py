@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.records import RunSpec
 
 
-@click.command(short_help="Train a student with a teacher and alone.")
+@click.command(short_help="Train a student with and without a teacher.")
 @options.plugins
 @click.option("--teacher", required=True, metavar="RUN", help="Run with saved weights whose model is the teacher.")
 @click.option("--student", required=True, metavar="NAME", help="Model to train, such as bert-tiny.")

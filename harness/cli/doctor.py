@@ -41,7 +41,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     results_problem: str | None
 
 
-@click.command(short_help="Report available backends and devices, and what is missing.")
+@click.command(short_help="Report which backends and devices are available, and what is missing.")
 @options.plugins
 @click.option(
     "--roofline",

@@ -160,7 +160,7 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
     """Return the settings that vary among runs with the same task, dataset, model and backend, except `_OWN_COLUMNS`.
 
-    Models and tasks have different default settings. Differences between these defaults are excluded.
+    Settings are compared only among such runs, because models and tasks have different default settings.
     """
     from harness.analysis.differences import varying
 

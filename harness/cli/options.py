@@ -45,7 +45,7 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split values like `split`, except for existing paths, which may contain commas."""
+    """Split values as `split` does, except for existing paths, which may contain commas."""
     from os.path import exists
 
     # Path.exists() raises for names that are too long for a path.
@@ -54,7 +54,7 @@ def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 
 def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    """Split values like `split` and convert them to integers."""
+    """Split values as `split` does, and convert them to integers."""
     numbers = []
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
@@ -66,7 +66,7 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
 
 
 def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
-    """Split values like `split_whole_numbers`, but return the keyword ``all`` unchanged."""
+    """Split values as `split_whole_numbers` does, but return the keyword ``all`` unchanged."""
     return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
 
 
@@ -125,7 +125,7 @@ def loaded(extra: Iterable[str]) -> Catalog:
 
 
 def with_default(text: str, default: str) -> str:
-    """Return a help text followed by a default value, in click's format for option defaults."""
+    """Return a help text to which a default value is appended, in click's format for the defaults of options."""
     return f"{text}  [default: {default}]" if default else text
 
 
@@ -282,8 +282,8 @@ def selection(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
-    `texts` overrides the help texts of options, and `defaults` the descriptions of their default values. The options
-    for the user's own data are omitted if `own_data` is false.
+    `texts` overrides the help texts of options, and `defaults` overrides the descriptions of their default values. The
+    options for the user's own data are omitted if `own_data` is false.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
     of_data = _DATASET_OPTIONS if own_data else ()

@@ -74,7 +74,7 @@ def show_progress(text: str, stream: TextIO) -> None:
 def echo_data(text: str, *, nl: bool = True) -> None:
     """Print machine-readable data, such as CSV, to stdout.
 
-    The data are unchanged, except that control characters are replaced if stdout is a terminal.
+    The data are printed unchanged, except that control characters are replaced if stdout is a terminal.
     """
     out = stdout()
     # By default, `click.echo` removes escape sequences.
@@ -82,7 +82,7 @@ def echo_data(text: str, *, nl: bool = True) -> None:
 
 
 def console() -> Console:
-    """Return a console for progress on stderr, which replaces control characters in all text."""
+    """Return a console that prints progress to stderr and replaces control characters in all text."""
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 

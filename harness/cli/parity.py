@@ -106,7 +106,7 @@ def _specs(selection: Selection, catalog: Catalog, everything: bool, results: st
                 try:
                     specs = expand(dataclasses.replace(selection, tasks=(name,), models=(family,)), catalog)
                 except UsageError as error:
-                    echo(f"Warning: excluded: task {name!r}, model {family!r}: {error}", err=True)
+                    echo(f"Warning: task {name!r} with model {family!r} is excluded: {error}", err=True)
                 else:
                     yield from specs
 

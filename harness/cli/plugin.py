@@ -143,7 +143,7 @@ def check(which: str | None, format_: str) -> None:
     harness are checked.
 
     Backends and networks are executed in separate processes and compared with another backend that implements the same
-    model, which takes about a minute for each network. The exit status is 1 if a rule is violated.
+    model. This takes about a minute for each network. The exit status is 1 if a rule is violated.
 
     \b
     Examples:

@@ -42,14 +42,14 @@ _DOWNLOAD_S = 10.0
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the warnings about the user's own data in the planned runs, as lines of output."""
+    """Return the warnings about the user's own data in the planned runs, one line of output for each."""
     sources = {spec.source: spec.dataset for spec in specs if spec.source}
     lines = [warning_line(dataset, warning) for source, dataset in sources.items() for warning in source.warnings]
     return list(dict.fromkeys(lines))
 
 
 def undecoded_notes(specs: Sequence[RunSpec], catalog: Catalog) -> list[str]:
-    """Return a note for each of the user's datasets whose files are not decoded in planning, as lines of output."""
+    """Return one line of output for each of the user's datasets whose files are not decoded before the runs start."""
     from harness.data.user_files.location import MEDIA
 
     names = dict.fromkeys((s.dataset, s.task) for s in specs if s.source and catalog.task(s.task).kind in MEDIA)

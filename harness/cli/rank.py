@@ -35,7 +35,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Backend, model or setting that is the baseline for ratios. Failed runs are also imputed with its results.",
+        "Backend, model or setting that is the baseline for ratios. Its results also replace those of failed runs.",
         "the first one with results on the most datasets",
     ),
 )
@@ -71,9 +71,9 @@ def rank(
 
     RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is included only if every
     ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.
-    Excluded: failed runs are ignored, as are datasets on which any ranked entry has no successful runs. Imputed: a
-    failed run is replaced by a run of the baseline. Choose a simple baseline, because a strong baseline would
-    compensate for failures.
+    In the first ("excluded"), failed runs are ignored, as are datasets on which any ranked entry has no successful
+    runs. In the second ("imputed"), a failed run is replaced by a run of the baseline. Choose a simple baseline,
+    because a strong baseline would compensate for failures.
 
     \b
     Examples:

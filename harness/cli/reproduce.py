@@ -163,8 +163,8 @@ def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
         return
     if not lock:
         raise UsageError(
-            f"the runs of the bundle used the environment {env!r}, which does not exist here and whose lock "
-            f"file is not in the bundle; create it with: harness env create {env} --with 'PACKAGE==VERSION'"
+            f"the environment {env!r}, which the runs of the bundle used, does not exist here, and its lock file is "
+            f"not in the bundle; create it with: harness env create {env} --with 'PACKAGE==VERSION'"
         )
     if not create:
         raise UsageError(

@@ -204,7 +204,7 @@ def run(
 
         check_suffix(Path(plot).suffix)
         if quality_only:
-            raise UsageError("--plot shows quality against throughput, which --quality-only omits; remove one of them")
+            raise UsageError("--plot shows the throughput, but --quality-only does not measure it; remove one of them")
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
@@ -370,7 +370,7 @@ def _check_nothing_selected() -> None:
 def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
     """Return the specs without an entry in `reasons`, and print the reasons for omitting the others.
 
-    Raises `harness.UsageError` with the reasons if a spec has a reason and `skip` is false, or if no specs remain.
+    Raises `harness.UsageError` with these reasons if `skip` is false and any spec has an entry, or if no specs remain.
     """
     from harness.errors import UsageError
     from harness.execute.availability import describe_reasons

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.command(short_help="Check that measurements on this machine are accurate.")
 @options.plugins
 @options.jobs
-@options.selection(leave_out=("seed", "split", "metric"), repeat="Number of rounds of a check with --jobs, at least 4.")
+@options.selection(leave_out=("seed", "split", "metric"), repeat="With --jobs: number of rounds, at least 4.")
 @options.wait
-@options.timeout("Maximum duration of a run of a check with --jobs, in seconds.")
+@options.timeout("With --jobs: maximum duration of each run, in seconds.")
 @options.quiet
 @options.format_
 def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet: bool, format_: str) -> None:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 @click.option(
     "--executor",
     metavar="NAME",
-    help="Executor of runs that were submitted by another user or from another directory. Without this option, no "
-    "connection is made for such runs.",
+    help="Executor of runs that were submitted by another user or from another directory. Without this option, the "
+    "executor of such runs is not contacted.",
 )
 @options.executor_options
 def status(
@@ -77,7 +77,7 @@ def status(
 
 def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) -> dict[str, int]:
     """Store the available results of submissions, or cancel the submissions if `cancel` is true. Return the number of
-    runs being executed for each unfinished submission."""
+    runs that are being executed for each unfinished submission."""
     from harness.execute.submissions import submissions
 
     if not any(not submission.finished for submission in submissions(store)):
@@ -103,8 +103,8 @@ def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) ->
 def _collect(
     submission: Submission, catalog: Catalog, store: Store, given: Access | None, *, cancel: bool
 ) -> dict[str, int]:
-    """Store the available results of a submission, or cancel it. Return the number of runs being executed, by the name
-    of the submission, if it is not finished."""
+    """Store the available results of a submission, or cancel it. Return the number of its runs that are being executed,
+    keyed by the submission's name, or an empty mapping if no runs are left."""
     from harness.execute.detached import cancel as end
     from harness.execute.detached import collect
     from harness.execute.runner import Guarded, Listener

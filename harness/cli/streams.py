@@ -142,8 +142,8 @@ class _Clean:
 
 
 _PART = 1000
-"""Maximum number of characters per write. In UTF-8, this many characters take up at most 4096 bytes (``PIPE_BUF``),
-which a pipe that is ready for writing accepts without blocking."""
+"""Maximum number of characters per write. In UTF-8, this many characters take up at most 4096 bytes (``PIPE_BUF``). A
+pipe that is ready for writing accepts this many bytes without blocking."""
 
 
 class _Screen:

@@ -38,14 +38,14 @@ def track(runs: tuple[str, ...], all_runs: bool, tracker: tuple[str, ...], resul
         raise UsageError(f"pass --tracker NAME with one of the trackers: {known}")
     check(catalog, tracker)
     if all_runs == bool(runs):
-        raise UsageError("pass the ids of runs, or --all for all runs of the results directory")
+        raise UsageError("pass the ids of runs, or --all for all runs in the results directory")
     problems: list[str] = []
     if all_runs:
         loaded = store.load()
         chosen, problems = loaded.runs, loaded.problems
         if not chosen and not problems:
             raise UsageError(
-                f"the results directory {str(store.path)!r} contains no runs; choose another with --results"
+                f"the results directory {str(store.path)!r} contains no runs; choose another one with --results DIR"
             )
     else:
         chosen = list({run.path.absolute(): run for run in map(store.find, runs)}.values())

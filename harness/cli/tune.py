@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     "recipe.dropout=0.0:0.5, or a range on a logarithmic scale such as recipe.learning_rate=log:1e-4:1e-2. Can be "
     "repeated.",
 )
-@click.option("--trials", type=click.IntRange(min=1), metavar="N", default=20, help="Number of trials of each backend.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), metavar="N", default=20, help="Number of trials for each backend."
+)
 @options.names(
     "--objective",
-    "Value to optimize on the validation split: quality, loss, train_throughput or parameters. Several objectives "
-    "give a Pareto front.",
+    "Value to optimize on the validation split: quality, loss, train_throughput or parameters. With several "
+    "objectives, the result is a Pareto front.",
     default="quality",
 )
 @click.option(

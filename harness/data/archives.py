@@ -25,14 +25,14 @@ EXPANSION = 200
 """Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text but can reach 1000 for a
 decompression bomb."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, that is accepted regardless of the archive's size."""
+"""Extracted size, in bytes, up to which an archive is always accepted, however small the archive is."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
 """Maximum size of a zip archive's member list, which `zipfile` reads into memory."""
 MAX_HEADER_BYTES = 2**24
 """Maximum size of a member's header in a tar archive, which `tarfile` reads into memory."""
 MAX_DICTIONARY_BYTES = 2**28
-"""Maximum memory for xz and lzma decompression. ``xz -9`` needs 65 MiB; the format allows 4 GiB."""
+"""Maximum memory for xz and lzma decompression. ``xz -9`` needs 65 MiB, but the format allows up to 4 GiB."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 """Supported compression methods for zip members, all of which need little memory."""
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
@@ -189,7 +189,7 @@ _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
 
 
 class _Xz(io.RawIOBase):
-    """Content of an xz or lzma file, decompressed with a memory limit, which `lzma.open` does not support."""
+    """Content of an xz or lzma file, decompressed with a memory limit. `lzma.open` does not support such a limit."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")

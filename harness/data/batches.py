@@ -1,4 +1,4 @@
-"""Batches that are identical for every backend. Their order depends only on the seed and the epoch."""
+"""Batches that are identical for every backend. The order of the batches depends only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def training_batches(
     """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
 
     All batches have the same size, so backends compile only once. Leftover examples that do not fill a batch are
-    dropped from the epoch. With `part`, only this part of each batch is yielded, with its `Batch.weight`. Raises
+    dropped from the epoch. Only the given part of each batch is yielded, with its `Batch.weight`. Raises
     `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))

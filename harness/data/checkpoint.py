@@ -67,9 +67,9 @@ def locate(name: str) -> Pretrained:
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     """Return the weight files and the names of the arrays to read from each file.
 
-    If ``model.safetensors`` exists, all of its arrays are read, and the set of names is empty. Otherwise, the files are
-    listed in the index. If there is no index, the result is empty. Raises `harness.UsageError` if the index cannot be
-    read.
+    If ``model.safetensors`` exists, it is the only file. All of its arrays are read, and the set of names is empty.
+    Otherwise, the files are those that the index lists. If there is no index, the result is empty. Raises
+    `harness.UsageError` if the index cannot be read.
     """
     if (folder / WEIGHTS).is_file():
         return {WEIGHTS: frozenset()}
@@ -129,8 +129,7 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
         lost = sorted(wanted - names)
         if lost:
             raise UsageError(
-                f"{path}: does not contain {', '.join(lost[:8])}, although {INDEX} lists them; "
-                "download the checkpoint again"
+                f"{path}: arrays listed in {INDEX} are missing: {', '.join(lost[:8])}; download the checkpoint again"
             )
         for name, kind in types.items():
             if kind not in READABLE and (not wanted or name in wanted):
@@ -138,14 +137,14 @@ def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
 
 
 def _conversion(folder: Path, found: list[str]) -> str:
-    """Return advice for a checkpoint without a safetensors file of the usual name."""
+    """Return advice for a checkpoint without a file named ``model.safetensors``."""
     others = [file for file in found if file.endswith(_SUFFIXES)]
     if not others:
         return "it contains no weights; download the checkpoint again"
     listed = f"it contains {', '.join(others[:8])}{' and others' if len(others) > 8 else ''}"
     tensors = [file for file in others if file.endswith(".safetensors")]
     if tensors:
-        return f"{listed}; rename the file with the weights to {WEIGHTS}, or add the {INDEX} of its parts"
+        return f"{listed}; rename the file with the weights to {WEIGHTS}, or add the file {INDEX} that lists its parts"
     source, version = "", ""
     if not any(file.endswith((".bin", ".pt", ".pth")) for file in others):
         framework = "tf" if any(file.endswith(".h5") for file in others) else "flax"

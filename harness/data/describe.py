@@ -43,8 +43,8 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     citation: str
     notes: str
     examples: dict[str, int]
-    """Number of examples in each split. Like `inputs` and `label_names`, the mapping describes the dataset with its
-    default options. Empty if the dataset does not declare the numbers."""
+    """Number of examples in each split, or an empty mapping if the dataset does not declare these numbers. Like
+    `inputs` and `label_names`, they describe the dataset with its default options."""
     splits: tuple[int, ...]
     """Numbers that identify the published splits, if there is more than one."""
     inputs: dict[str, RawInput]

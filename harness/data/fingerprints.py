@@ -1,10 +1,10 @@
 """Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons of two images
 or recordings.
 
-The descriptor of an image is the one used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking
-of Perceptual Image Hash Functions"), without its quantization to bits: the 8 x 8 lowest frequencies of the discrete
-cosine transform, except for the mean. The descriptor of a recording is its coarse power spectrum. Both descriptors are
-unit vectors, so brightness and volume have no effect.
+The descriptor of an image consists of the 8 x 8 lowest frequencies of the discrete cosine transform, except for the
+mean. It is the descriptor used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking of
+Perceptual Image Hash Functions"), but without quantization to bits. The descriptor of a recording is its coarse power
+spectrum. Both descriptors are unit vectors, so brightness and volume have no effect.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ SMALLEST_SIDE = 8
 LEAST_CONTRAST = 2 / 255
 """Minimum standard deviation of the brightness of images to compare, as a fraction of the range."""
 COARSE_SIDE = 48
-"""Minimum length of the shorter side, in pixels, for comparing images at a third rather than half of their resolution.
+"""Minimum length of an image's shorter side, in pixels, for comparing the image at a third of its resolution instead of
+half.
 
-At a third, an image editor's interpolation method has little effect, but small images lose too much detail.
+At a third of the resolution, an image editor's interpolation method has little effect, but small images lose too much
+detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
-"""Maximum root mean square differences between two copies of an image: over all pixels, and over the worst part of the
-image. The key is False for images compared at half of their resolution, and True at a third. The limits are in units of
-the contrast, which is the standard deviation of the pixels.
+"""Maximum root mean square differences between two copies of an image: over all pixels, and over the part in which the
+copies differ most. The key is True for images that are compared at a third of their resolution, and False for images
+that are compared at half of it. The limits are in units of the contrast, which is the standard deviation of the pixels.
 
 The differences between copies are below these limits, and the differences between the most similar distinct images of
 MNIST, Fashion-MNIST and photographs are above them.
@@ -44,7 +46,7 @@ SHARPER = 1.5
 FINEST = 128
 """Maximum side length, in pixels, of images when they are compared."""
 PARTS = 16
-"""Number of individually compared parts along each side of an image, and number of such parts in a recording."""
+"""Number of parts into which each side of an image, or a whole recording, is divided for comparison."""
 
 SHORTEST_S = 0.1
 """Minimum duration of recordings to compare."""
@@ -59,13 +61,14 @@ RATE_HZ = 8000
 BAND_HZ = (150.0, 3400.0)
 """Range of frequencies to compare. The upper limit is reduced to 42% of the lower sample rate if necessary."""
 BANDS = np.geomspace(100, 1500, 25)
-"""Limits of the frequency bands of a descriptor, in Hz. Recordings sampled at 4 kHz or more cover all of them."""
+"""Limits of the frequency bands of a descriptor, in Hz. Recordings with a sample rate of at least 4 kHz contain all of
+these frequencies."""
 CORRELATION = 0.95
 """Minimum correlation between two copies of a recording."""
 WORST = 0.62
-"""Maximum root mean square difference between the worst parts of two copies, relative to the root mean square of the
-recording. Copies satisfy both limits, but the most similar recordings of one speaker in the Free Spoken Digit Dataset
-do not.
+"""Maximum root mean square difference between two copies in the part where they differ most, relative to the root mean
+square of the recording. Copies satisfy both limits, but the most similar recordings of one speaker in the Free Spoken
+Digit Dataset do not.
 """
 
 
@@ -96,8 +99,8 @@ def describe_images(images: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.
 def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Return whether two images ``[H, W, C]`` are copies, even after lossy compression or resizing.
 
-    The images are compared at the same reduced resolution, and colors at half of that, as in compressed images. Both
-    the images as a whole and their most dissimilar parts must be similar.
+    The images are compared at the same reduced resolution, and their colors at half of this resolution, as in
+    compressed images. The images must be similar both as a whole and in the part where they differ most.
     """
     shapes = (one.shape[:2], other.shape[:2])
     ratios = [height / width for height, width in shapes]
@@ -177,8 +180,8 @@ def _units(vectors: NDArray[Any]) -> Floats:
 
 
 def _cosines(side: int) -> Floats:
-    """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform, divided by the square root of
-    the length, so images of any size have similar coefficients."""
+    """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform. They are divided by the
+    square root of their length, so that images of different sizes have similar coefficients."""
     angles = np.pi * np.arange(8)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angles) * np.where(np.arange(8) == 0, 1, sqrt(2))[:, None] / side).astype(np.float32)
 
@@ -197,7 +200,7 @@ def _brightness(image: NDArray[Any]) -> Floats:
 
 
 def _planes(image: NDArray[Any]) -> list[Floats]:
-    """Return the brightness and, for color images, the differences of the blue and red channels from the brightness."""
+    """Return the brightness and, for color images, the blue and the red channel minus the brightness."""
     bright = _brightness(image)
     if image.shape[2] == 1 or (image == image[..., :1]).all():
         return [bright]
@@ -230,7 +233,7 @@ def _as_sharp(one: list[Floats], other: list[Floats]) -> list[list[Floats]]:
 
 
 def _blocks(plane: Floats) -> Floats:
-    """Return the mean of each part of a square plane."""
+    """Return the mean of each block of a square plane."""
     block = max(2, len(plane) // PARTS)
     count = len(plane) // block
     cut = plane[: count * block, : count * block]

@@ -1,7 +1,7 @@
 """Search for near copies: examples that contain lossily compressed, resized or resampled versions of the same image or
 recording.
 
-Candidates are pairs with similar descriptors, which a k-d tree over the descriptors' principal components finds without
+Candidates are pairs with similar descriptors. A k-d tree over the descriptors' principal components finds them without
 comparing all pairs. The pixels or samples of each candidate are then compared.
 """
 
@@ -27,13 +27,13 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, which takes about 20 s. A pair counts as the mean of its two sizes,
-but at least as `WORK` divided by `MAX_COMPARED`."""
+"""Maximum number of pixels or samples to compare. Comparing this many takes about 20 s. The number counted for a pair
+is the mean of its two sizes, but at least `WORK` divided by `MAX_COMPARED`."""
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
 MAX_DISTANCES = 20_000_000
-"""Maximum number of distances between descriptors to compute if there are too many pairs to sort, which takes about
-10 s."""
+"""Maximum number of distances between descriptors to compute if there are too many pairs to sort. Computing this many
+takes about 10 s."""
 
 Index = NDArray[np.int64]
 
@@ -46,7 +46,7 @@ class NearCopies(Struct, frozen=True, kw_only=True):
     pair: tuple[int, int]
     """Two near copies."""
     limit: str = ""
-    """Message about pairs that were not compared, or an empty string if all were."""
+    """Message about pairs that were not compared, or an empty string if all pairs were compared."""
 
 
 def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
@@ -96,9 +96,9 @@ def _candidates(
 ) -> Iterator[tuple[int, int]]:
     """Yield the pairs of `rows` whose descriptors are within the radius, most similar first.
 
-    If there are too many pairs to sort, they are yielded in order of their first rows. Rows that are already in another
-    row's group, according to `parents`, are then skipped and appended to `skipped`, as are the remaining rows after
-    `MAX_DISTANCES` distances.
+    If there are too many pairs to sort, they are yielded in order of their first rows. In this case, a row that is
+    already in another row's group (see `parents`) is skipped, and so are all rows that remain after `MAX_DISTANCES`
+    distances. Skipped rows are appended to `skipped`.
     """
     from scipy.spatial import cKDTree
 
@@ -211,14 +211,14 @@ def joined(
 
 
 def _is_comparable(content: object, kind: str) -> bool:
-    """Return whether a content is a gray or RGB image, or a waveform with one channel."""
+    """Return whether `content` is a gray or RGB image, or a waveform with one channel."""
     if not isinstance(content, np.ndarray) or content.dtype.kind not in "uif":
         return False
     return content.ndim == 3 and content.shape[2] in (1, 3) if kind == "image" else content.ndim == 1
 
 
 def between_splits(raw: RawData, kind: str) -> list[str]:
-    """Return a warning about each evaluation split of a dataset with near copies of training examples."""
+    """Return a warning about each evaluation split in `raw` that contains near copies of training examples."""
     name = {"image": "image", "audio": "waveform"}.get(kind, "")
     splits = {"training": raw.train, "validation": raw.validation, "test": raw.test}
     if not all(name in split.inputs for split in splits.values()):

@@ -156,7 +156,7 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 
 def _meta(content: bytes) -> Meta:
-    """Return the metadata in a file's content, which ends with the SHA-256 digest (hex) of the metadata. Raises
+    """Return the metadata from the content of a file that ends with the SHA-256 digest (hex) of the metadata. Raises
     ValueError if the digest does not match."""
     encoded, _, digest = content.rpartition(b"\n")
     if _sha256(encoded) != digest:
@@ -204,7 +204,8 @@ def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
 
 
 def _versions(distributions: set[str]) -> dict[str, str]:
-    """Return the versions of Python, the distributions and their installed requirements, without extras."""
+    """Return the versions of Python, the distributions and their installed requirements, except for the requirements of
+    extras."""
     names = set(distributions)
     for distribution in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -279,7 +280,8 @@ def _crc32(array: NDArray[Any]) -> int:
 
 
 def _crc32_of_rows(array: StoredRows, expected: int) -> int:
-    """Return the checksum of an array that is not read into memory, or `expected` if this process has verified it."""
+    """Return the checksum of an array that is not read into memory, or `expected` if this process has already verified
+    the checksum."""
     state = array.path.stat()
     key = (str(array.path), state.st_ino, state.st_size, state.st_mtime_ns)
     if key in _verified:

@@ -35,7 +35,7 @@ def read_only_raw(data: RawData) -> RawData:
 
 
 def writable(data: PreparedData) -> PreparedData:
-    """Return the prepared data with writable arrays, even if the task returned arrays from `read_only_raw`.
+    """Return the prepared data with writable arrays, even if the task returned read-only arrays of the raw data.
 
     Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
     """
@@ -49,8 +49,8 @@ def writable(data: PreparedData) -> PreparedData:
 
 
 class Unchanged:
-    """Digests of the in-memory prepared arrays and of their description. At the end of a run, they show whether a
-    plugin changed the data."""
+    """Digests of the in-memory prepared arrays and of their description. At the end of a run, these digests show
+    whether a plugin changed the data."""
 
     def __init__(self, data: PreparedData) -> None:
         self._digests = dict(_digests(data))

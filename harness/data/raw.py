@@ -47,8 +47,8 @@ def check_lengths(name: str, split: Split) -> None:
 
 
 def check_weights(name: str, split: Split) -> None:
-    """Raise `harness.DataError` unless the weights of a split are finite numbers ``[N]`` that are not negative and not
-    all zero."""
+    """Raise `harness.DataError` if the weights of a split are not finite numbers ``[N]``, if any of them is negative,
+    or if all are zero."""
     weights = split.weights
     if weights is None:
         return

@@ -22,14 +22,14 @@ CONSTANT = 0.01
 """Fraction of a split above which constant examples are reported."""
 CONTRADICTORY = 0.001
 """Fraction of all examples above which identical examples of different classes are reported, for datasets of plugins.
-In the user's own data, all of them are reported."""
+In the user's own data, all identical examples of different classes are reported."""
 MAJORITY = 0.8
 """Fraction of the test split above which the most frequent class is reported."""
 
 
 def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataInfo:
-    """Return the data description, with statistics for each split and a warning about each suspicious property
-    added.
+    """Return the data description, supplemented with statistics for each split and a warning about each suspicious
+    property.
 
     Identical examples of different classes are reported if their fraction of all examples exceeds `contradictory`.
     """
@@ -64,7 +64,7 @@ def _class_counts(targets: NDArray[Any], info: DataInfo) -> tuple[int, ...]:
 def suspicions(
     data: PreparedData, digests: dict[str, Digests] | None = None, contradictory: float = CONTRADICTORY
 ) -> list[str]:
-    """Return a sentence about each suspicious property of the prepared data.
+    """Return a warning about each suspicious property of the prepared data.
 
     `digests` contains the digests of the examples in each split. Identical examples of different classes are reported
     if their fraction of all examples exceeds `contradictory`.
@@ -93,7 +93,7 @@ def _digest(arrays: list[NDArray[Any]], row: int) -> int:
 
 
 def _shared(digests: dict[str, Digests]) -> list[str]:
-    """Return a sentence about each evaluation split that contains examples from the training split."""
+    """Return a warning about each evaluation split that contains examples from the training split."""
     found = []
     for name in ("validation", "test"):
         shared = int(np.isin(digests[name], digests["training"]).sum())
@@ -106,7 +106,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
 
 
 def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]], limit: float) -> list[str]:
-    """Return a sentence if more than a fraction `limit` of the examples have the inputs of an example of another
+    """Return a warning if more than the fraction `limit` of the examples have the same inputs as an example of another
     class."""
     inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
     _, number = np.unique(inputs, return_inverse=True)
@@ -120,7 +120,7 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
 
 
 def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
-    """Return a sentence if copies of one example make up a large part of a split.
+    """Return a warning if copies of one example make up a large part of a split.
 
     In tables whose features have few distinct values, many examples are equal, so copies are reported only if they form
     a majority.
@@ -135,10 +135,10 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 
 
 def _constant(name: str, split: Split) -> list[str]:
-    """Return a sentence about each input that is constant in some examples, such as silence or a blank image.
+    """Return a warning about each input that is constant in some examples, such as silence or a blank image.
 
     Only inputs with at least 16 numbers per example are checked, because fewer numbers may be equal by chance. Token
-    ids are not checked here, because their meaning depends on the task, which checks them itself.
+    ids are checked by the task, because their meaning depends on the task.
     """
     found = []
     for key, array in split.inputs.items():
@@ -155,7 +155,7 @@ def _constant(name: str, split: Split) -> list[str]:
 
 
 def majority(targets: NDArray[Any], label_names: Sequence[str]) -> list[str]:
-    """Return a sentence if always predicting the same class would give a high score."""
+    """Return a warning if always predicting the same class would give a high score."""
     counts = np.bincount(targets)
     share = counts.max() / len(targets)
     if share <= MAJORITY:

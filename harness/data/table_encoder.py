@@ -56,7 +56,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     fillers: tuple[float, ...]
-    """Means of the known numbers, one per numeric column, which replace missing numbers."""
+    """Mean of the known numbers in each numeric column. It replaces the missing numbers."""
     mean: tuple[float, ...]
     """Means of the numeric columns after imputation."""
     scale: tuple[float, ...]
@@ -122,8 +122,8 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Raises
         ------
         harness.DataError
-            If an array has the wrong dtype or shape, or contains an infinite number or, unless missing numbers are
-            imputed, a missing one.
+            If an array has the wrong dtype or shape, or contains infinite numbers. Missing numbers are also an error
+            unless they are imputed.
         """
         train = data.train.inputs["features"]
         for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):

@@ -37,7 +37,7 @@ def weighted(data: PreparedData, raw: RawData) -> PreparedData:
 
 
 def effective_number(weights: NDArray[Any]) -> float:
-    """Return the effective number of examples, the squared sum of the weights divided by the sum of their squares
-    (Kish 1965, Survey Sampling)."""
+    """Return the effective number of examples: the square of the sum of the weights, divided by the sum of their
+    squares (Kish 1965, Survey Sampling)."""
     exact = weights.astype(np.float64) / weights.max()
     return float(exact.sum() ** 2 / (exact**2).sum())

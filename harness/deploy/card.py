@@ -13,7 +13,8 @@ from harness.records.printing import clean
 from harness.records.store import StoredRun
 
 WORST_SLICES = 10
-"""Maximum number of slices in the card. The slices with the lowest scores or, for errors, the highest are listed."""
+"""Maximum number of slices in the card. The card lists the slices with the worst scores: the lowest ones or, for
+errors, the highest ones."""
 
 
 def model_card(run: StoredRun, made: Export, catalog: Catalog) -> str:

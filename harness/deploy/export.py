@@ -1,4 +1,5 @@
-"""Export a run's trained model to files for deployment, after comparing their outputs with the run's."""
+"""Export of a run's trained model to files for deployment. The outputs of the exported model are compared with those of
+the run."""
 
 from __future__ import annotations
 
@@ -64,8 +65,8 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
 
 
 def _compared(run: StoredRun, scratch: Path, written: Export) -> Export:
-    """Return the description with the differences between the export's outputs and the run's. Raises
-    `harness.HarnessError` if they are too large."""
+    """Return a copy of the description that includes the differences between the outputs of the export and those of the
+    run. Raises `harness.HarnessError` if the differences are too large."""
     record, arrays = run.record, samples.stored(run)
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:

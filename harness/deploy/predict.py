@@ -85,7 +85,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def stored_preprocessing(run: StoredRun) -> Preprocessing:
-    """Return the fitted preprocessing of a run. Raises `harness.UsageError` if it was not saved, and
+    """Return the fitted preprocessing of a run. Raises `harness.UsageError` if the preprocessing was not saved, and
     `harness.RecordError` if the file is damaged or has a different version."""
     path = run.path / PREPROCESSING
     if not is_stored(path):
@@ -115,9 +115,9 @@ def predict(
     """Predict new data with the trained model of a run.
 
     `source` is read in the same way as the run's training data, and prepared with the preprocessing that was fitted to
-    that data. Labels are optional. `backend` and `device` default to the run's; `on_bad_row` defaults to the training
-    data's option. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the run cannot be used,
-    the data are invalid, or the backend fails.
+    those data. Labels are optional. By default, `backend` and `device` are those of the run, and `on_bad_row` is the
+    option used for the training data. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the
+    run cannot be used, the data are invalid, or the backend fails.
     """
     preprocessing = stored_preprocessing(run)
     model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
@@ -137,7 +137,7 @@ def predict(
             limit_option="--timeout",
         )
         if isinstance(answered, Failure):
-            raise HarnessError(f"{model.spec.backend} could not predict the data: {answered.message}")
+            raise HarnessError(f"backend {model.spec.backend} could not compute the predictions: {answered.message}")
         outputs = read_arrays(directory / ARRAYS)["outputs"]
     frame = table(preprocessing.info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
     return Predicted(frame, outputs, new.rows, new.warnings)

@@ -133,7 +133,8 @@ class Run:
 
 
 def table_of(frame: pd.DataFrame) -> Table:
-    """Return the rows of a DataFrame. Raises `harness.DataError` if it has no rows or repeats a column name."""
+    """Return the rows of a DataFrame. Raises `harness.DataError` if the DataFrame has no rows or if several columns
+    have the same name."""
     from harness.data.user_files.delimited import check_once
     from harness.data.user_files.tables import Table
     from harness.errors import DataError

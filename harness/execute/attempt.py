@@ -66,7 +66,7 @@ def execute_run(
         Function that receives each event of the run, such as the end of an epoch. If it raises `harness.TrialPruned`,
         the child process is terminated, and a record with the trial's learning curves is returned.
     lock : collection of str, optional
-        Devices that no other `harness` process on this machine may measure on during the run: GPU indices as
+        Devices on which no other `harness` process on this machine may measure during the run: GPU indices as
         ``cuda:N``, or ``cpu``. If necessary, this function first waits for other processes to finish measuring.
         Executors pass this argument on other machines; the devices of this machine are locked before the executor is
         called.
@@ -88,8 +88,8 @@ def execute_attempt(
     environment: Mapping[str, str] | None = None,
     lifeline: io.FileIO | None = None,
 ) -> RunRecord:
-    """Execute a run like `execute_run`, with additional environment variables for the child process, which ends when
-    the pipe `lifeline` reaches its end; see `harness.execute.child.call_in_child`."""
+    """Execute a run like `execute_run`, with additional environment variables for the child process. The child process
+    ends when the other end of the pipe `lifeline` is closed; see `harness.execute.child.call_in_child`."""
     folder = Path(directory).absolute()  # a plugin may change the current directory
     phase = metric = ""
     curves: list[EpochEnded] = []
@@ -176,7 +176,8 @@ def execute_attempt(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run whose child process did not return one, including the last lines of the log."""
+    """Create a record for a run whose child process did not return one. The record includes the last lines of the
+    log."""
     failure = msgspec.structs.replace(failure, log_tail=failure.log_tail or tail(directory / LOG))
     return parents_record(run, directory, failure, started_at=started_at, wall_s=wall_s)
 
@@ -206,7 +207,7 @@ def parents_record(
 
 
 def _primary(curves: Sequence[EpochEnded]) -> str:
-    """Return the name of the primary metric. Each epoch includes the loss and the primary metric, which may be the loss
+    """Return the name of the primary metric. The curves contain the loss and the primary metric, which may be the loss
     itself."""
     return next((name for epoch in curves for name in epoch.validation if name != "loss"), "loss")
 

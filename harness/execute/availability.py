@@ -45,7 +45,8 @@ def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = Fa
 
 
 def describe_reasons(reasons: Mapping[str, str]) -> list[str]:
-    """Return a line for each distinct reason in the result of `unavailable`, including the number of specs."""
+    """Return a line for each distinct reason in the result of `unavailable`. Each line includes the number of runs with
+    this reason."""
     return [
         f"{count} {'run' if count == 1 else 'runs'}: {reason}" for reason, count in Counter(reasons.values()).items()
     ]

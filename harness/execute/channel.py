@@ -17,8 +17,8 @@ LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
 """Maximum number of bytes from the beginning and from the end of a child's output to write to the log."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
-"""Number of events that a child can send in a burst, and the rate at which it can send more. Further events are
-dropped, so a child that sends too many events cannot slow down the parent."""
+"""Maximum number of events that a child can send in a burst, and maximum average rate of events, in events per second.
+Further events are dropped, so a child that sends too many events cannot slow down the parent."""
 
 
 class Lines:
@@ -81,7 +81,7 @@ class Log:
         self._head_left = LOG_HEAD_BYTES
         self._tail = bytearray()
         self._unwritten = 0
-        """Number of output bytes after the part that was written immediately. The last of these bytes are in
+        """Number of output bytes that were not written to the file immediately. The last of these bytes are in
         `_tail`."""
 
     def __enter__(self) -> Log:

@@ -72,7 +72,7 @@ def assign(
     every: Interval | None,
     resume: bool | None,
 ) -> list[Decision]:
-    """Return the decisions with the checkpoint plans of the runs to be executed.
+    """Return the decisions, supplemented with the checkpoint plans of the runs to be executed.
 
     If a usable checkpoint of a run exists, the run continues from it, unless `resume` is False. Each checkpoint is used
     by at most one run. A checkpoint is usable if it is not damaged, and if the code of the plugins, the versions of

@@ -6,11 +6,11 @@ passes a job, a `msgspec.Struct`, to a function and returns the function's resul
 `harness.execute.child_main` is the code in the child. `calls_in_children` calls functions in several children at the
 same time, and `run_program` runs a short external program.
 
-The channel is a private pipe of JSON lines. Each line is a frame. A child sends any number of event frames, followed by
-a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are ignored.
-The child's output goes to a second pipe, whose content the parent writes to the log. The parent stops reading both
-pipes when the child ends, even if another process still has them open. `harness.execute.channel` limits the amount of
-data that is kept.
+The channel is a private pipe that carries JSON lines. Each line is a frame. A child sends any number of event frames,
+followed by a frame with a result or a failure. Lines that are not valid frames, such as output written by a plugin, are
+ignored. The child's output goes to a second pipe, whose content the parent writes to the log. The parent stops reading
+both pipes when the child ends, even if another process still has them open. `harness.execute.channel` limits the amount
+of data that is kept.
 
 A child ends when its parent dies, even if the parent is killed by SIGKILL. To detect the end of its parent, the child
 watches the *lifeline*, a pipe whose other end is open only in the parent. On Linux, the kernel also kills the child
@@ -217,9 +217,10 @@ def calls_in_children(
 ) -> Iterator[list[Future[ResultT | Failure]]]:
     """Start `call_in_child` for all jobs at the same time, and yield a list with one future per job, in order.
 
-    `on_event` is called with the job's index, starting at 0, and each event that can be decoded as `event_type`, in the
-    job's thread. `inputs` is empty or contains one file descriptor per job, which the child inherits. On exit from the
-    context manager, for example after KeyboardInterrupt, the children that are still running are killed.
+    `on_event` is called in the job's thread for each event that can be decoded as `event_type`. Its arguments are the
+    index of the job, starting at 0, and the event. `inputs` is empty or contains one file descriptor per job, which the
+    child inherits. On exit from the context manager, for example after KeyboardInterrupt, the children that are still
+    running are killed.
     """
     with children(len(jobs)) as start:
         yield [
@@ -299,10 +300,11 @@ def run_process(
 ) -> Ended:
     """Run ``python -m module ARGUMENTS... CHANNEL LIFELINE PARENT`` until it ends.
 
-    CHANNEL and LIFELINE are file descriptors, and PARENT is this process's id. `on_line` receives each line of CHANNEL.
-    Once `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. After this time, the process is
-    terminated and treated as if it had exited with status 0. `notes` returns lines to add at the end of the log. If the
-    memory of its process group exceeds `memory_limit_bytes`, the group is terminated. The process inherits `pass_fds`.
+    CHANNEL and LIFELINE are file descriptors, and PARENT is this process's id. `on_line` is called with each line that
+    the process writes to CHANNEL. Once `is_complete` returns True, the process has `EXIT_WAIT_S` seconds to exit. After
+    this time, the process is terminated and treated as if it had exited with status 0. `notes` returns lines to add at
+    the end of the log. If the memory of its process group exceeds `memory_limit_bytes`, the group is terminated. The
+    process inherits `pass_fds`.
     """
     start = time.monotonic()
     with contextlib.ExitStack() as stack:

@@ -51,7 +51,7 @@ def check_detachable(executor: Executor, *, batch_size_backoff: bool, budget_s: 
         raise UsageError(f"the executor {executor.name!r} does not support --detach; remove it")
     needs = {"--batch-size-backoff": batch_size_backoff, "the suite's time budget": budget_s is not None}
     for name in [name for name, given in needs.items() if given]:
-        raise UsageError(f"{name} needs a command that waits for the runs; remove --detach or {name}")
+        raise UsageError(f"{name} requires the command to wait for the runs; remove --detach or {name}")
 
 
 def without(specs: Sequence[RunSpec], pending: Counter[str]) -> list[RunSpec]:
@@ -127,11 +127,11 @@ def collect_all(
     """Store the results of all submissions in a results directory. Return the stored records and the number of runs of
     `specs` that are still running or waiting, keyed by the spec's key.
 
-    With `wait`, this function waits for submissions that contain runs of `specs`. With `rerun`, the returned records
-    include those that an earlier command, such as ``harness status``, has stored for runs of `specs` that were
-    submitted with ``--rerun``, because these runs were submitted by the same command. `given` contains the executor of
-    this command and its options; see `options_for`. Raises `harness.UsageError` if any of these submissions cannot be
-    collected, and the same errors as `collect`.
+    With `wait`, this function waits for submissions that contain runs of `specs`. With `rerun`, records of runs of
+    `specs` that were submitted with ``--rerun`` are returned even if an earlier command, such as ``harness status``,
+    has already stored them, because these runs were submitted by the same command. `given` contains the executor of
+    this command and its options; see `options_for`. Raises the same errors as `collect`, and `harness.UsageError` if
+    any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()

@@ -19,7 +19,7 @@ _GIT_TIMEOUT_S = 20.0
 
 
 def collect(packages: Iterable[str] = ()) -> Environment:
-    """Return the environment from `harness.measure.environment.collect`, with harness's commit added."""
+    """Return the environment from `harness.measure.environment.collect`, with the Git commit of harness added."""
     return msgspec.structs.replace(environment.collect(packages), git_commit=git_commit())
 
 

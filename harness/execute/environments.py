@@ -123,8 +123,8 @@ def create(
     `inherit` is true, only `requirements` are installed, and all other packages are imported from this process's
     environment. With `replace`, an existing environment is replaced.
 
-    Raises `harness.UsageError` for an invalid request, and `harness.HarnessError` with the last lines of the
-    installer's output if the installer fails. In both cases, no changes are made.
+    Raises `harness.UsageError` if the request is invalid, and `harness.HarnessError` if the installer fails; this error
+    contains the last lines of the installer's output. If an error occurs, nothing is changed.
     """
     check_name(name)
     for line in requirements:
@@ -178,7 +178,8 @@ def update(name: str, added: Sequence[str] = (), *, say: Callable[[str], None] =
 
 
 def remove(name: str) -> None:
-    """Remove an environment. Raises `harness.UsageError` if it does not exist or was not created by harness."""
+    """Remove an environment. Raises `harness.UsageError` if the environment does not exist or was not created by
+    harness."""
     check_name(name)
     root = environments_dir()
     if (root / name).exists() and not _is_environment(root / name):
@@ -195,8 +196,8 @@ def pins(lock: str) -> tuple[list[str], list[str]]:
     """Return the lines of a lock file that are needed to recreate the environment, and the remaining lines.
 
     Only exact versions from a package index are returned as requirements, because the lock file may come from an
-    untrusted source. Harness and this process's plugins are omitted, because they are installed from the same sources
-    as in this process's environment.
+    untrusted source. The distributions of harness and of the installed plugins are omitted, because `create` installs
+    them from the same sources as in this process's environment.
     """
     own = {_normal(name) for name in _own_distributions()}
     wanted: list[str] = []
@@ -255,7 +256,7 @@ def _build(
     if inherit:
         if first.version != sys.version_info[:2]:
             raise UsageError(
-                f"an environment with {first.python} cannot use the packages of this one "
+                f"an environment with {first.python} cannot use the packages of the current one "
                 f"(Python {sys.version_info[0]}.{sys.version_info[1]}); remove --inherit or --python"
             )
         write_new(Path(first.path[-1]) / "harness_inherited.pth", _inherited().encode())
@@ -274,7 +275,7 @@ def _build(
         _run(command, f"{installer} could not install the packages", INSTALL_LIMIT_S)
     probed = _probe(python)
     if not probed.modules.get("harness"):
-        raise HarnessError("harness is not installed in the new environment; this environment was not created")
+        raise HarnessError("harness is not installed in the new environment, so the environment was not created")
     write_new(directory / LOCK, _lock(probed, _hashes(report)).encode())
     report.unlink(missing_ok=True)
     path = tuple(_inside(entry, directory) for entry in probed.path)
@@ -316,8 +317,8 @@ def _own_distributions() -> list[str]:
 
 
 def _own_arguments() -> list[str]:
-    """Return the arguments that make an installer install harness and the plugins from the same sources as in this
-    process's environment."""
+    """Return the installer arguments for installing harness and the plugins from the same sources as in this process's
+    environment."""
     return [
         word
         for name in _own_distributions()

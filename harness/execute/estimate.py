@@ -33,8 +33,8 @@ def estimates(
     Only runs with the same `quality_only` value are considered.
 
     The most similar runs are those whose specifications differ only in the seed, the split and the device. If there are
-    none, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None if
-    neither kind of run exists.
+    no such runs, runs with the same task, dataset, model, backend and protocol are used instead. The estimate is None
+    if neither kind of run exists.
     """
     done = [run for run in runs if isinstance(run.record.outcome, Success) and run.record.quality_only == quality_only]
     levels = []

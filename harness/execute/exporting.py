@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 MODEL, SAFETENSORS, CONVERSION = "model", "model.safetensors", "conversion.json"
 SAME_LABELS, CLOSE = 0.999, 1e-4
-"""Minimum fraction of test examples with the same label, and maximum relative difference between outputs in fp32."""
+"""Requirements for an export in fp32: the minimum fraction of test examples that have the same label as in the run, and
+the maximum relative difference from the outputs of the run."""
 ODD_BATCHES = (1, 3)
-"""Batch sizes, in addition to the run's, for which an export must give the same outputs."""
+"""Batch sizes for which an export must produce the same outputs, in addition to the batch size of the run."""
 CALIBRATION = 128
 """Maximum number of training examples passed to `harness.Backend.convert`."""
 TIMEOUT_S = 3600.0
@@ -171,8 +172,8 @@ def write(job: ExportJob, context: ChildContext) -> Export:
 def differences(
     outputs: NDArray[Any], expected: NDArray[Any], targets: NDArray[Any], info: DataInfo, allowed: float
 ) -> tuple[float, int | None, str]:
-    """Return the relative difference between outputs, the number of examples with the same label (None for regression)
-    and a description of differences that are too large, or an empty string."""
+    """Return the relative difference between the outputs and the number of examples with the same label (None for
+    regression). Also return a description of any differences that are too large, otherwise an empty string."""
     from harness.measure.distance import relative
 
     error, same_labels = relative(outputs, expected), None
@@ -305,7 +306,8 @@ def _entry(catalog: Catalog, spec: RunSpec, content: list[Any]) -> Path:
 
 
 def _made(folder: Path, check: Callable[[Path], object], make: Callable[[Path], None]) -> Path:
-    """Return a folder in the cache. If it is missing or damaged, `make` writes it to `MODEL` in a temporary folder."""
+    """Return a folder in the cache. If the folder is missing or damaged, `make` writes its content to `MODEL` in a
+    temporary folder."""
     if folder.is_dir():
         try:
             check(folder)

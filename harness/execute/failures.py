@@ -36,7 +36,8 @@ class Ended:
     too_long_lines: int = 0
     """Number of messages that were ignored because they exceeded the maximum length."""
     over_memory: MemoryWatch | None = None
-    """Measured memory usage of the process group if it was terminated for exceeding its memory limit."""
+    """Measured memory usage of the process group if it was terminated for exceeding its memory limit, otherwise
+    None."""
 
     @property
     def by_limit(self) -> bool:
@@ -105,7 +106,7 @@ def from_end(ended: Ended, timeout_s: float, *, oom: bool = False, limit_option:
 def tail(log: Path) -> str:
     """Return the last lines of the log, or an empty string if there is no log. Only the end of the file is read.
 
-    Links and pipes are not read, because the child may have replaced its log with one.
+    If the log is a link or a pipe, it is not read, because the child may have replaced the original log file.
     """
     with contextlib.suppress(OSError, RecordError), open_stored(log, MAX_LOG_BYTES) as file:
         file.seek(max(0, file.seek(0, 2) - LOG_TAIL_BYTES))

@@ -16,7 +16,7 @@ MEMORY_TOLERANCE = 0.05
 """Maximum relative difference in main memory between machines of the same class. The memory that virtual
 machines report varies by a few percent."""
 HARNESS = PluginRef(name="harness", value="harness", distribution="ml-harness", version="")
-"""Reference to the code of `harness`, for its digest."""
+"""Reference to the code of `harness`, used to compute the digest of this code."""
 
 
 def describe_machine(plugins: Iterable[PluginRef] = (), packages: Iterable[str] = ()) -> Machine:

@@ -2,8 +2,8 @@
 
 The parent process reads the resident memory of each process in the child's process group and of their descendants from
 ``/proc`` (proc_pid_stat(5)), and terminates the group when the sum exceeds the limit. The descendants include the other
-processes of a run on several devices, which are in separate groups and end with the child. The kernel's own limits are
-less suitable:
+processes of a run on several devices, which are in separate process groups and end when the child ends. The kernel's
+own limits are less suitable:
 
 - A control group with ``memory.max`` would be exact, but a process can create one only with root access or in a
   delegated hierarchy, which most containers and batch systems do not provide.

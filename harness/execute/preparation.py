@@ -77,8 +77,8 @@ def prepare(spec: RunSpec, refs: Sequence[PluginRef], executable: Executable | N
 def preparation_of(
     spec: RunSpec, catalog: Catalog, device: DeviceInfo, data: PreparedData, executable: Executable | None = None
 ) -> Preparation:
-    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError`, or
-    `harness.UsageError` if a recipe option is not suitable for the model or the data."""
+    """Look up the spec's model and backend and create the request for its sessions. Raises `harness.PluginError` if a
+    plugin is broken, and `harness.UsageError` if a recipe option is not suitable for the model or the data."""
     model, _ = catalog.model(spec.model)
     build, exported, notes = _model_source(spec, model, catalog, executable)
     config = msgspec.convert(spec.model_options, model.Config)
@@ -211,7 +211,7 @@ def device_for(devices: Iterable[DeviceInfo], spec: RunSpec) -> DeviceInfo:
 def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
     """Return the spec's dataset, prepared by its task and validated.
 
-    If the data can be cached, it is read from the cache or added to it. `DataInfo.details` includes the details that
+    If the data can be cached, they are read from the cache or added to it. `DataInfo.details` includes the details that
     the dataset reports. If the spec has a teacher, the training split includes the teacher's logits, which must be in
     the cache (`harness.execute.teacher.provide_logits`).
     """
@@ -231,13 +231,13 @@ def prepare_data(catalog: Catalog, spec: RunSpec) -> PreparedData:
 
 
 def is_cached(catalog: Catalog, spec: RunSpec) -> bool:
-    """Return False if the prepared data can be cached but is not in the cache, and True otherwise."""
+    """Return False if the prepared data can be cached but are not in the cache, and True otherwise."""
     _, _, folder = _sources(catalog, spec)
     return folder is None or folder.is_dir()
 
 
 def cache_data(catalog: Catalog, spec: RunSpec) -> None:
-    """Prepare the data and add it to the cache that `prepare_data` reads."""
+    """Prepare the data and add them to the cache that `prepare_data` reads."""
     from harness.data import prepared_cache
 
     task, dataset, folder = _sources(catalog, spec)
@@ -261,7 +261,7 @@ def _prepared(task: Task, dataset: Dataset, spec: RunSpec) -> PreparedData:
 def load_and_prepare(
     task: Task, dataset: Dataset, dataset_options: Mapping[str, Any], task_options: Mapping[str, Any]
 ) -> tuple[RawData, PreparedData]:
-    """Validate and return the raw and prepared data, with their descriptions, without using the cache."""
+    """Validate the raw and prepared data, and return them with their descriptions. The cache is not used."""
     from harness.data.near_copies import between_splits
     from harness.data.prepared import check, dataset_digest
     from harness.data.protect import read_only_raw, writable
@@ -358,7 +358,7 @@ def _loaded(dataset: Dataset, options: Mapping[str, Any]) -> RawData:
 
 
 def starting_weights(prepared: Preparation) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the canonical weights with which the session starts, and notes about them and about a teacher's logits.
+    """Return the canonical weights with which the session starts, and notes about these weights and a teacher's logits.
 
     If the spec has trained weights, these are returned instead of initial ones. A note describes each array that was
     not read from the spec's checkpoint.

@@ -1,4 +1,4 @@
-"""The processes other than the worker that train a model on several devices; see `harness.execute.ranks`.
+"""The processes that train a model on several devices in addition to the worker; see `harness.execute.ranks`.
 
 Each process follows the worker's commands, which it reads from a pipe.
 """
@@ -86,7 +86,7 @@ def seed_of(seed: int, rank: int) -> int:
 
 
 def in_group(prepared: Preparation, group: DeviceGroup) -> Preparation:
-    """Return the preparation of a session in a group."""
+    """Return a copy of `prepared` for a session in `group`."""
     request = dataclasses.replace(prepared.request, group=group, seed=seed_of(prepared.spec.seed, group.rank))
     return dataclasses.replace(prepared, request=request)
 

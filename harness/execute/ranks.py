@@ -4,14 +4,14 @@ Each process has its own device and cores, loads the same data, starts from the 
 every batch. The framework sums the gradients, so all processes have the same weights after each step. Only the worker
 measures, predicts and scores.
 
-The worker controls each of the other processes through a pipe. Before a training step, it writes the batch number and
-the learning rate to the pipes. Between training steps, the other processes wait for the next command and use no CPU
-time. A closed pipe means that the run has ended.
+The worker controls each of the other processes through a pipe. Before a training step, the worker writes the batch
+number and the learning rate to the pipes. Between training steps, the other processes wait for the next command and use
+no CPU time. A closed pipe means that the run has ended.
 
-If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded, except
-that a process that was killed takes precedence, because the other processes may notice its end before the worker does.
-The time of a failure is that of the exception, before the session is closed: closing can take a while, and can make the
-other processes fail.
+If a process fails, the others fail too or wait forever in a collective operation. The first failure is recorded.
+However, the failure of a process that was killed takes precedence, because the other processes may notice that this
+process has ended before the worker does. The time of a failure is the time at which the exception was raised, before
+the session was closed. Closing the session can take a while, and can make the other processes fail.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 SETTLE_S = 2.0
 """Time to wait for other processes to fail after the first failure, in seconds."""
 GIVE_UP_S = 10.0
-"""Time within which the worker must also fail after another process has failed, in seconds. After this time, the worker
-is assumed to be blocked in a collective operation and is terminated."""
+"""Maximum time between the failure of another process and the resulting failure of the worker, in seconds. After this
+time, the worker is assumed to be blocked in a collective operation and is terminated."""
 
 
 class RankFailedError(Exception):
@@ -133,7 +133,8 @@ class Ranks(Group):
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Note the time of an exception in the worker. Use this context inside that of the session."""
+        """Note the time of an exception in the worker. Use this context manager inside the session's context
+        manager."""
         try:
             yield
         except Exception:

@@ -68,11 +68,11 @@ def decide(
     used only with `batch_size_backoff`, and a quality-only run only with `quality_only`.
 
     `machines` contains the environments of the machines that can execute the runs, by default only this machine. A
-    stored run may have been executed on a machine of the same class as any of them.
+    stored run can be used if it was executed on a machine of the same class as one of `machines`.
 
-    Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again,
-    and the records of other failed runs are used. The runs whose ids are in `collected` are results of this command:
-    they are used even if they failed. If `rerun` is true, only these runs are used.
+    Failed runs are executed again. If `retry` is given, only runs with these kinds of failures are executed again, and
+    the records of other failed runs are used. The runs whose ids are in `collected` are results of this command: they
+    are used even if they failed. If `rerun` is true, only the runs in `collected` are used.
 
     Raises `harness.RecordError` if the results directory cannot be read.
     """
@@ -128,7 +128,7 @@ def _selected(setting: RunSpec | Setting) -> tuple[str, ...]:
 
 
 def _by_request(runs: Sequence[StoredHeader], wanted: Mapping[str, RunSpec]) -> dict[str, list[StoredHeader]]:
-    """Return a mapping from requested keys to stored runs, ordered by start time."""
+    """Return a mapping from requested keys to stored runs. The runs for each key are ordered by start time."""
     # Older records contain only the key of the specification with the resolved device, not the requested key.
     resolved: dict[str, str] = {}
     if not all(run.record.request_key for run in runs):
@@ -175,7 +175,7 @@ class Here:
 
     def changed(self, spec: RunSpec, plugins: Iterable[PluginRef], environment: Environment, device: str) -> str | None:
         """Return the reason why a run of `spec` with these plugins, in this environment and on this device, is not
-        comparable to a run in the current environment, or None if it is."""
+        comparable to a run in the current environment. Return None if the runs are comparable."""
         return (
             _first_change("plugin", _codes(plugins), self._codes(spec), shown=False)
             or self._other_lock(environment, spec)
@@ -244,8 +244,8 @@ def _codes(plugins: Iterable[PluginRef]) -> Mapping[str, str]:
 
 
 def _first_change(kind: str, then: Mapping[str, str], now: Mapping[str, str], *, shown: bool = True) -> str:
-    """Return the first name whose values differ, or an empty string if all values are equal. If `shown` is true, the
-    name is followed by both values.
+    """Return the first name that has different values in `then` and `now`, or an empty string if all values are equal.
+    If `shown` is true, the name is followed by both values.
     """
     for name in (*now, *then):
         old, new = then.get(name), now.get(name)

@@ -66,7 +66,7 @@ class Listener:
         """Handle an event from run number `index`."""
 
     def run_finished(self, index: int, total: int, record: RunRecord) -> None:
-        """Handle the record of a finished run, number `index` (counted from 1) of `total`."""
+        """Handle the record of run number `index` (counted from 1) of `total`, after the run has finished."""
         self.records.append(record)
 
     def close(self) -> None:
@@ -141,8 +141,9 @@ def run_all(
 
     `marks` maps each spec's key to the parity results that are stored in the records of its runs. With `save_weights`,
     the trained weights are saved next to the record. With `batch_size_backoff`, a run that runs out of memory is
-    executed again after all other runs, with half the batch size. This is repeated until the run succeeds or the batch
-    size is 1 or, on several devices, until half of it is not divisible by the number of devices.
+    executed again after all other runs, with half the batch size. The batch size is halved until the run succeeds,
+    until the batch size is 1 or, on several devices, until half the batch size is not divisible by the number of
+    devices.
 
     After `budget_s` seconds, no further runs are started, and the returned list is shorter than `specs`. The first run
     is always executed.
@@ -281,10 +282,10 @@ def check_limit(timeout_s: float) -> None:
 
 
 class BudgetUsedUpError(Exception):
-    """The plan's time budget is used up.
+    """Exception raised when the plan's time budget is used up.
 
-    `RunCoordinator.start` raises this exception. An executor with open attempts completes them before it raises the
-    exception again.
+    `RunCoordinator.start` raises this exception. An executor that catches the exception completes its open attempts and
+    then raises the exception again.
     """
 
 
@@ -321,8 +322,8 @@ class RunCoordinator(Coordinator):
     ) -> None:
         """Create a coordinator.
 
-        `submission_ids` contains the values of `RunRecord.submission`, by run number. Results of the runs whose ids are
-        in `known` are already stored, and are not stored again. The stored records are appended to `records`.
+        `submission_ids` contains the values of `RunRecord.submission`, by run number. The results of runs whose ids are
+        in `known` have already been stored, and are not stored again. The stored records are appended to `records`.
         """
         self._submission_ids, self._known, self._records = submission_ids or {}, known, records
         self._deadline = None if budget_s is None else time.monotonic() + budget_s

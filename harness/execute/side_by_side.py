@@ -89,10 +89,10 @@ Turn = list[int]
 
 
 def turns_of(specs: Sequence[RunSpec], *, quality_only: bool) -> list[Turn]:
-    """Divide planned runs, which are numbered from 1, into turns.
+    """Divide planned runs into turns. The runs are numbered from 1.
 
-    A turn contains all settings that are compared with each other, with one seed and split, in the order in which the
-    settings first occur. If only quality is measured, each run is a turn.
+    A turn contains one run for each of the settings that are compared with each other, all with the same seed and
+    split, in the order in which the settings first occur. If only quality is measured, each run is a separate turn.
     """
     divided: list[Turn] = []
     rank: dict[str, int] = {}
@@ -127,15 +127,15 @@ class _Worker:
 class SideBySide(Executor):
     """Executor that executes several runs at the same time on this machine.
 
-    Each lane executes whole turns and reverses the order of every second turn of a dataset. The settings that are
-    compared with each other are therefore interleaved within each lane (A B B A).
+    Each lane executes complete turns. For each task and dataset, the order of the runs is reversed in every second
+    turn. The settings that are compared with each other are therefore interleaved within each lane (A B B A).
     """
 
     name = LOCAL
     summary = "this machine, several runs at the same time"
 
     def __init__(self, lanes: Sequence[Lane], turns: Sequence[Turn], checked_at: str = "") -> None:
-        """Create an executor for these lanes. `checked_at` is the time of the check that permits timed runs."""
+        """Create an executor for these lanes. `checked_at` is stored in the records as `Placement.checked_at`."""
         self._lanes, self._turns, self._checked_at = tuple(lanes), turns, checked_at
         self._machine_cores = available_cores()
 
@@ -235,7 +235,7 @@ class SideBySide(Executor):
 
 
 def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun]:
-    """Return the runs of a turn, in reverse order for every second turn of a dataset."""
+    """Return the runs of a turn. For each task and dataset, the order is reversed in every second turn."""
     case = turn[0].spec.task, turn[0].spec.dataset
     number = worker.turns.get(case, 0)
     worker.turns[case] = number + 1
@@ -245,8 +245,8 @@ def _ordered(worker: _Worker, turn: Sequence[PlannedRun]) -> Sequence[PlannedRun
 def _placed(record: RunRecord, placement: Placement, machine_cores: int) -> RunRecord:
     """Return the record of a run that was executed at the same time as other runs.
 
-    `Environment.cores` describes the machine, so it is not the lane's number of cores. The processor's energy counters
-    include the energy used by the other runs.
+    In the record, `Environment.cores` is the number of cores of the machine, not of the lane. The processor's energy
+    counters include the energy used by the other runs.
     """
     environment = msgspec.structs.replace(record.environment, cores=machine_cores)
     outcome = record.outcome

@@ -2,8 +2,8 @@
 
 A submission has two files. The file in the results directory contains everything needed to store the results. The file
 in the user's state directory contains the options with which the executor finds the submission, such as the address of
-a cluster. A results directory may have been written by another user, so options are never read from it: otherwise, a
-command that shows the progress would connect to an address that its user has not chosen.
+a cluster. A results directory may have been written by another user, so options are never read from it. Otherwise, a
+command that shows the progress could connect to an address chosen by that user.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Submission(Struct, frozen=True, kw_only=True):
 
     version: Literal[1] = 1
     name: str
-    """Name of the submission in the executor, and of the submission's file."""
+    """Name of the submission in the executor. The submission's file has the same name."""
     submitted_at: str
     """Time of submission in UTC, in the format of `RunRecord.started_at`."""
     executor: str
@@ -136,7 +136,7 @@ def remove(store: Store, submission: Submission) -> None:
 
 
 def grant(store: Store, submission: Submission, options: Mapping[str, str]) -> None:
-    """Store the options of a submission by this user. Raises `harness.UsageError` if they cannot be stored."""
+    """Store the options of a submission by this user. Raises `harness.UsageError` if the options cannot be stored."""
     path = _own_path(submission)
     access = Access(executor=submission.executor, options=dict(options), results=os.path.realpath(store.path))
     try:
@@ -153,8 +153,9 @@ def grant(store: Store, submission: Submission, options: Mapping[str, str]) -> N
 def options_for(store: Store, submission: Submission, given: Access | None) -> dict[str, str]:
     """Return the options with which the executor finds a submission.
 
-    The options are those stored when this user submitted the runs from this results directory. Otherwise, they are the
-    options in `given`, which the user has passed to the command. Raises `harness.UsageError` if there are none.
+    The options are those stored when this user submitted the runs from this results directory. If there are no stored
+    options, this function returns the options in `given`, which the user has passed to the command. Raises
+    `harness.UsageError` if there are neither stored nor given options.
     """
     path = _own_path(submission)
     if path.exists():
@@ -186,5 +187,7 @@ def _read(path: Path) -> Submission | None:
             return None
         raise
     if not re.fullmatch(r"submission-[0-9a-f]{16}", submission.name) or submission.name != path.stem:
-        raise RecordError(f"{path}: the name {submission.name!r} in the file is not that of the file; remove the file")
+        raise RecordError(
+            f"{path}: the submission is named {submission.name!r}, which differs from its file name; remove the file"
+        )
     return submission

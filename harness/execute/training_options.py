@@ -14,7 +14,7 @@ from harness.records import DataInfo, Recipe
 
 
 def frozen_names(recipe: Recipe, parameters: Sequence[Parameter]) -> frozenset[str]:
-    """Return the names of the trainable parameters that match a pattern of `Recipe.frozen`.
+    """Return the names of the trainable parameters that match a pattern in `Recipe.frozen`.
 
     Raises `harness.UsageError` if a pattern matches no parameter, or if no trainable parameter remains.
     """

@@ -48,8 +48,8 @@ class Trying(Struct, frozen=True):
 
 
 def crashing(refs: Sequence[PluginRef]) -> list[PluginFailure]:
-    """Return the plugins that terminate the process while loading or fail to load within the time limit, with the
-    reasons.
+    """Return the plugins that terminate the process or exceed the time limit when they are loaded, with the reason for
+    each plugin.
 
     Code that has already been loaded successfully, according to its digest, is not loaded again. Plugins that raise
     exceptions are not included, because the parent can handle these exceptions.

@@ -202,7 +202,7 @@ class Run:
         return versions((*CORE_PACKAGES, *self.backend.packages))
 
     def learn(self, **known: Any) -> None:
-        """Set fields of the provenance."""
+        """Set the given fields of the run's provenance."""
         self.provenance = msgspec.structs.replace(self.provenance, **known)
 
     def go(self) -> Success | Trial:
@@ -567,8 +567,8 @@ def _gpu_settings(device: str) -> dict[str, str]:
 
 
 def _device_memory(session: Session, machine: Machine) -> DeviceMemory | None:
-    """Return the memory usage that the framework reports, with the driver's peak for this process if the framework
-    reports none."""
+    """Return the memory usage that the framework reports. If it does not contain the driver's peak, add the driver's
+    peak for this process."""
     machine.read()
     memory = session.device_memory()
     if memory is None or memory.driver_peak_bytes is not None:

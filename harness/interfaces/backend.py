@@ -43,7 +43,7 @@ class DeviceGroup(Struct, frozen=True, kw_only=True):
     """The processes that train one model on several devices of this machine, and the rank of this process.
 
     Every process of the group opens a session with the same weights, and calls the same methods in the same order. Each
-    process receives its own part of every training batch, with `Batch.weight`.
+    process receives its part of every training batch, and `Batch.weight` is the weight of this part.
     """
 
     rank: int
@@ -88,8 +88,8 @@ class SessionRequest:
     """Learning rate factors of the trainable parameters, by parameter name, as determined by `Recipe.layer_decay`.
     Empty if all factors are 1."""
     class_weights: tuple[float, ...] | None = None
-    """Weights that multiply the losses of examples or positions, by class, as determined by `Recipe.class_weights`.
-    None for no weights."""
+    """Weight of each class, as determined by `Recipe.class_weights`. The loss of an example or position is multiplied
+    by the weight of its class. None for no weights."""
     deterministic: bool = False
     """True to use only kernels whose results are bitwise reproducible."""
     exported: Path | None = None
@@ -161,9 +161,9 @@ class Session(ABC):
         Parameters
         ----------
         batch : Batch
-            The examples for this step. In a session with a `DeviceGroup`, these are the examples of this process, the
-            gradient is the sum of the processes' gradients of the weighted loss (`Batch.weight`), and the optimizer
-            step, including clipping, uses this sum.
+            The examples for this step. In a session with a `DeviceGroup`, these are the examples of this process. The
+            gradients of the weighted loss (`Batch.weight`) are summed over all processes, and the optimizer step,
+            including clipping, uses this sum.
         learning_rate : float
             Learning rate for this step. It replaces the recipe's learning rate, because the core computes the
             schedule.
@@ -266,7 +266,7 @@ class Session(ABC):
 
         The state includes the weights, running statistics, the optimizer's moments and step counts, the states of
         random number generators, the loss scale, and the moving average of the weights. The core calls this method
-        between training steps, outside of `averaged`. Implemented by backends with `Backend.checkpoints`.
+        between training steps, outside of `averaged`. Backends with `Backend.checkpoints` implement this method.
 
         Returns
         -------
@@ -281,10 +281,11 @@ class Session(ABC):
         raise UnsupportedError(f"{type(self).__name__} does not support checkpoints; remove --checkpoint-every")
 
     def set_state(self, state: Mapping[str, Array]) -> None:
-        """Restore a state, so that further training steps are those that would have followed `state`.
+        """Restore a state that `state` returned.
 
-        On the CPU, these steps must give bitwise identical results. The core calls `set_weights` first, and passes the
-        state of a session that was opened for an equal `SessionRequest`, usually in an earlier process.
+        Further training steps are those that would have followed the call to `state`. On the CPU, these steps must give
+        bitwise identical results. The core calls `set_weights` first, and passes the state of a session that was opened
+        for an equal `SessionRequest`, usually in an earlier process.
 
         Parameters
         ----------
@@ -402,11 +403,11 @@ class Backend(ABC):
     """False if the backend only computes predictions. Such a backend is used with ``harness run --weights`` and
     ``harness predict``, and its sessions are instances of `InferenceSession`."""
     exports: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Formats that `Session.export` writes, such as ``onnx``, with the modules that each format needs in addition to
-    `requires`, and the requirements or commands that install them."""
+    """Formats that `Session.export` writes, such as ``onnx``. Each format is mapped to the modules that it needs in
+    addition to `requires`, with the requirement or command that installs each module."""
     executes: ClassVar[str] = ""
     """Format of the exported models that the backend executes, such as ``onnx``, or an empty string if the backend
-    builds networks. Such a backend cannot train (`trains` is False), needs no networks, and its sessions are instances
+    builds networks. Such a backend cannot train (`trains` is False) and needs no networks. Its sessions are instances
     of `ExportedSession`. The core exports the trained model with another backend, in a separate process."""
     converts: ClassVar[Collection[str]] = ()
     """Precisions for which the exported model must be converted by `convert`. For other precisions, sessions execute
@@ -467,7 +468,7 @@ class Backend(ABC):
         exported : Path
             Folder of the exported model.
         folder : Path
-            Empty folder for the converted model. It is the `SessionRequest.exported` of the sessions.
+            Empty folder for the converted model. Sessions receive this folder as `SessionRequest.exported`.
         precision : str
             Precision of the converted model.
         examples : mapping of str to ndarray
@@ -476,7 +477,7 @@ class Backend(ABC):
         Returns
         -------
         dict of str to str
-            Description of the conversion. It is added to the notes in the record.
+            Description of the conversion, which is added to the notes in the record.
 
         Raises
         ------

@@ -22,9 +22,9 @@ class Batch(NamedTuple):
     """Targets: int64 ``[B]`` for classification, float32 ``[B, T]`` for regression, int64 ``[B, L]`` for token
     classification."""
     weight: float = 1.0
-    """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`, where the
-    batch is the part of one process, and the weight is the fraction of the whole batch's targets in this part. The loss
-    of the whole batch is the sum of the weighted losses of its parts."""
+    """Weight of the mean loss of these examples. The weight is 1 except in a session with a `DeviceGroup`. In such a
+    session, the batch is one process's part of the whole batch, and the weight is the fraction of the whole batch's
+    targets that are in this part. The loss of the whole batch is the sum of the weighted losses of its parts."""
     example_weights: Array | None = None
     """Weight of each example ``[B]``, float32, by which the loss of the example or of its positions is multiplied
     before averaging, or None. Only sessions of backends with `Backend.example_weights` receive weights."""
@@ -38,15 +38,15 @@ class Batch(NamedTuple):
         Parameters
         ----------
         count : int
-            Number of parts. If it exceeds the number of examples, each part has one example.
+            Number of parts. If `count` exceeds the number of examples, each part has one example.
 
         Yields
         ------
         part : Batch
             Consecutive examples. The sizes of the parts differ by at most one.
         share : float
-            Fraction of the batch's losses in the part. The sum of ``share * mean_loss(part)`` is the mean loss of the
-            batch. For token classification, the losses are those of the positions that have a target.
+            Fraction of the batch's losses that belong to the part. The sum of ``share * mean_loss(part)`` is the mean
+            loss of the batch. For token classification, the losses are those of the positions that have a target.
         """
         losses = self.targets != IGNORED if self.targets.dtype.kind == "i" and self.targets.ndim == 2 else None
         total = len(self.targets) if losses is None else int(losses.sum())
@@ -59,14 +59,14 @@ class Batch(NamedTuple):
 
     @staticmethod
     def bounds(examples: int, count: int) -> list[tuple[int, int]]:
-        """Return the start and end positions of each of the `parts`.
+        """Return the start and end positions of each part; see `parts`.
 
         Parameters
         ----------
         examples : int
             Number of examples in the batch.
         count : int
-            Number of parts. If it exceeds the number of examples, each part has one example.
+            Number of parts. If `count` exceeds the number of examples, each part has one example.
 
         Returns
         -------

@@ -28,7 +28,7 @@ class RawInput(Struct, frozen=True, kw_only=True):
     """Shape and dtype of one input for a single raw example, before a task prepares it."""
 
     shape: tuple[int | None, ...]
-    """Shape without the batch axis. The length of an axis is None if it varies between examples, such as the time axis
+    """Shape without the batch axis. The length of an axis is None if it varies between examples, as for the time axis
     of a waveform. Strings have the shape ``()``."""
     dtype: str
     """Name of the numpy dtype, or ``str``."""
@@ -61,7 +61,7 @@ class Split:
     float32. Scores are computed without weights."""
     teacher_logits: Array | None = None
     """Logits of the teacher in knowledge distillation: float32 ``[N, C]`` or, for token classification, ``[N, L, C]``.
-    Set by the core for the training split, and None without distillation."""
+    The core sets this attribute for the training split. None without distillation."""
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -221,14 +221,15 @@ class Dataset(ABC, Generic[OptionsT]):
     label_names: ClassVar[Sequence[str]] = ()
     """Names of the classes, in the order of their indices; for regression, names of the targets."""
     metric: ClassVar[str] = ""
-    """Metric that publications report for this dataset, by its name in ``harness list metrics`` if it is listed
-    there."""
+    """Name of the metric that publications report for this dataset, as in ``harness list metrics`` if the metric is
+    listed there."""
     target: ClassVar[float | None] = None
     """Target value of the task's primary metric on the validation split, used to measure time-to-target, or None for no
     target.
     """
     splits: ClassVar[Sequence[int]] = ()
-    """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all of them."""
+    """Valid values of the ``split`` option if several splits were published. ``--split all`` selects all published
+    splits."""
 
     @abstractmethod
     def load(self, options: OptionsT) -> RawData:

@@ -21,7 +21,7 @@ EXECUTOR_NOTE = "executor"
 
 
 class PlannedRun(Struct, frozen=True, kw_only=True):
-    """A run to execute. Instances can be encoded as JSON or pickled, and executed on another machine."""
+    """A run to execute. A planned run can be encoded as JSON or pickled, and executed on another machine."""
 
     index: int
     """Position of the run in the plan, starting at 1."""
@@ -45,13 +45,13 @@ class PlannedRun(Struct, frozen=True, kw_only=True):
     quality_only: bool = False
     """True to measure only quality, without throughput or latency."""
     trial: Literal["quality", "speed"] | None = None
-    """Measurements of a trial of ``harness tune`` on the training and validation splits: only quality, or quality and
-    training throughput. None for a complete run. The test split is not used in a trial."""
+    """Quantities that a trial of ``harness tune`` measures on the training and validation splits: only quality, or
+    quality and training throughput. None for a complete run. The test split is not used in a trial."""
     step_events: bool = False
     """True to send `harness.StepsEnded` events, because an event listener handles them."""
     checkpoints: CheckpointPlan | None = None
-    """Directory and interval of checkpoints, or None to write none. Only runs that are executed on this machine have
-    checkpoints."""
+    """Directory and interval of checkpoints, or None to write no checkpoints. Only runs that are executed on this
+    machine have checkpoints."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ class Coordinator(ABC):
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Show a message that does not concern a particular run, such as that a machine is starting.
+        """Show a message that does not concern a particular run, for example that a machine is starting.
 
         Parameters
         ----------
@@ -210,17 +210,17 @@ class Executor(ABC):
       The environment must exist there, with the same lock and the same code for `harness` and the plugins. Otherwise,
       the run fails.
     - If an attempt is lost, for example because its machine stops responding, the run is started again with
-      `Coordinator.start`, possibly on another machine. A result of the lost attempt that is reported later is dropped,
-      so each run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
+      `Coordinator.start`, possibly on another machine. A result that the lost attempt reports later is dropped, so each
+      run is stored once. If `Coordinator.is_open` returns False, the files need not be copied.
     - An executor may add a remark to a record, as the note ``executor`` in `Provenance.notes`.
     - A failed run is not repeated, because its record, whose outcome is a `harness.Failure`, is a result. Only attempts
       without a record are repeated.
     - Two runs must never be measured on the same cores or the same device at the same time.
     - A run on several devices (`RunSpec.devices`) requires the cores and the device for each of its processes on a
       single machine.
-    - When `execute` returns, every run is finished. When it raises an exception, open attempts are recorded as failed,
-      or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases, `execute` first
-      ends the runs that it started, and it does not use the coordinator afterwards.
+    - When `execute` returns, every run is finished. When `execute` raises an exception, open attempts are recorded as
+      failed, or as interrupted after KeyboardInterrupt, and the remaining runs are not executed. In both cases,
+      `execute` first ends the runs that it started, and it does not use the coordinator afterwards.
     """
 
     name: ClassVar[str]
@@ -228,15 +228,16 @@ class Executor(ABC):
     summary: ClassVar[str]
     """One-line description."""
     data_parallel: ClassVar[bool] = False
-    """True if the executor can execute runs on several devices, whose processes `harness.execute_run` starts on one
-    machine. If False, such runs are rejected before the first run starts."""
+    """True if the executor can execute runs on several devices. `harness.execute_run` starts the processes of such a
+    run on one machine. If False, such runs are rejected before the first run starts."""
     requires: ClassVar[Mapping[str, str]] = {}
     """Modules that must be importable, with the requirement that installs each of them; see `Backend.requires`."""
     options: ClassVar[Mapping[str, str]] = {}
     """One-line descriptions of the executor's options, by option name. For example, users set the ``address`` option of
     the ``ray`` executor with ``--executor-option address=VALUE`` or ``--ray-address VALUE``."""
     remote: ClassVar[bool] = False
-    """True if runs are executed on other machines. The devices of this machine are then neither checked nor locked."""
+    """True if runs are executed on other machines. In this case, the devices of this machine are neither checked nor
+    locked."""
 
     def configured(self, options: Mapping[str, str]) -> Executor:
         """Return the executor configured with these options. By default, return this executor.
@@ -244,7 +245,7 @@ class Executor(ABC):
         Parameters
         ----------
         options : mapping of str to str
-            Values of some of the options in `options`.
+            Values by option name. Options that the user has not set are omitted.
 
         Returns
         -------
@@ -298,7 +299,7 @@ class Executor(ABC):
     def submit(self, submission: str, runs: Sequence[PlannedRun]) -> Mapping[str, str]:
         """Submit runs that continue after this process ends, for ``harness run --detach``.
 
-        A later process passes the same `submission` to `collect`, until all runs are finished, and then to `cancel`.
+        Later processes call `collect` with the same `submission` until all runs are finished, and then call `cancel`.
 
         Parameters
         ----------
@@ -324,9 +325,9 @@ class Executor(ABC):
     ) -> SubmissionState | None:
         """Report the attempts, events and results of submitted runs to the coordinator.
 
-        A result is reported again unless `collect` has returned or has reported a later result after
-        `Coordinator.finish` stored it. If this process is killed in between, the result is therefore reported twice,
-        but stored only once.
+        After `Coordinator.finish` has stored a result, the result counts as collected when `collect` reports a later
+        result or returns. If this process is killed before that, the result is reported again by the next call, but it
+        is stored only once.
 
         Parameters
         ----------

@@ -37,7 +37,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     deviation of ``truncated_normal`` before truncation at two standard deviations, the bound b of ``uniform`` on [-b,
     b], or the gain of ``orthogonal``."""
     trainable: bool = True
-    """If False, the array, such as a running statistic, is loaded and saved but not optimized."""
+    """If False, the array is loaded and saved but not optimized, as is usual for running statistics."""
     decay: bool = False
     """True to apply weight decay. By convention, weight decay is applied to matrices and kernels, but not to biases and
     normalization parameters."""

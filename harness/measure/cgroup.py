@@ -94,7 +94,7 @@ def _unescaped(path: str) -> str:
 def _directories(
     mounts: list[tuple[str, str, PurePosixPath, Path]], kind: str, controller: str, path: str
 ) -> tuple[Path, ...]:
-    """Return the directories of a group and its ancestors in the mount that shows the group with the most ancestors."""
+    """Return the directories of a group and its ancestors, from the mount in which the most ancestors are visible."""
     group = PurePosixPath(path)
     found: list[tuple[bool, tuple[Path, ...]]] = []
     for type_, mount_options, top, directory in mounts:
@@ -111,7 +111,7 @@ def _directories(
 
 
 def _quota(group: Path) -> float | None:
-    """Return the quota of one group in cores, or None if it has none."""
+    """Return the quota of one group in cores, or None if the group has no quota."""
     with contextlib.suppress(ValueError, ZeroDivisionError):
         if maximum := _text(group / "cpu.max").split():
             return None if maximum[0] == "max" else int(maximum[0]) / int(maximum[1])

@@ -106,7 +106,7 @@ def _visible_device(devices: Sequence[Device], index: int) -> Device:
         matching = [device for device in devices if device.uuid.lower().startswith(name.lower())]
     if len(matching) != 1:
         raise OSError(
-            f"NVML lists {len(matching)} devices for {name!r}, the entry of CUDA_VISIBLE_DEVICES for cuda:{index}"
+            f"NVML lists {len(matching)} devices that match {name!r}, the CUDA_VISIBLE_DEVICES entry for cuda:{index}"
         )
     return matching[0]
 

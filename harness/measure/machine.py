@@ -56,7 +56,7 @@ def total(readings: Sequence[Reading]) -> Reading:
 class Machine:
     """Counters read during a run on `device` (``cpu`` or ``cuda:N``).
 
-    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` are the processes that used the GPUs
+    `gpu_uuid` is the GPU's UUID, if the framework reports it. `gpu_processes` contains the processes that used the GPUs
     before the framework created its CUDA context (see `harness.measure.nvml.gpu_processes`). `root` is the directory
     that contains ``proc`` and ``sys``.
     """
@@ -81,7 +81,8 @@ class Machine:
         self.gpu_others = 0
 
     def add_group(self, pids: Sequence[int]) -> None:
-        """Count the CPU time of the processes with these ids, which use the same cores, as this process's own time."""
+        """Treat the CPU time of the processes with these ids as CPU time of this process, because they use the same
+        cores."""
         self._group = list(pids)
 
     def read(self) -> Reading:
@@ -124,7 +125,7 @@ class Machine:
         )
 
     def suspicions(self, passed: Reading) -> list[tuple[FlagKind, str]]:
-        """Return the kinds and details of flags for events that may have affected a measurement."""
+        """Return a flag, with its kind and details, for each event that may have affected a measurement."""
         flags: list[tuple[FlagKind, str]] = []
         seconds = passed.clock_s
         if seconds <= 0:
@@ -152,7 +153,7 @@ class Machine:
         return flags
 
     def _update_gpu_use(self, gpu: NvmlDevice) -> None:
-        """Update the peak GPU memory of this process and the largest number of other processes on the GPU."""
+        """Update the peak GPU memory of this process and the maximum number of other processes on the GPU."""
         use = gpu.use()
         if use.own_bytes is not None:
             self.gpu_peak_bytes = max(use.own_bytes, self.gpu_peak_bytes or 0)

@@ -35,8 +35,8 @@ class Phases:
 
     @contextmanager
     def aside(self, phase: str) -> Iterator[None]:
-        """Measure `phase` like a call. If another phase is being measured, its duration and peak memory do not include
-        `phase`."""
+        """Measure a phase that may interrupt another phase. The duration and peak memory of the interrupted phase
+        exclude this phase."""
         outer = self.current if self._is_open else None
         if outer is not None:
             self._leave()

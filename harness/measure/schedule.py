@@ -16,8 +16,9 @@ def learning_rate(recipe: Recipe, step: int, steps: int, reductions: int = 0) ->
 
     The learning rate increases linearly during warm-up and reaches its maximum at the first step after warm-up. The
     ``linear`` and ``cosine`` schedules (Loshchilov and Hutter 2017, without restarts) then decay and would reach zero
-    one step after the last. The ``step`` and ``plateau`` schedules multiply the learning rate by ``gamma`` once for
-    each of the `reductions`, whose number changes only between epochs. ``one_cycle`` is described in `harness.Recipe`.
+    one step after the last step. The ``step`` and ``plateau`` schedules multiply the learning rate by ``gamma`` once
+    for each of the `reductions`, whose number changes only between epochs. ``one_cycle`` is described in
+    `harness.Recipe`.
     """
     warmup = round(recipe.warmup_fraction * steps)
     if recipe.schedule == "one_cycle":

@@ -1,4 +1,4 @@
-"""Rules for the best epoch, the end of training and the moving average of the weights."""
+"""Rules that determine the best epoch, the end of training and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from harness.records.record import Ended
 
 
 def best_epoch(scores: Sequence[float]) -> int:
-    """Return the number of the first epoch with the best score, or that of the last epoch if all scores are
-    undefined."""
+    """Return the number of the first epoch with the best score, or of the last epoch if all scores are undefined."""
     best = max(scores)
     return scores.index(best) + 1 if best > -math.inf else len(scores)
 
@@ -22,9 +21,9 @@ def is_stale(scores: Sequence[float], patience: int | None) -> bool:
 
 
 def average_weight(decay: float, step: int) -> float:
-    """Return the weight of the current weights in the moving average after a step, counted from 1.
+    """Return the factor by which the current weights enter the moving average after a step (counted from 1).
 
-    With these weights, the average equals a moving average that starts at zero, divided by ``1 - decay ** step``
+    With these factors, the average equals a moving average that starts at zero, divided by ``1 - decay ** step``
     (Kingma and Ba 2015, section 3).
     """
     return (1 - decay) / -math.expm1(step * math.log(decay))

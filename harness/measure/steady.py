@@ -35,10 +35,10 @@ def per_second(windows: Sequence[Window], batch_size: int) -> Array:
 
 
 def warmup(rates: Array) -> int:
-    """Return the number of warm-up windows before the steady state, which is at most half of all windows.
+    """Return the number of warm-up windows before the steady state (at most half of all windows).
 
-    According to the MSER rule (White 1997, Simulation 69, 323-334), the number d minimizes the squared standard error
-    of the mean over the remaining windows. This error is estimated by the sum of squared deviations, divided by the
+    The MSER rule (White 1997, Simulation 69, 323-334) selects the number that minimizes the squared standard error of
+    the mean over the remaining windows. This error is estimated by the sum of squared deviations, divided by the
     squared number of remaining windows.
     """
     n = len(rates)
@@ -104,7 +104,7 @@ def summary(windows: Sequence[Window], batch_size: int, protocol: Protocol) -> t
 
 
 def suspicions(windows: Sequence[Window], protocol: Protocol) -> list[tuple[FlagKind, str]]:
-    """Return the kinds and details of flags for wide ranges of the median, drift and bimodality."""
+    """Return the kind and the details of each flag: a wide range of the median, drift or bimodality."""
     rates = per_second(windows, 1)
     rates = rates[warmup(rates) :]
     flags: list[tuple[FlagKind, str]] = []

@@ -126,7 +126,7 @@ def latency(timed: Inference) -> Latency:
 
 
 NOT_COUNTED = ("prepare", "checkpoint")
-"""Phases that are not part of a run's peak memory: not every run has them."""
+"""Phases that are excluded from a run's peak memory, because not every run has them."""
 
 
 def memory(phases: PhaseMemory, device: DeviceMemory | None) -> Memory:

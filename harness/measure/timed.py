@@ -28,7 +28,7 @@ class Timed:
         self.readings.append(difference(self._before, self._meter()))
 
     def restore(self, windows: Sequence[Window], readings: Sequence[Reading]) -> None:
-        """Replace all windows and readings by those of an earlier process."""
+        """Replace all windows and readings with those of an earlier process."""
         self.windows, self.readings = list(windows), list(readings)
 
     def passed(self, start: int) -> Reading:

@@ -43,7 +43,7 @@ class WindowLength:
         self.steps = 1
 
     def learn(self, steps: int, seconds: float, first: bool) -> None:
-        """Set the length of the next window after a window of `steps` steps."""
+        """Set the length of the next window, given the number of steps and the duration of the last one."""
         if (
             first or steps < self.steps
         ):  # the first step includes compilation, and a window cut short by the end of an epoch is too noisy
@@ -153,7 +153,7 @@ class Training:
 
     @property
     def train_s(self) -> float:
-        """Elapsed training time in seconds, without validation."""
+        """Elapsed training time in seconds, excluding validation."""
         return sum(step.seconds for step in self.first_steps) + sum(window.seconds for window in self.timed.windows)
 
     @property
@@ -338,8 +338,8 @@ def train(
     """Train with the recipe in `spec`, together with the other processes of `group`.
 
     If `by_steps` is false, each epoch is one step on the whole training split. With `step_events`, `harness.StepsEnded`
-    events are sent; they contain the timed windows unless `timed` is false. With `checkpoints`, training continues from
-    the last checkpoint, if it is to be resumed, and writes further checkpoints.
+    events are sent; they contain the timed windows unless `timed` is false. With `checkpoints`, the loop writes
+    checkpoints, and a run that is being resumed continues from its last checkpoint.
 
     At the end, the session has the weights to be evaluated: those of the best or last epoch, or their moving average if
     the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase ``validate``.

@@ -1,4 +1,4 @@
-"""Checks of the numbers of devices and CPU threads of planned runs."""
+"""Checks of how many devices and CPU threads planned runs use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ MAX_THREADS = 1024
 
 
 def device_counts(selection: Selection) -> tuple[int, ...]:
-    """Return the selected numbers of devices, without duplicates. Raises `harness.UsageError` if one is invalid."""
+    """Return the selected numbers of devices, without duplicates.
+
+    Raises `harness.UsageError` if a number is out of range.
+    """
     counts = tuple(dict.fromkeys(selection.device_counts)) or (1,)
     for count in counts:
         if not 1 <= count <= MAX_DEVICES:
@@ -25,7 +28,7 @@ def device_counts(selection: Selection) -> tuple[int, ...]:
 
 
 def threads_per_process(selection: Selection, jobs: int = 1) -> int:
-    """Return the number of threads per process. Raises `harness.UsageError` if it is invalid.
+    """Return the number of threads per process. Raises `harness.UsageError` if the number is invalid.
 
     By default, the processes of a run share the available cores, divided by `jobs`, the number of simultaneous runs.
     All runs in a selection use the same number of threads, so scaling efficiency is relative to one process with the

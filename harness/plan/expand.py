@@ -99,7 +99,7 @@ def expand(selection: Selection, catalog: Catalog) -> tuple[RunSpec, ...]:
 def _expanded(
     selection: Selection, catalog: Catalog, *, unavailable: bool = False, jobs: int = 1
 ) -> dict[str, RunSpec]:
-    """Return the specs of a selection by their keys.
+    """Return the specs of a selection as a mapping from keys to specs.
 
     If `unavailable` is true, specs whose backend or dataset is not available on this machine are included.
     """
@@ -202,7 +202,7 @@ def _expanded(
 
 
 def _with_weights(selection: Selection, catalog: Catalog, *, unavailable: bool) -> dict[str, RunSpec]:
-    """Return the specs of a selection that uses the weights of runs, by their keys."""
+    """Return a mapping from keys to the specs of a selection that uses the weights of runs."""
     weights.check_selection(selection)
     precisions = [_precision(name) for name in selection.precisions]
     for device in selection.devices:
@@ -246,7 +246,7 @@ def _able_to_serve(
     source: StoredRun | ExportedRun, family: str, places: Mapping[str, Sequence[str]], catalog: Catalog
 ) -> list[str]:
     """Return the available backends that can compute predictions with the weights of `source`. Raises
-    `harness.CombinationError` with the reasons if there are none."""
+    `harness.CombinationError` with the reasons if no backend can."""
     reasons, able = {}, []
     for backend, envs in places.items():
         try:
@@ -255,7 +255,7 @@ def _able_to_serve(
         except CombinationError as error:
             reasons[backend] = str(error)
     if not able:
-        raise CombinationError(f"no available backend can serve model {family!r}{_lines(reasons)}")
+        raise CombinationError(f"no available backend can run inference with model {family!r}{_lines(reasons)}")
     return able
 
 
@@ -286,7 +286,7 @@ def _is_excluded(
 
 
 def _primary_metric(name: str | None, task: Task, catalog: Catalog) -> str:
-    """Return the name of the chosen primary metric, or an empty string if it is that of the task.
+    """Return the name of the chosen primary metric, or an empty string for the task's primary metric.
 
     Raises `harness.UnknownNameError` if no plugin provides the metric, and `harness.CombinationError` if the task has
     another objective.

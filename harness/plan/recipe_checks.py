@@ -59,7 +59,9 @@ def check_recipe(
             f"backend {backend.name!r} does not implement {', '.join(missing)}; it implements {listed}"
         )
     if recipe.loss_scale is not None and set(precisions) != {"fp16"}:
-        raise CombinationError("recipe.loss_scale has an effect only at fp16; add --precision fp16, or remove it")
+        raise CombinationError(
+            "recipe.loss_scale has an effect only at fp16; add --precision fp16, or remove recipe.loss_scale"
+        )
     # `Recipe` itself does not check this, because the batch size may be reduced later if memory is exhausted.
     if recipe.accumulation_steps > recipe.batch_size:
         raise CombinationError(
@@ -73,8 +75,8 @@ def check_recipe(
         )
     if recipe.early_stopping is not None and recipe.early_stopping >= recipe.epochs:
         raise CombinationError(
-            f"recipe.early_stopping={recipe.early_stopping} cannot end a training of {recipe.epochs} epochs; choose a "
-            "smaller number, or more epochs (recipe.epochs)"
+            f"recipe.early_stopping={recipe.early_stopping} has no effect on training for {recipe.epochs} epochs; "
+            "choose a smaller number, or more epochs (recipe.epochs)"
         )
     by_validation = [name for name in ("early_stopping", "keep_best") if getattr(recipe, name)]
     by_validation += ["schedule=plateau"] if recipe.schedule == "plateau" else []

@@ -72,7 +72,7 @@ def selection(spec: RunSpec, catalog: Catalog) -> Selection:
 
 
 def _inference_selection(spec: RunSpec, weights: TrainedWeights, protocol: str) -> Selection:
-    """Return the selection that measures inference again with the same run's weights."""
+    """Return the selection that measures inference again with the weights of the same run."""
     known = asdict(PROTOCOLS[protocol].protocol)
     changed = {
         f"protocol.{name}": value

@@ -31,7 +31,7 @@ class Option(NamedTuple):
     default: str = ""
     """Description of the default for the help text, or an empty string if the help text does not mention a default."""
     argument: str = ""
-    """Argument of `harness.run` if it differs from `name`."""
+    """Name of the argument of `harness.run`, or an empty string if it is the same as `name`."""
     kind: type[str | int | bool] = str
     """Type of a value. Integers must be at least 1, or at least 0 if the option accepts several values."""
     several: bool = False
@@ -39,7 +39,7 @@ class Option(NamedTuple):
     every: str = ""
     """Keyword that selects all possible values, or an empty string if the option has no such keyword."""
     choices: tuple[str, ...] = ()
-    """Allowed values, or an empty tuple if they are not fixed."""
+    """Allowed values, or an empty tuple if there is no fixed list of values."""
     metavar: str | None = None
     """Placeholder for the value in the help text, or None for the default placeholder."""
     shared: bool = False
@@ -47,7 +47,7 @@ class Option(NamedTuple):
 
 
 class PlannedTeacher(NamedTuple):
-    """The run of a suite's entry that is to be executed before the runs of its students."""
+    """The run of a suite's entry, which is executed before the runs of its students."""
 
     name: str
     """Name of the entry."""
@@ -156,8 +156,8 @@ class Selection:
         default="standard",
         metadata=_option(
             "protocol",
-            "Measurement effort: duration and required precision of the measurements. The protocol publish also runs 3 "
-            "seeds with 5 repeats each.",
+            "Measurement effort: duration and required precision of the measurements. The protocol publish also sets 3 "
+            "seeds and 5 repeats.",
             default="standard",
             choices=("quick", "standard", "publish"),
             shared=True,
@@ -179,7 +179,8 @@ class Selection:
         metadata=_option(
             "weights",
             "Do not train, but measure inference with the saved weights of these runs: quality, speed, latency and "
-            "memory. The runs determine task, data and model. Folders written by `harness export` are also accepted.",
+            "memory. The runs determine the task, data and model. Folders written by `harness export` are also "
+            "accepted.",
             several=True,
             metavar="RUN[,RUN]",
         ),
@@ -214,13 +215,13 @@ class Selection:
         default=None,
         metadata=_option(
             "metric",
-            "Primary metric, by which the best epoch is chosen and runs are compared; see `harness list metrics`.",
+            "Primary metric, used to choose the best epoch and to compare runs; see `harness list metrics`.",
             default="the task's primary metric",
             metavar="NAME",
             shared=True,
         ),
     )
-    """Name of the primary metric, or None for that of the task."""
+    """Name of the primary metric, or None for the task's primary metric."""
     compile: bool = field(
         default=False, metadata=_option("compile", "Compile the model with the backend's compiler.", kind=bool)
     )
@@ -258,7 +259,7 @@ class Selection:
     exclude: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     """Combinations to exclude: option names and settings such as ``recipe.batch_size``, with their values."""
     name: str = ""
-    """Name of the suite's entry, by which other entries refer to its run as their teacher, or an empty string."""
+    """Name by which other entries of a suite refer to this entry's run as their teacher, or an empty string."""
     located: Callable[[HarnessError], str] | None = field(default=None, compare=False, repr=False)
     """Function that returns the file and line to which an error about this selection refers, or None."""
 
@@ -294,20 +295,20 @@ class Selection:
     def resolved(
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
-        """Return the selection with its checkpoint located by `locate`, such as `harness.data.checkpoint.locate`, and
-        the teacher and the runs whose weights it uses found by `find`, such as `harness.records.store.Store.find`.
+        """Return a copy of the selection with the checkpoint, the teacher and the runs that provide weights located.
 
-        `locate` may download the checkpoint. If the selection has no checkpoint, `locate` is not called. Raises
-        `harness.UsageError` if `find` is None and the selection uses other runs.
+        `locate`, such as `harness.data.checkpoint.locate`, returns the checkpoint and may download it. If the selection
+        has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`, returns a run.
+        Raises `harness.UsageError` if `find` is None and the selection uses other runs.
         """
         chosen = self
         if isinstance(chosen.teacher, str):
             if find is None:
-                raise UsageError("--teacher cannot be used here, because there is no results directory; remove it")
+                raise UsageError("--teacher cannot be used without a results directory; remove the option")
             chosen = dataclasses.replace(chosen, teacher=find(chosen.teacher))
         if any(isinstance(run, str) for run in self.weights):
             if find is None:
-                raise UsageError("--weights cannot be used here, because there is no results directory; remove it")
+                raise UsageError("--weights cannot be used without a results directory; remove the option")
             from harness.plan.exporter import find_trained
 
             found = find_trained(find)
@@ -321,8 +322,8 @@ class Selection:
 OPTIONS: dict[str, Option] = {
     each.name: each.metadata["option"] for each in dataclasses.fields(Selection) if "option" in each.metadata
 }
-"""The option for each field of `Selection` that has one, in the order used in help texts and in generated commands and
-suites."""
+"""The options that correspond to fields of `Selection`, in the order used in help texts, generated commands and suites.
+"""
 
 
 def _checked(option: Option, value: Any) -> str | int | bool:

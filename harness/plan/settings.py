@@ -20,7 +20,7 @@ from harness.plan.recipe_checks import check_recipe
 from harness.records import DataSource, Precision, Pretrained, Protocol, Recipe
 
 WITH_TEACHER = {"distillation_alpha": 0.5, "distillation_temperature": 2.0}
-"""Recipe fields of a run with a teacher, unless the user sets them."""
+"""Default values of recipe fields for runs with a teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)

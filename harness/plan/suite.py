@@ -196,7 +196,7 @@ class _Reader:
                 raise UnknownNameError("key", key, known, hint=f"(in {where} of {line})")
 
     def _converted(self, values: Mapping[str, Any], kind: Any, where: str, place: Place) -> dict[str, Any]:
-        """Return the values set in a table. Raises `harness.UsageError` if a value has the wrong type."""
+        """Return the values that a table contains. Raises `harness.UsageError` if a value has the wrong type."""
         try:
             checked = msgspec.structs.asdict(msgspec.convert(dict(values), kind))
             return {key: value for key, value in checked.items() if value is not UNSET}
@@ -258,7 +258,7 @@ def _is_section(key: str, value: Any) -> bool:
 
 
 def _nested(place: Place) -> Place:
-    """Return the path of a setting whose name is not quoted. TOML splits it at the first period."""
+    """Return the path of a setting whose name is not in quotes. TOML splits such a name at the first period."""
     section, _, name = str(place[-1]).partition(".")
     return (*place[:-1], section, name)
 
@@ -337,8 +337,8 @@ _Run = msgspec.defstruct(
         _field(
             "name",
             Annotated[str, Meta(min_length=1)],
-            "Name of the entry. Entries with this name as their teacher are executed after this entry, which must "
-            "define a single run, and use its model as the teacher in knowledge distillation.",
+            "Name of the entry. Entries that set teacher to this name are executed after this entry, and use its model "
+            "as the teacher in knowledge distillation. This entry must define a single run.",
         ),
         _field(
             "matrix",

@@ -23,8 +23,8 @@ FROM_RUN = ("tasks", "datasets", "models", "seeds", "splits", "pretrained", "tea
 def check_servable(run: StoredRun) -> Success:
     """Return the outcome of a run whose weights can be used for inference.
 
-    Raises `harness.UsageError` if the run failed or used the weights of another run, its model has no canonical
-    weights, or its weights were not saved.
+    Raises `harness.UsageError` if the run failed, if it used the weights of another run, if its model has no canonical
+    weights, or if its weights were not saved.
     """
     record = run.record
     if isinstance(record.outcome, Failure):
@@ -78,12 +78,12 @@ def check_selection(selection: Selection) -> None:
     weights."""
     given = [f"--{OPTIONS[name].name}" for name in FROM_RUN if getattr(selection, name)]
     if given:
-        raise UsageError(f"--weights selects runs, which determine task, data and model; remove {', '.join(given)}")
+        raise UsageError(f"--weights selects runs, which determine the task, data and model; remove {', '.join(given)}")
 
 
 def resolved_runs(selection: Selection) -> list[StoredRun | ExportedRun]:
-    """Return the runs and exported models whose weights a selection uses. Raises `ValueError` if they have not been
-    found; see `Selection.resolved`."""
+    """Return the runs and exported models whose weights a selection uses. Raises `ValueError` if the runs have not been
+    located; see `Selection.resolved`."""
     runs = [source for source in selection.weights if not isinstance(source, str)]
     if len(runs) < len(selection.weights):
         raise ValueError("the selection's runs are not resolved; call Selection.resolved first")
@@ -98,8 +98,8 @@ def stored_run(source: StoredRun | ExportedRun) -> StoredRun:
 def served_weights(source: StoredRun | ExportedRun, backend: str, catalog: Catalog, env: str = "") -> TrainedWeights:
     """Return a reference to the weights of `source` for inference with a backend in the named environment `env`.
 
-    Raises the same errors as `trained_weights`, and `harness.CombinationError` if the backend has no network for the
-    model or, if it executes exported models, no backend can export the model.
+    Raises the same errors as `trained_weights`. Raises `harness.CombinationError` if the backend has no network for the
+    model, or if the backend executes exported models and no backend can export this model.
     """
     run = stored_run(source)
     trained = trained_weights(run)
@@ -108,8 +108,8 @@ def served_weights(source: StoredRun | ExportedRun, backend: str, catalog: Catal
     if exported is None and catalog.network(family, backend) is None:
         others = ", ".join(sorted(name for known, name in catalog.networks if known == family))
         raise CombinationError(
-            f"backend {backend!r} cannot serve model {family!r} of run {trained.run!r}; it is implemented for: "
-            f"{others or 'none'}{catalog.hint}"
+            f"backend {backend!r} cannot run inference with model {family!r} of run {trained.run!r}; the model is "
+            f"implemented for: {others or 'none'}{catalog.hint}"
         )
     return msgspec.structs.replace(trained, exported=exported)
 
@@ -125,8 +125,8 @@ def spec_for(
     """Return the spec of a run that measures one backend's inference with the weights of `source`, in the named
     environment `env`.
 
-    Raises `harness.CombinationError` if the backend cannot serve the model, and `harness.UsageError` if the overrides
-    change anything other than the protocol.
+    Raises `harness.CombinationError` if the backend cannot run inference with the model, and `harness.UsageError` if
+    the overrides change anything other than the protocol.
     """
     spec = stored_run(source).record.spec
     trained = served_weights(source, backend, catalog, env)

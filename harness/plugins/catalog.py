@@ -37,7 +37,7 @@ class LoadedPlugin:
     hooks: HookRelay
     """Object that calls only the hooks of this plugin."""
     kind: Literal["plugin", "tracker"] = "plugin"
-    """``tracker`` if the object is the event listener of a tracker."""
+    """``tracker`` for the event listener of an experiment tracker, otherwise ``plugin``."""
 
     def handles(self, hook: str) -> bool:
         """Return True if the plugin implements a hook."""
@@ -103,7 +103,7 @@ class Catalog:
         return self.metric(spec.metric or self.task(spec.task).metric)
 
     def metrics_of(self, spec: RunSpec) -> list[Metric]:
-        """Return the metrics of a run: those of its task, and its primary metric."""
+        """Return the metrics of a run: the metrics of its task, and its primary metric."""
         return [
             self.metric(name) for name in dict.fromkeys((*self.task(spec.task).metrics, *filter(None, [spec.metric])))
         ]
@@ -152,8 +152,8 @@ class Catalog:
     def refs_for(self, spec: RunSpec) -> tuple[PluginRef, ...]:
         """Return the plugins that a run of `spec` needs, except the core plugins, which `load` always adds.
 
-        Metrics of the run that no plugin provides are omitted. Raises the same errors as `task` if any other name is
-        not found.
+        Metrics of the run that no plugin provides are omitted. Raises the same errors as `task` if the task, dataset,
+        model, network or backend is not found.
         """
         task = self._get("task", self.tasks, spec.task)
         model, _ = self.model(spec.model)
@@ -188,7 +188,7 @@ class Catalog:
 
     @property
     def hint(self) -> str:
-        """List of plugins that are not loaded, one per line, for appending to errors about missing objects."""
+        """List of plugins that are not loaded, one per line, for appending to error messages about missing objects."""
         return "".join(
             f"\n  plugin {f.ref.name!r} ({f.ref.distribution}) is not loaded: {f.message}"
             + (f"; {f.solution}" if f.solution else "")

@@ -146,9 +146,9 @@ def names() -> list[str]:
 
 
 def load(name: str) -> NamedEnvironment:
-    """Return an environment.
+    """Return the environment with this name.
 
-    Raises `harness.UsageError` if it does not exist or its description cannot be read.
+    Raises `harness.UsageError` if the environment does not exist or its description cannot be read.
     """
     check_name(name)
     directory = environments_dir() / name
@@ -221,8 +221,8 @@ def missing(requires: Mapping[str, str], name: str) -> str | None:
 
 
 def check(name: str, refs: Collection[PluginRef]) -> None:
-    """Raise `harness.UsageError` unless an environment is usable and contains the same code for harness and the plugins
-    `refs` as this process. If `name` is empty, do nothing."""
+    """Raise `harness.UsageError` if an environment is not usable, or if it contains different code for harness or the
+    plugins in `refs` than this process. If `name` is empty, do nothing."""
     if not name:
         return
     environment = load_usable(name)

@@ -63,7 +63,7 @@ class Events:
     def drain(self) -> None:
         """Wait until the queued events are delivered.
 
-        After a hook's time limit, the remaining epoch and step events are dropped.
+        If this takes longer than the time limit of a hook, the remaining epoch and step events are dropped.
         """
         for delivery in self._deliveries:
             delivery.drain()
@@ -107,7 +107,7 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        After the time limit, drop the queued epoch and step events, the only events that can be numerous.
+        If this takes too long, drop the queued epoch and step events, because only these can be numerous.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:

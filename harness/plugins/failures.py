@@ -57,7 +57,7 @@ def _origin(ref: PluginRef) -> str:
 
 def _how_to_load(ref: PluginRef) -> str:
     if ref.distribution == "file":
-        return f"pass --plugin {ref.value} or another path of the file, or list it in HARNESS_PLUGINS"
+        return f"pass --plugin {ref.value} or another path to the file, or list it in HARNESS_PLUGINS"
     if ref.distribution == "module":
         return f"pass --plugin {ref.value}, or list it in HARNESS_PLUGINS"
     if ref.distribution in (DISTRIBUTION, FORMER):

@@ -230,7 +230,7 @@ def harness_run_started(spec: RunSpec, attempt_id: str, time_s: float) -> None:
 
 @hookspec
 def harness_steps_ended(spec: RunSpec, steps: StepsEnded, attempt_id: str, time_s: float) -> None:
-    """Handle a number of training steps, before validation.
+    """Handle one or more training steps of an epoch, before validation.
 
     If a listener implements this hook, the run's child process sends the losses and learning rates of all steps at the
     end of each epoch and, in a longer epoch, every 10 seconds, but never within a timed window. The run continues while
@@ -310,7 +310,7 @@ def harness_run_finished(record: RunRecord, directory: Path, attempt_id: str, ti
 def harness_attempt_lost(spec: RunSpec, attempt_id: str, time_s: float) -> None:
     """Handle an attempt that ends without a record, for example because its machine stopped responding.
 
-    The executor starts the run again as a new attempt, or the record could not be stored.
+    Either the executor starts the run again as a new attempt, or the record could not be stored.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ YIELDS: dict[str, tuple[str, type[Any], tuple[str, ...]]] = {
     "harness_executors": ("executor", Executor, ("name", "summary")),
     "harness_trackers": ("tracker", Tracker, ()),
 }
-"""Mapping from each hook to the noun, type and required attributes of the objects that it yields."""
+"""Description, type and required attributes of the objects that each hook yields."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 

@@ -30,7 +30,7 @@ EXPANSION = 20
 """Maximum ratio of array size to file size. Arrays are not compressed when they are saved, and the ratio for compressed
 floating-point numbers rarely exceeds 5."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Total array size that is accepted regardless of the file size."""
+"""Total array size up to which a file is always accepted, even if the file itself is much smaller."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -140,7 +140,7 @@ _LENGTH_BYTES = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
 
 @lru_cache(maxsize=1024)
 def _array_header(version: bytes, header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Parse a header. Results are cached, because headers often repeat and parsing a Python literal is slow."""
+    """Parse a header. Results are cached, because many headers are equal and parsing a Python literal is slow."""
     import io
 
     from numpy.lib import format as npy

@@ -87,7 +87,7 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     step: int
     """Number of optimizer steps before the first of these steps."""
     losses: tuple[float, ...]
-    """Mean loss of the batch of each step."""
+    """Mean loss over the batch of each step."""
     learning_rates: tuple[float, ...]
     """Learning rate of each step."""
     batch_size: int
@@ -99,9 +99,9 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
 
     @property
     def throughput(self) -> list[tuple[int, float]]:
-        """Throughput in samples per second of each window, with the number of optimizer steps at the window's end.
+        """Number of optimizer steps at the end of each window, and the window's throughput in samples per second.
 
-        The first step of a run is omitted, because it includes compilation.
+        The window with the first step of a run is omitted, because it includes compilation.
         """
         ends = itertools.accumulate(self.window_steps, initial=self.step)
         windows = zip(itertools.islice(ends, 1, None), self.window_steps, self.window_s, strict=True)
@@ -109,12 +109,12 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
 
 
 class CheckpointFailed(Struct, frozen=True, kw_only=True, tag="checkpoint_failed"):
-    """The failure to write a checkpoint of training. Training continues, and the previous checkpoint remains valid."""
+    """Failure to write a training checkpoint. Training continues, and the previous checkpoint remains valid."""
 
     step: int
     """Number of completed training steps."""
     reason: str
-    """Reason, such as that the disk is full."""
+    """Reason for the failure, such as a full disk."""
 
 
 Event = PhaseStarted | Fetching | DataPrepared | Progress | StepsEnded | EpochEnded | CheckpointFailed

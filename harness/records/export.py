@@ -43,7 +43,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     same_labels: int | None
     """Number of these examples for which the predicted label is the same as in the run, or None for regression."""
     error: float
-    """Normwise relative difference between the outputs and the run's."""
+    """Norm-wise relative difference between the outputs of the exported model and those of the run."""
 
 
 def files_digest(folder: Path, files: Iterable[str]) -> str:

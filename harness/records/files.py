@@ -95,7 +95,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory within a run or a results directory if it does not exist.
+    """Create a directory in a run's directory or a results directory, unless it already exists.
 
     Raises `OSError` if the path is a link, or if the directory cannot be created.
     """
@@ -123,8 +123,8 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
     """Write files into a new directory, move the directory to `path`, and return the number of files.
 
     An existing directory is replaced if it is empty or was created by this function. Raises `harness.UsageError` if
-    `path` is a file, a link or any other directory, and `harness.PluginError` if a file name points outside the
-    directory.
+    `path` is a file, a link or a directory that must not be replaced, and `harness.PluginError` if a file name points
+    outside the directory.
     """
     path = path.absolute()
     if path.is_symlink():

@@ -47,7 +47,7 @@ class HeaderTrial(Struct, frozen=True, tag="trial"):
 
 
 class Header(Struct, frozen=True):
-    """A `RunRecord` without its results. The fields have the same meaning."""
+    """A `RunRecord` without its results. The fields have the same meaning as in `RunRecord`."""
 
     run_id: str
     key: str

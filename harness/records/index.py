@@ -128,7 +128,7 @@ class Index:
         return found is not None and identity_of(state) == found[0]
 
     def add(self, summary: Summary, state: os.stat_result) -> None:
-        """Add the summary of a valid record. `state` is the identity of the file before the record was read."""
+        """Add the summary of a valid record. `state` is the file's status before the record was read."""
         if state.st_ctime_ns < self._opened_ns - SETTLED_NS and _is_short(summary):
             self._added[summary.name] = (identity_of(state), summary)
 

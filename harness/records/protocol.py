@@ -25,8 +25,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_steady_s: float = field(default=2.5, name="steady_s")
     """Minimum duration of the steady state, in seconds."""
     max_relative_half_width: float = field(default=0.02, name="interval")
-    """Maximum half-width of the within-run range of the median, as a fraction of the median, at which sampling stops.
-    The range is a measure of the spread over windows."""
+    """Maximum half-width of the within-run range of the median, as a fraction of the median. Sampling continues until
+    the range is this narrow or the time limit is reached. The range measures the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
     """Time limit for sampling, in seconds. For inference, the limit applies to all windows; for training, only to the
     windows after the recipe's steps."""
@@ -38,7 +38,7 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     target: float | None = None
     """Target for the validation score, used to measure time to target.
 
-    If None, the dataset's target is used, if it has one.
+    None selects the dataset's target, or no target if the dataset has none.
     """
 
     def __post_init__(self) -> None:

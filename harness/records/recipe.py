@@ -29,8 +29,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     - ``lamb`` (You et al. 2020): u = m^ / (sqrt(s^) + epsilon) + w p, with m^ and s^ as in Adam; p -= a r u, where
       r = |p| / |u| is the ratio of the 2-norms over the parameter, or 1 if one of the norms is zero.
 
-    The moments m, s and v start at zero. Weight decay is applied only to parameters with ``Parameter.decay=True``,
-    as is the L1 penalty, which adds l sign(p) to g. Gradients are clipped before both are added. With
+    The moments m, s and v start at zero. The L1 penalty adds l sign(p) to g. Weight decay and the L1 penalty are
+    applied only to parameters with ``Parameter.decay=True``, after the gradients have been clipped. With
     `decoupled_decay`, ``sgd``, ``rmsprop`` and ``adagrad`` perform p -= a w p first instead of g += w p. The
     constructor raises `ValueError` if a value is out of range.
     """
@@ -97,9 +97,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     by their mean over the training examples. None for no weights. Supported only for classification; validation losses
     are computed without weights."""
     ema_decay: float | None = None
-    """Decay d of the exponential moving average of the weights, which is evaluated instead of the weights. After step
-    t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased towards the initial weights
-    (the bias correction of Kingma and Ba 2015). The average includes running statistics. None for no average."""
+    """Decay d of the exponential moving average of the weights. This average is evaluated instead of the weights
+    themselves. After step t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased
+    towards the initial weights (the bias correction of Kingma and Ba 2015). The average includes running statistics.
+    None for no average."""
     loss_scale: float | None = None
     """Fixed loss scale for precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
     steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). A step whose gradients
@@ -175,7 +176,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("schedule 'one_cycle' needs warmup_fraction between 0 and 1, such as 0.3")
 
     def _check_values(self) -> None:
-        """Raise `ValueError` if the value of an option that was added later is out of range."""
+        """Raise `ValueError` if the value of a newer option, such as `ema_decay`, is out of range."""
         if isinstance(self.class_weights, tuple) and not (
             self.class_weights and all(0 < weight < float("inf") for weight in self.class_weights)
         ):
@@ -213,9 +214,9 @@ _DEFAULTS: dict[str, Any] = msgspec.structs.asdict(Recipe())
 
 
 def without_added_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as plain JSON values, without fields that were added later and have their defaults.
+    """Return a recipe as plain JSON values, without newer fields that have their default values.
 
-    The keys of older runs, which lack these fields, therefore remain valid.
+    The recipes of older runs lack these fields, so the keys of these runs remain valid.
     """
 
     def is_default(name: str, value: Any) -> bool:

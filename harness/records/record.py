@@ -318,7 +318,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Number of trainable scalar parameters."""
     flops_per_sample: float
     """Number of floating-point operations in the forward pass for one example, according to the model's formula. A
-    multiply-add counts as two."""
+    multiply-add counts as two operations."""
 
 
 class Success(Struct, frozen=True, kw_only=True, tag="success"):
@@ -334,7 +334,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     phases_s: dict[str, float]
     """Duration of each phase in seconds: import, prepare (unless an earlier run prepared the data), data, build, train,
     validate, inference, score, sampling, and checkpoint if checkpoints were requested. A quality-only run has neither
-    inference nor sampling. For a run that was resumed, these are the phases of its last process."""
+    an inference phase nor a sampling phase. For a run that was resumed, these are the phases of its last process."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
@@ -470,7 +470,7 @@ class Roofline(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     """Versions of the backend's packages."""
     matrix_flops_per_s: float
-    """Highest measured rate for multiplication of square matrices, in FLOP/s. A multiply-add counts as two
+    """Highest measured rate for multiplying square matrices, in FLOP/s. A multiply-add counts as two
     operations."""
     copy_bytes_per_s: float
     """Bandwidth of an array copy, counting both the bytes read and the bytes written."""

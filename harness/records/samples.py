@@ -117,14 +117,17 @@ def _prediction_problem(record: RunRecord, arrays: Arrays) -> str:
     expected = targets.shape if info.objective == "regression" else (*targets.shape, *last)
     dimensions = 3 if info.objective == "token_classification" else 2
     if outputs.dtype.kind != "f" or outputs.shape != expected or outputs.ndim != dimensions or expected[-1:] != last:
-        return f"test_outputs is {_shown(outputs)}, but test_targets is {_shown(targets)}, for {info.outputs} outputs"
+        return (
+            f"test_outputs ({_shown(outputs)}) does not match test_targets ({_shown(targets)}) and the number of "
+            f"outputs ({info.outputs})"
+        )
     if info.objective == "regression":
         return "" if targets.dtype.kind == "f" else f"test_targets is {_shown(targets)}"
     if targets.dtype.kind not in "iu":
         return f"test_targets is {_shown(targets)}"
     labeled = targets[targets != IGNORED] if info.objective == "token_classification" else targets
     if labeled.size and not 0 <= labeled.min() <= labeled.max() < info.outputs:
-        return f"test_targets ranges from {labeled.min()} to {labeled.max()}, for {info.outputs} classes"
+        return f"test_targets has values from {labeled.min()} to {labeled.max()}, but there are {info.outputs} classes"
     return ""
 
 
@@ -165,7 +168,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def first_windows(record: RunRecord, arrays: Arrays) -> list[int]:
     """Return the indices of the training windows that contain the first step of a process.
 
-    These are the first window, and the windows at which training was resumed. They are not part of the throughput.
+    These are the first window and the windows at which training was resumed. They do not count towards the throughput.
     """
     checkpoints = _outcome(record).checkpoints
     resumed = set() if checkpoints is None else set(checkpoints.resumed_at)

@@ -90,7 +90,7 @@ def collect(scratch: Path) -> None:
 def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
     """Save the record of a run, and the files that can be copied, in a new directory outside the results directory.
 
-    Return the new results directory, which contains the run as `name`, or None if no directory is writable.
+    Return the new results directory, whose subdirectory `name` contains the run, or None if no directory is writable.
     """
     for place in places():
         made = None
@@ -112,7 +112,7 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
 
 
 def sweep(results: Path) -> None:
-    """Remove the scratch directories in `results` whose owner has ended, together with their spare directories."""
+    """Remove the scratch directories in `results` whose owner process has ended, and their spare directories."""
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -120,7 +120,7 @@ def sweep(results: Path) -> None:
 
 
 def in_use(results: Path) -> int:
-    """Return the number of scratch directories in `results` whose owner is running."""
+    """Return the number of scratch directories in `results` whose owner process is running."""
     count = 0
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:

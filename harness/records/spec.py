@@ -52,7 +52,7 @@ class ExportedModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The trained weights of another run, which a run uses instead of training, or as the teacher in distillation."""
+    """Trained weights of another run, used instead of training or as the teacher in knowledge distillation."""
 
     run: str
     """Id of the run that trained the weights."""
@@ -174,7 +174,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def title(self) -> str:
         """Task, model, backend, environment, number of devices, published split and seed, for progress messages.
 
-        The model of a run with a teacher is followed by ``distilled``.
+        If the run has a teacher, its model is followed by ``distilled``.
         """
         env = [self.env] if self.env else []
         devices = [f"{self.devices} devices"] if self.devices > 1 else []

@@ -221,7 +221,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the directory, and remove incomplete runs from plans that were killed.
+        """Create the results directory, and remove the incomplete runs of plans that were killed.
 
         Raises `harness.RecordError` if the directory cannot be created or is not writable.
         """
@@ -311,8 +311,8 @@ class Store:
     def headers(self, wanted: Callable[[Summary], bool]) -> list[StoredHeader]:
         """Return the headers of the readable runs for which `wanted` returns True, ordered by start time.
 
-        The headers are those of valid records. A record is validated unless the index has a valid entry for it, because
-        only valid records have entries. Raises `harness.RecordError` if the results directory itself cannot be read.
+        The headers are those of valid records. Records with a valid index entry are not validated again, because only
+        valid records are indexed. Raises `harness.RecordError` if the results directory itself cannot be read.
         """
         with no_collection():
             runs, _, _ = self._load(wanted, _header)
@@ -371,7 +371,7 @@ class Store:
             return False
 
     def find(self, text: str) -> StoredRun:
-        """Return the run that `text` refers to by its ID, a unique part of its ID, or the path of its directory.
+        """Return the run that `text` identifies: its ID, a unique part of its ID, or the path of its directory.
 
         Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
         `harness.RecordError` if the record cannot be read.
@@ -396,7 +396,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Map the name of each directory that may contain a run to True if the directory is a symbolic link."""
+        """Return the names of the directories that may contain a run, and whether each is a symbolic link."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}
@@ -437,7 +437,8 @@ def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:
 def no_collection() -> Iterator[None]:
     """Disable garbage collection while records are read.
 
-    Records contain no reference cycles, and garbage collection would account for about half of the reading time.
+    Garbage collection would find nothing, because records contain no reference cycles, but it would take about half of
+    the reading time.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -449,7 +450,10 @@ def no_collection() -> Iterator[None]:
 
 
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
-    """Return True if an entry may be a run. Links that point to a record are included, so that they can be reported."""
+    """Return True if a directory entry may be a run.
+
+    Links that point to a record are included, so that they can be reported.
+    """
     return entry.is_dir() and (not entry.is_symlink() or Path(entry.path, RECORD).exists())
 
 

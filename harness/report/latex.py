@@ -55,7 +55,10 @@ _LITERAL = {
 def render(table: Table) -> str:
     """Return the table as a LaTeX document."""
     shown = blocks(table)
-    notes = [*legend(shown), *(["Bold: the best value and those that do not differ significantly from it (95%)."])]
+    notes = [
+        *legend(shown),
+        "Bold: the best value, and all values that do not differ significantly from it (95% level).",
+    ]
     parts = [_block(block) for block in shown]
     if shown:
         parts.append("\\noindent\\small\n" + "\\\\\n".join(escape(line) for line in notes) + "\n")

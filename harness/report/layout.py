@@ -120,7 +120,7 @@ def legend(shown: list[Block]) -> list[str]:
         over = "seeds, or over several splits" if _with_splits(shown) else "seeds"
         lines.append(f"± is the half-width of the 95% confidence interval of the mean over {over} (Student t).")
     if any(cell.ci95 is not None and not cell.shown_ci95 for cell in cells):
-        lines.append("A mean without ± is from one seed, or the values of all seeds are equal to seven digits.")
+        lines.append("A mean without ± is from one seed, or from several seeds whose values agree to seven digits.")
     if FIT_THROUGHPUT.name in names:
         lines.append("fit: throughput when the whole training split is fitted in one call; not comparable with train.")
     lines += unranked([row for block in shown for row in block.rows])
@@ -128,7 +128,7 @@ def legend(shown: list[Block]) -> list[str]:
         lines.append("× is the ratio to the first backend with the same model and settings.")
         if any(row.cells[name].ci95 is not None for block in shown for row in block.rows for name in RATIOS):
             pairs = "pairs of runs with the same seed and repeat"
-            lines.append(f"The ± of × is computed over {pairs} or, if unpaired, from the ± of both means.")
+            lines.append(f"The ± of a ratio (×) is based on {pairs} or, without pairs, on the ± of both means.")
     if EFFICIENCY.name in names:
         lines.append(
             "scaling: training throughput relative to the row with one device and the same settings, divided by the "
@@ -155,9 +155,7 @@ def legend(shown: list[Block]) -> list[str]:
 
 
 def unranked(rows: Sequence[Row]) -> list[str]:
-    """Return a note on the primary metrics in these rows whose direction is unknown, or an empty list if there are
-    none.
-    """
+    """Return a note that lists the primary metrics with an unknown direction, or an empty list if there are none."""
     names = {one_line(row.text("metric")) for row in rows if row.text("metric") and not row.text("metric_better")}
     return [unranked_note(sorted(names))] if names else []
 

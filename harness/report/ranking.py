@@ -26,7 +26,7 @@ LEGEND = (
     "mean rank: mean over the datasets; 1 is best. win rate: fraction of comparisons won; a tie counts as half a win.",
     "ratio: geometric mean over the datasets, relative to the baseline; above 1 is better, for all metrics.",
     "The intervals of ratios are too narrow if a small fraction of all datasets has far more extreme ratios.",
-    "p: p-value of the difference between the mean rank and that of the baseline (Holm). Intervals are at 95%.",
+    "p: p-value of the difference from the baseline's mean rank, with Holm's correction. Intervals are 95% intervals.",
 )
 
 
@@ -68,7 +68,7 @@ def _field(value: object) -> str:
 
 
 def shown_placements(ranking: Ranking) -> list[Placement]:
-    """Return the placements to show. If no runs failed, return only one, because both placements are identical."""
+    """Return the placements that are shown. If no runs failed, both placements are identical, and only one is shown."""
     return ranking.placements if any(ranking.failed.values()) else ranking.placements[:1]
 
 
@@ -85,7 +85,7 @@ def heading(ranking: Ranking, placement: Placement) -> str:
     elif placement.failures == "excluded":
         parts.append("failed runs excluded")
     else:
-        parts.append(f"failed runs imputed by {ranking.baseline}")
+        parts.append(f"failed runs imputed with results of {ranking.baseline}")
     return " · ".join(parts)
 
 
@@ -131,7 +131,7 @@ def ties_note(ranking: Ranking, placement: Placement) -> str:
 
 
 def remarks(ranking: Ranking, placement: Placement) -> list[str]:
-    """Return notes about missing intervals, failed runs and unused cases of a placement."""
+    """Return the notes on a placement: missing intervals, failed runs and unused cases."""
     failed = [f"{name} {count}" for name, count in ranking.failed.items() if count]
     left = placement.left_out
     return [

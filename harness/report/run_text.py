@@ -12,7 +12,7 @@ from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
 
 MOST_ROWS = 1000
-"""Maximum number of rows shown for each table, because formatting more rows would take seconds."""
+"""Maximum number of rows shown for each table, because formatting more rows would take several seconds."""
 
 
 def render(record: RunRecord, path: Path) -> str:
@@ -47,7 +47,7 @@ def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align:
 
 
 def _omitted(values: Sequence[Any], kind: str) -> list[str]:
-    """Return a line with the number of values beyond `MOST_ROWS`, or an empty list if there are none."""
+    """Return a line that states how many values are omitted, or an empty list if there are at most `MOST_ROWS`."""
     more = len(values) - MOST_ROWS
     return [f"  ... and {more} more {kind} (see `harness show --format json`)"] if more > 0 else []
 

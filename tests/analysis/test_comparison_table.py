@@ -76,7 +76,7 @@ def test_equal_values_over_seeds_have_no_half_width_in_any_format() -> None:
     assert found.cells["train_samples_per_s"].shown_ci95
     for text in (render_text(table), render_markdown(table), render_latex(table)):
         assert not re.search(r"(±|pm\$) ?0(?![.\d])", text)
-        assert "the values of all seeds are equal to seven digits" in text
+        assert "from several seeds whose values agree to seven digits" in text
     assert next(csv.DictReader(io.StringIO(csv_text(table))))["quality_ci95"] == ""
     assert json.loads(json_text(table))["rows"][0]["quality_ci95"] is None
     assert table.frame()["quality_ci95"][0] == 0  # unrounded

@@ -51,7 +51,7 @@ def test_rank_prints_both_policies_for_failed_runs(rank: Invoke, ranked: Path) -
     headings = [line for line in result.stdout.splitlines() if line.startswith("quality by backend")]
     assert headings == [
         "quality by backend · 5 datasets · failed runs excluded",
-        "quality by backend · 5 datasets · failed runs imputed by torch",
+        "quality by backend · 5 datasets · failed runs imputed with results of torch",
     ]
     assert "torch (baseline)         1.00" in result.stdout
     assert "failed runs: tensorflow 1" in result.stdout

@@ -69,7 +69,7 @@ def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
         ("run", "no task given; select one of: toy-classify, toy-regress"),
         (
             "run --task toy-classify --quality-only --plot a.svg",
-            "quality against throughput, which --quality-only omits",
+            "--plot shows the throughput, but --quality-only does not measure it",
         ),
         ("run --task toy-classify --teacher none", "unknown run 'none'"),
         ("distill --teacher none --student toy-linear", "unknown run 'none'"),

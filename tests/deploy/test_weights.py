@@ -172,7 +172,8 @@ def test_run_without_weights_and_served_run_are_refused(
 
 def test_backend_that_cannot_serve_the_model_is_refused(runs: list[StoredRun], catalog: Catalog) -> None:
     with pytest.raises(
-        CombinationError, match=r"'baseline' cannot serve model 'toy' .*; it is implemented for: toy-abort"
+        CombinationError,
+        match=r"'baseline' cannot run inference with model 'toy' .*; the model is implemented for: toy-abort",
     ):
         expand(served(runs[0], "baseline"), catalog)
 

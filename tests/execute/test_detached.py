@@ -471,8 +471,8 @@ def test_canceled_job_is_removed_even_if_the_executor_is_unreachable(
     ("settings", "message"),
     [
         ({"executor": "local"}, "the executor 'local' does not support --detach; remove it"),
-        ({"batch_size_backoff": True}, "--batch-size-backoff needs a command that waits for the runs"),
-        ({"budget_s": 5.0}, "the suite's time budget needs a command that waits for the runs"),
+        ({"batch_size_backoff": True}, "--batch-size-backoff requires the command to wait for the runs"),
+        ({"budget_s": 5.0}, "the suite's time budget requires the command to wait for the runs"),
         ({"executor_options": {"colour": "red"}}, "unknown queue executor option 'colour'; did you mean 'color'"),
     ],
 )

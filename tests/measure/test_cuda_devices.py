@@ -91,11 +91,11 @@ def test_visible_devices_determine_the_gpu(
     ("visible", "message"),
     [
         ("", "CUDA_VISIBLE_DEVICES= does not list it"),
-        ("-1", "lists 0 devices for '-1'"),
-        ("9", "lists 0 devices for '9'"),
-        ("GPU-5f1e", "lists 2 devices for 'GPU-5f1e'"),
-        ("NoDevFiles", "lists 0 devices for 'NoDevFiles'"),
-        ("MIG-33333333", "lists 0 devices for 'MIG-33333333'"),
+        ("-1", "lists 0 devices that match '-1'"),
+        ("9", "lists 0 devices that match '9'"),
+        ("GPU-5f1e", "lists 2 devices that match 'GPU-5f1e'"),
+        ("NoDevFiles", "lists 0 devices that match 'NoDevFiles'"),
+        ("MIG-33333333", "lists 0 devices that match 'MIG-33333333'"),
     ],
 )
 def test_visible_devices_that_name_no_gpu_are_refused(

@@ -50,7 +50,7 @@ def plan(catalog: Catalog, *overrides: str, **changes: Any) -> tuple[RunSpec, ..
         (("schedule=plateau", "step_size=2"), "recipe.step_size has no effect with the schedule plateau"),
         (("plateau_patience=1",), "recipe.plateau_patience has no effect"),
         (("monitor=loss",), "recipe.monitor has no effect without recipe.early_stopping"),
-        (("early_stopping=3",), "cannot end a training of 3 epochs"),
+        (("early_stopping=3",), "has no effect on training for 3 epochs"),
         (("loss_scale=8",), "only at fp16"),
         (("accumulation_steps=5", "batch_size=4"), "larger than the batches of 4 examples"),
         (("class_weights=[1,2]",), r"2 weights, but dataset .* has 3 classes \(red, green, blue\)"),

@@ -5,7 +5,8 @@ transposed kernels (dense ``[in, out]``, convolution ``[*kernel, in, out]``) wer
 
 Each layer computes in the dtype of its input, except that normalization layers and softmax use at least float32.
 
-Shape suffixes: B batch, L positions (tokens or frames), C channels, H hidden size, N heads, D head size.
+In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, L for positions (tokens or
+frames), C for channels, H for the hidden size, N for heads, and D for the head size.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The optimizers of `harness.Recipe`, built from optax transformations.
 
-A transformation returns the direction u of the step ``p -= a u``. The direction does not include the learning rate a,
-which may change at every step. optax's transformations are used where they match the recipe: ``trace`` for momentum
-(including Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, ``scale_by_lion``,
+A transformation returns the direction ``u`` of the step ``p -= a u``. The direction does not include the learning rate
+``a``, which may change at every step. optax's transformations are used where they match the recipe: ``trace`` for
+momentum (including Nesterov's), ``scale_by_rms`` with epsilon outside the square root for RMSProp, ``scale_by_lion``,
 ``scale_by_trust_ratio`` for LAMB, and ``add_decayed_weights``, which adds ``w p`` before the moments (sgd, rmsprop,
 adam, adagrad) or after them if weight decay is decoupled (adamw: ``p -= a (m^ / (sqrt(s^) + epsilon) + w p)``). The
 other transformations are defined in this module.
@@ -24,7 +24,8 @@ _RMSPROP_DECAY = 0.99
 
 
 def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientTransformation:
-    """Return the transformation from gradients to the direction u. `decays` is True where weight decay applies."""
+    """Return the transformation from gradients to the direction ``u``. `decays` contains True for each array to which
+    weight decay applies."""
     decay = [optax.add_decayed_weights(recipe.weight_decay, mask=dict(decays))] if recipe.weight_decay else []
     clip = [] if recipe.clip_norm is None else [clip_by_global_norm(recipe.clip_norm)]
     penalty = [optax.masked(add_sign_of_weights(recipe.l1), dict(decays))] if recipe.l1 else []
@@ -35,7 +36,7 @@ def build(recipe: harness.Recipe, decays: Mapping[str, bool]) -> optax.GradientT
 
 
 def _scale(recipe: harness.Recipe) -> optax.GradientTransformation:
-    """Return the transformation from regularized gradients to the direction without decoupled weight decay."""
+    """Return the transformation from regularized gradients to the direction, excluding decoupled weight decay."""
     match recipe.optimizer:
         case "sgd":
             return optax.trace(recipe.momentum, recipe.nesterov) if recipe.momentum else optax.identity()

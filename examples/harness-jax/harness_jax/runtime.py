@@ -16,7 +16,7 @@ import numpy as np
 import harness
 
 _THREADS = "PJRT_NPROC"
-"""Environment variable for the size of the thread pools, which XLA's CPU client reads when it starts. JAX does not
+"""Environment variable that contains the size of the thread pools. XLA's CPU client reads it on startup. JAX does not
 document this variable (xla/pjrt/cpu, ``DefaultThreadPoolSize``); `tests/test_runtime.py` fails if the variable has no
 effect."""
 

@@ -87,7 +87,8 @@ def test_custom_gradient_of_the_recurrence_equals_automatic_differentiation() ->
 
 
 def test_gates_are_in_the_order_i_f_g_o() -> None:
-    """Open or close each gate separately: with input 1, forget 0 and output 1, the result is tanh(tanh(g))."""
+    """Open or close each gate separately. If the input and output gates are 1 and the forget gate is 0, the hidden
+    state is tanh(tanh(g))."""
     big, g, before = 50.0, 0.3, 0.9
     gates = {"i": jnp.array([[big, -big, g, big]]), "f": jnp.array([[-big, big, g, big]])}
     hidden, state = cell(gates["i"], jnp.array([[before]]))

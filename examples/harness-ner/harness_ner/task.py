@@ -54,13 +54,13 @@ class NamedEntities(Task[NerOptions]):
     Words are split into WordPiece tokens. The first token of a word is labeled with the tag of the word; the other
     tokens of the word are ignored.
 
-    Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
-    Targets: int64 [N, max_length], `harness.IGNORED` where no word starts. Groups: the dataset's groups and ``tokens``,
-    the length before truncation, including special tokens. `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``,
-    ``cls_id``, ``sep_id``; ``truncated_share``, the fraction of training sentences that were truncated;
-    ``unscored_share``, the fraction of the test split's words that were cut off and are therefore not scored;
-    ``unknown_share_training``, ``unknown_share_validation`` and ``unknown_share_test``, the fraction of ``[UNK]`` among
-    the tokens of the split before truncation.
+    The prepared inputs are ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the
+    right. The targets are int64 [N, max_length], with `harness.IGNORED` at positions where no word starts. The groups
+    are those of the dataset and ``tokens``, the number of tokens before truncation, including special tokens.
+    `DataInfo.details` contains ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
+    fraction of training sentences that were truncated; ``unscored_share``, the fraction of the test split's words that
+    were cut off and are therefore not scored; ``unknown_share_training``, ``unknown_share_validation`` and
+    ``unknown_share_test``, the fraction of ``[UNK]`` among the tokens of the split before truncation.
     """
 
     name = "ner"

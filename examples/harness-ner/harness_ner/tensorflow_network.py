@@ -2,7 +2,8 @@
 
 The network is equivalent to ``transformers.BertForTokenClassification``. All tokens have type 0.
 
-Shape suffixes: B batch, L tokens, H hidden size.
+In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, L for tokens, and H for the
+hidden size.
 """
 
 from __future__ import annotations

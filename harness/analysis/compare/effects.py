@@ -1,7 +1,8 @@
 """Effect sizes with confidence intervals, and the smallest difference that could have been detected.
 
 All intervals are two-sided. The caller passes the confidence level, already corrected for the number of comparisons.
-Speeds, times and sizes are compared as ratios, using their logarithms. Quality is compared as a difference.
+Speeds, times and sizes are compared by the ratios of their values, using logarithms. Quality metrics are compared by
+the differences between their values.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class Effect(NamedTuple):
 def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution: float = 0.0) -> Effect:
     """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
-    At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. This bound
-    avoids zero-width intervals for scores that change in discrete steps, for which a small number of differences may
-    all be equal.
+    At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. Without this
+    bound, the width of the interval could be zero: if a score changes in discrete steps, a small number of differences
+    may all be equal.
     """
     import numpy as np
 
@@ -80,10 +81,10 @@ def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, r
 def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) -> Effect:
     """Return the difference between the means of two sets of runs that were not interleaved.
 
-    All runs in a set share the state of the machine at that time, so each set counts as a single measurement with the
-    standard deviation of its runs. The interval is computed as in Welch's t-test with one run in each set, so
-    additional runs hardly narrow the interval. The interval does not account for a change in the machine's speed that
-    is much larger than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
+    Because all runs in a set share the state of the machine, each set counts as a single measurement with the standard
+    deviation of its runs. The interval is computed as in Welch's t-test with one run in each set, so additional runs
+    hardly narrow the interval. The interval does not account for a change in the machine's speed that is much larger
+    than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 
@@ -115,9 +116,9 @@ def of_hits(base: Array, new: Array, confidence: float) -> Effect:
 
     `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly, and 0 for other examples.
     The interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted
-    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). The interval is extended to zero if
-    McNemar's exact test is not significant (McNemar 1947, Psychometrika 12, 153-157). The result applies to these two
-    trained models; it does not include the variation between training runs.
+    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). The interval is extended to include
+    zero if McNemar's exact test is not significant (McNemar 1947, Psychometrika 12, 153-157). The result applies to
+    these two trained models; it does not include the variation between training runs.
     """
     from scipy.special import bdtr, betaincinv, ndtri
 

@@ -30,7 +30,8 @@ class Gate(Struct, frozen=True, kw_only=True):
     """The bound as written by the user."""
     metric: str
     bound: float
-    """Lower bound on the change if negative, upper bound if positive; a fraction of the base if `relative`."""
+    """Bound on the change: a lower bound if negative, an upper bound if positive. If `relative` is True, the bound is a
+    fraction of the base."""
     relative: bool
 
 
@@ -116,8 +117,8 @@ def check(
 def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[GateResult]:
     """Return the results that make the comparison fail.
 
-    The comparison fails if the state of any result is not ``holds``. With `allow_missing`, excusable results are
-    omitted if the same bound was checked for at least one setting, even if some runs of this setting lack the data.
+    The comparison fails if the state of any result is not ``holds``. With `allow_missing`, an excusable result is
+    omitted if the same bound was checked for at least one setting. Some runs of this setting may lack the data.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [

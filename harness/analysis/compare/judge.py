@@ -44,7 +44,8 @@ ComparisonVerdict = Literal["better", "worse", "differs", "inconclusive"]
 class Comparison(Struct, frozen=True, kw_only=True):
     """Change in one metric between the two sets of runs in a match.
 
-    Changes in quality are differences. Changes in other metrics are relative to the base: 0.05 is an increase of 5%.
+    Changes in quality are expressed as differences. Changes in other metrics are expressed relative to the base: 0.05
+    is an increase of 5%.
     """
 
     metric: str
@@ -64,7 +65,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval. ``differs`` if the
     interval does not include 0, but it is not known whether higher values are better."""
     evidence: str
-    """Number of runs, pairs or examples from which the interval was computed, or the reason why there is none."""
+    """Number of runs, pairs or examples from which the interval was computed, or the reason why there is no
+    interval."""
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
@@ -125,7 +127,8 @@ def _effect(
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
     """Compare the logarithms of a cost between the two sets of runs.
 
-    Return the effect, a description of the runs that were compared, and True if the runs were interleaved.
+    Return the effect, a description of the runs that were compared, and a bool that is True if the runs were
+    interleaved.
     """
     base, new = (
         [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
@@ -302,7 +305,7 @@ def compare_all(
     in `additional` are included if they can be compared. `price_per_hour` is the hourly price of the machine, which is
     used to compute the costs per million samples.
 
-    If no match has values for one of `metrics` in both sets, but a match has such values for another of them, `warn` is
+    If no match has values for a requested metric in both sets, but another requested metric can be compared, `warn` is
     called with the reason. Raises `harness.UsageError` if `warn` is None or if none of `metrics` can be compared, and
     `harness.UnknownNameError` if one of them does not exist.
     """

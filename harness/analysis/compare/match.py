@@ -41,8 +41,8 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """``(name, base, new)`` for each setting, machine property, package version or commit that differs, and for the
-        number of quality-only runs."""
+        """A tuple ``(name, base, new)`` for each setting, machine property, package version or commit that differs, and
+        for the number of quality-only runs if it differs."""
         return changes(*(described(runs[0].record) | _quality_only(runs) for runs in (self.base, self.new)))
 
 
@@ -54,10 +54,10 @@ def _quality_only(runs: Sequence[StoredRun]) -> dict[str, str]:
 def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bool = False) -> list[StoredRun]:
     """Return the runs that `text` refers to.
 
-    `text` is the path of a results directory, a run's directory, a baseline file or a suite file (``.toml``), or part
-    of the id of one or more runs in `results`. The planned runs of a suite are looked up in `results`. `catalog` is
-    called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record cannot
-    be read. If `strict` is False, unreadable records in a results directory are excluded with a warning.
+    `text` is either the path of a results directory, a run's directory, a baseline file or a suite file (``.toml``), or
+    a part of the ids of runs in `results`. The planned runs of a suite are looked up in `results`. `catalog` is called
+    only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record cannot be
+    read. If `strict` is False, unreadable records in a results directory are excluded with a warning.
     """
     return find_each([text], results, catalog, strict=strict)[0]
 
@@ -161,8 +161,8 @@ def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Mat
 
     Runs with equal settings are matched first, and then runs whose settings differ only in the named environment. The
     remaining runs are matched if their task, dataset, model, backend, device and precision are equal and unique in both
-    sets. Runs without a match are then matched in the same way, but ignoring the backend. If each set has only one
-    setting, these two settings are always matched.
+    sets. Runs without a match are then matched in the same way, but without comparing their backends. If each set has
+    only one setting, these two settings are always matched.
     """
     sides = [_groups(base), _groups(new)]
     matches = []

@@ -1,8 +1,8 @@
 """Chronological order of the runs in a comparison, and pairs of runs in close succession.
 
-The order is determined from the start times, which are read from the system's clock. Runs are not paired if their order
-is uncertain: if they started at the same time as a run in the other set, if they overlapped another run, or if the
-machine's clock was changed during a run.
+The order is determined from the start times, which are read from the system's clock. Two runs are not paired if their
+order is uncertain, that is, if one of them started at the same time as a run in the other set or overlapped another
+run, or if the machine's clock was changed during a run.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
     On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
     which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
     A B B A, every run is in a pair. In the order A B A B, some runs are not in any pair. The time between the runs of a
-    pair is at most `MAX_GAP`. Two machines with the same hardware and kernel count as one machine. If several runs were
-    executed at the same time, only runs on the same cores are paired.
+    pair is at most `MAX_GAP`. Machines with the same hardware and kernel are treated as one machine. If several runs
+    were executed at the same time, only runs on the same cores are paired.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     stepped: set[tuple[str, ...]] = set()
@@ -88,7 +88,7 @@ def _clock_was_changed(record: RunRecord) -> bool:
 
 
 def _balanced(ordered: Sequence[_Turn]) -> list[Pair]:
-    """Return the pairs of runs on one machine. `ordered` contains its runs, sorted by start time."""
+    """Return the pairs of runs on one machine. `ordered` contains all runs on this machine, sorted by start time."""
     unclear = _at_the_same_time(ordered) | _overlapping(ordered)
     chosen: list[Pair] = []
     index = surplus = 0  # number of pairs in which the base ran first, minus the number in which the new run was first

@@ -1,7 +1,7 @@
 """Statistics of the A/A check of simultaneous runs (`harness.checks.side_by_side`).
 
-The statistics are fixed in advance. For each setting, lane and metric, the runs in the lane are compared with the
-sequential runs in the same way as in ``harness compare``. The familywise error rate of all intervals is
+The statistical method is fixed in advance. For each setting, lane and metric, the runs in the lane are compared with
+the sequential runs in the same way as in ``harness compare``. The familywise error rate of all intervals is
 `harness.analysis.compare.judge.ALPHA`. This is a test of equivalence (Schuirmann 1987): a comparison passes if its
 confidence interval is within the margin of the metric. An interval that is too wide therefore does not pass, and a
 change that is much smaller than the margin passes, however precisely it is measured.
@@ -21,7 +21,7 @@ MARGINS = {
     "latency_p50_ms": 0.05,
     "latency_p99_ms": 0.25,
 }
-"""Maximum relative change in each metric that the confidence interval may include."""
+"""Largest relative change that the confidence interval of each metric may include."""
 
 
 def figures(settings: Settings) -> list[Figure]:

@@ -12,8 +12,8 @@ ROUNDING = 1e-9
 """Allowed relative difference between a recorded value and its recomputation from the same samples in the same
 order."""
 LIBRARIES = 1e-6
-"""Allowed relative difference between a recorded score and the recomputed one. Scores may differ slightly because a
-different version of a library may sum in a different order."""
+"""Allowed relative difference between a recorded score and the recomputed one. Scores may differ slightly because
+another version of a library may add the same numbers in a different order."""
 SHOWN = 3
 """Maximum number of differences to list."""
 

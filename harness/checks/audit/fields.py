@@ -18,7 +18,7 @@ UNCHECKABLE: dict[str, str] = {
     "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
-    "submission": "the submission of a run cannot be determined after the run",
+    "submission": "how the run was submitted cannot be determined after the run",
     "spec.weights.exported.path": "the path of the exported model, which is not part of the key",
     "spec.teacher.path": "the path of the teacher's run, which is not part of the key",
     "placement.*": "the cores and the GPU of a run cannot be determined after the run",

@@ -61,10 +61,10 @@ def _identity(subject: Subject) -> Result:
         if not record.request_key:
             problems.append("the batch size was reduced, but the record does not contain the key of the requested run")
     if record.request_key and record.request_key not in _requests(spec):
-        problems.append(f"the requested key is {record.request_key[:8]}, which does not match the spec with any device")
+        problems.append(f"the requested key is {record.request_key[:8]}, but the spec has another key on every device")
     directory = real_path(subject.run.path).name
     if record.run_id != directory:
-        problems.append(f"the run id is {record.run_id}, but the directory is {directory}")
+        problems.append(f"the run id is {record.run_id}, but the directory is named {directory}")
     return Result(problems, f"key {record.key[:8]}, repeat {record.repeat}")
 
 
@@ -187,7 +187,9 @@ def _lock(subject: Subject) -> Result:
     digest = subject.record.environment.lock_digest
     problems = lock_problems(subject.run)
     if digest and not subject.spec.env:
-        problems.append("the record contains the digest of a lock, but the run was not executed in a named environment")
+        problems.append(
+            "the record contains the digest of a lock file, but the run was not executed in a named environment"
+        )
     return Result(problems, f"lock {digest[:8]}" if digest else "no named environment")
 
 

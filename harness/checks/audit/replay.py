@@ -44,11 +44,12 @@ FASTER = 1.1
 STEPS = 3
 """Number of training steps repeated on any machine."""
 MORE_STEPS, MORE_S = 50, 20.0
-"""Number of training steps repeated on a machine with the same processor and packages, and maximum duration in seconds
-of the steps after the first `STEPS`. Fewer steps are repeated on different machines, because rounding errors grow
-during training."""
+"""Number of training steps repeated on a machine with the same processor and packages, and maximum duration, in
+seconds, of the steps that follow the first `STEPS` steps. Fewer steps are repeated on other machines, because rounding
+errors grow during training."""
 PAIRS = 12
-"""Number of timed windows with new batches, and with a repeated batch. The two kinds of windows alternate."""
+"""Number of timed windows of each kind: windows with new batches, and windows with a repeated batch. The two kinds
+alternate."""
 WINDOW_S = 0.1
 """Approximate duration of a window, in seconds."""
 BATCHES = 64
@@ -140,7 +141,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return a property of the machine or the environment that differs from the run, or an empty string."""
+    """Return a property of the machine or the environment that is not the same as in the run, or an empty string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)

@@ -24,8 +24,8 @@ adjusts the wall clock in small steps, for example when it synchronizes with an 
 FROM_WINDOWS = ("wide", "drift", "bimodal")
 """Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on the machine's counters."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
-"""Allowed untimed part of a measurement loop: a fraction of the timed part, plus a constant, plus a constant for each
-window, in seconds. The time limit of a loop includes the time between its windows."""
+"""Allowed untimed part of a measurement loop. It is the sum of a fraction of the timed part, a number of seconds, and a
+number of seconds for each window. The time limit of a loop includes the time between its windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
@@ -216,7 +216,7 @@ def _with_untimed(seconds: float) -> float:
 
 
 def _flags(subject: Subject) -> Result:
-    """Compare the flags with those recomputed from the windows, in order."""
+    """Compare the flags and their order with the flags recomputed from the windows."""
     from harness.measure.steady import suspicions
 
     if subject.migrated_from == 1:
@@ -322,8 +322,8 @@ def _clock(subject: Subject) -> Result:
     measured = sum(phases.values())
     if subject.migrated_from == 1:
         if measured > wall_s + CLOCK_S + CLOCK_FRACTION * wall_s:
-            problems.append(f"the phases took {measured:.2f} s of {wall_s:.2f} s")
-        return Result(problems, f"the phases took {measured:.2f} s of the {wall_s:.2f} s of the process")
+            problems.append(f"the phases took {measured:.2f} s, but the process took only {wall_s:.2f} s")
+        return Result(problems, f"the phases took {measured:.2f} s, and the process took {wall_s:.2f} s")
     evidence = subject.evidence
     allowed = CLOCK_S + CLOCK_FRACTION * evidence.wall_s
     detail = (
@@ -356,7 +356,7 @@ def _phases(subject: Subject) -> Result:
         and subject.migrated_from is None
         and ("sampling" in phases) != bool(len(arrays["sampling_window_s"]))
     ):
-        problems.append("the phase sampling is inconsistent with its windows")
+        problems.append("the record contains either the sampling phase or its windows, but not both")
     return Result(problems, ", ".join(f"{name} {phases.get(name, 0.0):.2f} s" for name in parts))
 
 

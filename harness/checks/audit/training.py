@@ -139,7 +139,10 @@ def _curves(subject: Subject) -> Result:
     if problems:
         return Result(problems, "")
     if subject.arrays is None:
-        raise NotCheckedError("the epochs and steps are complete; losses and times need the raw samples (arrays.npz)")
+        raise NotCheckedError(
+            "the epochs and steps are complete; "
+            "the losses and times cannot be checked without the raw samples (arrays.npz)"
+        )
     for point, (train_s, train_loss) in zip(curves, _epochs(subject), strict=True):
         if not same(point.train_s, train_s) or not same(point.train_loss, train_loss):
             problems.append(

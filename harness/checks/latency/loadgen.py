@@ -1,8 +1,8 @@
 """The four MLPerf Inference scenarios, measured with LoadGen to match MLPerf's definitions.
 
-LoadGen issues queries from a separate thread. The thread that created the session answers them, because frameworks keep
-settings such as the thread count and the device for each thread separately. Queries to a service are answered by
-several threads, each with a connection.
+LoadGen issues queries from a separate thread. The thread that created the session answers the queries, because
+frameworks keep settings such as the thread count and the device for each thread separately. Queries to a
+service are answered by several threads, each with a connection.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ percentile."""
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
-"""Ratio of the query rate announced to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
-queries in advance."""
+"""Ratio between the query rate that is announced to LoadGen and the measured rate. The ratio is above 1 because LoadGen
+creates all queries in advance."""
 OVERHEAD_S = 1e-4
 """Assumed overhead per query, in seconds, for choosing a target rate. The overhead of LoadGen and of switching threads
 is measured by ``python -m benchmarks.loadgen``."""

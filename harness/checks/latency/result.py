@@ -20,12 +20,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     seconds: float
     """Minimum duration, in seconds. For ``offline``, the target duration of the single query."""
     batch_size: int
-    """Maximum number of samples computed at once."""
+    """Maximum number of samples whose outputs are computed at once."""
     samples_per_query: int
     """Number of samples in a query: all samples for ``offline``, 8 for ``multi-stream``, and 1 otherwise."""
     target_qps: float | None = None
     """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, the rate is half
-    of that achieved by the model with one query at a time."""
+    of the rate that the model achieves with one query at a time."""
     latency_bound_ms: float | None = None
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
     used."""

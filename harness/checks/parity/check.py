@@ -98,10 +98,10 @@ def check(
 ) -> ParityVerdict:
     """Compare two backends with each other and, if an installed backend supports it, with a float64 reference.
 
-    The backends use a single device, even if the specs have several devices. Each backend runs in a separate process.
-    If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to measure
-    the effect of rounding. If a backend fails, no exception is raised; instead, the check does not pass, and the
-    verdict contains the failure.
+    The backends use a single device, even if the specs request several devices. Each backend runs in a separate
+    process. If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to
+    measure the effect of rounding. If a backend fails, no exception is raised; instead, the check does not pass, and
+    the verdict contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 

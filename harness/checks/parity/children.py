@@ -1,9 +1,9 @@
 """The child processes of a parity check, and the order in which they run their computations.
 
 A child first prepares its data, which includes importing a framework and uses one core. The child then waits for its
-turn. If there are two cores, both backends prepare at the same time. The backends also compute at the same time if
-there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend computes after the
-first has ended, so they never compete for cores or GPU memory.
+turn. If there are two cores, both backends prepare their data at the same time. The backends also compute at the same
+time if there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend computes
+after the first has ended, so they never compete for cores or GPU memory.
 
 The second backend needs the late weights of the first, but starts without them and waits only when it needs them.
 """
@@ -107,10 +107,11 @@ def gather_both(
 
 
 class _Turns:
-    """Rules that open the gates at which the two child processes wait."""
+    """Controller that opens the gates at which the two child processes wait."""
 
     def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
-        """Store the gates: one for the turn of each child, and one for the late weights that the second child needs.
+        """Store three gates. Each child waits for its turn at one of the first two, and the second child waits for the
+        late weights at the third.
 
         `side_by_side` is True if there are enough cores for the threads of both children.
         """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 DROPOUT = 0.1
-"""Dropout rate used if the recipe's rate is 0, which allows the check to detect dropout in evaluation mode."""
+"""Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
 STEP_RATE = 0.1
 """Minimum learning rate for the single step that is compared. At a typical learning rate, a step changes a parameter by
 about 0.1%, so rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step, ``a g
@@ -48,7 +48,8 @@ _TINY_RATE = 1e-3
 """Factor for the learning rate in `_TINY_RATE_STEPS`. The first and last rates of a schedule are similarly small in
 long training runs."""
 _TINY_RATE_STEPS = (100, 200)
-"""Steps of `Computations.train_long` that use this factor. The steps after them use about the same rate."""
+"""Steps of `Computations.train_long` that use this factor. The step after each of these steps uses about the same
+rate."""
 
 
 class Computations:
@@ -159,8 +160,9 @@ class Computations:
 
         Return a list containing the trained weights, or an empty list if training diverged.
 
-        The learning rate follows the schedule but changes at each step, even for a constant schedule, and stays large
-        enough to keep rounding from hiding the steps. Every second change is small, as in long training runs.
+        The learning rate follows the schedule, but also varies from step to step, even if the schedule is constant. It
+        stays large enough that rounding does not hide the steps. Every second change is small, as in long training
+        runs.
         """
         import numpy as np
 
@@ -193,8 +195,8 @@ class Computations:
         """If the recipe clips gradients, train for a few steps with a clipping norm that about half of the gradients
         exceed.
 
-        Adam's steps are invariant to constant scaling of the gradients, so a wrong norm that is always exceeded has
-        hardly any effect.
+        Adam's steps do not change if all gradients are multiplied by a constant, so a wrong clipping norm has hardly
+        any effect if all gradients exceed it.
         """
         import numpy as np
 
@@ -304,9 +306,11 @@ class Computations:
     ) -> dict[str, Array]:
         """Compute the statistics of training steps with dropout.
 
-        `masks` is the result of `harness.checks.parity.masks.mask_statistics`, which determines the parameters.
+        `masks` is the result of `harness.checks.parity.masks.mask_statistics`. The statistics are computed for the
+        parameters that occur in `masks`.
 
-        `plain` are the gradients without dropout. The default number of steps is `harness.checks.parity.masks.CHANGES`.
+        `plain` contains the gradients without dropout. The default number of steps is
+        `harness.checks.parity.masks.CHANGES`.
         """
         import numpy as np
 

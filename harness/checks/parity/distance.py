@@ -1,10 +1,11 @@
 """Distances between arrays, used in parity checks and audits.
 
-Errors are norm-wise relative: ``|a - b| / max(|b|, floor)`` in the 2-norm over one parameter, all logits of a batch, or
-one step of the loss curve. The floor for a parameter with n of the model's N scalars is ``FLOOR |all| sqrt(n / N)``.
-This floor is a hundredth of the norm that the parameter would have if all scalars had the same magnitude. The floor is
-needed for parameters whose true gradient is zero, such as an attention key's bias, which cancels in the softmax. The
-computed gradients of these parameters consist entirely of rounding error, so their relative errors would be large.
+Errors are norm-wise relative errors, ``|a - b| / max(|b|, floor)``. The 2-norm is computed over one parameter, all
+logits of a batch, or one step of the loss curve. For a parameter with n of the model's N scalars, the floor is
+``FLOOR |all| sqrt(n / N)``, where ``|all|`` is the norm over all parameters. This floor is a hundredth of the norm that
+the parameter would have if all scalars had the same magnitude. The floor is needed for parameters whose true gradient
+is zero, such as an attention key's bias, which cancels in the softmax. The computed gradients of these parameters
+consist entirely of rounding error, so their relative errors would be large.
 """
 
 from __future__ import annotations

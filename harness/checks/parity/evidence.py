@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LATE = "late.npz"
-"""File with the late weights of the first backend, ``K/NAME``, where K counts from 1."""
+"""File with the late weights of the first backend. The arrays are named ``K/NAME``, where K is the number of the
+weights, starting at 1."""
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
 float32 layer, so a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
@@ -39,7 +40,8 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     reference: bool = False
     """True if the backend computes the float64 reference, which is needed only by stages that compare results."""
     roundings: tuple[int, ...] = ()
-    """Numbers of the weight perturbations, for `compute_roundings`."""
+    """Numbers that identify the weight perturbations of `compute_roundings`, and from which the perturbations are
+    generated."""
     turn: str = ""
     """Path of the gate at which the child waits between preparing its data and computing."""
     late: str = ""
@@ -82,8 +84,8 @@ def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
 
 
 def compute_roundings(job: ParityJob, context: ChildContext) -> tuple[int, ...]:
-    """Compute the float64 reference from perturbed weights, save the arrays as `ARRAYS` in the call's directory, and
-    return the numbers of the perturbations."""
+    """Compute the float64 reference from perturbed weights and save the arrays as `ARRAYS` in the call's directory.
+    Return the numbers that identify the perturbations."""
     import numpy as np
 
     prepared = prepare(job.spec, job.plugins)
@@ -181,8 +183,9 @@ def gather(
 def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) -> dict[str, Array]:
     """Repeat the reference's computations from weights with perturbed last bits.
 
-    Return the arrays that `gather` lists from ``loss`` to ``trained``, and its arrays at the late weights `late`. The
-    arrays are stored under ``rounding/K/`` for each number K in `ParityJob.roundings`.
+    Return the arrays ``loss``, ``gradients``, ``step``, ``curve`` and ``trained``, which `gather` describes, and the
+    arrays computed at the late weights `late`. All arrays are stored under ``rounding/K/`` for each number K in
+    `ParityJob.roundings`.
     """
     run, weights, initial = _computations(job, prepared)
     points = _points(late, weights)
@@ -215,7 +218,8 @@ def _computations(
 
 
 def _points(late: Mapping[str, Array], weights: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Return the late weights of another backend, in order, except those with different names than `weights`."""
+    """Return the late weights of another backend, in order, omitting those whose names differ from the names in
+    `weights`."""
     points: dict[int, dict[str, Array]] = {}
     for key, array in late.items():
         number, _, name = key.partition("/")
@@ -235,7 +239,8 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
-    """Return the largest difference for each parameter that a session did not return exactly as it was set."""
+    """Return the largest difference for each parameter whose values changed between setting and reading them in a
+    session."""
     import numpy as np
 
     changes = {}

@@ -25,7 +25,7 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return the parity of each run in `rivals`, which differ only in their backend and environment.
+    """Return the parity of each run. The runs in `rivals` differ only in their backend and environment.
 
     The parity of each run after the first is the result of its check against the first run. The parity of the first run
     combines these results. If there is only one run, its parity combines its checks against all backends.
@@ -80,8 +80,8 @@ def _limited(mark: Mark, *records: RunRecord) -> Mark:
 def _combined(parts: list[Mark]) -> Mark:
     """Combine the results of several parity checks.
 
-    The combined state is the first state that occurs in the order ``differs``, ``unchecked``, ``partly checked``,
-    ``same``. If the combined state is ``same``, the combined error is the largest error.
+    The combined state is the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that occurs among the
+    results. If the combined state is ``same``, the combined error is the largest error.
     """
     for state in ("differs", "unchecked", "partly checked"):
         if any(mark.state == state for mark in parts):

@@ -47,16 +47,16 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component along the gradient without dropout, as a fraction of that gradient, which detects missing rescaling."""
+    """Component along the gradient without dropout, as a fraction of that gradient. It detects missing rescaling."""
     NORM = 1
-    """Logarithm of the 2-norm, which detects a wrong rescaling or dropout rate."""
+    """Logarithm of the 2-norm. It detects a wrong rescaling or dropout rate."""
     DEVIATION = 2
-    """Logarithm of the distance from the gradient without dropout, which measures the spread over masks."""
+    """Logarithm of the distance from the gradient without dropout. It measures the spread over masks."""
     SPREAD = 3
-    """Logarithm of the ratio of the 1-norm to the 2-norm, which detects a wrong fraction of zeros."""
+    """Logarithm of the ratio of the 1-norm to the 2-norm. It detects a wrong fraction of zeros."""
     TAIL = 4
-    """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout, which
-    detects random numbers other than zero and a constant."""
+    """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout. It
+    detects masks whose values are not just zero and a constant."""
 
 
 class Difference(NamedTuple):
@@ -92,9 +92,9 @@ def mask_statistics(
     Returns
     -------
     dict of str to ndarray
-        ``loss``, ``[masks]``, ``parameter/NAME``, ``[masks, 5]``, the statistics in the order of `Statistic`, and
-        ``pairs``, ``[masks, P]``, the correlations of pairs of profiles, whose names are ``pair names``, ``[P]``.
-        Parameters whose gradients consist entirely of rounding error are omitted.
+        ``loss``, ``[masks]``; ``parameter/NAME``, ``[masks, 5]``: the statistics in the order of `Statistic`;
+        ``pairs``, ``[masks, P]``: the correlations of pairs of profiles; and ``pair names``, ``[P]``: the names of
+        these pairs. Parameters whose gradients consist entirely of rounding error are omitted.
     """
     sample, profiles = Sample(plain), Profiles(plain)
     flat = sample.of(plain)
@@ -125,8 +125,8 @@ def mask_statistics(
 def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0.0) -> tuple[float, ...]:
     """Return the statistics of a parameter, in the order of `Statistic`.
 
-    If the norm of `expected` is smaller than `floor`, `floor` is used instead. The fraction `least` of this norm is
-    added to the norms of the difference, because the difference may consist entirely of rounding error.
+    If the norm of `expected` is smaller than `floor`, `floor` is used instead. The difference may consist entirely of
+    rounding error, so the fraction `least` of this norm is added to the norms of the difference.
     """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected
@@ -150,7 +150,7 @@ class Profiles:
     """
 
     def __init__(self, plain: Mapping[str, Array]) -> None:
-        """Choose the axes. `plain` are the gradients without dropout, by name."""
+        """Choose the axes. `plain` contains the gradients without dropout, by name."""
         groups: dict[int, list[tuple[str, int]]] = {}
         for name, array in plain.items():
             for axis, length in enumerate(array.shape[:2]):
@@ -223,7 +223,7 @@ def change_statistics(
     """Compute statistics of the weight changes in training steps with dropout, each starting from `weights`.
 
     Elements whose gradient is small compared with the rest of the parameter are excluded, because optimizers that
-    divide the gradient by its magnitude would turn their rounding errors into full steps.
+    divide the gradient by its magnitude would turn the rounding errors of these elements into full steps.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def change_statistics(
     weights : mapping of str to ndarray
         Weights before each step.
     change : mapping of str to ndarray
-        Changes in the weights during a step without dropout.
+        Changes of the weights in a step without dropout.
     rate : float
         Learning rate.
     dynamic : bool, default=False
@@ -268,8 +268,8 @@ def change_statistics(
 def compare_masks(one: Mapping[str, Array], other: Mapping[str, Array]) -> Difference:
     """Return the largest difference between the statistics of two backends.
 
-    Parameters with statistics from only one backend are ignored, because their gradients are about as small as rounding
-    errors.
+    Parameters for which only one backend has statistics are ignored, because their gradients are about as small as
+    rounding errors.
     """
     from scipy import stats
 
@@ -302,7 +302,8 @@ def _samples(one: Mapping[str, Array], other: Mapping[str, Array]) -> Iterator[t
 
 
 def _repeated(losses: Array) -> Array:
-    """Return 1 for each loss that equals an earlier loss, which indicates a repeated mask, and 0 for all others."""
+    """Return 1 for each loss that equals an earlier loss, and 0 for all others. An equal loss indicates a repeated
+    mask."""
     repeated = np.ones(len(losses))
     repeated[np.unique(losses, return_index=True)[1]] = 0
     return repeated

@@ -110,7 +110,8 @@ class ReferenceOptimizer:
         return change
 
     def _step_of(self, name: str, p: Array, g: Array, noise: Array, a: float) -> Change:
-        """Return the change without decoupled weight decay, except in LAMB, where it is part of the direction."""
+        """Return the change without decoupled weight decay. In LAMB, however, weight decay is part of the direction and
+        is included."""
         recipe, t = self._recipe, self._step
         match recipe.optimizer:
             case "sgd":
@@ -171,8 +172,8 @@ def regularized(recipe: Recipe, gradient: Array, weights: Array) -> Array:
 def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
     """Return ``-a mean / size``, where `size` is the root mean square of the gradient plus epsilon.
 
-    If each gradient has an error of at most `noise`, so do the mean and the root mean square, and ``|u|`` for
-    ``u = mean / size`` changes by at most ``noise (1 + |u|) / size``.
+    If each gradient has an error of at most `noise`, the mean and the root mean square have an error of at most
+    `noise`, too. ``|u|``, where ``u = mean / size``, then changes by at most ``noise (1 + |u|) / size``.
     """
     u = np.divide(mean, size, out=np.zeros_like(mean), where=size > 0)
     doubt = np.divide(noise * (1 + np.abs(u)), size, out=np.zeros_like(mean), where=size > 0)
@@ -180,7 +181,7 @@ def _adaptive(mean: Array, size: Array, noise: Array, a: float) -> Change:
 
 
 def _with_trust_ratio(step: Change, p: Array, w: float, a: float) -> Change:
-    """Return LAMB's step, computed from Adam's.
+    """Return LAMB's step, which is computed from Adam's step.
 
     The errors of the elements of u are independent, so they change the norm of u by about the 2-norm of ``u noise``
     divided by ``|u|``.

@@ -1,4 +1,4 @@
-"""Replay of training steps, which predicts every step of a session from its weights before the step.
+"""Replay of training steps: every step of a session is predicted from the weights before the step.
 
 Two sessions of the same backend are used. The first is trained only with `Session.train_step`, as in a run. Before each
 step, the second session receives the weights of the first session and computes the gradients. `ReferenceOptimizer`
@@ -36,8 +36,8 @@ _NOISE_EVERY = 50
 _FIRST = 6
 """Number of initial steps after which running statistics are compared."""
 _EVERY = 23
-"""Number of steps after which running statistics are compared again. The number is prime to avoid a common factor with
-the period of a fault."""
+"""Number of steps after which running statistics are compared again. The number is prime, so that it has no factor in
+common with the period of a recurring fault."""
 _LARGE = 1e18
 """Magnitude of weights and gradients above which float32 arithmetic may overflow even in a correct backend."""
 
@@ -84,8 +84,8 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        Gradients may overflow at fp16. Setting the weights of `probe` resets its loss scale, which is then halved until
-        the gradients are finite. The number of halvings is the number of steps that `trained` may skip for this batch.
+        Gradients may overflow at fp16. Setting the weights of the session `probe` resets its loss scale, which is then
+        halved until the gradients are finite. For each halving, the session `trained` may skip one step for this batch.
         A step is also predicted if the gradients overflow in `probe` but not in `trained`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
@@ -150,9 +150,9 @@ class Replay:
     ) -> dict[str, float]:
         """Return the size of the rounding errors of each gradient, relative to the gradient's root mean square.
 
-        Rounding errors are measured by changing the last bits of the weights. A perturbation may also switch a ReLU,
-        which is not a rounding error, so the perturbation with the smallest effect is used. The median excludes
-        elements that depend on few examples.
+        Rounding errors are measured by changing the last bits of the weights. A perturbation may also change the sign
+        of a ReLU's input. This effect is not a rounding error, so only the perturbation with the smallest effect is
+        used. Taking the median excludes elements that depend on few examples.
         """
         ratios = dict.fromkeys(gradients, float("inf"))
         for draw in range(_DRAWS):
@@ -177,7 +177,7 @@ class Replay:
 
     @property
     def lost(self) -> bool:
-        """True if weights, gradients or losses became infinite or NaN, so some steps were not predicted."""
+        """True if some steps were not predicted, because weights, gradients or losses became infinite or NaN."""
         return self._lost
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
@@ -220,7 +220,7 @@ class Replay:
         return arrays | (self._average.arrays() if self._average and not self._lost else {})
 
     def predictions(self, inputs: Mapping[str, Array]) -> Array:
-        """Return the outputs of both sessions with the weights of the trained session, ``[2, B, ...]``."""
+        """Return the outputs of both sessions, ``[2, B, ...]``, computed with the weights of the trained session."""
         outputs = [np.array(self._trained.fetch(self._trained.predict(inputs)))]
         self._probe.set_weights(self._trained.get_weights())
         return np.array([*outputs, np.array(self._probe.fetch(self._probe.predict(inputs)))])

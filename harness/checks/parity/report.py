@@ -19,7 +19,7 @@ ARRAYS = "evidence.npz"
 CHECKPOINTS = (1, 5, 10, 20, 50)
 """Numbers of training steps after which the test batch is predicted."""
 STEPS = 50
-"""Default number of training steps in a check, which is also the minimum for its verdict to be saved."""
+"""Default number of training steps in a check. Verdicts of checks with fewer steps are not saved."""
 LONG_STEPS = 300
 """Number of steps in the longer training run on small batches."""
 

@@ -5,17 +5,18 @@
 Two stages exclude values that are determined by rounding, and report how many values they exclude:
 
 - Adam and RMSProp divide a gradient by its own magnitude, so a step is ``u(g) = g / (|g| + epsilon)``. An element is
-  compared if changing g by `NOISE` times the rounding error of g changes u by at most the tolerance.
+  compared only if a change of g by `NOISE` times its rounding error would change u by at most the tolerance.
 - Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
-  Losses are compared up to the last step at which the more accurate backend differs from the float64 reference by at
-  most the fraction `HORIZON` of the tolerance.
+  The comparison of losses ends when even the more accurate backend differs from the float64 reference by more than the
+  fraction `HORIZON` of the tolerance.
 
 Rounding also determines the derivative of a ReLU whose input is zero to within rounding error. The derivative is
 discontinuous there, so frameworks that sum in different orders compute gradients that differ by far more than the
 tolerance. If the backends differ only after the backward pass, the float64 reference is therefore recomputed from
-weights with perturbed last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The change in the reference's
-results estimates the effect of rounding. If twice this change exceeds the tolerance, the tolerance is raised to that
-value, but never above `CEILING`. Losses are compared up to the step at which twice the change exceeds the tolerance.
+weights with perturbed last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The resulting change in the
+reference's results is an estimate of the effect of rounding. If twice this change exceeds the tolerance, the tolerance
+is raised to that value, but never above `CEILING`. The comparison of losses ends at the step where twice the change in
+the loss exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ NOISE = 10.0
 """Safety factor for the rounding error of a gradient element. The error is estimated as the larger of the difference
 between the backends at this element and the root mean square error over its parameter."""
 HORIZON = 0.01
-"""Fraction of the tolerance by which the loss may differ from float64 before comparison of the curves stops."""
+"""Fraction of the tolerance by which the loss may differ from the float64 reference before the comparison of the loss
+curves ends."""
 BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
@@ -123,7 +125,7 @@ Errors = Iterable[tuple[str, float]]
 
 
 class _Comparison:
-    """Comparison for the stages after ``weights``."""
+    """Comparison of two backends in the stages that follow ``weights``."""
 
     def __init__(self, one: Evidence, other: Evidence, reference: Evidence | None) -> None:
         self._one, self._other, self._reference = one, other, reference
@@ -343,7 +345,8 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the largest change in the reference due to perturbed last bits, or 0 if it was not computed."""
+        """Return the largest change in the reference's results caused by perturbed last bits, or 0 if no perturbed
+        results were computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]

@@ -1,10 +1,10 @@
 """Tolerances for the stages of a parity check, with their justifications.
 
-Errors are norm-wise relative, so tolerances are multiples of the arithmetic's unit roundoff u: 2^-53 for float64, 2^-24
-for float32, 2^-11 for TF32 and float16, and 2^-8 for bfloat16 (significands of 53, 24, 11, 11 and 8 bits, rounded to
-nearest). Summing n products in two different orders gives results that differ by about sqrt(n) u (Higham and Mary 2019,
-"A new approach to probabilistic rounding error analysis"). For several thousand terms and several layers, the
-difference is 1e-6 to 1e-5 in float32.
+Errors are relative errors in the 2-norm, so tolerances are multiples of the arithmetic's unit roundoff u. With rounding
+to nearest, u is 2^-53 for float64, 2^-24 for float32, 2^-11 for TF32 and float16, and 2^-8 for bfloat16, because their
+significands have 53, 24, 11, 11 and 8 bits. Summing n products in two different orders gives results that differ by
+about sqrt(n) u (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). For several thousand
+terms and several layers, the difference is 1e-6 to 1e-5 in float32.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Tolerance(NamedTuple):
 
 
 _FORWARD = (
-    "sqrt(n) u, the rounding error if several thousand terms are summed in a different order (Higham "
-    "and Mary 2019), over a few layers"
+    "sqrt(n) u for each of a few layers, the rounding error if several thousand terms are summed in a different order "
+    "(Higham and Mary 2019)"
 )
 _FP32: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, f"{_FORWARD}; u = 6e-8"),
@@ -56,8 +56,8 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "bf16": (5e3, "the fp32 tolerance times 5000, because u is 2^-8 in matrix products and 2^-24 elsewhere"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}
-"""Factors for the ``optimizer`` stage, which are a tenth of those for other stages, because the predicted and actual
-steps use gradients from the same backend."""
+"""Factors for the ``optimizer`` stage. They are a tenth of the factors for other stages, because the predicted and the
+actual steps use gradients from the same backend."""
 CEILING = 0.3
 """Maximum tolerance for any precision, as a relative error."""
 

@@ -26,11 +26,12 @@ EXCLUDED = 0.1
 If a larger fraction is excluded, the check is only partial.
 """
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to its change, for a step to count as compared."""
+"""Largest rounding error of a parameter, relative to the change of the parameter, at which a step still counts as
+compared."""
 _SKIPPED = 2.0
 """Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
 
-A difference of one can be due to rounding if a gradient is about as large as the largest number.
+Rounding can cause a difference of one step if a gradient is close to the overflow threshold.
 """
 SEGMENTS = {
     "curve": "the loss curve",
@@ -84,7 +85,8 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
 
 
 def _diverged(one: Evidence, other: Evidence) -> Iterator[tuple[str, str]]:
-    """Yield the backend and name of each training run that diverged to infinite or NaN values in only one backend."""
+    """Yield the backend and the name of each training run that produced infinite or NaN values in this backend, but not
+    in the other one."""
     done = {e.backend: {segment: "logits" in arrays for segment, arrays in segments(e)} for e in (one, other)}
     for backend, peer in ((one.backend, other.backend), (other.backend, one.backend)):
         for segment, completed in done[backend].items():
@@ -187,7 +189,7 @@ def _reasons(evidence: Evidence) -> Iterator[str]:
                 f"{SEGMENTS[segment]}"
             )
     if _excluded(evidence) > EXCLUDED:
-        yield f"rounding determines {_excluded(evidence):.0%} of the changes of the weights in {evidence.backend}"
+        yield f"rounding determines {_excluded(evidence):.0%} of the weight changes in {evidence.backend}"
 
 
 def dropout_stage(one: Evidence, other: Evidence) -> Stage:
@@ -204,8 +206,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"number of standard errors at which correct backends fail any of {found.tests} Welch tests over "
-            f"{MASKS} masks with a probability of at most {FALSE_ALARMS:g}"
+            f"number of standard errors that correct backends exceed in any of {found.tests} Welch tests over {MASKS} "
+            f"masks with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
     )

@@ -25,8 +25,8 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are norm-wise relative. In the ``dropout`` stage, errors are expressed in standard errors. Non-finite errors
-    are stored as None.
+    Errors are relative errors in the 2-norm, except in the ``dropout`` stage, where they are numbers of standard
+    errors. Non-finite errors are stored as None.
     """
 
     name: str
@@ -99,7 +99,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
-        """Return the result of the check, as stored in a run's record. The run's backend was compared with
+        """Return the result of the check, as stored in the record of a run whose backend was compared with
         `backend`."""
         return ParityMark(backend=backend, passed=self.passed, partly=self.partly, error=self.error, verdict=self.key)
 

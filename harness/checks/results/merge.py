@@ -43,7 +43,7 @@ class Merged:
     renamed: dict[str, str] = field(default_factory=dict)
     """Old and new id of each run whose repeat number changed."""
     ids: dict[Path, str] = field(default_factory=dict)
-    """Id in the target of each run of all directories, by the former path of the run's directory."""
+    """Id that each run of the merged directories has in the target, by the former path of the run's directory."""
     verdicts: int = 0
     """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)
@@ -156,7 +156,8 @@ def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRu
 
 
 def _contents(runs: Sequence[StoredRun]) -> list[str]:
-    """Return an identifier for each run, shared by runs whose records differ only in the id and the repeat number.
+    """Return an identifier for each run. Runs whose records differ only in the id and the repeat number have the same
+    identifier.
 
     Runs with different specifications or start times are distinct, so only records of the remaining runs are compared.
     """
@@ -174,7 +175,7 @@ def _content(record: RunRecord) -> str:
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run, by its identifier (`_contents`).
+    """Return the repeat number of each run. The keys are the identifiers that `_contents` returns.
 
     Runs with the same specification are numbered in the order in which they started.
     """
@@ -209,8 +210,8 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> list[str]:
-    """Copy a run to the target, including files that exist only in other copies of the run. Return a message for each
-    file that was not copied.
+    """Copy a run to the target. Files that exist only in other copies of the run are copied, too. Return a message for
+    each file that was not copied.
 
     The run is first copied to a hidden directory, so an incomplete copy is never read as a run.
     """
@@ -271,7 +272,8 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def _merge_verdicts(other: Path, target: Path) -> int:
-    """Copy the parity verdicts that are newer than the target's or missing from it, and return their number."""
+    """Copy the parity verdicts that are missing from the target or newer than the target's verdicts, and return their
+    number."""
     present, added = load_verdicts(target), 0
     for key, verdict in load_verdicts(other).items():
         if key not in present or _age(present[key]) < _age(verdict):

@@ -32,10 +32,10 @@ def removable(
 ) -> list[Removable]:
     """Return the runs that can be removed, with the reasons, ordered by start time.
 
-    Failed runs can be removed if a later run of the same specification succeeded. With `failed`, all failed runs can be
-    removed. With `keep`, all but the newest `keep` successful runs of each specification can also be removed.
-    Quality-only runs are counted separately. Only runs whose specification is accepted by `selected` are included.
-    Raises ValueError if `keep` is not positive.
+    Failed runs can be removed if a later run of the same specification succeeded. If `failed` is true, all other failed
+    runs can also be removed. If `keep` is given, only the newest `keep` successful runs of each specification are
+    needed, and the older ones can be removed. Quality-only runs are counted separately. Only runs whose specification
+    is accepted by `selected` are included. Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")
@@ -70,8 +70,8 @@ def removable_checkpoints(
 ) -> list[tuple[Path, str]]:
     """Return the directories of the checkpoints that can be removed, with the reasons.
 
-    A checkpoint can be removed if it cannot be read, or if its run succeeded in the same process or a later one. With
-    `failed`, all checkpoints of unfinished runs can be removed.
+    A checkpoint can be removed if it cannot be read, or if its run succeeded in the same process or a later one. If
+    `failed` is true, the checkpoints of all unfinished runs can also be removed.
     """
     succeeded: dict[str, str] = {}
     for run in runs:

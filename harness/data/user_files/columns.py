@@ -183,7 +183,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
         elif type(cell) is not usual:
             problems.add(
                 where,
-                f"mixed types: the {what} in column {column!r} is {shown(cell)}, but most of the column is "
+                f"mixed types: the {what} in column {column!r} is {shown(cell)}, but most of the column's cells are "
                 f"{_type_name(usual)}",
             )
         else:

@@ -1,4 +1,4 @@
-"""Copies among the rows of the user's data, which are kept in the same split."""
+"""Search for rows of the user's data that are copies of each other. Such rows are kept in the same split."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ class Copies:
 def find_copies(examples: Examples, rows: Sequence[int], decoded: Mapping[str, NDArray[Any]], kind: str) -> Copies:
     """Return the copies among the good `rows`, and add warnings with their counts to `examples`.
 
-    `decoded` are the decoded images or recordings of all rows, or an empty mapping if they have not been decoded. In
-    this case, near copies are not found.
+    `decoded` contains the decoded images or recordings of all rows. If it is empty, near copies are not found.
     """
     independent = examples.options.copies == "independent"
     contents = examples.contents()

@@ -56,8 +56,8 @@ class UserDataset(Dataset[UserOptions]):
     - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates. If there are
       categorical columns, also ``categories``, an object array of str or None with shape [N, C].
 
-    Targets are int64 [N], indices of the sorted class names, or float64 [N, T] for regression. Groups are the group
-    column and the slice columns, if specified.
+    `targets` contains int64 [N], indices of the sorted class names, or float64 [N, T] for regression. `groups` contains
+    the group column and the slice columns, if specified.
     """
 
     license = "your own data"
@@ -82,10 +82,10 @@ class UserDataset(Dataset[UserOptions]):
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
         """Return the options (completed with all columns and the digest), the data source, and the data.
 
-        The data are None for images and recordings, which are not decoded. The warnings of the data source then include
-        only those that do not depend on the decoded content. Copies, skipped rows and the splits depend on it, so they
-        are reported by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are
-        invalid.
+        Images and recordings are not decoded, so the data are None, and the data source contains only the warnings that
+        do not depend on the decoded content. The warnings about copies, skipped rows and the splits depend on this
+        content and are returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the
+        data are invalid.
         """
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))
@@ -229,8 +229,8 @@ class UserDataset(Dataset[UserOptions]):
 
 
 def _drawn_despite_order(examples: Examples, description: str) -> list[str]:
-    """Return a warning if splits were drawn at random, according to their description, from rows in chronological
-    order."""
+    """Return a warning if the rows are in chronological order, but the splits were drawn at random (as stated in
+    `description`)."""
     if not examples.ordered or not description.startswith(("test", "validation")):
         return []
     shown = ", ".join(map(repr, examples.ordered[:3]))
@@ -321,7 +321,8 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
 
 
 def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tuple[float, float] | None:
-    """Scale images with more than 8 bits to uint8 in place, and return the range, or None if no image has more.
+    """Scale images with more than 8 bits to uint8 in place. Return the range of values that was used, or None if no
+    image has more than 8 bits.
 
     `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
     """
@@ -338,7 +339,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
     if declared is None and not learned:
         raise DataError(
             "images with more than 8 bits have no fixed range, and the training split contains no such image from "
-            "which to determine it; "
+            "which the range could be determined; "
             "set dataset.image_range to the smallest and the largest value, such as [0, 4095]"
         )
     low, high = declared or value_range(images[index] for index in learned)
@@ -348,7 +349,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
         f"{high:g} ({'as declared' if declared else 'the range of the training split'})"
     )
     if clipped:
-        warning += f"; {clipped:,} of them have values outside of this range, which were clipped"
+        warning += f"; values outside of this range were clipped in {clipped:,} of them"
     if len(unscaled) < len(images):
         others = len(images) - len(unscaled)
         what = "other images have 8 bits and were" if others > 1 else "other image has 8 bits and was"
@@ -362,7 +363,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
 
 
 def _crowded(values: NDArray[Any], low: float, high: float) -> str:
-    """Return a sentence if a few outliers account for most of the value range."""
+    """Return a warning if a few outliers account for most of the value range."""
     import numpy as np
 
     first, last = (float(end) for end in np.quantile(values, (0.001, 0.999)))

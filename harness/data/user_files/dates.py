@@ -135,8 +135,7 @@ def _hour(value: datetime | time) -> float:
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
     """Return True if the cells contain at least three distinct times and are sorted in ascending or descending order.
 
-    `numbers` contains the cells' numeric values, if the cells are numbers. At most 5,000 evenly spaced cells are
-    compared.
+    `numbers` contains the numeric value of each cell that is a number. At most 5,000 evenly spaced cells are compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]

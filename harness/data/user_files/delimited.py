@@ -21,13 +21,13 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 Row = tuple[str, dict[str, Any]]
-"""The position of a row and its cells, by column."""
+"""Position of a row, such as ``row 3 (line 4)``, and the row's cells, by column name."""
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""Minimum fraction of sampled rows that must have the same number of cells before a header with a different number is
-rejected.
+"""Fraction of the sampled rows that must have the same number of cells for a header with a different number of cells to
+be rejected.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
@@ -170,8 +170,8 @@ class _File:
             return
         if usual == len(names) + 1 > 2:
             advice = (
-                "if the first column is an index without a name, as R and pandas write it, add its name to the header; "
-                "if cells contain the separator, enclose them in quotes"
+                "if the first column is an index without a name, as in files written by R or pandas, add its name to "
+                "the header; if cells contain the separator, enclose them in quotes"
             )
         elif len(names) == 1:
             advice = "if this line is a title or comment, remove it; otherwise check the separator (dataset.separator)"
@@ -234,7 +234,7 @@ class _File:
                 return Record(first, end, [], (f"lines {first + 1} to {end}: " if end - first > 1 else "") + problem)
         if cells is not None and whole and (len(cells) == self.width or not rows):
             if rows:
-                self.notes["rows with a quoted cell that spans lines that look like separate rows"] += 1
+                self.notes["rows with a quoted cell whose lines look like separate rows"] += 1
             return Record(first, last, cells)
         if cells is None and last == len(self.lines) and self._ends_open(first):
             problem = "the quote opened in this row is never closed"
@@ -252,7 +252,7 @@ class _File:
         if cells is None or len(cells) != self.width:
             problem = "there are spaces before a quote; remove them"
             return Record(first, first + 1, [], problem, unclear=self._is_odd(first))
-        self.notes["rows with spaces before a quote, which were ignored"] += 1
+        self.notes["rows in which spaces before a quote were ignored"] += 1
         return Record(first, end, cells)
 
     def _is_strict(self, first: int, last: int) -> bool:
@@ -276,8 +276,8 @@ class _File:
         return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
 
     def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
-        """Return the index of the line after the row that starts here and the row's cells, or None if the quoting is
-        invalid."""
+        """Return the index of the line after the row that starts at `start`, and the row's cells, or None instead of
+        the cells if the quoting is invalid."""
         reader = self._reader(start, **dialect)
         try:
             cells = next(reader)
@@ -310,13 +310,13 @@ class _File:
             end -= 1
         count = sum(bool(self.lines[line].strip()) for line in range(self.start, end))
         if count:
-            self.notes["comment lines before the header, which were ignored"] = count
+            self.notes["ignored comment lines before the header"] = count
         self.start = end
 
     def _infer_separator(self) -> str:
         """Return the separator that splits the header and the rows into the same number of cells.
 
-        Raises `harness.DataError` if there is more than one.
+        Raises `harness.DataError` if there are several such separators.
         """
         names = re.sub(r'"[^"]*"', "", self.lines[self.start])
         present = [mark for mark in SEPARATORS if mark in names]
@@ -359,8 +359,8 @@ def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str
         quoted = 0 if file.quotes else sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
         if quoted and 2 * quoted >= len(good):
             warnings.append(
-                f"{quoted:,} cells of column {name!r} are enclosed in quotes, which were kept, as is usual for "
-                "TSV files; if the quotes are not part of the values, save the file as CSV with tabs"
+                f"{quoted:,} cells of column {name!r} are enclosed in quotes; these were kept, as is usual for TSV "
+                "files; if they are not part of the values, save the file as CSV with tabs"
             )
     if header and all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in header):
         shown = ", ".join(header[:3])

@@ -154,7 +154,7 @@ def candidates(sample: bytes) -> list[str]:
 
 
 def _legible(text: str) -> float:
-    """Among the words with non-ASCII characters, return the fraction that look like words in a single script."""
+    """Return the fraction of the words with non-ASCII characters that look like words in a single script."""
     words = [word for word in set(WORD.findall(text)) if not word.isascii()]
     return sum(map(_is_word, words)) / len(words) if words else 0.0
 
@@ -232,7 +232,8 @@ def _advice(source: str, problem: str, name: str) -> str:
 def _unmarked_utf16(data: bytes) -> str | None:
     """Return the UTF-16 encoding of a file without a byte order mark, or None.
 
-    In such a file, zero bytes, the upper halves of ASCII characters, occur only at even or only at odd positions.
+    In such a file, the upper half of each ASCII character is a zero byte, so zero bytes occur only at even positions or
+    only at odd positions.
     """
     sample = data[: SAMPLE_BYTES // 2 * 2]
     even, odd = sample[::2].count(0), sample[1::2].count(0)

@@ -29,7 +29,7 @@ MAX_CATEGORIES = 12
 """Maximum number of categories listed for each column in the data description."""
 
 FEWEST_REPEATED = 20
-"""Minimum number of distinct rows in a table that is treated as repeated."""
+"""Minimum number of distinct rows of a table in which every row is repeated; see `Examples.contents`."""
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Examples:
     texts: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    """Digest of each file's content. After decoding, it is replaced by the digest of the decoded content."""
+    """Digest of each file's content. After decoding, each digest is replaced by the digest of the decoded content."""
     bytes_digests: list[str] = field(default_factory=list)
     """Digest of each file's undecoded content, if `digests` contains the digests of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Examples:
     warnings: list[str] = field(default_factory=list)
     """Messages about data that were ignored, merged or changed."""
     table: Table | None = None
-    """Table that contains the rows, or None for a folder of class folders."""
+    """Table that contains the rows, or None for a folder with one folder per class."""
 
     def contents(self) -> list[Hashable] | None:
         """Return an identifier of the content of each row, or None if rows with the same content are not considered to
@@ -85,9 +85,9 @@ class Examples:
 
         Texts are compared without regard to letter case, invisible characters or repeated spaces. Files are compared by
         digest, and table rows by all their features. If at least half of a table's rows are equal to other rows, the
-        features are assumed to have few distinct values, and equal rows are treated as different examples. The
-        exception is a table in which every row, including its targets, is repeated, such as a table that was appended
-        to itself.
+        features are assumed to have few distinct values, and equal rows are treated as different examples. An exception
+        is a table in which every row, including its targets, is repeated, for example because the table was appended to
+        itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -104,8 +104,8 @@ class Examples:
         return rows if len(whole) >= FEWEST_REPEATED and math.gcd(*whole.values()) > 1 else None
 
     def encodings(self, rows: Sequence[int]) -> dict[str, str]:
-        """Return the categories of each categorical column in the training `rows`, which a task uses to encode the
-        column.
+        """Return the categories of each categorical column in the training `rows`. A task uses these categories to
+        encode the column.
 
         The most frequent categories are listed with their row counts.
         """
@@ -147,7 +147,7 @@ class Examples:
 
 
 def row_number(where: str) -> int:
-    """Return the row number from a row's position, such as ``row 3 (line 4)``."""
+    """Return the row number in a description of a row's position, such as 3 for ``row 3 (line 4)``."""
     found = re.match(r"row (\d+)", where)
     assert found is not None, where
     return int(found[1])

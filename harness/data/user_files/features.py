@@ -24,12 +24,14 @@ finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Pattern that matches lists and objects written as text."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Patterns that match numbers whose point may be a thousands separator, and integers with at most three digits."""
+"""Two patterns: the first matches numbers whose point may be a thousands separator, and the second matches integers
+with at most three digits."""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Pattern that matches the start of text containing a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
-"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them, or if no value occurs
-`FEW` times and they make up at most the fraction `RARE` of the known cells."""
+"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. They are also treated
+as isolated errors if no value among them occurs `FEW` times, and if they make up at most the fraction `RARE` of the
+known cells."""
 
 
 def notation_of(
@@ -99,7 +101,7 @@ def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
     """Return True if the condition is true for most cells.
 
     A sample of the first cells and of evenly spaced cells is checked first; all cells are checked only if the condition
-    holds for some of the sample.
+    is true for a cell of this sample.
     """
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
@@ -238,9 +240,9 @@ def numbers(
     """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
-    column in messages. Raises
-    `harness.DataError` if several cells of a feature column are texts, because these texts may be categories, unless
-    the column is in `new` data for a trained model, where the column is always numeric.
+    column in messages. Raises `harness.DataError` if several cells of a feature column are texts, because these texts
+    may be categories. This error is not raised if the column is in `new` data for a trained model, because such a
+    column is known to be numeric.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -294,8 +296,8 @@ def categories(
 
     Words such as ``NA`` are categories unless the user declared them to be missing values. Unless the column is
     `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
-    such rows, or if nearly every row contains a different string, unless the column is in `new` data for a trained
-    model.
+    such rows, or if nearly every row contains a different string. This error is not raised if the column is in `new`
+    data for a trained model.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()

@@ -20,7 +20,7 @@ MAX_DEPTH = 32
 
 @dataclass
 class Tree:
-    """Sorted paths of the files and folders below a folder, relative to the folder and separated by ``/``."""
+    """Sorted paths of the files and folders below a folder, relative to the folder and with ``/`` as the separator."""
 
     files: list[str] = field(default_factory=list)
     """Files of the requested kind."""
@@ -214,10 +214,13 @@ def _named_like_splits(tops: list[str]) -> list[str]:
     named = [top for top in tops if top.lower() in NAMES]
     if not named:
         return []
-    what = "folder is" if len(named) == 1 else "folders are"
+    if len(named) == 1:
+        what = "this folder is named after a split, but is read as a class"
+    else:
+        what = "these folders are named after splits, but are read as classes"
     return [
-        f"{_listed(named)}: the {what} named after a split, but read as {'a class' if len(named) == 1 else 'classes'}, "
-        "because there are other folders; pass --set dataset.class_level=1 if this is correct"
+        f"{_listed(named)}: {what}, because there are also other folders; pass --set dataset.class_level=1 if this is "
+        "correct"
     ]
 
 

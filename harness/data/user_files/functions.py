@@ -1,9 +1,10 @@
 """Detection of targets that are a function of a single column.
 
-A function is reported only if it is exact in all rows and unlikely to occur by chance. Its p-value is an upper bound on
-the fraction of permutations of the target for which a function of the same kind exists. The p-value must be below
-`FALSE_ALARMS` divided by the number of columns. The bound is valid for columns that are independent of the target. For
-columns that predict the target well but not exactly, minimum row counts limit how often a function is reported.
+A function is reported only if it is exact in all rows and unlikely to occur by chance. The p-value of a function is an
+upper bound on the fraction of permutations of the target for which a function of the same kind exists. The p-value must
+be below `FALSE_ALARMS` divided by the number of columns. The bound is valid for columns that are independent of the
+target. For columns that predict the target well but not exactly, minimum row counts limit how often a function is
+reported.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ FEW = 20
 ROWS = 50
 """Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
-"""Minimum number of rows for two ranges. A column that separates two clusters forms two ranges as well."""
+"""Minimum number of rows for a step function with only two ranges. A column that separates two clusters has two ranges
+as well."""
 PER_VALUE = 10
 """Minimum average number of rows per column value or per range."""
 PER_RENAMED = 5
-"""Minimum average number of rows per column value for a one-to-one function of categories. If each row of a table is
-repeated a few times, every column is related to the target in this way."""
+"""Minimum average number of rows per column value for a one-to-one function of categories. In a table in which each row
+is repeated a few times, a one-to-one function may relate any column to the target."""
 NEAR = 5
 """Number of rows on each side of a range's limit that are used to estimate the density near the limit."""
 DENSE = 0.7
-"""Minimum row density near the limits of ranges, relative to the density within the ranges.
+"""Minimum density of rows near the limits of ranges, relative to the density within the ranges.
 
 If a column separates classes that form clusters, there are few rows between the clusters. The column may predict the
 class well without determining it.

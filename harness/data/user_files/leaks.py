@@ -100,8 +100,8 @@ def giveaways(
 
 
 def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> list[str]:
-    """Return a warning if the target is a product of powers of several features, such as a price that is an amount
-    times a unit price.
+    """Return a warning if the target is a product of powers of several features, such as a total price that is the
+    product of an amount and a unit price.
 
     The target may be rounded. Rows in which the target is 0 must have a 0 in one of the features.
     """
@@ -139,8 +139,8 @@ def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) 
 
 
 def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: str) -> list[str]:
-    """Return a warning about each column ``[N]`` that the target ``[N]`` is a function of, and about each numeric
-    column whose missing values determine the target."""
+    """Return a warning about each column ``[N]`` that determines the target ``[N]``, and about each numeric column
+    whose missing values determine the target."""
     gaps = {name: np.isnan(column).astype(object) for name, column in columns.items() if column.dtype.kind == "f"}
     count = len(columns) + len(gaps)
     found = []
@@ -156,10 +156,11 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers | None = None) -> list[str]:
-    """Return the features whose linear combination yields the target, or an empty list if none does.
-    A single feature is returned if possible; otherwise, all features with nonzero weights are returned.
+    """Return the features whose linear combination yields the target, or an empty list if none exists. A single feature
+    is returned if possible; otherwise, all features with nonzero weights are returned.
 
-    `tolerance` (``[N]``) is the maximum difference from the target in each row, by default that of a rounded target.
+    `tolerance` (``[N]``) is the maximum difference from the target in each row. The default allows for a rounded
+    target.
     """
     step = len(target) // ROWS + 1
     if tolerance is None:
@@ -186,8 +187,8 @@ def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers
 
 
 def _fit(matrix: Numbers, y: Numbers, tolerance: Numbers) -> tuple[bool, NDArray[np.bool_]]:
-    """Return whether `y` is a linear combination of the columns, exactly or up to the tolerance, and a mask of the
-    columns with nonzero weights."""
+    """Return whether `y` is a linear combination of the columns, exactly or within the tolerance. Also return a mask of
+    the columns with nonzero weights."""
     none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
         return False, none

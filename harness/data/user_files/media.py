@@ -72,8 +72,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
     with their original values; `scaled` converts them. The EXIF orientation is applied, and transparent areas become
     white. If the shorter side is longer than `shorter_side`, the image is scaled down to this length.
 
-    `notes` counts the images whose content was partly ignored, by reason. Raises `UnreadableError` if the file cannot
-    be decoded.
+    `notes` contains the number of images whose content was partly ignored, keyed by the reason. Raises
+    `UnreadableError` if the file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -102,8 +102,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
             alpha, extrema = layer.getchannel("A").getextrema(), image.getextrema()
             if np.min(alpha) < 255 and not np.ptp(extrema, axis=-1).any():
                 raise UnreadableError(
-                    "nothing is visible on a white background, which replaces transparent parts; save the image "
-                    "without transparency"
+                    "nothing is visible after the transparent parts are replaced with white; save the image without "
+                    "transparency"
                 )
         else:
             image = image.convert("RGB")
@@ -190,8 +190,8 @@ CANCELED = 1e-3
 """Ratio of the peak of the averaged channels to the peak of the individual channels. If the ratio is smaller, the
 channels are considered to cancel each other out."""
 STREAMED = 0x7FFF0000
-"""Minimum size in a WAV file's header that indicates a file written as a stream. Programs that cannot update the header
-store 0 or the largest 31-bit or 32-bit number, sometimes rounded."""
+"""Minimum size in the header of a WAV file that indicates that the file was written as a stream. Programs that cannot
+update the header store 0 or the largest 31-bit or 32-bit number, sometimes rounded."""
 
 
 @contextmanager

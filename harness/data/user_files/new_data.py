@@ -87,7 +87,7 @@ class Reader:
         """Return the examples of a table, a text file with one text per line, an image, a recording, or a folder of
         images or recordings.
 
-        Columns are matched by their names in the training data. The target columns are optional. Raises
+        Columns are identified by their names in the training data. The target columns are optional. Raises
         `harness.DataError` if there are bad rows that must not be skipped, and `harness.UsageError` or
         `harness.DataError` if the source as a whole cannot be used.
         """
@@ -160,7 +160,8 @@ class Reader:
         return self._from_files(table.where, files, names, problems, table)
 
     def _column(self, table: Table, option: str, names: Sequence[str]) -> str:
-        """Return the same column as in the training data or, for data from a plugin, the column with a common name."""
+        """Return the column that `option` selected in the training data. For data from a plugin, infer the column, for
+        example from the common names in `names`."""
         chosen: str | None = getattr(self.options, option)
         columns = Columns(table)
         if chosen is not None:
@@ -183,7 +184,7 @@ class Reader:
         if not self.reading:
             raise CombinationError(
                 "the model was trained on a dataset that does not name its columns, so the columns of a new table "
-                "cannot be assigned; train it on a file of your own, or ask the author of the dataset to set "
+                "cannot be assigned; train it on your own file, or ask the author of the dataset to set "
                 "RawData.feature_names"
             )
         options = self.options if isinstance(self.options, TableOptions) else TableOptions()
@@ -293,7 +294,7 @@ class Reader:
 
     def _in_range(self, pixels: Array) -> Array:
         """Scale an image with more than 8 bits using the range of the training images. Raises `UnreadableError` if the
-        training images have no such range."""
+        range of the training images is unknown."""
         if not is_unscaled(pixels):
             return pixels
         known = self.reading.get("image_range")

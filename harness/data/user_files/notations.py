@@ -230,12 +230,12 @@ def is_negative(shape: re.Match[str]) -> bool:
 
 @dataclass(frozen=True)
 class Finding:
-    """The notation of a column in which not all numbers are plain."""
+    """Notation of the numbers in a column, some of which are not in plain decimal notation."""
 
     count: int
-    """Number of cells that are numbers in any notation."""
+    """Number of cells that contain a number, in any notation."""
     odd: int
-    """Number of cells that are numbers, but not plain numbers."""
+    """Number of cells that contain a number that is not in plain decimal notation."""
     example: str
     """First cell with a number that is not in plain decimal notation, such as ``1,000`` or ``5%``."""
     notation: Notation | None = None
@@ -245,12 +245,12 @@ class Finding:
     of_separators: bool = False
     """True if the column contains numbers with undeclared decimal or thousands separators."""
     options: tuple[tuple[str, str, str], ...] = ()
-    """The combinations of decimal and thousands separators that can read all the numbers, and the example's value."""
+    """Combinations of a decimal and a thousands separator with which all the numbers can be parsed, each with the
+    resulting value of the example."""
 
 
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
-    """Return the notation of the numbers in a column, or None if no cells contain a number in a notation other than the
-    declared one.
+    """Return the notation of the numbers in a column, or None if every number is in the declared notation.
 
     A column is unambiguous if all its numbers have the same unit or currency, or if only the notation of negative
     numbers differs from the declared one. Decimal and thousands separators are never guessed.
@@ -306,7 +306,8 @@ def _shape(text: str) -> re.Match[str] | None:
 
 
 def _readings(cores: Iterable[str], example: re.Match[str]) -> tuple[tuple[str, str, str], ...]:
-    """Return the separators that can read all these numbers, and the value of the example."""
+    """Return the combinations of separators with which all `cores` can be parsed, each with the resulting value of
+    `example`."""
     cores = list(cores)
     found: list[tuple[str, str, str]] = []
     for decimal in ".,":

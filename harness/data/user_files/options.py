@@ -17,9 +17,9 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Column with the label of each row or, for regression, one or more numeric columns. If None, the column is
     inferred."""
     split_column: str | None = None
-    """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``. Splits
-    without rows are drawn from the training rows. If None, the column named ``split`` is used if it exists; otherwise,
-    all splits are drawn."""
+    """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``.
+    Validation and test splits that have no rows are drawn at random from the training rows. If None, the column named
+    ``split`` is used if it exists; otherwise, all splits are drawn."""
     group_column: str | None = None
     """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
     split."""
@@ -47,9 +47,9 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of all rows that form the validation split, if it is drawn."""
+    """Fraction of all rows that form the validation split. Ignored if the data define this split."""
     test_share: float = 0.2
-    """Fraction of all rows that form the test split, if it is drawn."""
+    """Fraction of all rows that form the test split. Ignored if the data define this split."""
     sha256: str = ""
     """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed."""
 
@@ -160,7 +160,7 @@ def _check_date_format(text: str) -> None:
     except ValueError:
         raise ValueError(f"date_format {text!r} is not a valid strptime format, such as %d/%m/%Y") from None
     if (parsed.year, parsed.month) != (2021, 11):
-        raise ValueError(f"date_format {text!r} has no year or no month; use a format such as %d/%m/%Y")
+        raise ValueError(f"date_format {text!r} does not have both a year and a month; use a format such as %d/%m/%Y")
 
 
 def _check_encoding(name: str) -> None:

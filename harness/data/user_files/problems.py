@@ -25,7 +25,7 @@ class Problems:
         self._found.setdefault(where, what)
 
     def include(self, other: Problems, prefix: str) -> None:
-        """Add the problems found in another file. `prefix` is prepended to their positions."""
+        """Add the problems found in another file. `prefix` is prepended to the position of each problem."""
         for where, what in other._found.items():
             self.add(prefix + where, what)
 

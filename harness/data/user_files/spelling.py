@@ -107,7 +107,9 @@ def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
     words = sorted({name for name in names if name})
     if len(words) < 3 or not {word.casefold() for word in words} <= TRUTHS or len({*map(str.casefold, words)}) < 3:
         return []
-    return [f"{plural(what)} seem to mean only true and false, but are treated as different: {_listed(words)}"]
+    return [
+        f"{plural(what)} seem to be spellings of true and false, but are treated as different values: {_listed(words)}"
+    ]
 
 
 def ascii_or_plain(name: str) -> str:

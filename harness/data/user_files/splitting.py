@@ -39,9 +39,10 @@ def split(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    `given` lists each row's split, which is a member of `SPLITS`. Splits without rows are drawn from the training rows,
-    stratified by `classes` (int64 ``[N]``, or None for regression). The rows of each group in `groups` (``[N]``) are
-    kept in the same split, as are rows with equal values in `copies` (``[N]``), which have the same content.
+    `given` lists each row's split, which is a member of `SPLITS`. Validation and test splits to which no row is
+    assigned are drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for
+    regression). The rows of each group in `groups` (``[N]``) are kept in the same split, as are rows with equal values
+    in `copies` (``[N]``), which have the same content.
 
     Raises `harness.DataError` if the rows cannot be split this way.
     """
@@ -108,7 +109,8 @@ def split_by_time(
 
 
 def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | None) -> Index:
-    """Return the first row of each content in each class, in ascending order, or all rows if `copies` is None."""
+    """Return the first row for each combination of content and class, in ascending order, or all rows if `copies` is
+    None."""
     if copies is None:
         return rows
     contents = copies[rows] if classes is None else np.stack([copies[rows], classes[rows]], axis=1)
@@ -144,8 +146,8 @@ def _draw(
     """Draw approximately a fraction `share` of `rows` and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class remain. If `groups` is given, whole
-    groups are drawn. Otherwise, rows with equal values in `copies`, which belong to different classes, are drawn
-    together.
+    groups are drawn. Otherwise, rows with equal values in `copies` are drawn together; such rows belong to different
+    classes.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)
@@ -212,7 +214,7 @@ def _check_enough(
 ) -> None:
     """Raise `harness.DataError` unless each class has enough examples to put at least one in each split.
 
-    `distinct` is True if `rows` contains only one row of each content and class.
+    `distinct` is True if `rows` contains only one row for each combination of content and class.
     """
     kind = "distinct examples" if distinct else "examples"
     if classes is None:

@@ -161,8 +161,8 @@ def from_table(
 def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
-    If the file does not exist, variants of the name are tried. Variants use slashes instead of Windows backslashes, a
-    different Unicode normalization form, or a different letter case.
+    If the file does not exist, variants of the name are tried. The variants differ in Unicode normalization form or
+    letter case, or contain slashes instead of Windows backslashes.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
@@ -174,7 +174,8 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the only file whose path relative to the folder matches the name when letter case is ignored, or None."""
+    """Return the file whose path relative to the folder matches the name if letter case is ignored, or None if there is
+    not exactly one such file."""
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):
@@ -282,8 +283,8 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
 
 
 def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataError]) -> str:
-    """Return a message about the columns that cannot be used as features, with an option that selects the remaining
-    columns."""
+    """Return a message about the columns that cannot be used as features. If other columns remain, the message includes
+    an option that selects them."""
     others = [name for name in features if name not in refused]
     option = f"--feature-columns {shlex.quote(','.join(others))}"
     advice = f"to use only the other columns, pass {option}" if others else "no other column can be used as a feature"

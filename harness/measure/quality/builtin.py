@@ -97,7 +97,7 @@ METRICS: tuple[Metric, ...] = (
 )
 
 CLASSIFICATION_METRICS: tuple[str, ...] = tuple(each.name for each in METRICS if each.objective == "classification")
-"""Names of the built-in metrics for classification, for `Task.metrics`."""
+"""Names of the built-in classification metrics, for use in `Task.metrics`."""
 
 
 @hookimpl

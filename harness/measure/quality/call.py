@@ -44,7 +44,7 @@ def call(
 def checked(
     name: str, value: Any, bounds: tuple[float | None, float | None], rounding: float = ROUNDING
 ) -> float | None:
-    """Return the value of a metric as a float, or None if it is None. Raises the same errors as `call`."""
+    """Return the value of a metric as a float, or None if the metric is undefined. Raises the same errors as `call`."""
     import numpy as np
 
     if value is None:

@@ -4,9 +4,9 @@ The intervals do not include the variation between training runs, which is measu
 
 - The interval for accuracy is the exact interval of Clopper and Pearson (1934, Biometrika 26, 404-413).
 - Scores that are averaged over classes use the same interval with an effective number of examples (Korn and Graubard
-  1998, Survey Methodology 24, 193-201). This is the number for which a proportion has the same variance as the score.
-  Because a small variance cannot be estimated from few examples, the number is limited to the value for which the
-  interval of a perfect score is exact.
+  1998, Survey Methodology 24, 193-201). With this number of examples, a proportion has the same variance as the score.
+  Because a small variance cannot be estimated from few examples, the effective number is limited to the value for which
+  the interval of a perfect score is exact.
 - For two classes, the interval of the area under the ROC curve is computed like the interval of a proportion of the
   rarer class's examples. This interval is valid for all distributions of the outputs.
 - The Matthews correlation coefficient r has the interval of the proportion (1 + r) / 2, with an effective number of
@@ -87,7 +87,10 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
     missing = _too_few(support, answers)
 
     def averaged(score: float, influence: Array, limit: float) -> Interval:
-        """Return the interval of a score. `influence` is its derivative with respect to each example's weight."""
+        """Return the interval of a score.
+
+        `influence` contains the derivatives of the score with respect to the weights of the examples.
+        """
         variance = float((influence**2 * (support / np.maximum(support - 1, 1))[targets]).sum())
         score = min(score, 1.0)  # rounding errors can make the variance larger
         estimated = 0 < score < 1 and variance > 0
@@ -127,9 +130,9 @@ def _classification(targets: Array, predicted: Array, classes: int) -> tuple[dic
 
 
 def _correlation(hit: Array, targets: Array, predicted: Array, support: Array, answers: Array) -> tuple[float, Array]:
-    """Return the Matthews correlation coefficient and the influence of each example on it ``[N]``.
+    """Return the Matthews correlation coefficient, and each example's influence ``[N]`` on this value.
 
-    `support` and `answers` are the fractions of the examples in each class and of the predictions of each class.
+    `support` contains the fraction of examples in each class, and `answers` the fraction of predictions of each class.
     """
     spreads = 1 - (support**2).sum(), 1 - (answers**2).sum()
     agreement = float(hit.mean()) - float(support @ answers)
@@ -209,12 +212,13 @@ def _examples(number: int) -> str:
 
 
 def effective(counts: Array) -> float:
-    """Return the effective number of examples for a mean over classes with these numbers of examples.
+    """Return the effective number of examples for a mean over classes, given the number of examples in each class.
 
-    If all examples are correct, the Clopper-Pearson interval for this number starts at the lowest mean for which this
-    outcome has a probability of 2.5%. For class i, the probability is ``p_i ** n_i``. By the method of Lagrange
-    multipliers, the sum of ``p_i`` is minimal at ``p_i = min(1, n_i / m)``, where m is the number for which the product
-    of these probabilities is 2.5%. For classes of equal size, the result is the total number of examples.
+    If all examples are correct, the Clopper-Pearson interval for the effective number starts at the lowest mean for
+    which a result without errors has a probability of 2.5%. For class i, this probability is ``p_i ** n_i``. By the
+    method of Lagrange multipliers, the sum of ``p_i`` is minimal at ``p_i = min(1, n_i / m)``, where m is the number
+    for which the product of these probabilities is 2.5%. For classes of equal size, the result is the total number of
+    examples.
     """
     sizes = np.sort(counts).astype(np.float64)
     total, logs = sizes.cumsum(), (sizes * np.log(sizes)).cumsum()
@@ -238,7 +242,7 @@ def student(probability: float, freedom: int) -> float:
     """Return a quantile of Student's t distribution with at least 19 degrees of freedom, with an error below 1e-5.
 
     The series is formula 26.7.5 of Abramowitz and Stegun (1972, Handbook of Mathematical Functions). This function
-    exists because importing scipy would take longer than scoring a regression.
+    exists because importing scipy would take longer than computing the scores of a regression task.
     """
     x = NormalDist().inv_cdf(probability)
     terms = (
@@ -276,7 +280,7 @@ def _regression(targets: Array, outputs: Array) -> tuple[dict[str, Interval], di
 
 
 def _root_mean_square(errors: Array) -> tuple[float, Array]:
-    """Return the RMSE, averaged over the columns of `errors` ``[N, T]``, and the influence of each example on it."""
+    """Return the RMSE, averaged over the columns of `errors` ``[N, T]``, and each example's influence on this value."""
     squares = errors**2
     means = squares.mean(axis=0)
     return float(np.sqrt(means).mean()), ((squares - means) / (2 * np.sqrt(means))).mean(axis=1)
@@ -288,9 +292,9 @@ def _mean_absolute(errors: Array) -> tuple[float, Array]:
 
 
 def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
-    """Return 1 - R², averaged over the columns, and the influence of each example on it.
+    """Return 1 - R², averaged over the columns, and each example's influence on this value.
 
-    `squares` ``[N, T]`` are the squared deviations of the targets from their mean.
+    `squares` ``[N, T]`` contains the squared deviations of the targets from their mean.
     """
     residual, total = (errors**2).mean(axis=0), squares.mean(axis=0)
     fraction = residual / total
@@ -298,10 +302,11 @@ def _unexplained(errors: Array, squares: Array) -> tuple[float, Array]:
 
 
 def _positive(seen: tuple[float, Array], extended: tuple[float, Array]) -> Interval | None:
-    """Return the interval of a positive value, or None if the examples do not vary.
+    """Return the interval of a positive value, or None if all examples have the same influence on the value.
 
-    Both arguments contain a value and the influence of each example on it. `seen` is computed from the test examples,
-    and `extended` from the same examples plus one. The ends are those of Student's t interval for the logarithm.
+    Each argument consists of a value and each example's influence on the value. `seen` is computed from the test
+    examples, and `extended` from the same examples plus one additional example. The interval is Student's t interval
+    for the logarithm of the value, transformed back.
     """
     ends = []
     for (value, influence), tail, sign in zip((seen, extended), TAILS, (-1, 1), strict=True):

@@ -174,11 +174,11 @@ def brier(targets: Array, outputs: Array, info: DataInfo) -> float:
 
 
 BINS = 15
-"""Number of bins of confidence, as in Guo et al. 2017."""
+"""Number of confidence bins, as in Guo et al. 2017."""
 
 
 def reliability(targets: Array, outputs: Array) -> tuple[Array, Array, Array]:
-    """Return the number of examples, the mean confidence and the accuracy in each of the `BINS` bins of confidence.
+    """Return the number of examples, the mean confidence and the accuracy in each of the `BINS` confidence bins.
 
     The confidence is the probability of the predicted class. The bins divide the range from 0 to 1 into equal parts,
     which include their upper ends. The confidence and the accuracy of an empty bin are NaN.

@@ -77,7 +77,7 @@ class Scorer:
 
         Each split is a tuple (targets, outputs). `reference` contains the test targets and the outputs of the
         closed-form solution. `groups` are the groups of the test split. Raises `harness.BadResultError` if the primary
-        metric is undefined for the test split, because the run would then have no quality.
+        metric is undefined for the test split, because the run would then have no score.
         """
         from harness.measure.quality.intervals import METHOD
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_VALUES = 30
-"""Maximum number of slices per group. If a group has more distinct values, numbers are binned and rare names are
-merged."""
+"""Maximum number of slices per group. If a group has more distinct values, numbers are binned, and rare values of
+other types are merged."""
 OTHERS = "all others"
 MISSING = "missing"
 

@@ -57,7 +57,7 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     machines: tuple[str, str]
     """Descriptions of the machines on which the run in the bundle and the new run were executed."""
     differences: list[tuple[str, str, str]] = []
-    """(name, then, now) for each machine property, package version or setting that differs."""
+    """Tuples (name, then, now), one for each machine property, package version or setting that differs."""
 
     @property
     def agrees(self) -> bool:

@@ -237,7 +237,7 @@ def _color(panel: Panel) -> Any:
 
 
 def _by_model(channel: Any, points: Points) -> Any:
-    """Return the encoding of models in a channel such as `altair.Shape`, or no encoding if there is only one model."""
+    """Return a channel, such as `altair.Shape`, that encodes the model, or no channel if there is only one model."""
     return channel("model:N", title=None) if len({point["model"] for point in points}) > 1 else alt.Undefined
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GRID = tuple(
     float(x) for x in np.unique(np.round(np.concatenate([np.geomspace(1e-3, 0.1, 20), np.linspace(0, 1, 31)]), 4))
 )
-"""False positive rates and recalls in the grid. The grid is denser near 0, where ROC curves are steep."""
+"""Grid of false positive rates and recalls. The grid is denser near 0, where ROC curves are steep."""
 
 
 class Curves(NamedTuple):
@@ -27,8 +27,8 @@ class Curves(NamedTuple):
     tpr: Floats
     """``[C, len(GRID)]``: true positive rate at each false positive rate in the grid, linearly interpolated."""
     precision: Floats
-    """``[C, len(GRID)]``: highest precision at any recall that is at least the recall in the grid (Manning et al. 2008,
-    Introduction to Information Retrieval, section 8.4)."""
+    """``[C, len(GRID)]``: highest precision at this recall or any higher recall (Manning et al. 2008, Introduction to
+    Information Retrieval, section 8.4)."""
 
 
 def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
@@ -72,7 +72,10 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
 
 
 def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
-    """Return ``[N, 2]``: the start and the end of the group of equal scores to which each example belongs, by class."""
+    """Return the start and the end of each example's group as an array ``[N, 2]``.
+
+    A group consists of all examples of a class that have the same score.
+    """
     starts = np.ones(len(classes) + 1, bool)
     starts[1:-1] = (descending[1:] != descending[:-1]) | (classes[1:] != classes[:-1])
     runs = starts[:-1].cumsum()

@@ -18,7 +18,7 @@ from harness.records.reading import MAX_JSON_BYTES, read_named
 
 def vega() -> bytes:
     """Return Vega, Vega-Lite and vega-embed, bundled into one script. The script is cached because bundling takes
-    seconds."""
+    several seconds."""
     cached = cache_dir() / "site" / f"vega-2-by-vl-convert-{version('vl-convert-python')}.js"
     with contextlib.suppress(RecordError):
         bundle, _, digest = read_named(cached, MAX_JSON_BYTES).rpartition(b"\n")
@@ -35,7 +35,7 @@ def vega() -> bytes:
 
 
 def embedded_json(value: Any) -> str:
-    """Return JSON without tags, which can safely be embedded in a script element."""
+    """Return a value as JSON that contains no tags, so that it can safely be embedded in a script element."""
     text = msgspec.json.encode(value).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -43,7 +43,7 @@ def embedded_json(value: Any) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Replace characters in strings that XML 1.0 does not allow, such as control characters.
+    """Replace characters that XML 1.0 does not allow, such as control characters, in all strings in a value.
 
     Such a character in a plot would make `vl_convert` terminate the process.
     """

@@ -84,15 +84,15 @@ def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
 def unchecked() -> Iterator[None]:
     """Disable schema validation while charts are built.
 
-    Altair validates each part of a chart against the Vega-Lite schema. Validation takes longer than the rest of the
-    report. The result depends only on the code, so the charts are validated by the tests instead.
+    Altair validates each part of a chart against the Vega-Lite schema. This validation takes longer than all other
+    steps of writing a report. Its result depends only on the code, so the charts are validated by the tests instead.
     """
     with debug_mode(False):
         yield
 
 
 def figure(report: Report, name: str, suffix: str) -> bytes:
-    """Return the contents of a file with this suffix that contains one plot for all panels of a report.
+    """Draw a plot for all panels of a report, and return the contents of a file with this suffix.
 
     Raises `harness.UnknownNameError` if the plot is unknown, and `harness.UsageError` if the suffix is unknown or the
     runs do not have the data for the plot.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.errors import UsageError
 
 FORMATS = (".svg", ".png", ".pdf", ".html", ".json")
-"""Suffixes of the files to which plots can be written."""
+"""File name suffixes of the available plot formats."""
 
 
 def check_suffix(suffix: str) -> None:

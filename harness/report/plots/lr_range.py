@@ -11,7 +11,7 @@ from harness.tuning.lr_range import LrRange
 
 
 def plot(result: LrRange, suffix: str = ".svg") -> bytes:
-    """Return the contents of a file with this suffix that shows the loss against the learning rate."""
+    """Return a plot of the loss against the learning rate, as the contents of a file with this suffix."""
     with unchecked():
         return written(chart(result).to_dict(validate=False), suffix)
 

@@ -26,7 +26,8 @@ Points = tuple[dict[str, Any], ...]
 """Points that have the same fields. The type is a tuple because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
-"""Maximum number of runs whose curves or raw samples are shown in one plot. The first runs of each row are selected."""
+"""Maximum number of runs whose curves or raw samples are shown in one plot. If there are more, only the first runs of
+each row are shown."""
 MAX_EPOCHS, MAX_POINTS = 60, 960
 """Maximum number of points in one learning curve, and approximate maximum for all curves in one plot. Longer curves are
 reduced to every k-th epoch and the last epoch."""
@@ -141,8 +142,8 @@ def curves(panel: Panel) -> Points:
 def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time of each row until this score is reached.
 
-    The score is the worst of the best scores of the runs. Returns None and no points if fewer than two rows have
-    learning curves, or if it is unknown whether higher scores are better.
+    The score is the worst among the best scores of the individual runs. Returns None and no points if fewer than two
+    rows have learning curves, or if it is unknown whether higher scores are better.
     """
     if not panel.better:
         return None, ()
@@ -226,7 +227,7 @@ def _classifies(record: RunRecord, dimensions: int) -> bool:
 
 
 def _first(panel: Panel, row: Row) -> list[StoredRun]:
-    """Return the runs of a row whose raw samples are plotted."""
+    """Return the runs whose raw samples are plotted for a row."""
     return panel.report.successes(row)[: max(1, MAX_CURVES // len(panel.rows))]
 
 
@@ -249,7 +250,10 @@ def _named(label: str, row: Row) -> dict[str, Any]:
 
 
 def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
-    """Return the value, the ends of its interval and the text shown in tables. The lower end is at least `least`."""
+    """Return the value, the ends of its interval and the text shown in tables.
+
+    A lower end below `least` is replaced by `least`.
+    """
     assert isinstance(cell.value, float)
     half = cell.ci95 or 0.0
     shown = f"{cell.shown} ± {cell.shown_ci95}" if cell.shown_ci95 else cell.shown

@@ -95,7 +95,7 @@ def _decision(x_title: str, y_title: str) -> Any:
 
 
 def _reliability() -> Any:
-    """Return the accuracy of the predictions by their confidence, next to the line on which both are equal."""
+    """Return a chart of the accuracy against the confidence, with the diagonal on which both are equal."""
     scale = alt.Scale(domain=[0, 1])
     equal = (
         alt.Chart(alt.InlineData(values=[{"end": 0}, {"end": 1}]))

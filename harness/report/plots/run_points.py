@@ -106,7 +106,10 @@ def labels(outcome: Success) -> list[str]:
 
 
 def confusion(outcome: Success) -> Columns:
-    """Return the nonzero cells of the confusion matrix. ``share`` is the cell's fraction of the true class."""
+    """Return the nonzero cells of the confusion matrix.
+
+    ``share`` is the fraction of the true class's examples that the cell contains.
+    """
     matrix = np.asarray(outcome.scores.confusion)
     true, predicted = np.nonzero(matrix)
     counts = matrix[true, predicted]
@@ -146,8 +149,7 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
 
 
 def calibration(record: RunRecord, outcome: Success, arrays: Arrays) -> Columns:
-    """Return the mean confidence, the accuracy and the number of test examples in each bin of confidence that is not
-    empty."""
+    """Return the mean confidence, the accuracy and the number of test examples in each nonempty confidence bin."""
     from harness.measure.quality.metrics import reliability
 
     pair = predictions(record, arrays)

@@ -156,6 +156,6 @@ def test_compiling_without_a_compiler_is_unsupported_and_says_why(tmp_path: Path
     child = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
     )
-    assert child.stdout.startswith("torch.compile cannot compile this model here: "), child.stderr
+    assert child.stdout.startswith("torch.compile failed to compile this model: "), child.stderr
     assert "no-such-compiler" in child.stdout
     assert "run without --compile" in child.stdout

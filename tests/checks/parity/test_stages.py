@@ -337,8 +337,8 @@ def test_replayed_step_with_an_error_fails_and_is_explained() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"kept": np.ones((3, 2)) * [12, 0]}, "rounding determines 25% of the changes of the weights in b"),
-        ({"rounding": np.ones((3, 2)) * [1e-6, 0.5]}, "rounding determines 25% of the changes of the weights in b"),
+        ({"kept": np.ones((3, 2)) * [12, 0]}, "rounding determines 25% of the weight changes in b"),
+        ({"rounding": np.ones((3, 2)) * [1e-6, 0.5]}, "rounding determines 25% of the weight changes in b"),
         (
             {"planned": np.array([50])},
             "b computed finite weights and gradients in only 3 of 50 steps of the loss curve",

@@ -177,7 +177,7 @@ BAD_TEXTS = [
     ({"label": 1.5}, r"row 8 \(line 8\): the label in column 'label' is 1\.5, which is neither text nor an integer"),
     (
         {"label": 1},
-        r"row 8 \(line 8\): mixed types: the label in column 'label' is 1, but most of the column is text",
+        r"row 8 \(line 8\): mixed types: the label in column 'label' is 1, but most of the column's cells are text",
     ),
     ({"split": "practice"}, r"row 8 \(line 8\): column 'split' contains 'practice'; expected one of train, "),
     ({"who": ""}, r"row 8 \(line 8\): the group in column 'who' is missing"),

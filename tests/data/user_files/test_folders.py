@@ -326,11 +326,11 @@ def test_recordings_in_formats_that_cannot_be_read_are_counted_with_a_remedy(tmp
     [
         (
             ["train", "car", "bus"],
-            "train: the folder is named after a split, but read as a class, because there are other folders",
+            "train: this folder is named after a split, but is read as a class, because there are also other folders",
         ),
-        (["test", "rest"], "the folder is named after a split"),
-        (["train", "train_aug"], "train: the folder is named after a split"),
-        (["Valid", "void"], "Valid: the folder is named after a split"),
+        (["test", "rest"], "this folder is named after a split"),
+        (["train", "train_aug"], "train: this folder is named after a split"),
+        (["Valid", "void"], "Valid: this folder is named after a split"),
         (["eval", "evil"], "eval"),
         (["car", "bus"], None),
         (["trains", "cars"], None),

@@ -123,7 +123,10 @@ def test_reported_labels_show_what_cannot_be_seen() -> None:
 def test_labels_that_mean_true_and_false_in_several_words_are_reported(tmp_path: Path, words: list[str]) -> None:
     columns = {"text": [f"text {n}" for n in range(60)], "label": [words[n % len(words)] for n in range(60)]}
     warnings = loaded(write_csv(tmp_path / "t.csv", columns), "text").warnings
-    assert any("labels seem to mean only true and false, but are treated as different" in text for text in warnings)
+    assert any(
+        "labels seem to be spellings of true and false, but are treated as different values" in text
+        for text in warnings
+    )
 
 
 @pytest.mark.parametrize("words", [["true", "false"], ["yes", "no", "maybe"], ["1", "0", "2"], ["on", "off"]])

@@ -62,7 +62,7 @@ def test_home_page_shows_both_policies_for_failed_runs(tmp_path: Path) -> None:
     titles = [title for title, *_ in rankings(report_of(write(tmp_path, records)))]
     assert titles[:2] == [
         "quality by backend · 3 datasets · failed runs excluded",
-        "quality by backend · 3 datasets · failed runs imputed by torch",
+        "quality by backend · 3 datasets · failed runs imputed with results of torch",
     ]
 
 

@@ -1,6 +1,7 @@
 """The LSTM text classifier in JAX: embedding, LSTM, max (and mean) pooling over the tokens, dense layer.
 
-Shape suffixes: B batch, L tokens, E embedding, H hidden, G the four gates (4 H), P pooled.
+In the suffixes of variables, which give the dimensions of arrays, B stands for the batch, L for tokens, E for the
+embedding, H for the hidden size, G for the four gates (4 H), and P for the pooled features.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def recurrence(gates_lbg: Array, recurrent_gh: Array) -> Array:
 
     `gates_lbg` is the contribution of the inputs to the gates. The gradient is custom. Automatic differentiation of a
     scan accumulates the gradient of the recurrent matrix token by token; the custom gradient is a single product over
-    all tokens. A training step on a CPU takes 46 ms instead of 55 ms.
+    all tokens. With the custom gradient, a training step on a CPU takes 46 ms instead of 55 ms.
     """
     return _forward(gates_lbg, recurrent_gh)[0]
 

@@ -31,8 +31,8 @@ def _block(make: Layers, name: str, kernel: int, stride: int = 1) -> Block:
 def _layer(make: Layers, name: str, *, widths: tuple[int, int], stride: int, layer_type: str) -> Block:
     """Create a residual layer.
 
-    The layer consists of two 3x3 convolutions, or of a bottleneck with a quarter of the width and the stride in the 3x3
-    convolution.
+    The layer consists of two 3x3 convolutions, or of a bottleneck that has a quarter of the width and applies the
+    stride in its 3x3 convolution.
     """
     shapes = [(3, stride), (3, 1)] if layer_type == "basic" else [(1, 1), (3, stride), (1, 1)]
     blocks = [_block(make, f"{name}.layer.{index}", *shape) for index, shape in enumerate(shapes)]
