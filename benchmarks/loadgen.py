@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -22,7 +23,7 @@ SAMPLES = 1000
 USUAL_S, RARE_S, RARE_EVERY = 2e-3, 10e-3, 20
 
 
-def settings(scenario: Scenario, seconds: float, **changes: float) -> Settings:
+def settings(scenario: Scenario, seconds: float, **changes: Any) -> Settings:
     per_query = {"multi-stream": 8, "offline": SAMPLES}.get(scenario, 1)
     return Settings(scenario=scenario, seconds=seconds, batch_size=8, samples_per_query=per_query, **changes)
 

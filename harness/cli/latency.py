@@ -52,6 +52,19 @@ if TYPE_CHECKING:
         "Batch size in the server and offline scenarios.", "1 for server, the batch size of the run for offline"
     ),
 )
+@click.option(
+    "--target",
+    metavar="URL",
+    help=options.with_default(
+        "Service of the run to measure in the server scenario (harness serve), such as http://127.0.0.1:8000.",
+        "none; the model is measured without a service",
+    ),
+)
+@click.option(
+    "--find-qps",
+    is_flag=True,
+    help="Find the highest rate of the server scenario that holds --latency-bound-ms, with at most ten measurements.",
+)
 @options.format_
 @options.timeout("Maximum duration of the measurement, in seconds.")
 @options.wait
@@ -63,6 +76,8 @@ def latency(
     target_qps: float | None,
     latency_bound_ms: float | None,
     batch_size: int | None,
+    target: str | None,
+    find_qps: bool,
     format_: str,
     timeout: float,
     wait: bool,
@@ -73,13 +88,16 @@ def latency(
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
     the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result is saved next to
-    the record, with all raw samples. The exit status is 1 if LoadGen reports that the result is invalid.
+    the record, with all raw samples. The exit status is 1 if the result is invalid or, with --find-qps, if no rate
+    holds the bound.
 
     \b
     Examples:
       harness run --task vision --backend torch --save-weights
       harness latency resnet-20-torch-s0
       harness latency resnet-20-torch-s0 --scenario server --target-qps 200
+      harness latency resnet-20-torch-s0 --scenario server --find-qps --latency-bound-ms 50
+      harness latency resnet-20-torch-s0 --scenario server --target http://127.0.0.1:8000 --target-qps 200
     """
     from harness.checks.latency.measure import measure, settings
     from harness.execute.device_lock import measuring_on
@@ -93,14 +111,18 @@ def latency(
         batch_size=batch_size,
         target_qps=target_qps,
         latency_bound_ms=latency_bound_ms,
+        target=target,
+        find_qps=find_qps,
     )
     echo(f"{stored.record.run_id}: measuring {scenario} for at least {seconds:g} s", err=True)
     with measuring_on([stored.record.spec.device], wait=wait, say=say):
-        result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout)
+        result, folder = measure(stored, chosen, options.catalog(), timeout_s=timeout, find_qps=find_qps)
     show(result, format_, render)
     if format_ == "text":
         echo(f"Saved to {folder}/", err=True)
-    if result.measured.valid is False:
+    # LoadGen's early stopping requires a margin, which the highest rate does not have.
+    failed = result.measured.valid is False if result.search is None else result.search.qps is None
+    if failed:
         raise click.exceptions.Exit(1)
 
 
@@ -131,9 +153,53 @@ def render(result: LatencyResult) -> str:
         (name, f"too few queries ({needed[name]} needed)" if value is None else f"{value:.4g} ms")
         for name, value in result.percentiles_ms.items()
     ]
+    rows += [*_served_rows(result), *_search_rows(result)]
     rows += [
         ("batch size", f"{chosen.batch_size} on {result.device}, {result.weights} weights"),
         *(("flag", flag) for flag in result.flags),
     ]
     lines = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
-    return "\n".join([f"{result.run_id} · {chosen.scenario}", "", *(line.rstrip() for line in lines)])
+    title = f"{result.run_id} · {chosen.scenario}" + (f" · {chosen.target}" if chosen.target else "")
+    return "\n".join([title, "", *(line.rstrip() for line in lines)])
+
+
+def _served_rows(result: LatencyResult) -> list[tuple[str, str]]:
+    """Return the rows about a service."""
+    served = result.served
+    if served is None:
+        return []
+    failures = ", ".join(f"{count:,} {reason}" for reason, count in served.failures.items())
+    agreement = (
+        f"{served.same_labels:.2%} have the run's label"
+        if served.same_labels is not None
+        else f"relative difference {served.error or 0:.1e}"
+    )
+    shown = {name: "–" if value is None else f"{value:.4g}" for name, value in served.in_process_ms.items()}
+    other = "not measured, because the service uses another backend than the run"
+    return [
+        ("backend", served.backend),
+        ("in process", ", ".join(f"{name} {value} ms" for name, value in shown.items()) or other),
+        ("in the service", ", ".join(f"{name} {value:.3g} ms" for name, value in served.parts_ms.items())),
+        ("failed", failures or "0"),
+        ("answers", f"{served.examples:,} test examples, {agreement}"),
+        (served.metric, f"{_number(served.score)} (run: {_number(served.run_score)})"),
+        ("peak memory", ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in served.memory_bytes.items())),
+    ]
+
+
+def _search_rows(result: LatencyResult) -> list[tuple[str, str]]:
+    """Return the rows about the search for the highest rate."""
+    search = result.search
+    if search is None:
+        return []
+    low, high = _number(search.low_qps), _number(search.high_qps)
+    rows = [("highest rate", f"{_number(search.qps)} queries/s (95%: {low} to {high}), {len(search.probes)} probes")]
+    for probe in search.probes:
+        verdict = "held" if probe.holds else f"not held{f': {probe.problem}' if probe.problem else ''}"
+        late = f"{probe.late:,} of {probe.queries:,} late"
+        rows.append(("", f"{probe.target_qps:.5g} queries/s: p99 {_number(probe.p99_ms)} ms, {late}, {verdict}"))
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.5g}"

@@ -22,6 +22,7 @@ _COMMANDS = {
     "predictions": "harness.cli.predict:predictions",
     "predict": "harness.cli.predict:predict",
     "export": "harness.cli.export:export",
+    "serve": "harness.cli.serve:serve",
     "latency": "harness.cli.latency:latency",
     "list": "harness.cli.list:list_",
     "data": "harness.cli.data:data",

@@ -108,3 +108,11 @@ def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str,
         rest = {name: np.asarray(array[whole:]) for name, array in split.inputs.items()}
         filler = {name: np.repeat(array[-1:], batch_size - valid, axis=0) for name, array in rest.items()}
         yield {name: np.concatenate([array, filler[name]]) for name, array in rest.items()}, valid
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """Return the powers of two below `largest`, and `largest`.
+
+    With these sizes, incomplete batches need little padding, and frameworks compile the model for few sizes.
+    """
+    return [*(1 << power for power in range((largest - 1).bit_length())), largest]

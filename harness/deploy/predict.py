@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,16 +13,24 @@ import msgspec
 import numpy as np
 
 from harness.data.prepared import check_inputs
-from harness.data.user_files.new_data import NewData, reader
+from harness.data.user_files.new_data import NewData, Reader, reader
 from harness.data.user_files.tables import Table
 from harness.deploy.predictions import table
-from harness.errors import HarnessError, PluginError, RecordError, UsageError
+from harness.errors import CombinationError, HarnessError, PluginError, RecordError, UsageError
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.exporting import executable_model
-from harness.execute.preparation import choose_device, load_plugins, opened_session, preparation_of, trained_weights
+from harness.execute.preparation import (
+    Preparation,
+    choose_device,
+    load_plugins,
+    opened_session,
+    preparation_of,
+    trained_weights,
+)
 from harness.execute.variables import child_environment
-from harness.interfaces import PreparedData, Split
-from harness.plan.weights import check_servable, served_weights
+from harness.interfaces import PreparedData, Session, Split
+from harness.plan.exporter import ExportedRun
+from harness.plan.weights import check_servable, served_weights, stored_run
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
 from harness.plugins.failures import described_with_place
@@ -52,13 +61,19 @@ class Predicted:
     """Warnings about the new data, such as skipped rows."""
 
 
-class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Job for a child process that computes the outputs for prepared inputs."""
+class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Description of a trained model that a child process opens."""
 
     spec: RunSpec
     """Spec with the trained weights."""
     plugins: tuple[PluginRef, ...]
     info: DataInfo
+
+
+class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Job for a child process that computes the outputs for prepared inputs."""
+
+    model: ModelJob
     inputs: str
     """Path of the prepared inputs."""
 
@@ -104,8 +119,49 @@ def predict(
     option used for the training data. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the
     run cannot be used, the data are invalid, or the backend fails.
     """
+    preprocessing = stored_preprocessing(run)
+    model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
+    catalog = catalog.for_run(run.record.provenance.plugins)
+    new = read_new(preprocessing, source, on_bad_row)
+    prepared = transformed(preprocessing, new.inputs, catalog)
+    with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
+        directory = Path(scratch)
+        write_arrays(directory / INPUTS, prepared)
+        answered = call_in_child(
+            answer,
+            PredictJob(model=model, inputs=str(directory / INPUTS)),
+            timeout_s=timeout_s,
+            environment=child_environment(model.spec),
+            interpreter=interpreter(model.spec.env),
+            directory=directory,
+            limit_option="--timeout",
+        )
+        if isinstance(answered, Failure):
+            raise HarnessError(f"backend {model.spec.backend} could not compute the predictions: {answered.message}")
+        outputs = read_arrays(directory / ARRAYS)["outputs"]
+    frame = table(preprocessing.info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
+    return Predicted(frame, outputs, new.rows, new.warnings)
+
+
+def model_job(
+    source: StoredRun | ExportedRun,
+    catalog: Catalog,
+    info: DataInfo,
+    *,
+    backend: str | None = None,
+    device: str = "auto",
+) -> ModelJob:
+    """Return the job that opens the trained model of a run or of an export for inference.
+
+    By default, the backend is that of the run or, for an exported model, the first one that executes its format.
+    `device` defaults to the run's. Raises `harness.UsageError` if the run's weights cannot be used, and
+    `harness.CombinationError` if the backend has no network for the model or does not execute the exported model.
+    """
+    run = stored_run(source)
     check_servable(run)
-    record, preprocessing = run.record, stored_preprocessing(run)
+    record = run.record
+    if backend is None and isinstance(source, ExportedRun):
+        backend = _executing(source, catalog)
     name = record.spec.backend if backend is None else catalog.backend(backend).name
     catalog = catalog.for_run(record.provenance.plugins)
     spec = msgspec.structs.replace(
@@ -113,57 +169,49 @@ def predict(
         backend=name,
         device=record.spec.device if backend is None else device,
         devices=1,
-        weights=served_weights(run, name, catalog, record.spec.env),
+        weights=served_weights(source, name, catalog, record.spec.env),
     )
     if device != "auto":
         spec = msgspec.structs.replace(spec, device=device)
-    new = read_new(preprocessing, source, on_bad_row)
-    info = preprocessing.info
-    prepared = transformed(preprocessing, new, catalog)
-    with tempfile.TemporaryDirectory(prefix="harness-predict-") as scratch:
-        directory = Path(scratch)
-        write_arrays(directory / INPUTS, prepared)
-        job = PredictJob(
-            spec=spec,
-            plugins=catalog.refs_for(spec),
-            info=info,
-            inputs=str(directory / INPUTS),
+    return ModelJob(spec=spec, plugins=catalog.refs_for(spec), info=info)
+
+
+def _executing(source: ExportedRun, catalog: Catalog) -> str:
+    """Return the first backend that executes models exported in the format of `source`."""
+    names = [name for name in catalog.backends if catalog.backend(name).executes == source.export.format]
+    if not names:
+        raise CombinationError(
+            f"{source.folder} contains a model exported as {source.export.format}, which no backend executes; pass run "
+            f"{source.export.run} instead"
         )
-        answered = call_in_child(
-            answer,
-            job,
-            timeout_s=timeout_s,
-            environment=child_environment(spec),
-            interpreter=interpreter(spec.env),
-            directory=directory,
-            limit_option="--timeout",
-        )
-        if isinstance(answered, Failure):
-            raise HarnessError(f"backend {name} could not compute the predictions: {answered.message}")
-        outputs = read_arrays(directory / ARRAYS)["outputs"]
-    frame = table(info, outputs, new.rows, labels=new.labels, numbers=new.numbers)
-    return Predicted(frame, outputs, new.rows, new.warnings)
+    return names[0]
 
 
 def read_new(
     preprocessing: Preprocessing, source: Path | Table, on_bad_row: Literal["error", "skip"] | None = None
 ) -> NewData:
-    """Return the raw inputs in `source`, which are read in the same way as the training data."""
+    """Return the raw inputs in `source`, read like the training data."""
+    return reader_of(preprocessing, on_bad_row).read(source)
+
+
+def reader_of(preprocessing: Preprocessing, on_bad_row: Literal["error", "skip"] | None = None) -> Reader:
+    """Return the reader for new data; see `harness.data.user_files.new_data.reader`."""
     options = dict(preprocessing.dataset_options)
     if on_bad_row is not None:
         options["on_bad_row"] = on_bad_row
     info = preprocessing.info
-    reads = reader(preprocessing.input_kind, info.objective, info.label_names, options, preprocessing.reading)
-    return reads.read(source)
+    return reader(preprocessing.input_kind, info.objective, info.label_names, options, preprocessing.reading)
 
 
-def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) -> dict[str, NDArray[Any]]:
-    """Return the prepared inputs for new data.
+def transformed(
+    preprocessing: Preprocessing, raw: Mapping[str, NDArray[Any]], catalog: Catalog
+) -> dict[str, NDArray[Any]]:
+    """Return the prepared inputs for the raw inputs of new data.
 
     Raises `harness.PluginError` if the task fails or returns inputs with unexpected names, shapes or dtypes.
     """
     task, info = catalog.task(preprocessing.task), preprocessing.info
-    inputs = {name: read_only(array) for name, array in new.inputs.items()}
+    inputs = {name: read_only(array) for name, array in raw.items()}
     options = msgspec.convert(preprocessing.task_options, task.Options)
     try:
         prepared = task.transform(inputs, {}, preprocessing.fitted, info, options)
@@ -173,7 +221,7 @@ def transformed(preprocessing: Preprocessing, new: NewData, catalog: Catalog) ->
         raise PluginError(
             f"the task {task.name!r} failed to prepare the data: {described_with_place(error)}"
         ) from error
-    check_inputs("new", prepared, len(new.rows), info)
+    check_inputs("new", prepared, len(next(iter(inputs.values()))), info)
     return prepared
 
 
@@ -185,22 +233,36 @@ def split_of(inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> Split:
     return Split(inputs=inputs, targets=targets)
 
 
+def blank(info: DataInfo) -> dict[str, NDArray[Any]]:
+    """Return the prepared inputs of one example that consists of zeros."""
+    return {name: np.zeros((1, *spec.shape), spec.dtype) for name, spec in info.inputs.items()}
+
+
 def answer(job: PredictJob, context: ChildContext) -> Answered:
     """Compute the outputs for the prepared inputs in a child process."""
-    import os
-
     from harness.measure.inference import predict as outputs_of
+
+    info = job.model.info
+    with opened_model(job.model) as (prepared, session):
+        split = split_of(read_arrays(Path(job.inputs)), info)
+        outputs = outputs_of(session, split, job.model.spec.recipe.batch_size, info.outputs)
+    write_arrays(context.directory / ARRAYS, {"outputs": outputs})
+    return Answered(device=prepared.device.name)
+
+
+@contextmanager
+def opened_model(job: ModelJob) -> Iterator[tuple[Preparation, Session]]:
+    """Open a session with a trained model, in a child process. The prepared data contain only blank examples."""
+    import os
 
     catalog = load_plugins(job.plugins)
     backend = catalog.backend(job.spec.backend)
     os.environ.update(backend.environment)
     device = choose_device(backend, job.spec)
     spec = msgspec.structs.replace(job.spec, device=device.name)
-    split = split_of(read_arrays(Path(job.inputs)), job.info)
+    split = split_of(blank(job.info), job.info)
     data = PreparedData(train=split, validation=split, test=split, info=job.info)
     prepared = preparation_of(spec, catalog, device, data, executable_model)
     assert job.spec.weights is not None
     with opened_session(prepared, trained_weights(prepared, job.spec.weights)) as session:
-        outputs = outputs_of(session, split, spec.recipe.batch_size, job.info.outputs)
-    write_arrays(context.directory / ARRAYS, {"outputs": outputs})
-    return Answered(device=device.name)
+        yield prepared, session

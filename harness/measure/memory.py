@@ -87,7 +87,7 @@ class PhaseMemory:
         if self._phase is not None:
             peak = peak_bytes()
             self._keep(self.by_phase_bytes, peak)
-            others = {pid: _peak_of(pid) for pid in started_processes()} if _STATUS.exists() else {}
+            others = {pid: peak_of(pid) for pid in started_processes()} if _STATUS.exists() else {}
             if others:
                 self._keep(self.tree_by_phase_bytes, peak + sum(others.values()))
             if self._phase != "prepare":
@@ -105,7 +105,7 @@ class PhaseMemory:
         peaks[self._phase] = max(peak, peaks.get(self._phase, 0))
 
 
-def _peak_of(pid: int) -> int:
+def peak_of(pid: int) -> int:
     """Return the peak memory of a process in bytes, or 0 if the process has exited."""
     with contextlib.suppress(OSError):
         return _high_water(Path(f"/proc/{pid}/status")) or 0

@@ -138,8 +138,7 @@ class TextClassification(Task[NlpOptions]):
         """Tokenize new texts with the tokenizer of the training data. ``fitted["tokenizer"]`` contains its
         ``tokenizer.json``."""
         _check_texts("new", inputs["text"])
-        tokenizer = text.deserialized(fitted["tokenizer"])
-        vocabulary = text.vocabulary_of(tokenizer, "the stored tokenizer")
+        tokenizer, vocabulary = text.stored_tokenizer(fitted["tokenizer"])
         (max_length,) = info.inputs["input_ids"].shape
         ids = text.encode([text.clean(value) for value in inputs["text"]], tokenizer)
         return {**text.pad(ids, vocabulary, max_length)}

@@ -103,6 +103,25 @@ def deserialized(content: Any) -> Any:
         raise DataError(f"the stored tokenizer cannot be read: {error}") from None
 
 
+_read: list[tuple[Any, Any, tuple[str, ...]]] = []
+"""The content, the tokenizer and the vocabulary of the last call to `stored_tokenizer`."""
+
+
+def stored_tokenizer(content: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return the tokenizer for an output of `serialized`, and its vocabulary.
+
+    The last tokenizer is kept, because a service prepares many small batches with the same content, and reading a
+    tokenizer takes much longer than tokenizing a text. Raises `harness.DataError` if the content is not valid.
+    """
+    for known, tokenizer, vocabulary in _read:
+        if known is content:
+            return tokenizer, vocabulary
+    tokenizer = deserialized(content)
+    vocabulary = vocabulary_of(tokenizer, "the stored tokenizer")
+    _read[:] = [(content, tokenizer, vocabulary)]
+    return tokenizer, vocabulary
+
+
 def encode(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     """Return the token ids of each text, without special tokens, truncation or padding."""
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]

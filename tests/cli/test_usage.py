@@ -22,6 +22,7 @@ COMMANDS = (
     "predictions",
     "predict",
     "export",
+    "serve",
     "latency",
     "list",
     "data",

@@ -221,11 +221,11 @@ def test_texts_are_prepared_like_the_test_split(catalog: Catalog, tmp_path: Path
         write_jsonl(tmp_path / "new.jsonl", [{"review": text, "label": "neg"} for text in texts]),
     ):
         new = read_new(preprocessing, file)
-        assert_same_inputs(data, transformed(preprocessing, new, catalog))
+        assert_same_inputs(data, transformed(preprocessing, new.inputs, catalog))
     assert new.labels == ["neg"] * len(texts)
     lines = tmp_path / "new.txt"
     lines.write_text("\n".join(text.replace("\n", " ") for text in texts) + "\n", encoding="utf-8")
-    assert_same_inputs(data, transformed(preprocessing, read_new(preprocessing, lines), catalog))
+    assert_same_inputs(data, transformed(preprocessing, read_new(preprocessing, lines).inputs, catalog))
     lines.write_text("good\n\nbad\n")
     with pytest.raises(DataError, match=r"row 2: the text in column 'text' is empty"):
         read_new(preprocessing, lines)
@@ -238,13 +238,13 @@ def test_images_are_prepared_like_the_test_split(catalog: Catalog, tmp_path: Pat
     write_image(root / "cat" / "deep.png", (9, 9), seed=1)
     preprocessing, data = prepared(tmp_path / "all", "vision", catalog, {})
     new = read_new(preprocessing, tmp_path / "all" / "test")
-    assert_same_inputs(data, transformed(preprocessing, new, catalog))
+    assert_same_inputs(data, transformed(preprocessing, new.inputs, catalog))
     assert new.rows.tolist() == [f"{name}/{number}.png" for name in ("cat", "dog") for number in range(3)]
     assert new.labels == ["cat"] * 3 + ["dog"] * 3
     shutil.copy(tmp_path / "all" / "test" / "dog" / "1.png", tmp_path / "one.png")
     one = read_new(preprocessing, tmp_path / "one.png")
     np.testing.assert_array_equal(
-        transformed(preprocessing, one, catalog)["pixel_values"][0], data.test.inputs["pixel_values"][4]
+        transformed(preprocessing, one.inputs, catalog)["pixel_values"][0], data.test.inputs["pixel_values"][4]
     )
     assert one.labels is None
 
@@ -261,7 +261,7 @@ def test_deep_images_are_scaled_with_the_range_of_the_training_images(catalog: C
                 Image.fromarray(pixels).save(path)
     preprocessing, data = prepared(tmp_path / "all", "vision", catalog, {})
     new = read_new(preprocessing, tmp_path / "all" / "test")
-    assert_same_inputs(data, transformed(preprocessing, new, catalog))
+    assert_same_inputs(data, transformed(preprocessing, new.inputs, catalog))
 
 
 def test_recordings_are_prepared_like_the_test_split(catalog: Catalog, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_recordings_are_prepared_like_the_test_split(catalog: Catalog, tmp_path:
                 write_sound(tmp_path / "all" / split / label / f"{number}.wav", 300 + 40 * number, 16000, seed=seed)
     preprocessing, data = prepared(tmp_path / "all", "speech", catalog, {})
     new = read_new(preprocessing, tmp_path / "all" / "test")
-    assert_same_inputs(data, transformed(preprocessing, new, catalog))
+    assert_same_inputs(data, transformed(preprocessing, new.inputs, catalog))
     assert new.labels == ["no", "no", "yes", "yes"]
 
 
@@ -281,12 +281,12 @@ def test_columns_are_read_with_the_notation_of_the_training_data(catalog: Catalo
     options = {"target_column": "price", "date_columns": ["sold"]}
     preprocessing, data = prepared(write_csv(tmp_path / "all.csv", columns), "regression", catalog, options)
     new = write_csv(tmp_path / "new.csv", rows_of(columns, TEST, "price"))
-    assert_same_inputs(data, transformed(preprocessing, read_new(preprocessing, new), catalog))
+    assert_same_inputs(data, transformed(preprocessing, read_new(preprocessing, new).inputs, catalog))
     # A single row has too few cells to infer the notation, the kind of a column or the parts of a date.
     first = rows_of(columns, TEST[:1])
     for town in (first["town"][0], "Köln", ""):
         file = write_csv(tmp_path / "one.csv", {**first, "town": [town], "sold": ["2020-05-01"]})
-        row = transformed(preprocessing, read_new(preprocessing, file), catalog)["features"]
+        row = transformed(preprocessing, read_new(preprocessing, file).inputs, catalog)["features"]
         assert row.shape == (1, *preprocessing.info.inputs["features"].shape)
 
 

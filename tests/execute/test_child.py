@@ -497,6 +497,11 @@ KINDS = {
     "harness.checks.latency.child:measure_latency": (
         "measure(run, settings(run, 'single-stream', seconds=1), catalog, timeout_s=60)"
     ),
+    "harness.checks.latency.target_child:measure_target": (
+        "call_in_child(target_child.measure_target, target_child.TargetJob(run_id='', spec=spec, "
+        "plugins=catalog.refs_for(spec), run='', dataset_digest='', settings=settings(run, 'server', seconds=1), "
+        "backend='', device='', find_qps=False), timeout_s=60, environment={})"
+    ),
     "harness.checks.selftest:check": (
         "selftest._in_child(selftest.SelftestJob(backend='toy-hang', plugin=FAULTS_REF, device='cpu'), {})"
     ),
@@ -514,13 +519,21 @@ KINDS = {
     ),
     "harness.testing.check:check_rules": "check(Subject('model', 'toy'), catalog)",
     "harness.tuning.lr_range:measure": "range_test(spec, catalog, 1e-6, 1.0, timeout_s=60)",
-    "harness.deploy.export:write": (
-        "call_in_child(export.write, export.ExportJob(spec=spec, plugins=catalog.refs_for(spec), format='safetensors', "
-        "weights='', weights_digest='', dataset_digest=''), timeout_s=60, environment={})"
+    "harness.execute.exporting:write": (
+        "call_in_child(exporting.write, exporting.ExportJob(spec=spec, plugins=catalog.refs_for(spec), "
+        "format='safetensors'), timeout_s=60, environment={})"
+    ),
+    "harness.execute.exporting:convert": (
+        "call_in_child(exporting.convert, exporting.ConversionJob(spec=spec, plugins=catalog.refs_for(spec), "
+        "exported=''), timeout_s=60, environment={})"
     ),
     "harness.deploy.predict:answer": (
-        "call_in_child(predict.answer, predict.PredictJob(spec=spec, plugins=catalog.refs_for(spec), weights='', "
-        "weights_digest='', info=run.record.provenance.data, inputs=''), timeout_s=60, environment={})"
+        "call_in_child(predict.answer, predict.PredictJob(model=opened, inputs=''), timeout_s=60, environment={})"
+    ),
+    "harness.deploy.serving.model:serve_model": (
+        "call_in_child(serving.serve_model, serving.ServeJob(model=opened, preprocessing=preprocessing, "
+        "limits=serving.Limits(), connection=pair[1].fileno()), timeout_s=60, environment={}, "
+        "pass_fds=(pair[1].fileno(),))"
     ),
 }
 """Code that calls each function that runs in a child process, by the function's name."""
@@ -544,7 +557,7 @@ def orphans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     (folder / "hanging").mkdir()
     calls = "\n".join(f"calls.append(lambda: {code})" for code in KINDS.values())
     script = f"""
-import os, sys, threading, time
+import os, socket, sys, threading, time
 from pathlib import Path
 import msgspec
 from sample_records import record, success
@@ -552,11 +565,13 @@ from toy_plugin import FAULTS_REF, TOY_REF
 from harness.checks import roofline, selftest
 from harness.checks.audit.replay import replay
 from harness.checks.evaluate import evaluate
+from harness.checks.latency import target_child
 from harness.checks.latency.measure import measure, settings
 from harness.checks.parity.children import gather, gather_roundings
 from harness.checks.parity.evidence import ParityJob
-from harness.deploy import export, predict
-from harness.execute import teacher, trial
+from harness.deploy import predict
+from harness.deploy.serving import model as serving
+from harness.execute import exporting, teacher, trial
 from harness.execute.child import call_in_child
 from harness.execute.devices import probe
 from harness.execute.runner import run_all
@@ -564,7 +579,7 @@ from harness.measure.environment import collect
 from harness.plan.expand import expand
 from harness.plan.selection import Selection
 from harness.plugins import load
-from harness.records import TrainedWeights
+from harness.records import Preprocessing, TrainedWeights
 from harness.records.store import WEIGHTS, Store, StoredRun
 from harness.testing.check import Subject, check
 from harness.tuning.lr_range import range_test
@@ -575,6 +590,11 @@ catalog = load([TOY_REF, FAULTS_REF])
 run = StoredRun(folder / "run", msgspec.structs.replace(record(success()), spec=spec))
 run.path.mkdir()
 (run.path / WEIGHTS).touch()
+info, pair = run.record.provenance.data, socket.socketpair()
+opened = predict.ModelJob(spec=spec, plugins=catalog.refs_for(spec), info=info)
+preprocessing = Preprocessing(
+    task='', input_kind='text', task_options={{}}, dataset_options={{}}, info=info, fitted={{}}, reading={{}}
+)
 calls = []
 {calls}
 for call in calls:

@@ -14,7 +14,9 @@ import numpy as np
 
 from harness.checks.latency import loadgen, loop
 from harness.checks.latency.result import LatencyResult, Measured, Settings, percentiles_ms
+from harness.checks.latency.search import Found, Probe, find_rate
 from harness.checks.latency.service import Service
+from harness.data.batches import batch_sizes
 from harness.execute.child import ChildContext
 from harness.execute.environment import collect
 from harness.execute.exporting import executable_model
@@ -43,6 +45,10 @@ class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the run's directory."""
     settings: Settings
     engine: Literal["loadgen", "loop"]
+    small_batches: bool = False
+    """True to pad incomplete batches only to the next power of two, as a service does, instead of to the batch size."""
+    find_qps: bool = False
+    """True to search for the highest rate that holds the latency bound."""
 
 
 def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
@@ -60,9 +66,10 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
     with opened_session(prepared, weights) as session:
         fit_at_once(session, prepared)
         size = sum(array[:1].nbytes for array in test.inputs.values())
-        service = Service(session, test, settings.batch_size, max(1, MAX_BYTES // max(1, size)))
+        sizes = batch_sizes(settings.batch_size) if job.small_batches else ()
+        service = Service(session, test, settings.batch_size, max(1, MAX_BYTES // max(1, size)), sizes)
         before = machine.read()
-        measured, latencies = _measure(service, job, context.directory)
+        measured, latencies, search = _measure(service, job, context.directory)
         flags = machine.suspicions(difference(before, machine.read()))
     write_arrays(context.directory / LATENCIES, {"latencies_s": np.array(latencies)})
     one_query = settings.scenario == "offline"
@@ -79,18 +86,64 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
         started_at=started_at,
         environment=msgspec.structs.replace(environment, packages=packages),
         flags=[f"{kind.replace('_', ' ')}: {detail}" for kind, detail in flags],
+        search=search,
     )
 
 
-def _measure(service: Service, job: LatencyJob, directory: Path) -> tuple[Measured, list[float]]:
-    """Return the results and the latency of each query, in seconds."""
+def _measure(service: Service, job: LatencyJob, directory: Path) -> tuple[Measured, list[float], Found | None]:
+    """Return the results, the latency of each query in seconds, and the result of the search for the highest rate."""
+    settings = job.settings
     if job.engine == "loop":
-        return loop.run(service.answer, service.samples, job.settings)
-    per_query = service.batch_size if job.settings.scenario == "offline" else job.settings.samples_per_query
+        return *loop.run(service.answer, service.samples, settings), None
+    per_query = service.batch_size if settings.scenario == "offline" else settings.samples_per_query
     expected_s = _seconds(lambda: service.answer([n % service.samples for n in range(per_query)]))
-    if job.settings.scenario == "offline":
+    if settings.scenario == "offline":
         expected_s /= per_query
-    return loadgen.run(service.answer, service.samples, job.settings, expected_s, directory)
+
+    def run(settings: Settings, logs: Path) -> tuple[Measured, list[float]]:
+        return loadgen.run(service.answer, service.samples, settings, expected_s, logs)
+
+    if not job.find_qps:
+        return *run(settings, directory), None
+    batch_s = _seconds(lambda: service.answer([n % service.samples for n in range(service.batch_size)]))
+    return searched(settings, run, START * service.batch_size / batch_s, directory)
+
+
+START = 0.7
+"""Ratio of the first rate of a search to the measured throughput."""
+
+
+def searched(
+    settings: Settings,
+    run: Callable[[Settings, Path], tuple[Measured, list[float]]],
+    start_qps: float,
+    directory: Path,
+    failed: Callable[[], int] = lambda: 0,
+    problem: Callable[[], str] = str,
+) -> tuple[Measured, list[float], Found]:
+    """Search for the highest rate that holds the latency bound, and return the measurement at this rate or, if no rate
+    holds the bound, the last measurement.
+
+    The logs of each measurement are written to a new folder in `directory`. After a measurement, `failed` returns the
+    number of queries that failed, and `problem` the reason why the answers cannot be used, or an empty string.
+    """
+    results: dict[float, tuple[Measured, list[float]]] = {}
+    bound_s = 1e-3 * (settings.latency_bound_ms or loadgen.DEFAULT_BOUND_MS)
+
+    def probe(rate: float) -> Probe:
+        logs = directory / f"probe-{len(results) + 1}"
+        logs.mkdir()
+        measured, latencies = results[rate] = run(msgspec.structs.replace(settings, target_qps=rate), logs)
+        return Probe(
+            target_qps=rate,
+            queries=measured.queries,
+            late=min(measured.queries, sum(latency > bound_s for latency in latencies) + failed()),
+            p99_ms=percentiles_ms(latencies)["p99"],
+            problem=problem(),
+        )
+
+    found = find_rate(probe, start_qps)
+    return *results[found.qps or found.probes[-1].target_qps], found
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -1,7 +1,8 @@
 """The four MLPerf Inference scenarios, measured with LoadGen to match MLPerf's definitions.
 
 LoadGen issues queries from a separate thread. The thread that created the session answers the queries, because
-frameworks keep settings such as the thread count and the device for each thread separately.
+frameworks keep settings such as the thread count and the device for each thread separately. Queries to a
+service are answered by several threads, each with a connection.
 """
 
 from __future__ import annotations
@@ -46,11 +47,12 @@ class _Query(NamedTuple):
 
 
 def run(
-    answer: Answer, samples: int, settings: Settings, expected_s: float, logs: Path
+    answer: Answer, samples: int, settings: Settings, expected_s: float, logs: Path, others: Sequence[Answer] = ()
 ) -> tuple[Measured, list[float]]:
     """Return the results and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
-    `answer` computes the outputs for the samples with the given indices. `expected_s` is the expected duration of one
+    `answer` computes the outputs for the samples with the given indices. The functions in `others` do the same, at the
+    same time, each in its own thread. `expected_s` is the expected duration of one
     query or, in the ``offline`` scenario, of one sample. Latency is measured from the time when LoadGen issues the
     query or, in the ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
     """
@@ -76,25 +78,33 @@ def run(
         finally:
             issued.put(None)
 
-    thread = threading.Thread(target=run_test, name="loadgen")
+    def complete(own: Answer) -> None:
+        """Answer queries until the end of the test."""
+        while (query := issued.get()) is not None:
+            waiting = _waiting(issued, query, settings.batch_size) if settings.scenario == "server" else [query]
+            if not failure:
+                try:
+                    own([number for part in waiting if part for number in part.samples])
+                except BaseException as error:
+                    # LoadGen waits for every answer, so complete the remaining queries before raising.
+                    failure.append(error)
+            now = time.perf_counter()
+            for part in waiting:
+                if part is None:
+                    issued.put(None)
+                    continue
+                latencies.append(now - part.issued_s)
+                lg.QuerySamplesComplete([lg.QuerySampleResponse(number, 0, 0) for number in part.ids])
+        issued.put(None)  # end the other threads
+
+    threads = [threading.Thread(target=run_test, name="loadgen")]
+    threads += [threading.Thread(target=complete, args=(other,), name="loadgen-answer") for other in others]
     start = time.perf_counter()
-    thread.start()
-    while (query := issued.get()) is not None:
-        waiting = _waiting(issued, query, settings.batch_size) if settings.scenario == "server" else [query]
-        if not failure:
-            try:
-                answer([number for part in waiting if part for number in part.samples])
-            except BaseException as error:
-                # LoadGen waits for every answer, so complete the remaining queries before raising.
-                failure.append(error)
-        now = time.perf_counter()
-        for part in waiting:
-            if part is None:
-                issued.put(None)
-                continue
-            latencies.append(now - part.issued_s)
-            lg.QuerySamplesComplete([lg.QuerySampleResponse(number, 0, 0) for number in part.ids])
-    thread.join()
+    for thread in threads:
+        thread.start()
+    complete(answer)
+    for thread in threads:
+        thread.join()
     seconds = time.perf_counter() - start
     lg.DestroyQSL(library)
     lg.DestroySUT(sut)

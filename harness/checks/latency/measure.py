@@ -7,24 +7,26 @@ import importlib.util
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from harness.checks.latency.child import LatencyJob, measure_latency
 from harness.checks.latency.result import LatencyResult, Scenario, Settings
+from harness.checks.latency.stored import FOLDER, RESULT
+from harness.checks.latency.target import Target, check_url, described
+from harness.checks.latency.target_child import TargetJob, measure_target
 from harness.errors import HarnessError, RecordError, UsageError
 from harness.execute.child import call_in_child
 from harness.execute.variables import child_environment
 from harness.plugins.catalog import Catalog
 from harness.plugins.environments import interpreter
-from harness.records import Failure, Success
+from harness.records import Failure, RunSpec, Success
 from harness.records.files import make_directory
 from harness.records.reading import is_stored
 from harness.records.recipe import for_inference
 from harness.records.store import StoredRun, write_json
 
-FOLDER, RESULT = "latency", "result.json"
 STREAMS = 8
 """Number of samples in a ``multi-stream`` query (MLPerf Inference rules for edge systems)."""
 
@@ -37,11 +39,21 @@ def settings(
     batch_size: int | None = None,
     target_qps: float | None = None,
     latency_bound_ms: float | None = None,
+    target: str | None = None,
+    find_qps: bool = False,
 ) -> Settings:
     """Return the settings for a measurement. Raises `harness.UsageError` if an option does not apply to the
     scenario."""
     if scenario != "server" and (target_qps is not None or latency_bound_ms is not None):
         raise UsageError(f"--target-qps and --latency-bound-ms require --scenario server, not {scenario}")
+    if scenario != "server" and (target is not None or find_qps):
+        raise UsageError(f"--target and --find-qps require --scenario server, not {scenario}")
+    if find_qps and (target_qps is not None or latency_bound_ms is None):
+        raise UsageError("--find-qps searches for the rate that holds --latency-bound-ms; pass it without --target-qps")
+    if target is not None:
+        check_url(target)
+        if batch_size is not None:
+            raise UsageError("--batch-size cannot be combined with --target; pass it to harness serve")
     if batch_size is not None and scenario not in ("server", "offline"):
         raise UsageError(f"--batch-size requires --scenario server or offline; {scenario} has a fixed batch size")
     outcome = run.record.outcome
@@ -56,6 +68,7 @@ def settings(
         samples_per_query=per_query,
         target_qps=target_qps,
         latency_bound_ms=latency_bound_ms,
+        target=target,
     )
 
 
@@ -71,15 +84,16 @@ def engine_for(scenario: Scenario) -> Literal["loadgen", "loop"]:
     raise UsageError(f"the scenario {scenario} needs MLPerf's LoadGen; run: pip install mlcommons-loadgen")
 
 
-def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: float) -> tuple[LatencyResult, Path]:
+def measure(
+    run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: float, find_qps: bool = False
+) -> tuple[LatencyResult, Path]:
     """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
-    Raises `harness.PluginError` if a plugin of the run is missing, and `harness.HarnessError` if the measurement fails.
-    No files are left behind if an error is raised.
+    A service is measured first, and then the same model in a child process at the same rate. With `find_qps`, the
+    result is the measurement at the highest rate that holds the latency bound. Raises `harness.PluginError` if a plugin
+    of the run is missing, and `harness.HarnessError` if the measurement fails. No files are left behind if an error is
+    raised.
     """
-    spec = msgspec.structs.replace(run.record.spec, recipe=for_inference(run.record.spec.recipe))
-    plugins = catalog.for_run(run.record.provenance.plugins).refs_for(spec)
-    engine = engine_for(chosen.scenario)
     folder = run.path / FOLDER
     try:
         make_directory(folder)
@@ -87,30 +101,95 @@ def measure(run: StoredRun, chosen: Settings, catalog: Catalog, *, timeout_s: fl
     except OSError as error:
         raise RecordError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
-        result = call_in_child(
-            measure_latency,
-            LatencyJob(
-                run_id=run.record.run_id,
-                spec=spec,
-                plugins=plugins,
-                run=str(run.path.absolute()),
-                settings=chosen,
-                engine=engine,
-            ),
-            timeout_s=timeout_s,
-            environment=child_environment(spec),
-            interpreter=interpreter(spec.env),
-            directory=scratch,
-            limit_option="--timeout",
-        )
-        if isinstance(result, Failure):
-            raise HarnessError(f"the latency could not be measured: {result.message}")
+        if chosen.target is None:
+            result = _in_process(run, chosen, catalog, scratch, timeout_s=timeout_s, find_qps=find_qps)
+        else:
+            result = _over_http(run, chosen, catalog, scratch, timeout_s=timeout_s, find_qps=find_qps)
         write_json(scratch / RESULT, result)
         return result, _saved(scratch, folder, chosen.scenario)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rmdir()  # fails if the folder is not empty
+
+
+def _in_process(
+    run: StoredRun,
+    chosen: Settings,
+    catalog: Catalog,
+    directory: Path,
+    *,
+    timeout_s: float,
+    find_qps: bool = False,
+    small_batches: bool = False,
+) -> LatencyResult:
+    spec = msgspec.structs.replace(run.record.spec, recipe=for_inference(run.record.spec.recipe))
+    job = LatencyJob(
+        run_id=run.record.run_id,
+        spec=spec,
+        plugins=catalog.for_run(run.record.provenance.plugins).refs_for(spec),
+        run=str(run.path.absolute()),
+        settings=chosen,
+        engine=engine_for(chosen.scenario),
+        small_batches=small_batches,
+        find_qps=find_qps,
+    )
+    result = call_in_child(measure_latency, job, **_options(spec, directory, timeout_s))
+    if isinstance(result, Failure):
+        raise HarnessError(f"the latency could not be measured: {result.message}")
+    return result
+
+
+def _over_http(
+    run: StoredRun, chosen: Settings, catalog: Catalog, directory: Path, *, timeout_s: float, find_qps: bool
+) -> LatencyResult:
+    """Measure a service and, at the same rate and batch size, the model in a child process.
+
+    The model is not measured in a child process if the service computes with another backend than the run.
+    """
+    engine_for(chosen.scenario)
+    record = run.record
+    target = Target.with_token(chosen.target or "")
+    served = described(target)
+    if served.run != record.run_id:
+        raise UsageError(
+            f"the service at {target.url} serves run {served.run!r}, not {record.run_id!r}; pass that run, or another "
+            "--target"
+        )
+    own = catalog.for_run(record.provenance.plugins)
+    job = TargetJob(
+        run_id=record.run_id,
+        spec=record.spec,
+        plugins=own.refs_for(record.spec),
+        run=str(run.path.absolute()),
+        dataset_digest=record.provenance.dataset_digest or "",
+        settings=msgspec.structs.replace(chosen, batch_size=served.batch_size),
+        backend=served.backend,
+        device=served.device,
+        find_qps=find_qps,
+    )
+    result = call_in_child(measure_target, job, **_options(record.spec, directory, timeout_s))
+    if isinstance(result, Failure):
+        raise HarnessError(f"the service could not be measured: {result.message}")
+    if result.served is None or served.backend != record.spec.backend:
+        return result
+    same = msgspec.structs.replace(result.settings, target=None, target_qps=result.measured.target_qps)
+    with tempfile.TemporaryDirectory(prefix="harness-latency-") as scratch:
+        bare = _in_process(run, same, catalog, Path(scratch), timeout_s=timeout_s, small_batches=True)
+    return msgspec.structs.replace(
+        result, served=msgspec.structs.replace(result.served, in_process_ms=bare.percentiles_ms)
+    )
+
+
+def _options(spec: RunSpec, directory: Path, timeout_s: float) -> dict[str, Any]:
+    """Return the options of `call_in_child`."""
+    return {
+        "timeout_s": timeout_s,
+        "environment": child_environment(spec),
+        "interpreter": interpreter(spec.env),
+        "directory": directory,
+        "limit_option": "--timeout",
+    }
 
 
 def _saved(scratch: Path, folder: Path, scenario: Scenario) -> Path:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from harness.checks.latency.search import Found
 from harness.measure.stats import MINIMUM_SAMPLES, percentile
 from harness.records import Environment
 
@@ -28,6 +29,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     latency_bound_ms: float | None = None
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
     used."""
+    target: str | None = None
+    """URL of the service that is measured, or None to measure the model in the process of the measurement."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -45,6 +48,39 @@ class Measured(Struct, frozen=True, kw_only=True):
     samples: int
     target_qps: float | None = None
     """For ``server``: the query rate that LoadGen targeted, in queries per second. None for other scenarios."""
+
+
+class Served(Struct, frozen=True, kw_only=True):
+    """Properties of a service that was measured over HTTP."""
+
+    backend: str
+    """Name of the backend with which the service computes."""
+    failures: dict[str, int]
+    """Number of queries that failed, by reason."""
+    late: int
+    """Number of queries that failed or took longer than the bound."""
+    examples: int
+    """Number of test examples that the service answered at least once during the measurement. They are scored."""
+    metric: str
+    """Name of the run's primary metric."""
+    score: float | None
+    """Score of the service's answers."""
+    run_score: float | None
+    """Score of the run's predictions for the same examples."""
+    same_labels: float | None
+    """Fraction of these examples with the label that the run predicted, or None for regression."""
+    error: float | None
+    """Norm-wise relative difference to the run's predictions for regression, or None."""
+    memory_bytes: dict[str, int]
+    """Peak memory of each process of the service since it started, in bytes."""
+    parts_ms: dict[str, float]
+    """Median of each part of the service's time in milliseconds, as the service reports them: ``queue``, ``prepare``
+    and ``model``."""
+    capacity_qps: float
+    """Queries per second that the service answered before the measurement, with all connections in use."""
+    in_process_ms: dict[str, float | None] = {}
+    """Percentiles of the latency of the same model in the process of the measurement, without a service, at the same
+    rate, or an empty dictionary if they were not measured because the service uses another backend than the run."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):
@@ -67,6 +103,10 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     environment: Environment
     flags: list[str]
     """Machine conditions that may have affected the results, such as load from other processes."""
+    served: Served | None = None
+    """Properties of the service, or None without a service."""
+    search: Found | None = None
+    """Result of the search for the highest rate, or None. The other fields then describe a measurement at this rate."""
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:

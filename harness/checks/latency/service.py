@@ -18,18 +18,21 @@ MAX_IN_FLIGHT = 16
 class Service:
     """A service that computes the outputs for samples specified by index, `batch_size` at a time.
 
-    All batches have the same size, so the model is compiled only once. An incomplete batch is padded with copies of its
-    last sample.
+    Batches have one of `sizes` or, by default, all have the size `batch_size`, so the model is compiled only once. An
+    incomplete batch is padded with copies of its last sample.
     """
 
-    def __init__(self, session: Session, split: Split, batch_size: int, most_samples: int) -> None:
-        self.batch_size = batch_size
+    def __init__(
+        self, session: Session, split: Split, batch_size: int, most_samples: int, sizes: Sequence[int] = ()
+    ) -> None:
+        self.batch_size, self._sizes = batch_size, sizes or [batch_size]
         self.samples = min(len(split), most_samples)
         self._session = session
         # Load the samples into memory in advance, as LoadGen's sample library requires.
         self._inputs = {name: np.ascontiguousarray(array[: self.samples]) for name, array in split.inputs.items()}
-        for _ in range(WARMUP):
-            self.answer([0])
+        for size in self._sizes:
+            for _ in range(WARMUP):
+                self.answer([0] * size)
 
     def answer(self, samples: Sequence[int]) -> None:
         """Compute the outputs for the samples with these indices, including transfers from and to the host."""
@@ -38,8 +41,9 @@ class Service:
         with self._session.inference():
             for start in range(0, len(samples), size):
                 part = np.asarray(samples[start : start + size])
-                if len(part) < size:
-                    part = np.concatenate([part, np.repeat(part[-1:], size - len(part))])
+                padded = next(known for known in self._sizes if known >= len(part))
+                if len(part) < padded:
+                    part = np.concatenate([part, np.repeat(part[-1:], padded - len(part))])
                 in_flight.append(self._session.predict({name: array[part] for name, array in self._inputs.items()}))
                 if len(in_flight) > MAX_IN_FLIGHT:
                     self._session.fetch(in_flight.popleft())

@@ -78,6 +78,11 @@ class Reader:
     reading: Mapping[str, Any]
     """`RawData.reading` of the training data."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the feature columns of a table."""
+        return _columns(self.options, self.reading)
+
     def read(self, source: Path | Table) -> NewData:
         """Return the examples of a table, a text file with one text per line, an image, a recording, or a folder of
         images or recordings.
@@ -88,7 +93,7 @@ class Reader:
         """
         import numpy as np
 
-        found = self._rows(source)
+        found = self.rows(source)
         good = [number for number, where in enumerate(found.where) if where not in found.problems]
         found.problems.settle(left=len(good))
         labels, numbers = found.labels, found.numbers or {}
@@ -100,7 +105,8 @@ class Reader:
             warnings=tuple(dict.fromkeys((*found.problems.warnings(), *found.warnings))),
         )
 
-    def _rows(self, source: Path | Table) -> Rows:
+    def rows(self, source: Path | Table) -> Rows:
+        """Return the rows of a source, including the bad rows; see `read`, which raises an error for bad rows."""
         if isinstance(source, Table):
             return self._from_table(source, Problems(source.source, self.options.on_bad_row), Path())
         try:
@@ -112,7 +118,7 @@ class Reader:
         problems = Problems(source.name, self.options.on_bad_row)
         if is_folder and self.kind in MEDIA:
             tables = [path for path in sorted(source.iterdir()) if is_metadata(path)]
-            return self._from_folder(source, problems) if len(tables) != 1 else self._rows(tables[0])
+            return self._from_folder(source, problems) if len(tables) != 1 else self.rows(tables[0])
         if is_folder:
             raise UsageError(f"{source} is a folder; pass a file with the {self.kind} data")
         suffix = source.suffix.lower()
@@ -183,7 +189,7 @@ class Reader:
             )
         options = self.options if isinstance(self.options, TableOptions) else TableOptions()
         dates, categorical = self.reading.get("dates", {}), self.reading["categories"]
-        names = options.feature_columns or (*self.reading["numbers"], *categorical)
+        names = self.columns
         declared = with_missing(options.missing_values, options.decimal, options.thousands)
         columns = Columns(table)
         for name in names:
@@ -311,6 +317,18 @@ def named_columns(raw: RawData) -> dict[str, Any]:
         "dates": {},
         "categories": list(raw.category_names),
     }
+
+
+def columns_of(options: Mapping[str, Any], reading: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the feature columns of a table; see `reader`."""
+    import msgspec
+
+    return _columns(msgspec.convert(dict(options), TableOptions) if options else UserOptions(), reading)
+
+
+def _columns(options: UserOptions, reading: Mapping[str, Any]) -> tuple[str, ...]:
+    chosen = options.feature_columns if isinstance(options, TableOptions) else ()
+    return chosen or (*reading.get("numbers", ()), *reading.get("categories", ()))
 
 
 def reader(

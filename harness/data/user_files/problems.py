@@ -29,6 +29,10 @@ class Problems:
         for where, what in other._found.items():
             self.add(prefix + where, what)
 
+    def by_position(self) -> dict[str, str]:
+        """Return the first problem found in each bad row, by the row's position."""
+        return dict(self._found)
+
     def __bool__(self) -> bool:
         return bool(self._found)
 

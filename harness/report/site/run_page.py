@@ -40,6 +40,7 @@ from harness.report.run_text import (
     trial_section,
     without_interval,
 )
+from harness.report.site.latency import latency_tables
 from harness.report.site.tables import PAGE, Value, View, plain
 
 LOG_BYTES = 6_000
@@ -89,6 +90,8 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
         "tables": [],
         "notes": {},
         "without_interval": [],
+        "latency": [],
+        "latency_problems": [],
     }
     if isinstance(outcome, Success):
         arrays, problem = _arrays(run)
@@ -103,6 +106,7 @@ def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[s
             values[part] = [(name, title.format(metric=quality.title)) for name, title in shown]
         values["tables"] = _tables(outcome)
         values["without_interval"] = without_interval(outcome.scores)
+        values["latency"], values["latency_problems"] = latency_tables(run)
     return values
 
 

@@ -1,0 +1,91 @@
+"""Search for the highest rate of queries at which a service holds a latency bound.
+
+The bound is held if at most 1% of the queries are late or fail. The search first looks for a rate that holds the bound
+and one that does not, and then halves the distance between their logarithms. Each probe is a measurement at one rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from msgspec import Struct
+
+MAX_PROBES = 10
+LATE = 0.01
+"""Maximum fraction of late or failed queries, as in MLPerf's server scenario."""
+RESOLUTION = 1.005
+"""Ratio of the lowest rate that does not hold the bound to the highest rate that does at which the search ends."""
+CONFIDENCE = 0.95
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """Result of a measurement at one rate."""
+
+    target_qps: float
+    """Mean number of queries per second that were issued."""
+    queries: int
+    late: int
+    """Number of queries that took longer than the bound or failed."""
+    p99_ms: float | None
+    problem: str = ""
+    """Reason why the answers cannot be used, such as a lower quality, or an empty string."""
+
+    @property
+    def holds(self) -> bool:
+        """True if the bound was held and the answers can be used."""
+        return not self.problem and self.late <= LATE * self.queries
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """Result of a search."""
+
+    qps: float | None
+    """Highest rate at which the bound was held, in queries per second, or None if no probe held the bound."""
+    low_qps: float | None
+    """Highest rate at which the fraction of late queries is at most 1% with 95% confidence (Clopper-Pearson), or None.
+    """
+    high_qps: float | None
+    """Lowest rate at which the fraction of late queries is above 1% with 95% confidence, or None."""
+    probes: list[Probe]
+
+
+def find_rate(probe: Callable[[float], Probe], start_qps: float, most: int = MAX_PROBES) -> Found:
+    """Return the highest rate at which the bound is held, after at most `most` probes.
+
+    `start_qps` is the first rate. If it is within a factor of 4 of the result, the result is at most 1% lower than the
+    highest rate that holds the bound: the factor between rates is 2 for the first two steps, and is then squared with
+    each step until one rate holds the bound and another one does not.
+    """
+    probes: list[Probe] = []
+    held, failed = 0.0, math.inf
+    rate, factor = start_qps, 2.0
+    while len(probes) < most and failed > RESOLUTION * held:
+        probes.append(probe(rate))
+        if probes[-1].holds:
+            held = rate
+        else:
+            failed = rate
+        if held and failed < math.inf:
+            rate = math.sqrt(held * failed)
+        else:
+            rate = rate * factor if held else rate / factor
+            factor = factor if len(probes) < 2 else factor * factor
+    return Found(qps=held or None, probes=probes, **_interval(probes))
+
+
+def _interval(probes: list[Probe]) -> dict[str, float | None]:
+    surely_held = [probe.target_qps for probe in probes if probe.holds and _bounds(probe)[1] <= LATE]
+    surely_failed = [probe.target_qps for probe in probes if probe.problem or _bounds(probe)[0] > LATE]
+    return {"low_qps": max(surely_held, default=None), "high_qps": min(surely_failed, default=None)}
+
+
+def _bounds(probe: Probe) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of the fraction of late queries."""
+    from scipy.stats import beta
+
+    tail = (1 - CONFIDENCE) / 2
+    late, rest = probe.late, probe.queries - probe.late
+    low = float(beta.ppf(tail, late, rest + 1)) if late else 0.0
+    high = float(beta.ppf(1 - tail, late + 1, rest)) if rest else 1.0
+    return low, high

@@ -1,0 +1,213 @@
+"""A service that answers over HTTP, and the answers that it gave during a measurement."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+import numpy as np
+
+from harness.errors import HarnessError, UsageError
+from harness.records import DataInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TIMEOUT_S = 60.0
+"""Maximum time to wait for an answer, in seconds."""
+CONNECTIONS = 64
+"""Number of connections, each in a thread, and thus of queries that the service receives at the same time. Further
+queries wait in this process, and the time counts."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Address of a service."""
+
+    url: str
+    """URL of the server, such as ``http://127.0.0.1:8000``."""
+    token: str = ""
+
+    @classmethod
+    def with_token(cls, url: str) -> Target:
+        """Return a target with the token in ``HARNESS_SERVE_TOKEN``.
+
+        Child processes inherit the variable, so the token is never written to a file.
+        """
+        return cls(url, os.environ.get("HARNESS_SERVE_TOKEN", ""))
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection to the server, which is opened when it is used."""
+        parts = urlsplit(self.url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of each request."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def get(self, path: str) -> bytes:
+        """Return the content of a page. Raises `harness.HarnessError` if the service does not answer with status
+        200."""
+        connection = self.connect()
+        try:
+            connection.request("GET", path, headers=self.headers())
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise HarnessError(
+                f"the service at {self.url} does not answer: {error}; start it with harness serve"
+            ) from None
+        finally:
+            connection.close()
+        if response.status == 401:
+            raise UsageError(f"the service at {self.url} requires a token; set HARNESS_SERVE_TOKEN")
+        if response.status != 200:
+            raise HarnessError(f"the service at {self.url} answers {path} with status {response.status}")
+        return content
+
+
+class Description(msgspec.Struct, frozen=True):
+    """The part of a service's description that a measurement needs."""
+
+    run: str
+    backend: str
+    device: str
+    batch_size: int
+
+
+def described(target: Target) -> Description:
+    """Return the description of a service. Raises `harness.HarnessError` if it is not a service of a run."""
+    content = target.get("/model")
+    try:
+        return msgspec.json.decode(content, type=Description)
+    except msgspec.DecodeError as error:
+        raise HarnessError(f"{target.url} is not a service started with harness serve: {error}") from None
+
+
+def check_url(url: str) -> None:
+    """Raise `harness.UsageError` if `url` is not the address of an HTTP server."""
+    parts = urlsplit(url)
+    try:
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # raised if the port is not a number
+        valid = False
+    if not valid or parts.path not in ("", "/") or parts.query or parts.username:
+        raise UsageError(f"--target {url} is not the address of a service; write it as http://127.0.0.1:8000")
+
+
+def peak_memory(target: Target) -> dict[str, int]:
+    """Return the peak memory of the processes of the service in bytes, by name, from its metrics. The dictionary is
+    empty if the service does not report it."""
+    try:
+        text = target.get("/metrics").decode()
+    except (HarnessError, UnicodeDecodeError):
+        return {}
+    pattern = r'^harness_peak_memory_bytes\{process="(\w+)"\} (\S+)$'
+    return {name: int(float(value)) for name, value in re.findall(pattern, text, re.MULTILINE)}
+
+
+@dataclass
+class Answers:
+    """The answers that a service gave. All methods can be called from several threads."""
+
+    contents: dict[int, bytes] = field(default_factory=dict)
+    """Last answer for each sample."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Number of queries that failed, by reason."""
+    timings: list[str] = field(default_factory=list)
+    """Values of the header ``Server-Timing``."""
+
+    def parts_ms(self) -> dict[str, float]:
+        """Return the median of each part of the service's time in milliseconds, as the service reports them."""
+        values: dict[str, list[float]] = {}
+        for timing in self.timings:
+            for name, duration in re.findall(r"(\w+);dur=([\d.]+)", timing):
+                values.setdefault(name, []).append(float(duration))
+        return {name: float(np.median(durations)) for name, durations in values.items()}
+
+
+class Client:
+    """A connection to a service, which sends one query at a time."""
+
+    def __init__(self, target: Target, content_type: str, bodies: Sequence[bytes], answers: Answers) -> None:
+        self._target, self._bodies = target, bodies
+        self.answers = answers
+        """Collection for the answers, which can be replaced between measurements."""
+        self._headers = {"Content-Type": content_type, **target.headers()}
+        self._connection = target.connect()
+
+    def answer(self, samples: Sequence[int]) -> None:
+        """Send a query for each sample, and keep the answers. Failures are counted and do not raise exceptions."""
+        for sample in samples:
+            try:
+                self._connection.request("POST", "/predict", self._bodies[sample], self._headers)
+                response = self._connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()  # the next request opens the connection again
+                self.answers.failures[type(error).__name__] += 1
+                continue
+            if response.status == 200:
+                self.answers.contents[sample] = content
+                self.answers.timings.append(response.headers.get("server-timing", ""))
+            else:
+                self.answers.failures[f"status {response.status}"] += 1
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> float:
+    """Return the number of queries per second that the service answers if each client always has a query open."""
+    counts = [0] * len(clients)
+    end = time.perf_counter() + seconds
+
+    def work(number: int) -> None:
+        while time.perf_counter() < end:
+            clients[number].answer([(number + counts[number]) % samples])
+            counts[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(clients))]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - start)
+
+
+def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the indices of the answered samples, and the answers as model outputs: logarithms of probabilities, whose
+    softmax gives the probabilities, or standardized targets ``[N, outputs]``, float32.
+
+    Raises `harness.HarnessError` if an answer does not contain the outputs of the run's model.
+    """
+    indices, found = [], []
+    for sample, content in sorted(answers.contents.items()):
+        try:
+            prediction = msgspec.json.decode(content)["predictions"][0]
+            values = prediction["values" if info.objective == "regression" else "probabilities"]
+            found.append([float(values[name]) for name in names])
+        except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise HarnessError(
+                f"the service does not answer like the model of the run ({type(error).__name__}: {error}); check that "
+                "it serves this run"
+            ) from None
+        indices.append(sample)
+    values = np.array(found, np.float64).reshape(len(found), len(names))
+    if info.objective == "regression":
+        values = (values - np.array(info.target_mean)) / np.array(info.target_scale)
+    else:
+        values = np.log(np.maximum(values, np.finfo(np.float64).tiny))
+    return np.array(indices, np.int64), values.astype(np.float32)

@@ -1,0 +1,137 @@
+"""Collection of waiting requests into batches."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from harness.deploy.serving.frames import Answer, Done, Work
+from harness.deploy.serving.limits import Limits
+from harness.errors import HarnessError
+
+MAX_IN_FLIGHT = 2
+"""Number of batches sent to the model: one is prepared while another one is computed."""
+
+
+class Channel(Protocol):
+    """The part of `harness.deploy.serving.process.ModelProcess` that is used here."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def send(self, work: Work) -> asyncio.Future[Done]: ...
+
+
+class OverloadedError(HarnessError):
+    """Error for a request that was not accepted because too many examples are waiting."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"the service is overloaded; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An answer and the durations that led to it, in seconds."""
+
+    answer: Answer
+    queue_s: float
+    """Time before the request was sent to the model."""
+    prepare_s: float
+    """Time for preparing its batch."""
+    compute_s: float
+    """Time for computing its batch."""
+
+
+@dataclass
+class Waiting:
+    """A request that has not been sent to the model."""
+
+    part: msgspec.Raw
+    examples: int
+    arrived_s: float
+    answer: asyncio.Future[Timed]
+
+
+class Batches:
+    """Waiting requests, which are sent to the model in batches in the order of their arrival.
+
+    A request is sent immediately if the model is idle. Otherwise, it waits until the model accepts the next batch, so
+    batches are larger under load. `on_batch` is called with the number of examples in each batch.
+    """
+
+    def __init__(self, channel: Channel, limits: Limits, on_batch: Callable[[int], None] = lambda examples: None):
+        self.channel, self._limits, self._on_batch = channel, limits, on_batch
+        self._waiting: deque[Waiting] = deque()
+        self.waiting_examples = 0
+        """Number of examples that have not been sent to the model."""
+        self._rate = 0.0
+        """Recent rate of computation, in examples per second."""
+
+    async def answer(self, part: msgspec.Raw, examples: int) -> Timed:
+        """Return the answer to a request. Raises `OverloadedError` if too many examples are waiting, and
+        `TimeoutError` if there is no answer after `Limits.answer_s`."""
+        if self._waiting and self.waiting_examples + examples > self._limits.waiting_examples:
+            raise OverloadedError(self._retry_after_s())
+        request = Waiting(part, examples, time.perf_counter(), asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self.waiting_examples += examples
+        self.pump()
+        async with asyncio.timeout(self._limits.answer_s):
+            return await request.answer
+
+    def pump(self) -> None:
+        """Send waiting requests to the model if it accepts another batch."""
+        while self._waiting and self.channel.is_open and self.channel.in_flight < MAX_IN_FLIGHT:
+            if batch := self._take():
+                self._send(batch)
+
+    def _take(self) -> list[Waiting]:
+        """Remove the first requests, up to `Limits.batch_size` examples, and at least one. Requests whose clients no
+        longer wait are dropped."""
+        batch: list[Waiting] = []
+        total = 0
+        while self._waiting and (not batch or total + self._waiting[0].examples <= self._limits.batch_size):
+            request = self._waiting.popleft()
+            self.waiting_examples -= request.examples
+            if not request.answer.done():
+                batch.append(request)
+                total += request.examples
+        return batch
+
+    def _send(self, batch: list[Waiting]) -> None:
+        sent_s = time.perf_counter()
+        future = self.channel.send(Work([request.part for request in batch]))
+        future.add_done_callback(lambda done: self._settle(batch, sent_s, done))
+
+    def _settle(self, batch: list[Waiting], sent_s: float, done: asyncio.Future[Done]) -> None:
+        error = done.exception()
+        if error is not None:
+            for request in batch:
+                if not request.answer.done():
+                    request.answer.set_exception(error)
+            return
+        result = done.result()
+        examples = sum(answer.examples for answer in result.answers)
+        if examples:
+            self._on_batch(examples)
+        seconds = max(1e-6, time.perf_counter() - sent_s)
+        self._rate = examples / seconds if not self._rate else 0.9 * self._rate + 0.1 * examples / seconds
+        for request, answer in zip(batch, result.answers, strict=True):
+            if not request.answer.done():
+                queued_s = sent_s - request.arrived_s
+                request.answer.set_result(Timed(answer, queued_s, result.prepare_s, result.compute_s))
+
+    def _retry_after_s(self) -> int:
+        """Return the time in which the waiting examples will probably be computed, in whole seconds."""
+        return max(1, math.ceil(self.waiting_examples / self._rate)) if self._rate else 1

@@ -1,0 +1,176 @@
+"""Conversion of the body of an HTTP request to the examples of the request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from harness.data.user_files.location import MEDIA
+from harness.deploy.serving.frames import File, Part
+from harness.deploy.serving.limits import Limits
+from harness.deploy.serving.requests import RefusedError
+
+if TYPE_CHECKING:
+    from starlette.datastructures import FormData
+    from starlette.requests import Request
+
+FILE_TYPES: dict[str, dict[str, str]] = {
+    "text": {"text/plain": ".txt", "text/csv": ".csv", "application/x-ndjson": ".jsonl"},
+    "table": {"text/csv": ".csv", "application/x-ndjson": ".jsonl"},
+    "image": {"image/*": ""},
+    "audio": {"audio/*": ""},
+}
+"""Content types of bodies that consist of a single file, with the suffix of the file, by kind of raw input."""
+
+
+DISCARDED = 4
+"""Multiple of the maximum size of a body up to which larger bodies are received and discarded. After that, the
+connection is closed, and the client may not receive the answer."""
+
+
+class Texts(Struct, forbid_unknown_fields=True):
+    instances: list[str]
+
+
+class Rows(Struct, forbid_unknown_fields=True):
+    instances: list[dict[str, str | int | float | bool | None]]
+
+
+class Media(Struct, forbid_unknown_fields=True):
+    instances: list[bytes]
+    """Contents of files, encoded as Base64."""
+
+
+DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
+    "text": msgspec.json.Decoder(Texts),
+    "table": msgspec.json.Decoder(Rows),
+    "image": msgspec.json.Decoder(Media),
+    "audio": msgspec.json.Decoder(Media),
+}
+
+
+class Bodies:
+    """Reader of request bodies for one kind of raw input, which limits their sizes."""
+
+    def __init__(self, kind: str, limits: Limits) -> None:
+        self._kind, self._limits = kind, limits
+        self._pending_bytes = 0
+
+    @asynccontextmanager
+    async def part(self, request: Request) -> AsyncIterator[tuple[msgspec.Raw, int]]:
+        """Yield the encoded examples of a request (`Part`) and their number. The size of the body counts as pending
+        until the context is closed.
+
+        Raises `RefusedError` if the body is too large, arrives too slowly or is not valid.
+        """
+        body = bytearray()
+        try:
+            await self._receive(request, body)
+            part = await self._parsed(request, bytes(body))
+            yield _encoded(part), self._examples(part)
+        finally:
+            self._pending_bytes -= len(body)
+
+    async def _receive(self, request: Request, body: bytearray) -> None:
+        limits = self._limits
+        received = 0
+        try:
+            async with asyncio.timeout(limits.body_s):
+                async for chunk in request.stream():
+                    received += len(chunk)
+                    if received > DISCARDED * limits.body_bytes:
+                        break
+                    if received > limits.body_bytes:
+                        continue  # a client that is still sending would not read the answer
+                    body += chunk
+                    self._pending_bytes += len(chunk)
+                    if self._pending_bytes > limits.pending_bytes:
+                        raise RefusedError(503, "the service is overloaded; try again later")
+        except TimeoutError:
+            raise RefusedError(408, f"the body did not arrive within {limits.body_s:g} s; send it faster") from None
+        if received > limits.body_bytes:
+            raise RefusedError(413, _too_large(limits.body_bytes))
+
+    async def _parsed(self, request: Request, body: bytes) -> Part:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type == "application/json":
+            return self._from_json(body)
+        if content_type == "multipart/form-data":
+            return Part(files=await _uploaded(request, body, self._limits))
+        for known, suffix in FILE_TYPES[self._kind].items():
+            if content_type == known or (known.endswith("*") and content_type.startswith(known[:-1])):
+                if not body:
+                    raise RefusedError(422, "the body is empty; send a file")
+                return Part(files=[File(f"body{suffix}", body)])
+        known_types = ", ".join(["application/json", "multipart/form-data", *FILE_TYPES[self._kind]])
+        raise RefusedError(415, f"unsupported content type {content_type[:100]!r}; send one of: {known_types}")
+
+    def _from_json(self, body: bytes) -> Part:
+        try:
+            instances = DECODERS[self._kind].decode(body).instances
+        except msgspec.ValidationError as error:
+            raise RefusedError(422, f"the body does not have the expected form: {error}") from None
+        except UnicodeDecodeError:
+            raise RefusedError(400, "the body is not encoded as UTF-8") from None
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
+            raise RefusedError(400, f"the body is not valid JSON: {error}") from None
+        if not instances:
+            raise RefusedError(422, "the list of instances is empty; send at least one")
+        if len(instances) > self._limits.request_examples:
+            raise RefusedError(
+                413,
+                f"the request contains {len(instances):,} examples; send at most "
+                f"{self._limits.request_examples:,} in a request",
+            )
+        if self._kind in MEDIA:
+            return Part(files=[File(f"instance-{number}", content) for number, content in enumerate(instances)])
+        return Part(instances=instances)
+
+    def _examples(self, part: Part) -> int:
+        """Return the number of examples, or that of a full batch for tables, which have not been read."""
+        if part.instances:
+            return len(part.instances)
+        return len(part.files) if self._kind in MEDIA else self._limits.batch_size
+
+
+def _encoded(part: Part) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(msgspec.msgpack.encode(part))
+    except OverflowError:
+        raise RefusedError(422, "the body contains an integer with more than 64 bits; send a smaller number") from None
+
+
+async def _uploaded(request: Request, body: bytes, limits: Limits) -> list[File]:
+    """Return the files in a form. Raises `RefusedError` if the form is not valid or contains no file."""
+    from starlette.exceptions import HTTPException
+    from starlette.formparsers import MultiPartException
+    from starlette.requests import Request
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        form: FormData = await Request(request.scope, receive).form(max_files=limits.request_examples, max_fields=16)
+    except (HTTPException, MultiPartException) as error:
+        raise RefusedError(400, f"the form is not valid: {getattr(error, 'detail', error)}") from None
+    files = []
+    try:
+        for _, value in form.multi_items():
+            if isinstance(value, str):
+                raise RefusedError(422, "the form contains a field that is not a file; send only files")
+            files.append(File(Path(value.filename or "file").name[-100:], await value.read()))
+    finally:
+        await form.close()
+    if not files:
+        raise RefusedError(422, "the form contains no files; send at least one")
+    return files
+
+
+def _too_large(most_bytes: int) -> str:
+    return f"the body is too large; send at most {most_bytes:,} bytes"

@@ -1,0 +1,93 @@
+"""Access control and accounting for all HTTP requests."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.deploy.serving.metrics import Metrics
+
+Message = MutableMapping[str, Any]
+Application = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+
+OPEN = ("/", "/docs", "/health", "/ready", "/page.js", "/page.css")
+"""Paths that need no token."""
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
+        b"media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+]
+
+
+class Guard:
+    """ASGI middleware that checks each request before the application receives it.
+
+    With a token, requests must contain the header ``Authorization: Bearer TOKEN``. Without a token, the service is only
+    for this machine, so the header ``Host`` must name one of `hosts`. Otherwise, a web site could send requests through
+    the user's browser (DNS rebinding). Requests that a browser sends from another web site are always rejected.
+    """
+
+    def __init__(self, app: Application, token: bytes | None, hosts: Collection[str], metrics: Metrics) -> None:
+        self._app, self._token, self._hosts, self._metrics = app, token, hosts, metrics
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request, or pass it on to the application."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            await send(message)
+
+        try:
+            problem = self._problem(scope["path"], dict(scope["headers"]))
+            if problem is None:
+                await self._app(scope, receive, counted)
+            else:
+                await _refuse(counted, *problem)
+        finally:
+            self._metrics.request(scope["path"], status, time.perf_counter() - start)
+
+    def _problem(self, path: str, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and urlsplit(origin).netloc != host:
+            return 403, "requests from other web sites are not allowed"
+        if self._token is None:
+            if _name(host) not in self._hosts:
+                return 403, f"the host {host[:100]!r} is not allowed; the service accepts: {', '.join(self._hosts)}"
+            return None
+        if path in OPEN:
+            return None
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+            return None
+        return 401, "the token is missing or wrong; send the header 'Authorization: Bearer TOKEN'"
+
+
+def _name(host: str) -> str:
+    """Return the value of the header ``Host`` without the port."""
+    return host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
+
+
+async def _refuse(send: Callable[[Message], Awaitable[None]], status: int, detail: str) -> None:
+    body = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(b"connection", b"close")]  # the body of the request is not read
+    headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

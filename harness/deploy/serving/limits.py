@@ -1,0 +1,34 @@
+"""Limits of a service on sizes, durations and waiting requests."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Limits that protect a service from requests that are too large, too slow or too many."""
+
+    batch_size: int = 32
+    """Maximum number of examples computed at once."""
+    request_examples: int = 1024
+    """Maximum number of examples in a request."""
+    waiting_examples: int = 1024
+    """Maximum number of examples that wait to be computed. Further requests are answered with status 503."""
+    body_bytes: int = 16 * 2**20
+    """Maximum size of a request's body."""
+    pending_bytes: int = 256 * 2**20
+    """Maximum size of the bodies of all requests that have not been answered."""
+    body_s: float = 10.0
+    """Maximum time for receiving the body of a request, in seconds."""
+    header_s: float = 10.0
+    """Maximum time for receiving the head of a request, in seconds."""
+    answer_s: float = 30.0
+    """Maximum time between receiving a request and its answer, in seconds."""
+    drain_s: float = 30.0
+    """Maximum time for answering the remaining requests after SIGTERM, in seconds."""
+    connections: int = 4096
+    """Maximum number of open connections. Requests on further connections are answered with status 503."""
+    image_pixels: int = 50_000_000
+    """Maximum number of pixels of an image, including those that are lost when it is scaled down."""
+    audio_samples: int = 60_000_000
+    """Maximum number of samples of a recording, over all channels."""

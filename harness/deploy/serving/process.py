@@ -1,0 +1,135 @@
+"""The model's process, as seen from the HTTP process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import socket
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+
+from harness.deploy.serving.frames import Done, Frames, Ready, Work, framed
+from harness.deploy.serving.model import ServeJob, Stopped, serve_model
+from harness.errors import HarnessError
+from harness.execute.child import call_in_child, children
+from harness.execute.variables import child_environment
+from harness.plugins.environments import interpreter
+from harness.records import Failure
+
+STOP_S = 5.0
+"""Time that the model's process may take to end after its socket has been closed, in seconds."""
+_FRAME = msgspec.msgpack.Decoder(Done | Ready)
+
+
+class ModelEndedError(HarnessError):
+    """Error for requests that were not answered because the model's process ended."""
+
+
+class ModelProcess(asyncio.Protocol):
+    """A child process with the model, and the batches that it has not answered.
+
+    `on_change` is called after each answer and when the process ends.
+    """
+
+    def __init__(self, job: ServeJob, on_change: Callable[[], None]) -> None:
+        self._job, self._on_change = job, on_change
+        self._frames = Frames()
+        self._sent: deque[asyncio.Future[Done]] = deque()
+        self._stack = contextlib.ExitStack()
+        self._ended: Future[Stopped | Failure] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._ready: asyncio.Future[Ready] | None = None
+        self.ready: Ready | None = None
+        """First message of the process, or None if the model has not been loaded."""
+
+    @property
+    def in_flight(self) -> int:
+        """Number of batches that have not been answered."""
+        return len(self._sent)
+
+    @property
+    def is_open(self) -> bool:
+        """True if batches can be sent."""
+        return self.ready is not None and self._transport is not None and not self._transport.is_closing()
+
+    async def start(self) -> Ready:
+        """Start the process and wait until the model is loaded. Raises `ModelEndedError` if it fails."""
+        loop = asyncio.get_running_loop()
+        self._ready = loop.create_future()
+        here, there = socket.socketpair()
+        with there:
+            spec = self._job.model.spec
+            job = msgspec.structs.replace(self._job, connection=there.fileno())
+
+            def call(lifeline: io.FileIO) -> Stopped | Failure:
+                return call_in_child(
+                    serve_model,
+                    job,
+                    timeout_s=float("inf"),
+                    environment=child_environment(spec),
+                    interpreter=interpreter(spec.env),
+                    pass_fds=(job.connection,),
+                    lifeline=lifeline,
+                )
+
+            self._ended = self._stack.enter_context(children(1))(call)
+            # The child inherits its end of the pair; this process closes it only after the child has started.
+            here.setblocking(False)
+            await loop.create_connection(lambda: self, sock=here)
+            self._ended.add_done_callback(lambda _: loop.call_soon_threadsafe(self._on_end))
+            return await self._ready
+
+    def send(self, work: Work) -> asyncio.Future[Done]:
+        """Send a batch and return a future with its answers."""
+        assert self._transport is not None
+        future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
+        self._sent.append(future)
+        self._transport.write(framed(work))
+        return future
+
+    async def stop(self) -> None:
+        """Close the socket, which ends the process, and kill the process if it has not ended after `STOP_S` seconds."""
+        if self._transport is not None:
+            self._transport.close()
+        if self._ended is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._ended)), STOP_S)
+        await asyncio.get_running_loop().run_in_executor(None, self._stack.close)
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for content in self._frames.feed(data):
+            frame = _FRAME.decode(content)
+            if isinstance(frame, Ready):
+                assert self._ready is not None
+                self.ready = frame
+                self._ready.set_result(frame)
+            else:
+                future = self._sent.popleft()
+                if not future.done():
+                    future.set_result(frame)
+                self._on_change()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+
+    def _on_end(self) -> None:
+        assert self._ended is not None
+        result = self._ended.result()
+        reason = result.message if isinstance(result, Failure) else "it was stopped"
+        error = ModelEndedError(f"the process of the model ended: {reason}")
+        waiting: list[asyncio.Future[Any]] = [*([self._ready] if self._ready is not None else []), *self._sent]
+        self._sent.clear()
+        if self._transport is not None:
+            self._transport.close()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._on_change()

@@ -1,0 +1,141 @@
+"""Reading and preparation of the examples of a request, in the process of the model."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.user_files.location import MEDIA
+from harness.data.user_files.new_data import Reader, Rows
+from harness.data.user_files.tables import Table
+from harness.deploy.serving.frames import File, Part
+from harness.deploy.serving.limits import Limits
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+SOURCE = "the request"
+TABLES = (".csv", ".tsv", ".jsonl", ".json")
+"""Suffixes of tables that can be uploaded. Parquet is excluded, because a small file can contain a huge table."""
+
+
+class RefusedError(Exception):
+    """Error for a request that cannot be answered, with the HTTP status and the problems of individual examples."""
+
+    def __init__(self, status: int, detail: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors = status, detail, list(errors)
+
+
+class Requests:
+    """Reader of the examples of requests, like the training data of a model.
+
+    Uploaded files are written to `folder` while they are read, because decoders read files.
+    """
+
+    def __init__(self, reader: Reader, folder: Path, limits: Limits) -> None:
+        self._reader, self._folder, self._limits = reader, folder, limits
+        if reader.kind == "image":
+            from PIL import Image
+
+            Image.MAX_IMAGE_PIXELS = limits.image_pixels // 2  # Pillow refuses images with twice as many pixels.
+
+    def read(self, part: Part) -> tuple[dict[str, Array], list[str]]:
+        """Return the raw inputs of a request, and warnings. Raises `RefusedError` if an example is bad."""
+        import numpy as np
+
+        try:
+            found = list(self._sources(part))
+        except HarnessError as error:
+            raise RefusedError(422, _shown(str(error), self._folder)) from None
+        bad, first = [], 0
+        for rows in found:
+            problems = rows.problems.by_position()
+            index = {where: first + number for number, where in enumerate(rows.where)}
+            first += len(rows.where)
+            # A row of a table that could not be read has a problem, but is not among the rows.
+            bad += [
+                {"index": index.get(where), "message": _shown(what, self._folder)} for where, what in problems.items()
+            ]
+        if bad:
+            place = "" if bad[0]["index"] is None else f"example {bad[0]['index']}: "
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise RefusedError(422, f"{place}{bad[0]['message']}{more}", bad[:100])
+        if first > self._limits.request_examples:
+            raise RefusedError(413, _too_many(first, self._limits.request_examples))
+        if not first:
+            raise RefusedError(422, "the request contains no examples")
+        inputs = {name: np.concatenate([rows.inputs[name] for rows in found]) for name in found[0].inputs}
+        return inputs, list(dict.fromkeys(warning for rows in found for warning in rows.warnings))
+
+    def _sources(self, part: Part) -> Iterator[Rows]:
+        if part.instances:
+            yield self._reader.rows(self._table(part.instances))
+        for number, file in enumerate(part.files):
+            with self._written(number, file) as path:
+                yield self._reader.rows(path)
+
+    def _table(self, instances: Sequence[Any]) -> Table:
+        """Return instances from JSON as a table: texts, or objects with a value for each column."""
+        where = [f"row {number}" for number in range(1, len(instances) + 1)]
+        if self._reader.kind == "text":
+            column = getattr(self._reader.options, "text_column", None) or "text"
+            return Table(SOURCE, {column: [*instances]}, where)
+        names = self._reader.columns
+        absent = [
+            {"index": number, "message": f"the column {name!r} is missing; use null for a missing value"}
+            for number, instance in enumerate(instances)
+            for name in names
+            if name not in instance
+        ]
+        if absent:
+            raise RefusedError(422, f"example {absent[0]['index']}: {absent[0]['message']}", absent[:100])
+        return Table(SOURCE, {name: [instance[name] for instance in instances] for name in names}, where)
+
+    @contextmanager
+    def _written(self, number: int, file: File) -> Iterator[Path]:
+        """Write an uploaded file to a new folder, under a name that contains nothing from the client but the suffix."""
+        kind, suffix = self._reader.kind, Path(file.name).suffix.lower()
+        if kind in MEDIA:
+            # Decoders recognize the format by the content, so a file without a known suffix may still be valid.
+            suffix = suffix if suffix in MEDIA[kind] else MEDIA[kind][-1]
+        elif suffix not in (*TABLES, *([".txt"] if kind == "text" else [])):
+            forms = ", ".join((*TABLES, *([".txt"] if kind == "text" else [])))
+            raise RefusedError(415, f"the file {file.name!r} has an unsupported format; send one of: {forms}")
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            path = Path(folder) / f"upload-{number}{suffix}"
+            path.write_bytes(file.content)
+            if kind == "audio":
+                self._check_length(path)
+            yield path
+
+    def _check_length(self, path: Path) -> None:
+        """Raise `RefusedError` if a recording is too long, before it is decoded."""
+        import soundfile
+
+        try:
+            info = soundfile.info(str(path))
+        except soundfile.SoundFileError:
+            return  # `Reader.rows` reports the problem
+        samples = info.frames * info.channels
+        if samples > self._limits.audio_samples:
+            raise RefusedError(
+                413, f"the recording has {samples:,} samples; send at most {self._limits.audio_samples:,}"
+            )
+
+
+def _too_many(count: int, most: int) -> str:
+    return f"the request contains {count:,} examples; send at most {most:,} in a request"
+
+
+def _shown(message: str, folder: Path) -> str:
+    """Return a message without the server's paths and the advice for files on the command line."""
+    message = re.sub(rf"{re.escape(str(folder))}/\S*?(?=upload-)", "", message)
+    return re.sub(r"; (fix the rows?, or )?pass (--|dataset\.)[^;]*", "", message)

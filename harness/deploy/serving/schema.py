@@ -1,0 +1,109 @@
+"""The parts of the OpenAPI description that depend on the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.data.user_files.location import MEDIA
+from harness.deploy.serving.bodies import FILE_TYPES
+from harness.deploy.serving.limits import Limits
+from harness.deploy.serving.service import Description
+
+Schema = dict[str, Any]
+
+
+def _json(schema: Schema, description: str) -> Schema:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+_STATUS = _object(status={"type": "string"})
+_ERROR: Schema = {
+    "type": "object",
+    "properties": {
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": _object(index={"type": ["integer", "null"]}, message={"type": "string"}),
+        },
+    },
+    "required": ["detail"],
+}
+_DENIED: dict[int | str, Schema] = {
+    401: _json(_ERROR, "The token is missing or wrong."),
+    403: _json(_ERROR, "The request comes from another web site, or names another host."),
+}
+STATUS: dict[int | str, Schema] = {200: _json(_STATUS, "The server runs."), 403: _DENIED[403]}
+READY: dict[int | str, Schema] = {
+    200: _json(_STATUS, "Predictions can be requested."),
+    403: _DENIED[403],
+    503: _json(_STATUS, "The model is not loaded, or the server is about to stop."),
+}
+MODEL: dict[int | str, Schema] = {200: _json({"type": "object"}, "Description of the model."), **_DENIED}
+METRICS: dict[int | str, Schema] = {
+    200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    **_DENIED,
+}
+
+
+def predict_request(description: Description, limits: Limits) -> Schema:
+    """Return the description of the body of a prediction request."""
+    binary = {"type": "string", "format": "binary", "minLength": 1}
+    instances = {
+        "type": "array",
+        "items": _instance(description),
+        "minItems": 1,
+        "maxItems": limits.request_examples,
+    }
+    body = {**_object(instances=instances), "additionalProperties": False}
+    files = {"type": "array", "items": binary, "minItems": 1}
+    content: dict[str, Schema] = {
+        "application/json": {"schema": body},
+        "multipart/form-data": {"schema": _object(files=files)},
+    }
+    content |= {name: {"schema": binary} for name in FILE_TYPES[description.kind]}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _instance(description: Description) -> Schema:
+    if description.kind == "text":
+        return {"type": "string", "pattern": r"\w", "description": "A text."}
+    if description.kind in MEDIA:
+        return {"type": "string", "format": "byte", "description": "The content of a file, encoded as Base64."}
+    kinds: dict[str, Schema] = {
+        "number": {"type": ["number", "null"]},
+        "category": {"type": ["string", "number", "boolean", "null"]},
+        "date": {"type": ["string", "null"], "format": "date"},
+    }
+    columns = {column.name: kinds[column.kind] for column in description.columns}
+    return {**_object(**columns), "description": "The columns of a row. Other keys are ignored."}
+
+
+def predict_responses(description: Description) -> dict[int | str, Schema]:
+    """Return the descriptions of the answers to a prediction request."""
+    numbers = {"type": "object", "additionalProperties": {"type": "number"}}
+    prediction = (
+        _object(values=numbers)
+        if description.objective == "regression"
+        else _object(label={"type": "string"}, probabilities=numbers)
+    )
+    answer = _object(predictions={"type": "array", "items": prediction})
+    answer["properties"]["warnings"] = {"type": "array", "items": {"type": "string"}}
+    problems: dict[int | str, str] = {
+        400: "The body is not valid JSON, not UTF-8, or not a valid form.",
+        408: "The body did not arrive in time.",
+        413: "The body is too large, or contains too many examples.",
+        415: "The content type is not supported.",
+        422: "An example is not valid. `errors` lists the bad examples by index.",
+        500: "The examples could not be prepared or computed.",
+        503: "Too many examples are waiting, or the model is not loaded; see the header Retry-After.",
+        504: "There was no answer within the time limit.",
+    }
+    return {
+        200: _json(answer, "One prediction for each example, in the same order."),
+        **_DENIED,
+        **{status: _json(_ERROR, text) for status, text in problems.items()},
+    }

@@ -1,0 +1,242 @@
+"""The HTTP server, which runs until it is stopped by a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from harness.deploy.predict import ModelJob, model_job, reader_of, stored_preprocessing
+from harness.deploy.serving.app import build
+from harness.deploy.serving.limits import Limits
+from harness.deploy.serving.model import ServeJob
+from harness.deploy.serving.service import Column, Description, Service
+from harness.errors import UsageError
+from harness.plan.exporter import ExportedRun
+from harness.plan.weights import stored_run
+from harness.plugins.catalog import Catalog
+from harness.records import Preprocessing
+from harness.records.store import StoredRun
+
+TOKEN = "HARNESS_SERVE_TOKEN"
+"""Environment variable that contains the token."""
+BACKLOG = 1024
+"""Maximum number of connections that wait to be accepted."""
+MIN_TOKEN = 16
+"""Minimum length of a token, in characters."""
+
+
+def token_from(file: Path | None) -> bytes | None:
+    """Return the token in a file or, by default, in `TOKEN`, or None if there is no token.
+
+    Raises `harness.UsageError` if the token is too short, or if the file cannot be read.
+    """
+    if file is None:
+        text, where = os.environ.get(TOKEN), TOKEN
+        if text is None:
+            return None
+    else:
+        where = str(file)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not encoded as UTF-8"
+            raise UsageError(f"{file}: the token cannot be read: {reason}") from None
+    token = text.strip()
+    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(
+            f"{where}: the token must have at least {MIN_TOKEN} printable ASCII characters without spaces; create one "
+            "with: python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    return token.encode()
+
+
+def check_address(host: str, token: bytes | None) -> None:
+    """Raise `harness.UsageError` if the service would be reachable from other machines without a token."""
+    if token is None and not is_loopback(host):
+        raise UsageError(
+            f"--host {host} makes the service available to other machines, which requires a token; set {TOKEN}, or "
+            "pass --token-file FILE"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is only reachable from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def service_of(
+    source: StoredRun | ExportedRun,
+    catalog: Catalog,
+    limits: Limits,
+    *,
+    backend: str | None = None,
+    device: str = "auto",
+) -> Service:
+    """Return a service for the trained model of a run, or for an exported model.
+
+    Raises `harness.UsageError` if the run has no saved weights or preprocessing, or if its data are of a kind that
+    cannot be sent to a service.
+    """
+    run = stored_run(source)
+    preprocessing = stored_preprocessing(run)
+    model = model_job(source, catalog, preprocessing.info, backend=backend, device=device)
+    job = ServeJob(model=model, preprocessing=preprocessing, limits=limits, connection=-1)
+    return Service(job, _description(run, preprocessing, model, limits))
+
+
+def _description(run: StoredRun, preprocessing: Preprocessing, model: ModelJob, limits: Limits) -> Description:
+    from harness.deploy.predictions import names_of
+
+    reader = reader_of(preprocessing)
+    dates, categories = preprocessing.reading.get("dates", {}), preprocessing.reading.get("categories", ())
+    columns = () if reader.kind != "table" else reader.columns
+    return Description(
+        run=run.record.run_id,
+        task=preprocessing.task,
+        kind=reader.kind,
+        objective=preprocessing.info.objective,
+        outputs=names_of(preprocessing.info),
+        columns=tuple(
+            Column(name, "date" if name in dates else "category" if name in categories else "number")
+            for name in columns
+        ),
+        backend=model.spec.backend,
+        model=model.spec.model,
+        device=model.spec.device,
+        batch_size=limits.batch_size,
+        max_examples=limits.request_examples,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address. Raises `harness.UsageError` if the address cannot be used."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio disables Nagle's algorithm, which would delay answers by 40 ms, only if the protocol is explicit.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+    except OSError as error:
+        bound.close()
+        raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}; choose another port") from None
+    return bound
+
+
+def run(
+    service: Service,
+    bound: socket.socket,
+    *,
+    token: bytes | None,
+    hosts: Collection[str],
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Load the model and answer requests until SIGINT or SIGTERM, then answer the requests that have arrived."""
+    config = uvicorn.Config(
+        build(service, token=token, hosts=hosts),
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=service.limits.connections,
+        timeout_graceful_shutdown=round(service.limits.drain_s),
+        timeout_keep_alive=60,
+        h11_max_incomplete_event_size=16 * 1024,
+        backlog=BACKLOG,
+    )
+    config.header_s = service.limits.header_s  # type: ignore[attr-defined]
+    with _quiet_signals():
+        asyncio.run(_run(service, uvicorn.Server(config), bound, on_ready))
+
+
+async def _run(service: Service, server: uvicorn.Server, bound: socket.socket, on_ready: Callable[[], None]) -> None:
+    with server.capture_signals():
+        try:
+            await service.start()
+            bound.listen(BACKLOG)  # connections are refused until the model is loaded
+            on_ready()
+            await server._serve(sockets=[bound])
+        finally:
+            await service.stop()
+
+
+@contextlib.contextmanager
+def _quiet_signals() -> Iterator[None]:
+    """Ignore the signals that uvicorn raises again after it has handled them, so that the process exits normally."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Connection(H11Protocol):
+    """An HTTP connection that is closed if the head of a request does not arrive in time.
+
+    uvicorn limits only the time between two requests, so clients that send nothing, or one byte from time to time,
+    would keep their connections forever.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Start the time limit for the first request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Start or stop the time limit, depending on whether the head of a request is complete."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time limit."""
+        super().connection_lost(exc)
+        self._stop()
+
+    def _watch(self) -> None:
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if not is_waiting:
+            self._stop()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.config.header_s, self._expired)  # type: ignore[attr-defined]
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expired(self) -> None:
+        self._timer = None
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
+
+
+def address(bound: socket.socket) -> str:
+    """Return the URL of a socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def allowed_hosts(host: str) -> tuple[str, ...]:
+    """Return the values of the header ``Host``, without the port, with which a service on this machine is reached."""
+    return tuple(dict.fromkeys(["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host]))

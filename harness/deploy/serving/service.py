@@ -1,0 +1,106 @@
+"""A service: the model's process, the waiting requests and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from harness.deploy.serving.batches import Batches
+from harness.deploy.serving.metrics import Metrics
+from harness.deploy.serving.model import ServeJob
+from harness.deploy.serving.process import ModelEndedError, ModelProcess
+from harness.records.printing import note
+
+MAX_WAIT_S = 30.0
+"""Maximum time between two attempts to start the model's process, in seconds."""
+
+
+class Column(Struct, frozen=True):
+    """A feature column of a table."""
+
+    name: str
+    kind: str
+    """``number``, ``date`` or ``category``."""
+
+
+class Description(Struct, frozen=True, kw_only=True):
+    """Description of a service, for clients."""
+
+    run: str
+    task: str
+    kind: str
+    """Kind of raw input: ``text``, ``table``, ``image`` or ``audio``."""
+    objective: str
+    outputs: tuple[str, ...]
+    """Names of the classes or targets."""
+    columns: tuple[Column, ...] = ()
+    """Feature columns of a table."""
+    backend: str
+    model: str
+    device: str
+    batch_size: int
+    max_examples: int
+    """Maximum number of examples in a request."""
+
+
+class Service:
+    """A model that answers requests. If the model's process ends, it is started again."""
+
+    def __init__(self, job: ServeJob, description: Description) -> None:
+        self.limits, self.description = job.limits, description
+        self.metrics = Metrics()
+        self.is_stopping = False
+        self._process = ModelProcess(job, self._changed)
+        self._make: Callable[[], ModelProcess] = lambda: ModelProcess(job, self._changed)
+        self._restarting: asyncio.Task[None] | None = None
+        self.batches = Batches(self._process, self.limits, self.metrics.batch)
+        self.metrics.watch_waiting(lambda: self.batches.waiting_examples)
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the model is loaded and the service is not about to stop."""
+        return self._process.is_open and not self.is_stopping
+
+    async def start(self) -> None:
+        """Load the model. Raises `harness.HarnessError` if it cannot be loaded."""
+        ready = await self._process.start()
+        self.description = msgspec.structs.replace(self.description, device=ready.device)
+
+    async def stop(self) -> None:
+        """End the model's process."""
+        self.is_stopping = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+        await self._process.stop()
+
+    def processes(self) -> dict[str, int]:
+        """Return the ids of the service's processes by name."""
+        ready = self._process.ready
+        return {"http": os.getpid(), **({"model": ready.pid} if ready is not None and self._process.is_open else {})}
+
+    def _changed(self) -> None:
+        if not self._process.is_open and not self.is_stopping and self._restarting is None:
+            self._restarting = asyncio.get_running_loop().create_task(self._restart())
+        self.batches.pump()
+
+    async def _restart(self) -> None:
+        wait_s = 0.5
+        while not self.is_stopping:
+            await self._process.stop()
+            self._process = self._make()
+            self.batches.channel = self._process
+            self.metrics.restarts.inc()
+            try:
+                await self._process.start()
+            except ModelEndedError as error:
+                note(f"{error}; it will be started again in {wait_s:g} s")
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, MAX_WAIT_S)
+            else:
+                break
+        self._restarting = None
+        self.batches.pump()

@@ -1,0 +1,221 @@
+"""Tests of the measurement of a service: the requests, the answers and their quality."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from own_files import houses, photos, reviews, write_csv, write_sound
+
+from harness.checks.latency.bodies import JSON, bodies
+from harness.checks.latency.target import Answers, Client, Target, check_url, outputs, peak_memory
+from harness.checks.latency.target_child import Quality
+from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.new_data import columns_of, reader
+from harness.data.user_files.tables import Table
+from harness.errors import HarnessError, UsageError
+from harness.execute.preparation import load_and_prepare
+from harness.interfaces import PreparedData, Split
+from harness.measure.quality.scorer import scorer
+from harness.plugins import discover
+from harness.plugins.catalog import Catalog
+from harness.records import DataInfo
+
+# ---- requests ----------------------------------------------------------------------------------------------
+
+
+def loaded(path: Path, task: str, **options: Any) -> tuple[Any, Any, dict[str, Any]]:
+    """Return the raw and prepared data, and the options with which they were read."""
+    chosen = discover().task(task)
+    dataset = UserDataset(path, chosen.kind, chosen.objective)
+    settled = msgspec.to_builtins(dataset.settle(msgspec.convert(options, dataset.Options))[0])
+    return *load_and_prepare(chosen, dataset, settled, {}), settled
+
+
+def assert_read_as_sent(raw: Any, found: dict[str, Any]) -> None:
+    for name, array in raw.test.inputs.items():
+        if array.dtype != object:
+            np.testing.assert_array_equal(found[name], array)
+            continue
+        for sent, received in zip(array.flat, found[name].flat, strict=True):
+            np.testing.assert_array_equal(received, sent)
+
+
+@pytest.mark.plugins("regression")
+@pytest.mark.parametrize("moment", ["2021-{:02d}-03", "2021-{:02d}-03T04:05:06", "0{:d}:15"])
+def test_rows_of_a_table_are_read_as_sent(tmp_path: Path, moment: str) -> None:
+    columns = houses(40)
+    columns["sold"] = [moment.format(1 + n % 9) if n % 7 else "" for n in range(40)]
+    path = write_csv(tmp_path / "houses.csv", columns)
+    raw, data, options = loaded(path, "regression", target_column="price", date_columns=["sold"])
+    names = columns_of(options, data.reading)
+    content_type, sent = bodies("table", raw.test.inputs, {}, data.reading, names)
+    assert content_type == JSON
+    rows = [json.loads(body)["instances"][0] for body in sent]
+    table = Table(
+        "rows", {name: [row[name] for row in rows] for name in names}, [f"row {n + 1}" for n in range(len(rows))]
+    )
+    read = reader("table", "regression", data.info.label_names, options, data.reading).read(table)
+    assert_read_as_sent(raw, read.inputs)
+
+
+@pytest.mark.plugins("vision", "speech", "nlp")
+@pytest.mark.parametrize("kind", ["image", "audio", "text"])
+def test_texts_images_and_recordings_are_read_as_sent(tmp_path: Path, kind: str) -> None:
+    if kind == "text":
+        path, task = write_csv(tmp_path / "reviews.csv", reviews(40)), "nlp"
+    elif kind == "image":
+        path, task = photos(tmp_path / "photos", 12), "vision"
+    else:
+        path, task = tmp_path / "sounds", "speech"
+        for number in range(24):
+            write_sound(path / "ab"[number % 2] / f"{number}.wav", seed=number)
+    raw, data, options = loaded(path, task)
+    content_type, sent = bodies(kind, raw.test.inputs, raw.details, data.reading, ())
+    reads = reader(kind, "classification", data.info.label_names, options, data.reading)
+    if kind == "text":
+        assert [json.loads(body)["instances"][0] for body in sent] == list(raw.test.inputs["text"])
+        return
+    suffix = content_type.partition("/")[2]
+    for number, body in enumerate(sent):
+        (tmp_path / "sent").mkdir(exist_ok=True)
+        (tmp_path / "sent" / f"{number:03d}.{suffix}").write_bytes(body)
+    assert_read_as_sent(raw, reads.read(tmp_path / "sent").inputs)
+
+
+def test_other_kinds_cannot_be_sent() -> None:
+    with pytest.raises(UsageError, match="cannot be sent to a service"):
+        bodies("points", {}, {}, {}, ())
+
+
+# ---- answers -----------------------------------------------------------------------------------------------
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A service that answers with the number in the request, fails for 13, and closes the connection for 17."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        number = json.loads(self.rfile.read(int(self.headers["content-length"])))["instances"][0]
+        if number == 17:
+            self.close_connection = True
+            return
+        self._send(503 if number == 13 else 200, json.dumps({"predictions": [{"values": {"price": number}}]}))
+
+    def do_GET(self) -> None:
+        wrong = self.headers["authorization"] != "Bearer right"
+        self._send(401 if wrong else 200, 'harness_peak_memory_bytes{process="http"} 1.5e+03\n')
+
+    def _send(self, status: int, content: str) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(content)))
+        self.send_header("server-timing", "queue;dur=1.500, model;dur=2.000")
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+INFO = DataInfo(
+    kind="features", inputs={}, objective="regression", outputs=1, label_names=("price",),
+    target_mean=(10.0,), target_scale=(2.0,),
+)  # fmt: skip
+
+
+def test_client_keeps_answers_and_counts_failures(url: str) -> None:
+    answers = Answers()
+    client = Client(Target(url), JSON, [json.dumps({"instances": [n]}).encode() for n in range(20)], answers)
+    client.answer([3, 13, 4, 17, 5])
+    client.close()
+    assert sorted(answers.contents) == [3, 4, 5]
+    assert answers.failures == {"status 503": 1, "RemoteDisconnected": 1}
+    assert answers.parts_ms() == {"queue": 1.5, "model": 2.0}
+    indices, values = outputs(answers, INFO, ("price",))
+    np.testing.assert_array_equal(indices, [3, 4, 5])
+    np.testing.assert_array_equal(values, [[-3.5], [-3.0], [-2.5]])
+
+
+@pytest.mark.parametrize(("values", "words"), [([11.0, 13.0], ""), ([11.0, 14.0], "differ from the run's predictions")])
+def test_quality_of_a_regression_compares_values(catalog: Catalog, values: list[float], words: str) -> None:
+    info = msgspec.structs.replace(INFO, label_names=("height",))
+    predicted = np.array([[0.5], [1.5]], np.float32)
+    split = Split(inputs={}, targets=predicted)
+    data = PreparedData(train=split, validation=split, test=split, info=info)
+    judge = scorer(info, "rmse", [catalog.metric("rmse")])
+    contents = {n: json.dumps({"predictions": [{"values": {"height": x}}]}).encode() for n, x in enumerate(values)}
+    quality = Quality(data, judge, predicted)
+    assert quality.problem(Answers(contents)).startswith("the answers" if words else "")
+    assert words in quality.problem(Answers(contents))
+    assert quality.values(Answers(contents))["run_score"] == 0.0
+    assert quality.problem(Answers()) == "the service answered no query"
+
+
+@pytest.mark.parametrize(("wrong", "words"), [(1, ""), (2, "only 98.0% of the answers have the label")])
+def test_fast_service_with_wrong_labels_is_not_valid(catalog: Catalog, wrong: int, words: str) -> None:
+    info = DataInfo(kind="tokens", inputs={}, objective="classification", outputs=2, label_names=("a", "b"))
+    targets = np.zeros(100, np.int64)
+    split = Split(inputs={}, targets=targets)
+    data = PreparedData(train=split, validation=split, test=split, info=info)
+    judge = scorer(info, "accuracy", [catalog.metric("accuracy")])
+    outputs = {True: b'{"predictions": [{"probabilities": {"a": 1, "b": 0}}]}'}
+    outputs[False] = b'{"predictions": [{"probabilities": {"a": 0, "b": 1}}]}'
+    answers = Answers({n: outputs[n >= wrong] for n in range(100)})
+    quality = Quality(data, judge, np.tile(np.array([[1, 0]], np.float32), (100, 1)))
+    assert quality.problem(answers).startswith(words)
+    assert bool(quality.problem(answers)) == bool(words)
+    assert quality.values(answers)["score"] == pytest.approx(1 - wrong / 100)
+
+
+def test_memory_of_a_service_is_read_with_the_token(url: str) -> None:
+    assert peak_memory(Target(url, "right")) == {"http": 1500}
+    with pytest.raises(UsageError, match="requires a token; set HARNESS_SERVE_TOKEN"):
+        Target(url).get("/metrics")
+
+
+def test_service_that_does_not_answer_is_reported() -> None:
+    with pytest.raises(HarnessError, match=r"does not answer: .* start it with harness serve"):
+        Target("http://127.0.0.1:9").get("/model")
+
+
+def test_probabilities_become_logits_with_the_same_softmax() -> None:
+    info = DataInfo(kind="tokens", inputs={}, objective="classification", outputs=2, label_names=("a", "b"))
+    answers = Answers({0: b'{"predictions": [{"label": "b", "probabilities": {"b": 0.75, "a": 0.25}}]}'})
+    _, values = outputs(answers, info, ("a", "b"))
+    np.testing.assert_allclose(values, [[math.log(0.25), math.log(0.75)]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"predictions": []}', b'{"predictions": [{"values": {"rent": 1}}]}', b"[]", b"1"]
+)
+def test_answer_of_another_service_is_reported(content: bytes) -> None:
+    with pytest.raises(HarnessError, match="does not answer like the model of the run"):
+        outputs(Answers({0: content}), INFO, ("price",))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:8000", "ftp://a", "http://", "http://a:b", "http://a/path", "http://a?q", "http://user:word@a"],
+)
+def test_wrong_address_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="is not the address of a service"):
+        check_url(url)

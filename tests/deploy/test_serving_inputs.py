@@ -1,0 +1,218 @@
+"""Tests of the examples in requests: those of all kinds are prepared like the data of ``harness predict``."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from own_files import photos, reviews, write_csv, write_image, write_sound
+
+from harness.data.batches import batch_sizes
+from harness.data.user_files.dataset import UserDataset
+from harness.deploy.predict import read_new, reader_of, transformed
+from harness.deploy.serving.frames import File, Frames, Part, framed
+from harness.deploy.serving.limits import Limits
+from harness.deploy.serving.model import Prepared, Preparing
+from harness.deploy.serving.requests import Requests
+from harness.execute.preparation import load_and_prepare
+from harness.plugins import discover
+from harness.plugins.catalog import Catalog
+from harness.records import Preprocessing
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return discover()
+
+
+def preprocessing_of(path: Path, task: str, catalog: Catalog) -> Preprocessing:
+    """Return the preprocessing that a run on the user's data would store."""
+    chosen = catalog.task(task)
+    dataset = UserDataset(path, chosen.kind, chosen.objective)
+    settled = msgspec.to_builtins(dataset.settle(dataset.Options())[0])
+    _, data = load_and_prepare(chosen, dataset, settled, {})
+    made = Preprocessing(
+        task=task,
+        input_kind=chosen.kind,
+        task_options={},
+        dataset_options=settled,
+        info=data.info,
+        fitted=dict(data.fitted),
+        reading=dict(data.reading),
+    )
+    return msgspec.json.decode(msgspec.json.encode(made), type=Preprocessing)
+
+
+DEFAULT = Limits()
+
+
+class Example:
+    """A data set of one kind of input, with requests for its preprocessing."""
+
+    def __init__(self, folder: Path, data: Path, task: str, catalog: Catalog, limits: Limits = DEFAULT) -> None:
+        self.preprocessing, self.catalog = preprocessing_of(data, task, catalog), catalog
+        self.uploads = folder / "uploads"
+        self.uploads.mkdir(exist_ok=True)
+        requests = Requests(reader_of(self.preprocessing), self.uploads, limits)
+        self._preparing = Preparing(self.preprocessing, requests, catalog)
+
+    def prepared(self, *parts: Part) -> Prepared:
+        found = self._preparing.prepared(parts)
+        assert list(self.uploads.iterdir()) == []  # no upload is left behind
+        return found
+
+    def refusal(self, part: Part) -> tuple[int, str]:
+        (answer,) = self.prepared(part).answers
+        assert answer is not None
+        return answer.status, msgspec.json.decode(answer.body)["detail"]
+
+    def expected(self, source: Path) -> dict[str, Any]:
+        new = read_new(self.preprocessing, source)
+        return transformed(self.preprocessing, new.inputs, self.catalog)
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> Example:
+    folder = tmp_path_factory.mktemp("images")
+    limits = Limits(image_pixels=10_000)
+    return Example(folder, photos(folder / "photos", 12), "vision", catalog, limits)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> Example:
+    folder = tmp_path_factory.mktemp("sounds")
+    for number in range(24):
+        write_sound(folder / "sounds" / "ab"[number % 2] / f"{number}.wav", seed=number)
+    return Example(folder, folder / "sounds", "speech", catalog, Limits(audio_samples=10_000))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory, catalog: Catalog) -> Example:
+    folder = tmp_path_factory.mktemp("texts")
+    return Example(folder, write_csv(folder / "reviews.csv", reviews(60)), "nlp", catalog)
+
+
+@pytest.mark.plugins("nlp")
+def test_texts_are_prepared_like_those_of_a_file(texts: Example, tmp_path: Path) -> None:
+    lines = ["Film 3 was great", "unknown words", "été 😀 \x07"]
+    (tmp_path / "texts.txt").write_text("\n".join(lines), encoding="utf-8")
+    expected = texts.expected(tmp_path / "texts.txt")
+    content = (tmp_path / "texts.txt").read_bytes()
+    assert_same(texts.prepared(Part(instances=lines)).inputs, expected)
+    assert_same(texts.prepared(Part(files=[File("a.txt", content)])).inputs, expected)
+    together = texts.prepared(Part(instances=lines[:1]), Part(instances=["  "]), Part(instances=lines[1:]))
+    assert_same(together.inputs, expected)
+    assert together.counts == [1, 2]
+    assert [answer is None for answer in together.answers] == [True, False, True]
+    assert texts.refusal(Part(instances=["a", " "])) == (422, "example 1: the text in column 'review' is empty")
+
+
+@pytest.mark.plugins("nlp")
+def test_text_file_that_is_not_utf8_is_refused(texts: Example) -> None:
+    status, detail = texts.refusal(Part(files=[File("a.txt", b"good\n\xff\xfe\xfa\n")]))
+    assert (status, "UTF-8" in detail) == (422, True), detail
+
+
+@pytest.mark.plugins("vision")
+def test_images_are_prepared_like_those_of_a_folder(images: Example, tmp_path: Path) -> None:
+    for number, suffix in enumerate(("png", "jpg", "gif")):
+        write_image(tmp_path / "new" / f"{number}.{suffix}", (9 + number, 7, 3), seed=number)
+    files = [File(f"a/{path.name}", path.read_bytes()) for path in sorted((tmp_path / "new").iterdir())]
+    expected = images.expected(tmp_path / "new")
+    assert_same(images.prepared(Part(files=files)).inputs, expected)
+    nameless = [File("", file.content) for file in files]
+    assert_same(images.prepared(*[Part(files=[file]) for file in nameless]).inputs, expected)
+
+
+@pytest.mark.plugins("speech")
+def test_recordings_are_prepared_like_those_of_a_folder(sounds: Example, tmp_path: Path) -> None:
+    for number, suffix in enumerate(("wav", "flac", "ogg")):
+        write_sound(tmp_path / "new" / f"{number}.{suffix}", 600, seed=number)
+    files = [File(path.name, path.read_bytes()) for path in sorted((tmp_path / "new").iterdir())]
+    expected = sounds.expected(tmp_path / "new")
+    assert_same(sounds.prepared(Part(files=files)).inputs, expected)
+    assert_same(sounds.prepared(*[Part(files=[File("", file.content)]) for file in files]).inputs, expected)
+
+
+def png(width: int, height: int) -> bytes:
+    """Return a small PNG file whose header states these sizes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.plugins("vision")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (png(100_000, 100_000), "the image is too large: it has 10,000,000,000 pixels"),
+        (png(100_000, 1), "the image is too large: it has 100,000 pixels"),
+        (png(10, 10), "cannot be decoded"),
+        (b"", "it is empty"),
+        (b"GIF89a", "cannot be decoded"),
+        (b"<!doctype html>", "a web page"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 100, "cannot be decoded"),
+    ],
+)
+def test_harmful_image_is_refused_with_the_reason(images: Example, content: bytes, words: str) -> None:
+    status, detail = images.refusal(Part(files=[File("image.png", content)]))
+    assert (status, words in detail) == (422, True), detail
+    assert "example 0" in detail
+    assert "/" not in detail
+
+
+@pytest.mark.plugins("speech")
+def test_harmful_recording_is_refused_with_the_reason(sounds: Example) -> None:
+    import soundfile
+
+    wav, flac = io.BytesIO(), io.BytesIO()
+    soundfile.write(wav, np.zeros(400), 8000, format="WAV")
+    soundfile.write(flac, np.zeros(20_000), 8000, format="FLAC")
+    for content, status, words in (
+        (wav.getvalue()[:300], 422, "the file is truncated"),
+        (flac.getvalue()[:30], 422, "cannot be decoded"),
+        (flac.getvalue(), 413, "the recording has 20,000 samples; send at most 10,000"),
+        (b"", 422, "it is empty"),
+        (b"RIFF", 422, "cannot be decoded"),
+    ):
+        found, detail = sounds.refusal(Part(files=[File("sound", content)]))
+        assert (found, words in detail) == (status, True), detail
+
+
+@pytest.mark.plugins("vision")
+def test_bad_image_does_not_affect_other_requests(images: Example, tmp_path: Path) -> None:
+    good = File("a.png", write_image(tmp_path / "a.png").read_bytes())
+    found = images.prepared(Part(files=[good, File("b.png", b"")]), Part(files=[good]))
+    assert [answer is None for answer in found.answers] == [False, True]
+    answer = found.answers[0]
+    assert answer is not None
+    assert msgspec.json.decode(answer.body)["errors"][0]["index"] == 1
+    assert len(found.inputs["pixel_values"]) == 1
+
+
+def test_sizes_of_batches_are_powers_of_two_and_the_largest() -> None:
+    assert [batch_sizes(largest) for largest in (1, 2, 5, 32)] == [[1], [1, 2], [1, 2, 4, 5], [1, 2, 4, 8, 16, 32]]
+
+
+def test_frames_are_split_anywhere() -> None:
+    messages = [Part(instances=["a" * size]) for size in (0, 1, 300, 70_000)]
+    data = b"".join(map(framed, messages))
+    for step in (1, 3, 1000, len(data)):
+        frames = Frames()
+        found = [content for start in range(0, len(data), step) for content in frames.feed(data[start : start + step])]
+        assert [msgspec.msgpack.decode(content, type=Part) for content in found] == messages
