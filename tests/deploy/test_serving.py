@@ -223,14 +223,14 @@ def test_wrong_options_of_a_measured_service_are_refused(results: Path, argument
 
 
 @pytest.mark.slow
-def test_answers_match_the_openapi_description(server: Server) -> None:
+def test_answers_match_the_openapi_description(server: Server, tmp_path: Path) -> None:
     """Any table of the right form is accepted by the description, so the check that all such data are accepted is left
     out."""
     if find_spec("schemathesis") is None:
         pytest.skip("needs schemathesis")
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json"]
     settings = ["--exclude-checks", "positive_data_acceptance", "--max-examples", "20", "--no-color"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([*command, *settings], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout
     assert server.predict([ROW])[0] == 200
 
