@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from harness.cli import options
 from harness.cli.output import echo, print_json, show
-from harness.records import Environment
 
 if TYPE_CHECKING:
-    from harness.plugins.catalog import Catalog
-
-
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    description: str
-    precisions: tuple[str, ...]
-
-
-class BackendState(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    devices: list[Device]
-    problem: str | None
-    """Reason why the backend is unavailable, with a command that fixes the problem, or None if it is available."""
-
-
-class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """The output of ``harness doctor --format json``."""
-
-    harness: str
-    environment: Environment
-    backends: list[BackendState]
-    plugin_problems: dict[str, str]
-    results_dir: str
-    results_problem: str | None
+    from harness.checks.diagnosis import Diagnosis
 
 
 @click.command(short_help="Report which backends and devices are available, and what is missing.")
@@ -82,6 +54,9 @@ def doctor(
       harness doctor --format json
       harness doctor --roofline --backend torch --precision fp32
     """
+    from harness.checks.diagnosis import diagnose
+    from harness.records.store import results_dir
+
     if roofline:
         from harness.execute.device_lock import measuring_on
 
@@ -90,7 +65,7 @@ def doctor(
         return
     if backend or precision or threads:
         raise click.UsageError("--backend, --precision and --threads can only be used with --roofline")
-    diagnosis = diagnose(results)
+    diagnosis = diagnose(options.catalog(with_failures=True), results_dir(results))
     show(diagnosis, format_, render)
     if diagnosis.results_problem or not any(backend.devices for backend in diagnosis.backends):
         raise click.exceptions.Exit(1)
@@ -145,59 +120,6 @@ def _print_rooflines(backends: tuple[str, ...], precisions: tuple[str, ...], thr
         echo(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
     if problems or not rooflines:
         raise click.exceptions.Exit(1)
-
-
-def diagnose(results: str | None) -> Diagnosis:
-    from importlib.metadata import version
-
-    from harness.execute.environment import collect
-    from harness.plugins.requirements import DISTRIBUTION
-    from harness.records.files import real_path
-    from harness.records.store import results_dir
-
-    catalog = options.catalog(with_failures=True)
-    packages = {name for provided in catalog.backends.values() for name in provided.value.packages}
-    directory = results_dir(results)
-    return Diagnosis(
-        harness=version(DISTRIBUTION),
-        environment=collect(sorted(packages)),
-        backends=[_state_of(name, catalog) for name in sorted(catalog.backends)],
-        plugin_problems={failure.ref.name: failure.message for failure in catalog.failures}
-        | {f"{kind} {name}": explanation for (kind, name), explanation in catalog.conflicts.items()},
-        results_dir=str(real_path(directory)),
-        results_problem=_problem_with(directory),
-    )
-
-
-def _problem_with(directory: Path) -> str | None:
-    """Return the reason why results cannot be written to `directory`, or None if the directory is writable. Nothing is
-    created."""
-    from harness.records.files import real_path
-
-    existing = next(path for path in (directory, *real_path(directory).parents) if path.exists())
-    if not existing.is_dir():
-        return f"{existing} is not a directory; choose another directory with --results DIR"
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return f"{existing} is not writable; choose another directory with --results DIR"
-    return None
-
-
-def _state_of(name: str, catalog: Catalog) -> BackendState:
-    from harness.execute.devices import probe
-    from harness.plugins.requirements import missing
-
-    provided = catalog.backends[name]
-    problem = missing(provided.value.requires)
-    if problem:
-        return BackendState(name=name, devices=[], problem=problem)
-    answer = probe(name, provided.plugin)
-    devices = [
-        Device(name=device.name, description=device.description, precisions=tuple(device.precisions))
-        for device in answer.devices
-    ]
-    return BackendState(
-        name=name, devices=devices, problem=answer.error or (None if devices else "no device was found")
-    )
 
 
 def render(diagnosis: Diagnosis) -> str:
