@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.checks.diagnosis import Diagnosis
 
 
-@click.command(short_help="Report which backends and devices are available, and what is missing.")
+@click.command(short_help="Report available backends and devices, and missing packages.")
 @options.plugins
 @click.option(
     "--roofline",

@@ -118,7 +118,7 @@ def test_an_array_that_only_the_index_lists_is_named(folder: Path) -> None:
     lost = sorted(arrays)[0]
     del arrays[lost]
     save_file(arrays, folder / names[0])
-    with pytest.raises(UsageError, match=f"lacks {lost}, which {INDEX} lists"):
+    with pytest.raises(UsageError, match=f"arrays listed in {INDEX} are missing: {lost}"):
         locate(str(folder))
 
 
