@@ -130,8 +130,8 @@ class Sampling:
         ]
 
     def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
-        """Return the next trial. `finished` is the number of finished trials, and `first` contains the settings of the
-        first trial, or is None if the sampler draws them."""
+        """Return the next trial. `finished` is the number of finished trials. `first` contains the settings of the
+        first trial; if it is None, the sampler draws them."""
         from optuna.trial import TrialState as State
 
         with _quiet():

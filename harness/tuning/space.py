@@ -74,7 +74,7 @@ def overrides(settings: Mapping[str, Value]) -> tuple[str, ...]:
 
 
 def search_texts(search: Mapping[str, str | Iterable[Any]] | Iterable[str]) -> tuple[str, ...]:
-    """Return a search space as strings that `parse` accepts. List values are written in JSON."""
+    """Return a search space as strings that `parse` accepts. Values that are lists are written in JSON."""
     if not isinstance(search, Mapping):
         return tuple(search)
     texts = []

@@ -22,7 +22,7 @@ FOLDER = "tuning"
 STUDY = "study.json"
 JOURNAL = "journal.log"
 DEFAULT = "default"
-"""Key in `Study.confirmed` of the runs with the default settings."""
+"""Key for the runs with the default settings in `Study.confirmed`."""
 TRIALS = "trials"
 """Name of the results directory inside the study's directory that contains the trial records."""
 
@@ -94,7 +94,8 @@ class Study(Struct, frozen=True, kw_only=True):
     """Importance of each searched setting for the first objective, as a fraction of the total. Empty if there are too
     few complete trials."""
     confirmed: dict[str, list[str]] = {}
-    """Ids of the runs that confirm the settings, by trial number, or ``default`` for the default settings."""
+    """Ids of the runs that confirm the settings. The keys are trial numbers and, for the default settings,
+    ``default``."""
 
     def trial(self, number: int) -> TrialSummary:
         """Return the trial with this number. Raises `KeyError` if there is none."""

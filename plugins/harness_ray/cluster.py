@@ -100,7 +100,7 @@ def begin_description(node_id: str, plugins: Sequence[PluginRef], packages: Sequ
 
 
 def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node | str | None:
-    """Return a node, the reason why it cannot execute runs, or None if it is no longer alive.
+    """Return a node or, if the node cannot execute runs, the reason. Return None if the node is no longer alive.
 
     `description` is the result of `begin_description`.
     """

@@ -23,8 +23,8 @@ WAIT_S = 1.0
 START_S = 120.0
 """Time limit for starting the supervisor, in seconds."""
 HEAD = "node:__internal_head__"
-"""Ray resource that identifies the head node. The supervisor runs on the head node because the cluster cannot outlive
-it."""
+"""Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot outlive
+that node."""
 
 
 def start(

@@ -53,7 +53,7 @@ class Supervisor:
         self._all = tuple(runs)
         self._attempts: dict[str, Running] = {}
         self._tasks: dict[Any, str] = {}
-        """Attempt of each Ray task, by result reference."""
+        """Attempt that each Ray task executes. The keys are the references to the tasks' results."""
         self._losses: dict[int, list[str]] = {}
         """Nodes on which attempts of a run were lost, by run index."""
         self._nodes = {node.id: node for node in nodes}
@@ -140,7 +140,7 @@ class Supervisor:
             return file.read(size)
 
     def withdraw(self, kept: Sequence[str]) -> None:
-        """Stop starting runs, and cancel the attempts that are not in `kept`."""
+        """Start no more runs, and cancel the attempts that are not in `kept`."""
         with self._changed:
             self._waiting.clear()
             for key in [key for key, one in self._attempts.items() if key not in kept and one.files is None]:
@@ -230,7 +230,7 @@ class Supervisor:
                 self._start(run, node)
 
     def _choose(self, group: Group, chosen: Environment) -> None:
-        """Set the class of machine for a group. It is stored for the case that this process is killed."""
+        """Set the class of machine for a group. The class is stored in case this process is killed."""
         self._classes[group] = chosen
         others = Counter(placement.difference(chosen, node.machine.environment) for node in self._nodes.values())
         for found, count in others.items():
@@ -284,8 +284,7 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Mark attempts as lost if they have not sent a report for too long, for example, because their node is
-        disconnected."""
+        """Mark attempts as lost if their last report is too old, for example because their node is disconnected."""
         limit = time.monotonic() - self._lost_after_s
         for attempt, one in list(self._attempts.items()):
             if one.files is None and one.heard_at is not None and one.heard_at < limit:
@@ -320,7 +319,7 @@ class Supervisor:
             self._nodes[one.node].running.pop(attempt, None)
 
     def _fail(self, run: PlannedRun, failure: Failure) -> None:
-        """Finish a run without a record. This method does not need the disk, which may be full."""
+        """Finish a run that has no record. This method also works if the disk is full."""
         attempt = f"{run.index}-{token_hex(8)}"
         content = msgspec.json.encode(failure)
         self._attempts[attempt] = Running(run, "", files={RESULT: len(content)}, failure=content)

@@ -48,7 +48,7 @@ class BackendLead:
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows of several backends whose other settings are all equal."""
+    """Rows of several backends that do not differ in any other setting."""
 
     task: str
     name: str
@@ -75,7 +75,8 @@ def contests(report: Report) -> list[Contest]:
 
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Return the number of comparisons won by each backend, by metric. The key ``""`` counts those without a winner."""
+    """Return, for each metric, the number of comparisons won by each backend. The key ``""`` is for comparisons without
+    a winner."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 

@@ -35,7 +35,8 @@ class SizedModel:
 
     @property
     def trained_by_steps(self) -> bool:
-        """False if all backends fit the model from scratch. If False, the model may have no canonical parameters."""
+        """False if all backends fit the model from scratch. If False, the model does not need any canonical
+        parameters."""
         names = [backend for model, backend in self.catalog.networks if model == self.model.name]
         backends = [self.catalog.backends[name].value for name in names if name in self.catalog.backends]
         return not backends or any(backend.trains_by_steps for backend in backends)
