@@ -65,7 +65,7 @@ class StudyPlan:
 
     @property
     def name(self) -> str:
-        """Name of the study. It depends on everything that determines the trials, except for their number."""
+        """Name of the study. It depends on everything that determines the trials, except for the number of trials."""
         identity = {
             "key": self.spec.key,
             "search": [each.text for each in self.dimensions],

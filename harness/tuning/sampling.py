@@ -142,7 +142,7 @@ class Sampling:
 
     @property
     def best(self) -> list[int]:
-        """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
+        """Number of the best trial or, with several objectives, the numbers of the trials on the Pareto front."""
         if not self._study.get_trials(deepcopy=False, states=_complete()):
             return []
         if len(self._study.directions) == 1:

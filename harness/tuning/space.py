@@ -173,7 +173,8 @@ def _choices(text: str, name: str) -> tuple[Value, ...]:
 
 
 def grid(dimensions: Iterable[Dimension], most: int) -> list[dict[str, Value]] | None:
-    """Return all combinations of listed values and range ends, or None if there are more than `most`."""
+    """Return all combinations of the listed values and the ends of the ranges, or None if there are more than `most`
+    combinations."""
     combined: list[dict[str, Value]] = [{}]
     for dimension in dimensions:
         combined = [{**settings, dimension.name: value} for settings in combined for value in dimension.ends]

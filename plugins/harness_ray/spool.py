@@ -19,7 +19,7 @@ from harness_ray.placement import Group
 COLLECTED = "collected"
 """Prefix of the names of files that mark runs whose results have been collected."""
 CLASSES = "classes.json"
-"""Name of the file with the class of machine that was chosen for each group of runs."""
+"""Name of the file that stores which class of machine was chosen for each group of runs."""
 
 
 class Spool:

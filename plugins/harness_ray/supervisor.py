@@ -236,7 +236,8 @@ class Supervisor:
         for found, count in others.items():
             if found:
                 nodes = f"{count} {'node does' if count == 1 else 'nodes do'}"
-                self._message(f"{nodes} not execute the runs on {group[1]}, because of another class: {found}")
+                reason = f"because the class of machine differs: {found}"
+                self._message(f"{nodes} not execute the runs on {group[1]}, {reason}")
         self._spool.keep_classes(self._classes)
 
     def _no_node(self, run: PlannedRun) -> Failure:
@@ -244,7 +245,7 @@ class Supervisor:
         needed = f"{spec.threads} {'CPU' if spec.threads == 1 else 'CPUs'}" + (
             " and a GPU" if spec.device.startswith("cuda") else ""
         )
-        same = " of the class that executes the runs on the same data" if self._nodes else ""
+        same = " in the class of machine chosen for this dataset" if self._nodes else ""
         message = f"no node with {needed}{same} was available for {self._node_timeout_s:g} s"
         return Failure(kind="crash", message=message)
 

@@ -3,8 +3,8 @@
 A contest is a set of rows that differ only in the backend. For each metric, the backend with the best mean is compared
 with every other backend, as in ``harness compare``. This backend is highlighted if the 95% confidence intervals for all
 differences exclude zero. No backend is highlighted if the metric depends on the state of the machine and the runs were
-not interleaved. The result is significant after Bonferroni correction if this also holds at the confidence level that
-limits the familywise error rate for all comparisons on the page to 1%.
+not interleaved. The result is significant after Bonferroni correction if the intervals also exclude zero at the
+confidence level that limits the familywise error rate for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
 
 
 def _amount(comparison: Comparison, title: str) -> str:
-    """Return the ratio of the means or, for scores, their difference with the metric's title and unit."""
+    """Return the ratio of the means as text or, for scores, the difference between the means, with the metric's title
+    and unit."""
     if comparison.change is None:
         return ""
     ends = (comparison.low, comparison.high)

@@ -161,7 +161,9 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     if outcome.scores.confusion:
         names = run_points.labels(outcome)
         plots["confusion"] = run_points.confusion(outcome) | {"names": names}
-        notes["confusion"] = "Fractions of the true class. Scroll to zoom, drag to pan, double-click to reset."
+        notes["confusion"] = (
+            "Cells show fractions of the true class. Scroll to zoom, drag to pan, double-click to reset."
+        )
     curves = run_points.decisions(record, outcome, arrays)
     if curves:
         left_out = curves["left_out"]
