@@ -24,7 +24,7 @@ JOURNAL = "journal.log"
 DEFAULT = "default"
 """Key for the runs with the default settings in `Study.confirmed`."""
 TRIALS = "trials"
-"""Name of the results directory for the trials' records. It is inside the study's directory."""
+"""Name of the results directory for the trials' records, inside the study's directory."""
 
 TrialState = Literal["complete", "pruned", "failed"]
 

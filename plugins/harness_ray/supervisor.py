@@ -236,8 +236,9 @@ class Supervisor:
         for found, count in others.items():
             if found:
                 nodes = f"{count} {'node does' if count == 1 else 'nodes do'}"
-                reason = f"because the class of machine differs: {found}"
-                self._message(f"{nodes} not execute the runs on {group[1]}, {reason}")
+                self._message(
+                    f"{nodes} not execute the runs on {group[1]}, because the class of machine differs: {found}"
+                )
         self._spool.keep_classes(self._classes)
 
     def _no_node(self, run: PlannedRun) -> Failure:

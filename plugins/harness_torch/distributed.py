@@ -51,8 +51,7 @@ class Replicas:
         return loss * (weight if self._scaled else weight * self._size)
 
     def add_up(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Convert the gradients, as they are after all backward passes of a step, to the gradients of the whole
-        batch."""
+        """Convert the gradients to those of the whole batch, after all backward passes of a step."""
         if self._scaled and gradients:
             torch._foreach_mul_(gradients, float(self._size))
 

@@ -93,8 +93,8 @@ def channel_warnings(name: str, sizes: NDArray[np.int64], channels: int) -> Iter
         yield f"{total - gray:,} of {total:,} {name} images were converted to gray, because task.channels is 1"
     elif channels == 3 and 0 < gray < total:
         yield (
-            f"{gray:,} of {total:,} {name} images are gray and the others in color, which may reveal their class; set"
-            " task.channels=1 to convert all of them to gray"
+            f"{gray:,} of {total:,} {name} images are gray and the others are in color, which may reveal their class; "
+            "set task.channels=1 to convert all of them to gray"
         )
 
 

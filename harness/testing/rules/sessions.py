@@ -188,20 +188,20 @@ def _restores_its_state(bench: Workbench) -> None:
         state = session.state()
         for name, array in state.items():
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-                raise Broken(f"state returned {name!r} as {getattr(array, 'dtype', type(array).__name__)}")
+                raise Broken(f"state() returned {name!r} as {getattr(array, 'dtype', type(array).__name__)}")
         kept = {name: array.copy() for name, array in state.items()}
         expected, after = steps(session, range(3, 6)), weights(session)
     changed = [name for name, array in kept.items() if not np.array_equal(array, state[name], equal_nan=True)]
     if changed:
-        raise Broken(f"{changed[0]} in the result of state changed during further training steps")
+        raise Broken(f"{changed[0]} in the result of state() changed during further training steps")
     with bench.session(recipe=recipe) as session:
         session.set_state(state)
         losses, restored = steps(session, range(3, 6)), weights(session)
     if losses != expected:
-        raise Broken(f"after set_state, the same steps give the losses {losses} instead of {expected}")
+        raise Broken(f"after set_state(), the same steps give the losses {losses} instead of {expected}")
     different = [name for name, array in after.items() if not np.array_equal(array, restored[name])]
     if different:
-        raise Broken(f"after set_state and the same steps, {different[0]} differs")
+        raise Broken(f"after set_state() and the same steps, {different[0]} differs")
 
 
 def _computes_gradients(bench: Workbench) -> None:
@@ -287,7 +287,7 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-computes-the-exported-model",
-        "Predictions of a backend that executes exported models are the outputs that were computed after the export.",
+        "A backend that executes exported models predicts the outputs that were computed after the export.",
         "load the model in request.exported, and pass the inputs by name",
         _computes_the_exported_model,
     ),
@@ -311,8 +311,8 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-restores-its-state",
-        "set_state restores everything that determines further training steps, if Backend.checkpoints is True.",
-        "include moments, step counts, random number generators and the moving average in state, and return copies",
+        "set_state() restores everything that determines further training steps, if Backend.checkpoints is True.",
+        "include moments, step counts, random number generators and the moving average in state(), and return copies",
         _restores_its_state,
     ),
     Rule(

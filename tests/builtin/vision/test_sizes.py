@@ -99,8 +99,8 @@ def test_median_size_of_the_training_images_is_recorded() -> None:
     [
         ([3, 3, 3, 3], None, ""),
         ([1, 1, 1, 1], None, ""),
-        ([1, 3, 3, 3], None, "1 of 4 test images are gray and the others in color"),
-        ([1, 1, 1, 3], None, "3 of 4 test images are gray and the others in color"),
+        ([1, 3, 3, 3], None, "1 of 4 test images are gray and the others are in color"),
+        ([1, 1, 1, 3], None, "3 of 4 test images are gray and the others are in color"),
         ([3, 3, 3, 3], 1, "4 of 4 test images were converted to gray"),
         ([1, 3, 1, 1], 1, "1 of 4 test images were converted to gray"),
         ([1, 1, 1, 1], 3, ""),
