@@ -13,7 +13,7 @@ from harness.tuning.study import DEFAULT, Study, TrialSummary
 
 
 def render(study: Study, records: Mapping[str, RunRecord]) -> str:
-    """Return a study as text. `records` contains the runs that confirm the settings, by run id."""
+    """Return a study as text. `records` maps run ids to the records of the runs that confirm the settings."""
     parts = [
         heading(study),
         _grid(headers(study), rows(study)),
@@ -56,7 +56,7 @@ def _values(trial: TrialSummary, count: int) -> list[str]:
 
 
 def short_names(study: Study) -> dict[str, str]:
-    """Return the searched settings with their names in tables. The section is omitted if the name is unambiguous."""
+    """Return the searched settings, each with its name in tables. The section is omitted if the name is unambiguous."""
     names = [text.partition("=")[0] for text in study.search]
     short = [name.partition(".")[2] for name in names]
     return dict(zip(names, short if len(set(short)) == len(short) else names, strict=True))
@@ -67,7 +67,7 @@ def shown(value: Any) -> str:
 
 
 def best(study: Study) -> list[str]:
-    """Return lines with the best settings, or with the settings on the Pareto front."""
+    """Return the lines that list the best settings or, with several objectives, the settings on the Pareto front."""
     if not study.best:
         return ["No trial was completed."]
     several = len(study.objectives) > 1
@@ -86,14 +86,14 @@ def best(study: Study) -> list[str]:
 
 
 def importance(study: Study) -> dict[str, float]:
-    """Return the importance of each setting, in descending order, by its name in tables."""
+    """Return the importance of each setting, in descending order. The keys are the settings' names in tables."""
     names = short_names(study)
     ordered = sorted(study.importance.items(), key=lambda item: -item[1])
     return {names.get(name, name): share for name, share in ordered}
 
 
 def cost(study: Study) -> list[str]:
-    """Return lines with the cost of the study."""
+    """Return the lines that report the cost of the study."""
     states = ", ".join(f"{study.count(state)} {state}" for state in ("complete", "pruned", "failed"))
     repeated = sum(each.repeated for each in study.trials)
     again = f"; {repeated} not executed, because their settings had been tried" if repeated else ""
@@ -125,7 +125,7 @@ def confirmation(study: Study, records: Mapping[str, RunRecord]) -> list[str]:
 
 
 def _scores(ids: Sequence[str], records: Mapping[str, RunRecord]) -> dict[int, dict[str, float]]:
-    """Return the scores of successful runs on the primary metric, by seed and split."""
+    """Return the primary metric's value for each successful run, by seed and split."""
     found: dict[int, dict[str, float]] = {}
     for run_id in ids:
         outcome = records[run_id].outcome if run_id in records else None

@@ -27,7 +27,7 @@ from harness.testing.rules.tasks import TASK_RULES, PreparedTask
 from harness.testing.workbench import Workbench
 
 LIMIT_S = 900.0
-"""Time limit for checking all of an object's rules, in seconds."""
+"""Time limit for checking all rules for one object, in seconds."""
 
 RULES: dict[str, tuple[Rule[Any], ...]] = {
     "plugin": PLUGIN_RULES,

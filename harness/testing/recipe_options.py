@@ -39,7 +39,8 @@ IGNORED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"distillation_alpha": 0.0},
     ),
 }
-"""For each option, a recipe that uses it and the changes that simulate a session that ignores it."""
+"""For each option: a recipe that uses the option, and changes with which the recipe behaves as if the option were
+ignored."""
 
 
 class OptionTests:

@@ -63,9 +63,9 @@ class Tuned:
 def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: Settings, listener: Listener) -> Tuned:
     """Execute the remaining trials of each plan, and confirm the best settings.
 
-    The trials of all backends are interleaved: each backend executes one trial, then each executes its next trial in
-    reverse order. An interrupted study is continued: finished trials are not repeated, and a trial that was interrupted
-    is replaced.
+    The trials of all backends are interleaved: each backend executes one trial; then the backends, in reverse order,
+    execute their next trials; and so on. An interrupted study is continued: finished trials are not repeated, and a
+    trial that was interrupted is replaced.
 
     Raises `harness.UsageError` if the storage cannot be used or contains a study whose records are stored elsewhere,
     `harness.BusyError` if another process is measuring on the same device, and `harness.RecordError` if results cannot

@@ -30,7 +30,8 @@ STEPS = 100
 SMOOTHING = 0.9
 """Decay rate of the moving average of the loss."""
 DIVERGED = 4.0
-"""Ratio of the loss's moving average to its minimum above which the test ends, as in the fastai library."""
+"""Factor by which the moving average of the loss must exceed its minimum for the test to end, as in the fastai
+library."""
 DECREASE = 0.1
 """Fraction of the total decrease in the loss at which the useful range begins."""
 DEFAULT = "1e-6:1"
@@ -161,9 +162,9 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
-    """Return the learning rates between which the loss decreased: from the first step at which the moving average has
-    completed the fraction `DECREASE` of its total decrease to the step at which it reaches its minimum. Return None if
-    there is no decrease.
+    """Return the learning rates between which the loss decreased, or None if it did not decrease. The range begins at
+    the first step at which the moving average has completed the fraction `DECREASE` of its total decrease, and it ends
+    at the step at which the moving average reaches its minimum.
     """
     if not smoothed:
         return None

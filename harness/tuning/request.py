@@ -24,7 +24,7 @@ from harness.tuning.study import Objective
 
 OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
-"""Objectives whose values are known after each epoch, which pruning requires."""
+"""Objectives whose values are known after each epoch, as required for pruning."""
 MAX_CHECKED = 1000
 """Maximum number of setting combinations to check during planning."""
 MAX_TRIALS = 10_000
@@ -65,7 +65,7 @@ class StudyPlan:
 
     @property
     def name(self) -> str:
-        """Name of the study, which identifies everything that determines its trials except the number of trials."""
+        """Name of the study. It depends on everything that determines the trials, except for the number of trials."""
         identity = {
             "key": self.spec.key,
             "search": [each.text for each in self.dimensions],
@@ -192,7 +192,7 @@ def _pruner(request: Tuning) -> str:
 def _base(selection: Selection) -> Selection:
     """Return the selection of the default run, with the trials' seed."""
     if selection.weights:
-        raise UsageError("--weights trains nothing, so no settings can be tuned; remove it")
+        raise UsageError("nothing is trained with --weights, so no settings can be tuned; remove --weights")
     if selection.repeat is not None:
         raise UsageError("harness tune executes each trial once; remove --repeat")
     if len(selection.seeds) > 1:
@@ -247,7 +247,7 @@ def _objectives(names: Sequence[str], spec: RunSpec, catalog: Catalog) -> tuple[
 def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalog: Catalog) -> list[RunSpec]:
     """Return the specifications for the listed values and the ends of the ranges.
 
-    Raises `harness.UsageError` if one of them is invalid, or if a setting has no effect. If there are too many
+    Raises `harness.UsageError` if a specification is invalid, or if a setting has no effect. If there are too many
     combinations, each setting is checked with the default values of the others.
     """
     found: list[RunSpec] = []

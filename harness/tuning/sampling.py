@@ -130,8 +130,8 @@ class Sampling:
         ]
 
     def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
-        """Return the next trial. `finished` is the number of finished trials, and `first` contains the settings of the
-        first trial, or is None if the sampler draws them."""
+        """Return the next trial. `finished` is the number of finished trials. `first` contains the settings of the
+        first trial; if it is None, the sampler draws them."""
         from optuna.trial import TrialState as State
 
         with _quiet():
@@ -142,7 +142,7 @@ class Sampling:
 
     @property
     def best(self) -> list[int]:
-        """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
+        """Number of the best trial or, with several objectives, the numbers of the trials on the Pareto front."""
         if not self._study.get_trials(deepcopy=False, states=_complete()):
             return []
         if len(self._study.directions) == 1:

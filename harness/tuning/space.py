@@ -74,7 +74,7 @@ def overrides(settings: Mapping[str, Value]) -> tuple[str, ...]:
 
 
 def search_texts(search: Mapping[str, str | Iterable[Any]] | Iterable[str]) -> tuple[str, ...]:
-    """Return a search space as strings that `parse` accepts. List values are written in JSON."""
+    """Return a search space as strings that `parse` accepts. Values that are lists are written in JSON."""
     if not isinstance(search, Mapping):
         return tuple(search)
     texts = []
@@ -173,7 +173,8 @@ def _choices(text: str, name: str) -> tuple[Value, ...]:
 
 
 def grid(dimensions: Iterable[Dimension], most: int) -> list[dict[str, Value]] | None:
-    """Return all combinations of listed values and range ends, or None if there are more than `most`."""
+    """Return all combinations of the listed values and the ends of the ranges, or None if there are more than `most`
+    combinations."""
     combined: list[dict[str, Value]] = [{}]
     for dimension in dimensions:
         combined = [{**settings, dimension.name: value} for settings in combined for value in dimension.ends]

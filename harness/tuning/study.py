@@ -22,9 +22,9 @@ FOLDER = "tuning"
 STUDY = "study.json"
 JOURNAL = "journal.log"
 DEFAULT = "default"
-"""Key in `Study.confirmed` of the runs with the default settings."""
+"""Key for the runs with the default settings in `Study.confirmed`."""
 TRIALS = "trials"
-"""Name of the results directory inside the study's directory that contains the trial records."""
+"""Name of the results directory for the trials' records, inside the study's directory."""
 
 TrialState = Literal["complete", "pruned", "failed"]
 
@@ -89,12 +89,13 @@ class Study(Struct, frozen=True, kw_only=True):
     trials: list[TrialSummary] = []
     """Finished trials."""
     best: list[int] = []
-    """Numbers of the best trial or, with several objectives, of the trials on the Pareto front."""
+    """Number of the best trial or, with several objectives, the numbers of the trials on the Pareto front."""
     importance: dict[str, float] = {}
     """Importance of each searched setting for the first objective, as a fraction of the total. Empty if there are too
     few complete trials."""
     confirmed: dict[str, list[str]] = {}
-    """Ids of the runs that confirm the settings, by trial number, or ``default`` for the default settings."""
+    """Ids of the runs that confirm the settings. The keys are trial numbers and, for the default settings,
+    ``default``."""
 
     def trial(self, number: int) -> TrialSummary:
         """Return the trial with this number. Raises `KeyError` if there is none."""
@@ -157,9 +158,9 @@ def load(path: Path) -> Study:
     values = {len(each.values) for each in study.trials} - {0}
     valued = {each.number for each in study.trials if each.values}
     if len(set(numbers)) < len(numbers) or not study.objectives or not values <= {len(study.objectives)}:
-        raise RecordError(f"{path / STUDY}: not valid: the trials do not match the objectives")
+        raise RecordError(f"{path / STUDY} is not valid: the trials do not match the objectives")
     if not set(study.best) <= valued:
-        raise RecordError(f"{path / STUDY}: not valid: a best trial is missing or has no value")
+        raise RecordError(f"{path / STUDY} is not valid: a best trial is missing or has no value")
     return study
 
 

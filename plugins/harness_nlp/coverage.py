@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from harness_nlp.options import NlpOptions
 
 UNKNOWN_LIMIT = 0.1
-"""Fraction of ``[UNK]`` tokens in a split above which a warning is issued."""
+"""Warning threshold for the fraction of ``[UNK]`` tokens in a split."""
 TRUNCATED_LIMIT = 0.2
-"""Fraction of truncated texts in a split above which a warning is issued."""
+"""Warning threshold for the fraction of truncated texts in a split."""
 
 Rows = Sequence[Sequence[int]]
 
@@ -20,8 +20,8 @@ def details(ids: Mapping[str, Rows], unknown: int, max_length: int) -> dict[str,
     """Return the token statistics to record for each split. `ids` contains the token ids of the texts, excluding
     special tokens.
 
-    The name of each statistic ends with the name of the split, except for ``truncated_share`` (training) and
-    ``unknown_share`` (validation).
+    The name of each statistic ends with the name of the split, with two exceptions: ``truncated_share`` is for the
+    training split, and ``unknown_share`` is for the validation split.
     """
     facts: dict[str, bool | int | float | str] = {}
     for name, rows in ids.items():

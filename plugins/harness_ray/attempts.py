@@ -18,9 +18,10 @@ class Running:
     heard_at: float | None = None
     """Monotonic-clock time of the last report, or None before the first report."""
     files: dict[str, int] | None = None
-    """Sizes of the files by name if the attempt is finished, otherwise None. They include `harness_ray.node.RESULT`."""
+    """Size of each file, by file name, if the attempt is finished, otherwise None. The files include
+    `harness_ray.node.RESULT`."""
     failure: bytes = b""
-    """Content of the file `harness_ray.node.RESULT` of a run that failed without a record, as JSON."""
+    """JSON content of the file `harness_ray.node.RESULT`, if the run failed and has no record."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Update:
     events: list[bytes]
     """New events, as JSON."""
     files: dict[str, int] | None
-    """Sizes of the files by name if the attempt is finished, otherwise None."""
+    """Size of each file, by file name, if the attempt is finished, otherwise None."""
 
 
 @dataclass(frozen=True)
 class News:
-    """Response to a command that follows the runs."""
+    """Response to a command that monitors the runs."""
 
     updates: list[Update]
     messages: list[str]

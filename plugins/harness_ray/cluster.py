@@ -100,7 +100,7 @@ def begin_description(node_id: str, plugins: Sequence[PluginRef], packages: Sequ
 
 
 def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node | str | None:
-    """Return a node, the reason why it cannot execute runs, or None if it is no longer alive.
+    """Return a node or, if the node cannot execute runs, the reason. Return None if the node is no longer alive.
 
     `description` is the result of `begin_description`.
     """
@@ -143,8 +143,8 @@ def code_difference(here: Machine, there: Machine) -> str:
 
 
 def described_nodes(plugins: Sequence[PluginRef], packages: Sequence[str]) -> list[Node]:
-    """Return the live nodes that offer CPUs or GPUs to Ray. Raises `harness.UsageError` if there are none, or if one of
-    them cannot execute runs."""
+    """Return the live nodes that offer CPUs or GPUs to Ray. Raises `harness.UsageError` if the cluster has no such
+    node, or if one of the nodes cannot execute runs."""
     here = harness.describe_machine((*plugins, OWN), packages)
     nodes = [node for node in living_nodes().values() if offers(node)]
     tasks = [begin_description(node["NodeID"], plugins, packages) for node in nodes]
@@ -157,5 +157,5 @@ def described_nodes(plugins: Sequence[PluginRef], packages: Sequence[str]) -> li
 
 
 def offers(node: Mapping[str, Any]) -> bool:
-    """Return whether a node offers CPUs or GPUs. The head node often offers neither."""
+    """Return whether a node offers CPUs or GPUs. The head node often offers neither CPUs nor GPUs."""
     return bool(node["Resources"].get("CPU") or node["Resources"].get("GPU"))

@@ -23,8 +23,8 @@ WAIT_S = 1.0
 START_S = 120.0
 """Time limit for starting the supervisor, in seconds."""
 HEAD = "node:__internal_head__"
-"""Ray resource that identifies the head node. The supervisor runs on the head node because the cluster cannot outlive
-it."""
+"""Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot outlive
+that node."""
 
 
 def start(
@@ -48,7 +48,7 @@ def start(
         spec = run.spec
         if spec.device.startswith("cuda:"):
             raise harness.UsageError(
-                f"{spec.title}: Ray assigns a GPU to each run; replace --device {spec.device} by --device cuda"
+                f"{spec.title}: Ray assigns a GPU to each run; replace --device {spec.device} with --device cuda"
             )
         if not any(node.fits(spec) for node in nodes):
             most = max((node.cpus for node in nodes if node.gpus or not spec.device.startswith("cuda")), default=0)

@@ -23,15 +23,16 @@ class Node:
     gpus: float
     machine: Machine
     running: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    """Number of threads used by each attempt on the node, and whether other runs may be executed at the same time, by
-    attempt id."""
+    """For each attempt on the node, by id: the number of threads used, and whether other runs may be executed at the
+    same time."""
 
     def fits(self, spec: RunSpec) -> bool:
-        """Return whether the node can execute a run when it is idle."""
+        """Return whether the node, if idle, can execute a run."""
         return self.cpus >= spec.threads and (self.gpus >= 1 or not spec.device.startswith("cuda"))
 
     def gets_gpu(self, spec: RunSpec) -> bool:
-        """Return whether a run gets a GPU on this node. With the device ``auto``, it gets one if the node has one."""
+        """Return whether a run gets a GPU on this node. With the device ``auto``, the run gets a GPU if the node has
+        one."""
         return spec.device.startswith("cuda") or (spec.device == "auto" and self.gpus >= 1)
 
     def is_free(self, spec: RunSpec) -> bool:
@@ -50,7 +51,7 @@ class Node:
 
 
 def shares_node(spec: RunSpec) -> bool:
-    """Return whether other runs may be executed on the node during a run, because it certainly uses a GPU."""
+    """Return True if a run certainly uses a GPU, so that other runs may be executed on the node at the same time."""
     return spec.device.startswith("cuda")
 
 
@@ -65,9 +66,9 @@ def of_class(nodes: Iterable[Node], environment: Environment) -> list[Node]:
 
 
 def difference(one: Environment, other: Environment) -> str:
-    """Return the first difference between the classes of two machines, or an empty string if they are the same.
+    """Return the first difference between the classes of two machines, or an empty string if the classes are the same.
 
-    The class includes the versions of Python and of the packages, because other versions may have other speeds.
+    The class includes the versions of Python and of the packages, because speed may differ between versions.
     """
     if found := machine_difference(one, other, on_gpu=True):
         return found
@@ -79,7 +80,8 @@ def difference(one: Environment, other: Environment) -> str:
 
 
 def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environment | None:
-    """Return the environment of a machine in the class chosen to execute a group of runs, or None if no class can.
+    """Return the environment of a machine in the class chosen to execute a group of runs. Return None if no class of
+    machine can execute them.
 
     The class with the most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice does
     not depend on the order of the nodes.

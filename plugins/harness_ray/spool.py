@@ -19,14 +19,14 @@ from harness_ray.placement import Group
 COLLECTED = "collected"
 """Prefix of the names of files that mark runs whose results have been collected."""
 CLASSES = "classes.json"
-"""Name of the file with the class of machine that was chosen for each group of runs."""
+"""Name of the file that stores which class of machine was chosen for each group of runs."""
 
 
 class Spool:
-    """The files of a supervisor. If the supervisor's process is killed, the next process continues with them.
+    """The files of a supervisor. If the supervisor's process is killed, the next process continues with these files.
 
-    Only the files of runs need the disk. Everything else is also kept in memory, so a full disk does not stop the
-    supervisor.
+    Only the files of runs must be stored on disk. Everything else is also kept in memory, so a full disk does not stop
+    the supervisor.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,7 +57,7 @@ class Spool:
         return sizes
 
     def keep_failure(self, attempt: str, content: bytes) -> None:
-        """Store the failure of a run without a record, if the disk is not full."""
+        """Store the failure of a run that has no record, unless the disk is full."""
         folder = self.folder(attempt)
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,8 @@ class Spool:
         return {int(path.name.partition("-")[2]) for path in self._path.glob(f"{COLLECTED}-*")}
 
     def finished_attempts(self, runs: Iterable[PlannedRun]) -> dict[str, Running]:
-        """Return the attempts that a killed process finished, and whose results have not been collected."""
+        """Return the attempts that were finished before the process was killed, but whose results have not been
+        collected."""
         by_index = {run.index: run for run in runs}
         found = {}
         for path in self._path.glob("finished-*"):
@@ -96,7 +97,7 @@ class Spool:
         return found
 
     def keep_classes(self, classes: Mapping[Group, Environment]) -> None:
-        """Store the class of machine that was chosen for each group of runs, if the disk is not full."""
+        """Store the class of machine that was chosen for each group of runs, unless the disk is full."""
         with contextlib.suppress(OSError):
             path = self._path / f"{CLASSES}.new"
             path.write_bytes(msgspec.json.encode(list(classes.items())))

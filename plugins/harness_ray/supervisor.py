@@ -53,7 +53,7 @@ class Supervisor:
         self._all = tuple(runs)
         self._attempts: dict[str, Running] = {}
         self._tasks: dict[Any, str] = {}
-        """Attempt of each Ray task, by result reference."""
+        """Attempt that each Ray task executes. The keys are the references to the tasks' results."""
         self._losses: dict[int, list[str]] = {}
         """Nodes on which attempts of a run were lost, by run index."""
         self._nodes = {node.id: node for node in nodes}
@@ -140,7 +140,7 @@ class Supervisor:
             return file.read(size)
 
     def withdraw(self, kept: Sequence[str]) -> None:
-        """Stop starting runs, and cancel the attempts that are not in `kept`."""
+        """Start no more runs, and cancel the attempts that are not in `kept`."""
         with self._changed:
             self._waiting.clear()
             for key in [key for key, one in self._attempts.items() if key not in kept and one.files is None]:
@@ -230,13 +230,15 @@ class Supervisor:
                 self._start(run, node)
 
     def _choose(self, group: Group, chosen: Environment) -> None:
-        """Set the class of machine for a group. It is stored for the case that this process is killed."""
+        """Set the class of machine for a group. The class is stored in case this process is killed."""
         self._classes[group] = chosen
         others = Counter(placement.difference(chosen, node.machine.environment) for node in self._nodes.values())
         for found, count in others.items():
             if found:
                 nodes = f"{count} {'node does' if count == 1 else 'nodes do'}"
-                self._message(f"{nodes} not execute the runs on {group[1]}, because of another class: {found}")
+                self._message(
+                    f"{nodes} not execute the runs on {group[1]}, because the class of machine differs: {found}"
+                )
         self._spool.keep_classes(self._classes)
 
     def _no_node(self, run: PlannedRun) -> Failure:
@@ -244,7 +246,7 @@ class Supervisor:
         needed = f"{spec.threads} {'CPU' if spec.threads == 1 else 'CPUs'}" + (
             " and a GPU" if spec.device.startswith("cuda") else ""
         )
-        same = " of the class that executes the runs on the same data" if self._nodes else ""
+        same = " in the class of machine chosen for this dataset" if self._nodes else ""
         message = f"no node with {needed}{same} was available for {self._node_timeout_s:g} s"
         return Failure(kind="crash", message=message)
 
@@ -284,8 +286,7 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Mark attempts as lost if they have not sent a report for too long, for example, because their node is
-        disconnected."""
+        """Mark attempts as lost if their last report is too old, for example because their node is disconnected."""
         limit = time.monotonic() - self._lost_after_s
         for attempt, one in list(self._attempts.items()):
             if one.files is None and one.heard_at is not None and one.heard_at < limit:
@@ -320,7 +321,7 @@ class Supervisor:
             self._nodes[one.node].running.pop(attempt, None)
 
     def _fail(self, run: PlannedRun, failure: Failure) -> None:
-        """Finish a run without a record. This method does not need the disk, which may be full."""
+        """Finish a run that has no record. This method also works if the disk is full."""
         attempt = f"{run.index}-{token_hex(8)}"
         content = msgspec.json.encode(failure)
         self._attempts[attempt] = Running(run, "", files={RESULT: len(content)}, failure=content)

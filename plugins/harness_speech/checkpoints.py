@@ -39,7 +39,7 @@ _SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
         "to use the checkpoint without a mask, set the field to false in a copy of the checkpoint",
     ),
 }
-"""Fields that the task supports only with certain values, with those values and advice for other values."""
+"""Fields for which the task supports only certain values: the supported values, and advice for all other values."""
 
 
 def options_of(folder: Path) -> dict[str, Any]:

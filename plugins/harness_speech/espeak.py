@@ -2,8 +2,8 @@
 
 espeak-ng keeps state between utterances (such as oscillator phases and the random numbers for breath noise) that cannot
 be reset, and it seeds itself from the clock. Therefore, each call to `synthesize` loads a new copy of the library, with
-separate global variables, and sets the seeds of espeak-ng's random number generator and the C library's, both of which
-espeak-ng uses. As a result, the same utterances in the same order always give the same samples.
+separate global variables, and seeds the two random number generators that espeak-ng uses: its own and that of the C
+library. As a result, the same utterances in the same order always give the same samples.
 """
 
 from __future__ import annotations

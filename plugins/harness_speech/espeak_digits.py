@@ -51,7 +51,8 @@ def _number(*key: object) -> int:
 
 
 def split_of(voice: str) -> str:
-    """Return the split of a voice; about 70% of the voices are in train, 15% in validation and 15% in test.
+    """Return the split of a voice; about 70% of the voices are in the training split, 15% in the validation split and
+    15% in the test split.
 
     Related voices are always in the same split. Voices are related if they have the same formants, or if their names
     differ only in a number.
@@ -98,7 +99,7 @@ class EspeakDigits(Dataset[EspeakDigitsOptions]):
     homepage = "https://github.com/espeak-ng/espeak-ng"
     citation = "espeak-ng, synthesized with the voices of the installed espeakng-loader"
     notes = (
-        "This dataset was created for harness, so there are no published results. The numbers of examples are for "
+        "This dataset was created for harness, so there are no published results. The numbers of examples refer to "
         "espeakng-loader 0.2.4."
     )
     examples = {"train": 2_880, "validation": 600, "test": 640}

@@ -14,17 +14,17 @@ SILENT = 10 ** (-60 / 20)
 """Peak below which a recording is nearly silent: -60 dBFS (decibels relative to full scale, the largest possible sample
 value)."""
 FULL_SCALE = 0.97
-"""Minimum absolute value at which a sample may be clipped. The largest value of mu-law encoding is 0.98."""
+"""Minimum absolute value of a sample that may be considered clipped. The largest value of mu-law encoding is 0.98."""
 CLIPPED = 0.001
 """A recording is considered clipped if more than this fraction of its samples repeat its largest or smallest value."""
 CLIPPED_LIMIT = 0.01
-"""Fraction of clipped recordings in a split above which a warning is issued."""
+"""Warning threshold for the fraction of clipped recordings in a split."""
 TRUNCATED_LIMIT = 0.2
-"""Fraction of truncated recordings in a split above which a warning is issued."""
+"""Warning threshold for the fraction of truncated recordings in a split."""
 HALVED_LIMIT = 0.05
-"""Fraction of recordings truncated to less than half of their length above which a warning is issued."""
+"""Warning threshold for the fraction of recordings in a split that are truncated to less than half of their length."""
 PADDED_LIMIT = 0.5
-"""Fraction of recordings with more padding than sound above which a warning is issued."""
+"""Warning threshold for the fraction of recordings in a split that have more padding than sound."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Facts:
     truncated: int
     """Number of recordings that are longer than the prepared length."""
     halved: int
-    """Number of recordings that are more than twice the prepared length."""
+    """Number of recordings that are longer than twice the prepared length."""
     padded: int
     """Number of recordings that are shorter than half of the prepared length."""
 
@@ -86,7 +86,8 @@ def is_clipped(waveform: NDArray[Any]) -> bool:
 def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
     """Return the statistics to record.
 
-    The name of each statistic ends with the name of the split, except for ``truncated_share`` (training).
+    The name of each statistic ends with the name of the split, except for ``truncated_share``, which is for the
+    training split.
     """
     found: dict[str, bool | int | float | str] = {}
     for name, each in splits.items():

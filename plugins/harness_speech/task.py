@@ -52,8 +52,8 @@ class Speech(Task[SpeechOptions]):
     """Speech classification from the raw waveform.
 
     Raw inputs: ``waveform``, float32 ``[samples]`` for each example, with the sample rate in the dataset's
-    ``details["sample_rate_hz"]`` or, per example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms with a
-    different sample rate than the task's are resampled.
+    ``details["sample_rate_hz"]`` or, per example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms whose
+    sample rate differs from that of the task are resampled.
 
     Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
     and unit variance unless the options specify otherwise, and then zero-padded at the end, as in wav2vec 2.0's feature

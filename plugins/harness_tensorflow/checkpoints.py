@@ -1,4 +1,4 @@
-"""The variables of a session that a checkpoint contains.
+"""The variables of a session that are stored in a checkpoint.
 
 Names of the arrays:
 

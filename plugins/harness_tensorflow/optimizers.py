@@ -1,7 +1,7 @@
 """The optimizers of `harness.Recipe`, as defined in its docstring, for `tf.Variable`.
 
-Keras's optimizers use different formulas. For example, its Adam adds epsilon before the bias correction. An update uses
-a fused TensorFlow kernel if one implements the formula.
+Keras's optimizers use different formulas. For example, the Adam optimizer in Keras adds epsilon before the bias
+correction. An update uses a fused TensorFlow kernel if one implements the formula.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Optimizer(tf.Module):
     ) -> None:
         """Create the slot variables.
 
-        `decays` is True for each variable that weight decay applies to. `factors` contains a learning-rate factor for
-        each variable.
+        `decays` contains True for each variable to which weight decay applies. `factors` contains a learning-rate
+        factor for each variable.
         """
         super().__init__()
         self._recipe = recipe
@@ -151,9 +151,10 @@ class Optimizer(tf.Module):
     def _adam_scalars(self, step: Any, learning_rate: Any) -> tuple[Any, Any]:
         """Return the rate and epsilon that make the kernel compute the bias-corrected step.
 
-        The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Expanding ``a m^ / (sqrt(s^) + e)`` by ``c = sqrt(1 -
-        beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e c``. The rate and epsilon are computed
-        from the float32 betas that the kernel uses, but in float64 to limit cancellation in ``1 - beta^t``.
+        The kernel computes ``p -= rate m / (sqrt(s) + epsilon)``. Multiplying the numerator and the denominator of ``a
+        m^ / (sqrt(s^) + e)`` by ``c = sqrt(1 - beta2^t)`` gives the rate ``a c / (1 - beta1^t)`` and the epsilon ``e
+        c``. The rate and epsilon are computed from the float32 betas that the kernel uses, but in float64 to limit
+        cancellation in ``1 - beta^t``.
         """
         t = tf.cast(step, tf.float64)
         beta1, beta2 = (tf.constant(float(np.float32(beta)), tf.float64) for beta in self._betas)

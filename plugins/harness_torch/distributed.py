@@ -45,13 +45,13 @@ class Replicas:
         """Return the loss to minimize in this process.
 
         Its gradients are averaged over the processes, so the loss is multiplied by the number of processes. In float16,
-        `add_up` multiplies the gradients of the parameters, which are in float32, instead. The gradients in the
-        backward pass are then as large as on one device and overflow at the same loss scale.
+        `add_up` instead multiplies the parameters' gradients, which are in float32. The gradients in the backward pass
+        are then as large as on one device and overflow at the same loss scale.
         """
         return loss * (weight if self._scaled else weight * self._size)
 
     def add_up(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Turn the gradients after all backward passes of a step into the gradients of the whole batch."""
+        """Convert the gradients to those of the whole batch, after all backward passes of a step."""
         if self._scaled and gradients:
             torch._foreach_mul_(gradients, float(self._size))
 
@@ -83,7 +83,7 @@ class Pending:
 
 
 def _join(group: DeviceGroup, library: str) -> None:
-    """Initialize this process's process group."""
+    """Initialize the process group in this process."""
     host, _, port = group.addresses[0].rpartition(":")
     first = group.rank == 0
     # Listen only on the given address; by default, the store listens on all addresses of the machine.

@@ -22,7 +22,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
-"""Settings of MLflow, unless the user has set them."""
+"""Default settings for MLflow. If the user has set one of them, the user's value is used."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 _AT_ONCE = 1000
 """Maximum number of metrics in one request (MLflow's limit)."""
@@ -139,7 +139,8 @@ class MlflowLog:
             ) from error
 
     def _connected(self, results: Path) -> Any:
-        """Return a client. A local database is created here, because that may exceed the time limit of event hooks."""
+        """Return a client. A local database is created here, because creating one may exceed the time limit of event
+        hooks."""
         from mlflow import MlflowClient
 
         if not self._url.startswith("sqlite:"):
@@ -235,7 +236,7 @@ def _flag(options: Mapping[str, str], name: str) -> bool:
 
 
 def _check_url(url: str) -> None:
-    """Raise `harness.UsageError` if MLflow cannot use a URL. The file store is no longer supported by MLflow 3."""
+    """Raise `harness.UsageError` if MLflow cannot use a URL. MLflow 3 no longer supports the file store."""
     scheme = re.match(r"(\w+)(\+\w+)?(://|$)", url)
     if scheme is None or scheme[1] not in _SCHEMES:
         raise UsageError(

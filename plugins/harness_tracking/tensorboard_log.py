@@ -21,7 +21,7 @@ from harness_tracking.content import describe, epoch_scalars, final_scalars, las
 
 
 class TensorBoardLog:
-    """A directory of event files, with a subdirectory for each run that has the name of the run's id.
+    """A directory of event files. Each run has a subdirectory, whose name is the run's id.
 
     While a run is in progress, its id is not known, and the name of the subdirectory contains the attempt id.
     """

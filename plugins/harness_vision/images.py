@@ -35,7 +35,7 @@ def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual
     elif options.resize == "none":
         raise DataError(
             "the images differ in size and are not resized (task.resize=none); set task.image_size "
-            "to the size to which they are cropped"
+            "to the size that they should be cropped to"
         )
     else:
         height = width = usual

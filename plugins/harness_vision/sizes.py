@@ -63,7 +63,7 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
         if found.mean() > LIMIT:
             yield (
                 f"the aspect ratio of {share(found)} was changed by a factor of more than {STRETCHED:g}; set "
-                "task.resize=cover to keep it, or set task.image_size to a size with their proportions"
+                "task.resize=cover to keep it, or set task.image_size to a size with the images' proportions"
             )
         return
     full = target if options.resize == "none" else target / options.crop_share
@@ -73,8 +73,8 @@ def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], o
     if found.mean() > LIMIT:
         yield (
             f"{share(found)} lost more than {CROPPED:.0%} of their area when cropped to {common} pixels (on "
-            f"average, {cropped.mean():.1%} of the area is lost); set task.image_size to a size with their "
-            "proportions, or set task.resize=stretch"
+            f"average, {cropped.mean():.1%} of the area is lost); set task.image_size to a size with the "
+            "images' proportions, or set task.resize=stretch"
         )
     if options.resize == "none":
         empty = 1 - np.minimum(full, own).prod(axis=1) / full.prod()
@@ -90,11 +90,11 @@ def channel_warnings(name: str, sizes: NDArray[np.int64], channels: int) -> Iter
     """Yield a warning if images with and without color are mixed, or if colors are dropped."""
     gray, total = int((sizes[:, 2] == 1).sum()), len(sizes)
     if channels == 1 and gray < total:
-        yield f"{total - gray:,} of {total:,} {name} images have color, which was dropped because task.channels is 1"
+        yield f"{total - gray:,} of {total:,} {name} images were converted to gray, because task.channels is 1"
     elif channels == 3 and 0 < gray < total:
         yield (
-            f"{gray:,} of {total:,} {name} images are gray and the others have color, which may reveal their class; set"
-            " task.channels=1 to convert all of them to gray"
+            f"{gray:,} of {total:,} {name} images are gray and the others are in color, which may reveal their class; "
+            "set task.channels=1 to convert all of them to gray"
         )
 
 

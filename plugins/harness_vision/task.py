@@ -162,7 +162,8 @@ class VisionTask(Task[VisionOptions]):
 
 
 def check_images(name: str, images: NDArray[Any], shape: tuple[int, ...], pixel_max: float) -> None:
-    """Raise `harness.DataError` unless the images are uint8 of `shape` (``[H, W, C]``) and at most `pixel_max`."""
+    """Raise `harness.DataError` unless the images are uint8 arrays with the given shape ``[H, W, C]`` and values up to
+    `pixel_max`."""
     if images.ndim != 4 or images.dtype != "uint8":
         raise DataError(f"{name} images are {images.dtype} of shape {images.shape}; expected uint8 [N, H, W, C]")
     if images.shape[1:] != shape:
@@ -205,7 +206,7 @@ def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDA
 
 
 def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
-    """Return `numbers` as float32 ``[channels]``, repeating a single number.
+    """Return `numbers` as float32 ``[channels]``; a single number is used for all channels.
 
     Raises `harness.DataError` if the length of `numbers` is neither 1 nor `channels`.
     """

@@ -3,8 +3,8 @@
 A contest is a set of rows that differ only in the backend. For each metric, the backend with the best mean is compared
 with every other backend, as in ``harness compare``. This backend is highlighted if the 95% confidence intervals for all
 differences exclude zero. No backend is highlighted if the metric depends on the state of the machine and the runs were
-not interleaved. The result is significant after Bonferroni correction if this also holds at the confidence level that
-limits the familywise error rate for all comparisons on the page to 1%.
+not interleaved. The result is significant after Bonferroni correction if the intervals also exclude zero at the
+confidence level that limits the familywise error rate for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class BackendLead:
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows of several backends whose other settings are all equal."""
+    """Rows of several backends that do not differ in any other setting."""
 
     task: str
     name: str
@@ -75,7 +75,8 @@ def contests(report: Report) -> list[Contest]:
 
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Return the number of comparisons won by each backend, by metric. The key ``""`` counts those without a winner."""
+    """Return, for each metric, the number of comparisons won by each backend. The key ``""`` is for comparisons without
+    a winner."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 
@@ -127,7 +128,8 @@ def _lead(metric: RunMetric, sides: dict[str, list[StoredRun]], confidence: floa
 
 
 def _amount(comparison: Comparison, title: str) -> str:
-    """Return the ratio of the means or, for scores, their difference with the metric's title and unit."""
+    """Return the ratio of the means as text or, for scores, the difference between the means, with the metric's title
+    and unit."""
     if comparison.change is None:
         return ""
     ends = (comparison.low, comparison.high)

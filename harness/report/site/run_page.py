@@ -68,8 +68,8 @@ _COST = {
 def context(run: StoredRun, command: str, siblings: Mapping[str, str]) -> dict[str, Any]:
     """Return the values for the run page template.
 
-    `command` is the command that reproduces the run. `siblings` contains the runs in the same row, including this run,
-    as HTML list items.
+    `command` is the command that reproduces the run. `siblings` contains HTML list items for the runs in the same row,
+    including this run.
     """
     record = run.record
     outcome = record.outcome
@@ -145,7 +145,8 @@ def _large(value: float) -> str:
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the data for the plots and the notes below them, by the name of the shared specification."""
+    """Return the data for the plots, and the notes below the plots. The keys of both are names of shared
+    specifications."""
     plots: dict[str, Any] = {}
     notes: dict[str, str] = {}
     curve = run_points.learning(outcome)
@@ -164,7 +165,9 @@ def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tu
     if outcome.scores.confusion:
         names = run_points.labels(outcome)
         plots["confusion"] = run_points.confusion(outcome) | {"names": names}
-        notes["confusion"] = "Fractions of the true class. Scroll to zoom, drag to pan, double-click to reset."
+        notes["confusion"] = (
+            "Cells show fractions of the true class. Scroll to zoom, drag to pan, double-click to reset."
+        )
     curves = run_points.decisions(record, outcome, arrays)
     if curves:
         left_out = curves["left_out"]
@@ -207,8 +210,8 @@ def _tables(outcome: Success) -> list[View]:
 
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
-    """Return a table of the most frequent misclassifications, given by true and predicted class, or an empty list if
-    there are none.
+    """Return a table of the most frequent misclassifications (pairs of a true and a predicted class), or an empty list
+    if there are none.
     """
     names, confusion = run_points.labels(outcome), outcome.scores.confusion
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]

@@ -54,7 +54,7 @@ class PagesOfRow(Struct, frozen=True):
 
     task: str
     siblings: dict[str, str]
-    """Runs in the same row as HTML list items, by run id."""
+    """HTML list items for the runs in the same row, by run id."""
     pages: list[Page]
 
 
@@ -71,7 +71,7 @@ class PagesJob(Struct, frozen=True, kw_only=True):
 def run_pages(
     shared: dict[str, Any], report: Report, addresses: dict[str, str]
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """Yield an iterator over the path within the site and the contents of each run page.
+    """Yield an iterator over the run pages; each item is a page's path within the site and its contents.
 
     If there are many runs, child processes start to render the pages when this context is entered.
     """

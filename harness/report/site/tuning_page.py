@@ -14,7 +14,7 @@ from harness.tuning.study import Study
 
 
 def context(report: Report) -> dict[str, Any]:
-    """Return the values for the template. The newest studies are first."""
+    """Return the values for the template. The newest studies come first."""
     figures = Figures()
     newest = report.studies[::-1]
     shown = [_study(report, study, number, figures) for number, study in enumerate(newest[:MAX_PLOTTED])]

@@ -67,12 +67,13 @@ def _synchronizes(bench: Workbench) -> None:
             if late > 0.01 and late > 0.3 * (end - start):
                 raise Broken(
                     f"{steps} calls of {method} took {1e3 * (end - start):.0f} ms, but {1e3 * late:.0f} ms of "
-                    "this time passed after synchronize had returned"
+                    "this time passed after synchronize() had returned"
                 )
 
 
 def _trains_by_steps(bench: Workbench) -> bool:
-    """Return False if the backend only computes predictions. Raise `NotChecked` if it trains, but not in steps."""
+    """Return False if the backend only computes predictions. Raise `NotChecked` if the backend trains, but not in
+    steps."""
     if bench.backend.trains:
         by_steps(bench)
     return bench.backend.trains
@@ -117,10 +118,10 @@ def _respects_precision(bench: Workbench) -> None:
                 outputs[precision] = np.asarray(session.fetch(session.predict(inputs)), np.float64)
         except UnsupportedError as error:
             if precision in offered:
-                raise Broken(f"devices() lists {precision}, but open rejects it: {error}") from None
+                raise Broken(f"devices() lists {precision}, but open() rejects it: {error}") from None
             continue
         if precision not in offered:
-            raise Broken(f"devices() does not list {precision}, but open accepts it")
+            raise Broken(f"devices() does not list {precision}, but open() accepts it")
         if not np.isfinite(outputs[precision]).all():
             raise Broken(f"predictions in {precision} are not finite")
         if precision not in ("fp32", "tf32") and np.array_equal(outputs[precision], outputs["fp32"]):
@@ -179,14 +180,14 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-opens",
         "A session can be opened with the model's recipe, accepts the initial weights, and can be closed.",
-        "implement the recipe's optimizer, and allow set_weights to be the first call",
+        "implement the recipe's optimizer, and allow set_weights() to be the first call",
         _opens,
     ),
     *SESSION_RULES,
     Rule(
         "backend-synchronizes",
-        "When synchronize returns, all submitted work has finished.",
-        "in synchronize, wait for the device or for the last result; otherwise, measured times are wrong",
+        "When synchronize() returns, all submitted work has finished.",
+        "in synchronize(), wait for the device or for the last result; otherwise, measured times are wrong",
         _synchronizes,
     ),
     Rule(
@@ -204,13 +205,13 @@ BACKEND_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-rejects-missing-devices",
         "Opening a session on a device that does not exist raises harness.UnsupportedError.",
-        "compare request.device with devices() in open, and never fall back to another device",
+        "compare request.device with devices() in open(), and never fall back to another device",
         _rejects_missing_devices,
     ),
     Rule(
         "backend-frees-memory",
         "Closing a session frees its memory.",
-        "release modules, optimizers, compiled functions and caches in close",
+        "release modules, optimizers, compiled functions and caches in close()",
         _frees_memory,
     ),
 )

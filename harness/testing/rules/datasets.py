@@ -56,7 +56,7 @@ def _loads(loaded: LoadedDataset) -> None:
     if not isinstance(data, RawData):
         loaded.does_not_load = True
         del loaded.data
-        raise Broken(f"load returned a {type(data).__name__}")
+        raise Broken(f"load() returned a {type(data).__name__}")
 
 
 def _is_deterministic(loaded: LoadedDataset) -> None:
@@ -105,7 +105,7 @@ DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
         "set the class attributes summary, license (an SPDX identifier or a description) and kind",
         _describes_itself,
     ),
-    Rule("dataset-loads", "load returns a harness.RawData.", "return harness.RawData from load", _loads),
+    Rule("dataset-loads", "load() returns a harness.RawData.", "return harness.RawData from load()", _loads),
     Rule(
         "dataset-has-examples",
         "No split is empty, and every input and group has one entry for each example.",
@@ -133,7 +133,7 @@ DATASET_RULES: tuple[Rule[LoadedDataset], ...] = (
     Rule(
         "dataset-is-as-declared",
         "The data match the declared examples, inputs and label_names.",
-        "correct the declaration or the data that load returns",
+        "correct the declaration or the data that load() returns",
         _is_as_declared,
     ),
 )

@@ -123,7 +123,7 @@ METRIC_RULES: tuple[Rule[Metric], ...] = (
     Rule(
         "metric-stays-within-bounds",
         "The values are within Metric.bounds.",
-        "fix bounds or the function; note that outputs are logits, not probabilities",
+        "correct Metric.bounds or the function; note that outputs are logits, not probabilities",
         _stays_within_bounds,
     ),
     Rule(

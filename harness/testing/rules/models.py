@@ -35,7 +35,8 @@ class SizedModel:
 
     @property
     def trained_by_steps(self) -> bool:
-        """False if all backends fit the model from scratch. If False, the model may have no canonical parameters."""
+        """False if all backends fit the model from scratch. If False, the model does not need any canonical
+        parameters."""
         names = [backend for model, backend in self.catalog.networks if model == self.model.name]
         backends = [self.catalog.backends[name].value for name in names if name in self.catalog.backends]
         return not backends or any(backend.trains_by_steps for backend in backends)
@@ -121,7 +122,7 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     Rule(
         "model-has-flops",
         "flops_per_sample is positive and finite for every variant, and its docstring has the formula.",
-        "count each multiply-add of the matrix products as two, and document the formula",
+        "count each multiply-add of the matrix products as two operations, and document the formula",
         _has_flops,
     ),
     Rule(

@@ -29,9 +29,9 @@ def round_trips_weights(bench: Workbench) -> None:
     check(returned, bench.request.parameters)
     for name, array in weights.items():
         if returned[name].dtype != np.float32:
-            raise Broken(f"get_weights returned {name} as {returned[name].dtype}, expected float32")
+            raise Broken(f"get_weights() returned {name} as {returned[name].dtype}, expected float32")
         if not np.array_equal(returned[name], array):
-            raise Broken(f"get_weights returned values for {name} that differ from those passed to set_weights")
+            raise Broken(f"get_weights() returned values for {name} that differ from those passed to set_weights()")
 
 
 def _predicts_in_order(bench: Workbench) -> None:
@@ -68,9 +68,9 @@ def _predict_changes_nothing(bench: Workbench) -> None:
         one, again = (session.fetch(session.predict(batch.inputs)).copy() for _ in range(2))
         after = session.get_weights()
     if any(not np.array_equal(array, batch.inputs[name]) for name, array in before.items()):
-        raise Broken("predict changed its inputs")
+        raise Broken("predict() changed its inputs")
     if any(not np.array_equal(array, after[name]) for name, array in weights.items()):
-        raise Broken("predict changed the weights or running statistics")
+        raise Broken("predict() changed the weights or running statistics")
     if distance(one, again) > CLOSE:
         raise Broken(
             "a second call with the same inputs returns different predictions: dropout is active, or the "
@@ -136,7 +136,7 @@ def _resets_the_optimizer(bench: Workbench) -> None:
         session.set_weights(bench.weights)
         second = bench.losses(session)
     if distance(second, first) > CLOSE:
-        raise Broken(f"after set_weights, the same steps give the losses {shown(second)} instead of {shown(first)}")
+        raise Broken(f"after set_weights(), the same steps give the losses {shown(second)} instead of {shown(first)}")
 
 
 def _respects_the_seed(bench: Workbench) -> None:
@@ -188,20 +188,20 @@ def _restores_its_state(bench: Workbench) -> None:
         state = session.state()
         for name, array in state.items():
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-                raise Broken(f"state returned {name!r} as {getattr(array, 'dtype', type(array).__name__)}")
+                raise Broken(f"state() returned {name!r} as {getattr(array, 'dtype', type(array).__name__)}")
         kept = {name: array.copy() for name, array in state.items()}
         expected, after = steps(session, range(3, 6)), weights(session)
     changed = [name for name, array in kept.items() if not np.array_equal(array, state[name], equal_nan=True)]
     if changed:
-        raise Broken(f"{changed[0]} in the result of state changed during further training steps")
+        raise Broken(f"{changed[0]} in the result of state() changed during further training steps")
     with bench.session(recipe=recipe) as session:
         session.set_state(state)
         losses, restored = steps(session, range(3, 6)), weights(session)
     if losses != expected:
-        raise Broken(f"after set_state, the same steps give the losses {losses} instead of {expected}")
+        raise Broken(f"after set_state(), the same steps give the losses {losses} instead of {expected}")
     different = [name for name, array in after.items() if not np.array_equal(array, restored[name])]
     if different:
-        raise Broken(f"after set_state and the same steps, {different[0]} differs")
+        raise Broken(f"after set_state() and the same steps, {different[0]} differs")
 
 
 def _computes_gradients(bench: Workbench) -> None:
@@ -221,10 +221,11 @@ def _computes_gradients(bench: Workbench) -> None:
     if not all(np.isfinite(array).all() for array in gradients.values()):
         raise Broken("a gradient is not finite")
     if any(not np.array_equal(unchanged[name], bench.weights[name]) for name in expected):
-        raise Broken("calling gradients changed a weight")
+        raise Broken("calling gradients() changed a weight")
     if abs(loss - step) > CLOSE * max(1.0, abs(step)):
         raise Broken(
-            f"for the same batch and weights, gradients returns the loss {loss:.6g}, but train_step returns {step:.6g}"
+            f"for the same batch and weights, gradients() returns the loss {loss:.6g}, "
+            f"but train_step() returns {step:.6g}"
         )
     slope = sum(float((array.astype(np.float64) ** 2).sum()) for array in gradients.values())
     size = 1e-2 / max(1e-12, slope**0.5)
@@ -268,25 +269,25 @@ def shown(losses: list[float]) -> str:
 SESSION_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-round-trips-weights",
-        "get_weights returns exactly the float32 arrays that were passed to set_weights.",
+        "get_weights() returns exactly the float32 arrays that were passed to set_weights().",
         "convert arrays with Binding.to_own and Binding.to_canonical; list every parameter in Network.bindings",
         round_trips_weights,
     ),
     Rule(
         "backend-predicts-in-order",
         "Predictions are finite float32 [B, outputs] or [B, L, outputs], in the order of the batch.",
-        "keep the order of the batch, and use running statistics instead of batch statistics in predict",
+        "keep the order of the batch, and use running statistics instead of batch statistics in predict()",
         _predicts_in_order,
     ),
     Rule(
         "backend-predict-changes-nothing",
-        "predict is deterministic and does not change weights, running statistics or inputs.",
+        "predict() is deterministic and does not change weights, running statistics or inputs.",
         "run the network in evaluation mode: no dropout, no update of running statistics",
         _predict_changes_nothing,
     ),
     Rule(
         "backend-computes-the-exported-model",
-        "Predictions of a backend that executes exported models are the outputs that were computed after the export.",
+        "A backend that executes exported models predicts the outputs that were computed after the export.",
         "load the model in request.exported, and pass the inputs by name",
         _computes_the_exported_model,
     ),
@@ -299,19 +300,19 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-applies-the-learning-rate",
         "A training step with learning rate 0 does not change the weights.",
-        "apply the learning_rate argument of train_step, not that of the recipe",
+        "apply the learning_rate argument of train_step(), not that of the recipe",
         _applies_the_learning_rate,
     ),
     Rule(
         "backend-resets-the-optimizer",
-        "set_weights also resets the optimizer.",
-        "reset the moments and the step count in set_weights",
+        "set_weights() also resets the optimizer.",
+        "reset the moments and the step count in set_weights()",
         _resets_the_optimizer,
     ),
     Rule(
         "backend-restores-its-state",
-        "set_state restores everything that determines further training steps, if Backend.checkpoints is True.",
-        "include moments, step counts, random number generators and the moving average in state, and return copies",
+        "set_state() restores everything that determines further training steps, if Backend.checkpoints is True.",
+        "include moments, step counts, random number generators and the moving average in state(), and return copies",
         _restores_its_state,
     ),
     Rule(
@@ -322,8 +323,8 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-computes-gradients",
-        "gradients returns the loss of the batch and its gradients, by canonical name and in canonical shape.",
-        "return the gradients of train_step, converted with Binding.to_canonical, without updating the weights",
+        "gradients() returns the loss of the batch and its gradients, by canonical name and in canonical shape.",
+        "return the gradients of train_step(), converted with Binding.to_canonical, without updating the weights",
         _computes_gradients,
     ),
 )

@@ -58,8 +58,8 @@ def _defaults_exist(case: PreparedTask) -> None:
         raise Broken(str(error)) from None
     if (dataset.kind, dataset.objective) != (task.kind, task.objective):
         raise Broken(
-            f"the default dataset {dataset.name!r} is for {dataset.kind}, {dataset.objective}; "
-            f"the task is for {task.kind}, {task.objective}"
+            f"the default dataset {dataset.name!r} has kind {dataset.kind} and objective {dataset.objective}; "
+            f"the task has kind {task.kind} and objective {task.objective}"
         )
     if not suits(task, model):
         raise Broken(
@@ -75,7 +75,8 @@ def _prepares_what_it_declares(case: PreparedTask) -> None:
     info, task = case.data.info, case.task
     if (info.kind, info.objective) != (task.produces, task.objective):
         raise Broken(
-            f"info declares {info.kind}, {info.objective}, but the task declares {task.produces}, {task.objective}"
+            f"info declares kind {info.kind} and objective {info.objective}, "
+            f"but the task declares {task.produces} and {task.objective}"
         )
     for name in ("train", "validation", "test"):
         raw, prepared = len(getattr(case.raw, name)), len(getattr(case.data, name))
@@ -129,7 +130,7 @@ def _transforms_as_it_prepares(case: PreparedTask) -> None:
     from harness.data.protect import read_only_raw
 
     if type(case.task).transform is Task.transform:
-        raise NotChecked("the task does not implement transform, so `harness predict` cannot prepare new data")
+        raise NotChecked("the task does not implement transform(), so `harness predict` cannot prepare new data")
     try:
         fitted = msgspec.json.decode(msgspec.json.encode(dict(case.data.fitted)))
     except TypeError as error:
@@ -140,7 +141,7 @@ def _transforms_as_it_prepares(case: PreparedTask) -> None:
         found = case.task.transform(split.inputs, raw.details, fitted, info, case.options)
         for column, array in getattr(case.data, name).inputs.items():
             if column not in found or not same(np.asarray(array), np.asarray(found[column])):
-                raise Broken(f"transform and prepare return different inputs {column!r} for the {name} split")
+                raise Broken(f"transform() and prepare() return different inputs {column!r} for the {name} split")
 
 
 def _augments_reproducibly(case: PreparedTask) -> None:
@@ -154,9 +155,9 @@ def _augments_reproducibly(case: PreparedTask) -> None:
     for name, array in case.data.train.inputs.items():
         before, after = array[:8], one.get(name)
         if after is None or (after.shape, after.dtype) != (before.shape, before.dtype):
-            raise Broken(f"augment removes the input {name!r} or changes its shape or dtype")
+            raise Broken(f"augment() removes the input {name!r} or changes its shape or dtype")
         if not np.array_equal(after, again[name]):
-            raise Broken(f"augment changes {name!r} differently when it is called again with an rng in the same state")
+            raise Broken(f"augment() changes {name!r} differently when called again with an rng in the same state")
 
 
 def _modifies_nothing(case: PreparedTask) -> None:
@@ -167,7 +168,7 @@ def _modifies_nothing(case: PreparedTask) -> None:
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        raise Broken(f"prepare changes the arrays of the dataset: {described_with_place(error)}") from None
+        raise Broken(f"prepare() changes the arrays of the dataset: {described_with_place(error)}") from None
 
 
 TASK_RULES: tuple[Rule[PreparedTask], ...] = (
@@ -179,7 +180,8 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-prepares-what-it-declares",
-        "prepare returns finite arrays with the shapes and dtypes in info, and keeps the number and order of examples.",
+        "prepare() returns finite arrays with the shapes and dtypes in info, and keeps the number and order of "
+        "examples.",
         "return inputs that match DataInfo.inputs, and targets as int64 [N] or [N, L], or float32 [N, outputs]",
         _prepares_what_it_declares,
     ),
@@ -203,19 +205,19 @@ TASK_RULES: tuple[Rule[PreparedTask], ...] = (
     ),
     Rule(
         "task-transforms-as-it-prepares",
-        "transform returns the prepared inputs of the validation and test splits, using only PreparedData.fitted.",
-        "use the same function in prepare and transform, and put everything that it needs into PreparedData.fitted",
+        "transform() returns the prepared inputs of the validation and test splits, using only PreparedData.fitted.",
+        "use the same function in prepare() and transform(), and put everything that it needs into PreparedData.fitted",
         _transforms_as_it_prepares,
     ),
     Rule(
         "task-augments-reproducibly",
-        "augment keeps shapes and dtypes, and its only source of randomness is rng.",
+        "augment() keeps shapes and dtypes, and its only source of randomness is rng.",
         "draw from the rng argument, and return every input with its shape and dtype",
         _augments_reproducibly,
     ),
     Rule(
         "task-modifies-nothing",
-        "prepare does not change the arrays of the dataset, which are read-only.",
+        "prepare() does not change the arrays of the dataset, which are read-only.",
         "copy the arrays before changing them in place",
         _modifies_nothing,
     ),

@@ -16,7 +16,7 @@ INPUTS = {"text": RawInput(shape=(), dtype="str")}
 
 
 def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any]) -> Split:
-    """Build a split with the input ``text``, object array of str ``[N]``, and int64 targets ``[N]``.
+    """Build a split with the input ``text``, an object array of str ``[N]``, and int64 targets ``[N]``.
 
     Each keyword argument in `groups` has one value per example, ``[N]``.
     """

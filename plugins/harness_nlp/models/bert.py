@@ -120,7 +120,7 @@ class Bert(Model[BertConfig]):
         return tuple(_parameters(config, _vocab_size(config, info), info.outputs))
 
     def flops_per_sample(self, config: BertConfig, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
+        """Return the FLOPs of the forward pass of one example, counting each multiply-add as two operations.
 
         With T tokens (including padding), hidden size H, feed-forward size I, N layers and C outputs::
 

@@ -73,7 +73,7 @@ class Lstm(Model[LstmConfig]):
         return tuple(_parameters(config, data_vocab_size(info), info.outputs))
 
     def flops_per_sample(self, config: LstmConfig, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
+        """Return the FLOPs of the forward pass of one example, counting each multiply-add as two operations.
 
         With T tokens (including padding), embedding size E, hidden size H, N layers, P pooled features and C outputs::
 

@@ -90,7 +90,7 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
     def positions(name: str, end: int) -> Any:
         index = table(name, float).astype(np.int64)  # indices are written as 87 or as 8.7e+01
         if index.min() < 0 or index.max() >= end:
-            raise DataError(f"{folder / name} has indices from {index.min()} to {index.max()}, but there are {end}")
+            raise DataError(f"{folder / name} has indices from {index.min()} to {index.max()}; expected 0 to {end - 1}")
         return index
 
     data = table("data.txt", float)

@@ -233,7 +233,7 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
         return tuple(parameters)
 
     def flops_per_sample(self, config: Wav2Vec2Config, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
+        """Return the FLOPs of the forward pass of one example, counting each multiply-add as two operations.
 
         Convolution i has kernel size K_i, C_i channels and output length T_i (C_0 = 1). With encoder length T, hidden
         size H, intermediate size I, positional kernel size K in G groups, projector size P, O outputs and N layers::

@@ -29,8 +29,8 @@ class Block(tf.Module):
 
 
 class Layer(tf.Module):
-    """Residual layer: two 3x3 convolutions, or a bottleneck (a quarter of the width, the stride in the 3x3
-    convolution)."""
+    """Residual layer: two 3x3 convolutions, or a bottleneck that has a quarter of the width and applies the stride in
+    its 3x3 convolution."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, layer_type: str) -> None:
         super().__init__()

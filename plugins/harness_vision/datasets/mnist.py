@@ -19,7 +19,7 @@ _INPUTS = {"image": RawInput(shape=(28, 28, 1), dtype="uint8")}
 
 
 def _files(urls: Sequence[str], sizes: Sequence[int], digests: Sequence[str]) -> tuple[RemoteFile, ...]:
-    """Return the four files. Each of `urls` is the URL of a folder that contains all four files, with a trailing
+    """Return the four files. Each entry of `urls` is the URL of a folder that contains all four files, with a trailing
     slash."""
     return tuple(
         RemoteFile(

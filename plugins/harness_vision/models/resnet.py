@@ -171,7 +171,7 @@ class ResNet(Model[ResNetConfig]):
         ]
 
     def flops_per_sample(self, config: ResNetConfig, info: DataInfo) -> float:
-        """Return the FLOPs of the forward pass of one example, counting a multiply-add as two.
+        """Return the FLOPs of the forward pass of one example, counting each multiply-add as two operations.
 
         A convolution with an output of H' x W' pixels takes ``2 H' W' kernel^2 inputs outputs`` FLOPs, and the
         classifier takes ``2 features classes``. Normalization, activations, pooling and residual sums are not counted,

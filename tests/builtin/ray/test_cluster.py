@@ -260,7 +260,7 @@ def test_run_that_no_node_can_execute_is_an_error_before_the_first_run(nodes: No
     for change, message in [
         ({"threads": 2}, "pass at most --threads 1"),
         ({"device": "cuda"}, "add nodes with GPUs"),
-        ({"device": "cuda:1"}, "replace --device cuda:1 by --device cuda"),
+        ({"device": "cuda:1"}, "replace --device cuda:1 with --device cuda"),
     ]:
         changed = msgspec.structs.replace(spec, **change)
         with pytest.raises(harness.PluginError, match=message):

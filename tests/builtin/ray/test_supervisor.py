@@ -120,7 +120,7 @@ def test_class_of_a_group_is_kept_when_the_supervisor_is_restarted(start: Start)
     first = start(one, one, other)
     step(first)
     assert list(first._classes.values()) == [one]
-    expected = f"runs on toy-numbers, because of another class: numpy {one.packages['numpy']} -> 0.1"
+    expected = f"runs on toy-numbers, because the class of machine differs: numpy {one.packages['numpy']} -> 0.1"
     assert first.news({}, 0, [], 0.0).messages == [f"1 node does not execute the {expected}"]
     second = start(one, other, other, other)
     assert second._classes == first._classes

@@ -40,7 +40,7 @@ def test_uci_selects_columns_and_rows_by_the_published_indices(tmp_path: Path) -
     with pytest.raises(DataError, match=r"index_train_5.txt"):
         uci.read(tmp_path, 5, "strength", "MPa")
     (tmp_path / "index_test_4.txt").write_text("20\n")
-    with pytest.raises(DataError, match="indices from 20 to 20, but there are 20"):
+    with pytest.raises(DataError, match="indices from 20 to 20; expected 0 to 19"):
         uci.read(tmp_path, 4, "strength", "MPa")
 
 

@@ -175,7 +175,10 @@ def test_images_of_few_gray_levels_are_resized_with_more_levels() -> None:
             {"image_processor_type": "CLIPImageProcessor", "crop_size": {"height": 9, "width": 8}},
             "crop_size is .*must be a square",
         ),
-        ({"image_processor_type": "CLIPImageProcessor", "crop_size": 300}, "crop_size is .*must have the aspect ratio"),
+        (
+            {"image_processor_type": "CLIPImageProcessor", "crop_size": 300},
+            "crop_size is .*must have the same aspect ratio",
+        ),
     ],
 )
 def test_unsupported_preprocessing_is_rejected(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
