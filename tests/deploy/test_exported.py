@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import engine_plugin
 import msgspec
@@ -268,6 +269,23 @@ def test_engine_passes_the_conformance_kit(catalog: Catalog, runs: list[StoredRu
         "backend-respects-precision",
         "backend-rejects-missing-devices",
     }
+
+
+def test_engine_with_other_outputs_breaks_a_rule_of_the_kit(catalog: Catalog, runs: list[StoredRun]) -> None:
+    from harness.testing.rules.backends import BACKEND_RULES
+    from harness.testing.workbench import Workbench
+
+    class Scaled(engine_plugin.EngineSession):
+        def predict(self, inputs: Any) -> Any:
+            return super().predict(inputs) * 1.001
+
+    class Wrong(engine_plugin.Engine):
+        def open(self, request: Any) -> engine_plugin.EngineSession:
+            return Scaled(request.exported)
+
+    (rule,) = (rule for rule in BACKEND_RULES if rule.name == "backend-computes-the-exported-model")
+    finding = rule.apply("toy-engine", Workbench(Wrong(), catalog, "toy"))
+    assert finding.passed is False
 
 
 def test_cached_exports_survive_a_copy_of_the_results(

@@ -323,6 +323,8 @@ class Pickles(NumpySession):
 
 
 class Unseeded(NumpySession):
+    """Session whose noise depends on the process. Its backend has no checkpoints, which could not restore the noise."""
+
     def __init__(self, request: Any) -> None:
         super().__init__(request)
         self.noise = (1 + 1e-3 * _rng.normal(size=4)).astype(np.float32)
@@ -407,8 +409,10 @@ class Refuses(NumpySession):
         raise UnsupportedError("not today")
 
 
-def opening(session: type[NumpySession]) -> harness.Backend:
+def opening(session: type[NumpySession], *, has_checkpoints: bool = True) -> harness.Backend:
     class Faulty(NumpyBackend):
+        checkpoints = has_checkpoints
+
         def open(self, request: Any) -> NumpySession:
             return session(request)
 
@@ -437,7 +441,7 @@ BACKENDS = {
         lambda: opening(SharesState),
         lambda: opening(Pickles),
     ],
-    "backend-respects-the-seed": [lambda: opening(Unseeded)],
+    "backend-respects-the-seed": [lambda: opening(Unseeded, has_checkpoints=False)],
     "backend-computes-gradients": [lambda: opening(TransposedGradients), lambda: opening(UphillGradients)],
     "backend-synchronizes": [lambda: opening(Late)],
     "backend-respects-threads": [lambda: opening(Busy)],

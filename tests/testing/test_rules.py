@@ -135,7 +135,11 @@ def test_faulty_reporter_breaks_one_rule(rule: str, faults: ModuleType, catalog:
         assert broken(list(apply_rules(put(catalog, "reporter", fault()), catalog))) == [rule]
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULE_NAMES["backend"] if rule != "backend-respects-threads"])
+TESTED_SEPARATELY = ("backend-respects-threads", "backend-computes-the-exported-model")
+"""Rules with their own tests: below, and in tests/deploy/test_exported.py."""
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULE_NAMES["backend"] if rule not in TESTED_SEPARATELY])
 def test_faulty_backend_breaks_one_rule(rule: str, faults: ModuleType, catalog: Catalog) -> None:
     for fault in faults.BACKENDS[rule]:
         assert broken(list(apply_rules(put(catalog, "backend", fault()), catalog))) == [rule]
