@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ from msgspec import Struct
 
 from harness.analysis.compare.judge import Comparison, compare
 from harness.analysis.compare.match import Match
-from harness.analysis.metrics import INFERENCE_THROUGHPUT, PARAMETERS, TRAIN_THROUGHPUT, RunMetric, comparable
+from harness.analysis.metrics import INFERENCE_THROUGHPUT, PARAMETERS, TRAIN_THROUGHPUT, RunMetric, comparable, success
 from harness.measure import stats
 from harness.plugins.catalog import Catalog
 from harness.records import Success
@@ -69,7 +70,9 @@ def summarize(teacher: StoredRun, students: Sequence[StoredRun], catalog: Catalo
     """
     recipe = next(run.record.spec.recipe for run in students if run.record.spec.teacher is not None)
     done = [run for run in students if isinstance(run.record.outcome, Success)]
-    metric = comparable([[run.record for run in (teacher, *done)]], catalog)["quality"]
+    chosen = comparable([[run.record for run in done or [teacher]]], catalog)["quality"]
+    name = chosen.score  # of the students; the teacher may be judged by another metric
+    metric = dataclasses.replace(chosen, read=lambda record: success(record).scores.test.get(name))
     backends = dict.fromkeys(run.record.spec.backend for run in students)
     pairs = {}
     rows = [_row("teacher", [teacher], metric)]

@@ -278,16 +278,17 @@ def run(
         "command": click.get_current_context().meta.get("harness.arguments", ()),
     }
     budget_s, began = chosen.budget_s, time.monotonic()
+    tracked = with_trackers(catalog, tracker, store.path)
     if stages.untrained or (rerun and stages.teachers):
         if detach:
             raise UsageError("--detach cannot be used, because the suite's teachers must be trained first; remove it")
-        trained = _train_teachers(tuple(stages.teachers.values()), catalog, store, warned, budget_s, show, settings)
+        trained = _train_teachers(tuple(stages.teachers.values()), tracked, store, warned, budget_s, show, settings)
         specs, _ = planned(lambda spec: trained[spec.key])
         specs = tuple(spec for spec in specs if not rerun or spec.key not in stages.teachers)
         budget_s = None if budget_s is None else max(1.0, budget_s - (time.monotonic() - began))
     finished = carry_out(
         specs,
-        with_trackers(catalog, tracker, store.path),
+        tracked,
         store,
         warned=warned,
         parity=parity,

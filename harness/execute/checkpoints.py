@@ -13,6 +13,7 @@ import msgspec
 
 from harness.errors import RecordError, UsageError
 from harness.execute.resume import Decision, Here
+from harness.measure.cgroup import available_cores
 from harness.plugins.catalog import Catalog
 from harness.records import CheckpointPlan, Interval, RunSpec
 from harness.records import checkpoint as files
@@ -118,14 +119,21 @@ def assign(
             assigned.append(_from_beginning(decision, own.directory, every, reason))
             continue
         assert own.checkpoint is not None
-        plan = CheckpointPlan(directory=str(own.directory.absolute()), every=every or own.checkpoint.every, resume=True)
+        plan = CheckpointPlan(
+            directory=str(own.directory.absolute()),
+            every=every or own.checkpoint.every,
+            resume=True,
+            machine_cores=available_cores(),
+        )
         assigned.append(dataclasses.replace(decision, checkpoints=plan, resumed=f"from {own.checkpoint.title}"))
     return assigned
 
 
 def _from_beginning(decision: Decision, directory: Path, every: Interval | None, ignored: str) -> Decision:
     """Return a decision to execute a run from the beginning. `ignored` is the reason why its checkpoint is not used."""
-    plan = None if every is None else CheckpointPlan(directory=str(directory.absolute()), every=every)
+    plan = None
+    if every is not None:
+        plan = CheckpointPlan(directory=str(directory.absolute()), every=every, machine_cores=available_cores())
     return dataclasses.replace(decision, checkpoints=plan, ignored=ignored)
 
 

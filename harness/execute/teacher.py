@@ -15,9 +15,11 @@ import msgspec
 from harness.errors import DataError, HarnessError, RecordError
 from harness.execute.child import ChildContext, call_in_child
 from harness.execute.preparation import opened_session, prepare, saved_weights
+from harness.execute.resume import package_versions
 from harness.execute.teacher_logits import is_distilled, logits_path, stored_logits
 from harness.execute.variables import child_environment
 from harness.plugins.catalog import Catalog
+from harness.plugins.code import with_digest
 from harness.plugins.environments import interpreter
 from harness.records import Failure, PluginRef, RunSpec, TrainedWeights
 from harness.records.arrays import digest, write_arrays
@@ -34,6 +36,8 @@ class TeacherJob(msgspec.Struct, frozen=True, kw_only=True):
     spec: RunSpec
     plugins: tuple[PluginRef, ...]
     teacher: TrainedWeights
+    code: str
+    """Description of the code, which is stored with the logits."""
 
 
 class Computed(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,18 +55,31 @@ def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[
     """
     for teacher in dict.fromkeys(spec.teacher for spec in specs if is_distilled(spec)):
         assert teacher is not None
-        if stored_logits(teacher) is None:
+        stored = stored_logits(teacher)
+        try:
+            record = read_record(Path(teacher.path) / RECORD)
+        except RecordError:
+            if stored is not None:  # The run was removed after the logits were computed.
+                continue
+            raise
+        if record.provenance.final_weights_digest != teacher.digest:
+            raise RecordError(f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since planning")
+        own = catalog.for_run(record.provenance.plugins)
+        code = _code(record.spec, own)
+        if stored is None or str(stored.get("code")) != code:
             say(f"computing the logits of the teacher {teacher.run}")
-            _compute(teacher, catalog)
+            _compute(teacher, record.spec, own, code)
 
 
-def _compute(teacher: TrainedWeights, catalog: Catalog) -> None:
-    record = read_record(Path(teacher.path) / RECORD)
-    if record.provenance.final_weights_digest != teacher.digest:
-        raise RecordError(f"{teacher.path}: the weights of the teacher {teacher.run!r} have changed since planning")
-    catalog = catalog.for_run(record.provenance.plugins)
+def _code(spec: RunSpec, catalog: Catalog) -> str:
+    """Return a description of the code that computes a teacher's logits: the plugins and the backend's packages."""
+    digests = [with_digest(ref).code_digest for ref in catalog.refs_for(spec)]
+    return msgspec.json.encode([digests, package_versions(spec, catalog)], order="sorted").decode()
+
+
+def _compute(teacher: TrainedWeights, spec: RunSpec, catalog: Catalog, code: str) -> None:
     spec = msgspec.structs.replace(
-        record.spec, device="auto", devices=1, precision="fp32", compile=False, recipe=for_inference(record.spec.recipe)
+        spec, device="auto", devices=1, precision="fp32", compile=False, recipe=for_inference(spec.recipe)
     )
     path = logits_path(teacher)
     try:
@@ -70,7 +87,7 @@ def _compute(teacher: TrainedWeights, catalog: Catalog) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as name:
             computed = call_in_child(
                 compute_logits,
-                TeacherJob(spec=spec, plugins=catalog.refs_for(spec), teacher=teacher),
+                TeacherJob(spec=spec, plugins=catalog.refs_for(spec), teacher=teacher, code=code),
                 timeout_s=TIMEOUT_S,
                 environment=child_environment(spec),
                 interpreter=interpreter(spec.env),
@@ -111,6 +128,7 @@ def compute_logits(job: TeacherJob, context: ChildContext) -> Computed:
         "logits": np.ascontiguousarray(logits, np.float32),
         "targets": np.asarray(data.train.targets),
         "label_names": np.array(data.info.label_names, dtype=str),
+        "code": np.array(job.code),
     }
     write_arrays(context.directory / ARRAYS, arrays | {"digest": np.array(digest(arrays))})
     return Computed(examples=len(logits), device=prepared.device.name)

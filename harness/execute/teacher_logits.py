@@ -80,7 +80,11 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
 
 
 def stored_logits(teacher: TrainedWeights) -> dict[str, NDArray[Any]] | None:
-    """Return the arrays in the cache, or None if they are missing or damaged."""
+    """Return the arrays in the cache, or None if they are missing or damaged.
+
+    ``logits``, ``targets`` and ``label_names`` describe the training examples, and ``code`` the code that computed the
+    logits.
+    """
     try:
         arrays = read_arrays(logits_path(teacher))
         expected = str(arrays.pop("digest"))

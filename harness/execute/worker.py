@@ -375,7 +375,10 @@ class Run:
         if plan is None:
             return None
         environment = msgspec.structs.replace(
-            self._environment, packages=self.packages(), lock_digest=self._job.lock_digest
+            self._environment,
+            packages=self.packages(),
+            lock_digest=self._job.lock_digest,
+            cores=plan.machine_cores or self._environment.cores,
         )
         identity = Identity(
             key=requested.key,

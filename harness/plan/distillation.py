@@ -109,6 +109,7 @@ def student_selections(
         datasets=repeated.datasets,
         splits=repeated.splits,
         models=(student,),
+        metric=chosen.metric or repeated.metric,
         backends=chosen.backends or (spec.backend,),
         seeds=chosen.seeds or SEEDS,
         overrides=(*shared, *chosen.overrides),

@@ -61,6 +61,8 @@ class CheckpointPlan(Struct, frozen=True, kw_only=True):
     """Interval between checkpoints."""
     resume: bool = False
     """True to continue from the checkpoint in `directory`."""
+    machine_cores: int | None = None
+    """Number of available cores of the machine. With ``--jobs``, the run itself has only some of them."""
 
 
 class CheckpointUse(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import msgspec
 
 from harness import EpochEnded, Failure, RunRecord, RunSpec, Success, Trial
 
-_PATHS = {"source", "pretrained.path", "weights.path"}
+_PATHS = {"source", "pretrained.path", "weights.path", "weights.exported.path", "teacher.path"}
 """Settings with paths on the user's machine. They are not part of a run's key, and are not logged."""
 
 

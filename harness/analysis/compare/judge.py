@@ -330,8 +330,8 @@ def compare_all(
     defaults = [metric.name for metric in METRICS if metric.compared == "by default"]
     chosen = []
     for matched, metrics_of in zip(matches, known, strict=True):
-        primary = success(matched.base[0].record).scores.primary
-        wanted = (*(metrics or (primary, *defaults)), *additional)
+        primaries = [success(side[0].record).scores.primary for side in (matched.base, matched.new)]
+        wanted = (*(metrics or (*primaries, *defaults)), *additional)
         chosen.append([metrics_of[name] for name in dict.fromkeys(wanted) if name in metrics_of])
     confidence = 1 - ALPHA / max(1, sum(map(len, chosen)))
     return [

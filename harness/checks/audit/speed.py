@@ -167,12 +167,15 @@ def _window_lengths(subject: Subject) -> Result:
     if subject.migrated_from != 1:
         windows += sampled_windows(subject)
     length, done, per_epoch = WindowLength(subject.spec.protocol.window_s), 0, steps_per_epoch(subject)
-    total = 0
+    use, total = subject.outcome.checkpoints, 0
+    resumed = use.resumed_at[-1] if use and use.resumed_at else 0
     for number, window in enumerate(windows):
         if number == recipe:
             done = 0
         expected = min(1 if number in first else length.steps, per_epoch - done)
-        if every is not None and number < recipe:
+        if number < recipe and total < resumed:  # the interval between checkpoints may have been different
+            expected = min(expected, window.batches)
+        elif every is not None and number < recipe:
             expected = min(expected, every - total % every)
         if window.batches != expected:
             problem = (

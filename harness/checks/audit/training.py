@@ -217,13 +217,13 @@ def _target(subject: Subject) -> Result:
     subject.require_training()
     spec, recorded, catalog = subject.spec, subject.outcome.time_to_target, subject.catalog
     target = spec.protocol.target
-    if target is None and spec.source is None:
+    if target is None and spec.source is None and not spec.metric:  # datasets define targets for the task's metric
         target = catalog.dataset(spec.dataset).target
         if target != (recorded.target if recorded else None) and not has_same_plugins(subject):
             raise NotCheckedError(f"the installed version of the dataset has the target {target}")
     expected = None
     if target is not None:
-        metric = catalog.metric(catalog.task(spec.task).metric)
+        metric = catalog.primary_metric(spec)
         better = metric.higher_is_better
         expected = summary.time_to_target(subject.outcome.curves, metric.name, target, higher_is_better=better)
     problems = differences(recorded, expected, "time_to_target")
