@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     "--target",
     metavar="URL",
     help=options.with_default(
-        "Service of the run to measure in the server scenario (harness serve), such as http://127.0.0.1:8000.",
+        "URL of a service started with harness serve RUN, to measure in the server scenario, such as "
+        "http://127.0.0.1:8000.",
         "none; the model is measured without a service",
     ),
 )
@@ -175,7 +176,7 @@ def _served_rows(result: LatencyResult) -> list[tuple[str, str]]:
         else f"relative difference {served.error or 0:.1e}"
     )
     shown = {name: "–" if value is None else f"{value:.4g}" for name, value in served.in_process_ms.items()}
-    other = "not measured, because the service uses another backend than the run"
+    other = "not measured, because the service and the run use different backends"
     return [
         ("backend", served.backend),
         ("in process", ", ".join(f"{name} {value} ms" for name, value in shown.items()) or other),
