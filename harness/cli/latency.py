@@ -64,7 +64,8 @@ if TYPE_CHECKING:
 @click.option(
     "--find-qps",
     is_flag=True,
-    help="Find the highest rate of the server scenario that holds --latency-bound-ms, with at most ten measurements.",
+    help="Search for the highest rate in the server scenario at which 99% of the queries are answered within "
+    "--latency-bound-ms, with at most ten measurements.",
 )
 @options.format_
 @options.timeout("Maximum duration of the measurement, in seconds.")
