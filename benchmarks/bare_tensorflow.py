@@ -23,7 +23,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """Build a model with the given weights, and its training step.
+    """Build a model with the given weights, and the function for its training steps.
 
     The optimizer comes from the backend, because Keras's optimizers use different formulas. The benchmark therefore
     compares only the loops.

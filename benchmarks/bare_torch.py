@@ -21,7 +21,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(request: SessionRequest, weights: dict[str, Any]) -> Parts:
-    """Build a model with the given weights, and the recipe's optimizer."""
+    """Build a model with the given weights, and an optimizer as specified in the recipe."""
     network = request.build(request.config, request.info, request.recipe.dropout)
     with torch.no_grad():
         for name, binding in network.bindings.items():

@@ -67,7 +67,7 @@ DESCRIPTIONS = {
     "failures": "Split, seed, kind of failure and error message of each failed run.",
     "accuracy": "Fraction of examples whose predicted class is the true class.",
     "f1_micro": "F1 over all predictions.",
-    "f1_weighted": "F1, averaged over classes that are weighted by their support.",
+    "f1_weighted": "F1, averaged over classes, weighted by support.",
     "precision_macro": "Precision, averaged over classes.",
     "recall_macro": "Recall, averaged over classes.",
     "roc_auc": "Area under the ROC curve of each class against the rest, averaged over classes.",

@@ -58,7 +58,7 @@ def main() -> None:
 def statistics(task: str, model: str, backend: str, masks: int) -> tuple[Array, Array]:
     """Return the statistics of each mask, ``[masks, tests]``, for the weights and dropout rates of a parity check, and
     the statistics of the weight changes in training steps, ``[steps, tests]``. The number of steps is chosen so that
-    there are as many disjoint sets of `CHANGES` steps as of `MASKS` masks."""
+    the steps form as many disjoint sets of size `CHANGES` as the masks form disjoint sets of size `MASKS`."""
     catalog = discover()
     selection = Selection(tasks=(task,), models=(model,), backends=(backend,), devices=("cpu",), threads=1)
     (spec,) = expand(selection, catalog)

@@ -146,8 +146,8 @@ SHOWN = {
         f"harness parity --task {','.join(TASKS)} --backend {','.join(FRAMEWORKS)} --results results/reference",
     ),
 }
-"""Pages that show the runs of each results directory, and the command that produced the runs, keyed by the name of the
-directory. The command is empty if a group defines it.
+"""Pages that show the runs of each results directory, and the command that produced these runs. The keys are the names
+of the directories. The command is empty if a group defines it.
 """
 
 

@@ -52,7 +52,7 @@ class Results(Sequence[RunRecord]):
     problems : tuple of str
         A message for each record file that could not be read, with the file's path and the reason.
     reused : int
-        Number of records that were returned from earlier runs, so that the runs were not executed again.
+        Number of records that come from earlier runs, which were not executed again.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ COSTS = (PARAMETERS, TRAIN_THROUGHPUT, INFERENCE_THROUGHPUT)
 
 
 class DistillationRow(Struct, frozen=True, kw_only=True):
-    """A model of the report, with means over its runs."""
+    """A model in the report, with means over its runs."""
 
     trained: Literal["teacher", "alone", "distilled"]
     model: str
@@ -64,9 +64,9 @@ class Distillation(Struct, frozen=True, kw_only=True):
 def summarize(teacher: StoredRun, students: Sequence[StoredRun], catalog: Catalog) -> Distillation:
     """Return the report for a teacher and the runs of its students, with and without the teacher.
 
-    All students have the same model, and those with the teacher the same recipe. At least one of them was trained with
-    the teacher. Failed runs are ignored. The confidence level of each interval is 1 - (1 - `CONFIDENCE`) / m for m
-    backends (Bonferroni correction).
+    All students have the same model, and all students trained with the teacher have the same recipe. At least one of
+    them was trained with the teacher. Failed runs are ignored. The confidence level of each interval is 1 - (1 -
+    `CONFIDENCE`) / m for m backends (Bonferroni correction).
     """
     recipe = next(run.record.spec.recipe for run in students if run.record.spec.teacher is not None)
     done = [run for run in students if isinstance(run.record.outcome, Success)]

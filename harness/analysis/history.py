@@ -49,7 +49,8 @@ class Point(Struct, frozen=True, kw_only=True):
     runs: int
     failed: int
     changed: list[tuple[str, str, str]]
-    """Tuples ``(name, before, now)`` for the differences from the previous point in the commit and the packages."""
+    """Tuples ``(name, before, now)`` for the commit and each package version, if they differ from those of the previous
+    point."""
     figures: list[Figure]
 
 

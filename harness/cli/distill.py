@@ -72,7 +72,7 @@ def distill(
     quiet: bool,
     dry_run: bool,
 ) -> None:
-    """Train a student with knowledge distillation (Hinton et al. 2015) and the same model without the teacher, and
+    """Train a student with knowledge distillation (Hinton et al. 2015), train the same model without the teacher, and
     print the quality and the cost of the teacher and of both students. For each backend, the change in quality is
     compared across seeds, with a paired confidence interval.
 

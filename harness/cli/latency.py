@@ -56,14 +56,16 @@ if TYPE_CHECKING:
     "--target",
     metavar="URL",
     help=options.with_default(
-        "Service of the run to measure in the server scenario (harness serve), such as http://127.0.0.1:8000.",
+        "URL of a service started with harness serve RUN, to measure in the server scenario, such as "
+        "http://127.0.0.1:8000.",
         "none; the model is measured without a service",
     ),
 )
 @click.option(
     "--find-qps",
     is_flag=True,
-    help="Find the highest rate of the server scenario that holds --latency-bound-ms, with at most ten measurements.",
+    help="Search for the highest rate in the server scenario at which 99% of the queries are answered within "
+    "--latency-bound-ms, with at most ten measurements.",
 )
 @options.format_
 @options.timeout("Maximum duration of the measurement, in seconds.")
@@ -175,7 +177,7 @@ def _served_rows(result: LatencyResult) -> list[tuple[str, str]]:
         else f"relative difference {served.error or 0:.1e}"
     )
     shown = {name: "–" if value is None else f"{value:.4g}" for name, value in served.in_process_ms.items()}
-    other = "not measured, because the service uses another backend than the run"
+    other = "not measured, because the service and the run use different backends"
     return [
         ("backend", served.backend),
         ("in process", ", ".join(f"{name} {value} ms" for name, value in shown.items()) or other),

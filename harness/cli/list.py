@@ -139,7 +139,8 @@ def _values(provided: Mapping[str, Provided[T]]) -> list[T]:
 
 
 def _with_options(rows: Iterable[tuple[str, Mapping[str, str], str, Mapping[str, str]]]) -> _Rows:
-    """Return a table of names, options and descriptions from names, options, summaries and required modules."""
+    """Return a table with the columns name, options and description. Each row is given by its name, options, summary
+    and required modules."""
     header = ["name", "options", "description"]
     return header, [
         [

@@ -125,7 +125,7 @@ def loaded(extra: Iterable[str]) -> Catalog:
 
 
 def with_default(text: str, default: str) -> str:
-    """Return a help text to which a default value is appended, in click's format for the defaults of options."""
+    """Return a help text with a default value appended, in the format that click uses for defaults."""
     return f"{text}  [default: {default}]" if default else text
 
 

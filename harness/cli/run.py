@@ -324,8 +324,8 @@ def _train_teachers(
     show: Callable[[Results], None],
     settings: Mapping[str, Any],
 ) -> dict[str, StoredRun]:
-    """Execute the runs that are teachers of other runs of a suite, and return the stored runs by the keys of their
-    specs. If a run fails, show the results and exit with status 1."""
+    """Execute the runs of a suite that are teachers of its other runs, and return the stored runs. The keys are the
+    keys of their specs. If a run fails, show the results and exit with status 1."""
     from harness.cli.progress import carry_out
     from harness.records import Success
     from harness.records.store import StoredRun

@@ -111,8 +111,8 @@ def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str,
 
 
 def batch_sizes(largest: int) -> list[int]:
-    """Return the powers of two below `largest`, and `largest`.
+    """Return the powers of two below `largest`, followed by `largest`.
 
-    With these sizes, incomplete batches need little padding, and frameworks compile the model for few sizes.
+    With these sizes, incomplete batches need little padding, and frameworks compile the model for only a few sizes.
     """
     return [*(1 << power for power in range((largest - 1).bit_length())), largest]

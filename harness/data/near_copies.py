@@ -98,7 +98,7 @@ def _candidates(
 
     If there are too many pairs to sort, they are yielded in order of their first rows. In this case, a row that is
     already in another row's group (see `parents`) is skipped, and so are all rows that remain after `MAX_DISTANCES`
-    distances. Skipped rows are appended to `skipped`.
+    distances have been computed. Skipped rows are appended to `skipped`.
     """
     from scipy.spatial import cKDTree
 

@@ -204,8 +204,8 @@ def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
 
 
 def _versions(distributions: set[str]) -> dict[str, str]:
-    """Return the versions of Python, the distributions and their installed requirements, except for the requirements of
-    extras."""
+    """Return the versions of Python, of the distributions and of their installed requirements, excluding the
+    requirements of extras."""
     names = set(distributions)
     for distribution in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

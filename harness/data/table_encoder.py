@@ -36,7 +36,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     numeric column is standardized to mean 0 and standard deviation 1 on the training split; a missing number is
     replaced with the mean. A column that is constant on the training split is 0 in every split. Categories are one-hot
     encoded with the categories of the training split. A missing category (None) counts as a category, and an unknown
-    category is 0 in all columns.
+    category is encoded as 0 in all columns.
 
     The attributes are the fitted values. `to_json` and `from_json` convert them to and from JSON values, such as
     `PreparedData.fitted`.
@@ -64,7 +64,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     constant: tuple[int, ...]
     """Positions of the numeric columns that are constant on the training split."""
     indicators: tuple[int, ...]
-    """Positions of the numeric columns with an indicator of missing numbers."""
+    """Positions of the numeric columns that have an indicator of missing numbers."""
     categories: tuple[tuple[str, ...], ...]
     """Categories of each categorical column, in the order of the encoded columns. The empty string is a missing
     category."""
@@ -188,8 +188,8 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Returns
         -------
         dict of str to int or float
-            The number of ``constant_features`` and, if numbers are missing in the training split, their fraction
-            ``missing_share``.
+            ``constant_features``, the number of constant features, and, if numbers are missing in the training split,
+            ``missing_share``, the fraction of missing numbers.
         """
         import numpy as np
 

@@ -65,7 +65,7 @@ class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
     """Description of a trained model that a child process opens."""
 
     spec: RunSpec
-    """Spec with the trained weights."""
+    """Spec of a run that uses the trained weights."""
     plugins: tuple[PluginRef, ...]
     info: DataInfo
 
@@ -151,10 +151,10 @@ def model_job(
     backend: str | None = None,
     device: str = "auto",
 ) -> ModelJob:
-    """Return the job that opens the trained model of a run or of an export for inference.
+    """Return the job that opens a trained model for inference; the model is that of a run or of an export.
 
     By default, the backend is that of the run or, for an exported model, the first one that executes its format.
-    `device` defaults to the run's. Raises `harness.UsageError` if the run's weights cannot be used, and
+    By default, `device` is the run's device. Raises `harness.UsageError` if the run's weights cannot be used, and
     `harness.CombinationError` if the backend has no network for the model or does not execute the exported model.
     """
     run = stored_run(source)

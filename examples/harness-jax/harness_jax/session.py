@@ -124,7 +124,8 @@ class JaxSession(harness.Session):
         self._training, self._frozen, self._average = (restored[name] for name in ("training", "frozen", "average"))
 
     def _lasting(self) -> dict[str, Any]:
-        """Return the arrays that determine further training steps. The random key follows from the seed."""
+        """Return the arrays that determine further training steps. The random key is not included, because it is
+        derived from the seed."""
         return {"training": self._started(), "frozen": self._frozen, "average": self._average}
 
     def train_step(self, batch: harness.Batch, learning_rate: float) -> jax.Array:

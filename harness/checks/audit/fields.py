@@ -53,8 +53,8 @@ UNCHECKABLE: dict[str, str] = {
         "the checkpoints have been removed; only the interruptions must agree with the windows",
     ),
     "outcome.checkpoints.every.*": "an interval in epochs or seconds does not affect the windows",
-    "outcome.checkpoints.earlier_s[]": "each duration is measured only once; with those of the last process, they must "
-    "be at least the total duration of the windows",
+    "outcome.checkpoints.earlier_s[]": "each duration is measured only once; added to the duration of the phase "
+    "in the last process, it must be at least the total duration of the windows",
     "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
     "limit",
     "outcome.evidence.clock_s": "the duration is measured only once; it must agree with the wall clock within 1%",

@@ -61,7 +61,7 @@ def _identity(subject: Subject) -> Result:
         if not record.request_key:
             problems.append("the batch size was reduced, but the record does not contain the key of the requested run")
     if record.request_key and record.request_key not in _requests(spec):
-        problems.append(f"the requested key is {record.request_key[:8]}, but the spec has another key on every device")
+        problems.append(f"the requested key is {record.request_key[:8]}, but the spec has this key on no device")
     directory = real_path(subject.run.path).name
     if record.run_id != directory:
         problems.append(f"the run id is {record.run_id}, but the directory is named {directory}")
@@ -149,7 +149,7 @@ def _weights(subject: Subject) -> Result:
     used = subject.spec.weights
     if used is not None and used.exported is not None:
         if final or evaluated or used.digest != initial:
-            return Result(["the run executed an exported model, but the record has other weights"], "")
+            return Result(["the run executed an exported model, but the record contains different weights"], "")
         return Result((), f"exported by {used.exported.exporter} from {used.digest[:8]}")
     if not (initial and final and evaluated):
         return Result(["the record contains no digest of the weights"], "")

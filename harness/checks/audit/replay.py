@@ -141,7 +141,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return a property of the machine or the environment that is not the same as in the run, or an empty string."""
+    """Return a property of the machine or the environment that differs from that of the run, or an empty string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)

@@ -189,7 +189,8 @@ def _window_lengths(subject: Subject) -> Result:
 
 
 def _every_steps(subject: Subject) -> int | None:
-    """Return the number of steps between checkpoints, at which windows end, or None for other intervals."""
+    """Return the number of steps between checkpoints (windows end at these steps), or None if the interval is in
+    another unit."""
     checkpoints = subject.outcome.checkpoints
     return int(checkpoints.every.count) if checkpoints and checkpoints.every.unit == "steps" else None
 
@@ -205,7 +206,7 @@ def _checkpoints(subject: Subject) -> Result:
     subject.require_training()
     ends = {0, *subject.samples["train_window_steps"].cumsum().tolist()}
     if steps != sorted(steps) or not ends.issuperset(steps) or 0 in steps:
-        problems.append(f"training was resumed after {steps} steps, which are not the ends of windows")
+        problems.append(f"training was resumed after {steps} steps, but windows do not end at all of these steps")
     if list(use.earlier_s) != (["train", "validate"] if steps else []) or min(use.earlier_s.values(), default=0) < 0:
         problems.append("the durations of earlier processes do not match the interruptions")
     if use.written < 0 or use.write_s < 0 or (steps and not use.written):

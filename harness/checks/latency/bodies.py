@@ -71,7 +71,7 @@ def rows(inputs: Mapping[str, Array], reading: Mapping[str, Any], columns: Seque
 
 
 def _date(parts: Mapping[str, float]) -> str | None:
-    """Return the date or time with the given parts, by name, in ISO 8601."""
+    """Return the date or time with the given parts (year, month and so on, by name) in ISO 8601 format."""
     if any(math.isnan(value) for value in parts.values()):
         return None
     day = "-".join(f"{int(parts[name]):0{width}d}" for name, width in _DAY if name in parts)

@@ -145,7 +145,7 @@ def _over_http(
 ) -> LatencyResult:
     """Measure a service and, at the same rate and batch size, the model in a child process.
 
-    The model is not measured in a child process if the service computes with another backend than the run.
+    The model is not measured in a child process if the service and the run use different backends.
     """
     engine_for(chosen.scenario)
     record = run.record
@@ -182,7 +182,7 @@ def _over_http(
 
 
 def _options(spec: RunSpec, directory: Path, timeout_s: float) -> dict[str, Any]:
-    """Return the options of `call_in_child`."""
+    """Return keyword arguments for `call_in_child`."""
     return {
         "timeout_s": timeout_s,
         "environment": child_environment(spec),

@@ -30,7 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
     used."""
     target: str | None = None
-    """URL of the service that is measured, or None to measure the model in the process of the measurement."""
+    """URL of the service that is measured, or None to measure the model without a service, in the measuring process."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Served(Struct, frozen=True, kw_only=True):
     """Properties of a service that was measured over HTTP."""
 
     backend: str
-    """Name of the backend with which the service computes."""
+    """Name of the backend that the service uses."""
     failures: dict[str, int]
     """Number of queries that failed, by reason."""
     late: int
@@ -68,19 +68,19 @@ class Served(Struct, frozen=True, kw_only=True):
     run_score: float | None
     """Score of the run's predictions for the same examples."""
     same_labels: float | None
-    """Fraction of these examples with the label that the run predicted, or None for regression."""
+    """Fraction of these examples whose label is the one that the run predicted, or None for regression."""
     error: float | None
     """Norm-wise relative difference to the run's predictions for regression, or None."""
     memory_bytes: dict[str, int]
     """Peak memory of each process of the service since it started, in bytes."""
     parts_ms: dict[str, float]
-    """Median of each part of the service's time in milliseconds, as the service reports them: ``queue``, ``prepare``
-    and ``model``."""
+    """Median duration of each part of the service's work, in milliseconds, as reported by the service: ``queue``,
+    ``prepare`` and ``model``."""
     capacity_qps: float
     """Queries per second that the service answered before the measurement, with all connections in use."""
     in_process_ms: dict[str, float | None] = {}
-    """Percentiles of the latency of the same model in the process of the measurement, without a service, at the same
-    rate, or an empty dictionary if they were not measured because the service uses another backend than the run."""
+    """Latency percentiles of the same model without a service, measured at the same rate in the measuring process, or
+    an empty dictionary if they were not measured because the service and the run use different backends."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):

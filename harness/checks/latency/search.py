@@ -1,7 +1,8 @@
 """Search for the highest rate of queries at which a service holds a latency bound.
 
 The bound is held if at most 1% of the queries are late or fail. The search first looks for a rate that holds the bound
-and one that does not, and then halves the distance between their logarithms. Each probe is a measurement at one rate.
+and one that does not, and then bisects the interval between them on a logarithmic scale. Each probe is a measurement at
+one rate.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ MAX_PROBES = 10
 LATE = 0.01
 """Maximum fraction of late or failed queries, as in MLPerf's server scenario."""
 RESOLUTION = 1.005
-"""Ratio of the lowest rate that does not hold the bound to the highest rate that does at which the search ends."""
+"""Ratio of two rates at which the search ends: the lowest rate that does not hold the bound, divided by the highest
+rate that does."""
 CONFIDENCE = 0.95
 
 
@@ -23,7 +25,7 @@ class Probe(Struct, frozen=True, kw_only=True):
     """Result of a measurement at one rate."""
 
     target_qps: float
-    """Mean number of queries per second that were issued."""
+    """Mean number of queries issued per second."""
     queries: int
     late: int
     """Number of queries that took longer than the bound or failed."""
@@ -53,9 +55,9 @@ class Found(Struct, frozen=True, kw_only=True):
 def find_rate(probe: Callable[[float], Probe], start_qps: float, most: int = MAX_PROBES) -> Found:
     """Return the highest rate at which the bound is held, after at most `most` probes.
 
-    `start_qps` is the first rate. If it is within a factor of 4 of the result, the result is at most 1% lower than the
-    highest rate that holds the bound: the factor between rates is 2 for the first two steps, and is then squared with
-    each step until one rate holds the bound and another one does not.
+    The search starts at the rate `start_qps`. If `start_qps` is within a factor of 4 of the result, the result is at
+    most 1% lower than the highest rate that holds the bound: the factor between rates is 2 for the first two steps, and
+    is then squared with each step until one rate holds the bound and another one does not.
     """
     probes: list[Probe] = []
     held, failed = 0.0, math.inf

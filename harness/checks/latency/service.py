@@ -18,8 +18,8 @@ MAX_IN_FLIGHT = 16
 class Service:
     """A service that computes the outputs for samples specified by index, `batch_size` at a time.
 
-    Batches have one of `sizes` or, by default, all have the size `batch_size`, so the model is compiled only once. An
-    incomplete batch is padded with copies of its last sample.
+    By default, all batches have the size `batch_size`, so the model is compiled only once; otherwise, the size of each
+    batch is one of `sizes`. An incomplete batch is padded with copies of its last sample.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reading of the latency results that are stored next to a run's record."""
+"""Functions that read the latency results stored next to a run's record."""
 
 from __future__ import annotations
 

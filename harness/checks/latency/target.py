@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60.0
 """Maximum time to wait for an answer, in seconds."""
 CONNECTIONS = 64
-"""Number of connections, each in a thread, and thus of queries that the service receives at the same time. Further
-queries wait in this process, and the time counts."""
+"""Number of connections, each with a separate thread. The service therefore receives at most this many queries at the
+same time. Further queries wait in this process, and this waiting time is part of their latency."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Target:
         return cls(url, os.environ.get("HARNESS_SERVE_TOKEN", ""))
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a connection to the server, which is opened when it is used."""
+        """Return a new connection to the server, which is opened by the first request."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
@@ -86,7 +86,7 @@ class Description(msgspec.Struct, frozen=True):
 
 
 def described(target: Target) -> Description:
-    """Return the description of a service. Raises `harness.HarnessError` if it is not a service of a run."""
+    """Return the description of a service. Raises `harness.HarnessError` if the server is not a service of a run."""
     content = target.get("/model")
     try:
         return msgspec.json.decode(content, type=Description)
@@ -106,8 +106,8 @@ def check_url(url: str) -> None:
 
 
 def peak_memory(target: Target) -> dict[str, int]:
-    """Return the peak memory of the processes of the service in bytes, by name, from its metrics. The dictionary is
-    empty if the service does not report it."""
+    """Read the service's metrics, and return the peak memory of each of its processes, in bytes, by name. The
+    dictionary is empty if the service does not report its memory."""
     try:
         text = target.get("/metrics").decode()
     except (HarnessError, UnicodeDecodeError):
@@ -128,7 +128,8 @@ class Answers:
     """Values of the header ``Server-Timing``."""
 
     def parts_ms(self) -> dict[str, float]:
-        """Return the median of each part of the service's time in milliseconds, as the service reports them."""
+        """Return the median duration of each part of the service's work, in milliseconds, as reported by the
+        service."""
         values: dict[str, list[float]] = {}
         for timing in self.timings:
             for name, duration in re.findall(r"(\w+);dur=([\d.]+)", timing):
@@ -142,7 +143,7 @@ class Client:
     def __init__(self, target: Target, content_type: str, bodies: Sequence[bytes], answers: Answers) -> None:
         self._target, self._bodies = target, bodies
         self.answers = answers
-        """Collection for the answers, which can be replaced between measurements."""
+        """Object that collects the answers. It can be replaced between measurements."""
         self._headers = {"Content-Type": content_type, **target.headers()}
         self._connection = target.connect()
 
@@ -169,7 +170,8 @@ class Client:
 
 
 def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> float:
-    """Return the number of queries per second that the service answers if each client always has a query open."""
+    """Return the number of queries per second that the service answers if each client sends its next query as soon as
+    the previous one is answered."""
     counts = [0] * len(clients)
     end = time.perf_counter() + seconds
 

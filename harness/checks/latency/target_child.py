@@ -60,7 +60,7 @@ class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
     dataset_digest: str
     settings: Settings
     backend: str
-    """Name of the backend with which the service computes."""
+    """Name of the backend that the service uses."""
     device: str
     find_qps: bool
 
@@ -72,8 +72,8 @@ class Quality:
         self._data, self._judge, self._predicted = data, judge, predicted
 
     def values(self, answers: Answers) -> dict[str, Any]:
-        """Return the fields of `Served` that describe the quality. Raises `harness.HarnessError` if an answer has the
-        wrong form."""
+        """Return the fields of `Served` that describe the quality of the answers. Raises `harness.HarnessError` if an
+        answer has the wrong form."""
         info = self._data.info
         indices, found = outputs(answers, info, names(info))
         targets, predicted = self._data.test.targets[indices], self._predicted[indices]
@@ -97,7 +97,7 @@ class Quality:
     def problem(self, answers: Answers) -> str:
         """Return the reason why the answers are not those of the run's model, or an empty string."""
         if not answers.contents:
-            return "the service answered no query"
+            return "the service did not answer any query"
         found = self.values(answers)
         if found["same_labels"] is not None and found["same_labels"] < SAME_LABELS:
             return f"only {found['same_labels']:.1%} of the answers have the label that the run predicted"
@@ -112,7 +112,7 @@ def names(info: DataInfo) -> tuple[str, ...]:
 
 
 def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
-    """Measure a service with the run's test split, and save the latencies and LoadGen's logs."""
+    """Measure a service with examples of the run's test split, and save the latencies and LoadGen's logs."""
     settings, target = job.settings, Target.with_token(job.settings.target or "")
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     environment = collect()
@@ -186,7 +186,7 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
 
 
 def _late(latencies: list[float], settings: Settings, answers: Answers) -> int:
-    """Return the number of queries that were late or failed. A query that was both counts twice."""
+    """Return the number of queries that were late or failed. A query that was both late and failed is counted twice."""
     bound_s = 1e-3 * (settings.latency_bound_ms or loadgen.DEFAULT_BOUND_MS)
     late = sum(latency > bound_s for latency in latencies) + answers.failures.total()
     return min(len(latencies), late)
@@ -197,7 +197,7 @@ def _judged(measured: Measured, latencies: list[float], settings: Settings, answ
     reasons = [problem] if problem else []
     if answers.failures and _late(latencies, settings, answers) > LATE * len(latencies):
         listed = ", ".join(f"{reason}: {count}" for reason, count in answers.failures.most_common())
-        reasons.append(f"queries failed ({listed}), which counts as late")
+        reasons.append(f"some queries failed and count as late ({listed})")
     valid = measured.valid if not reasons else False
     return msgspec.structs.replace(measured, valid=valid, reasons=[*measured.reasons, *reasons])
 

@@ -110,8 +110,8 @@ class _Turns:
     """Controller that opens the gates at which the two child processes wait."""
 
     def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
-        """Store three gates. Each child waits for its turn at one of the first two, and the second child waits for the
-        late weights at the third.
+        """Store three gates. Each child waits for its turn at one of the first two gates, and the second child also
+        waits at the third gate, for the late weights.
 
         `side_by_side` is True if there are enough cores for the threads of both children.
         """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LATE = "late.npz"
-"""File with the late weights of the first backend. The arrays are named ``K/NAME``, where K is the number of the
+"""File with the late weights of the first backend. The arrays are named ``K/NAME``, where K is the index of the set of
 weights, starting at 1."""
 LAST_BITS = 8
 """Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a

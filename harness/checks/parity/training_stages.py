@@ -206,8 +206,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"number of standard errors that correct backends exceed in any of {found.tests} Welch tests over {MASKS} "
-            f"masks with a probability of at most {FALSE_ALARMS:g}"
+            f"number of standard errors; the probability that correct backends exceed it in any of {found.tests} Welch "
+            f"tests over {MASKS} masks is at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
     )

@@ -43,7 +43,7 @@ class Merged:
     renamed: dict[str, str] = field(default_factory=dict)
     """Old and new id of each run whose repeat number changed."""
     ids: dict[Path, str] = field(default_factory=dict)
-    """Id that each run of the merged directories has in the target, by the former path of the run's directory."""
+    """Id of each merged run in the target. The keys are the former paths of the runs' directories."""
     verdicts: int = 0
     """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)

@@ -235,7 +235,7 @@ class Finding:
     count: int
     """Number of cells that contain a number, in any notation."""
     odd: int
-    """Number of cells that contain a number that is not in plain decimal notation."""
+    """Number of cells with a number that is not in plain decimal notation."""
     example: str
     """First cell with a number that is not in plain decimal notation, such as ``1,000`` or ``5%``."""
     notation: Notation | None = None

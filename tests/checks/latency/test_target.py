@@ -167,7 +167,7 @@ def test_quality_of_a_regression_compares_values(catalog: Catalog, values: list[
     assert quality.problem(Answers(contents)).startswith("the answers" if words else "")
     assert words in quality.problem(Answers(contents))
     assert quality.values(Answers(contents))["run_score"] == 0.0
-    assert quality.problem(Answers()) == "the service answered no query"
+    assert quality.problem(Answers()) == "the service did not answer any query"
 
 
 @pytest.mark.parametrize(("wrong", "words"), [(1, ""), (2, "only 98.0% of the answers have the label")])
