@@ -172,8 +172,9 @@ def write(job: ExportJob, context: ChildContext) -> Export:
 def differences(
     outputs: NDArray[Any], expected: NDArray[Any], targets: NDArray[Any], info: DataInfo, allowed: float
 ) -> tuple[float, int | None, str]:
-    """Return the relative difference between the outputs and the number of examples with the same label (None for
-    regression). Also return a description of any differences that are too large, otherwise an empty string."""
+    """Return the relative difference between the outputs, and the number of examples with the same label (None for
+    regression). Also return a description of the differences that are too large, or an empty string if there are
+    none."""
     from harness.measure.distance import relative
 
     error, same_labels = relative(outputs, expected), None

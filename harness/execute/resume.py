@@ -276,8 +276,8 @@ MAX_LINES = 20
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return a line with the reason for each run that is skipped, resumed or executed again, or a line for each reason
-    if there are many runs."""
+    """Return one line per run that is skipped, resumed or executed again, with the reason. If there are many runs,
+    return one line per reason."""
     explained = [(decision, *_explanation(decision)) for decision in decisions]
     explained = [each for each in explained if each[2]]
     if len(explained) <= MAX_LINES:

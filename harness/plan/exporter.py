@@ -24,7 +24,8 @@ class ExportedRun:
 
 
 def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun | ExportedRun]:
-    """Return a function that also accepts the folder of an exported model. Its run is looked up with `find`."""
+    """Return a function that also accepts the folder of an exported model. The run of that model is looked up with
+    `find`."""
 
     def found(text: str) -> StoredRun | ExportedRun:
         folder = Path(text)
@@ -66,7 +67,7 @@ def exported_model(
         made, record = source.export, source.run.record
         if made.weights_digest != record.provenance.final_weights_digest:
             raise UsageError(
-                f"{source.folder} was exported from other weights than those of run {record.run_id!r}; export the "
+                f"{source.folder} was exported from weights other than those of run {record.run_id!r}; export the "
                 "run again"
             )
         if format_ != made.format:

@@ -192,7 +192,7 @@ def _pruner(request: Tuning) -> str:
 def _base(selection: Selection) -> Selection:
     """Return the selection of the default run, with the trials' seed."""
     if selection.weights:
-        raise UsageError("--weights trains nothing, so no settings can be tuned; remove it")
+        raise UsageError("with --weights, nothing is trained, so no settings can be tuned; remove --weights")
     if selection.repeat is not None:
         raise UsageError("harness tune executes each trial once; remove --repeat")
     if len(selection.seeds) > 1:

@@ -177,8 +177,8 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class GradientBoosting(_Baseline):
     """Histogram-based gradient boosting.
 
-    Trees split the categorical columns of tables natively if these have at most 255 categories, and have a direction
-    for missing numbers and unknown categories.
+    Trees split categorical columns of tables natively if these have at most 255 categories. Each split assigns missing
+    numbers and unknown categories to one of its sides.
     """
 
     name = "gradient-boosting"

@@ -59,7 +59,8 @@ class BaselineSession(harness.Session):
         return lambda: self._loss(self._outputs(fitted, features), batch.targets, weights)
 
     def _weights_option(self) -> str:
-        """Return the argument of ``fit`` for weights of examples. In a pipeline, they are those of the last step."""
+        """Return the name of the argument of ``fit`` that receives the weights of the examples. A pipeline passes the
+        weights to its last step."""
         name, last = self._new.steps[-1] if isinstance(self._new, Pipeline) else ("", self._new)
         if not has_fit_parameter(last, "sample_weight"):
             raise UnsupportedError(
@@ -95,7 +96,8 @@ class BaselineSession(harness.Session):
         return outputs
 
     def _loss(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
-        """Return the mean loss over the examples on which the estimator was fitted, with weights if there are any."""
+        """Return the mean loss over the examples on which the estimator was fitted, weighted if the examples have
+        weights."""
         if self._info.objective == "regression":
             return np.asarray(np.average(((outputs - targets) ** 2).mean(axis=1), weights=weights), np.float32)
         loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]), sample_weight=weights)

@@ -61,7 +61,7 @@ class OnnxRuntimeSession(ExportedSession):
         )
         used = self._session.get_providers()[0]
         if used != _provider(request)[0]:  # if a provider cannot be loaded, ONNX Runtime uses another one
-            raise harness.UnsupportedError(f"ONNX Runtime cannot use {request.device}, but only {used}")
+            raise harness.UnsupportedError(f"ONNX Runtime cannot use {request.device}; it would use {used}")
         self._notes = {
             "provider": used,
             "intra_op_threads": str(options.intra_op_num_threads),

@@ -367,7 +367,7 @@ class TensorFlowSession(harness.Session):
 
 
 def _size(batch: harness.Batch) -> str:
-    """Return a key for the shapes of a batch, for which a function is traced."""
+    """Return a key that identifies the shapes of a batch. One function is traced for each key."""
     return f"{len(batch.targets)}" + ("" if batch.example_weights is None else " with weights")
 
 

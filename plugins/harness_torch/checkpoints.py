@@ -62,7 +62,7 @@ def restore(
     average: Sequence[torch.Tensor],
     device: torch.device,
 ) -> None:
-    """Copy the arrays of a checkpoint into a session with an optimizer without state.
+    """Copy the arrays of a checkpoint into a session whose optimizer has no state yet.
 
     Raises `harness.PluginError` if the arrays do not match the session.
     """

@@ -321,7 +321,7 @@ def _loss(request: SessionRequest, weighted: _Weighted) -> Callable[[torch.Tenso
 
 
 class _Weighted:
-    """Mean over examples or positions of the loss, with each loss multiplied by the weights of its class and example.
+    """Mean loss over examples or positions, where each loss is multiplied by the weights of its class and example.
 
     The ``weight`` argument of ``F.cross_entropy`` is not used, because it divides the mean by the sum of the batch's
     weights.

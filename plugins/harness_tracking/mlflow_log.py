@@ -139,7 +139,8 @@ class MlflowLog:
             ) from error
 
     def _connected(self, results: Path) -> Any:
-        """Return a client. A local database is created here, because that may exceed the time limit of event hooks."""
+        """Return a client. A local database is created here, because creating it may exceed the time limit of event
+        hooks."""
         from mlflow import MlflowClient
 
         if not self._url.startswith("sqlite:"):

@@ -1,8 +1,8 @@
 """The event listener of the ``tensorboard`` tracker.
 
-The event files are written with TensorBoard's own record writer and protocol buffers. The modules imported here import
-neither PyTorch nor TensorFlow, in contrast to ``tensorboard.plugins.hparams.summary`` and to opening files with
-TensorBoard.
+The event files are written with TensorBoard's own record writer and protocol buffers. Unlike
+``tensorboard.plugins.hparams.summary`` and TensorBoard's functions for opening files, the modules imported here import
+neither PyTorch nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness_tracking.content import describe, epoch_scalars, final_scalars, las
 
 
 class TensorBoardLog:
-    """A directory of event files, with a subdirectory for each run that has the name of the run's id.
+    """A directory of event files, with one subdirectory per run, named after the run's id.
 
     While a run is in progress, its id is not known, and the name of the subdirectory contains the attempt id.
     """

@@ -72,7 +72,8 @@ def _synchronizes(bench: Workbench) -> None:
 
 
 def _trains_by_steps(bench: Workbench) -> bool:
-    """Return False if the backend only computes predictions. Raise `NotChecked` if it trains, but not in steps."""
+    """Return False if the backend only computes predictions. Raise `NotChecked` if the backend trains, but not in
+    steps."""
     if bench.backend.trains:
         by_steps(bench)
     return bench.backend.trains

@@ -188,7 +188,7 @@ def _restores_its_state(bench: Workbench) -> None:
         state = session.state()
         for name, array in state.items():
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-                raise Broken(f"state returned {name!r} as {getattr(array, 'dtype', type(array).__name__)}")
+                raise Broken(f"state returned {name!r} with the type {getattr(array, 'dtype', type(array).__name__)}")
         kept = {name: array.copy() for name, array in state.items()}
         expected, after = steps(session, range(3, 6)), weights(session)
     changed = [name for name, array in kept.items() if not np.array_equal(array, state[name], equal_nan=True)]
@@ -286,7 +286,7 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     ),
     Rule(
         "backend-computes-the-exported-model",
-        "Predictions of a backend that executes exported models are the outputs that were computed after the export.",
+        "A backend that executes exported models predicts the outputs that were computed after the export.",
         "load the model in request.exported, and pass the inputs by name",
         _computes_the_exported_model,
     ),
