@@ -58,7 +58,7 @@ def decide(
     collected: Collection[str] = (),
     rerun: bool = False,
 ) -> list[Decision]:
-    """Return a decision for each of `specs`, in order.
+    """Return a decision for each of `specs`, in the same order.
 
     A successful stored run replaces a planned run if the requested specification, the code of the plugins, the versions
     of Python and of the packages, and the class of machine are the same. A machine's class is defined by its processor,

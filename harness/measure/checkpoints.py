@@ -48,7 +48,7 @@ class Loop(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of one training run: when they are due, what they contain, and what they cost."""
+    """The checkpoints of one training run: when they are due, what they contain, and how long they take."""
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:
         """Create the checkpoints of a run. `started_at` is the start time of this process, as in its record."""

@@ -53,7 +53,7 @@ class WindowLength:
 
 
 class FirstStep(NamedTuple):
-    """The first step of a process, which is not part of the timed windows."""
+    """The first training step of a process. It is not part of the timed windows."""
 
     windows: int
     """Number of windows before this step."""
@@ -63,7 +63,7 @@ class FirstStep(NamedTuple):
 class Training:
     """Training loop and its measurements.
 
-    `first_steps` contains the first step of each process that trained the model, which includes compilation and
+    `first_steps` contains the first step of each process that trained the model. These steps include compilation and
     allocation. `timed` contains the windows after these steps, `losses` the mean loss of each batch, and `curves` one
     entry per epoch. There is one process unless training was interrupted and resumed.
     """

@@ -38,8 +38,8 @@ def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun 
 
 
 def exporter_for(format_: str, family: str, preferred: str, catalog: Catalog, env: str = "") -> str:
-    """Return the backend that exports a model in a format: the backend that trained the model if it can, and otherwise
-    the first backend that can. Raises `harness.CombinationError` with the reasons if there is none."""
+    """Return the backend that exports a model in a format: the backend that trained the model if it can export
+    it, otherwise the first backend that can. Raises `harness.CombinationError` with the reasons if there is none."""
     reasons = []
     for name in dict.fromkeys(([preferred] if preferred else []) + list(catalog.backends)):
         backend = catalog.backend(name)

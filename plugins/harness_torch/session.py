@@ -367,8 +367,8 @@ def soft_loss(
 ) -> torch.Tensor:
     """Return the mean loss of the soft targets (`harness.Recipe.distillation_alpha`), including the factor T^2.
 
-    The logits of both models have the shape ``[B, C]`` or ``[B, L, C]``, and the weights of the examples ``[B]``.
-    Ignored positions are excluded.
+    The logits of both models have the shape ``[B, C]`` or ``[B, L, C]``, and the weights of the examples have the shape
+    ``[B]``. Ignored positions are excluded.
     """
     student, wanted = (F.log_softmax(logits / temperature, dim=-1) for logits in (outputs, teacher))
     losses = temperature**2 * F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)

@@ -22,7 +22,7 @@ class Metrics:
         self._requests = Counter("harness_requests", "Number of requests.", ["path", "status"], registry=self.registry)
         self._seconds = Histogram(
             "harness_request_seconds",
-            "Duration of predictions that succeeded, in seconds.",
+            "Duration of successful predictions, in seconds.",
             buckets=SECONDS,
             registry=self.registry,
         )
