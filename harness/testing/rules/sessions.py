@@ -193,15 +193,15 @@ def _restores_its_state(bench: Workbench) -> None:
         expected, after = steps(session, range(3, 6)), weights(session)
     changed = [name for name, array in kept.items() if not np.array_equal(array, state[name], equal_nan=True)]
     if changed:
-        raise Broken(f"{changed[0]} in the result of state changed during further training steps")
+        raise Broken(f"the array {changed[0]!r} returned by state changed during further training steps")
     with bench.session(recipe=recipe) as session:
         session.set_state(state)
         losses, restored = steps(session, range(3, 6)), weights(session)
     if losses != expected:
-        raise Broken(f"after set_state, the same steps give the losses {losses} instead of {expected}")
+        raise Broken(f"after set_state, the same training steps give the losses {losses} instead of {expected}")
     different = [name for name, array in after.items() if not np.array_equal(array, restored[name])]
     if different:
-        raise Broken(f"after set_state and the same steps, {different[0]} differs")
+        raise Broken(f"{different[0]} differs after set_state and the same training steps")
 
 
 def _computes_gradients(bench: Workbench) -> None:
