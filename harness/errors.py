@@ -24,7 +24,7 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of a name for which known names that start or end with it are suggested."""
+"""Minimum length of an unknown name. For a shorter name, known names that start or end with it are not suggested."""
 
 
 class HarnessError(Exception):

@@ -53,10 +53,10 @@ def table(
 ) -> pd.DataFrame:
     """Return a table with one row per example.
 
-    The first column is ``row`` or ``path``. For classification, the next columns are ``label`` if `labels` are given,
-    ``predicted``, and ``probability_<class>`` for each class. For regression, they are the name of each target if
-    `numbers` are given, and ``predicted_<target>``, both in the target's unit. `outputs` are logits ``[N, C]`` or
-    standardized predictions ``[N, T]``.
+    The first column is ``row`` or ``path``. For classification, the next columns are ``label`` (if `labels` are given),
+    ``predicted``, and ``probability_<class>`` for each class. For regression, the next columns are the true values
+    under the name of each target (if `numbers` are given), and the predictions ``predicted_<target>``, both in the
+    target's unit. `outputs` are logits ``[N, C]`` or standardized predictions ``[N, T]``.
     """
     import pandas as pd
 

@@ -147,8 +147,8 @@ def _difference(here: Here, spec: RunSpec, found: Found) -> str:
 
 
 def _other_settings(spec: RunSpec, others: Iterable[Found]) -> str:
-    """Return a description of a checkpoint of a run that differs from `spec` only in its settings, or an empty
-    string."""
+    """Return a description of a checkpoint of a run that differs from `spec` only in its settings, or an empty string
+    if there is none."""
     names = ("task", "dataset", "model", "backend", "env", "seed", "split")
     for each in others:
         assert each.checkpoint is not None
@@ -183,7 +183,7 @@ def _name(key: str) -> str:
 
 
 def _new(store: Store, key: str, taken: set[str]) -> Path:
-    """Return the path of a directory that does not exist, and add its name to `taken`."""
+    """Return the path of a directory that does not exist yet, and add its name to `taken`."""
     number = 1
     while (name := f"{_name(key)}{number}") in taken:
         number += 1

@@ -127,11 +127,11 @@ def collect_all(
     """Store the results of all submissions in a results directory. Return the stored records and the number of runs of
     `specs` that are still running or waiting, keyed by the spec's key.
 
-    With `wait`, this function waits for submissions that contain runs of `specs`. With `rerun`, records of runs of
-    `specs` that were submitted with ``--rerun`` are returned even if an earlier command, such as ``harness status``,
-    has already stored them, because these runs were submitted by the same command. `given` contains the executor of
-    this command and its options; see `options_for`. Raises the same errors as `collect`, and `harness.UsageError` if
-    any of these submissions cannot be collected.
+    With `wait`, this function waits for submissions that contain runs of `specs`. With `rerun`, this function also
+    returns the records of runs of `specs` that were submitted with ``--rerun`` and that an earlier command, such as
+    ``harness status``, has already stored. These records are included because the same command submitted their runs.
+    `given` contains the executor of this command and its options; see `options_for`. Raises the same errors as
+    `collect`, and `harness.UsageError` if any of these submissions cannot be collected.
     """
     records: list[RunRecord] = []
     pending: Counter[str] = Counter()

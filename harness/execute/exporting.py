@@ -38,11 +38,11 @@ SAME_LABELS, CLOSE = 0.999, 1e-4
 """Requirements for an export in fp32: the minimum fraction of test examples that have the same label as in the run, and
 the maximum relative difference from the outputs of the run."""
 ODD_BATCHES = (1, 3)
-"""Batch sizes for which an export must produce the same outputs, in addition to the batch size of the run."""
+"""Batch sizes, in addition to that of the run, for which an exported model must produce the same outputs."""
 CALIBRATION = 128
 """Maximum number of training examples passed to `harness.Backend.convert`."""
 TIMEOUT_S = 3600.0
-"""Maximum duration of an export or a conversion that is part of a run, in seconds."""
+"""Maximum duration of an export or a conversion during a run, in seconds."""
 MEANING = {
     "classification": "logits [B, classes]; the softmax gives the probabilities of the labels",
     "token_classification": "logits [B, L, classes] of each position",
@@ -54,7 +54,7 @@ class ExportJob(msgspec.Struct, frozen=True, kw_only=True):
     """Job for a child process that exports a model."""
 
     spec: RunSpec
-    """Spec with the backend that exports the model and the trained weights."""
+    """Spec with the trained weights and with the backend that exports the model."""
     plugins: tuple[PluginRef, ...]
     format: str
 
@@ -172,8 +172,9 @@ def write(job: ExportJob, context: ChildContext) -> Export:
 def differences(
     outputs: NDArray[Any], expected: NDArray[Any], targets: NDArray[Any], info: DataInfo, allowed: float
 ) -> tuple[float, int | None, str]:
-    """Return the relative difference between the outputs and the number of examples with the same label (None for
-    regression). Also return a description of any differences that are too large, otherwise an empty string."""
+    """Return the relative difference between the outputs, and the number of examples with the same label (None for
+    regression). Also return a description of the differences that are too large, or an empty string if there are
+    none."""
     from harness.measure.distance import relative
 
     error, same_labels = relative(outputs, expected), None

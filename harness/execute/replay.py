@@ -27,7 +27,7 @@ def replay(run: StoredRun, catalog: Catalog) -> None:
     """Call the event hooks of the selected trackers (`Catalog.listeners`) as during the run, with estimated times.
 
     Raises `harness.PluginError` if a hook raises an exception, and `harness.RecordError` if the raw samples do not
-    match the record. If the raw samples are missing or not readable, no steps are replayed.
+    match the record. If the raw samples are missing or unreadable, no steps are replayed.
     """
     record, attempt_id = run.record, run.record.run_id
     start_s = datetime.datetime.fromisoformat(record.started_at).timestamp()
@@ -72,7 +72,7 @@ def _steps(
 ) -> list[StepsEnded]:
     """Return the step event of each epoch.
 
-    Raises `harness.RecordError` if the arrays do not have the record's number of steps.
+    Raises `harness.RecordError` if the number of steps in the arrays differs from that in the record.
     """
     spec, curves = run.record.spec, outcome.curves
     losses: list[float] = arrays["train_losses"].tolist()
@@ -105,8 +105,8 @@ def _steps(
 def _windows(
     arrays: Mapping[str, NDArray[Any]], ends: Iterable[int], *, timed: bool
 ) -> list[list[tuple[int, float]]] | None:
-    """Return the windows of each epoch, or None if they do not end with the epochs. `ends` contains the number of steps
-    at the end of each epoch."""
+    """Return the windows of each epoch, or None if the windows do not match the ends of the epochs. `ends` contains the
+    number of steps at the end of each epoch."""
     windows = list(zip(arrays["train_window_steps"].tolist(), arrays["train_window_s"].tolist(), strict=True))
     found: list[list[tuple[int, float]]] = []
     position = done = 0

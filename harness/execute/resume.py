@@ -58,7 +58,7 @@ def decide(
     collected: Collection[str] = (),
     rerun: bool = False,
 ) -> list[Decision]:
-    """Return a decision for each of `specs`, in order.
+    """Return a decision for each of `specs`, in the same order.
 
     A successful stored run replaces a planned run if the requested specification, the code of the plugins, the versions
     of Python and of the packages, and the class of machine are the same. A machine's class is defined by its processor,
@@ -276,8 +276,8 @@ MAX_LINES = 20
 
 
 def describe(decisions: Iterable[Decision]) -> list[str]:
-    """Return a line with the reason for each run that is skipped, resumed or executed again, or a line for each reason
-    if there are many runs."""
+    """Return one line per run that is skipped, resumed or executed again, with the reason. If there are many runs,
+    return one line per reason."""
     explained = [(decision, *_explanation(decision)) for decision in decisions]
     explained = [each for each in explained if each[2]]
     if len(explained) <= MAX_LINES:

@@ -152,7 +152,7 @@ def run_all(
     and returns True to end the trial. `tuning` maps the keys of specs to the tuning cost that is stored in the records
     of their runs. `checkpoints` contains the checkpoint plan of each spec, or None for no checkpoints.
 
-    The logits of teachers that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
+    Teachers' logits that are not in the cache are computed first; see `harness.execute.teacher.provide_logits`.
 
     After Ctrl-C, the current runs are stopped and recorded before KeyboardInterrupt is raised. If the listener raises
     an exception, the exception is ignored, and the listener is not called again.

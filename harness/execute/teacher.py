@@ -48,7 +48,7 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def provide_logits(specs: Iterable[RunSpec], catalog: Catalog, *, say: Callable[[str], None] = lambda _: None) -> None:
-    """Compute the logits of the specs' teachers that are not in the cache.
+    """Compute those logits of the specs' teachers that are not in the cache.
 
     Raises `harness.HarnessError` if the run of a teacher is missing or damaged, if its data have changed, or if its
     backend fails.

@@ -1,6 +1,6 @@
 """The teacher's logits for the training examples in knowledge distillation, as stored in the cache.
 
-The logits are those of the examples without augmentation. `harness.execute.teacher` computes them.
+The logits are computed for the examples without augmentation. `harness.execute.teacher` computes them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def logits_path(teacher: TrainedWeights) -> Path:
 
 
 def with_logits(data: PreparedData, spec: RunSpec) -> PreparedData:
-    """Return the data with the teacher's logits for the training examples, or unchanged data for a run without a
+    """Return the data with the teacher's logits for the training examples, or the unchanged data if the run has no
     teacher.
 
     Raises `harness.DataError` if the logits are not in the cache, or if the teacher was trained on other examples or
@@ -73,9 +73,9 @@ def _check_same(arrays: Mapping[str, NDArray[Any]], data: PreparedData, name: st
         )
     if not np.array_equal(arrays["targets"], data.train.targets):
         raise DataError(
-            f"the training examples of the student are not those of the teacher {name!r}: {len(data.train)} and "
-            f"{len(arrays['targets'])} examples, or other targets; use the same version of the data and, for token "
-            "classification, the same options of the task"
+            f"the training examples of the student ({len(data.train)}) and of the teacher {name!r} "
+            f"({len(arrays['targets'])}) differ in their number or targets; use the same version of the data and, for "
+            "token classification, the same options of the task"
         )
 
 

@@ -89,7 +89,7 @@ class Tracker:
     results directory, and `options` is a dict with the values (str) of the options that the user set. The function
     returns an object whose methods implement event hooks and are decorated with `harness.hookimpl`. It raises
     `harness.UsageError` if a value is not valid. It should not connect to a server, because an error in this function
-    prevents the runs, whereas an error in a hook does not.
+    prevents the runs from starting, whereas an error in a hook does not.
 
     ``harness track`` calls the same hooks for a stored run, in the same order and with the same arguments. Only the
     times (``time_s``) are estimates.

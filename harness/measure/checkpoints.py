@@ -48,7 +48,7 @@ class Loop(Protocol):
 
 
 class Checkpoints:
-    """The checkpoints of one training run: when they are due, what they contain, and what they cost."""
+    """The checkpoints of one training run: when they are due, what they contain, and how long they take."""
 
     def __init__(self, plan: CheckpointPlan, identity: Identity, started_at: str, phases: Phases) -> None:
         """Create the checkpoints of a run. `started_at` is the start time of this process, as in its record."""
@@ -66,7 +66,7 @@ class Checkpoints:
         return int(self._every.count) if self._every.unit == "steps" else None
 
     def use(self) -> CheckpointUse:
-        """Return what is stored in the record."""
+        """Return the description of the checkpoints that is stored in the record."""
         return CheckpointUse(
             every=self._every,
             written=self._written,
@@ -148,16 +148,17 @@ class Checkpoints:
     def _check(self, then: Identity) -> None:
         """Raise `harness.RecordError` if a checkpoint does not belong to this run."""
         for name, title in (
-            ("key", "settings"),
-            ("device", "device"),
-            ("dataset_digest", "prepared data"),
-            ("initial_weights_digest", "initial weights"),
+            ("key", "other settings"),
+            ("device", "another device"),
+            ("dataset_digest", "other prepared data"),
+            ("initial_weights_digest", "other initial weights"),
         ):
             old, new = getattr(then, name), getattr(self._identity, name)
             if old != new:
                 raise RecordError(
-                    f"the checkpoint in {self._directory} was written with another value of the {title} "
-                    f"({old[:16]} instead of {new[:16]}); restore it, or pass --no-resume to start from the beginning"
+                    f"the checkpoint in {self._directory} was written with {title} "
+                    f"({old[:16]} instead of {new[:16]}); undo this change, or pass --no-resume to start from the "
+                    "beginning"
                 )
 
     def _report(self, step: int, error: OSError) -> None:

@@ -52,7 +52,7 @@ class Phases:
         self._since_s = time.perf_counter()
 
     def _leave(self) -> None:
-        """Add the time since the phase was entered to its duration."""
+        """Add the time since the current phase was entered to the duration of that phase."""
         seconds = time.perf_counter() - self._since_s
         self.seconds[self.current] = self.seconds.get(self.current, 0.0) + seconds
         self.memory.finish()

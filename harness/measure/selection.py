@@ -21,7 +21,8 @@ def is_stale(scores: Sequence[float], patience: int | None) -> bool:
 
 
 def average_weight(decay: float, step: int) -> float:
-    """Return the factor by which the current weights enter the moving average after a step (counted from 1).
+    """Return the factor by which the current weights are multiplied in the moving average after a step (counted from
+    1).
 
     With these factors, the average equals a moving average that starts at zero, divided by ``1 - decay ** step``
     (Kingma and Ba 2015, section 3).

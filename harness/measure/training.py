@@ -53,7 +53,7 @@ class WindowLength:
 
 
 class FirstStep(NamedTuple):
-    """The first step of a process, which is not part of the timed windows."""
+    """The first training step of a process. It is not part of the timed windows."""
 
     windows: int
     """Number of windows before this step."""
@@ -63,7 +63,7 @@ class FirstStep(NamedTuple):
 class Training:
     """Training loop and its measurements.
 
-    `first_steps` contains the first step of each process that trained the model, which includes compilation and
+    `first_steps` contains the first step of each process that trained the model. These steps include compilation and
     allocation. `timed` contains the windows after these steps, `losses` the mean loss of each batch, and `curves` one
     entry per epoch. There is one process unless training was interrupted and resumed.
     """
@@ -178,8 +178,8 @@ class Training:
         return is_enough(self.timed.windows, self._spec.protocol)
 
     def _windows(self, epoch: int, start: int, limit: int) -> Iterator[tuple[list[Any], float]]:
-        """Run at most `limit` steps of an epoch, beginning with batch `start` (from 0), and yield the loss handles and
-        the duration in seconds for each window."""
+        """Run at most `limit` steps of an epoch, beginning with batch `start` (counted from 0), and yield the loss
+        handles and the duration in seconds for each window."""
         session, recipe, last = self._session, self._spec.recipe, self.steps - 1
         step, end, decay = self._losses_before(epoch), min(start + limit, self._per_epoch), recipe.ema_decay
         if start >= end:
@@ -337,9 +337,9 @@ def train(
 ) -> Training:
     """Train with the recipe in `spec`, together with the other processes of `group`.
 
-    If `by_steps` is false, each epoch is one step on the whole training split. With `step_events`, `harness.StepsEnded`
-    events are sent; they contain the timed windows unless `timed` is false. With `checkpoints`, the loop writes
-    checkpoints, and a run that is being resumed continues from its last checkpoint.
+    If `by_steps` is false, each epoch is one step on the whole training split. If `step_events` is true,
+    `harness.StepsEnded` events are sent; they contain the timed windows unless `timed` is false. If `checkpoints` is
+    given, checkpoints are written, and a run that is being resumed continues from its last checkpoint.
 
     At the end, the session has the weights to be evaluated: those of the best or last epoch, or their moving average if
     the recipe specifies one. Training is measured as the phase ``train`` and validation as the phase ``validate``.

@@ -70,7 +70,7 @@ def checked_interval(
 
 def _check(spec: RunSpec, catalog: Catalog) -> None:
     if spec.weights is not None:
-        raise CombinationError(f"--checkpoint-every has no effect with --weights, which trains nothing; {_ADVICE}")
+        raise CombinationError(f"--checkpoint-every has no effect with --weights, as nothing is trained; {_ADVICE}")
     if not catalog.backend(spec.backend).checkpoints:
         raise CombinationError(
             f"backend {spec.backend!r} does not support checkpoints; {_ADVICE}, or select other backends"

@@ -1,4 +1,4 @@
-"""Checks of how many devices and CPU threads planned runs use."""
+"""Checks of the numbers of devices and CPU threads that planned runs use."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Teacher:
     """A trained model whose outputs a student learns to match."""
 
     weights: TrainedWeights
-    """Reference to the weights, without digests if the model is to be trained first."""
+    """Reference to the weights, without digests if the model has not been trained yet."""
     spec: RunSpec
     """Specification of the run that trains the model."""
 
@@ -55,8 +55,8 @@ def check_student(teacher: Teacher, student: RunSpec, catalog: Catalog, *, unava
     spec, name = teacher.spec, teacher.weights.run
     if catalog.task(student.task).objective == "regression":
         raise CombinationError(
-            f"task {student.task!r} is a regression without classes, so a student cannot match the class probabilities "
-            "of a teacher; remove --teacher"
+            f"task {student.task!r} is a regression task without classes, so a student cannot match the class "
+            "probabilities of a teacher; remove --teacher"
         )
     if spec.task != student.task:
         raise CombinationError(

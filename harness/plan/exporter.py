@@ -24,7 +24,8 @@ class ExportedRun:
 
 
 def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun | ExportedRun]:
-    """Return a function that also accepts the folder of an exported model. Its run is looked up with `find`."""
+    """Return a function that also accepts the folder of an exported model. The run of that model is looked up with
+    `find`."""
 
     def found(text: str) -> StoredRun | ExportedRun:
         folder = Path(text)
@@ -37,8 +38,8 @@ def find_trained(find: Callable[[str], StoredRun]) -> Callable[[str], StoredRun 
 
 
 def exporter_for(format_: str, family: str, preferred: str, catalog: Catalog, env: str = "") -> str:
-    """Return the backend that exports a model in a format: the backend that trained the model if it can, and otherwise
-    the first backend that can. Raises `harness.CombinationError` with the reasons if there is none."""
+    """Return the backend that exports a model in a format: the backend that trained the model if it can export
+    it, otherwise the first backend that can. Raises `harness.CombinationError` with the reasons if there is none."""
     reasons = []
     for name in dict.fromkeys(([preferred] if preferred else []) + list(catalog.backends)):
         backend = catalog.backend(name)
@@ -66,7 +67,7 @@ def exported_model(
         made, record = source.export, source.run.record
         if made.weights_digest != record.provenance.final_weights_digest:
             raise UsageError(
-                f"{source.folder} was exported from other weights than those of run {record.run_id!r}; export the "
+                f"{source.folder} was exported from weights other than those of run {record.run_id!r}; export the "
                 "run again"
             )
         if format_ != made.format:

@@ -47,7 +47,7 @@ class Option(NamedTuple):
 
 
 class PlannedTeacher(NamedTuple):
-    """The run of a suite's entry, which is executed before the runs of its students."""
+    """The run of a suite's entry that trains a teacher. It is executed before the runs of the students."""
 
     name: str
     """Name of the entry."""
@@ -295,7 +295,8 @@ class Selection:
     def resolved(
         self, locate: Callable[[str], Pretrained], find: Callable[[str], StoredRun] | None = None
     ) -> Selection:
-        """Return a copy of the selection with the checkpoint, the teacher and the runs that provide weights located.
+        """Return a copy of the selection in which the checkpoint, the teacher and the runs that provide weights have
+        been located.
 
         `locate`, such as `harness.data.checkpoint.locate`, returns the checkpoint and may download it. If the selection
         has no checkpoint, `locate` is not called. `find`, such as `harness.records.store.Store.find`, returns a run.

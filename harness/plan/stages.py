@@ -22,7 +22,8 @@ class Stages(NamedTuple):
     teachers: dict[str, RunSpec]
     """Specifications of the teachers that the suite trains, by key."""
     untrained: tuple[RunSpec, ...]
-    """Those of the teachers that have not been trained. The specifications of their students are incomplete."""
+    """Specifications of the teachers that have not been trained. The specifications of the students of these teachers
+    are incomplete."""
 
 
 def staged(
@@ -52,7 +53,9 @@ def staged(
             resolved.append(selection.resolved(locate, find))
             continue
         if entry.teacher in named:
-            raise _located(selection, f"the teacher {entry.name!r} has a teacher itself; train it in another suite")
+            raise _located(
+                selection, f"the teacher {entry.name!r} itself has a teacher; train {entry.name!r} in another suite"
+            )
         specs = expand(entry.resolved(locate, find), catalog)
         if len(specs) != 1:
             raise _located(

@@ -107,7 +107,7 @@ class _Delivery:
     def drain(self, limit_s: float | None = None) -> None:
         """Wait until the queue is empty.
 
-        If this takes too long, drop the queued epoch and step events, because only these can be numerous.
+        If this takes too long, drop the queued epoch and step events, because only these events can be numerous.
         """
         limit_s = self._limit_s if limit_s is None else min(limit_s, self._limit_s)
         with self._changed:

@@ -23,7 +23,7 @@ from harness.plugins.threads import PluginThread, limit_s
 from harness.records import PluginRef
 
 Trial = Callable[[Sequence[PluginRef]], list[PluginFailure]]
-"""Type of functions that return the plugins whose loading crashes a process, such as `harness.execute.trial.crashing`.
+"""Type of functions, such as `harness.execute.trial.crashing`, that return the plugins whose loading crashes a process.
 """
 
 

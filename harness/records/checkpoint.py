@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 FOLDER = ".checkpoints"
-"""Name of the directory within a results directory that contains the directories of the runs."""
+"""Name of the subdirectory of a results directory that contains the checkpoints of all runs, in one directory per
+run."""
 DESCRIPTION = "checkpoint.json"
 SUFFIX = ".safetensors"
 MAX_BYTES = 1 << 40
@@ -96,7 +97,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     phases_s: dict[str, float]
     """Duration of the phases ``train`` and ``validate`` so far, in seconds, in all processes."""
     resumed_at: list[int]
-    """Steps from which training was resumed, one for each interruption so far."""
+    """Number of completed training steps when training was resumed, one entry for each interruption so far."""
     progress: Progress
 
     @property
@@ -195,8 +196,8 @@ def remove(directory: Path) -> None:
 def directories(results: Path) -> list[Path]:
     """Return the directories with checkpoints in a results directory, sorted by name.
 
-    The directory of all checkpoints is ignored if it is a symbolic link. Raises `harness.RecordError` if it cannot be
-    read.
+    The directory that contains all checkpoints is ignored if it is a symbolic link. Raises `harness.RecordError` if it
+    cannot be read.
     """
     folder = results / FOLDER
     try:

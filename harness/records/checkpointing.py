@@ -27,7 +27,7 @@ class Interval(Struct, frozen=True, kw_only=True):
     count: float
     """Length of the interval, a positive number, and an integer unless `unit` is ``seconds``."""
     unit: Unit
-    """Unit of `count`. Seconds are elapsed time, including validation."""
+    """Unit of `count`. An interval in seconds is elapsed time, including validation."""
 
     @property
     def text(self) -> str:
@@ -66,7 +66,7 @@ class CheckpointPlan(Struct, frozen=True, kw_only=True):
 
 
 class CheckpointUse(Struct, frozen=True, kw_only=True):
-    """Checkpoints of a run, and its interruptions. They affect neither the trained weights nor the scores."""
+    """Checkpoints and interruptions of a run. They affect neither the trained weights nor the scores."""
 
     every: Interval
     """Interval between checkpoints. A checkpoint is also written at the end of training."""

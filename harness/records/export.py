@@ -33,7 +33,7 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     exporter: str
     """Backend that exported the model."""
     packages: dict[str, str]
-    """Versions of the packages of the exporter."""
+    """Versions of the packages used for the export."""
     inputs: dict[str, Any]
     """Shape of one example and dtype of each input. The batch axis comes first and can have any size."""
     outputs: str

@@ -117,7 +117,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
     loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)), where H is the
     cross-entropy with the true class, t and s are the logits of the teacher and of the student, and T is
-    `distillation_temperature`. Class weights and label smoothing apply only to H. 0 for no distillation."""
+    `distillation_temperature`. Class weights and label smoothing apply only to H. The value 0 disables distillation."""
     distillation_temperature: float = 1.0
     """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 keeps the gradients of the soft
     targets at the same scale for all temperatures."""

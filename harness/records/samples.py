@@ -168,7 +168,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def first_windows(record: RunRecord, arrays: Arrays) -> list[int]:
     """Return the indices of the training windows that contain the first step of a process.
 
-    These are the first window and the windows at which training was resumed. They do not count towards the throughput.
+    These are the first window and the first window after each interruption. They do not count towards the throughput.
     """
     checkpoints = _outcome(record).checkpoints
     resumed = set() if checkpoints is None else set(checkpoints.resumed_at)

@@ -83,7 +83,7 @@ class SessionCases:
         return self.model(case)[0].accepts[0]
 
     def batch(self, case: str, size: int = BATCH) -> Batch:
-        """Return a batch with random inputs and logits of a teacher."""
+        """Return a batch with random inputs and random teacher logits."""
         logits = np.random.default_rng(11).standard_normal((size, CLASSES)).astype(np.float32)
         return Batch(example(self.kind(case), size)[1], np.arange(size) % CLASSES, teacher_logits=logits)
 

@@ -47,7 +47,7 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
             brought = with_ids(study, _ids_in(other, ids))
             source = directory(other, study.name)
             if not (source / STUDY).is_file() or Path(study.name).name != study.name or study.name.startswith("."):
-                problems.append(f"{other / FOLDER}: the study {study.name!r} is not in the directory with its name")
+                problems.append(f"{other / FOLDER}: the study {study.name!r} is not in a directory with the same name")
             elif study.name not in known and not os.path.lexists(directory(target, study.name)):
                 problems += _copy(source, brought, target)
                 known[study.name] = brought
@@ -60,8 +60,9 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
 
 
 def selected(runs: Mapping[Path, str], folders: Iterable[Path]) -> tuple[list[Study], list[str]]:
-    """Return the studies that are confirmed by one of `runs` or are in one of the results directories `folders`, with
-    the ids of the runs, and a message for each study that is unreadable or has the same name as another one.
+    """Return the studies in the results directories `folders` and the studies that one of `runs` confirms, with the ids
+    of the runs. Also return a message for each study that is unreadable or differs from another study with the same
+    name.
 
     `runs` maps the path of each run to its id.
     """
@@ -77,7 +78,9 @@ def selected(runs: Mapping[Path, str], folders: Iterable[Path]) -> tuple[list[St
                 continue
             renamed = with_ids(study, ids)
             if found.setdefault(study.name, renamed) != renamed:
-                problems.append(f"{folder / FOLDER}: the study {study.name!r} differs from another one with this name")
+                problems.append(
+                    f"{folder / FOLDER}: the study {study.name!r} differs from another study with the same name"
+                )
     return list(found.values()), problems
 
 

@@ -34,8 +34,8 @@ MAX_CATEGORIES = 255
 class NativeColumns:
     """Columns of a table, restored from its encoded columns.
 
-    A number is NaN where its indicator of missing numbers is 1. A categorical column contains the number of its
-    category, or NaN for a category that is unknown in the training split; a column with more than `MAX_CATEGORIES`
+    A number is NaN where its indicator of missing numbers is 1. The values of a categorical column are category
+    numbers, or NaN for a category that does not occur in the training split. A column with more than `MAX_CATEGORIES`
     categories remains one-hot encoded.
     """
 
@@ -44,7 +44,7 @@ class NativeColumns:
 
     @property
     def categorical(self) -> list[bool]:
-        """True for each restored column that contains the numbers of categories."""
+        """True for each restored column that contains category numbers."""
         found = [False] * self.columns.numbers
         for size in self.columns.categories:
             found += [True] if size <= MAX_CATEGORIES else [False] * size
@@ -67,7 +67,7 @@ class NativeColumns:
 
 
 def native(info: DataInfo) -> NativeColumns | None:
-    """Return the columns of a table, or None if the prepared data are not those of a table with a known layout."""
+    """Return the columns of a table, or None if the prepared data do not come from a table with a known layout."""
     return None if info.columns is None else NativeColumns(info.columns)
 
 

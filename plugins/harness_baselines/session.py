@@ -96,7 +96,8 @@ class BaselineSession(harness.Session):
         return outputs
 
     def _loss(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
-        """Return the mean loss over the examples on which the estimator was fitted, with weights if there are any."""
+        """Return the mean loss over the examples on which the estimator was fitted, weighted if the examples have
+        weights."""
         if self._info.objective == "regression":
             return np.asarray(np.average(((outputs - targets) ** 2).mean(axis=1), weights=weights), np.float32)
         loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]), sample_weight=weights)

@@ -128,7 +128,8 @@ class MlflowLog:
 
     @contextmanager
     def _dropped_on_error(self, attempt_id: str) -> Iterator[None]:
-        """Stop logging a run if an error occurs, so that one message is printed per run and the next run is logged."""
+        """Stop logging a run if an error occurs, so that only one message is printed for this run and the next run is
+        logged."""
         try:
             yield
         except Exception as error:

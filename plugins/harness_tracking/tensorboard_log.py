@@ -1,8 +1,8 @@
 """The event listener of the ``tensorboard`` tracker.
 
-The event files are written with TensorBoard's own record writer and protocol buffers. The modules imported here import
-neither PyTorch nor TensorFlow, in contrast to ``tensorboard.plugins.hparams.summary`` and to opening files with
-TensorBoard.
+The event files are written with TensorBoard's own record writer and protocol buffers. Unlike
+``tensorboard.plugins.hparams.summary`` and TensorBoard's functions for opening files, the modules imported here import
+neither PyTorch nor TensorFlow.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def test_changed_or_foreign_folders_are_refused(
         expand(served(str(folder), backend="toy-numpy").resolved(pytest.fail, find), catalog)
     made = read_export(folder)
     for change, error, message in (
-        ({"weights_digest": "0"}, UsageError, "exported from other weights"),
+        ({"weights_digest": "0"}, UsageError, "exported from weights other than those of run"),
         (
             {"format": "onnx"},
             CombinationError,

@@ -324,7 +324,7 @@ def test_checkpoint_with_other_data_fails_the_run_with_advice(
     resumed = CheckpointPlan(directory=str(directory.absolute()), every=interval("1"), resume=True)
     (record,) = run_all([spec], catalog, store, checkpoints=[resumed])
     assert isinstance(record.outcome, Failure)
-    assert "another value of the prepared data" in record.outcome.message
+    assert "written with other prepared data" in record.outcome.message
     assert "pass --no-resume" in record.outcome.message
 
 

@@ -267,7 +267,7 @@ def test_student_with_other_training_examples_is_refused(teacher: StoredRun, cat
     """Planning refuses other options of the dataset, so a dataset whose content has changed is simulated."""
     (spec,) = plan(teacher, catalog)
     changed = msgspec.structs.replace(spec, dataset_options={**spec.dataset_options, "noise": 5.0})
-    with pytest.raises(DataError, match="training examples of the student are not those of the teacher"):
+    with pytest.raises(DataError, match=r"training examples of the student .* differ in their number or targets"):
         prepare_data(catalog, changed)
 
 
@@ -399,7 +399,7 @@ def test_suite_trains_the_teacher_before_its_students(tmp_path: Path) -> None:
     ("teacher", "uses", "message"),
     [
         ("seed = [0, 1]", "large", "the entry 'large' defines 2 runs, but a teacher is a single run"),
-        ('teacher = "large"', "large", "the teacher 'large' has a teacher itself"),
+        ('teacher = "large"', "large", "the teacher 'large' itself has a teacher; train 'large' in another suite"),
         ("", "larger", "unknown run 'larger'"),
     ],
 )

@@ -42,15 +42,15 @@ class OverloadedError(HarnessError):
 
 @dataclass(frozen=True)
 class Timed:
-    """An answer and the durations that led to it, in seconds."""
+    """An answer, and the durations of the stages of its computation, in seconds."""
 
     answer: Answer
     queue_s: float
     """Time before the request was sent to the model."""
     prepare_s: float
-    """Time for preparing its batch."""
+    """Time for preparing the batch that contains the request."""
     compute_s: float
-    """Time for computing its batch."""
+    """Time for computing the batch that contains the request."""
 
 
 @dataclass
@@ -97,8 +97,8 @@ class Batches:
                 self._send(batch)
 
     def _take(self) -> list[Waiting]:
-        """Remove the first requests, up to `Limits.batch_size` examples, and at least one. Requests whose clients no
-        longer wait are dropped."""
+        """Remove the first requests from the queue, and return them as a batch. A batch has at most `Limits.batch_size`
+        examples, unless a single request has more. Requests whose clients are no longer waiting are dropped."""
         batch: list[Waiting] = []
         total = 0
         while self._waiting and (not batch or total + self._waiting[0].examples <= self._limits.batch_size):
@@ -133,5 +133,5 @@ class Batches:
                 request.answer.set_result(Timed(answer, queued_s, result.prepare_s, result.compute_s))
 
     def _retry_after_s(self) -> int:
-        """Return the time in which the waiting examples will probably be computed, in whole seconds."""
+        """Return the estimated time until all waiting examples are computed, in whole seconds."""
         return max(1, math.ceil(self.waiting_examples / self._rate)) if self._rate else 1

@@ -30,8 +30,8 @@ FILE_TYPES: dict[str, dict[str, str]] = {
 
 
 DISCARDED = 4
-"""Multiple of the maximum size of a body up to which larger bodies are received and discarded. After that, the
-connection is closed, and the client may not receive the answer."""
+"""Limit up to which bodies that are too large are received and discarded, as a multiple of the maximum size of a body.
+Beyond this limit, the connection is closed, and the client may not receive the answer."""
 
 
 class Texts(Struct, forbid_unknown_fields=True):
@@ -56,7 +56,7 @@ DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
 
 
 class Bodies:
-    """Reader of request bodies for one kind of raw input, which limits their sizes."""
+    """Reader of request bodies for one kind of raw input. It limits the sizes of the bodies."""
 
     def __init__(self, kind: str, limits: Limits) -> None:
         self._kind, self._limits = kind, limits
@@ -65,7 +65,7 @@ class Bodies:
     @asynccontextmanager
     async def part(self, request: Request) -> AsyncIterator[tuple[msgspec.Raw, int]]:
         """Yield the encoded examples of a request (`Part`) and their number. The size of the body counts as pending
-        until the context is closed.
+        until the context manager exits.
 
         Raises `RefusedError` if the body is too large, arrives too slowly or is not valid.
         """
@@ -133,7 +133,8 @@ class Bodies:
         return Part(instances=instances)
 
     def _examples(self, part: Part) -> int:
-        """Return the number of examples, or that of a full batch for tables, which have not been read."""
+        """Return the number of examples. For a table, return the size of a full batch, because the table has not been
+        read."""
         if part.instances:
             return len(part.instances)
         return len(part.files) if self._kind in MEDIA else self._limits.batch_size

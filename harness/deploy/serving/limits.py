@@ -6,18 +6,18 @@ from msgspec import Struct
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Limits that protect a service from requests that are too large, too slow or too many."""
+    """Limits that protect a service from requests that are too large or too slow, and from too many requests."""
 
     batch_size: int = 32
     """Maximum number of examples computed at once."""
     request_examples: int = 1024
     """Maximum number of examples in a request."""
     waiting_examples: int = 1024
-    """Maximum number of examples that wait to be computed. Further requests are answered with status 503."""
+    """Maximum number of examples waiting to be computed. Further requests are answered with status 503."""
     body_bytes: int = 16 * 2**20
     """Maximum size of a request's body."""
     pending_bytes: int = 256 * 2**20
-    """Maximum size of the bodies of all requests that have not been answered."""
+    """Maximum total size of the bodies of all requests that have not been answered."""
     body_s: float = 10.0
     """Maximum time for receiving the body of a request, in seconds."""
     header_s: float = 10.0
@@ -29,6 +29,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     connections: int = 4096
     """Maximum number of open connections. Requests on further connections are answered with status 503."""
     image_pixels: int = 50_000_000
-    """Maximum number of pixels of an image, including those that are lost when it is scaled down."""
+    """Maximum number of pixels of an image, before it is scaled down."""
     audio_samples: int = 60_000_000
     """Maximum number of samples of a recording, over all channels."""

@@ -22,7 +22,7 @@ class Metrics:
         self._requests = Counter("harness_requests", "Number of requests.", ["path", "status"], registry=self.registry)
         self._seconds = Histogram(
             "harness_request_seconds",
-            "Duration of predictions that succeeded, in seconds.",
+            "Duration of successful predictions, in seconds.",
             buckets=SECONDS,
             registry=self.registry,
         )
@@ -32,7 +32,7 @@ class Metrics:
         self.restarts = Counter(
             "harness_model_restarts", "Number of times the model's process was restarted.", registry=self.registry
         )
-        self._waiting = Gauge("harness_waiting_examples", "Number of examples that wait.", registry=self.registry)
+        self._waiting = Gauge("harness_waiting_examples", "Number of waiting examples.", registry=self.registry)
         self._memory = {
             what: Gauge(
                 f"harness_{what}_memory_bytes",
@@ -54,11 +54,11 @@ class Metrics:
         self._batches.observe(examples)
 
     def watch_waiting(self, examples: Callable[[], int]) -> None:
-        """Read the number of waiting examples from a function."""
+        """Use a function to obtain the number of waiting examples."""
         self._waiting.set_function(examples)
 
     def read_memory(self, processes: dict[str, int]) -> None:
-        """Read the memory of the processes with these ids."""
+        """Read the memory usage of the processes with these ids."""
         for name, pid in processes.items():
             try:
                 resident, peak = psutil.Process(pid).memory_info().rss, peak_of(pid)

@@ -160,7 +160,7 @@ def _joined(inputs: Sequence[Inputs]) -> Inputs:
 
 
 def answered(session: Session, work: Prepared, limits: Limits, info: DataInfo) -> list[Answer]:
-    """Return the answers to a batch of requests, in order."""
+    """Return the answers to a batch of requests, in the same order."""
     outputs: list[Any] = []
     if work.inputs:
         computed_outputs = computed(session, work.inputs, limits, info)

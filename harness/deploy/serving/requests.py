@@ -35,9 +35,9 @@ class RefusedError(Exception):
 
 
 class Requests:
-    """Reader of the examples of requests, like the training data of a model.
+    """Reader of the examples in requests. They are read in the same way as the model's training data.
 
-    Uploaded files are written to `folder` while they are read, because decoders read files.
+    Uploaded files are stored in `folder` temporarily, because the decoders read files.
     """
 
     def __init__(self, reader: Reader, folder: Path, limits: Limits) -> None:
@@ -101,7 +101,7 @@ class Requests:
 
     @contextmanager
     def _written(self, number: int, file: File) -> Iterator[Path]:
-        """Write an uploaded file to a new folder, under a name that contains nothing from the client but the suffix."""
+        """Write an uploaded file to a new folder. Only the suffix of the file's new name comes from the client."""
         kind, suffix = self._reader.kind, Path(file.name).suffix.lower()
         if kind in MEDIA:
             # Decoders recognize the format by the content, so a file without a known suffix may still be valid.
@@ -136,6 +136,6 @@ def _too_many(count: int, most: int) -> str:
 
 
 def _shown(message: str, folder: Path) -> str:
-    """Return a message without the server's paths and the advice for files on the command line."""
+    """Remove the server's paths and any advice about command-line options from a message."""
     message = re.sub(rf"{re.escape(str(folder))}/\S*?(?=upload-)", "", message)
     return re.sub(r"; (fix the rows?, or )?pass (--|dataset\.)[^;]*", "", message)

@@ -36,7 +36,8 @@ MIN_TOKEN = 16
 
 
 def token_from(file: Path | None) -> bytes | None:
-    """Return the token in a file or, by default, in `TOKEN`, or None if there is no token.
+    """Return the token from a file or, by default, from the environment variable `TOKEN`. Return None if there is no
+    token.
 
     Raises `harness.UsageError` if the token is too short, or if the file cannot be read.
     """
@@ -145,7 +146,8 @@ def run(
     hosts: Collection[str],
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Load the model and answer requests until SIGINT or SIGTERM, then answer the requests that have arrived."""
+    """Load the model and answer requests until SIGINT or SIGTERM is received, then answer the requests that have
+    already arrived."""
     config = uvicorn.Config(
         build(service, token=token, hosts=hosts),
         http=Connection,
@@ -238,5 +240,5 @@ def address(bound: socket.socket) -> str:
 
 
 def allowed_hosts(host: str) -> tuple[str, ...]:
-    """Return the values of the header ``Host``, without the port, with which a service on this machine is reached."""
+    """Return the allowed values of the header ``Host``, without the port, for a service on this machine."""
     return tuple(dict.fromkeys(["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host]))

@@ -180,8 +180,8 @@ BINS = 15
 def reliability(targets: Array, outputs: Array) -> tuple[Array, Array, Array]:
     """Return the number of examples, the mean confidence and the accuracy in each of the `BINS` confidence bins.
 
-    The confidence is the probability of the predicted class. The bins divide the range from 0 to 1 into equal parts,
-    which include their upper ends. The confidence and the accuracy of an empty bin are NaN.
+    The confidence is the probability of the predicted class. The bins divide the range from 0 to 1 into intervals of
+    equal width; each interval includes its upper end. The confidence and the accuracy of an empty bin are NaN.
     """
     import numpy as np
 

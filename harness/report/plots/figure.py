@@ -85,7 +85,8 @@ def unchecked() -> Iterator[None]:
     """Disable schema validation while charts are built.
 
     Altair validates each part of a chart against the Vega-Lite schema. This validation takes longer than all other
-    steps of writing a report. Its result depends only on the code, so the charts are validated by the tests instead.
+    steps of writing a report. The result of the validation depends only on the code, so the tests validate the charts
+    instead.
     """
     with debug_mode(False):
         yield
