@@ -24,6 +24,7 @@ from harness.errors import CombinationError, RecordError, UsageError
 from harness.execute.checkpoints import assign, find
 from harness.execute.resume import Decision, describe
 from harness.execute.runner import run_all
+from harness.measure.cgroup import available_cores
 from harness.plan.checkpoints import checked_interval
 from harness.plugins import load
 from harness.plugins.catalog import Catalog
@@ -131,8 +132,9 @@ def test_checkpoint_is_used_by_one_repeat_only(interrupted: tuple[Store, RunSpec
 def test_no_resume_starts_again_in_the_same_directory(interrupted: tuple[Store, RunSpec], catalog: Catalog) -> None:
     store, spec = interrupted
     (decision,) = assigned(store, catalog, [spec], every=interval("1"), resume=False)
+    directory = str(files.directories(store.path)[0].absolute())
     assert decision.checkpoints == CheckpointPlan(
-        directory=str(files.directories(store.path)[0].absolute()), every=interval("1")
+        directory=directory, every=interval("1"), machine_cores=available_cores()
     )
     assert assigned(store, catalog, [spec], resume=False)[0].checkpoints is None
 
@@ -304,6 +306,21 @@ def test_resumed_run_gives_the_same_result_and_states_the_interruption(
     assert [flag.kind for flag in outcome.flags if flag.metric == "train_throughput"][-1] == "resumed"
     assert files.directories(store.path) == []
     assert not (store.path / files.FOLDER).exists()
+    findings = on_record(store.find(resumed.run_id), [], {}, catalog)
+    assert [finding for finding in findings if finding.passed is False] == []
+
+
+def test_run_that_is_resumed_with_another_interval_passes_the_audit(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, (spec,) = Store(tmp_path / "results"), toy_specs(catalog)
+    monkeypatch.setenv("TOY_STOP_AT", "17")
+    first = msgspec.structs.replace(plan(store, "3steps"), machine_cores=64)
+    run_all([spec], catalog, store, checkpoints=[first])
+    monkeypatch.delenv("TOY_STOP_AT")
+    # With --jobs, a run has only some of the machine's cores. The checkpoint names those of the machine.
+    assert files.read(files.directories(store.path)[0]).identity.environment.cores == 64
+    (resumed,) = run_all([spec], catalog, store, checkpoints=[plan(store, "7steps", resume=True)])
     findings = on_record(store.find(resumed.run_id), [], {}, catalog)
     assert [finding for finding in findings if finding.passed is False] == []
 

@@ -166,6 +166,15 @@ def test_report_compares_students_with_a_paired_interval(runs: list[StoredRun], 
     assert "Confidence level: 95%." in text
 
 
+def test_report_uses_the_metric_of_the_students(teacher: StoredRun, runs: list[StoredRun]) -> None:
+    scores = {"f1_macro": 0.25, "accuracy": 0.5}
+    changed = msgspec.structs.replace(teacher.record.outcome.scores, primary="f1_macro", test=scores)  # type: ignore[union-attr]
+    outcome = msgspec.structs.replace(teacher.record.outcome, scores=changed)
+    judged = StoredRun(teacher.path, msgspec.structs.replace(teacher.record, outcome=outcome))
+    found = summarize(judged, [run for run in runs if run is not teacher], discover((SOURCE,)))
+    assert found.rows[0].quality == scores[found.metric]
+
+
 def test_report_without_successful_students_has_no_change(teacher: StoredRun, distilled: list[StoredRun]) -> None:
     found = summarize(teacher, distilled, discover((SOURCE,)))
     assert [row.trained for row in found.rows] == ["teacher", "distilled"]
@@ -239,6 +248,19 @@ def test_logits_are_computed_once_and_again_if_they_are_damaged(
     assert data.train.teacher_logits.tolist() == logits.tolist()
 
 
+def test_logits_are_computed_again_after_the_code_has_changed(
+    distilled: list[StoredRun], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, said = distilled[0].record.spec, list[str]()
+    monkeypatch.setattr("harness.execute.teacher.package_versions", lambda spec, catalog: {"numpy": "0"})
+    provide_logits([spec], catalog, say=said.append)
+    provide_logits([spec], catalog, say=said.append)
+    assert len(said) == 1
+    monkeypatch.undo()
+    provide_logits([spec], catalog, say=said.append)
+    assert len(said) == 2
+
+
 def test_logits_of_weights_that_were_exchanged_are_not_used(
     teacher: StoredRun, distilled: list[StoredRun], catalog: Catalog, tmp_path: Path
 ) -> None:
@@ -303,7 +325,7 @@ def test_student_that_does_not_fit_the_teacher_is_refused(
 
 
 def test_regression_has_no_teacher(teacher: StoredRun, catalog: Catalog) -> None:
-    with pytest.raises(CombinationError, match="regression without classes"):
+    with pytest.raises(CombinationError, match="is a regression task without classes"):
         plan(teacher, catalog, tasks=("toy-regress",))
 
 

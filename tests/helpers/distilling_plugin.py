@@ -28,7 +28,7 @@ class DistillingSession(NumpySession):
     def _backward(self, batch: Batch) -> tuple[Any, dict[str, Any]]:
         recipe, x = self.request.recipe, batch.inputs["features"]
         outputs = self.network.module(x)
-        loss, by_outputs = self._loss(outputs, batch.targets)
+        loss, by_outputs = self._loss(outputs, batch.targets, batch.example_weights)
         alpha, temperature = recipe.distillation_alpha, np.float32(recipe.distillation_temperature)
         if alpha:
             student, teacher = (probabilities(each / temperature) for each in (outputs, batch.teacher_logits))
