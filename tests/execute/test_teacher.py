@@ -248,15 +248,13 @@ def test_logits_are_computed_once_and_again_if_they_are_damaged(
     assert data.train.teacher_logits.tolist() == logits.tolist()
 
 
-def test_logits_are_computed_again_after_the_code_has_changed(
-    distilled: list[StoredRun], catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logits_are_computed_again_after_the_code_has_changed(distilled: list[StoredRun], catalog: Catalog) -> None:
     spec, said = distilled[0].record.spec, list[str]()
-    monkeypatch.setattr("harness.execute.teacher.package_versions", lambda spec, catalog: {"numpy": "0"})
-    provide_logits([spec], catalog, say=said.append)
-    provide_logits([spec], catalog, say=said.append)
-    assert len(said) == 1
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.execute.teacher.package_versions", lambda spec, catalog: {"numpy": "0"})
+        provide_logits([spec], catalog, say=said.append)
+        provide_logits([spec], catalog, say=said.append)
+        assert len(said) == 1
     provide_logits([spec], catalog, say=said.append)
     assert len(said) == 2
 
