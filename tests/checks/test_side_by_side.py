@@ -138,7 +138,7 @@ def environment(**changes: Any) -> dict[str, Any]:
         ({"jobs": 3}, "no check of simultaneous runs covers these settings"),
         ({"loads": {}}, "no check of simultaneous runs covers these settings"),
         ({"versions": {}}, "packages of toy-numpy have changed"),
-        ({"codes": {}}, "the code of harness has changed since the check of 2026-01-02"),
+        ({"codes": {}}, "the code of harness has changed since the check on 2026-01-02"),
         ({"figures": []}, "did not pass"),
         (
             {"figures": [GOOD, msgspec.structs.replace(GOOD, change=-0.05, low=-0.06, high=-0.04)]},
@@ -168,7 +168,7 @@ def test_measured_part_with_other_code_of_a_plugin_is_the_quality(
 
     monkeypatch.setattr(side_by_side, "with_digest", edited)
     part = measured_part(specs, catalog, 2, quality_only=False)
-    assert f"the code of {changed.name} has changed since the check of 2026-01-02" in part.reason
+    assert f"the code of {changed.name} has changed since the check on 2026-01-02" in part.reason
     saved(specs, catalog)  # with the new code
     assert measured_part(specs, catalog, 2, quality_only=False).quality_only is (digest == "")
 

@@ -167,7 +167,7 @@ def test_list_options_prints_the_settings_of_a_selection(
         ("run --task nlp --dry-run --set receipe.epochs=1", "did you mean 'recipe'?"),
         ("run --task nlp --dry-run --set task.maxlength=1", "did you mean 'task.max_length'?"),
         ("run --task nlp --dry-run --set recipe.optimizer=adamm", "did you mean 'adam"),
-        ("run --task nlp --dry-run --metric acuracy", "No such option"),
+        ("run --task nlp --dry-run --metric acuracy", "did you mean 'accuracy'?"),
         ("run --task nlp --dry-run --backend pytorch", "did you mean 'torch'?"),
     ],
 )

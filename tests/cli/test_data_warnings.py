@@ -116,7 +116,7 @@ def printed(stderr: str, name: str) -> list[str]:
 def test_copies_are_counted_once_and_alike_in_planning_and_data_info(tmp_path: Path, kind: str, given: bool) -> None:
     path, options = written(tmp_path, kind, given)
     found = described(path, kind, options)
-    about = [text for text in found if any(part in text for part in ("copies", "equal", "occur in", "bad row"))]
+    about = [text for text in found if any(part in text for part in ("copies", "identical", "occur in", "bad row"))]
     decoded = kind in ("image", "audio")
     expected = [ENCODED if decoded else EXACT, *[SHARED] * given, *[CONTRADICTORY] * (kind != "table")]
     assert [text[: len(start)] for text, start in zip(about[decoded:], expected, strict=True)] == expected

@@ -103,7 +103,7 @@ def test_declarations_of_the_wrong_length_are_refused(field: str) -> None:
     data = make_data()
     wrong = ("a", "b") if field == "label_names" else (1.0, 2.0)
     info = msgspec.structs.replace(data.info, **{field: wrong})
-    with pytest.raises(PluginError, match=f"2 {field} for 1 outputs"):
+    with pytest.raises(PluginError, match=f"2 values in {field}, but 1 outputs"):
         check(PreparedData(train=data.train, validation=data.validation, test=data.test, info=info))
 
 

@@ -22,6 +22,7 @@ from harness.records import (
     DeviceMemory,
     Energy,
     EnergyUse,
+    ExportedModel,
     Flag,
     Gpu,
     Interval,
@@ -32,9 +33,10 @@ from harness.records import (
     Roofline,
     RunRecord,
     Success,
+    TrainedWeights,
     TuningCost,
 )
-from harness.records.store import RECORD, Store, StoredRun, write_json
+from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
 
 GROUPED = '''
 """Toy task whose test split has two groups."""
@@ -102,6 +104,33 @@ def served(run: StoredRun, catalog: Catalog) -> StoredRun:
     (record,) = run_all(expand(chosen, catalog), catalog, Store(run.path.parent))
     assert isinstance(record.outcome, Success), record.outcome
     return StoredRun(run.path.parent / record.run_id, record)
+
+
+def with_other_models(run: StoredRun) -> StoredRun:
+    """Write a copy of a run whose record refers to a teacher or, if the run used trained weights, to an exported model.
+
+    The teacher does not affect the run, because the recipe does not use its logits.
+    """
+    exported = ExportedModel(exporter="toy-exporter", digest="f" * 64, path="/data/model")
+    spec, weights = run.record.spec, run.record.spec.weights
+    if weights is None:
+        teacher = TrainedWeights(
+            run="teacher",
+            backend="toy-numpy",
+            digest="d" * 64,
+            dataset_digest="e" * 64,
+            path="/data/teacher",
+            exported=exported,
+        )
+        spec = msgspec.structs.replace(spec, teacher=teacher)
+    else:
+        spec = msgspec.structs.replace(spec, weights=msgspec.structs.replace(weights, exported=exported))
+    name = run_id(spec, spec.key, run.record.repeat)
+    made = msgspec.structs.replace(run.record, run_id=name, spec=spec, key=spec.key, request_key=spec.key)
+    path = run.path.parent / name
+    shutil.copytree(run.path, path)
+    write_json(path / RECORD, made)
+    return StoredRun(path, made)
 
 
 def completed(run: StoredRun) -> StoredRun:

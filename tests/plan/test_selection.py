@@ -48,6 +48,7 @@ def passed_to_run(**values: Any) -> Selection:
     received: list[Selection] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.plugins.discover", lambda *arguments, **settings: None)
+        patch.setattr("harness.plugins.trackers.with_trackers", lambda catalog, trackers, results: catalog)
         patch.setattr("harness.data.checkpoint.locate", lambda name: name)
         patch.setattr("harness.plan.expand.expand_all", lambda selections, catalog, jobs: received.extend(selections))
         patch.setattr("harness.api.carry_out", lambda *arguments, **settings: None)
@@ -129,6 +130,7 @@ def test_options_declare_the_defaults_and_arguments_of_run() -> None:
     execution = {"parity", "results", "timeout_s", "memory_limit", "batch_size_backoff", "executor"}
     execution |= {"executor_options", "detach"}
     execution |= {"rerun", "retry", "jobs", "quality_only", "wait", "plugins"}
+    execution |= {"checkpoint_every", "resume", "trackers"}
     assert set(parameters) - execution == {option.argument or option.name for option in OPTIONS.values()}
     given = {
         option.name: parameter.default

@@ -201,6 +201,8 @@ PLACES = {
     "harness/records/checkpoint.py": "a new file, opened with mode x, in a directory that is not a link",
     "harness/records/scratch.py": "files in new directories, and copies of them",
     "harness/measure/memory.py": "files of /proc",
+    "harness/deploy/serving/requests.py": "uploaded files in a new temporary directory",
+    "harness/tuning/collect.py": "a new directory, which is renamed when it is complete",
 }
 """Modules that open files for writing, with the reason why they cannot overwrite another file."""
 _WRITES = {"write_text", "write_bytes", "savez", "savez_compressed", "save_file", "copyfile", "copy2", "copytree"}

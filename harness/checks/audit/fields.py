@@ -21,6 +21,7 @@ UNCHECKABLE: dict[str, str] = {
     "submission": "how the run was submitted cannot be determined after the run",
     "spec.weights.exported.path": "the path of the exported model, which is not part of the key",
     "spec.teacher.path": "the path of the teacher's run, which is not part of the key",
+    "spec.teacher.exported.path": "the path of the exported model, which is not part of the key",
     "placement.*": "the cores and the GPU of a run cannot be determined after the run",
     **dict.fromkeys(
         (

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from audited_runs import completed, grouped_catalog, make, served
+from audited_runs import completed, grouped_catalog, make, served, with_other_models
 from record_changes import changes
 from toy_plugin import install_toy
 
@@ -61,7 +61,7 @@ class Outcome(NamedTuple):
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]:
     """Yield a classification with groups, a regression with a closed form, a quality-only run, a run with every
-    optional field, and a run with trained weights."""
+    optional field, a run with trained weights, and copies that refer to a teacher and to an exported model."""
     folder = tmp_path_factory.mktemp("audited")
     with pytest.MonkeyPatch.context() as patch:
         install_toy(patch)
@@ -84,6 +84,8 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Audited]]
                 Audited(quality, catalog, None),
                 Audited(optional, catalog, None),
                 Audited(inference, catalog, third),
+                Audited(with_other_models(classes), catalog, None),
+                Audited(with_other_models(inference), catalog, None),
             ]
 
 
