@@ -141,7 +141,8 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
             for client in clients:
                 client.answers = answers
             others = [client.answer for client in clients[1:]]
-            return loadgen.run(clients[0].answer, len(sent), settings, 1 / capacity, logs, others)
+            single = msgspec.structs.replace(settings, batch_size=1)  # the service collects the queries into batches
+            return loadgen.run(clients[0].answer, len(sent), single, 1 / capacity, logs, others)
 
         before = machine.read()
         search = None
