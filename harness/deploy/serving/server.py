@@ -172,12 +172,25 @@ def run(
 async def _run(service: Service, server: uvicorn.Server, bound: socket.socket, on_ready: Callable[[], None]) -> None:
     with server.capture_signals():
         try:
-            await service.start()
-            bound.listen(BACKLOG)  # connections are refused until the model is loaded
-            on_ready()
-            await server._serve(sockets=[bound])
+            if await _loaded(service, server):
+                bound.listen(BACKLOG)  # connections are refused until the model is loaded
+                on_ready()
+                await server._serve(sockets=[bound])
         finally:
             await service.stop()
+
+
+async def _loaded(service: Service, server: uvicorn.Server) -> bool:
+    """Load the model. Return False if SIGINT or SIGTERM is received before it is loaded."""
+    loading = asyncio.create_task(service.start())
+    while not server.should_exit:
+        done, _ = await asyncio.wait([loading], timeout=0.1)
+        if done:
+            await loading
+            return True
+    loading.cancel()
+    await asyncio.wait([loading])
+    return False
 
 
 @contextlib.contextmanager
