@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from own_files import houses, photos, reviews, write_csv, write_sound
 
-from harness.checks.latency.bodies import JSON, bodies
 from harness.checks.latency import target
+from harness.checks.latency.bodies import JSON, _date, bodies
 from harness.checks.latency.target import Answers, Client, Target, capacity_qps, check_url, outputs, peak_memory
 from harness.checks.latency.target_child import Quality
 from harness.data.user_files.dataset import UserDataset
@@ -91,6 +91,10 @@ def test_texts_images_and_recordings_are_read_as_sent(tmp_path: Path, kind: str)
         (tmp_path / "sent").mkdir(exist_ok=True)
         (tmp_path / "sent" / f"{number:03d}.{suffix}").write_bytes(body)
     assert_read_as_sent(raw, reads.read(tmp_path / "sent").inputs)
+
+
+def test_last_second_of_a_day_is_sent_as_a_time_of_this_day() -> None:
+    assert _date({"hour": 24 - 0.4 / 3600}) == "23:59:59"
 
 
 def test_other_kinds_cannot_be_sent() -> None:
