@@ -127,6 +127,8 @@ class Answers:
     """Last answer for each sample."""
     failures: Counter[str] = field(default_factory=Counter)
     """Number of queries that failed, by reason."""
+    failed_s: list[float] = field(default_factory=list)
+    """Latency of each query that failed, in seconds, as measured by LoadGen."""
     timings: list[str] = field(default_factory=list)
     """Values of the header ``Server-Timing``."""
 
@@ -151,8 +153,10 @@ class Client:
         self._connection = target.connect()
         self._used_s = time.monotonic()
 
-    def answer(self, samples: Sequence[int]) -> None:
-        """Send a query for each sample, and keep the answers. Failures are counted and do not raise exceptions."""
+    def answer(self, samples: Sequence[int]) -> int:
+        """Send a query for each sample, and keep the answers. Failures are counted and do not raise exceptions. Return
+        the number of failures."""
+        failed = 0
         for sample in samples:
             if time.monotonic() - self._used_s > IDLE_S:
                 self._connection.close()  # the next request opens the connection again
@@ -163,6 +167,7 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
                 self.answers.failures[type(error).__name__] += 1
+                failed += 1
                 continue
             finally:
                 self._used_s = time.monotonic()
@@ -171,6 +176,8 @@ class Client:
                 self.answers.timings.append(response.headers.get("server-timing", ""))
             else:
                 self.answers.failures[f"status {response.status}"] += 1
+                failed += 1
+        return failed
 
     def close(self) -> None:
         """Close the connection."""

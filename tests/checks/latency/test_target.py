@@ -151,7 +151,7 @@ INFO = DataInfo(
 def test_client_keeps_answers_and_counts_failures(url: str) -> None:
     answers = Answers()
     client = Client(Target(url), JSON, [json.dumps({"instances": [n]}).encode() for n in range(20)], answers)
-    client.answer([3, 13, 4, 17, 5])
+    assert client.answer([3, 13, 4, 17, 5]) == 2
     client.close()
     assert sorted(answers.contents) == [3, 4, 5]
     assert answers.failures == {"status 503": 1, "RemoteDisconnected": 1}
