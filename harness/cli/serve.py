@@ -104,10 +104,12 @@ def serve(
     token = server.token_from(None if token_file is None else Path(token_file))
     server.check_address(host, token)
     source = find_trained(Store(results_dir(results)).find)(run)
+    body_bytes = round(max_body_mb * 2**20)
     limits = Limits(
         batch_size=batch_size,
         waiting_examples=max_waiting,
-        body_bytes=round(max_body_mb * 2**20),
+        body_bytes=body_bytes,
+        pending_bytes=max(256 * 2**20, 2 * body_bytes),
         answer_s=answer_timeout,
     )
     service = server.service_of(source, options.catalog(), limits, backend=backend, device=device or "auto")

@@ -62,6 +62,11 @@ def test_predictions_equal_those_of_harness_predict(server: Server, results: Pat
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_numbers_may_be_sent_as_text(server: Server) -> None:
+    """The page of the service sends what the user entered."""
+    assert server.predict([{**ROW, "area": "70.5"}]) == server.predict([ROW])
+
+
 def test_requests_that_arrive_together_get_their_own_answers(server: Server) -> None:
     towns = ["Ulm", "Bonn", "Kiel"]
     rows = [{**ROW, "rooms": n, "town": towns[n % 3]} for n in range(40)]
@@ -142,6 +147,11 @@ def test_bad_file_is_answered_with_the_reason(
             422,
         ),
         ("text/csv", b"", 422),
+        (
+            "multipart/form-data; boundary=x; charset=unicode_escape",
+            b'--x\r\nContent-Disposition: form-data; name=a; filename="\\ud800.csv"\r\n\r\n1\r\n--x--\r\n',
+            400,
+        ),
     ],
 )
 def test_other_content_is_refused(server: Server, content_type: str, body: bytes, status: int) -> None:
@@ -168,7 +178,14 @@ def test_metrics_count_requests_and_show_memory(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Host": "attacker.example"}, {"Host": ""}, {"Origin": "http://attacker.example"}, {"Origin": "null"}]
+    "headers",
+    [
+        {"Host": "attacker.example"},
+        {"Host": ""},
+        {"Origin": "http://attacker.example"},
+        {"Origin": "null"},
+        {"Origin": "http://["},
+    ],
 )
 def test_requests_through_another_web_site_are_refused(server: Server, headers: dict[str, str]) -> None:
     assert server.request("GET", "/model", headers=headers)[0] == 403

@@ -45,6 +45,10 @@ class Model:
         answers = [Answer(200, repr(instances(part)).encode(), len(instances(part))) for part in work.parts]
         future.set_result(Done(answers, 0.001, 0.002))
 
+    def refuse_next(self) -> None:
+        work, future = self._open.pop(0)
+        future.set_result(Done([Answer(422, b"") for _ in work.parts], 0.001, 0.002))
+
     def fail_next(self, error: Exception) -> None:
         self._open.pop(0)[1].set_exception(error)
 
@@ -124,11 +128,35 @@ def test_request_beyond_the_limit_of_waiting_examples_is_refused() -> None:
     run(scenario)
 
 
+def test_refused_requests_do_not_change_the_estimated_time() -> None:
+    async def scenario(model: Model, batches: Batches) -> None:
+        for number in range(300):
+            task = ask(batches, "a")
+            await settle()
+            if number:
+                model.refuse_next()
+            else:
+                model.answer_next()
+            await task
+        tasks = [ask(batches, *"1234") for _ in range(3)]
+        await settle()
+        with pytest.raises(OverloadedError) as raised:
+            await batches.answer(encoded(*"1234"), 4)
+        assert raised.value.retry_after_s < 10
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert batches.waiting_examples == 0
+
+    run(scenario)
+
+
 def test_request_that_waits_too_long_is_not_computed() -> None:
     async def scenario(model: Model, batches: Batches) -> None:
         tasks = [ask(batches, name) for name in "abc"]
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(error) for error in found] == [TimeoutError] * 3
+        assert batches.waiting_examples == 0  # also before the model accepts another batch
         model.answer_next()
         model.answer_next()
         batches.pump()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
+import subprocess
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,7 +18,9 @@ from own_files import photos, reviews, write_csv, write_image, write_sound
 
 from harness.data.batches import batch_sizes
 from harness.data.user_files.dataset import UserDataset
+from harness.data.user_files.new_data import Reader
 from harness.deploy.predict import read_new, reader_of, transformed
+from harness.deploy.serving.bodies import Bodies
 from harness.deploy.serving.frames import File, Frames, Part, framed
 from harness.deploy.serving.limits import Limits
 from harness.deploy.serving.model import Prepared, Preparing
@@ -125,6 +130,37 @@ def test_text_file_that_is_not_utf8_is_refused(texts: Example) -> None:
     assert (status, "UTF-8" in detail) == (422, True), detail
 
 
+@pytest.mark.plugins("nlp")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", b"good\n" * 1025),
+        ("a.txt", b"good\r" * 1025),
+        ("a.txt", b"a" + b"\n" * 1024 + b"b"),
+        ("a.jsonl", b'{"review": "good"}\n\n' * 1025),
+    ],
+)
+def test_file_with_too_many_lines_is_refused_before_it_is_read(
+    texts: Example, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setattr(Reader, "rows", lambda *_: pytest.fail("the file was read"))
+    status, detail = texts.refusal(Part(files=[File(name, content)]))
+    assert (status, detail) == (413, "the file contains more than 1,024 lines; send at most 1,024 examples")
+
+
+@pytest.mark.plugins("nlp")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", b"good\r\n" * 1024 + b"\n" * 9),
+        ("a.jsonl", b'{"review": "good"}\n \n' * 1024),
+        ("a.jsonl", b"[" + b",\n".join([b'{"review":\n"good"\n}'] * 1024) + b"]"),
+    ],
+)
+def test_file_with_the_maximum_number_of_examples_is_read(texts: Example, name: str, content: bytes) -> None:
+    assert texts.prepared(Part(files=[File(name, content)])).counts == [1024]
+
+
 @pytest.mark.plugins("vision")
 def test_images_are_prepared_like_those_of_a_folder(images: Example, tmp_path: Path) -> None:
     for number, suffix in enumerate(("png", "jpg", "gif")):
@@ -192,6 +228,33 @@ def test_harmful_recording_is_refused_with_the_reason(sounds: Example) -> None:
     ):
         found, detail = sounds.refusal(Part(files=[File("sound", content)]))
         assert (found, words in detail) == (status, True), detail
+
+
+@pytest.mark.plugins("vision")
+def test_request_with_too_many_pixels_in_all_images_is_refused(images: Example, tmp_path: Path) -> None:
+    file = File("a.png", write_image(tmp_path / "a.png", (100, 100, 3)).read_bytes())
+    assert images.prepared(Part(files=[file] * 4)).counts == [4]
+    detail = "the files of the request have more than 40,000 pixels; send fewer files in a request"
+    assert images.refusal(Part(files=[file] * 5)) == (413, detail)
+
+
+@pytest.mark.plugins("speech")
+def test_request_with_too_many_samples_in_all_recordings_is_refused(sounds: Example, tmp_path: Path) -> None:
+    file = File("a.wav", write_sound(tmp_path / "a.wav", 9000).read_bytes())
+    assert sounds.prepared(Part(files=[file] * 4)).counts == [4]
+    assert sounds.refusal(Part(files=[file] * 5))[0] == 413
+
+
+@pytest.mark.plugins("vision")
+def test_ghostscript_is_not_started_for_an_image(images: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n"
+    assert images.refusal(Part(files=[File("a.png", eps)]))[0] == 422
+
+
+def test_heic_image_is_recognized_by_its_content_type() -> None:
+    request: Any = SimpleNamespace(headers={"content-type": "image/heic"})
+    assert asyncio.run(Bodies("image", DEFAULT)._parsed(request, b"a")) == Part(files=[File("body.heic", b"a")])
 
 
 @pytest.mark.plugins("vision")

@@ -77,7 +77,7 @@ def _date(parts: Mapping[str, float]) -> str | None:
     day = "-".join(f"{int(parts[name]):0{width}d}" for name, width in _DAY if name in parts)
     if "hour" not in parts:
         return day
-    seconds = round(3600 * parts["hour"])
+    seconds = min(86_399, round(3600 * parts["hour"]))  # not 24:00:00
     clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
     return f"{day}T{clock}" if day else clock
 

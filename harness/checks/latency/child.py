@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -118,17 +118,17 @@ def searched(
     run: Callable[[Settings, Path], tuple[Measured, list[float]]],
     start_qps: float,
     directory: Path,
-    failed: Callable[[], int] = lambda: 0,
+    failed_s: Callable[[], Sequence[float]] = lambda: (),
     problem: Callable[[], str] = str,
 ) -> tuple[Measured, list[float], Found]:
     """Search for the highest rate that holds the latency bound, and return the measurement at this rate or, if no rate
     holds the bound, the last measurement.
 
-    The logs of each measurement are written to a new folder in `directory`. After a measurement, `failed` returns the
-    number of queries that failed, and `problem` the reason why the answers cannot be used, or an empty string.
+    The logs of each measurement are written to a new folder in `directory`. After a measurement, `failed_s` returns
+    the latencies of the queries that failed, in seconds, and `problem` the reason why the answers cannot be used, or an
+    empty string.
     """
     results: dict[float, tuple[Measured, list[float]]] = {}
-    bound_s = 1e-3 * (settings.latency_bound_ms or loadgen.DEFAULT_BOUND_MS)
 
     def probe(rate: float) -> Probe:
         logs = directory / f"probe-{len(results) + 1}"
@@ -137,13 +137,20 @@ def searched(
         return Probe(
             target_qps=rate,
             queries=measured.queries,
-            late=min(measured.queries, sum(latency > bound_s for latency in latencies) + failed()),
+            late=late(latencies, failed_s(), settings),
             p99_ms=percentiles_ms(latencies)["p99"],
             problem=problem(),
         )
 
     found = find_rate(probe, start_qps)
     return *results[found.qps or found.probes[-1].target_qps], found
+
+
+def late(latencies: Sequence[float], failed_s: Sequence[float], settings: Settings) -> int:
+    """Return the number of queries that were late or failed. `failed_s` are the latencies of the queries that failed,
+    in seconds, which are also among the `latencies`."""
+    bound_s = 1e-3 * (settings.latency_bound_ms or loadgen.DEFAULT_BOUND_MS)
+    return sum(latency > bound_s for latency in latencies) + sum(latency <= bound_s for latency in failed_s)
 
 
 def _seconds(work: Callable[[], Any]) -> float:

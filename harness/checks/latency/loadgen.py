@@ -8,6 +8,7 @@ service are answered by several threads, each with a connection.
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import queue
 import re
@@ -37,33 +38,47 @@ _SCENARIOS = {
     "offline": "Offline",
 }
 
-Answer = Callable[[Sequence[int]], None]
+Answer = Callable[[Sequence[int]], int | None]
+"""Function that answers samples, and returns the number of samples without an answer (None if there is none)."""
 
 
 class _Query(NamedTuple):
+    number: int
     issued_s: float
     ids: list[int]
     samples: list[int]
 
 
 def run(
-    answer: Answer, samples: int, settings: Settings, expected_s: float, logs: Path, others: Sequence[Answer] = ()
+    answer: Answer,
+    samples: int,
+    settings: Settings,
+    expected_s: float,
+    logs: Path,
+    others: Sequence[Answer] = (),
+    failed_s: list[float] | None = None,
 ) -> tuple[Measured, list[float]]:
     """Return the results and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
     `answer` computes the outputs for the samples with the given indices. The functions in `others` do the same, at the
-    same time, each in its own thread. `expected_s` is the expected duration of one
-    query or, in the ``offline`` scenario, of one sample. Latency is measured from the time when LoadGen issues the
-    query or, in the ``server`` scenario, from the query's scheduled arrival. Exceptions raised by `answer` propagate.
+    same time, each in its own thread. `expected_s` is the expected duration of one query or, in the ``offline``
+    scenario, of one sample. Latency is measured from the time when LoadGen issues the query or, in the ``server``
+    scenario, from the query's scheduled arrival. In the ``server`` scenario with a batch size of 1, the latencies of
+    the queries that failed are also added to `failed_s`. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
 
     issued: queue.SimpleQueue[_Query | None] = queue.SimpleQueue()
     latencies: list[float] = []
     failure: list[BaseException] = []
+    failed: list[int] = []
+    numbers = itertools.count()
 
     def issue(queries: list[Any]) -> None:
-        issued.put(_Query(time.perf_counter(), [query.id for query in queries], [query.index for query in queries]))
+        number = next(numbers)
+        issued.put(
+            _Query(number, time.perf_counter(), [query.id for query in queries], [query.index for query in queries])
+        )
 
     test = _test_settings(lg, settings, expected_s)
     logging = lg.LogSettings()
@@ -84,7 +99,8 @@ def run(
             waiting = _waiting(issued, query, settings.batch_size) if settings.scenario == "server" else [query]
             if not failure:
                 try:
-                    own([number for part in waiting if part for number in part.samples])
+                    if own([number for part in waiting if part for number in part.samples]):
+                        failed.append(query.number)
                 except BaseException as error:
                     # LoadGen waits for every answer, so complete the remaining queries before raising.
                     failure.append(error)
@@ -112,6 +128,8 @@ def run(
         raise failure[0]
     if settings.scenario == "server":
         latencies = _since_arrival(logs / "mlperf_log_trace.json")
+        if failed_s is not None:
+            failed_s += [latencies[number] for number in failed]
     for name in ("trace.json", "accuracy.json"):
         (logs / f"mlperf_log_{name}").unlink(missing_ok=True)
     return _measured(logs / "mlperf_log_detail.txt", settings, seconds, len(latencies)), latencies
@@ -184,7 +202,8 @@ def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
 
 
 def _since_arrival(trace: Path) -> list[float]:
-    """Return each sample's latency since its scheduled arrival, in seconds (``complete_ns`` in LoadGen's trace)."""
+    """Return each query's latency since its scheduled arrival, in seconds (``complete_ns`` in LoadGen's trace), in the
+    order in which LoadGen issued the queries."""
     with trace.open(encoding="utf-8") as lines:
-        matches = [re.search(r'"name":"Sample".*"complete_ns":(\d+)', line) for line in lines]
-    return [int(match.group(1)) / 1e9 for match in matches if match]
+        matches = [re.search(r'"name":"Sample".*"query_seq":(\d+).*"complete_ns":(\d+)', line) for line in lines]
+    return [latency_ns / 1e9 for _, latency_ns in sorted((int(match[1]), int(match[2])) for match in matches if match)]

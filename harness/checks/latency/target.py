@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 """Maximum time to wait for an answer, in seconds."""
+IDLE_S = 30.0
+"""Time after which an unused connection is opened again, in seconds. Servers close idle connections, and the next query
+on such a connection would fail."""
 CONNECTIONS = 64
 """Number of connections, each with a separate thread. The service therefore receives at most this many queries at the
 same time. Further queries wait in this process, and this waiting time is part of their latency."""
@@ -124,6 +127,8 @@ class Answers:
     """Last answer for each sample."""
     failures: Counter[str] = field(default_factory=Counter)
     """Number of queries that failed, by reason."""
+    failed_s: list[float] = field(default_factory=list)
+    """Latency of each query that failed, in seconds, as measured by LoadGen."""
     timings: list[str] = field(default_factory=list)
     """Values of the header ``Server-Timing``."""
 
@@ -146,23 +151,33 @@ class Client:
         """Object that collects the answers. It can be replaced between measurements."""
         self._headers = {"Content-Type": content_type, **target.headers()}
         self._connection = target.connect()
+        self._used_s = time.monotonic()
 
-    def answer(self, samples: Sequence[int]) -> None:
-        """Send a query for each sample, and keep the answers. Failures are counted and do not raise exceptions."""
+    def answer(self, samples: Sequence[int]) -> int:
+        """Send a query for each sample, and keep the answers. Failures are counted and do not raise exceptions. Return
+        the number of failures."""
+        failed = 0
         for sample in samples:
+            if time.monotonic() - self._used_s > IDLE_S:
+                self._connection.close()  # the next request opens the connection again
             try:
                 self._connection.request("POST", "/predict", self._bodies[sample], self._headers)
                 response = self._connection.getresponse()
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
-                self._connection.close()  # the next request opens the connection again
+                self._connection.close()
                 self.answers.failures[type(error).__name__] += 1
+                failed += 1
                 continue
+            finally:
+                self._used_s = time.monotonic()
             if response.status == 200:
                 self.answers.contents[sample] = content
                 self.answers.timings.append(response.headers.get("server-timing", ""))
             else:
                 self.answers.failures[f"status {response.status}"] += 1
+                failed += 1
+        return failed
 
     def close(self) -> None:
         """Close the connection."""
@@ -171,7 +186,9 @@ class Client:
 
 def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> float:
     """Return the number of queries per second that the service answers if each client sends its next query as soon as
-    the previous one is answered."""
+    the previous one is answered. Each client must collect its answers separately.
+
+    Raises `harness.HarnessError` if the service answers no query with status 200."""
     counts = [0] * len(clients)
     end = time.perf_counter() + seconds
 
@@ -186,7 +203,10 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.perf_counter() - start)
+    answered = sum(counts) - sum(client.answers.failures.total() for client in clients)
+    if not answered:
+        raise HarnessError("the service answered no query; check that /ready has status 200")
+    return answered / (time.perf_counter() - start)
 
 
 def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.checks.latency import loadgen
 from harness.checks.latency.bodies import bodies
-from harness.checks.latency.child import LATENCIES, MAX_BYTES, START, searched
+from harness.checks.latency.child import LATENCIES, MAX_BYTES, START, late, searched
 from harness.checks.latency.result import LatencyResult, Measured, Served, Settings, percentiles_ms
 from harness.checks.latency.search import LATE
 from harness.checks.latency.target import (
@@ -141,7 +141,8 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
             for client in clients:
                 client.answers = answers
             others = [client.answer for client in clients[1:]]
-            return loadgen.run(clients[0].answer, len(sent), settings, 1 / capacity, logs, others)
+            single = msgspec.structs.replace(settings, batch_size=1)  # the service collects the queries into batches
+            return loadgen.run(clients[0].answer, len(sent), single, 1 / capacity, logs, others, answers.failed_s)
 
         before = machine.read()
         search = None
@@ -151,7 +152,7 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
                 run,
                 START * capacity,
                 context.directory,
-                lambda: clients[0].answers.failures.total(),
+                lambda: clients[0].answers.failed_s,
                 lambda: quality.problem(clients[0].answers),
             )
             settings = msgspec.structs.replace(settings, target_qps=search.qps or search.probes[-1].target_qps)
@@ -175,7 +176,7 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
         served=Served(
             backend=job.backend,
             failures=dict(answers.failures),
-            late=_late(latencies, settings, answers),
+            late=late(latencies, answers.failed_s, settings),
             memory_bytes=peak_memory(target),
             parts_ms=answers.parts_ms(),
             capacity_qps=capacity,
@@ -185,17 +186,10 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
     )
 
 
-def _late(latencies: list[float], settings: Settings, answers: Answers) -> int:
-    """Return the number of queries that were late or failed. A query that was both late and failed is counted twice."""
-    bound_s = 1e-3 * (settings.latency_bound_ms or loadgen.DEFAULT_BOUND_MS)
-    late = sum(latency > bound_s for latency in latencies) + answers.failures.total()
-    return min(len(latencies), late)
-
-
 def _judged(measured: Measured, latencies: list[float], settings: Settings, answers: Answers, problem: str) -> Measured:
     """Add the reasons that LoadGen does not know: failed queries and wrong answers."""
     reasons = [problem] if problem else []
-    if answers.failures and _late(latencies, settings, answers) > LATE * len(latencies):
+    if answers.failures and late(latencies, answers.failed_s, settings) > LATE * len(latencies):
         listed = ", ".join(f"{reason}: {count}" for reason, count in answers.failures.most_common())
         reasons.append(f"some queries failed and count as late ({listed})")
     valid = measured.valid if not reasons else False

@@ -108,7 +108,7 @@ def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> 
 
 def check_once(source: str, names: Sequence[str]) -> None:
     """Raise `harness.DataError` if two columns have the same name."""
-    repeated = {name for name in names if name and list(names).count(name) > 1}
+    repeated = {name for name, count in Counter(names).items() if name and count > 1}
     if repeated:
         raise DataError(f"{source}: the header contains {sorted(repeated)[0]!r} more than once; rename the columns")
 

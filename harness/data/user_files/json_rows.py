@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -14,6 +15,10 @@ from harness.data.user_files.problems import Problems
 from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
+MAX_CELLS, CELLS_PER_CHARACTER = 50_000_000, 8
+"""Number of cells up to which every table is accepted, and maximum number of cells per character of a larger file. A
+small file with different keys in each row would otherwise become a huge table of missing values."""
+
 
 class _RepeatedKeyError(ValueError):
     """An object that contains a key more than once."""
@@ -22,7 +27,8 @@ class _RepeatedKeyError(ValueError):
 def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], list[Row], list[str]]:
     """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
 
-    ``NaN`` and ``Infinity`` are accepted although they are not part of JSON, because Python writes them.
+    ``NaN`` and ``Infinity`` are accepted although they are not part of JSON, because Python writes them. Raises
+    `harness.DataError` if nearly all cells of the table would be missing, because the rows have different keys.
     """
     rows: list[Row] = []
     undecoded: list[str] = []
@@ -48,6 +54,11 @@ def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], li
                 problems.add(where, 'expected a JSON object, such as {"text": "...", "label": "..."}')
     check_decoded(source, undecoded, problems)
     names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if len(rows) * len(names) > max(MAX_CELLS, CELLS_PER_CHARACTER * len(text)):
+        raise DataError(
+            f"{source}: the {len(rows):,} rows have {len(names):,} different keys, and most rows contain few of them; "
+            "write rows with the same keys"
+        )
     partial = [(name, sum(name not in row for _, row in rows)) for name in names]
     return names, rows, [*_absent(partial, len(rows)), *lookalikes(names, "column name")]
 
@@ -78,9 +89,9 @@ def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKeyError:
     row = dict(pairs)
     if len(row) == len(pairs):
         return row
-    names = [name for name, _ in pairs]
+    counts = Counter(name for name, _ in pairs)
     return _RepeatedKeyError(
-        f"the object contains the key {next(n for n in names if names.count(n) > 1)!r} more than once"
+        f"the object contains the key {next(name for name, count in counts.items() if count > 1)!r} more than once"
     )
 
 

@@ -53,7 +53,7 @@ class Timed:
     """Time for computing the batch that contains the request."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiting:
     """A request that has not been sent to the model."""
 
@@ -86,9 +86,14 @@ class Batches:
         request = Waiting(part, examples, time.perf_counter(), asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self.waiting_examples += examples
-        self.pump()
-        async with asyncio.timeout(self._limits.answer_s):
-            return await request.answer
+        try:
+            self.pump()
+            async with asyncio.timeout(self._limits.answer_s):
+                return await request.answer
+        finally:
+            if request.answer.cancelled() and request in self._waiting:
+                self._waiting.remove(request)
+                self.waiting_examples -= examples
 
     def pump(self) -> None:
         """Send waiting requests to the model if it accepts another batch."""
@@ -123,10 +128,10 @@ class Batches:
             return
         result = done.result()
         examples = sum(answer.examples for answer in result.answers)
-        if examples:
+        if examples:  # otherwise, all requests were refused
             self._on_batch(examples)
-        seconds = max(1e-6, time.perf_counter() - sent_s)
-        self._rate = examples / seconds if not self._rate else 0.9 * self._rate + 0.1 * examples / seconds
+            rate = examples / max(1e-6, time.perf_counter() - sent_s)
+            self._rate = 0.9 * self._rate + 0.1 * rate if self._rate else rate
         for request, answer in zip(batch, result.answers, strict=True):
             if not request.answer.done():
                 queued_s = sent_s - request.arrived_s

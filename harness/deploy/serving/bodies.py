@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE_TYPES: dict[str, dict[str, str]] = {
     "text": {"text/plain": ".txt", "text/csv": ".csv", "application/x-ndjson": ".jsonl"},
     "table": {"text/csv": ".csv", "application/x-ndjson": ".jsonl"},
-    "image": {"image/*": ""},
+    "image": {"image/heic": ".heic", "image/heif": ".heif", "image/*": ""},
     "audio": {"audio/*": ""},
 }
 """Content types of bodies that consist of a single file, with the suffix of the file, by kind of raw input."""
@@ -73,7 +73,9 @@ class Bodies:
         try:
             await self._receive(request, body)
             part = await self._parsed(request, bytes(body))
-            yield _encoded(part), self._examples(part)
+            encoded, examples = _encoded(part), self._examples(part)
+            del part  # otherwise, it would stay in memory until the request is answered
+            yield encoded, examples
         finally:
             self._pending_bytes -= len(body)
 
@@ -145,6 +147,8 @@ def _encoded(part: Part) -> msgspec.Raw:
         return msgspec.Raw(msgspec.msgpack.encode(part))
     except OverflowError:
         raise RefusedError(422, "the body contains an integer with more than 64 bits; send a smaller number") from None
+    except UnicodeEncodeError:
+        raise RefusedError(400, "the name of a file is not valid Unicode; send another name") from None
 
 
 async def _uploaded(request: Request, body: bytes, limits: Limits) -> list[File]:
@@ -158,7 +162,7 @@ async def _uploaded(request: Request, body: bytes, limits: Limits) -> list[File]
 
     try:
         form: FormData = await Request(request.scope, receive).form(max_files=limits.request_examples, max_fields=16)
-    except (HTTPException, MultiPartException) as error:
+    except (HTTPException, MultiPartException, UnicodeError) as error:
         raise RefusedError(400, f"the form is not valid: {getattr(error, 'detail', error)}") from None
     files = []
     try:

@@ -27,7 +27,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     drain_s: float = 30.0
     """Maximum time for answering the remaining requests after SIGTERM, in seconds."""
     connections: int = 4096
-    """Maximum number of open connections. Requests on further connections are answered with status 503."""
+    """Maximum number of open connections. Further connections are closed."""
+    write_s: float = 60.0
+    """Maximum time for which a client may receive nothing of an answer, in seconds."""
     image_pixels: int = 50_000_000
     """Maximum number of pixels of an image, before it is scaled down."""
     audio_samples: int = 60_000_000

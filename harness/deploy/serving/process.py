@@ -97,7 +97,7 @@ class ModelProcess(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
         if self._ended is not None:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(Exception):  # `_on_end` reports the failure of the process
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._ended)), STOP_S)
         await asyncio.get_running_loop().run_in_executor(None, self._stack.close)
 
@@ -110,7 +110,8 @@ class ModelProcess(asyncio.Protocol):
             if isinstance(frame, Ready):
                 assert self._ready is not None
                 self.ready = frame
-                self._ready.set_result(frame)
+                if not self._ready.done():
+                    self._ready.set_result(frame)
             else:
                 future = self._sent.popleft()
                 if not future.done():
@@ -122,8 +123,12 @@ class ModelProcess(asyncio.Protocol):
 
     def _on_end(self) -> None:
         assert self._ended is not None
-        result = self._ended.result()
-        reason = result.message if isinstance(result, Failure) else "it was stopped"
+        raised = self._ended.exception()
+        if raised is not None:  # such as OSError if the process could not be started
+            reason = str(raised) or type(raised).__name__
+        else:
+            result = self._ended.result()
+            reason = result.message if isinstance(result, Failure) else "it was stopped"
         error = ModelEndedError(f"the process of the model ended: {reason}")
         waiting: list[asyncio.Future[Any]] = [*([self._ready] if self._ready is not None else []), *self._sent]
         self._sent.clear()

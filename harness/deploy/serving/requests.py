@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,9 @@ SOURCE = "the request"
 TABLES = (".csv", ".tsv", ".jsonl", ".json")
 """Suffixes of tables that can be uploaded. Parquet is excluded, because a small file can contain a huge table."""
 
+FILES = 4
+"""Maximum number of pixels or samples of all files of a request together, as a multiple of the maximum of one file."""
+
 
 class RefusedError(Exception):
     """Error for a request that cannot be answered, with the HTTP status and the problems of individual examples."""
@@ -43,8 +48,9 @@ class Requests:
     def __init__(self, reader: Reader, folder: Path, limits: Limits) -> None:
         self._reader, self._folder, self._limits = reader, folder, limits
         if reader.kind == "image":
-            from PIL import Image
+            from PIL import EpsImagePlugin, Image
 
+            EpsImagePlugin.gs_binary = False  # Pillow would start Ghostscript for EPS files, whatever their suffix.
             Image.MAX_IMAGE_PIXELS = limits.image_pixels // 2  # Pillow refuses images with twice as many pixels.
 
     def read(self, part: Part) -> tuple[dict[str, Array], list[str]]:
@@ -78,9 +84,34 @@ class Requests:
     def _sources(self, part: Part) -> Iterator[Rows]:
         if part.instances:
             yield self._reader.rows(self._table(part.instances))
+        size = 0
         for number, file in enumerate(part.files):
             with self._written(number, file) as path:
-                yield self._reader.rows(path)
+                rows = self._reader.rows(path)
+            size += self._size(rows)
+            self._check_size(size)
+            yield rows
+
+    def _size(self, rows: Rows) -> int:
+        """Return the number of pixels or samples of decoded files, and 0 for other kinds of input."""
+        if self._reader.kind == "image":
+            return sum(math.prod(image.shape[:2]) for image in rows.inputs["image"] if image is not None)
+        if self._reader.kind == "audio":
+            return sum(waveform.size for waveform in rows.inputs["waveform"] if waveform is not None)
+        return 0
+
+    def _check_size(self, size: int) -> None:
+        """Raise `RefusedError` if the decoded files of a request, which are kept until all are read, are too large."""
+        name, per_file = (
+            ("pixels", self._limits.image_pixels)
+            if self._reader.kind == "image"
+            else ("samples", self._limits.audio_samples)
+        )
+        if size > FILES * per_file:
+            raise RefusedError(
+                413,
+                f"the files of the request have more than {FILES * per_file:,} {name}; send fewer files in a request",
+            )
 
     def _table(self, instances: Sequence[Any]) -> Table:
         """Return instances from JSON as a table: texts, or objects with a value for each column."""
@@ -109,12 +140,28 @@ class Requests:
         elif suffix not in (*TABLES, *([".txt"] if kind == "text" else [])):
             forms = ", ".join((*TABLES, *([".txt"] if kind == "text" else [])))
             raise RefusedError(415, f"the file {file.name!r} has an unsupported format; send one of: {forms}")
+        else:
+            self._check_lines(suffix, file.content)
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             path = Path(folder) / f"upload-{number}{suffix}"
             path.write_bytes(file.content)
             if kind == "audio":
                 self._check_length(path)
             yield path
+
+    def _check_lines(self, suffix: str, content: bytes) -> None:
+        """Raise `RefusedError` if a file with one example per line has too many lines, before it is decoded. Files with
+        other formats are not checked."""
+        most = self._limits.request_examples
+        if suffix == ".txt":  # empty lines are bad examples, except at the end
+            content = content.rstrip(b"\r\n\0")
+            lines = 1 + max(content.count(b"\n"), content.count(b"\r"))
+        elif suffix == ".jsonl" and not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+            lines = sum(1 for _ in islice(re.finditer(rb"[^\s][^\r\n]*", content), most + 1))
+        else:
+            return
+        if lines > most:
+            raise RefusedError(413, f"the file contains more than {most:,} lines; send at most {most:,} examples")
 
     def _check_length(self, path: Path) -> None:
         """Raise `RefusedError` if a recording is too long, before it is decoded."""

@@ -158,13 +158,12 @@ def run(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=service.limits.connections,
         timeout_graceful_shutdown=round(service.limits.drain_s),
         timeout_keep_alive=60,
         h11_max_incomplete_event_size=16 * 1024,
         backlog=BACKLOG,
     )
-    config.header_s = service.limits.header_s  # type: ignore[attr-defined]
+    config.limits = service.limits  # type: ignore[attr-defined]
     with _quiet_signals():
         asyncio.run(_run(service, uvicorn.Server(config), bound, on_ready))
 
@@ -172,12 +171,25 @@ def run(
 async def _run(service: Service, server: uvicorn.Server, bound: socket.socket, on_ready: Callable[[], None]) -> None:
     with server.capture_signals():
         try:
-            await service.start()
-            bound.listen(BACKLOG)  # connections are refused until the model is loaded
-            on_ready()
-            await server._serve(sockets=[bound])
+            if await _loaded(service, server):
+                bound.listen(BACKLOG)  # connections are refused until the model is loaded
+                on_ready()
+                await server._serve(sockets=[bound])
         finally:
             await service.stop()
+
+
+async def _loaded(service: Service, server: uvicorn.Server) -> bool:
+    """Load the model. Return False if SIGINT or SIGTERM is received before it is loaded."""
+    loading = asyncio.create_task(service.start())
+    while not server.should_exit:
+        done, _ = await asyncio.wait([loading], timeout=0.1)
+        if done:
+            await loading
+            return True
+    loading.cancel()
+    await asyncio.wait([loading])
+    return False
 
 
 @contextlib.contextmanager
@@ -192,18 +204,28 @@ def _quiet_signals() -> Iterator[None]:
 
 
 class Connection(H11Protocol):
-    """An HTTP connection that is closed if the head of a request does not arrive in time.
+    """An HTTP connection that is closed if there are too many connections, if the head of a request does not arrive in
+    time, or if the client does not receive its answer.
 
     uvicorn limits only the time between two requests, so clients that send nothing, or one byte from time to time,
-    would keep their connections forever.
+    would keep their connections forever, and so would clients that do not read. With uvicorn's limit on connections,
+    idle connections would cause status 503 for all requests.
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _limits(self) -> Limits:
+        return self.config.limits  # type: ignore[attr-defined, no-any-return]
 
     def connection_made(self, transport: Any) -> None:
-        """Start the time limit for the first request."""
+        """Start the time limit for the first request. Abort the connection if there are too many."""
         super().connection_made(transport)
-        self._watch()
+        if len(self.connections) > self._limits.connections:
+            transport.abort()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         """Start or stop the time limit, depending on whether the head of a request is complete."""
@@ -211,16 +233,33 @@ class Connection(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limit."""
+        """Stop the time limits."""
         super().connection_lost(exc)
         self._stop()
+        self._stop_writing()
+
+    def pause_writing(self) -> None:
+        """Start the time limit for the client to receive the answer."""
+        super().pause_writing()
+        self._stop_writing()
+        self._write_timer = self.loop.call_later(self._limits.write_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the time limit for the client to receive the answer."""
+        super().resume_writing()
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _watch(self) -> None:
         is_waiting = self.cycle is None or self.cycle.response_complete
         if not is_waiting:
             self._stop()
         elif self._timer is None:
-            self._timer = self.loop.call_later(self.config.header_s, self._expired)  # type: ignore[attr-defined]
+            self._timer = self.loop.call_later(self._limits.header_s, self._expired)
 
     def _stop(self) -> None:
         if self._timer is not None:

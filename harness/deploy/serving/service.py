@@ -12,7 +12,8 @@ from msgspec import Struct
 from harness.deploy.serving.batches import Batches
 from harness.deploy.serving.metrics import Metrics
 from harness.deploy.serving.model import ServeJob
-from harness.deploy.serving.process import ModelEndedError, ModelProcess
+from harness.deploy.serving.process import ModelProcess
+from harness.errors import HarnessError
 from harness.records.printing import note
 
 MAX_WAIT_S = 30.0
@@ -96,7 +97,7 @@ class Service:
             self.metrics.restarts.inc()
             try:
                 await self._process.start()
-            except ModelEndedError as error:
+            except (HarnessError, OSError) as error:
                 note(f"{error}; it will be started again in {wait_s:g} s")
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, MAX_WAIT_S)

@@ -6,6 +6,7 @@ The tests of the loop use a fake clock. LoadGen uses the real clock, so its figu
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import pytest
 from idle_session import IdleSession
 
 from harness.checks.latency import loop
+from harness.checks.latency.child import late
 from harness.checks.latency.result import Scenario, Settings, percentiles_ms
 from harness.checks.latency.service import Service
 from harness.interfaces import Split
@@ -205,3 +207,32 @@ def test_service_pads_incomplete_batches() -> None:
 def test_service_limits_the_samples_in_memory() -> None:
     rows = np.arange(10.0)[:, None]
     assert Service(Remembers(), Split(inputs={"x": rows}, targets=rows), 4, 6).samples == 6
+
+
+# ---- failed queries ------------------------------------------------------------------------------------------
+
+
+def test_server_scenario_returns_the_latencies_of_failed_queries(tmp_path: Path) -> None:
+    """Queries that fail take at least 5 ms, the others are answered at once by the other thread."""
+    count = 0
+
+    def answer(samples: Sequence[int]) -> int:
+        nonlocal count
+        if 7 not in samples:
+            return 0
+        count += 1
+        time.sleep(5e-3)
+        return 1
+
+    failed_s: list[float] = []
+    chosen = settings("server", batch_size=1, target_qps=2000.0)
+    _, latencies = loadgen.run(answer, SAMPLES, chosen, 1e-4, tmp_path, [answer], failed_s)
+    assert len(failed_s) == count > 0
+    assert min(failed_s) >= 5e-3
+    assert set(failed_s) <= set(latencies)
+
+
+def test_query_that_is_late_and_fails_is_counted_once() -> None:
+    chosen = settings("server", latency_bound_ms=100.0)
+    latencies = [0.01, 0.02, 0.2, 0.3]
+    assert [late(latencies, failed, chosen) for failed in ((), (0.2,), (0.01, 0.3))] == [2, 2, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import threading
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from own_files import houses, photos, reviews, write_csv, write_sound
 
-from harness.checks.latency.bodies import JSON, bodies
-from harness.checks.latency.target import Answers, Client, Target, check_url, outputs, peak_memory
+from harness.checks.latency import target
+from harness.checks.latency.bodies import JSON, _date, bodies
+from harness.checks.latency.target import Answers, Client, Target, capacity_qps, check_url, outputs, peak_memory
 from harness.checks.latency.target_child import Quality
 from harness.data.user_files.dataset import UserDataset
 from harness.data.user_files.new_data import columns_of, reader
@@ -91,6 +93,10 @@ def test_texts_images_and_recordings_are_read_as_sent(tmp_path: Path, kind: str)
     assert_read_as_sent(raw, reads.read(tmp_path / "sent").inputs)
 
 
+def test_last_second_of_a_day_is_sent_as_a_time_of_this_day() -> None:
+    assert _date({"hour": 24 - 0.4 / 3600}) == "23:59:59"
+
+
 def test_other_kinds_cannot_be_sent() -> None:
     with pytest.raises(UsageError, match="cannot be sent to a service"):
         bodies("points", {}, {}, {}, ())
@@ -145,7 +151,7 @@ INFO = DataInfo(
 def test_client_keeps_answers_and_counts_failures(url: str) -> None:
     answers = Answers()
     client = Client(Target(url), JSON, [json.dumps({"instances": [n]}).encode() for n in range(20)], answers)
-    client.answer([3, 13, 4, 17, 5])
+    assert client.answer([3, 13, 4, 17, 5]) == 2
     client.close()
     assert sorted(answers.contents) == [3, 4, 5]
     assert answers.failures == {"status 503": 1, "RemoteDisconnected": 1}
@@ -153,6 +159,33 @@ def test_client_keeps_answers_and_counts_failures(url: str) -> None:
     indices, values = outputs(answers, INFO, ("price",))
     np.testing.assert_array_equal(indices, [3, 4, 5])
     np.testing.assert_array_equal(values, [[-3.5], [-3.0], [-2.5]])
+
+
+def test_capacity_excludes_failures(url: str) -> None:
+    def measured(number: int) -> float:
+        clients = [Client(Target(url), JSON, [json.dumps({"instances": [number]}).encode()], Answers())]
+        try:
+            return capacity_qps(clients, 1, 0.05)
+        finally:
+            clients[0].close()
+
+    assert measured(3) > 0
+    with pytest.raises(HarnessError, match="answered no query; check that /ready"):
+        measured(13)
+
+
+def test_client_opens_an_idle_connection_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    connect = http.client.HTTPConnection.connect
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", lambda self: opened.append(self) or connect(self))
+    client = Client(Target(url), JSON, [b'{"instances": [3]}'], Answers())
+    client.answer([0, 0])
+    assert len(opened) == 1
+    monkeypatch.setattr(target, "IDLE_S", 0.0)
+    client.answer([0])
+    client.close()
+    assert len(opened) == 2
+    assert not client.answers.failures
 
 
 @pytest.mark.parametrize(("values", "words"), [([11.0, 13.0], ""), ([11.0, 14.0], "differ from the run's predictions")])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from own_files import write_csv, write_jsonl
 
 from harness import DataError, UsageError
+from harness.data.user_files import json_rows
 from harness.data.user_files.problems import Problems
 from harness.data.user_files.tables import Table, read_table
 
@@ -197,6 +198,19 @@ def test_read_table_unknown_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.xlsx").write_bytes(b"PK")
     with pytest.raises(UsageError, match=r"unknown table format '\.xlsx'; pass a file with the suffix \.csv"):
         read(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_read_table_rows_with_different_keys_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The table would have 40,000 cells, of which 200 are not missing."""
+    monkeypatch.setattr(json_rows, "MAX_CELLS", 1000)
+    objects = [f'{{"k{number}":1}}' for number in range(200)]
+    text = "[" + ",".join(objects) + "]" if name == "t.json" else "\n".join(objects)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=rf"{name}: the 200 rows have 200 different keys"):
+        read(tmp_path / name)
 
 
 def test_read_table_long_cell_is_read(tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ function body() {
   const row = {};
   model.columns.forEach((column, number) => {
     const text = byId(`column-${number}`).value.trim();
-    const value = Number(text);
-    row[column.name] = text === "" ? null : column.kind === "number" && !Number.isNaN(value) ? value : text;
+    row[column.name] = text === "" ? null : text; // the service reads numbers like those of the training data
   });
   return { instances: [row] };
 }
