@@ -125,8 +125,24 @@ def with_other_models(run: StoredRun) -> StoredRun:
         spec = msgspec.structs.replace(spec, teacher=teacher)
     else:
         spec = msgspec.structs.replace(spec, weights=msgspec.structs.replace(weights, exported=exported))
-    name = run_id(spec, spec.key, run.record.repeat)
-    made = msgspec.structs.replace(run.record, run_id=name, spec=spec, key=spec.key, request_key=spec.key)
+    record = run.record
+    if weights is not None:  # a session of an exported model has no weights, and the export is a phase
+        outcome = record.outcome
+        assert isinstance(outcome, Success)
+        assert outcome.evidence
+        outcome = msgspec.structs.replace(
+            outcome,
+            phases_s={"export": 0.1, **outcome.phases_s},
+            memory=msgspec.structs.replace(
+                outcome.memory,
+                host_peak_by_phase_bytes={"export": 2**20, **outcome.memory.host_peak_by_phase_bytes},
+            ),
+            evidence=msgspec.structs.replace(outcome.evidence, evaluated_weights_digest=""),
+        )
+        provenance = msgspec.structs.replace(record.provenance, final_weights_digest="")
+        record = msgspec.structs.replace(record, outcome=outcome, provenance=provenance, wall_s=record.wall_s + 0.1)
+    name = run_id(spec, spec.key, record.repeat)
+    made = msgspec.structs.replace(record, run_id=name, spec=spec, key=spec.key, request_key=spec.key)
     path = run.path.parent / name
     shutil.copytree(run.path, path)
     write_json(path / RECORD, made)

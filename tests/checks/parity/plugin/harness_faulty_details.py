@@ -702,8 +702,8 @@ class UnscaledSoftTargets(TorchSession):
     def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
         scaled = session.soft_loss
 
-        def unscaled(outputs: Any, teacher: Any, targets: Any, temperature: float) -> torch.Tensor:
-            return scaled(outputs, teacher, targets, temperature) / temperature**2
+        def unscaled(outputs: Any, teacher: Any, targets: Any, temperature: float, weights: Any) -> torch.Tensor:
+            return scaled(outputs, teacher, targets, temperature, weights) / temperature**2
 
         session.soft_loss = unscaled
         try:
@@ -717,7 +717,7 @@ class SwappedDivergence(TorchSession):
 
     def _add_gradients(self, batch: Batch, share: float = 1.0) -> torch.Tensor:
         right = session.soft_loss
-        session.soft_loss = lambda outputs, teacher, targets, temperature: right(teacher, outputs, targets, temperature)
+        session.soft_loss = lambda outputs, teacher, *others: right(teacher, outputs, *others)
         try:
             return super()._add_gradients(batch, share)
         finally:
@@ -781,7 +781,8 @@ SESSIONS: dict[str, list[type[TorchSession]]] = {
     "frozen": [TrainedFrozen],
     "layer_decay": [EqualRates],
     "class_weights": [EqualClasses, DividedByWeights],
-    "distillation_alpha": [UnscaledSoftTargets, SwappedDivergence, ShiftedLogits],
+    "distillation_alpha": [SwappedDivergence, ShiftedLogits],
+    "distillation_temperature": [UnscaledSoftTargets],
     "l1": [PenaltyOnBiases],
     "decoupled_decay": [CoupledDecay],
 }  # fmt: skip
