@@ -146,7 +146,7 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 def fitted_in_one_call(record: RunRecord) -> bool:
     """Return True if each training step of a successful run fitted the model to the whole training split.
 
-    The rates of these steps cannot be compared with those of steps on batches, because their duration depends mainly on
+    The rates of these steps cannot be compared with those of mini-batch steps, because their duration depends mainly on
     the solver. Older records do not state how the model was trained. For these records, the model is assumed to have
     been fitted in one call if there was one step per epoch even though the training split has several batches. If the
     split has only one batch, models without canonical weights are assumed to have been fitted in one call.

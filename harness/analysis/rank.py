@@ -147,8 +147,8 @@ def rank(
 
     `plugins` maps names to the plugins' metrics, which are needed only for scores in older records. By default, the
     baseline is the candidate with results in the most cases. If `ties` is ``exact``, the candidates of a case are
-    ranked by their means, and only equal means tie. If `by_example` is True, scores of a single seed are compared over
-    the test examples in the stored predictions.
+    ranked by their means, and tie if their means are equal. If `by_example` is True, scores of a single seed are
+    compared over the test examples in the stored predictions.
 
     Raises `harness.UsageError` if fewer than two candidates have datasets in common or the runs cannot be ranked by
     `metric`, and `harness.UnknownNameError` if a name is unknown.

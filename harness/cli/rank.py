@@ -43,7 +43,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--ties",
     type=click.Choice(["verdict", "exact"]),
     default="verdict",
-    help="verdict: a comparison is a tie if `harness compare` is inconclusive; exact: only equal means are a tie.",
+    help="verdict: two candidates tie if the result of `harness compare` is inconclusive; exact: two candidates tie if "
+    "their means are equal.",
 )
 @options.price_per_hour
 @options.filters(*_FILTERS)

@@ -8,10 +8,10 @@ from pathlib import Path
 def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     r"""Return the lines of a text file, without their line endings.
 
-    Lines end with ``\n``, or ``\r\n`` if all of them do, and a byte order mark is removed. Other characters that
-    `str.splitlines` treats as line boundaries, such as U+2028 and U+0085, do not end a line. The vocabularies of
-    published checkpoints contain such characters as tokens, and splitting lines at them would shift the ids of all
-    later tokens.
+    Lines are split at ``\n``, or at ``\r\n`` if every line ends with it. A leading byte order mark is removed. Other
+    characters that `str.splitlines` treats as line boundaries, such as U+2028 and U+0085, do not end a line. The
+    vocabularies of published checkpoints contain such characters as tokens, and splitting lines at them would shift the
+    ids of all later tokens.
 
     Parameters
     ----------

@@ -38,11 +38,14 @@ class TextClassification(Task[NlpOptions]):
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
     Groups: the dataset's groups and ``tokens``, the length before truncation, including special tokens.
-    `DataInfo.details`: ``vocab_size``; ``pad_id``, ``unk_id``, ``cls_id``, ``sep_id``; ``truncated_share``, the
-    fraction of training texts that were truncated; ``unknown_share``, the fraction of ``[UNK]`` among the tokens of the
-    validation split before truncation; both fractions for the other splits, such as ``unknown_share_test``; and
-    ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``, the number of texts without any known
-    tokens.
+
+    The details (`DataInfo.details`) are:
+
+    - ``vocab_size``, ``pad_id``, ``unk_id``, ``cls_id`` and ``sep_id``.
+    - ``truncated_share``: fraction of training texts that were truncated.
+    - ``unknown_share``: fraction of validation tokens, before truncation, that are ``[UNK]``.
+    - The same fractions for the other splits, such as ``unknown_share_test``.
+    - ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``: number of texts without known tokens.
     """
 
     name = "nlp"

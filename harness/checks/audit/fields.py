@@ -47,7 +47,7 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
     "phase's windows",
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
-    "outcome.energy.*": "energy is measured only once; its ratio to the power is checked with a wide tolerance",
+    "outcome.energy.*": "energy is measured only once; its ratio to power is checked with a wide tolerance",
     "outcome.selection": "removing the selection from the record cannot be detected; its values are checked",
     **dict.fromkeys(
         ("outcome.checkpoints.written", "outcome.checkpoints.write_s", "outcome.checkpoints.problems.*"),

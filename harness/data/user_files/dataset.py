@@ -56,8 +56,8 @@ class UserDataset(Dataset[UserOptions]):
     - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates. If there are
       categorical columns, also ``categories``, an object array of str or None with shape [N, C].
 
-    `targets` contains int64 [N], indices of the sorted class names, or float64 [N, T] for regression. `groups` contains
-    the group column and the slice columns, if specified.
+    `targets` is an int64 array [N] with indices into the sorted class names, or a float64 array [N, T] for regression.
+    `groups` contains the group column and the slice columns, if specified.
     """
 
     license = "your own data"
