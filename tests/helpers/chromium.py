@@ -22,7 +22,7 @@ ARGUMENTS = [
 CHROMIUM = os.environ.get("HARNESS_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("chromium is not on the PATH (Debian: apt install chromium) and HARNESS_CHROMIUM is not set")
