@@ -511,7 +511,8 @@ KINDS = {
     ),
     "harness.execute.teacher:compute_logits": (
         "call_in_child(teacher.compute_logits, teacher.TeacherJob(spec=spec, plugins=catalog.refs_for(spec), "
-        "teacher=TrainedWeights(run='', backend='', digest='', dataset_digest=''), code=''), timeout_s=60, environment={})"
+        "teacher=TrainedWeights(run='', backend='', digest='', dataset_digest=''), code=''), timeout_s=60, "
+        "environment={})"
     ),
     "harness.execute.trial:load_each": (
         "call_in_child(trial.load_each, trial.TrialJob(plugins=(FAULTS_REF,), path=tuple(sys.path), "
