@@ -94,7 +94,8 @@ def serve(
     from harness.plan.exporter import find_trained
     from harness.records.store import Store, results_dir
 
-    if absent := [name for name in ("fastapi", "uvicorn", "multipart", "prometheus_client") if find_spec(name) is None]:
+    needed = ("fastapi", "uvicorn", "httptools", "multipart", "prometheus_client")
+    if absent := [name for name in needed if find_spec(name) is None]:
         raise UsageError(
             f"serving needs {', '.join(absent)}, which is not installed; run: pip install 'ml-harness[serve]'"
         )

@@ -94,3 +94,25 @@ def test_client_that_reads_receives_a_large_answer() -> None:
         assert (await reader.read()).endswith(CONTENT)
 
     served(Limits(write_s=5.0), 1, scenario)
+
+
+def test_connection_with_a_head_that_does_not_end_is_closed() -> None:
+    async def scenario(clients: Clients) -> None:
+        reader, writer = clients[0]
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        for _ in range(64):
+            writer.write(b"a" * 2**14)
+            await asyncio.sleep(0.001)
+        assert await ended(reader) == b""
+
+    served(Limits(header_bytes=2**16), 1, scenario)
+
+
+def test_connection_answers_requests_in_order_when_they_arrive_in_one_segment() -> None:
+    async def scenario(clients: Clients) -> None:
+        reader, writer = clients[0]
+        request = b"GET / HTTP/1.1\r\nHost: a\r\n"
+        writer.write((request + b"\r\n") * 50 + request + b"Connection: close\r\n\r\n")
+        assert (await reader.read()).count(b"HTTP/1.1 200 OK\r\n") == 51
+
+    served(Limits(header_bytes=2**10), 1, scenario)

@@ -20,6 +20,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Maximum total size of the bodies of all requests that have not been answered."""
     body_s: float = 10.0
     """Maximum time for receiving the body of a request, in seconds."""
+    header_bytes: int = 64 * 2**10
+    """Maximum size of the head of a request."""
     header_s: float = 10.0
     """Maximum time for receiving the head of a request, in seconds."""
     answer_s: float = 30.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from harness.deploy.predict import ModelJob, model_job, reader_of, stored_preprocessing
 from harness.deploy.serving.app import build
@@ -160,7 +160,6 @@ def run(
         proxy_headers=False,
         timeout_graceful_shutdown=round(service.limits.drain_s),
         timeout_keep_alive=60,
-        h11_max_incomplete_event_size=16 * 1024,
         backlog=BACKLOG,
     )
     config.limits = service.limits  # type: ignore[attr-defined]
@@ -203,16 +202,18 @@ def _quiet_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class Connection(H11Protocol):
-    """An HTTP connection that is closed if there are too many connections, if the head of a request does not arrive in
-    time, or if the client does not receive its answer.
+class Connection(HttpToolsProtocol):
+    """An HTTP connection that is closed if there are too many connections, if the head of a request is too long or does
+    not arrive in time, or if the client does not receive its answer.
 
     uvicorn limits only the time between two requests, so clients that send nothing, or one byte from time to time,
     would keep their connections forever, and so would clients that do not read. With uvicorn's limit on connections,
-    idle connections would cause status 503 for all requests.
+    idle connections would cause status 503 for all requests. httptools does not limit the length of a head.
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    """Number of bytes received of a head that is not complete."""
     _write_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -228,8 +229,12 @@ class Connection(H11Protocol):
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Start or stop the time limit, depending on whether the head of a request is complete."""
+        """Start or stop the time limit, depending on whether the head of a request is complete. Abort the connection if
+        the head is too long."""
         super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if self._is_waiting else 0
+        if self._head_bytes > self._limits.header_bytes:
+            self.transport.abort()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -254,9 +259,13 @@ class Connection(H11Protocol):
             self._write_timer.cancel()
             self._write_timer = None
 
+    @property
+    def _is_waiting(self) -> bool:
+        """True if no request is being answered, so that received bytes belong to the head of the next one."""
+        return self.cycle is None or self.cycle.response_complete
+
     def _watch(self) -> None:
-        is_waiting = self.cycle is None or self.cycle.response_complete
-        if not is_waiting:
+        if not self._is_waiting:
             self._stop()
         elif self._timer is None:
             self._timer = self.loop.call_later(self._limits.header_s, self._expired)
