@@ -32,7 +32,7 @@ def join(group: harness.DeviceGroup) -> None:
 
 
 class Replicas:
-    """The replicas of a network in the processes of a group. `join` connects the processes."""
+    """Replicas of a network, with one replica in each process of a group. `join` connects the processes."""
 
     library = "MultiWorkerMirroredStrategy"
 

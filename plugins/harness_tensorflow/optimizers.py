@@ -29,8 +29,8 @@ class Optimizer(tf.Module):
     ) -> None:
         """Create the slot variables.
 
-        `decays` contains True for each variable to which weight decay applies. `factors` contains a learning-rate
-        factor for each variable.
+        `decays` contains one value per variable: True if weight decay applies to the variable. `factors` contains a
+        learning-rate factor for each variable.
         """
         super().__init__()
         self._recipe = recipe

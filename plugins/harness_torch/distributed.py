@@ -22,7 +22,7 @@ validates; runs have a separate time limit."""
 
 
 class Replicas:
-    """The replicas of a module in the processes of a group."""
+    """Replicas of a module, with one replica in each process of a group."""
 
     def __init__(self, group: DeviceGroup, module: torch.nn.Module, device: torch.device, *, scaled: bool) -> None:
         """Create the replicas. `scaled` is True if gradients are computed in float16 with a loss scale."""

@@ -177,8 +177,8 @@ class Regularized(torch.optim.Optimizer):
 class Scaled(torch.optim.Optimizer):
     """Mixin for `torch.amp.GradScaler` that skips a step without waiting for the GPU, like the fused optimizers.
 
-    Without this mixin, GradScaler copies a flag to the host that indicates whether a gradient overflowed. This class
-    performs every step, and restores the previous values on the device if a gradient overflowed.
+    Without this mixin, GradScaler copies the overflow flag to the host. This class performs every step, and restores
+    the previous values on the device if a gradient overflowed.
     """
 
     _step_supports_amp_scaling = True

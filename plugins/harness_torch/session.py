@@ -84,7 +84,7 @@ class TorchSession(Session):
         )
 
     def _factors(self) -> dict[int, float]:
-        """Return each parameter's learning-rate factor, by parameter id."""
+        """Return the learning-rate factors of the parameters, keyed by the `id` of each parameter."""
         factors = self._request.rate_factors
         return {id(binding.variable): factors.get(each.name, 1.0) for each, binding in self._weights.pairs}
 
@@ -323,8 +323,8 @@ def _loss(request: SessionRequest, weighted: _Weighted) -> Callable[[torch.Tenso
 class _Weighted:
     """Mean loss over examples or positions, with each loss multiplied by the weights of its class and example.
 
-    The ``weight`` argument of ``F.cross_entropy`` is not used, because it divides the mean by the sum of the batch's
-    weights.
+    The ``weight`` argument of ``F.cross_entropy`` is not used, because it divides the loss by the sum of the weights in
+    the batch instead of the number of targets.
     """
 
     def __init__(self, request: SessionRequest) -> None:

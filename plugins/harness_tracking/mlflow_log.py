@@ -33,7 +33,7 @@ _RUN_ID, _STARTED_AT = "harness.run_id", "harness.started_at"
 
 @dataclass
 class _Run:
-    """A run in MLflow that is not finished."""
+    """An unfinished run in MLflow."""
 
     id: str
     steps: list[StepsEnded] = field(default_factory=list)
@@ -128,8 +128,7 @@ class MlflowLog:
 
     @contextmanager
     def _dropped_on_error(self, attempt_id: str) -> Iterator[None]:
-        """Stop logging a run if an error occurs, so that only one message is printed for this run and the next run is
-        logged."""
+        """Stop logging a run after an error, so that only one message is printed for the run."""
         try:
             yield
         except Exception as error:

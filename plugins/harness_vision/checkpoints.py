@@ -14,7 +14,7 @@ FILE = "preprocessor_config.json"
 _RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Names of Pillow's resampling filters, indexed by filter number."""
 _WARPED_FROM = 384
-"""Minimum size in pixels for which ConvNext's processor stretches images to that size instead of cropping them."""
+"""Minimum size in pixels at which ConvNext's processor stretches images instead of cropping them."""
 
 
 class _Kind(NamedTuple):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness_vision.options import VisionOptions
 
 REDUCED = 4.0
-"""Minimum factor by which both sides of an image must be reduced for the image to count as reduced."""
+"""Minimum factor by which both sides of an image are reduced if the image counts as reduced."""
 ENLARGED = 2.0
 """Minimum factor by which both sides of an image must be enlarged for the image to count as enlarged."""
 CROPPED = 0.25
