@@ -1,7 +1,7 @@
 """Training with ``MultiWorkerMirroredStrategy``, one process per device.
 
 The strategy provides the collective operations. The variables are the same as in an ordinary session, with one copy per
-process; all processes start from the same weights and apply the same gradients.
+process. All processes start from the same weights and apply the same gradients.
 """
 
 from __future__ import annotations

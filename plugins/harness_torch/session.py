@@ -31,8 +31,8 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TorchSession(Session):
     """Session for a PyTorch model that runs a plain training step with the recipe's options.
 
-    Weights are float32 at every precision except fp64, at which weights, inputs, activations and outputs are float64.
-    Raises `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or prediction, if
+    In fp64, weights, inputs, activations and outputs are float64. At every other precision, weights are float32. Raises
+    `harness.UnsupportedError` if the device or precision is unavailable or, at the first step or prediction, if
     ``torch.compile`` fails. Raises `harness.PluginError` if the network's bindings are incomplete.
     """
 

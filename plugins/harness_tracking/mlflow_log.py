@@ -220,7 +220,7 @@ def _params(values: Mapping[str, Any]) -> list[Any]:
 
 
 def _name(name: str) -> str:
-    """Return a name with the characters that MLflow does not allow replaced by underscores."""
+    """Replace the characters in a name that MLflow does not allow with underscores."""
     return re.sub(r"[^\w./: -]", "_", name)[:250]
 
 
