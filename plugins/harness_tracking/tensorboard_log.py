@@ -1,8 +1,8 @@
 """The event listener of the ``tensorboard`` tracker.
 
-The event files are written with TensorBoard's own record writer and protocol buffers. Unlike
-``tensorboard.plugins.hparams.summary`` and TensorBoard's functions for opening files, the modules imported here import
-neither PyTorch nor TensorFlow.
+The event files are written with TensorBoard's own record writer and protocol buffers. The modules imported here do not
+import PyTorch or TensorFlow, unlike ``tensorboard.plugins.hparams.summary`` and TensorBoard's functions for opening
+files.
 """
 
 from __future__ import annotations

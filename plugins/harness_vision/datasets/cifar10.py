@@ -18,9 +18,9 @@ class Cifar10(Dataset):
     each class (45,000 / 5,000, as in He et al. 2016). The literature reports accuracy (or error), mostly with random
     4-pixel crops and flips in training: ``--set task.crop=4 --set task.flip=true``.
 
-    **The full download has not been tested.** The format is documented on the publisher's page under "Binary version":
-    each record has 3,073 bytes, consisting of the class followed by 1,024 bytes each of red, green and blue in
-    row-major order. The URL, size and SHA-256 come from TensorFlow Datasets (``url_checksums/cifar10.txt``).
+    **The full download has not been tested.** The format is documented on the publisher's page under "Binary version".
+    Each record has 3,073 bytes: the class, followed by 1,024 bytes each of red, green and blue in row-major order. The
+    URL, size and SHA-256 come from TensorFlow Datasets (``url_checksums/cifar10.txt``).
     """
 
     name = "cifar10"
