@@ -28,7 +28,7 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     recorded."""
     shift_ms: float = 0.0
     """Maximum random shift of training waveforms in time, in milliseconds, in each direction; the gap is filled with
-    zeros. 100 is the default of TensorFlow's Speech Commands example."""
+    zeros. The default of TensorFlow's Speech Commands example is 100."""
     noise_snr_db: float | None = None
     """Signal-to-noise ratio, in decibels, of white noise added to training waveforms; the padding remains zero. If
     None, no noise is added."""
@@ -55,13 +55,13 @@ class Speech(Task[SpeechOptions]):
     ``details["sample_rate_hz"]`` or, per example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms whose
     sample rate differs from that of the task are resampled.
 
-    Prepared inputs: ``input_values``, float32 ``[N, samples]``, truncated to a fixed length, normalized to zero mean
-    and unit variance unless the options specify otherwise, and then zero-padded at the end, as in wav2vec 2.0's feature
-    extractor. There is no attention mask. Groups: the dataset's groups and ``seconds``, the length before truncation.
-    `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of the training examples that
-    were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the other splits). For each split,
-    `DataInfo.details` also contains the fraction of recordings with more padding than sound, such as
-    ``padded_share_test``, and the numbers of nearly ``silent`` and ``clipped`` recordings.
+    Prepared inputs: ``input_values``, float32 ``[N, samples]``. Waveforms are truncated to a fixed length, normalized
+    to zero mean and unit variance (unless the options specify otherwise), and padded with zeros at the end, as in the
+    feature extractor of wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the
+    length before truncation. `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of
+    the training examples that were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the other
+    splits). For each split, `DataInfo.details` also contains the fraction of recordings with more padding than sound,
+    such as ``padded_share_test``, and the numbers of nearly ``silent`` and ``clipped`` recordings.
     """
 
     name = "speech"

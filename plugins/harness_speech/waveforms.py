@@ -68,8 +68,8 @@ def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: boo
 def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Add white Gaussian noise to each of the `clips` ``[B, samples]``, at a signal-to-noise ratio of `snr_db`.
 
-    Zeros at the end of a clip are padding; they are excluded from the signal power, and no noise is added to them. A
-    silent clip remains silent.
+    Zeros at the end of a clip are padding. The padding is excluded from the signal power, and no noise is added to it.
+    A silent clip remains silent.
     """
     import numpy as np
 

@@ -27,8 +27,8 @@ def compute_dtype() -> str:
 
 
 def sizes(x: Any) -> list[Any]:
-    """Return the size of each axis of `x`: an integer, or a scalar tensor if the size is not known when the graph is
-    built, as for the batch axis of an exported model."""
+    """Return the size of each axis of `x`. A size is an integer, or a scalar tensor if the size is not known when the
+    graph is built, such as the batch size of an exported model."""
     return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)]
 
 
@@ -88,7 +88,7 @@ class Convolution(tf.Module):
 class BatchNorm(tf.Module):
     """Batch normalization of ``[B, H, W, C]`` with eps 1e-5, like `torch.nn.BatchNorm2d`.
 
-    The running variance is updated with the unbiased batch variance, which TensorFlow's fused kernel returns; the Keras
+    The running variance is updated with the unbiased batch variance, which TensorFlow's fused kernel returns. The Keras
     layer uses the biased variance. Batch normalization is computed in float32 at every precision.
     """
 

@@ -17,8 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from harness import DeviceGroup
 
 _TIMEOUT = datetime.timedelta(days=1)
-"""Timeout of a collective operation. The timeout is long because the other processes wait while the first one
-validates; runs have a separate time limit."""
+"""Timeout of a collective operation. The timeout is long, because the other processes wait while the first process
+validates. Runs have a separate time limit."""
 
 
 class Replicas:
@@ -44,9 +44,9 @@ class Replicas:
     def share_of(self, loss: torch.Tensor, weight: float) -> torch.Tensor:
         """Return the loss to minimize in this process.
 
-        Its gradients are averaged over the processes, so the loss is multiplied by the number of processes. In float16,
-        `add_up` instead multiplies the parameters' gradients, which are in float32. The gradients in the backward pass
-        are then as large as on one device and overflow at the same loss scale.
+        The gradients of this loss are averaged over the processes, so the loss is multiplied by the number of
+        processes. In float16, `add_up` instead multiplies the parameters' gradients, which are in float32. The
+        gradients in the backward pass are then as large as on one device and overflow at the same loss scale.
         """
         return loss * (weight if self._scaled else weight * self._size)
 

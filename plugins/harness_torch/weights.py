@@ -91,8 +91,8 @@ def place(
 ) -> BoundWeights:
     """Move the network's module to `device` and `dtype`, and bind the canonical parameters to its tensors.
 
-    Raises `harness.PluginError` if a canonical parameter is not bound to a module parameter or buffer with a matching
-    shape, if a binding has no canonical parameter, or if a tensor that changes during training is not bound.
+    Raises `harness.PluginError` if a canonical parameter is not bound to a module parameter or buffer of the right
+    shape, if a binding refers to an unknown parameter, or if a tensor that changes during training is not bound.
     """
     names = {id(tensor): name for name, tensor in _tensors(network.module)}
     _refuse("the torch network does not implement the model", _problems(network, parameters, names))

@@ -20,8 +20,8 @@ Shape = tuple[int, int, int]
 def common_shape(images: Collection[NDArray[Any]], options: VisionOptions, usual: int) -> Shape:
     """Return the common shape ``(H, W, C)`` of `images`.
 
-    Size and channels are taken from `options` if specified there. By default, the size is the common size of the
-    images, or `usual` x `usual` pixels if they differ in size, and C is 3 if any image has color. Raises
+    Size and channels are taken from `options` if specified there. By default, the size is that of the images, or
+    `usual` x `usual` pixels if the images differ in size. C is 3 if any image has color, and 1 otherwise. Raises
     `harness.DataError` if an array is not an image, or if the images differ in size, ``options.resize`` is ``none``,
     and no size is given.
     """
@@ -47,10 +47,10 @@ def uniform(
 ) -> NDArray[np.uint8]:
     """Resize, crop and convert each image according to `options`; return uint8 ``[N, *shape]``, 0 to 255.
 
-    Images are resized with Pillow's filters, which avoid aliasing. Gray images are repeated across 3 channels; color
-    images are converted to gray according to ITU-R 601-2. If `pixel_max` is not 255, pixels are first scaled to the
-    range 0 to 255, so that filters can produce intermediate levels. Raises `harness.UnsupportedError` if Pillow is not
-    installed.
+    Images are resized with Pillow's filters, which avoid aliasing. To convert images to 3 channels, the gray channel is
+    repeated. To convert images to gray, the ITU-R 601-2 formula is used. If `pixel_max` is not 255, pixels are first
+    scaled to the range 0 to 255, so that filters can produce intermediate levels. Raises `harness.UnsupportedError` if
+    Pillow is not installed.
     """
     import numpy as np
 

@@ -22,8 +22,8 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     preserving the aspect ratio. ``stretch``: scale to exactly this size, without preserving the aspect ratio. ``none``:
     do not scale; missing pixels are filled with black."""
     crop_share: float = 1.0
-    """Side length of the crop divided by the side length of the scaled image, 0.1 to 1. 0.875 is common for ImageNet:
-    224 pixels from the center of 256."""
+    """Side length of the crop divided by the side length of the scaled image, 0.1 to 1. A common value for ImageNet is
+    0.875, for example 224 of 256 pixels."""
     resample: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
     """Pillow filter for scaling."""
     mean: tuple[float, ...] | None = None
@@ -35,7 +35,7 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     in the training split."""
     crop: int = 0
     """Maximum random shift of training images in each direction, in pixels (0 to 1024). The gap is filled with 0, which
-    is the mean after normalization. 4 is common for 32x32 images (He et al. 2016)."""
+    is the mean after normalization. A common value for 32x32 images is 4 (He et al. 2016)."""
     flip: bool = False
     """True to flip training images horizontally with probability 0.5. Do not use this option for digits and letters."""
 

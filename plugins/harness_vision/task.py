@@ -29,8 +29,8 @@ class VisionTask(Task[VisionOptions]):
     in size are scaled to cover a common size and cropped at the center. All images are converted to color if any
     training image has color, and to gray otherwise.
 
-    Prepared inputs: ``pixel_values``, float32 ``[N, H, W, C]``, standardized so that each channel has mean 0 and
-    standard deviation 1 on the training split, unless the options specify the statistics to use.
+    Prepared inputs: ``pixel_values``, float32 ``[N, H, W, C]``. By default, each channel is standardized to mean 0 and
+    standard deviation 1 on the training split; the options can specify other statistics.
     """
 
     name = "vision"
