@@ -21,17 +21,16 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Length of the prepared waveforms in seconds, at most 3600. If None, use the length that covers 99% of the
     training examples."""
     sample_rate_hz: int | None = None
-    """Sample rate in Hz to resample waveforms to, at least 1000. If None, use the lowest rate of the training examples,
-    but at most 16000."""
+    """Sample rate of the prepared waveforms in Hz, at least 1000. If None, use the lowest rate of the training
+    examples, but at most 16000."""
     normalize: bool = field(default=True, name="normalise")
-    """True to normalize each waveform to zero mean and unit variance; if False, samples remain in [-1, 1] as
-    recorded."""
+    """True to normalize each waveform to zero mean and unit variance, False to keep the recorded values in [-1, 1]."""
     shift_ms: float = 0.0
-    """Maximum random shift of training waveforms in time, in milliseconds, in each direction; the gap is filled with
-    zeros. The default of TensorFlow's Speech Commands example is 100."""
+    """Maximum random shift of training waveforms in each direction, in milliseconds. The gap is filled with zeros. The
+    default of TensorFlow's Speech Commands example is 100."""
     noise_snr_db: float | None = None
-    """Signal-to-noise ratio, in decibels, of white noise added to training waveforms; the padding remains zero. If
-    None, no noise is added."""
+    """Signal-to-noise ratio, in decibels, of the white noise that is added to training waveforms. The padding remains
+    zero. If None, no noise is added."""
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds <= 3600:
@@ -45,23 +44,23 @@ class SpeechOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 HIGHEST_RATE_HZ = 16_000
-"""Maximum sample rate used by default, as in common speech models; set ``sample_rate_hz`` to use a higher rate."""
+"""Maximum default sample rate, as in common speech models. To use a higher rate, set ``sample_rate_hz``."""
 
 
 class Speech(Task[SpeechOptions]):
     """Speech classification from the raw waveform.
 
-    Raw inputs: ``waveform``, float32 ``[samples]`` for each example, with the sample rate in the dataset's
-    ``details["sample_rate_hz"]`` or, per example, in the input ``sample_rate_hz``, int64 ``[N]``. Waveforms whose
-    sample rate differs from that of the task are resampled.
+    Raw inputs: ``waveform``, float32 ``[samples]`` for each example. The sample rate is in the dataset's
+    ``details["sample_rate_hz"]`` or, if the examples have different rates, in the input ``sample_rate_hz``, int64
+    ``[N]``. Waveforms whose sample rate differs from that of the task are resampled.
 
     Prepared inputs: ``input_values``, float32 ``[N, samples]``. Waveforms are truncated to a fixed length, normalized
     to zero mean and unit variance (unless the options specify otherwise), and padded with zeros at the end, as in the
-    feature extractor of wav2vec 2.0. There is no attention mask. Groups: the dataset's groups and ``seconds``, the
-    length before truncation. `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction of
-    the training examples that were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the other
-    splits). For each split, `DataInfo.details` also contains the fraction of recordings with more padding than sound,
-    such as ``padded_share_test``, and the numbers of nearly ``silent`` and ``clipped`` recordings.
+    feature extractor of wav2vec 2.0. There is no attention mask. Groups: the groups of the dataset, and ``seconds``,
+    the duration before truncation. `DataInfo.details` contains ``sample_rate_hz`` and ``truncated_share``, the fraction
+    of the training examples that were truncated (``truncated_share_validation`` and ``truncated_share_test`` for the
+    other splits). For each split, `DataInfo.details` also contains the fraction of recordings with more padding than
+    sound, such as ``padded_share_test``, and the numbers of nearly ``silent`` and ``clipped`` recordings.
     """
 
     name = "speech"

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=8)
 def _low_pass(rate: int) -> Any:
-    """Return the default filter of ``scipy.signal.resample_poly``, cached because it takes longer to design than to
-    apply."""
+    """Return the default filter of ``scipy.signal.resample_poly``. It is cached, because its design is slower than its
+    use."""
     from scipy.signal import firwin
 
     return firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0))
 
 
 def resample(waveform: NDArray[Any], from_hz: int, to_hz: int) -> Waveform:
-    """Resample `waveform` to float32 at another sample rate with scipy's polyphase anti-aliasing filter."""
+    """Return `waveform` at a different sample rate, as float32, resampled with scipy's polyphase anti-aliasing
+    filter."""
     import math
 
     import numpy as np
@@ -66,7 +67,7 @@ def fixed_length(waveforms: Sequence[Waveform], samples: int, *, normalized: boo
 
 
 def with_noise(clips: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add white Gaussian noise to each of the `clips` ``[B, samples]``, at a signal-to-noise ratio of `snr_db`.
+    """Add white Gaussian noise to `clips` ``[B, samples]``, at a signal-to-noise ratio of `snr_db` decibels.
 
     Zeros at the end of a clip are padding. The padding is excluded from the signal power, and no noise is added to it.
     A silent clip remains silent.

@@ -13,10 +13,10 @@ class BreastCancer(Dataset[SeededSplit]):
 
     Inputs: ``features``, float64 ``[N, 30]``, not standardized: the mean, the standard error and the largest values of
     ten properties of the nuclei, such as the radius and the texture. Targets: int64 ``[N]``, 0 for malignant and 1 for
-    benign. There is no published split; the splits are drawn at random, stratified by class.
+    benign. There is no published split. The splits are drawn at random, stratified by class.
 
-    The data were published by Street, Wolberg and Mangasarian 1993, "Nuclear feature extraction for breast tumor
-    diagnosis", Proc. SPIE 1905, and are read with scikit-learn's ``load_breast_cancer``.
+    The data were published by Street, Wolberg and Mangasarian (1993, "Nuclear feature extraction for breast tumor
+    diagnosis", SPIE 1905), and are read with scikit-learn's ``load_breast_cancer``.
     """
 
     name = "breast-cancer"

@@ -11,12 +11,12 @@ that returns a `harness.Network`:
 - ``bindings`` contains every trainable variable of the module.
 - The module is called inside a `tf.function` with a static batch size, once per batch size and mode. Ops that update
   state (running statistics) run in graph order.
-- The precision is set through Keras's global dtype policy before ``build`` is called. Variables are float32; the
+- The precision is set through Keras's global dtype policy before ``build`` is called. Variables are float32, and the
   built-in networks cast their inputs to the compute dtype of the policy.
 
 The built-in networks, including BERT, consist of plain TensorFlow ops on `tf.Variable`. BERT from keras-hub computes
-the same function, but it starts more slowly (an additional large import and longer tracing), and its steps were slower
-when measured.
+the same function. However, it starts more slowly, because of a large additional import and longer tracing, and its
+training steps were slower in measurements.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _BATCH_NORM_MOMENTUM = 0.1
 
 
 def compute_dtype() -> str:
-    """Return the dtype to cast inputs to, which is the compute dtype of Keras's global policy."""
+    """Return the compute dtype of Keras's global policy, to which inputs are cast."""
     return str(keras.mixed_precision.dtype_policy().compute_dtype)
 
 
@@ -37,7 +37,7 @@ def prefixed(prefix: str, bindings: Mapping[str, Binding]) -> dict[str, Binding]
 
 
 def parameter(*shape: int, trainable: bool = True) -> Any:
-    """Return a float32 variable initialized with zeros; its values are set later from the canonical weights."""
+    """Return a float32 variable of zeros. Its values are set later from the canonical weights."""
     return tf.Variable(tf.zeros(shape), trainable=trainable)
 
 
@@ -142,7 +142,7 @@ class ChannelNorm(LayerNorm):
 
 
 class Dropout(tf.Module):
-    """Dropout with probability `rate` in training; the remaining elements are scaled by ``1 / (1 - rate)``."""
+    """Dropout with probability `rate` in training. The remaining elements are scaled by ``1 / (1 - rate)``."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ def attention(
 ) -> Any:
     """Compute scaled dot-product attention (Vaswani et al. 2017) of projected inputs ``[B, L, H]``.
 
-    Dropout applies to the attention weights. `mask` is added to the scores and broadcast to ``[B, N, L, L]``. The
+    Dropout is applied to the attention weights. `mask` is broadcast to ``[B, N, L, L]`` and added to the scores. The
     softmax is computed in float32 at every precision.
     """
     batch, length, size = sizes(q_blh)

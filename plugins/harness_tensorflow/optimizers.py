@@ -29,7 +29,7 @@ class Optimizer(tf.Module):
     ) -> None:
         """Create the slot variables.
 
-        `decays` contains one value per variable: True if weight decay applies to the variable. `factors` contains a
+        `decays` contains one bool per variable, which is True if weight decay applies. `factors` contains a
         learning-rate factor for each variable.
         """
         super().__init__()
@@ -67,10 +67,10 @@ class Optimizer(tf.Module):
     def apply(self, gradients: Sequence[Any], learning_rate: Any, finite: Any = None) -> None:
         """Update the variables by one step.
 
-        `gradients` are dense float32 tensors in the order of the variables; `learning_rate` is a float32 scalar. If the
-        boolean scalar `finite` is passed and is false, the variables, moments and step count do not change. A skipped
-        step is still computed, with constants that leave all values unchanged, because a conditional would make the
-        host wait for the GPU.
+        `gradients` are dense float32 tensors in the order of the variables, and `learning_rate` is a float32 scalar. If
+        the boolean scalar `finite` is passed and is false, the variables, moments and step count do not change. A
+        skipped step is still computed, with constants that leave all values unchanged, because a conditional would make
+        the host wait for the GPU.
         """
 
         def unless_skipped(value: Any, neutral: float) -> Any:

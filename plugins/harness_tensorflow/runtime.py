@@ -1,4 +1,4 @@
-"""Devices, thread pools and numeric modes, which TensorFlow sets per process."""
+"""Devices, thread pools and numeric modes of TensorFlow, which are set once per process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import harness
 from harness_tensorflow import distributed
 
 POLICIES = {"fp32": "float32", "tf32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
-"""Keras's dtype policy for each precision; variables and outputs are always float32."""
+"""Keras's dtype policy for each precision. Variables and outputs are always float32."""
 
 _compiled = False
 
@@ -39,8 +39,8 @@ def devices() -> list[harness.DeviceInfo]:
 def _gpus() -> dict[str, Any]:
     """Return the physical GPUs by device name.
 
-    TensorFlow ignores GPUs that are too slow or unsupported. The number at the end of a physical device's name is its
-    number in the CUDA driver, even if other GPUs are ignored.
+    TensorFlow ignores GPUs that are too slow or unsupported. The number at the end of a physical device's name is the
+    GPU's number in the CUDA driver, even if other GPUs are ignored.
     """
     return {f"cuda:{gpu.name.rpartition(':')[2]}": gpu for gpu in tf.config.list_physical_devices("GPU")}
 

@@ -120,7 +120,7 @@ class TensorFlowSession(harness.Session):
         self._update_average(tf.constant(weight, tf.float32))
 
     def _create_average(self) -> None:
-        """Create the variables of the moving average and a new function, which refers to these variables."""
+        """Create the variables of the moving average, and the function that updates them."""
         variables = [_tf_variable(binding.variable) for binding in self._bindings.values()]
         averages = self._average = [tf.Variable(variable, trainable=False) for variable in variables]
 
@@ -235,7 +235,8 @@ class TensorFlowSession(harness.Session):
         return [batch.targets, *(batch.inputs[name] for name in self._input_names), *weights, *logits]
 
     def _divided(self, arrays: Sequence[Any]) -> tuple[Sequence[Any], Any, Any]:
-        """Return the inputs, the weights of the examples and the teacher's logits. The last two may be None."""
+        """Return the inputs, the weights of the examples and the teacher's logits. The weights and the logits may be
+        None."""
         count = len(self._input_names)
         others = list(arrays[count:])
         teacher = others.pop() if self._request.recipe.distillation_alpha else None
@@ -244,7 +245,7 @@ class TensorFlowSession(harness.Session):
     def _loss_and_gradients(
         self, targets: Any, inputs: Sequence[Any], weights: Any, teacher: Any
     ) -> tuple[Any, list[Any]]:
-        """Return the loss and the gradients of the whole batch; at fp16, the gradients are multiplied by the loss
+        """Return the loss and the gradients of the whole batch. At fp16, the gradients are multiplied by the loss
         scale."""
         if self._replicas is None:
             return self._own_loss_and_gradients(targets, inputs, weights, teacher)
@@ -367,7 +368,7 @@ class TensorFlowSession(harness.Session):
 
 
 def _size(batch: harness.Batch) -> str:
-    """Return a key for the shapes of a batch; one function is traced per key."""
+    """Return a key for the shapes of a batch. One function is traced per key."""
     return f"{len(batch.targets)}" + ("" if batch.example_weights is None else " with weights")
 
 

@@ -4,11 +4,11 @@ To add a network to this backend, yield a `harness.NetworkRef` with ``backend="t
 returns a `harness.Network`:
 
 - ``module`` is a ``torch.nn.Module`` on the CPU with float32 parameters. The module is called as ``module(**inputs)``
-  with the prepared inputs as keyword arguments. Each input is ``[B, ...]`` with its dtype unchanged (images are
-  ``pixel_values`` ``[B, H, W, C]``, channels last). The module returns outputs ``[B, info.outputs]``, which are logits
-  or standardized regression targets. For token classification, the outputs are the logits of each position, ``[B, L,
-  info.outputs]``. At ``bf16`` and ``fp16`` precision, the module runs inside ``torch.autocast``. The session provides
-  the loss, the optimizer and the device.
+  with the prepared inputs as keyword arguments. Each input has the shape ``[B, ...]`` and the dtype of the prepared
+  data. Images are passed as ``pixel_values`` ``[B, H, W, C]``, with channels last. The module returns outputs ``[B,
+  info.outputs]``, which are logits or standardized regression targets. For token classification, the outputs are the
+  logits of each position, ``[B, L, info.outputs]``. At ``bf16`` and ``fp16`` precision, the module runs inside
+  ``torch.autocast``. The session provides the loss, the optimizer and the device.
 - ``bindings`` contains every parameter of the module that requires a gradient, and the module's running statistics.
   `harness_torch.networks.bindings` creates the bindings for a module whose parameters have the canonical names.
 - Dropout depends on ``module.training``. A ``forward`` that reads the value of a tensor on the host (``.item()``,

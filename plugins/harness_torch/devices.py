@@ -70,7 +70,7 @@ _DTYPES = {"fp64": torch.float64, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def roofline_kernels(device: str, precision: str, threads: int) -> harness.RooflineKernels:
-    """Return functions for matrix products and copies with preallocated outputs, so timings exclude memory
+    """Return functions for matrix products and copies. Outputs are preallocated, so that timings exclude memory
     allocation."""
     require(device, precision)
     torch.set_num_threads(threads)

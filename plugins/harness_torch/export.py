@@ -37,7 +37,7 @@ class FromDict(torch.nn.Module):
 def export(module: torch.nn.Module, format_: str, folder: Path, inputs: Mapping[str, Array], threads: int) -> Function:
     """Export a module in evaluation mode, and return a function that computes its outputs from the exported file.
 
-    The number of examples may vary; all other sizes are fixed. Raises `harness.UnsupportedError` if the format is not
+    The number of examples may vary. All other sizes are fixed. Raises `harness.UnsupportedError` if the format is not
     supported.
     """
     tensors = {name: torch.from_numpy(array.copy()) for name, array in inputs.items()}

@@ -1,4 +1,4 @@
-"""The optimizers of `harness.Recipe`. The ones in `torch.optim` are used if their definitions match."""
+"""The optimizers of `harness.Recipe`. Optimizers from `torch.optim` are used if their definitions match."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Foreach(torch.optim.Optimizer):
 
 
 class Adagrad(_Foreach):
-    """Adagrad (Duchi et al. 2011). ``torch.optim.Adagrad`` reads its step count on the host."""
+    """Adagrad (Duchi et al. 2011). Unlike ``torch.optim.Adagrad``, it does not read the step count on the host."""
 
     names = ("square",)
 
@@ -177,8 +177,8 @@ class Regularized(torch.optim.Optimizer):
 class Scaled(torch.optim.Optimizer):
     """Mixin for `torch.amp.GradScaler` that skips a step without waiting for the GPU, like the fused optimizers.
 
-    Without this mixin, GradScaler copies the overflow flag to the host. This class performs every step, and restores
-    the previous values on the device if a gradient overflowed.
+    Without this mixin, GradScaler copies the overflow flag to the host. With this mixin, every step is performed, and
+    the previous values are restored on the device if a gradient overflowed.
     """
 
     _step_supports_amp_scaling = True

@@ -132,7 +132,8 @@ class TorchSession(Session):
     def _backward(self, batch: Batch) -> torch.Tensor:
         """Run the forward and backward passes in training mode, and return the mean loss of this process's examples.
 
-        The gradients of the whole batch are stored in the parameters. At fp16, they are multiplied by the loss scale.
+        The gradients of the whole batch are stored in the parameters. At fp16, these gradients are multiplied by the
+        loss scale.
         """
         if not self._training:
             self._module.train()

@@ -12,7 +12,7 @@ _MAX_LABELED = 16
 
 
 def draw(confusion: Sequence[Sequence[int]]) -> tuple[bytes, int]:
-    """Return a confusion matrix as PNG, and the width of the square image in pixels.
+    """Return the image of a confusion matrix as PNG, and the width of the square image in pixels.
 
     Rows are true classes and columns are predicted classes. The darkness of a cell represents its fraction of the row's
     examples.

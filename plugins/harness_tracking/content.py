@@ -84,5 +84,5 @@ def describe(record: RunRecord) -> str:
 
 
 def live_name(spec: RunSpec, attempt_id: str) -> str:
-    """Return the name of a run that is not finished and thus has no run id."""
+    """Return the name of an unfinished run, which does not have a run id yet."""
     return f"{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-attempt-{attempt_id}"

@@ -22,7 +22,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
-"""Default settings for MLflow. If the user has set one of them, the user's value is used."""
+"""Default settings for MLflow. If the user has set one of these variables, the user's value is used."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 _AT_ONCE = 1000
 """Maximum number of metrics in one request (MLflow's limit)."""

@@ -18,7 +18,7 @@ _WARPED_FROM = 384
 
 
 class _Kind(NamedTuple):
-    """An image processor's default values for fields that are missing from the file."""
+    """Default values of an image processor for fields that are missing from the file."""
 
     resample: int
     square: bool
@@ -69,8 +69,8 @@ def options_of(folder: Path) -> dict[str, Any]:
     """Return the task options that reproduce the output of the checkpoint's image processor in `transformers`.
 
     If there is no ``preprocessor_config.json``, only the number of channels is set, from ``config.json``. Raises
-    `harness.UsageError`, naming the file and the field, if a field cannot be read or has a value that the task does not
-    support.
+    `harness.UsageError` if a field cannot be read or has a value that the task does not support. The error names the
+    file and the field.
     """
     config = folder / "config.json"
     channels = _read(config, _Network).num_channels

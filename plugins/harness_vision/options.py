@@ -12,15 +12,15 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Options for the ``vision`` task."""
 
     image_size: int | tuple[int, int] | None = None
-    """Height and width in pixels, as one number for both or as a pair; 1 to 4096. If None, use the size of the training
-    images, or 64 x 64 if they differ in size."""
+    """Height and width in pixels (1 to 4096), as one number for both or as a pair. If None, use the size of the
+    training images, or 64 x 64 if the images differ in size."""
     channels: Literal[1, 3] | None = None
     """Number of channels: 1 for gray, 3 for color. If None, use the training images' number of channels, or 3 if the
     images differ in the number of channels."""
     resize: Literal["cover", "stretch", "none"] = "cover"
     """Method for scaling an image before its center is cropped to `image_size`. ``cover``: scale to cover the size,
     preserving the aspect ratio. ``stretch``: scale to exactly this size, without preserving the aspect ratio. ``none``:
-    do not scale; missing pixels are filled with black."""
+    do not scale, and fill missing pixels with black."""
     crop_share: float = 1.0
     """Side length of the crop divided by the side length of the scaled image, 0.1 to 1. A common value for ImageNet is
     0.875, for example 224 of 256 pixels."""
@@ -30,9 +30,9 @@ class VisionOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Mean to subtract from pixels in [0, 1]: one number per channel, or one for all channels. If None, use the mean of
     each channel in the training split."""
     std: tuple[float, ...] | None = None
-    """Standard deviation to divide by after subtracting `mean`: one number per channel, or one for all channels. This
-    option is required if `mean` is set and not allowed otherwise. If None, use the standard deviation of each channel
-    in the training split."""
+    """Standard deviation to divide by after subtracting `mean`: one number per channel, or one for all channels. Set
+    this option if and only if `mean` is set. If None, use the standard deviation of each channel in the training
+    split."""
     crop: int = 0
     """Maximum random shift of training images in each direction, in pixels (0 to 1024). The gap is filled with 0, which
     is the mean after normalization. A common value for 32x32 images is 4 (He et al. 2016)."""

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from harness_vision.options import VisionOptions
 
 REDUCED = 4.0
-"""Minimum factor by which both sides of an image are reduced if the image counts as reduced."""
+"""An image counts as reduced if both sides are reduced by at least this factor."""
 ENLARGED = 2.0
-"""Minimum factor by which both sides of an image must be enlarged for the image to count as enlarged."""
+"""An image counts as enlarged if both sides are enlarged by at least this factor."""
 CROPPED = 0.25
 """An image counts as cropped if more than this fraction of its area is lost."""
 STRETCHED = 1.5
@@ -34,7 +34,7 @@ def original_sizes(images: Collection[NDArray[Any]]) -> NDArray[np.int64]:
 
 
 def size_warnings(name: str, sizes: NDArray[np.int64], shape: tuple[int, ...], options: VisionOptions) -> Iterator[str]:
-    """Yield a warning for each kind of change that affects many images in a split, naming the option that controls it.
+    """Yield a warning for each kind of change that affects many images in a split. The warning names the option to set.
 
     `sizes` contains the shapes before preparation, and `shape` is the common shape.
     """

@@ -24,13 +24,13 @@ SIDE = 64
 class VisionTask(Task[VisionOptions]):
     """Image classification.
 
-    Raw inputs: ``image``, uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` if sizes or channels
-    differ, with 1 (gray) or 3 channels and values from 0 to ``details["pixel_max"]`` (default 255). Images that differ
-    in size are scaled to cover a common size and cropped at the center. All images are converted to color if any
-    training image has color, and to gray otherwise.
+    Raw inputs: ``image``, uint8 ``[N, H, W, C]``, or an object array of uint8 ``[H, W, C]`` if the images differ in
+    size or channels. Images have 1 (gray) or 3 channels and values from 0 to ``details["pixel_max"]`` (default 255).
+    Images that differ in size are scaled to cover a common size and cropped at the center. All images are converted to
+    color if any training image has color, and to gray otherwise.
 
     Prepared inputs: ``pixel_values``, float32 ``[N, H, W, C]``. By default, each channel is standardized to mean 0 and
-    standard deviation 1 on the training split; the options can specify other statistics.
+    standard deviation 1 on the training split. The options can specify other statistics.
     """
 
     name = "vision"
@@ -150,7 +150,7 @@ class VisionTask(Task[VisionOptions]):
     def augment(
         self, inputs: dict[str, Any], info: DataInfo, options: VisionOptions, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Shift images by up to ``options.crop`` pixels and, if ``options.flip`` is set, flip each horizontally with
+        """Shift images by up to ``options.crop`` pixels. If ``options.flip`` is set, also flip each image with
         probability 0.5."""
         images = inputs["pixel_values"]
         if options.crop:
@@ -206,9 +206,9 @@ def channel_statistics(images: NDArray[np.uint8], pixel_max: float) -> tuple[NDA
 
 
 def per_channel(numbers: tuple[float, ...], channels: int) -> NDArray[np.float32]:
-    """Return `numbers` as float32 ``[channels]``; a single number is used for all channels.
+    """Return `numbers` as float32 ``[channels]``. A single number is used for all channels.
 
-    Raises `harness.DataError` if the length of `numbers` is neither 1 nor `channels`.
+    Raises `harness.DataError` unless `numbers` contains 1 or `channels` values.
     """
     import numpy as np
 

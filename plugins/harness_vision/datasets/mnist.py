@@ -124,8 +124,8 @@ def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read an array of unsigned bytes from an IDX file. Raises `harness.DataError` if the file has a different format.
 
-    The format (http://yann.lecun.com/exdb/mnist/) is: 0, 0, the type 8, the number of dimensions, the size of each
-    dimension as a big-endian int32, and the values.
+    The format (http://yann.lecun.com/exdb/mnist/) consists of two zero bytes, the type (8), the number of dimensions,
+    the size of each dimension as a big-endian int32, and the values.
     """
     import math
 

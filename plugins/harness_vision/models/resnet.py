@@ -22,19 +22,20 @@ class ResNetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Sizes of a residual network, with the field names of ``transformers.ResNetConfig``.
 
     The input channels and the number of classes come from `harness.DataInfo`. Batch normalization has eps 1e-5 and
-    momentum 0.1 (the weight of the new batch); the running variance is updated with the unbiased batch variance.
+    momentum 0.1, which is the weight of the new batch. The running variance is updated with the unbiased batch
+    variance.
     """
 
     embedding_size: int = 64
-    """Output channels of the stem."""
+    """Number of output channels of the stem."""
     hidden_sizes: tuple[int, ...] = (256, 512, 1024, 2048)
-    """Output channels of each stage; multiples of 4 for bottleneck layers."""
+    """Number of output channels of each stage. For bottleneck layers, these numbers must be multiples of 4."""
     depths: tuple[int, ...] = (3, 4, 6, 3)
     """Number of residual layers in each stage."""
     layer_type: Literal["basic", "bottleneck"] = "bottleneck"
     """Kind of residual layer. ``basic``: two 3x3 convolutions. ``bottleneck``: 1x1, 3x3 and 1x1 convolutions."""
     downsample_in_first_stage: bool = False
-    """True if the first stage halves the resolution; later stages always halve it."""
+    """True if the first stage halves the resolution. Later stages always halve it."""
     stem: Literal["imagenet", "small"] = "imagenet"
     """First layers. ``imagenet``: 7x7 convolution with stride 2, then 3x3 max pooling with stride 2. ``small``: 3x3
     convolution with stride 1 and no pooling, for images of about 32 pixels (He et al. 2015, section 4.2)."""
@@ -60,7 +61,7 @@ class _Convolution(NamedTuple):
     kernel: int
     stride: int
     after: int
-    """Product of the strides of all preceding layers; 4 after the ImageNet stem."""
+    """Product of the strides of all preceding layers, for example 4 after the ImageNet stem."""
 
 
 def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]:
@@ -88,7 +89,8 @@ def _convolutions(config: ResNetConfig, channels: int) -> Iterator[_Convolution]
 
 
 def _reduced(pixels: int, strides: int) -> int:
-    """Return the side length after layers whose strides have this product, rounded up because of the padding."""
+    """Return the side length of feature maps, given the product of all strides. Padding causes the result to be rounded
+    up."""
     return -(-pixels // strides)
 
 
