@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=8)
 def _low_pass(rate: int) -> Any:
-    """Return the default filter of ``scipy.signal.resample_poly``. It is cached, because its design is slower than its
-    use."""
+    """Return the default filter of ``scipy.signal.resample_poly``. The filter is cached, because designing it takes
+    longer than applying it."""
     from scipy.signal import firwin
 
     return firwin(20 * rate + 1, 1 / rate, window=("kaiser", 5.0))

@@ -37,7 +37,7 @@ def prefixed(prefix: str, bindings: Mapping[str, Binding]) -> dict[str, Binding]
 
 
 def parameter(*shape: int, trainable: bool = True) -> Any:
-    """Return a float32 variable of zeros. Its values are set later from the canonical weights."""
+    """Return a float32 variable of zeros. The values are set later from the canonical weights."""
     return tf.Variable(tf.zeros(shape), trainable=trainable)
 
 
