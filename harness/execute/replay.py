@@ -14,7 +14,7 @@ from harness.measure.steps import learning_rates
 from harness.plugins.catalog import Catalog, LoadedPlugin
 from harness.plugins.failures import described_with_place
 from harness.records import Failure, RunRecord, StepsEnded, Success, Trial
-from harness.records.samples import usable
+from harness.records.samples import first_windows, usable
 from harness.records.store import ARRAYS, StoredRun
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def _steps(
         raise RecordError(f"{run.path / ARRAYS}: the number of training steps differs from that in the record")
     primary = outcome.metric if isinstance(outcome, Trial) else outcome.scores.primary
     scores = monitored(curves, spec.recipe, primary, higher_is_better=_higher_is_better(outcome, primary, catalog))
-    events, first = [], 0
+    starting = first_windows(run.record, arrays) if isinstance(outcome, Success) else [0]
+    events, first, passed = [], 0, 0
     for number, epoch in enumerate(curves):
         reduced = reductions(spec.recipe, number, scores[:number]) if number else 0
         count = epoch.step - first
@@ -96,9 +97,10 @@ def _steps(
                 batch_size=batch_size,
                 window_steps=tuple(steps for steps, _ in windows[number]),
                 window_s=tuple(seconds for _, seconds in windows[number]),
+                first_windows=tuple(i - passed for i in starting if passed <= i < passed + len(windows[number])),
             )
         )
-        first = epoch.step
+        first, passed = epoch.step, passed + len(windows[number])
     return events
 
 

@@ -388,6 +388,7 @@ class Run:
             environment=environment,
             dataset_digest=known.dataset_digest or "",
             initial_weights_digest=known.initial_weights_digest or "",
+            teacher_logits=known.notes.get("teacher_logits", ""),
         )
         return Checkpoints(plan, identity, self._started_at, self.phases)
 

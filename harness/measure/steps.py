@@ -26,6 +26,7 @@ class StepEvents:
         self._emit, self._recipe, self._batch_size, self._steps, self._timed = emit, recipe, batch_size, steps, timed
         self._windows: list[tuple[int, float]] = []
         self._sent = 0
+        self._is_first = True
         self._sent_s = time.perf_counter()
 
     def skip(self, steps: int) -> None:
@@ -52,6 +53,8 @@ class StepEvents:
                     batch_size=self._batch_size,
                     window_steps=tuple(steps for steps, _ in windows),
                     window_s=tuple(seconds for _, seconds in windows),
+                    first_windows=(0,) if windows and self._is_first else (),
                 )
             )
+            self._is_first = False
         self._windows, self._sent, self._sent_s = [], len(losses), time.perf_counter()

@@ -71,6 +71,8 @@ class Identity(Struct, frozen=True, kw_only=True):
     """Digest of the prepared data, as in `Provenance.dataset_digest`."""
     initial_weights_digest: str
     """Digest of the initial weights, as in `Provenance.initial_weights_digest`."""
+    teacher_logits: str = ""
+    """Note about the teacher's logits, which includes their digest, or an empty string if the run has no teacher."""
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):

@@ -96,16 +96,23 @@ class StepsEnded(Struct, frozen=True, kw_only=True, tag="steps"):
     """Number of steps in each timed window. Empty in a quality-only run, in which no throughput is measured."""
     window_s: tuple[float, ...]
     """Duration of each timed window in seconds."""
+    first_windows: tuple[int, ...] = ()
+    """Indices of the windows that contain the first step of a process: the first window of the run, and the first
+    window after each resumption. These windows include compilation."""
 
     @property
     def throughput(self) -> list[tuple[int, float]]:
         """Number of optimizer steps at the end of each window, and the window's throughput in samples per second.
 
-        The window with the first step of a run is omitted, because it includes compilation.
+        Windows that include compilation are omitted (`first_windows`).
         """
         ends = itertools.accumulate(self.window_steps, initial=self.step)
         windows = zip(itertools.islice(ends, 1, None), self.window_steps, self.window_s, strict=True)
-        return [(end, steps * self.batch_size / seconds) for end, steps, seconds in windows if end > 1]
+        return [
+            (end, steps * self.batch_size / seconds)
+            for number, (end, steps, seconds) in enumerate(windows)
+            if number not in self.first_windows
+        ]
 
 
 class CheckpointFailed(Struct, frozen=True, kw_only=True, tag="checkpoint_failed"):

@@ -188,9 +188,12 @@ class MlflowLog:
         last = events[-1]
         end = last.step + len(last.losses)
         metrics = [("train/learning_rate", last.learning_rates[-1], end)]
-        windows = [window for event in events for window in zip(event.window_steps, event.window_s, strict=True)]
-        if events[0].step == 0:
-            windows = windows[1:]  # The first step includes compilation.
+        windows = [
+            window
+            for event in events
+            for number, window in enumerate(zip(event.window_steps, event.window_s, strict=True))
+            if number not in event.first_windows  # these windows include compilation
+        ]
         seconds = sum(duration for _, duration in windows)
         if seconds:
             samples = last.batch_size * sum(steps for steps, _ in windows)

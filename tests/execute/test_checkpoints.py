@@ -16,12 +16,14 @@ import msgspec
 import numpy as np
 import pytest
 from command_line import MAIN, Invoke
+from recording_tracker import Recording, listening
 from toy_plugin import FAULTS_REF, SET_FAST, TOY_REF, install_toy
 from toy_runs import toy_specs
 
 from harness.checks.audit.from_record import on_record
 from harness.errors import CombinationError, RecordError, UsageError
 from harness.execute.checkpoints import assign, find
+from harness.execute.replay import replay
 from harness.execute.resume import Decision, describe
 from harness.execute.runner import run_all
 from harness.measure.cgroup import available_cores
@@ -310,6 +312,28 @@ def test_resumed_run_gives_the_same_result_and_states_the_interruption(
     assert [finding for finding in findings if finding.passed is False] == []
 
 
+def test_replayed_steps_of_a_resumed_run_name_the_first_windows_of_both_processes(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, (spec,) = Store(tmp_path / "results"), toy_specs(catalog)
+    monkeypatch.setenv("TOY_STOP_AT", "17")
+    run_all([spec], catalog, store, checkpoints=[plan(store)])
+    monkeypatch.delenv("TOY_STOP_AT")
+    (record,) = run_all([spec], catalog, store, checkpoints=[plan(store, resume=True)])
+    recording = Recording()
+    replay(store.find(record.run_id), listening(catalog, recording))
+    outcome = record.outcome
+    assert isinstance(outcome, Success)
+    assert outcome.checkpoints is not None
+    starts = [
+        event.step + sum(event.window_steps[:number])
+        for event in recording.values("steps")
+        for number in event.first_windows
+    ]
+    assert starts == [0, *outcome.checkpoints.resumed_at]
+    assert len(starts) == 2
+
+
 def test_run_that_is_resumed_with_another_interval_passes_the_audit(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,16 +356,24 @@ def test_failed_run_keeps_its_checkpoint(catalog: Catalog, tmp_path: Path, monke
     assert [each.finished for each in find(store)] == [False]
 
 
-def test_checkpoint_with_other_data_fails_the_run_with_advice(
-    catalog: Catalog, interrupted: tuple[Store, RunSpec]
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"dataset_digest": "0" * 64}, "written with other prepared data"),
+        ({"initial_weights_digest": "0" * 64}, "written with other initial weights"),
+        ({"teacher_logits": "SHA-256 00000000"}, "written with other logits of the teacher"),
+    ],
+)
+def test_checkpoint_of_other_inputs_fails_the_run_with_advice(
+    catalog: Catalog, interrupted: tuple[Store, RunSpec], change: dict[str, str], problem: str
 ) -> None:
     store, spec = interrupted
     (directory,) = files.directories(store.path)
-    changed(dataset_digest="0" * 64)(directory)
+    changed(**change)(directory)
     resumed = CheckpointPlan(directory=str(directory.absolute()), every=interval("1"), resume=True)
     (record,) = run_all([spec], catalog, store, checkpoints=[resumed])
     assert isinstance(record.outcome, Failure)
-    assert "written with other prepared data" in record.outcome.message
+    assert problem in record.outcome.message
     assert "pass --no-resume" in record.outcome.message
 
 

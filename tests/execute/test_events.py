@@ -86,13 +86,14 @@ def test_step_events_contain_the_losses_rates_and_windows_of_all_steps(catalog: 
     assert [loss for event in events for loss in event.losses] == arrays["train_losses"].tolist()
     assert [count for event in events for count in event.window_steps] == arrays["train_window_steps"].tolist()
     assert [seconds for event in events for seconds in event.window_s] == arrays["train_window_s"].tolist()
+    assert [event.first_windows for event in events] == [(0,), *[()] * (len(events) - 1)]
     assert [event.step for event in events] == [0, *(epoch.step for epoch in recording.values("epoch")[:-1])]
     rate = record.spec.recipe.learning_rate
     assert [set(event.learning_rates) for event in events] == [{rate}, {rate / 2}, {rate / 4}]
     assert start_s <= recording.values("time_s")[0] <= recording.values("time_s")[-1] <= time.time()
 
 
-def test_throughput_omits_the_first_step_of_a_run() -> None:
+def test_throughput_omits_the_first_step_of_a_process() -> None:
     event = StepsEnded(
         epoch=1,
         step=0,
@@ -101,9 +102,11 @@ def test_throughput_omits_the_first_step_of_a_run() -> None:
         batch_size=4,
         window_steps=(1, 2),
         window_s=(8.0, 0.5),
+        first_windows=(0,),
     )
     assert event.throughput == [(3, 16.0)]
-    assert msgspec.structs.replace(event, step=3).throughput == [(4, 0.5), (6, 16.0)]
+    assert msgspec.structs.replace(event, step=3).throughput == [(6, 16.0)]
+    assert msgspec.structs.replace(event, step=3, first_windows=()).throughput == [(4, 0.5), (6, 16.0)]
 
 
 def test_no_steps_are_sent_without_a_listener(catalog: Catalog, tmp_path: Path) -> None:

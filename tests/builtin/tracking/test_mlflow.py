@@ -36,6 +36,7 @@ STEPS = StepsEnded(
     batch_size=4,
     window_steps=(1, 2),
     window_s=(8.0, 0.5),
+    first_windows=(0,),
 )
 
 
