@@ -41,8 +41,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @click.option(
     "--plot",
     metavar="PLOT",
-    help="Write a plot instead of the table: pareto, curves, ratios, confusion, roc, latency or memory. The suffix of "
-    "--output selects the file format: svg, png, pdf, html or json (Vega-Lite).",
+    help="Write a plot instead of the table: pareto, quality, curves, ratios, confusion, roc, latency or memory. The "
+    "suffix of --output selects the file format: svg, png, pdf, html or json (Vega-Lite).",
 )
 @click.option(
     "--output",

@@ -101,8 +101,8 @@ if TYPE_CHECKING:
     "--plot",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Also write a plot of quality against throughput. The suffix selects the format: svg, png, pdf, html or json "
-    "(Vega-Lite).",
+    help="Also write a plot of quality against throughput, or of quality alone with --quality-only. The suffix selects "
+    "the format: svg, png, pdf, html or json (Vega-Lite).",
 )
 @options.executor_options
 @options.trackers
@@ -203,8 +203,6 @@ def run(
         from harness.report.plots.formats import check_suffix
 
         check_suffix(Path(plot).suffix)
-        if quality_only:
-            raise UsageError("--plot shows the throughput, but --quality-only does not measure it; remove one of them")
     chosen = Suite([selection]) if suite is None else load(Path(suite))
     catalog, store = options.catalog(), Store(results_dir(results))
     chosen_executor = catalog.executor(executor, executor_option)
@@ -343,7 +341,7 @@ def _train_teachers(
 
 
 def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
-    """Write a plot of quality against throughput for this command's runs."""
+    """Write a plot of quality against throughput for this command's runs, or of quality if no throughput was measured."""
     from harness.checks.parity.verdict import load
     from harness.records.files import write_whole
     from harness.records.store import StoredRun
@@ -352,7 +350,8 @@ def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None
 
     runs = tuple(StoredRun(store.path / record.run_id, record) for record in finished)
     report = Report(runs=runs, catalog=catalog, verdicts=tuple(load(store.path).values()))
-    write_whole(path, figure(report, "pareto", path.suffix))
+    name = "quality" if all(record.quality_only for record in finished) else "pareto"
+    write_whole(path, figure(report, name, path.suffix))
     say(f"Wrote {path}")
 
 

@@ -67,10 +67,6 @@ def test_version_is_that_of_the_distribution(invoke: Invoke) -> None:
     [
         ("rnu", "unknown command 'rnu'; did you mean 'run'?"),
         ("run", "no task given; select one of: toy-classify, toy-regress"),
-        (
-            "run --task toy-classify --quality-only --plot a.svg",
-            "--plot shows the throughput, but --quality-only does not measure it",
-        ),
         ("run --task toy-classify --teacher none", "unknown run 'none'"),
         ("distill --teacher none --student toy-linear", "unknown run 'none'"),
         ("run --task toy-clasify", "unknown task 'toy-clasify'; did you mean 'toy-classify'?"),

@@ -39,6 +39,20 @@ def pareto(panel: Panel, points: Points, throughput: RunMetric) -> Chart:
     return _sized(alt.layer(*layers))
 
 
+def quality(panel: Panel, points: Points) -> Chart:
+    """Return a chart of the primary metric of each row with its interval. Rows are in the order of the table."""
+    base = alt.Chart(alt.InlineData(values=points)).encode(
+        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=420)), color=_color(panel)
+    )
+    scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
+    x = alt.X("quality:Q", title=_quality_title(panel), scale=scale, axis=alt.Axis(tickCount=5, format=".4~g"))
+    layers = [
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("quality_low:Q"), x2=alt.X2("quality_high:Q")),
+        base.mark_point().encode(x=x, tooltip=_tooltip(label="", quality_shown=panel.quality)),
+    ]
+    return _sized(alt.layer(*layers), height=_height(points, 18))
+
+
 def curves(panel: Panel, points: Points, by: str) -> Chart:
     """Return a chart of the learning curves, with one line for each run. `by` is ``step`` or ``seconds``."""
     title = {"step": "training steps", "seconds": "training time (s)"}[by]
@@ -221,11 +235,15 @@ def _bar(panel: Panel, points: Points, value: str, title: str) -> Chart:
 def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
     """Return the quality axis, with better values at the top if the direction of the metric is known."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
-    remark = {"lower": ", lower is better", "": ", not ranked"}.get(panel.better, "")
-    title = f"{prefix}{panel.quality}{remark}"
+    title = f"{prefix}{_quality_title(panel)}"
     return alt.Y(
         f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format=".4~g")
     )  # the default format shows only one digit if the axis has a single value
+
+
+def _quality_title(panel: Panel) -> str:
+    remark = {"lower": ", lower is better", "": ", not ranked"}.get(panel.better, "")
+    return f"{panel.quality}{remark}"
 
 
 def _color(panel: Panel) -> Any:

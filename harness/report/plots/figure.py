@@ -26,6 +26,11 @@ def _pareto(panel: Panel) -> Iterator[tuple[str, Any]]:
             yield f"Quality against {metric.headline}", charts.pareto(panel, data, metric)
 
 
+def _quality(panel: Panel) -> Iterator[tuple[str, Any]]:
+    if data := points.quality(panel):
+        yield "Quality", charts.quality(panel, data)
+
+
 def _curves(panel: Panel) -> Iterator[tuple[str, Any]]:
     if data := points.curves(panel):
         yield "Learning curve by step", charts.curves(panel, data, "step")
@@ -63,6 +68,7 @@ def _memory(panel: Panel) -> Iterator[tuple[str, Any]]:
 
 PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "pareto": _pareto,
+    "quality": _quality,
     "curves": _curves,
     "ratios": _ratios,
     "confusion": _confusion,

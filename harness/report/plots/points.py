@@ -97,6 +97,14 @@ def pareto(panel: Panel, column: str) -> Points:
     return tuple(points)
 
 
+def quality(panel: Panel) -> Points:
+    """Return the primary metric of each row with its interval."""
+    cells = [(label, row, row.cells["quality"]) for label, row in panel.rows]
+    return tuple(
+        _named(label, row) | _ends("quality", cell) for label, row, cell in cells if isinstance(cell.value, float)
+    )
+
+
 def ratios(panel: Panel) -> Points:
     """Return throughputs relative to the first backend, for the rows that have a ratio."""
     points = []

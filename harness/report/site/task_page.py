@@ -28,7 +28,7 @@ def context(report: Report, task: str, part: Table, addresses: dict[str, str]) -
         charts = [
             titled
             for name in PLOTS
-            if name != "confusion"  # confusion matrices are on the run pages
+            if name not in ("confusion", "quality")  # confusion matrices are on the run pages, and pareto has quality
             for titled in figures.add(f"{name}-{panel.number}", drawn(name, panel))
         ]
         plotted.append((panel.block.heading, charts))

@@ -18,7 +18,7 @@ from harness.errors import UnknownNameError, UsageError
 from harness.measure.quality.metrics import probabilities
 from harness.report.plots.curves import GRID, decision_curves, macro
 from harness.report.plots.figure import PLOTS, figure
-from harness.report.plots.points import curves, panels, pareto, ratios, time_to_quality
+from harness.report.plots.points import curves, panels, pareto, quality, ratios, time_to_quality
 from harness.report.report import Report
 
 
@@ -41,6 +41,15 @@ def test_legend_lists_only_the_backends_of_its_panel(tmp_path: Path) -> None:
     ]
     assert {tuple(color["scale"]["domain"]) for color in colors} == {("torch", "tensorflow")}
     assert {tuple(color["legend"]["values"]) for color in colors} == {("torch", "tensorflow"), ("tensorflow",)}
+
+
+def test_quality_plot_has_the_quality_and_interval_of_each_row(tmp_path: Path) -> None:
+    report = example(tmp_path)
+    (panel,) = [panel for panel in panels(report) if panel.title.startswith("nlp")]
+    cells = [row.cells["quality"] for _, row in panel.rows if row.cells["quality"].value is not None]
+    shown = [(point["quality"], point["quality_high"] - point["quality_low"]) for point in quality(panel)]
+    assert shown == [(cell.value, pytest.approx(2 * (cell.ci95 or 0.0))) for cell in cells]
+    assert shown
 
 
 def check_vega_lite(document: dict[str, Any]) -> None:
