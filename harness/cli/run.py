@@ -341,7 +341,7 @@ def _train_teachers(
 
 
 def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
-    """Write a plot of quality against throughput for this command's runs, or of quality if no throughput was measured."""
+    """Write a plot of this command's runs: quality against throughput, or quality if no throughput was measured."""
     from harness.checks.parity.verdict import load
     from harness.records.files import write_whole
     from harness.records.store import StoredRun
