@@ -24,11 +24,13 @@ from collections.abc import Iterable
 SIMILAR = 0.7
 """Minimum similarity of a suggested name, as computed by `difflib.SequenceMatcher.ratio`."""
 SHORTEST = 3
-"""Minimum length of an unknown name. For a shorter name, known names that start or end with it are not suggested."""
+"""Minimum length of an unknown name. For a shorter name, known names that only start or end with it are not
+suggested.
+"""
 
 
 class HarnessError(Exception):
-    """Base class of all errors that harness raises deliberately.
+    """Base class of all exceptions defined by harness.
 
     The message says what is wrong and what to do. The command line prints it without a traceback.
 
@@ -88,8 +90,8 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
     characters match, if it is the only known name with the same letters, or if it is the only known name that starts or
-    ends with `name`. Settings such as ``recipe.epochs`` are compared within their section, because a shared section
-    name would make unrelated settings look similar.
+    ends with `name`. Settings such as ``recipe.epochs`` are compared only within their section. Otherwise, a shared
+    section name would make unrelated settings look similar.
     """
 
     def plain(text: str) -> str:

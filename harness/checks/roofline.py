@@ -1,8 +1,8 @@
 """The roofline of a device: the highest matrix multiplication rate and copy bandwidth that a backend reaches on it.
 
-The fraction of this matrix multiplication rate that a run achieves is its model FLOPs utilization (Chowdhery et al.
-2022, arXiv:2204.02311, appendix B). This module uses the measured rate instead of the manufacturer's peak. The matrix
-multiplication rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
+The fraction of this rate that a run achieves is its model FLOPs utilization (Chowdhery et al. 2022, arXiv:2204.02311,
+appendix B). This module uses the measured rate instead of the manufacturer's peak. The matrix multiplication rate
+divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.plugins.requirements import missing
 from harness.records import Environment, Failure, PluginRef, Precision, Roofline
 
 MATRICES = {"cpu": (512, 1024, 2048, 4096), "gpu": (2048, 4096, 8192, 16384)}
-"""Sizes of the square matrices. The result is the highest rate across all sizes."""
+"""Sizes of the square matrices. The result is the highest rate over all sizes."""
 COPY_BYTES = {"cpu": 512 * 2**20, "gpu": 2**30}
 """Size of the copied array in bytes. The array must be much larger than the caches, as in STREAM (McCalpin 1995)."""
 WINDOW_S, WINDOWS = 0.3, 7

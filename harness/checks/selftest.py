@@ -54,7 +54,7 @@ class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(catalog: Catalog) -> list[Check]:
-    """Run all checks in child processes, for the host and every accelerator found by a backend.
+    """Run all checks in child processes, for the host and for every accelerator that a backend finds.
 
     Raises `harness.HarnessError` if a child process fails.
     """
@@ -86,7 +86,9 @@ def check(job: SelftestJob, context: ChildContext) -> list[Check]:
 
 
 def host_memory() -> Iterator[Check]:
-    """Yield one check per phase: allocating a known amount of memory must raise the phase's peak by that amount."""
+    """Yield one check per phase. A check passes if allocating a known amount of memory increases the phase's peak by
+    this amount.
+    """
     from harness.measure.memory import PhaseMemory
 
     for size in SIZES_MIB:
@@ -101,7 +103,7 @@ def host_memory() -> Iterator[Check]:
 
 
 def device_memory(backend: str, plugin: PluginRef, device: str) -> Iterator[Check]:
-    """Yield checks of the memory usage that the framework reports, if any, for allocations of known sizes."""
+    """Yield checks of the memory usage reported by the framework, if any, for allocations of known sizes."""
     from harness.execute.preparation import backend_of
 
     provided = backend_of(plugin, backend)

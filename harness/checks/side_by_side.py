@@ -90,7 +90,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     lanes: list[tuple[tuple[int, ...], str]]
     """Cores and GPU of each lane."""
     loads: dict[str, str]
-    """Title of each setting, by its key; see `load_of`."""
+    """Title of each setting, keyed as by `load_of`."""
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages of each setting, by its key."""
     codes: dict[str, dict[str, str]] = {}
@@ -111,7 +111,7 @@ class Part:
 
     quality_only: bool
     checked_at: str = ""
-    """Time of the check that allows the speed of simultaneous runs to be measured, or an empty string."""
+    """Time of the check that permits measuring the speed of simultaneous runs. Empty if there is no such check."""
     reason: str = ""
     """Reason why only quality is measured, or an empty string if the user requested it."""
 
@@ -168,7 +168,7 @@ def measured_part(
 
 
 def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog, lanes: Sequence[Lane]) -> str:
-    """Return the reason why a check does not allow the speed of these runs to be measured, or an empty string."""
+    """Return the reason why no check permits measuring the speed of these runs, or an empty string."""
     day = found.checked_at[:10]
     on_gpu = any(spec.device != "cpu" for spec in specs)
     if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
@@ -214,8 +214,7 @@ def check(
     listener: Listener | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> SideBySideCheck:
-    """Execute the settings of `specs` both one after another and `jobs` at a time, and save a comparison of their
-    speeds.
+    """Execute the settings of `specs` one after another and then `jobs` at a time, and save a comparison of the speeds.
 
     `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there
     are not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.
@@ -247,8 +246,9 @@ def check(
                 settings[key][1].append(_run(record))
 
         def side_by_side(number: int) -> None:
-            """Execute all settings in each lane. The order is rotated differently in each lane and round, so that
-            different settings also run at the same time, as in a plan."""
+            """Execute all settings once in each lane. The order differs between lanes and rounds, so that different
+            settings also run at the same time, as in a plan.
+            """
             size = len(chosen)
             turns = [[lane * size + (i + lane * number) % size + 1 for i in range(size)] for lane in range(jobs)]
             records = executed(chosen * jobs, SideBySide(lanes, turns))
@@ -285,7 +285,7 @@ def _run(record: RunRecord) -> StoredRun:
 
 
 def _save(found: SideBySideCheck) -> None:
-    """Replace the check of the same settings, lanes and class of machine."""
+    """Replace the previous check with the same settings, lanes and class of machine."""
     environment = found.environment
     machine = [environment.cpu, environment.cores, [gpu.name for gpu in environment.gpus]]
     identity = msgspec.json.encode([machine, found.jobs, found.lanes, sorted(found.loads)])
@@ -301,7 +301,7 @@ def _save(found: SideBySideCheck) -> None:
 
 
 def _saved() -> list[SideBySideCheck]:
-    """Return the saved checks. Damaged files are ignored, so their settings count as unchecked."""
+    """Return the saved checks. Damaged files are ignored, and their settings are treated as unchecked."""
     found = []
     try:
         paths = sorted((cache_dir() / FOLDER).glob("*.json"))

@@ -20,7 +20,7 @@ def baseline(runs: str, file: Path, results: str | None) -> None:
     compare` as BASE or NEW.
 
     RUNS is a results directory, a run's directory, or a substring of the run ids in the results directory. Raw samples
-    are not saved, so quality can be compared across seeds but not across examples.
+    are not saved, so quality can only be compared across seeds, not across examples.
 
     \b
     Examples:

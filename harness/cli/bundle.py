@@ -27,8 +27,8 @@ def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None)
     the environment, digests, a suite, and a manifest with the SHA-256 digest of every file.
 
     RUN is a substring of the run ids, a run's directory, a results directory, or a suite file. By default, all runs in
-    the results directory are packed. Failed runs are included. If several results directories contain the same run, it
-    is packed once. If different runs have the same id, their repeats are numbered in the order in which they started.
+    the results directory are packed. Failed runs are included. A run that is in several results directories is packed
+    only once. If different runs have the same id, their repeats are numbered in the order in which they started.
 
     \b
     Examples:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.argument("new")
 @options.names(
     "--metric",
-    "Metric to compare, such as quality (the primary metric of the task), accuracy, train_samples_per_s, "
-    "latency_p50_ms or host_peak_mib.",
+    "Metric to compare: quality (the task's primary metric) or the name of a metric, such as accuracy, "
+    "train_samples_per_s, latency_p50_ms or host_peak_mib.",
     default="the primary metric of the task, speed, latency and memory",
 )
 @click.option(
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-missing",
     is_flag=True,
-    help="Do not fail if a bound cannot be checked for some settings, for example because runs, seeds or "
-    "values of the metric are missing. It must be possible to check each bound for at least one setting.",
+    help="Do not fail if a bound cannot be checked for some settings, for example because of missing runs, seeds or "
+    "metric values. Each bound must still be checked for at least one setting.",
 )
 @options.price_per_hour
 @options.format_
@@ -59,16 +59,16 @@ def compare(
     confidence interval, and the smallest change that these runs could have detected.
 
     BASE and NEW can each be a results directory, a run's directory, a file written by `harness baseline`, a suite file,
-    or a substring of the run ids in the results directory. A suite file selects its runs in the results directory. Runs
-    are first matched by all of their settings, then by all settings except the named environment, then by task,
+    or a substring of the run ids in the results directory. A suite file stands for its runs in the results directory.
+    Runs are first matched by all of their settings, then by all settings except the named environment, then by task,
     dataset, model, backend, device and precision, and then by these settings without the backend. If BASE and NEW each
     contain runs of only one configuration, the runs are compared even if the two configurations differ.
 
     To compare speed, latency and memory, BASE and NEW each need at least three runs (`harness run --repeat 3`). Speed,
     latency and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A). The verdict is
     followed by a note if the runs were not interleaved. Quality is compared across seeds or splits if there are at
-    least three, and across the examples of one seed otherwise. The exit status is 1 if a --fail-on bound is violated or
-    cannot be checked, and 0 otherwise.
+    least three, and across the examples of one seed otherwise. The exit status is 1 if a bound given with --fail-on is
+    violated or cannot be checked, and 0 otherwise.
 
     \b
     Examples:
@@ -197,7 +197,7 @@ def render(compared: Sequence[Compared]) -> str:
 
 
 def _flags(runs: Sequence[StoredRun]) -> list[str]:
-    """Return one line for each metric and kind of flag, with the number of flagged runs."""
+    """Return one line per metric and kind of flag, with the number of flagged runs."""
     from harness.analysis.flags import run_flags
     from harness.records import Success
 

@@ -85,8 +85,8 @@ def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) 
     """Describe a dataset, or a file or directory with your own data.
 
     With --task, which is required for your own data, load and prepare the data as in a run, but do not train a model.
-    Print the number of examples in each split and class, the role and type of each column, missing values, duplicates,
-    lengths, the shapes after preparation, warnings, and a few examples.
+    Print the number of examples per split and class, the role and type of each column, and a few examples. Missing
+    values, duplicates, lengths, the shapes after preparation, and warnings are also printed.
 
     Without --task, print the published facts about a dataset: its splits, inputs and classes, the metric used in the
     literature, its license and citation, its options and its files. Without --task, no data are downloaded or loaded.

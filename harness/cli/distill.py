@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--parity", is_flag=True, help="First check that the backends compute the same results.")
 @click.option("--save-weights", is_flag=True, help="Save the trained weights of the students.")
 @click.option(
-    "--rerun", is_flag=True, help="Execute all runs, including those that are already in the results directory."
+    "--rerun", is_flag=True, help="Execute all runs again, even if they are already in the results directory."
 )
 @click.option("--quality-only", is_flag=True, help="Measure only the quality, without timing throughput or latency.")
 @options.jobs
@@ -72,8 +72,8 @@ def distill(
     quiet: bool,
     dry_run: bool,
 ) -> None:
-    """Train a student with knowledge distillation (Hinton et al. 2015), train the same model without the teacher, and
-    print the quality and the cost of the teacher and of both students. For each backend, the change in quality is
+    """Train a student with knowledge distillation (Hinton et al. 2015), and train the same model without the teacher.
+    Print the quality and the cost of the teacher and of both students. For each backend, the change in quality is
     compared across seeds, with a paired confidence interval.
 
     The teacher is a run with saved weights (`harness run --save-weights`). The task, the dataset and its splits are

@@ -38,7 +38,7 @@ def print_runs(
     jobs: int = 1,
     quality_only: bool = False,
 ) -> None:
-    """Decide which of `specs` would be executed, and print the plan; see `print_plan`.
+    """Determine which of `specs` would be executed, and print the plan; see `print_plan`.
 
     `reasons` maps the key of each run that cannot be executed on this machine to the reason. Without an `executor`, the
     runs are executed on this machine.
@@ -158,7 +158,8 @@ def _state(decision: Decision, unavailable: Mapping[str, str]) -> str:
 
 
 def _varying(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the settings that vary among runs with the same task, dataset, model and backend, except `_OWN_COLUMNS`.
+    """Return the settings, except those in `_OWN_COLUMNS`, that vary among runs with the same task, dataset, model and
+    backend.
 
     Settings are compared only among such runs, because models and tasks have different default settings.
     """

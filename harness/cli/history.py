@@ -41,8 +41,8 @@ def history(
 ) -> None:
     """Show how metrics changed with the harness commit and package versions, and which changes are significant.
 
-    A history consists of runs with the same settings on the same machine. Each row contains the runs for one commit and
-    one set of package versions, and is compared with the previous row in the same way as `harness compare` does.
+    A history consists of runs with the same settings on the same machine. Each row summarizes the runs with one commit
+    and one set of package versions. It is compared with the previous row by the method of `harness compare`.
 
     \b
     Examples:

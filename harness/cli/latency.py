@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     metavar="L",
     help=options.with_default(
-        "Latency that 99% of the queries must not exceed in the server scenario, in milliseconds.", "100"
+        "Latency bound in the server scenario, in milliseconds. At least 99% of the queries must be answered within "
+        "this time.",
+        "100",
     ),
 )
 @click.option(
@@ -65,7 +67,7 @@ if TYPE_CHECKING:
     "--find-qps",
     is_flag=True,
     help="Search for the highest rate in the server scenario at which 99% of the queries are answered within "
-    "--latency-bound-ms, with at most ten measurements.",
+    "--latency-bound-ms. The search makes at most ten measurements.",
 )
 @options.format_
 @options.timeout("Maximum duration of the measurement, in seconds.")

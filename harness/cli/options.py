@@ -54,7 +54,7 @@ def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str
 
 
 def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
-    """Split values as `split` does, and convert them to integers."""
+    """Split values like `split`, and convert them to integers."""
     numbers = []
     for name in split(ctx, param, values):
         if not (name.isascii() and name.isdigit()):
@@ -66,7 +66,7 @@ def split_whole_numbers(ctx: click.Context, param: click.Parameter, values: tupl
 
 
 def split_numbers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...] | str:
-    """Split values as `split_whole_numbers` does, but return the keyword ``all`` unchanged."""
+    """Split values like `split_whole_numbers`, but return the keyword ``all`` unchanged."""
     return "all" if values == ("all",) else split_whole_numbers(ctx, param, values)
 
 
@@ -104,9 +104,9 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 def loaded(extra: Iterable[str]) -> Catalog:
     """Return the catalog of the installed plugins and `extra`.
 
-    The catalog also contains the reasons why plugins were not loaded. These reasons are also printed to stderr, because
-    a command that succeeds without a plugin may not do what the user wants. For example, runs would not be logged if an
-    experiment tracker's plugin were missing.
+    The catalog also lists the plugins that were not loaded, and the reasons. These reasons are also printed to stderr,
+    because a command that succeeds without a plugin may not do what the user wants. For example, runs would not be
+    logged if an experiment tracker's plugin were missing.
     """
     from harness.cli.output import reserve_stdout, say
     from harness.execute.trial import crashing
@@ -252,8 +252,8 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="slice-columns",
-        help="For your own data: columns by which examples are grouped; scores are also reported for each "
-        "group (a value, or a quartile of a numeric column).",
+        help="For your own data: columns that group the examples. Scores are also reported for each group, which is "
+        "a value or a quartile of a numeric column.",
         default="none",
         several=True,
     ),

@@ -31,7 +31,7 @@ def clean(text: str) -> str:
 
 
 def reserve_stdout() -> None:
-    """Reserve stdout for `echo` until the command ends. Output from plugins goes to stderr."""
+    """Reserve stdout for `echo` until the command has ended. Output from plugins goes to stderr."""
     context = click.get_current_context()
     if _STDOUT in context.meta:
         return
@@ -74,7 +74,7 @@ def show_progress(text: str, stream: TextIO) -> None:
 def echo_data(text: str, *, nl: bool = True) -> None:
     """Print machine-readable data, such as CSV, to stdout.
 
-    The data are printed unchanged, except that control characters are replaced if stdout is a terminal.
+    The data are printed unchanged. Only on a terminal, control characters are replaced.
     """
     out = stdout()
     # By default, `click.echo` removes escape sequences.
@@ -99,7 +99,9 @@ def console() -> Console:
 
 @contextmanager
 def clean_click_errors() -> Iterator[None]:
-    """Replace control characters in the messages of click's exceptions, which quote command-line arguments."""
+    """Replace control characters in the messages of click's exceptions, because these messages quote command-line
+    arguments.
+    """
     try:
         yield
     except click.ClickException as error:

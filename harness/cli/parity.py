@@ -87,8 +87,9 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool, results: str | None) -> Iterator[RunSpec]:
-    """Yield the selected specs or, if `everything` is true, the specs of every model on every compatible task. A
-    teacher is looked up in the results directory `results`."""
+    """Yield the selected specs or, if `everything` is true, the specs of every model on every compatible task. The
+    teacher is searched for in the results directory `results`.
+    """
     import dataclasses
 
     from harness.data.checkpoint import locate

@@ -38,11 +38,11 @@ _REFRESH_S = 0.25
 """Minimum interval between updates of the live display, in seconds."""
 _EPOCH_S = 1.0
 _DOWNLOAD_S = 10.0
-"""Minimum intervals between plain lines for epochs and for downloads, in seconds."""
+"""Minimum intervals between two lines of plain output, for epochs and for downloads, in seconds."""
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the warnings about the user's own data in the planned runs, one line of output for each."""
+    """Return the warnings about the user's own data in the planned runs, as one line of output per warning."""
     sources = {spec.source: spec.dataset for spec in specs if spec.source}
     lines = [warning_line(dataset, warning) for source, dataset in sources.items() for warning in source.warnings]
     return list(dict.fromkeys(lines))
@@ -64,7 +64,7 @@ def listener(*, quiet: bool, warned: Sequence[str] = ()) -> Listener:
     """Return a listener that shows nothing if `quiet` is true, a live display if stderr is a terminal, and plain lines
     otherwise.
 
-    `warned` contains the warnings that have already been shown, as lines of output.
+    `warned` contains the warnings already shown, as lines of output.
     """
     if quiet:
         return Listener()
@@ -276,7 +276,9 @@ def describe_fetching(event: Fetching) -> str:
 
 
 def new_warnings(event: DataPrepared, shown: set[str]) -> list[str]:
-    """Return the warnings about a dataset that are not in `shown`, as lines of output, and add them to `shown`."""
+    """Return the warnings about a dataset that are not yet in `shown`, as lines of output, and add these warnings to
+    `shown`.
+    """
     lines = [warning_line(event.dataset, warning) for warning in event.warnings]
     new = [line for line in lines if line not in shown]
     shown.update(new)
@@ -330,7 +332,7 @@ def describe_trial(trial: Trial, wall_s: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration as text, such as ``1:15`` for 75.2 seconds."""
+    """Return a duration as text. For example, 75.2 seconds is formatted as ``1:15``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -21,8 +21,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
 @click.argument("results", nargs=-1, type=click.Path(file_okay=False))
 @options.names(
     "--metric",
-    "Metric to rank by, such as quality (the primary metric of each task), accuracy, train_samples_per_s or "
-    "latency_p50_ms.",
+    "Metric to rank by: quality (the primary metric of each task) or the name of a metric, such as accuracy, "
+    "train_samples_per_s or latency_p50_ms.",
     default="quality",
 )
 @options.names(
@@ -35,7 +35,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--baseline",
     metavar="NAME",
     help=options.with_default(
-        "Backend, model or setting that is the baseline for ratios. Its results also replace those of failed runs.",
+        "Backend, model or setting that is the baseline for ratios. Its results also replace the results of failed "
+        "runs.",
         "the first one with results on the most datasets",
     ),
 )
@@ -67,8 +68,8 @@ def rank(
     plot: str | None,
     **filters: tuple[str, ...],
 ) -> None:
-    """Rank backends, models or other settings across datasets: mean rank, win rate and geometric mean ratio, with 95%
-    intervals from a bootstrap over datasets and seeds.
+    """Rank backends, models or other settings across datasets. The ranking contains the mean rank, the win rate and the
+    geometric mean ratio, with 95% intervals from a bootstrap over datasets and seeds.
 
     RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is included only if every
     ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.

@@ -148,7 +148,8 @@ def _locks(runs: Sequence[StoredRun]) -> dict[str, str]:
 def _provide(env: str, lock: str, bundle: Path, *, create: bool) -> None:
     """Create the named environment `env` from its lock file if it does not exist here and `create` is true.
 
-    Raises `harness.UsageError` if it does not exist and `create` is false, or if its lock file is not in the bundle.
+    Raises `harness.UsageError` if the environment does not exist and `create` is false, or if its lock file is not in
+    the bundle.
     """
     import shlex
 

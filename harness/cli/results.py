@@ -28,9 +28,9 @@ def results() -> None:
 def merge(others: tuple[Path, ...], results: str | None) -> None:
     """Add the runs from each DIR to the results directory, with their files, parity verdicts and tuning studies.
 
-    A run whose record is already present is not added again, so repeating a merge changes nothing. Repeats of a run are
-    numbered in the order in which they started, so the ids of existing runs may change. The order of the directories
-    has no effect. The exit status is 1 if a run, a verdict or a study could not be merged.
+    A run whose record is already present is skipped, so a merge can be repeated safely. Repeats of a run are numbered
+    in the order in which they started, so the ids of existing runs may change. The order of the directories has no
+    effect. The exit status is 1 if a run, a verdict or a study could not be merged.
 
     \b
     Examples:

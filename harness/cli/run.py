@@ -148,8 +148,8 @@ def run(
     To complete a stopped comparison, repeat the command. A run that is already in the results directory is skipped if
     its settings, plugin code, package versions and machine class are unchanged. Failed runs are executed again.
 
-    With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint when the command is
-    repeated, with the same results as an uninterrupted run.
+    With --checkpoint-every, repeating the command continues a run that was killed or stopped from its last checkpoint.
+    The results are the same as without the interruption.
 
     With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
     own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;

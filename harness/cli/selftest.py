@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @options.quiet
 @options.format_
 def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet: bool, format_: str) -> None:
-    """Check the accuracy of measurements on this machine: allocate known amounts of memory on the host and on every
-    accelerator, compare the step timer with the wall clock, and print the errors. Memory and time are measured the same
-    way as in a run.
+    """Check the accuracy of measurements on this machine, and print the errors. The checks allocate known amounts of
+    memory on the host and on every accelerator, and compare the step timer with the wall clock. Memory and time are
+    measured the same way as in a run.
 
     The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer is off by more than
     1 ms over half a second.
@@ -34,8 +34,8 @@ def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet:
     With --jobs, check instead whether runs with the selected settings are slowed down by N - 1 other runs. Runs are
     executed one at a time and N at a time, in alternation. The check passes if, for every metric, the confidence
     interval of the change is within 5% (25% for the 99th percentile of the latency). If intervals are too wide, pass
-    more rounds (--repeat). The result is saved in the cache directory, and allows `harness run --jobs N` to measure
-    speed with these settings on this class of machine. The exit status is 1 if the check does not pass.
+    more rounds (--repeat). The result is saved in the cache directory. With this result, `harness run --jobs N` can
+    measure speed for these settings on this class of machine. The exit status is 1 if the check does not pass.
 
     \b
     Examples:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--executor",
     metavar="NAME",
-    help="Executor of runs that were submitted by another user or from another directory. Without this option, the "
+    help="Executor of the runs, if they were submitted by another user or from another directory. By default, the "
     "executor of such runs is not contacted.",
 )
 @options.executor_options
@@ -40,7 +40,8 @@ def status(
     shown. The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the
     command that resumes it is printed.
 
-    If runs were submitted with `harness run --detach`, any available results are first stored in the results directory.
+    For runs that were submitted with `harness run --detach`, the available results are first stored in the results
+    directory.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Prevent errors in the standard streams from ending a command, and prevent threads from keeping a command alive.
+"""Keep errors in the standard streams from ending a command, and threads from keeping a command alive.
 
 Closed streams are replaced, and errors in the final flush are ignored.
 
@@ -65,7 +65,7 @@ def ignore_signals() -> None:
 
 
 def end_threads(status: int) -> None:
-    """Wait for all non-daemon threads, and end the process if one is still running after `THREADS_WAIT_S`.
+    """Wait for all non-daemon threads. End the process if a thread is still running after `THREADS_WAIT_S`.
 
     Only plugins start non-daemon threads.
     """
@@ -84,8 +84,9 @@ def end_threads(status: int) -> None:
 
 
 def end_exit_functions(status: int) -> None:
-    """Call the functions that plugins registered with `atexit`. End the process if the functions take longer than
-    `THREADS_WAIT_S`."""
+    """Call the functions that plugins registered with `atexit`. End the process if the functions are still running
+    after `THREADS_WAIT_S`.
+    """
     if "harness.plugins.containment" not in sys.modules:
         return
     import atexit
@@ -112,16 +113,15 @@ def discard(fd: int) -> None:
 def screen(*, wait_s: float = 0.0) -> TextIO:
     """Return stderr as a stream that discards text that cannot be written within `wait_s` seconds.
 
-    Otherwise, a terminal paused with Ctrl-S or a pipe that is not read would block the process that enforces a run's
-    time limit.
+    Otherwise, the process that enforces a run's time limit could block on a terminal paused with Ctrl-S or on a pipe
+    that no process reads.
     """
     stream = getattr(sys, "stderr", None) or _text(2)
     return cast("TextIO", _Screen(stream.uncleaned if isinstance(stream, _Clean) else stream, wait_s))
 
 
 class _Clean:
-    """A text stream that replaces control characters in everything written to it; see
-    `harness.records.printing.clean`."""
+    """A text stream that replaces control characters in its output; see `harness.records.printing.clean`."""
 
     def __init__(self, stream: TextIO) -> None:
         self.uncleaned = stream

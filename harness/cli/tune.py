@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     "--search",
     multiple=True,
     metavar="KEY=SPACE",
-    help="Setting to search, with its values: a list such as recipe.batch_size=16,32,64, a range such as "
-    "recipe.dropout=0.0:0.5, or a range on a logarithmic scale such as recipe.learning_rate=log:1e-4:1e-2. Can be "
-    "repeated.",
+    help="Setting to search and its possible values, as a list (recipe.batch_size=16,32,64), a range "
+    "(recipe.dropout=0.0:0.5) or a logarithmic range (recipe.learning_rate=log:1e-4:1e-2). Can be repeated.",
 )
 @click.option(
     "--trials", type=click.IntRange(min=1), metavar="N", default=20, help="Number of trials for each backend."
@@ -54,8 +53,8 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     metavar="N",
     default=3,
-    help="Number of fresh seeds with which the best and the default settings are trained and then scored "
-    "on the test split.",
+    help="Number of fresh seeds with which the best and the default settings are trained. The trained models are "
+    "scored on the test split.",
 )
 @click.option(
     "--storage",
@@ -111,7 +110,7 @@ def tune(
 
     Each trial trains the model with different settings in a separate process, without the test split. Trials that are
     unlikely to become the best are stopped early. The best settings and the default settings are then trained on fresh
-    seeds, scored on the test split and measured like the runs of `harness run`.
+    seeds, scored on the test split, and measured in the same way as by `harness run`.
 
     Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a stopped
     study or to add trials, repeat the command.

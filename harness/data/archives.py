@@ -1,4 +1,4 @@
-"""Safe extraction of archives: only regular files inside the target folder are written, up to a maximum size."""
+"""Safe extraction of archives. Only regular files inside the target folder are written, up to a maximum total size."""
 
 from __future__ import annotations
 

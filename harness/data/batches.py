@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """One of several contiguous parts of a batch, computed by the process with this rank."""
+    """One of several contiguous parts of a batch. The process with this rank computes this part."""
 
     rank: int
     parts: int
@@ -44,7 +44,7 @@ WHOLE = Part(0, 1)
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Return the number of full batches in an epoch, or 1 if there are fewer examples than `batch_size`."""
+    """Return the number of full batches per epoch, or 1 if there are fewer than `batch_size` examples."""
     return max(1, examples // batch_size)
 
 
@@ -53,8 +53,8 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
 
-    All batches have the same size, so backends compile only once. Leftover examples that do not fill a batch are
-    dropped from the epoch. Only the given part of each batch is yielded, with its `Batch.weight`. Raises
+    Batches have a fixed size, so backends compile only once. Leftover examples that do not fill a batch are dropped
+    from the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Raises
     `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
@@ -94,10 +94,10 @@ def output_shape(targets: NDArray[Any], examples: int, outputs: int) -> tuple[in
 
 
 def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
-    """Yield (inputs, valid) for each batch of the split, in stored order.
+    """Yield (inputs, valid) for each batch of the split, in the order in which the examples are stored.
 
-    Every batch has `batch_size` examples. The last batch is padded by repeating its last example, so use only the
-    first `valid` examples of each batch.
+    Each batch has `batch_size` examples. The last batch is padded by repeating its last example, so use only the first
+    `valid` examples of each batch.
     """
     whole = len(split) // batch_size * batch_size
     for start in range(0, whole, batch_size):

@@ -23,7 +23,8 @@ def offline() -> bool:
 
 
 def mirror() -> str | Path | None:
-    """Return ``HARNESS_DATA_MIRROR``: a directory, an http(s) URL without a trailing slash, or None if it is not set.
+    """Return the value of ``HARNESS_DATA_MIRROR``, or None if it is not set. The value is a directory or an http(s) URL
+    without a trailing slash.
 
     Raises `harness.UsageError` if the directory does not exist.
     """

@@ -65,10 +65,10 @@ def locate(name: str) -> Pretrained:
 
 
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
-    """Return the weight files and the names of the arrays to read from each file.
+    """Return a mapping from each weight file to the names of the arrays to read from it.
 
     If ``model.safetensors`` exists, it is the only file. All of its arrays are read, and the set of names is empty.
-    Otherwise, the files are those that the index lists. If there is no index, the result is empty. Raises
+    Otherwise, these are the files listed in the index. If there is no index, the result is empty. Raises
     `harness.UsageError` if the index cannot be read.
     """
     if (folder / WEIGHTS).is_file():
@@ -201,7 +201,7 @@ def _download(name: str) -> Path:
             )
         )
     except LocalEntryNotFoundError:
-        reason = "the hub cannot be reached"
+        reason = "the Hugging Face Hub cannot be reached"
         if offline():
             reason = "HARNESS_OFFLINE is set and the checkpoint is not in the cache"
         raise UsageError(

@@ -40,7 +40,7 @@ Report = Callable[[str, int, int | None], None]
 
 
 class Source(NamedTuple):
-    """A location from which a file can be obtained."""
+    """A location from which a file can be downloaded."""
 
     name: str
     """Name of the location, as shown in messages."""
@@ -57,8 +57,9 @@ class _FailedError(Exception):
 
 
 def sources(file: RemoteFile) -> list[Source]:
-    """Return the sources in the order they are tried. If network access is disabled, only a mirror directory is
-    used."""
+    """Return the sources, in the order in which they are tried. If network access is disabled, only a mirror directory
+    is used.
+    """
     candidates = []
     root = mirror()
     if isinstance(root, Path):
@@ -128,7 +129,7 @@ def _check(file: RemoteFile, received: Path) -> None:
 
 
 def _page_note(received: Path) -> str:
-    """Return a note for the error message if the received file is a web page, or an empty string otherwise."""
+    """Return a note for the error message if the received file is a web page, and an empty string otherwise."""
     with received.open("rb") as file:
         start = file.read(4096).decode("utf-8", "replace")
     if not re.match(r"\s*<(!doctype|html|head|\?xml)", start, re.IGNORECASE):
@@ -225,8 +226,8 @@ def _part(response: requests.Response) -> bytes:
 def _response(url: str) -> requests.Response:
     """Send the request and return the response, whose body has not been read.
 
-    The request is sent in a daemon thread, because a server that sends one byte of a header at a time never exceeds the
-    socket timeout.
+    The request is sent in a daemon thread. A server that sends a header one byte at a time never triggers the socket
+    timeout.
     """
     outcomes: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
 

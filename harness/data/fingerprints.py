@@ -1,5 +1,5 @@
-"""Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons of two images
-or recordings.
+"""Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons based on
+them.
 
 The descriptor of an image consists of the 8 x 8 lowest frequencies of the discrete cosine transform, except for the
 mean. It is the descriptor used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking of
@@ -34,10 +34,11 @@ detail.
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
 """Maximum root mean square differences between two copies of an image: over all pixels, and over the part in which the
 copies differ most. The key is True for images that are compared at a third of their resolution, and False for images
-that are compared at half of it. The limits are in units of the contrast, which is the standard deviation of the pixels.
+that are compared at half of their resolution. The limits are multiples of the contrast, which is the standard deviation
+of the pixels.
 
-The differences between copies are below these limits, and the differences between the most similar distinct images of
-MNIST, Fashion-MNIST and photographs are above them.
+The differences between copies are below these limits. The differences between the most similar distinct images of
+MNIST, Fashion-MNIST and photographs are above these limits.
 """
 COLOR = 2
 """Factor by which the limits are multiplied for colors, which lossy formats store less precisely than brightness."""
@@ -67,15 +68,15 @@ CORRELATION = 0.95
 """Minimum correlation between two copies of a recording."""
 WORST = 0.62
 """Maximum root mean square difference between two copies in the part where they differ most, relative to the root mean
-square of the recording. Copies satisfy both limits, but the most similar recordings of one speaker in the Free Spoken
-Digit Dataset do not.
+square of the recording. Copies satisfy both limits. The most similar recordings of one speaker in the Free Spoken Digit
+Dataset satisfy at most one of them.
 """
 
 
 def describe_images(images: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.int64]]:
     """Return the descriptors ``[M, 63]`` of images ``[H, W, C]``, and the indices ``[M]`` of these images.
 
-    Images that are too small or nearly blank have no descriptor.
+    There is no descriptor for images that are too small or nearly blank.
     """
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for row, image in enumerate(images):
@@ -127,7 +128,8 @@ def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def describe_recordings(waveforms: Sequence[NDArray[Any]], rates_hz: Sequence[int]) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the descriptors ``[M, 24]`` of waveforms ``[samples]``, and the indices ``[M]`` of these waveforms.
+    """Return the descriptors ``[M, 24]`` of waveforms ``[samples]``, and the indices ``[M]`` of the waveforms that have
+    one.
 
     Recordings that are too short or silent have no descriptor.
     """
@@ -200,7 +202,7 @@ def _brightness(image: NDArray[Any]) -> Floats:
 
 
 def _planes(image: NDArray[Any]) -> list[Floats]:
-    """Return the brightness and, for color images, the blue and the red channel minus the brightness."""
+    """Return the brightness and, for color images, the blue and red channels minus the brightness."""
     bright = _brightness(image)
     if image.shape[2] == 1 or (image == image[..., :1]).all():
         return [bright]
@@ -216,7 +218,7 @@ def _spectrum(plane: Floats, side: int) -> Floats:
 
 
 def _as_sharp(one: list[Floats], other: list[Floats]) -> list[list[Floats]]:
-    """Return two images as planes ``[side, side]``, with the blurrier one sharpened to match the other.
+    """Return two images as planes ``[side, side]``. The blurrier image is sharpened to match the other one.
 
     Interpolation weakens the high frequencies of a resized image. One sharpening factor is computed for each radial
     frequency of the brightness spectrum.
@@ -242,7 +244,7 @@ def _blocks(plane: Floats) -> Floats:
 
 
 def _band(samples: NDArray[Any], rate_hz: int, low_hz: float, high_hz: float) -> NDArray[np.float64]:
-    """Return a recording, limited to the band between two frequencies and resampled to `RATE_HZ`."""
+    """Return a recording after band-pass filtering and resampling to `RATE_HZ`."""
     samples = np.pad(samples, (0, -len(samples) % (rate_hz // gcd(rate_hz, RATE_HZ))))  # a whole number of samples
     length = len(samples) * RATE_HZ // rate_hz
     spectrum = np.fft.rfft(samples)

@@ -52,8 +52,9 @@ class NearCopies(Struct, frozen=True, kw_only=True):
 def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
     """Return the groups of near copies, or None if there are no near copies and all similar pairs were compared.
 
-    `contents` are images ``[H, W, C]`` or waveforms ``[samples]`` with the sample rates `rates_hz`. Examples with equal
-    values in `exact` (``[N]``) are exact copies: they share a group, and only the first is compared.
+    `contents` contains images ``[H, W, C]`` or waveforms ``[samples]``. The sample rates of the waveforms are in
+    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact copies: they share a group, and only the first
+    is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
     distinct = [contents[row] for row in firsts]
@@ -137,7 +138,7 @@ def _join(
     """Merge the groups of near copies in `parents`. Return the first near copies, the number of compared pairs, and
     whether all pairs were processed.
 
-    Pairs that are already in the same group are not compared. The total cost of the comparisons is at most `limit`.
+    Pairs that are already in the same group are not compared. The comparisons cost at most `limit` in total.
     """
     first, compared, spent = None, 0, 0.0
     for one, other in pairs:

@@ -1,4 +1,4 @@
-"""Validation and digest of prepared data."""
+"""Validation of prepared data, and their digest."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def dataset_digest(data: PreparedData) -> str:
 
 
 def check(data: PreparedData) -> None:
-    """Raise `harness.DataError` if a split is empty or contains non-finite values, and `harness.PluginError` if arrays
-    do not match the declared shapes, dtypes or classes."""
+    """Raise `harness.DataError` if a split is empty or contains non-finite values. Raise `harness.PluginError` if
+    arrays do not match the declared shapes, dtypes or classes.
+    """
     for field in ("label_names", "target_mean", "target_scale"):
         length = len(getattr(data.info, field))
         if length not in (0, data.info.outputs):

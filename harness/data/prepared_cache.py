@@ -1,10 +1,10 @@
 """On-disk cache of prepared splits, which lets runs reuse data that an earlier run prepared.
 
-An entry is a folder that contains ``.npy`` files and a ``meta.json`` file. The folder's name consists of two digests.
-The first digest identifies the raw data and the names and options of the dataset and the task. The second digest
-identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays and of
-``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in a
-package is not cached, because it has no declared digest.
+An entry is a folder that contains ``.npy`` files and a ``meta.json`` file. The name of the folder consists of two
+digests. The first digest identifies the raw data and the names and options of the dataset and the task. The second
+digest identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays
+and of ``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in
+a package is not cached, because it has no declared digest.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ MAX_HEADER_BYTES = 2**16
 """Maximum size of a ``.npy`` file's header."""
 _CHUNK = 2**20
 _verified: set[tuple[str, int, int, int]] = set()
-"""Path, inode, size and modification time of the large files whose checksums this process has verified."""
+"""Path, inode, size and modification time of the large files that this process has verified."""
 META = "meta.json"
 SPLITS = ("train", "validation", "test")
 
 
 class StoredArray(Struct, frozen=True, kw_only=True):
-    """Metadata of an array stored in an entry."""
+    """Metadata of an array in a cache entry."""
 
     split: Literal["train", "validation", "test"]
     role: Literal["inputs", "targets", "groups", "rows", "weights"]
@@ -121,7 +121,7 @@ def save(folder: Path, data: PreparedData) -> bool:
     """Write `data` and its digest to `folder`, and return whether this succeeded.
 
     An existing entry is replaced, and entries prepared from the same data by older code are removed. If writing fails,
-    a warning is printed to stderr and no incomplete entry remains.
+    a warning is printed to stderr, and the incomplete entry is deleted.
     """
     try:
         _save(folder, data)

@@ -1,4 +1,4 @@
-"""`DataSummary`, a description of loaded and prepared data, for inspection before a run."""
+"""`DataSummary`, a description of loaded and prepared data that can be inspected before a run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnInfo, ...]
     """Columns of the user's table, or an empty tuple if the data have no table."""
     sizes: dict[str, dict[str, Spread]]
-    """Sizes of the examples, such as the number of ``characters``, by name and split."""
+    """Sizes of the examples, such as the number of ``characters``, keyed by name and split."""
     targets: dict[str, dict[str, Spread]]
     """For regression, the values of each target, by split."""
     info: DataInfo

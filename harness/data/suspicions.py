@@ -24,7 +24,7 @@ CONTRADICTORY = 0.001
 """Fraction of all examples above which identical examples of different classes are reported, for datasets of plugins.
 In the user's own data, all identical examples of different classes are reported."""
 MAJORITY = 0.8
-"""Fraction of the test split above which the most frequent class is reported."""
+"""Fraction of the test split above which a warning about the most frequent class is given."""
 
 
 def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataInfo:
@@ -66,8 +66,8 @@ def suspicions(
 ) -> list[str]:
     """Return a warning about each suspicious property of the prepared data.
 
-    `digests` contains the digests of the examples in each split. Identical examples of different classes are reported
-    if their fraction of all examples exceeds `contradictory`.
+    `digests` contains the digest of each example, keyed by split. Identical examples with different classes are
+    reported if they make up more than the fraction `contradictory` of all examples.
     """
     splits, digests = _splits(data), digests or _digests(data)
     found = _shared(digests)
@@ -93,7 +93,7 @@ def _digest(arrays: list[NDArray[Any]], row: int) -> int:
 
 
 def _shared(digests: dict[str, Digests]) -> list[str]:
-    """Return a warning about each evaluation split that contains examples from the training split."""
+    """Return a warning for each evaluation split that contains examples of the training split."""
     found = []
     for name in ("validation", "test"):
         shared = int(np.isin(digests[name], digests["training"]).sum())
@@ -120,7 +120,7 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
 
 
 def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
-    """Return a warning if copies of one example make up a large part of a split.
+    """Return a warning if copies of a single example make up a large part of a split.
 
     In tables whose features have few distinct values, many examples are equal, so copies are reported only if they form
     a majority.

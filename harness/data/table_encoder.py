@@ -35,10 +35,10 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     The encoded columns are the numbers, the indicators of missing numbers, and the categories, in this order. Each
     numeric column is standardized to mean 0 and standard deviation 1 on the training split; a missing number is
     replaced with the mean. A column that is constant on the training split is 0 in every split. Categories are one-hot
-    encoded with the categories of the training split. A missing category (None) counts as a category, and an unknown
-    category is encoded as 0 in all columns.
+    encoded with the categories of the training split. A missing category (None) is a category like any other. An
+    unknown category is encoded as 0 in all columns.
 
-    The attributes are the fitted values. `to_json` and `from_json` convert them to and from JSON values, such as
+    The attributes contain the fitted values. `to_json` and `from_json` convert them to and from JSON values, such as
     `PreparedData.fitted`.
 
     Examples
@@ -188,8 +188,8 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Returns
         -------
         dict of str to int or float
-            ``constant_features``, the number of constant features, and, if numbers are missing in the training split,
-            ``missing_share``, the fraction of missing numbers.
+            ``constant_features``, the number of constant features. If the training split has missing numbers,
+            ``missing_share``, the fraction of missing numbers, is also included.
         """
         import numpy as np
 
@@ -304,7 +304,9 @@ def _named(cells: NDArray[Any]) -> NDArray[Any]:
 
 
 def _one_hot(cells: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return a column for each of the categories `names`. A cell with any other value is 0 in all columns."""
+    """Return a column for each of the categories `names`. A cell with any other value is encoded as 0 in all
+    columns.
+    """
     import numpy as np
 
     numbers = {name: number for number, name in enumerate(names)}

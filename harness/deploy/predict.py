@@ -114,8 +114,8 @@ def predict(
 ) -> Predicted:
     """Predict new data with the trained model of a run.
 
-    `source` is read in the same way as the run's training data, and prepared with the preprocessing that was fitted to
-    those data. Labels are optional. By default, `backend` and `device` are those of the run, and `on_bad_row` is the
+    `source` is read in the same way as the run's training data. It is prepared with the preprocessing fitted to the
+    training data. Labels are optional. By default, `backend` and `device` are those of the run, and `on_bad_row` is the
     option used for the training data. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the
     run cannot be used, the data are invalid, or the backend fails.
     """
@@ -226,7 +226,7 @@ def transformed(
 
 
 def split_of(inputs: Mapping[str, NDArray[Any]], info: DataInfo) -> Split:
-    """Return a split of examples whose targets are unknown and are replaced with zeros."""
+    """Return a split of examples with unknown targets, which are set to zero."""
     count = len(next(iter(inputs.values())))
     regression = info.objective == "regression"
     targets = np.zeros((count, info.outputs), np.float32) if regression else np.zeros(count, np.int64)

@@ -54,9 +54,9 @@ def table(
     """Return a table with one row per example.
 
     The first column is ``row`` or ``path``. For classification, the next columns are ``label`` (if `labels` are given),
-    ``predicted``, and ``probability_<class>`` for each class. For regression, the next columns are the true values
-    under the name of each target (if `numbers` are given), and the predictions ``predicted_<target>``, both in the
-    target's unit. `outputs` are logits ``[N, C]`` or standardized predictions ``[N, T]``.
+    ``predicted``, and ``probability_<class>`` for each class. For regression, the next columns are the true values,
+    named after the targets (if `numbers` are given), and the predictions ``predicted_<target>``. Both are in the unit
+    of the target. `outputs` are logits ``[N, C]`` or standardized predictions ``[N, T]``.
     """
     import pandas as pd
 

@@ -19,7 +19,7 @@ class LocalExecutor(Executor):
     data_parallel = True
 
     def execute(self, runs: Sequence[PlannedRun], coordinator: Coordinator) -> None:
-        """Execute the runs in order."""
+        """Execute the runs one after another."""
         from harness.execute.attempt import execute_run
 
         for run in runs:

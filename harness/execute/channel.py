@@ -1,4 +1,4 @@
-"""Limits on the data that a child process writes to its channel and its log."""
+"""Limits on the amount of data that a child process writes to its channel and its log."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Log:
     """The log file of a child. If the output is longer than `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`, only its beginning and
     end are kept.
 
-    The beginning is written immediately, and the end is written when the log is closed. Write errors, such as those
-    caused by a full disk, are ignored. If the log file has been removed, it is created again when the log is closed.
-    Raises OSError if the file cannot be created.
+    The beginning is written immediately. The end is written when the log is closed. Write errors, such as those caused
+    by a full disk, are ignored. If the log file has been removed, it is created again when the log is closed. Raises
+    OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -108,7 +108,7 @@ class Log:
         self.feed(f"harness: {text}\n".encode())
 
     def close(self) -> None:
-        """Write the end of the output and close the file."""
+        """Write the end of the output, and close the file."""
         if self._file.closed:
             return
         left_out = self._unwritten - len(self._tail)

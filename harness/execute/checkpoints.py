@@ -76,8 +76,8 @@ def assign(
     """Return the decisions, supplemented with the checkpoint plans of the runs to be executed.
 
     If a usable checkpoint of a run exists, the run continues from it, unless `resume` is False. Each checkpoint is used
-    by at most one run. A checkpoint is usable if it is not damaged, and if the code of the plugins, the versions of
-    Python and of the packages, and the class of machine are unchanged.
+    by at most one run. A checkpoint is usable if it is not damaged and nothing that affects the run has changed: the
+    code of the plugins, the versions of Python and of the packages, and the class of machine.
 
     Raises `harness.UsageError` if `resume` is True and a run cannot continue from its checkpoint, and
     `harness.RecordError` if the results directory cannot be read.

@@ -25,8 +25,8 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are relative errors in the 2-norm, except in the ``dropout`` stage, where they are numbers of standard
-    errors. Non-finite errors are stored as None.
+    Errors are relative errors in the 2-norm. In the ``dropout`` stage, they are multiples of the standard error
+    instead. Non-finite errors are stored as None.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     subject: str = ""
     """Digest of the computation, returned by the function `subject`."""
     sides: tuple[str, ...] = ()
-    """Digests of `backends` and their libraries, returned by the function `side`."""
+    """Digests of `backends` and their libraries, computed by `side`."""
     checked_at: str
     """Time of the check (UTC, ISO 8601)."""
     wall_s: float
@@ -99,8 +99,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
         return next((stage.error for stage in self.stages if stage.name == "logits"), None)
 
     def mark(self, backend: str) -> ParityMark:
-        """Return the result of the check, as stored in the record of a run whose backend was compared with
-        `backend`."""
+        """Return the result of the check for the record of a run whose backend was compared with `backend`."""
         return ParityMark(backend=backend, passed=self.passed, partly=self.partly, error=self.error, verdict=self.key)
 
 
@@ -140,7 +139,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
 
 
 def side(backend: str, device_name: str | None, packages: Mapping[str, str], plugins: Iterable[PluginRef]) -> str:
-    """Return a digest of the backend, its device, and the versions of its libraries and plugins."""
+    """Return a digest that covers the backend, its device, and the versions of its libraries and plugins."""
     versions = sorted((ref.distribution, ref.name, ref.version) for ref in plugins)
     return _digest([backend, device_name, dict(packages), versions])
 

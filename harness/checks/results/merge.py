@@ -34,7 +34,7 @@ If a merge is interrupted, the next merge completes the renaming.
 
 @dataclass
 class Merged:
-    """Counts of the changes made by a merge, and messages about files that could not be merged."""
+    """Numbers of added runs and files, and messages about files that could not be merged."""
 
     added: int = 0
     """Number of runs copied."""
@@ -210,8 +210,8 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> list[str]:
-    """Copy a run to the target. Files that exist only in other copies of the run are copied, too. Return a message for
-    each file that was not copied.
+    """Copy a run to the target. Files that exist only in other copies of the run are copied, too. Return a message
+    about each file that could not be copied.
 
     The run is first copied to a hidden directory, so an incomplete copy is never read as a run.
     """

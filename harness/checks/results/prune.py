@@ -33,9 +33,9 @@ def removable(
     """Return the runs that can be removed, with the reasons, ordered by start time.
 
     Failed runs can be removed if a later run of the same specification succeeded. If `failed` is true, all other failed
-    runs can also be removed. If `keep` is given, only the newest `keep` successful runs of each specification are
-    needed, and the older ones can be removed. Quality-only runs are counted separately. Only runs whose specification
-    is accepted by `selected` are included. Raises ValueError if `keep` is not positive.
+    runs are also included. If `keep` is given, only the newest `keep` successful runs of each specification are needed,
+    and the older ones can be removed. Quality-only runs are counted separately. Only runs with a specification that
+    `selected` accepts are included. Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}")

@@ -16,7 +16,7 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
     """Yield problems with directories that lack a valid record, followed by each run with the problems in its files.
 
-    Each record must be readable and valid, and its key and id must match its specification. The raw samples, the saved
+    Each record must be readable and valid. Its key and id must match its specification. The raw samples, the saved
     weights, a named environment's lock file and the checkpoints of unfinished runs must match the recorded digests.
     `harness audit` performs a more thorough check of a single run.
 

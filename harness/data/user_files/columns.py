@@ -82,7 +82,7 @@ class Columns:
         return self._infer(role, candidates[0]) if len(candidates) == 1 else None
 
     def infer_only(self, role: str, fits: Callable[[list[Any]], bool] = lambda cells: True) -> str:
-        """Assign `role` to the only unassigned column whose cells satisfy `fits`.
+        """Assign `role` to the unassigned column whose cells satisfy `fits`.
 
         Raises `harness.UsageError` unless exactly one column qualifies.
         """
@@ -125,7 +125,7 @@ def holds_text(cells: list[Any]) -> bool:
 
 
 def holds_splits(cells: list[Any]) -> bool:
-    """Return whether any cell contains the name of a split. If so, rows with other values are treated as bad rows."""
+    """Return whether any cell contains the name of a split. Rows with other values are then treated as bad rows."""
     return any(str(cell).strip().lower() in NAMES for cell in cells)
 
 
@@ -228,7 +228,8 @@ def split_warnings(table: Table, column: str) -> list[str]:
 
 
 def slice_values(table: Table, column: str, *, names: bool, notation: Notation = PLAIN) -> list[float] | list[str]:
-    """Return a slice column's values as numbers if all cells are numbers and `names` is false, otherwise as strings.
+    """Return the values of a slice column: numbers if all cells are numbers and `names` is false, and strings
+    otherwise.
 
     A missing number becomes NaN, and a missing string becomes an empty string. Strings are joined into one line and
     truncated to `SLICE_LETTERS` characters.
@@ -250,7 +251,7 @@ def _one_line(cell: Any) -> str:
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the distinct labels, sorted numerically if all are integers and alphabetically otherwise."""
+    """Return the distinct labels, sorted numerically if all labels are integers and alphabetically otherwise."""
     names = sorted(set(labels))
     if all(name.isascii() and name.isdigit() for name in names):
         names.sort(key=int)

@@ -48,7 +48,8 @@ class Copies:
 def find_copies(examples: Examples, rows: Sequence[int], decoded: Mapping[str, NDArray[Any]], kind: str) -> Copies:
     """Return the copies among the good `rows`, and add warnings with their counts to `examples`.
 
-    `decoded` contains the decoded images or recordings of all rows. If it is empty, near copies are not found.
+    `decoded` contains the decoded images or recordings of all rows. If this dictionary is empty, near copies are not
+    found.
     """
     independent = examples.options.copies == "independent"
     contents = examples.contents()

@@ -80,12 +80,12 @@ class UserDataset(Dataset[UserOptions]):
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
-        """Return the options (completed with all columns and the digest), the data source, and the data.
+        """Return the options, the data source and the data. The options include all columns and the digest.
 
-        Images and recordings are not decoded, so the data are None, and the data source contains only the warnings that
-        do not depend on the decoded content. The warnings about copies, skipped rows and the splits depend on this
-        content and are returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the
-        data are invalid.
+        Images and recordings are not decoded: the data are None, and the data source contains only the warnings that do
+        not depend on the decoded content. The warnings about copies, skipped rows and the splits depend on this content
+        and are returned by `load`. Raises `harness.UsageError` and `harness.DataError` if the options or the data are
+        invalid.
         """
         examples = self._read(options)
         examples.problems.settle(left=len(examples.good()))

@@ -76,7 +76,7 @@ def _padded(text: str) -> str:
 
 
 def looks_dated(cell: Any, form: str | None = None) -> bool:
-    """Return whether a cell is a date or a time in any common notation."""
+    """Return whether a cell contains a date or time in a common notation."""
     if isinstance(cell, date | time):
         return True
     if not isinstance(cell, str) or len(cell) > 40 or not any(map(str.isdigit, cell)):
@@ -114,7 +114,7 @@ def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
 
 
 def named_part(values: Sequence[datetime | time | None], name: str) -> list[float]:
-    """Return one part of each value: ``year``, ``month``, ``day``, ``weekday`` or ``hour``, or NaN for None."""
+    """Return one part of each value: ``year``, ``month``, ``day``, ``weekday`` or ``hour``. NaN if the cell is None."""
     return [_part(value, name) for value in values]
 
 
@@ -135,7 +135,7 @@ def _hour(value: datetime | time) -> float:
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
     """Return True if the cells contain at least three distinct times and are sorted in ascending or descending order.
 
-    `numbers` contains the numeric value of each cell that is a number. At most 5,000 evenly spaced cells are compared.
+    `numbers` contains the value of each cell that is a number. At most 5,000 evenly spaced cells are compared.
     """
     step = len(cells) // 5000 + 1
     cells, numbers = cells[::step], numbers[::step]
@@ -160,8 +160,9 @@ def _monotone(values: Sequence[Any]) -> bool:
 
 
 def are_epochs(cells: Sequence[Any]) -> bool:
-    """Return whether all cells are integers that represent times from 2001 to 2033, in seconds or milliseconds since
-    1970."""
+    """Return whether all cells are integers that can be Unix timestamps between 2001 and 2033, in seconds or
+    milliseconds.
+    """
     texts = [str(cell).strip().removesuffix(".0") for cell in cells]
     return len(set(texts)) > 2 and all(re.fullmatch(r"1\d{9}(\d{3})?", text) for text in texts)
 

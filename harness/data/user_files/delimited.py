@@ -21,13 +21,13 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 Row = tuple[str, dict[str, Any]]
-"""Position of a row, such as ``row 3 (line 4)``, and the row's cells, by column name."""
+"""Position of a row, such as ``row 3 (line 4)``, and its cells, keyed by column name."""
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""Fraction of the sampled rows that must have the same number of cells for a header with a different number of cells to
-be rejected.
+"""Minimum fraction of the sampled rows with the same number of cells. Above it, a header with a different number of
+cells is rejected.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")
@@ -37,7 +37,7 @@ class Record(NamedTuple):
     """A row of a file."""
 
     first: int
-    """Index of the row's first line."""
+    """Index of the first line of the row."""
     last: int
     """Index of the line that follows the row's last line."""
     cells: list[str]
@@ -50,7 +50,7 @@ class Record(NamedTuple):
 def read_delimited(
     source: str, text: str, problems: Problems, separator: str | None
 ) -> tuple[list[str], list[Row], list[str]]:
-    """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
+    """Return the column names, the rows and a list of warnings. Rows that cannot be read are added to `problems`.
 
     Raises `harness.DataError` if the header is invalid or does not match the rows.
     """
@@ -119,7 +119,7 @@ def _ragged(header: list[str], cells: list[str]) -> str:
 
 
 class _File:
-    """The lines of a file and the dialect in which they are written."""
+    """Lines of a file, and the dialect in which they are written."""
 
     def __init__(self, source: str, lines: list[str], *, tabs: bool, separator: str | None) -> None:
         self.source, self.lines, self.quotes = source, lines, not tabs
@@ -347,7 +347,7 @@ class _File:
 
 
 def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str]:
-    """Return warnings about unusual rows, columns without a name, and column names that look alike."""
+    """Return warnings about unusual rows, unnamed columns, and column names that look alike."""
     warnings = [f"{what}: {count:,}" for what, count in file.notes.items()]
     good = [record.cells for record in records if not record.problem and len(record.cells) == len(header)]
     if file.extra:

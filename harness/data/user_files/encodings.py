@@ -16,10 +16,10 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks. UTF-32 is listed first, because its byte order mark starts with that of UTF-16."""
+"""Byte order marks. UTF-32 must be listed first, because its byte order mark starts with the mark of UTF-16."""
 MARK = "\ufeff"
 GARBLED = re.compile("[\u00c2\u00c3][\u0080-\u00bf]|\u00e2\u20ac[\u2122\u0153\u009d\u201c\u201d\u02dc\u00a2\u00a6]")
-"""UTF-8 sequences decoded as Windows-1252, such as those of accented letters and dashes."""
+"""Typical results of decoding UTF-8 as Windows-1252, such as two characters in place of an accented letter."""
 COMMON = (
     *(
         "windows-1252",
@@ -64,7 +64,7 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     """Return a file's text and warnings about it.
 
     If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the remaining bytes are
-    decoded with ``surrogateescape`` so that errors can identify the rows with invalid bytes. Otherwise,
+    decoded with ``surrogateescape``. Error messages can then identify the rows with invalid bytes. Otherwise,
     `harness.DataError` is raised, because the file probably has a different encoding.
     """
     if encoding is not None:
@@ -137,7 +137,7 @@ def _doubts(data: bytes, encoding: str) -> list[str]:
 
 
 def candidates(sample: bytes) -> list[str]:
-    """Return the common encodings in which nearly all words are legible, best first.
+    """Return the common encodings in which nearly all words are legible, starting with the best one.
 
     If several encodings decode the sample to the same text, only the first is returned.
     """
@@ -154,7 +154,7 @@ def candidates(sample: bytes) -> list[str]:
 
 
 def _legible(text: str) -> float:
-    """Return the fraction of the words with non-ASCII characters that look like words in a single script."""
+    """Return the fraction of non-ASCII words that look like words in a single script."""
     words = [word for word in set(WORD.findall(text)) if not word.isascii()]
     return sum(map(_is_word, words)) / len(words) if words else 0.0
 
@@ -182,8 +182,9 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word that the encodings decode to the largest number of different strings; ties are resolved in favor
-    of the first word."""
+    """Return the word for which the encodings produce the most different strings. The first such word is returned if
+    there are ties.
+    """
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))
 

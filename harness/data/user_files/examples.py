@@ -41,7 +41,7 @@ class Examples:
     """Options, completed with all column names and the content digest."""
     problems: Problems
     labels: list[str] | None = None
-    """Class labels, or None for regression, whose targets are in `numbers`."""
+    """Class labels, or None for regression. The targets of regression are in `numbers`."""
     numbers: list[list[float]] = field(default_factory=list)
     """Values of each target column."""
     splits: list[str] | None = None
@@ -84,10 +84,10 @@ class Examples:
         be copies.
 
         Texts are compared without regard to letter case, invisible characters or repeated spaces. Files are compared by
-        digest, and table rows by all their features. If at least half of a table's rows are equal to other rows, the
-        features are assumed to have few distinct values, and equal rows are treated as different examples. An exception
-        is a table in which every row, including its targets, is repeated, for example because the table was appended to
-        itself.
+        digest. Table rows are compared by all their features. If at least half of a table's rows are equal to other
+        rows, the features are assumed to have few distinct values, and equal rows are treated as different examples. An
+        exception is a table in which every row, including its targets, is repeated, for example because the table was
+        appended to itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -154,8 +154,9 @@ def row_number(where: str) -> int:
 
 
 def spelled(names: Sequence[Name], what: str, warnings: list[str]) -> list[Name]:
-    """Return the names in Unicode Normalization Form C, and add warnings about spellings that were merged or look
-    alike."""
+    """Return the names in Unicode Normalization Form C. Add warnings about spellings that were merged or that look
+    alike.
+    """
     unified: tuple[list[Name], list[str]] = spelling.composed(names, what)
     warnings += [*unified[1], *spelling.lookalikes(unified[0], what), *spelling.mixed_truths(unified[0], what)]
     return unified[0]

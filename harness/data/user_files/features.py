@@ -1,4 +1,4 @@
-"""Numeric, categorical and date columns of tables: detection of their kinds and conversion of their cells."""
+"""Numeric, categorical and date columns of tables: detecting their kinds and converting their cells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
 """Two patterns: the first matches numbers whose point may be a thousands separator, and the second matches integers
 with at most three digits."""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
-"""Pattern that matches the start of text containing a quantity, such as a range, a fraction, a duration or a bound."""
+"""Pattern that matches the start of a cell with a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
 """Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. They are also treated
 as isolated errors if no value among them occurs `FEW` times, and if they make up at most the fraction `RARE` of the
@@ -146,7 +146,7 @@ def _refusal(column: str, finding: Finding, declared: Notation, *, target: bool)
             f"dataset.decimal and dataset.thousands{categories}"
         )
     ways = [f"pass {_separators(decimal, thousands)} to read {value}" for decimal, thousands, value in finding.options]
-    several = "; their meaning is not clear" if len(ways) > 1 else ""
+    several = "; their meaning is unclear" if len(ways) > 1 else ""
     return (
         f"contains numbers with {finding.what} that were not declared ({cells}, such as {finding.example!r}{several}); "
         f"{', or '.join(ways)}{categories}"
@@ -237,10 +237,11 @@ def numbers(
     what: str = "",
     new: bool = False,
 ) -> tuple[list[float], list[str]]:
-    """Return the numbers in a column, and warnings. Rows whose value is not a finite number are added to `problems`.
+    """Return the numbers in a column, and a list of warnings. Rows whose value is not a finite number are added to
+    `problems`.
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
-    column in messages. Raises `harness.DataError` if several cells of a feature column are texts, because these texts
+    column in messages. Raises `harness.DataError` if several cells of a feature column contain text, because the text
     may be categories. This error is not raised if the column is in `new` data for a trained model, because such a
     column is known to be numeric.
     """
@@ -292,7 +293,7 @@ def weights(table: Table, column: str, problems: Problems, notation: Notation = 
 def categories(
     table: Table, column: str, problems: Problems, notation: Notation = PLAIN, *, declared: bool, new: bool = False
 ) -> tuple[list[str | None], list[str]]:
-    """Return the category in each row of a column, with None for missing values, and warnings.
+    """Return the category in each row of a column (None for missing values), and a list of warnings.
 
     Words such as ``NA`` are categories unless the user declared them to be missing values. Unless the column is
     `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
@@ -345,7 +346,7 @@ def categories(
 
 
 def _check_rare(table: Table, column: str, rare: Counter[str], usual: str, advice: str) -> None:
-    """Raise `harness.DataError` if cells of a different type are too frequent to be isolated errors."""
+    """Raise `harness.DataError` if there are too many cells of a different type to be isolated errors."""
     known = sum(not is_missing(cell) for cell in table.columns[column])
     total, most = rare.total(), max(rare.values(), default=0)
     if total < FEW or (most < FEW and total <= RARE * known):

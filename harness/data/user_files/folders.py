@@ -29,7 +29,7 @@ class Tree:
     folders: list[str] = field(default_factory=list)
     """Folders, including empty ones."""
     hidden: list[str] = field(default_factory=list)
-    """Files of the requested kind that are hidden or are in hidden folders."""
+    """Files of the requested kind that are hidden or inside hidden folders."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _media(folder: Path, shown: Path, kind: str) -> list[str]:
 
 
 def _is_media(name: str, kind: str) -> bool:
-    """Return whether a file has a suffix of this kind and is not a macOS metadata file (``._name``)."""
+    """Return whether a file has a suffix of this kind. macOS metadata files (``._name``) are excluded."""
     return Path(name).suffix.lower() in MEDIA[kind] and not name.startswith("._")
 
 
@@ -210,7 +210,7 @@ def _level(root: Path, kind: str, tree: Tree, tops: list[str], class_level: int 
 
 
 def _named_like_splits(tops: list[str]) -> list[str]:
-    """Return a warning if class folders have names that usually denote splits."""
+    """Return a warning if class folders have names that are common for splits."""
     named = [top for top in tops if top.lower() in NAMES]
     if not named:
         return []
@@ -230,7 +230,9 @@ def _words(name: str) -> list[str]:
 
 
 def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str]) -> None:
-    """Raise `harness.DataError` if split or class folders contain no files, because they would be silently dropped."""
+    """Raise `harness.DataError` if the folder of a split or class contains no files, because it would otherwise be
+    silently dropped.
+    """
     empty = [top for top in splits if not any(file.startswith(f"{top}/") for file in tree.files)]
     if empty:
         raise DataError(
@@ -250,7 +252,7 @@ def _check_empty(root: Path, kind: str, tree: Tree, level: int, splits: list[str
 
 
 def _nested(tree: Tree, level: int) -> list[str]:
-    """Return a warning if class folders contain subfolders, because the names of these subfolders have no effect."""
+    """Return a warning if class folders contain subfolders, because the names of the subfolders are ignored."""
     inner = Counter(file.split("/")[level] for file in tree.files if file.count("/") > level)
     if not inner:
         return []

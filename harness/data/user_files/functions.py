@@ -27,8 +27,9 @@ FEW = 20
 ROWS = 50
 """Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
-"""Minimum number of rows for a step function with only two ranges. A column that separates two clusters has two ranges
-as well."""
+"""Minimum number of rows for a step function with only two ranges. A column that separates two clusters also has two
+ranges.
+"""
 PER_VALUE = 10
 """Minimum average number of rows per column value or per range."""
 PER_RENAMED = 5
@@ -89,7 +90,7 @@ def _log_arrangements(y: NDArray[np.int64]) -> float:
 
 
 def _lookup(x: NDArray[np.int64], y: NDArray[np.int64], chance: float, final: bool) -> str | None:
-    """Return a description if each value of the column occurs with only one target value."""
+    """Return a description if each value of the column occurs with a single target value."""
     # In a sample of the rows, not every code occurs.
     values, targets = len(np.unique(x)), int(y.max()) + 1
     pairs = len(np.unique(x * targets + y))
@@ -109,8 +110,9 @@ def _lookup(x: NDArray[np.int64], y: NDArray[np.int64], chance: float, final: bo
 def _by_order(
     x: NDArray[np.int64], y: NDArray[np.int64], column: NDArray[Any], target: NDArray[Any], chance: float, final: bool
 ) -> str | None:
-    """Return a description if the target is a piecewise monotone function of a numeric column, or if the rows with the
-    same target form ranges of the column."""
+    """Return a description if the target is a piecewise monotone function of a numeric column. A description is also
+    returned if the rows with the same target form ranges of the column.
+    """
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     same = np.diff(x) == 0

@@ -25,7 +25,7 @@ class _RepeatedKeyError(ValueError):
 
 
 def read_json(source: str, text: str, problems: Problems) -> tuple[list[str], list[Row], list[str]]:
-    """Return the column names, the rows and warnings. Rows that cannot be read are added to `problems`.
+    """Return the column names, the rows and a list of warnings. Rows that cannot be read are added to `problems`.
 
     ``NaN`` and ``Infinity`` are accepted although they are not part of JSON, because Python writes them. Raises
     `harness.DataError` if nearly all cells of the table would be missing, because the rows have different keys.

@@ -22,18 +22,19 @@ EXACT = 1e-3
 """Relative residual below which the target is considered to be a linear combination of the features (R2 above
 0.999999)."""
 ROUNDED = 0.6
-"""Maximum residual of a rounded linear combination, in units of the target's last decimal place."""
+"""Maximum residual of a rounded linear combination, in units of the target's last decimal."""
 DISTINCT = 20
 """Minimum number of distinct values required to test whether a rounded target is a linear combination."""
 FAR = 5.0
-"""Minimum distance of an outlier from all other values, relative to the range of the other values."""
+"""Minimum distance between an outlier and all other values, relative to the range of the other values."""
 FAR_REPEATED = 3
 """Minimum number of equal outliers that may denote a missing value."""
 FAR_DISTINCT = 10
-"""Minimum number of distinct values in a column that is tested for outliers."""
+"""Minimum number of distinct values for a column to be tested for outliers."""
 SMALLEST = 1e-100
-"""Lower limit for the largest absolute value in a column. In double precision, the squares of much smaller numbers
-underflow to 0."""
+"""Lower limit for the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
+precision.
+"""
 NUMBERED, SHUFFLED = 10, 20
 """Minimum number of rows for consecutive numbers to be considered row numbers, in sorted and in unsorted columns."""
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
@@ -103,7 +104,7 @@ def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> 
     """Return a warning if the target is a product of powers of several features, such as a total price that is the
     product of an amount and a unit price.
 
-    The target may be rounded. Rows in which the target is 0 must have a 0 in one of the features.
+    The target may be rounded. Where the target is 0, one of the features must also be 0.
     """
     nonzero = values != 0
     if nonzero.sum() <= 0.5 * len(values) or len(np.unique(values)) < DISTINCT:
@@ -139,8 +140,9 @@ def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) 
 
 
 def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: str) -> list[str]:
-    """Return a warning about each column ``[N]`` that determines the target ``[N]``, and about each numeric column
-    whose missing values determine the target."""
+    """Return a warning for each column ``[N]`` that determines the target ``[N]``, and for each numeric column whose
+    missing values determine it.
+    """
     gaps = {name: np.isnan(column).astype(object) for name, column in columns.items() if column.dtype.kind == "f"}
     count = len(columns) + len(gaps)
     found = []
@@ -159,8 +161,7 @@ def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers
     """Return the features whose linear combination yields the target, or an empty list if none exists. A single feature
     is returned if possible; otherwise, all features with nonzero weights are returned.
 
-    `tolerance` (``[N]``) is the maximum difference from the target in each row. The default allows for a rounded
-    target.
+    `tolerance` (``[N]``) is the maximum difference from the target in each row. By default, the target may be rounded.
     """
     step = len(target) // ROWS + 1
     if tolerance is None:
@@ -187,8 +188,9 @@ def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers
 
 
 def _fit(matrix: Numbers, y: Numbers, tolerance: Numbers) -> tuple[bool, NDArray[np.bool_]]:
-    """Return whether `y` is a linear combination of the columns, exactly or within the tolerance. Also return a mask of
-    the columns with nonzero weights."""
+    """Return whether `y` is a linear combination of the columns, exactly or within the tolerance. Also return a mask
+    that is True for columns with nonzero weights.
+    """
     none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
         return False, none
@@ -217,8 +219,9 @@ def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
 
 
 def _last_place(y: Numbers) -> float:
-    """Return the unit of the last decimal place of rounded numbers, or 0 if they are not rounded or have few distinct
-    values."""
+    """Return the unit of the last decimal place of the numbers. Return 0 if the numbers are not rounded or have few
+    distinct values.
+    """
     if len(np.unique(y)) < DISTINCT:
         return 0.0
     places = (10.0**-place for place in range(-3, 7))
@@ -306,7 +309,7 @@ def extremes(columns: Mapping[str, Numbers]) -> list[str]:
 
 
 def constant_targets(targets: Mapping[str, Numbers], parts: Parts) -> list[str]:
-    """Return a warning about each target that is constant in the training or the test split."""
+    """Return a warning for each target that is constant in the training or test split."""
     return [
         f"target {name!r} has the same value in all rows of the {'training' if part == 'train' else part} split"
         for name, values in targets.items()

@@ -41,8 +41,9 @@ def is_metadata(path: Path) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Return True for hidden files and folders, such as those created by file managers and notebooks, which are
-    ignored."""
+    """Return whether a file or folder is hidden, like those created by file managers and notebooks. Hidden files and
+    folders are ignored.
+    """
     return name.startswith((".", "__MACOSX"))
 
 

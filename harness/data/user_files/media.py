@@ -68,9 +68,10 @@ def check_header(path: Path, kind: str) -> None:
 def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None) -> NDArray[np.uint8 | np.float32]:
     """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
 
-    8-bit images are returned as uint8. Grayscale images with more bits have no fixed range and are returned as float32
-    with their original values; `scaled` converts them. The EXIF orientation is applied, and transparent areas become
-    white. If the shorter side is longer than `shorter_side`, the image is scaled down to this length.
+    8-bit images are returned as uint8. Grayscale images with more bits per pixel do not have a fixed range. They are
+    returned as float32 with their original values, and `scaled` converts them. The EXIF orientation is applied, and
+    transparent areas become white. If the shorter side is longer than `shorter_side`, the image is scaled down to this
+    length.
 
     `notes` contains the number of images whose content was partly ignored, keyed by the reason. Raises
     `UnreadableError` if the file cannot be decoded.
@@ -118,7 +119,7 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
     """Return a digest of the pixels ``[H, W, C]`` of an image, or of the 16-bit samples of a recording.
 
-    The digest does not depend on the file format, the metadata, or whether a grayscale image is stored in color.
+    The digest is independent of the file format and the metadata, and of whether a grayscale image is stored in color.
     """
     import numpy as np
 
@@ -131,7 +132,7 @@ def decoded_digest(content: NDArray[Any], rate_hz: int = 0) -> str:
 
 
 def is_unscaled(pixels: NDArray[Any]) -> bool:
-    """Return True if `read_image` returned pixels with their original values."""
+    """Return True if the pixels that `read_image` returned are unscaled."""
     return pixels.dtype != "uint8"
 
 
@@ -142,7 +143,7 @@ def value_range(images: Iterable[NDArray[Any]]) -> tuple[float, float]:
 
 
 def scaled(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Convert unscaled pixels to uint8, mapping `low` to 0 and `high` to 255. Other values are clipped."""
+    """Convert unscaled pixels to uint8 by mapping `low` to 0 and `high` to 255. Other values are clipped."""
     import numpy as np
 
     fractions = (pixels.astype(np.float64) - low) / (high - low if high > low else 1.0)
@@ -167,7 +168,7 @@ def _pixel_unit(path: Path, opened: Any) -> float:
 
 
 def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Return the average of all channels, float32 ``[samples]`` in [-1, 1], and the sample rate in Hz.
+    """Return the average of all channels as float32 ``[samples]`` in [-1, 1], and the sample rate in Hz.
 
     Raises `UnreadableError`.
     """

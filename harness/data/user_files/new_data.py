@@ -73,8 +73,9 @@ class Reader:
     objective: str
     label_names: Sequence[str]
     options: UserOptions
-    """Options of the training data, with all columns filled in, or the default options if the model was not trained on
-    the user's files."""
+    """Options of the training data, with all columns filled in. If the model was not trained on the user's files, these
+    are the default options.
+    """
     reading: Mapping[str, Any]
     """`RawData.reading` of the training data."""
 
@@ -136,7 +137,7 @@ class Reader:
         return self._from_table(table, problems, source.parent)
 
     def _from_lines(self, path: Path, problems: Problems) -> Rows:
-        """Return the lines of a text file. Empty lines are bad rows, except at the end of the file."""
+        """Return the lines in a text file. Empty lines are bad rows, except at the end of the file."""
         try:
             text, warnings = decoded(path.name, read_named(path, MAX_LINES_BYTES), self.options.encoding)
         except RecordError as error:
@@ -160,8 +161,9 @@ class Reader:
         return self._from_files(table.where, files, names, problems, table)
 
     def _column(self, table: Table, option: str, names: Sequence[str]) -> str:
-        """Return the column that `option` selected in the training data. For data from a plugin, infer the column, for
-        example from the common names in `names`."""
+        """Return the column that `option` selected in the training data. For data from a plugin, infer this column, for
+        example from the common column names in `names`.
+        """
         chosen: str | None = getattr(self.options, option)
         columns = Columns(table)
         if chosen is not None:
@@ -307,7 +309,7 @@ class Reader:
 
 
 def named_columns(raw: RawData) -> dict[str, Any]:
-    """Return `RawData.reading` for a plugin's table, or an empty dictionary if its columns have no names."""
+    """Return `RawData.reading` for a plugin's table, or an empty dictionary if its columns are unnamed."""
     inputs = raw.train.inputs
     counts = [inputs[name].shape[1] if name in inputs else 0 for name in ("features", "categories")]
     if "features" not in inputs or counts != [len(raw.feature_names), len(raw.category_names)]:

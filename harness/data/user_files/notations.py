@@ -127,8 +127,9 @@ class Notation:
 
     @property
     def is_standard(self) -> bool:
-        """True if this is the default notation: a decimal point, no thousands separator and the usual words for missing
-        values."""
+        """True for the default notation, which has a decimal point, no thousands separator and the usual words for
+        missing values.
+        """
         return self.decimal == "." and not self.thousands and self.missing is MISSING
 
     def number(self, cell: Any) -> float | None:
@@ -206,7 +207,7 @@ def _word(cell: Any) -> str:
 def separated(digits: str, decimal: str, thousands: str) -> str | None:
     """Return an unsigned number, such as ``1.250,5``, in plain notation, or None if it uses different separators.
 
-    Each group has three digits or, as in India, two digits except in the last group.
+    Each group has three digits. In Indian notation, all groups except the last have two digits.
     """
     same = BLANKS if thousands in BLANKS else APOSTROPHES if thousands in APOSTROPHES else thousands
     mark = f"[{re.escape(same)}]"
@@ -230,7 +231,7 @@ def is_negative(shape: re.Match[str]) -> bool:
 
 @dataclass(frozen=True)
 class Finding:
-    """Notation of the numbers in a column, some of which are not in plain decimal notation."""
+    """Notation of the numbers in a column that are not all in plain decimal notation."""
 
     count: int
     """Number of cells that contain a number, in any notation."""
@@ -245,8 +246,9 @@ class Finding:
     of_separators: bool = False
     """True if the column contains numbers with undeclared decimal or thousands separators."""
     options: tuple[tuple[str, str, str], ...] = ()
-    """Combinations of a decimal and a thousands separator with which all the numbers can be parsed, each with the
-    resulting value of the example."""
+    """Combinations of a decimal and a thousands separator with which all numbers can be parsed, and the resulting value
+    of the example for each combination.
+    """
 
 
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
@@ -306,8 +308,9 @@ def _shape(text: str) -> re.Match[str] | None:
 
 
 def _readings(cores: Iterable[str], example: re.Match[str]) -> tuple[tuple[str, str, str], ...]:
-    """Return the combinations of separators with which all `cores` can be parsed, each with the resulting value of
-    `example`."""
+    """Return the combinations of separators with which all `cores` can be parsed, and the resulting value of `example`
+    for each combination.
+    """
     cores = list(cores)
     found: list[tuple[str, str, str]] = []
     for decimal in ".,":

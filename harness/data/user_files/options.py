@@ -122,8 +122,8 @@ class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     class_level: int | None = None
     """Level of the class folders:
 
-    1 for the folders directly inside the dataset folder, 2 for the folders inside those. If None, the level is
-    inferred.
+    1 for the folders directly inside the dataset folder, 2 for the folders inside those. If None, the level is inferred
+    from the folders.
     """
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from harness.errors import DataError, UsageError
 def read(path: Path, kind: str, objective: str, options: UserOptions) -> Examples:
     """Return the rows of `path`. Problems with individual rows are collected in the result's `problems`.
 
-    Raises `harness.DataError` and `harness.UsageError` if the file or folder as a whole cannot be used.
+    Raises `harness.DataError` or `harness.UsageError` if the whole file or folder cannot be used.
     """
     problems = Problems(path.name, options.on_bad_row)
     entries = _folder_entries(path)

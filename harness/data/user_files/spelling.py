@@ -84,8 +84,8 @@ def plural(what: str) -> str:
 def skeleton(name: str) -> str:
     """Return a string that is the same for names that look alike.
 
-    Letter case, invisible characters, the kind and number of spaces, compatibility forms and similar letters from other
-    alphabets are ignored, and numbers are compared by value.
+    Letter case, invisible characters, whitespace, compatibility forms and look-alike letters from other alphabets are
+    ignored. Numbers are compared by value.
     """
     text = visible(unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES).casefold())
     try:
@@ -102,8 +102,9 @@ def visible(text: str) -> str:
 
 
 def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if all names mean true or false but there are more than two of them, such as both ``true`` and
-    ``1``."""
+    """Return a warning if all names mean true or false and there are more than two names, such as ``true``, ``1`` and
+    ``no``.
+    """
     words = sorted({name for name in names if name})
     if len(words) < 3 or not {word.casefold() for word in words} <= TRUTHS or len({*map(str.casefold, words)}) < 3:
         return []

@@ -1,5 +1,6 @@
-"""Assignment of rows to training, validation and test splits. Splits are specified by the user or drawn
-deterministically from a seed."""
+"""Assignment of rows to training, validation and test splits. Splits that are specified by the user or drawn
+deterministically from a seed.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ def split(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    `given` lists each row's split, which is a member of `SPLITS`. Validation and test splits to which no row is
-    assigned are drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for
+    `given` lists each row's split, which is a member of `SPLITS`. If no row is assigned to the validation or test
+    split, this split is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for
     regression). The rows of each group in `groups` (``[N]``) are kept in the same split, as are rows with equal values
     in `copies` (``[N]``), which have the same content.
 
@@ -77,7 +78,7 @@ def split(
     method = (
         "at random by group" if groups is not None else "at random by class" if classes is not None else "at random"
     )
-    together = ", copies kept in one split" if copies is not None else ""
+    together = ", with copies in the same split" if copies is not None else ""
     drawn_names = " and ".join(reversed(missing))
     description = "given" if not missing else f"{drawn_names} drawn {method}{together}, seed {seed}"
     return {name: parts[name] for name in SPLITS}, description
@@ -109,8 +110,9 @@ def split_by_time(
 
 
 def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | None) -> Index:
-    """Return the first row for each combination of content and class, in ascending order, or all rows if `copies` is
-    None."""
+    """Return the first row for each combination of content and class, in ascending order. Return all rows if `copies`
+    is None.
+    """
     if copies is None:
         return rows
     contents = copies[rows] if classes is None else np.stack([copies[rows], classes[rows]], axis=1)
@@ -118,7 +120,7 @@ def _firsts(rows: Index, copies: NDArray[Any] | None, classes: NDArray[Any] | No
 
 
 def _connected(groups: NDArray[Any], copies: NDArray[Any]) -> NDArray[np.int64]:
-    """Return a group number for each row. Rows with the same group or the same content have the same number."""
+    """Return a group number for each row. Rows that have the same group or the same content have the same number."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -212,7 +214,7 @@ def _draw_groups(
 def _check_enough(
     rows: Index, classes: NDArray[np.int64] | None, splits: int, names: Sequence[str], *, distinct: bool
 ) -> None:
-    """Raise `harness.DataError` unless each class has enough examples to put at least one in each split.
+    """Raise `harness.DataError` if a class has too few examples for each split to contain at least one of them.
 
     `distinct` is True if `rows` contains only one row for each combination of content and class.
     """
@@ -247,7 +249,7 @@ def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
 
 
 def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
-    """Return the classes that are missing from the validation or test split, for inclusion in the record.
+    """Return the classes without examples in the validation or test split, for the record.
 
     Raises `harness.DataError` if a class in either of these splits is missing from the training split, because a model
     could not learn it.

@@ -174,8 +174,9 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the file whose path relative to the folder matches the name if letter case is ignored, or None if there is
-    not exactly one such file."""
+    """Return the file whose relative path equals the name except for letter case, or None unless there is exactly one
+    such file.
+    """
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):

@@ -1,4 +1,4 @@
-"""Collection of waiting requests into batches."""
+"""Grouping of waiting requests into batches."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Timed:
     queue_s: float
     """Time before the request was sent to the model."""
     prepare_s: float
-    """Time for preparing the batch that contains the request."""
+    """Time spent preparing the batch that contains the request."""
     compute_s: float
     """Time for computing the batch that contains the request."""
 
 
 @dataclass(eq=False)
 class Waiting:
-    """A request that has not been sent to the model."""
+    """A request that is waiting to be sent to the model."""
 
     part: msgspec.Raw
     examples: int
@@ -64,7 +64,7 @@ class Waiting:
 
 
 class Batches:
-    """Waiting requests, which are sent to the model in batches in the order of their arrival.
+    """Waiting requests, which are sent to the model in batches in their order of arrival.
 
     A request is sent immediately if the model is idle. Otherwise, it waits until the model accepts the next batch, so
     batches are larger under load. `on_batch` is called with the number of examples in each batch.

@@ -30,8 +30,9 @@ FILE_TYPES: dict[str, dict[str, str]] = {
 
 
 DISCARDED = 4
-"""Limit up to which bodies that are too large are received and discarded, as a multiple of the maximum size of a body.
-Beyond this limit, the connection is closed, and the client may not receive the answer."""
+"""Maximum size of rejected bodies that are received completely and then discarded, as a multiple of the maximum body
+size. Beyond this limit, the connection is closed, and the client may not receive the answer.
+"""
 
 
 class Texts(Struct, forbid_unknown_fields=True):
@@ -64,8 +65,8 @@ class Bodies:
 
     @asynccontextmanager
     async def part(self, request: Request) -> AsyncIterator[tuple[msgspec.Raw, int]]:
-        """Yield the encoded examples of a request (`Part`) and their number. The size of the body counts as pending
-        until the context manager exits.
+        """Yield the encoded examples of a request (`Part`) and their number. The size of the body is included in the
+        pending bytes until the context manager exits.
 
         Raises `RefusedError` if the body is too large, arrives too slowly or is not valid.
         """

@@ -29,7 +29,7 @@ class Part(Struct, frozen=True, array_like=True):
     """The examples of one request: instances from JSON or uploaded files."""
 
     instances: list[Any] = []
-    """Texts, or objects with a value for each column."""
+    """Texts, or objects that map column names to values."""
     files: list[File] = []
 
 
@@ -37,8 +37,9 @@ class Work(Struct, frozen=True, array_like=True):
     """A batch of requests."""
 
     parts: list[msgspec.Raw]
-    """Encoded `Part` of each request. Parts are encoded when they arrive, so a value that cannot be encoded does not
-    affect other requests."""
+    """Encoded `Part` of each request. Parts are encoded as they arrive, so a value that cannot be encoded affects only
+    its own request.
+    """
 
 
 class Answer(Struct, frozen=True, array_like=True):

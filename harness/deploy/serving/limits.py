@@ -1,4 +1,4 @@
-"""Limits of a service on sizes, durations and waiting requests."""
+"""Limits on the sizes, durations and number of waiting requests of a service."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     connections: int = 4096
     """Maximum number of open connections. Further connections are closed."""
     write_s: float = 60.0
-    """Maximum time for which a client may receive nothing of an answer, in seconds."""
+    """Maximum time that a client may stop receiving an answer, in seconds."""
     image_pixels: int = 50_000_000
     """Maximum number of pixels of an image, before it is scaled down."""
     audio_samples: int = 60_000_000

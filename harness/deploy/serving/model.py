@@ -56,7 +56,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """A batch of requests whose examples are ready to be computed."""
 
     answers: list[Answer | None]
-    """Answers to the requests that were refused, and None for the others."""
+    """Answer to each rejected request, and None for the other requests."""
     counts: list[int]
     """Number of examples of each request that was not refused."""
     warnings: list[list[str]]
@@ -68,7 +68,8 @@ class Prepared(msgspec.Struct, frozen=True):
 def serve_model(job: ServeJob, context: ChildContext) -> Stopped:
     """Answer batches of requests until the socket is closed.
 
-    A thread reads and prepares the next batch while this thread, which opened the session, computes the outputs.
+    This thread, which opened the session, computes the outputs. Another thread reads and prepares the next batch in the
+    meantime.
     """
     info, limits = job.model.info, job.limits
     answers = 0
@@ -95,7 +96,7 @@ def serve_model(job: ServeJob, context: ChildContext) -> Stopped:
 
 
 def _ahead(preparation: Preparing, connection: socket.socket) -> Iterator[Prepared]:
-    """Yield prepared batches. One batch is prepared in advance."""
+    """Yield prepared batches. The next batch is prepared in advance."""
     ready: queue.Queue[Prepared | None] = queue.Queue(maxsize=1)
 
     def prepare() -> None:
@@ -111,7 +112,7 @@ def _ahead(preparation: Preparing, connection: socket.socket) -> Iterator[Prepar
 
 
 class Preparing:
-    """Preparation of batches of requests with the preprocessing of the training data."""
+    """Preparation of requests in batches, with the preprocessing fitted to the training data."""
 
     def __init__(self, preprocessing: Preprocessing, requests: Requests, catalog: Catalog) -> None:
         self._preprocessing, self._requests, self._catalog = preprocessing, requests, catalog
@@ -135,7 +136,7 @@ class Preparing:
         return Prepared(answers, counts, kept, inputs, time.perf_counter() - start)
 
     def _transformed(self, raw: Mapping[int, Inputs]) -> tuple[Inputs, dict[int, Answer]]:
-        """Return the prepared inputs, and the answers to the requests whose examples cannot be prepared."""
+        """Return the prepared inputs, and an error answer for each request whose examples cannot be prepared."""
         if not raw:
             return {}, {}
         with contextlib.suppress(Exception):  # find the request that causes the problem below
@@ -172,8 +173,8 @@ def answered(session: Session, work: Prepared, limits: Limits, info: DataInfo) -
 def computed(session: Session, inputs: Inputs, limits: Limits, info: DataInfo) -> NDArray[Any]:
     """Return the outputs ``[N, outputs]``, computed in batches whose sizes are powers of two.
 
-    There are few sizes, because some frameworks compile the model for each size. Batches are padded with copies of
-    their last example.
+    The number of sizes is small, because some frameworks compile the model for each size. Batches are padded with
+    copies of their last example.
     """
     count = len(next(iter(inputs.values())))
     parts = []

@@ -85,7 +85,7 @@ class ModelProcess(asyncio.Protocol):
             return await self._ready
 
     def send(self, work: Work) -> asyncio.Future[Done]:
-        """Send a batch and return a future with its answers."""
+        """Send a batch, and return a future for its answers."""
         assert self._transport is not None
         future: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self._sent.append(future)
@@ -93,7 +93,9 @@ class ModelProcess(asyncio.Protocol):
         return future
 
     async def stop(self) -> None:
-        """Close the socket, which ends the process, and kill the process if it has not ended after `STOP_S` seconds."""
+        """Close the socket, so that the process ends. Kill the process if it is still running after `STOP_S`
+        seconds.
+        """
         if self._transport is not None:
             self._transport.close()
         if self._ended is not None:

@@ -28,7 +28,7 @@ TABLES = (".csv", ".tsv", ".jsonl", ".json")
 """Suffixes of tables that can be uploaded. Parquet is excluded, because a small file can contain a huge table."""
 
 FILES = 4
-"""Maximum number of pixels or samples of all files of a request together, as a multiple of the maximum of one file."""
+"""Maximum total number of pixels or samples in the files of one request, as a multiple of the maximum for one file."""
 
 
 class RefusedError(Exception):
@@ -132,7 +132,7 @@ class Requests:
 
     @contextmanager
     def _written(self, number: int, file: File) -> Iterator[Path]:
-        """Write an uploaded file to a new folder. Only the suffix of the file's new name comes from the client."""
+        """Write an uploaded file to a new folder. The client determines only the suffix of the file's new name."""
         kind, suffix = self._reader.kind, Path(file.name).suffix.lower()
         if kind in MEDIA:
             # Decoders recognize the format by the content, so a file without a known suffix may still be valid.

@@ -179,7 +179,7 @@ async def _run(service: Service, server: uvicorn.Server, bound: socket.socket, o
 
 
 async def _loaded(service: Service, server: uvicorn.Server) -> bool:
-    """Load the model. Return False if SIGINT or SIGTERM is received before it is loaded."""
+    """Load the model. Return False if SIGINT or SIGTERM is received before the model is loaded."""
     loading = asyncio.create_task(service.start())
     while not server.should_exit:
         done, _ = await asyncio.wait([loading], timeout=0.1)
