@@ -1,4 +1,5 @@
-"""The roofline of a device: the highest matrix multiplication rate and copy bandwidth that a backend reaches on it.
+"""The roofline of a device: the highest matrix multiplication rate and the highest copy bandwidth that a backend
+reaches.
 
 The fraction of this rate that a run achieves is its model FLOPs utilization (Chowdhery et al. 2022, arXiv:2204.02311,
 appendix B). This module uses the measured rate instead of the manufacturer's peak. The matrix multiplication rate
@@ -35,7 +36,7 @@ LIMIT_S = 600.0
 
 
 class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that measures a roofline."""
+    """A child process's task: measure a roofline."""
 
     backend: str
     plugin: PluginRef

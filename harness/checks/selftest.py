@@ -1,4 +1,4 @@
-"""Self-test of the measurements on this machine: known quantities are measured in the same way as in a run.
+"""Self-test of the measurements on this machine. Known quantities are measured in the same way as in a run.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
 accelerator, another child process does the same with device memory.
@@ -46,7 +46,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job of a child process that checks a device, or the host if `plugin` is None."""
+    """A child process's task: check a device, or the host if `plugin` is None."""
 
     backend: str = ""
     plugin: PluginRef | None = None
@@ -79,7 +79,7 @@ def _in_child(job: SelftestJob, environment: Mapping[str, str]) -> list[Check]:
 
 
 def check(job: SelftestJob, context: ChildContext) -> list[Check]:
-    """Run the job's checks in this process."""
+    """Run the checks in this process."""
     if job.plugin is None:
         return [*host_memory(), clock()]
     return list(device_memory(job.backend, job.plugin, job.device))

@@ -49,7 +49,7 @@ NEUTRAL = frozenset(
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """Change of one metric between the sequential runs of one setting and its simultaneous runs in one lane."""
+    """Change of a metric between the sequential runs of a setting and its simultaneous runs in one lane."""
 
     setting: str
     cores: tuple[int, ...]
@@ -71,8 +71,9 @@ class Figure(Struct, frozen=True, kw_only=True):
 
     @property
     def result(self) -> Literal["same", "differs", "undecided"]:
-        """``same`` if the interval is within the margin, ``differs`` if it extends beyond the margin and excludes zero,
-        and ``undecided`` otherwise."""
+        """``same`` if the interval is within the margin, and ``differs`` if it extends beyond the margin and excludes
+        zero. ``undecided`` in all other cases.
+        """
         if self.low is None or self.high is None:
             return "undecided"
         if -self.margin < self.low and self.high < self.margin:
@@ -94,8 +95,9 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages of each setting, by its key."""
     codes: dict[str, dict[str, str]] = {}
-    """Digests of the code of each setting and of the lock file of its named environment, by the setting's key; see
-    `codes_of`."""
+    """Digests of each setting's code and of the lock file of its named environment, keyed by the setting; see
+    `codes_of`.
+    """
     rounds: int
     figures: list[Figure]
 
@@ -117,7 +119,7 @@ class Part:
 
 
 def load_of(spec: RunSpec) -> str:
-    """Return a key that identifies the settings that determine how a run uses the machine.
+    """Return a key that identifies all settings that affect how a run uses the machine.
 
     The seed, the split, the measurement protocol and the recipe settings in `NEUTRAL` are ignored.
     """
@@ -217,7 +219,7 @@ def check(
     """Execute the settings of `specs` one after another and then `jobs` at a time, and save a comparison of the speeds.
 
     `judge` compares the speeds. Raises `harness.UsageError` if `jobs` is less than 2, `rounds` is too small, or there
-    are not enough cores or GPUs, and `harness.HarnessError` if a run fails or the result cannot be saved.
+    are not enough cores or GPUs. Raises `harness.HarnessError` if a run fails or the result cannot be saved.
     """
     if jobs < 2:
         raise UsageError(f"a check of simultaneous runs needs --jobs 2 or more, got {jobs}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.records import RunSpec
 
 
-@click.command(short_help="Train a student with and without a teacher.")
+@click.command(short_help="Train a student model with and without a teacher model.")
 @options.plugins
 @click.option("--teacher", required=True, metavar="RUN", help="Run with saved weights whose model is the teacher.")
 @click.option("--student", required=True, metavar="NAME", help="Model to train, such as bert-tiny.")
@@ -135,7 +135,9 @@ def distill(
 
 
 def _check_one_setting(specs: Sequence[RunSpec]) -> None:
-    """Raise `harness.UsageError` if the students of a backend differ in more than the seed and the teacher."""
+    """Raise `harness.UsageError` if the students of a backend differ in anything other than the seed and the
+    teacher.
+    """
     from harness.errors import UsageError
 
     settings: dict[tuple[str, bool], set[str]] = {}

@@ -44,9 +44,9 @@ def doctor(
     Each backend lists its devices in a separate process. The exit status is 1 if no backend is available or results
     cannot be written.
 
-    With --roofline, measure the peak matrix-multiplication rate and the peak copy bandwidth for each device and
-    precision instead (about 20 s each). The peaks are saved in the cache. Reports on later runs with the same device
-    and number of threads then also show the fraction of the peak (model FLOPs utilization).
+    With --roofline, measure the peak matrix multiplication rate and the peak copy bandwidth of each device in each
+    precision (about 20 s each). The peaks are saved in the cache. Later reports then also show the model FLOPs
+    utilization (the fraction of the peak) of runs with the same device and number of threads.
 
     \b
     Examples:

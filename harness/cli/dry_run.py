@@ -161,7 +161,7 @@ def _varying(specs: Sequence[RunSpec]) -> list[str]:
     """Return the settings, except those in `_OWN_COLUMNS`, that vary among runs with the same task, dataset, model and
     backend.
 
-    Settings are compared only among such runs, because models and tasks have different default settings.
+    Only such runs are compared, because models and tasks have different default settings.
     """
     from harness.analysis.differences import varying
 

@@ -99,7 +99,7 @@ def create(
 @_with
 @_file
 def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
-    """Recreate the environment NAME from its requirements and the additional ones given here.
+    """Recreate the environment NAME from its requirements and the additional requirements given here.
 
     The current versions of harness and the plugins are installed. If the installation fails, the old environment is
     kept.

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @options.plugins
 @options.names(
     "--metric",
-    "Metric to show, such as quality (the primary metric of the task), latency_p50_ms or host_peak_mib.",
+    "Metric to show: quality (the primary metric of the task) or the name of a metric, such as latency_p50_ms or "
+    "host_peak_mib.",
     default="quality and throughput",
 )
 @options.filters("task", "model", "backend")
@@ -39,7 +40,7 @@ def history(
     results: str | None,
     **filters: tuple[str, ...],
 ) -> None:
-    """Show how metrics changed with the harness commit and package versions, and which changes are significant.
+    """Show how metrics changed across harness commits and package versions, and which changes are significant.
 
     A history consists of runs with the same settings on the same machine. Each row summarizes the runs with one commit
     and one set of package versions. It is compared with the previous row by the method of `harness compare`.

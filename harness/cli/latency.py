@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="MLPerf scenario: consecutive queries of one sample (single-stream) or eight samples (multi-stream), queries "
-    "at random times (server), or a single query with all samples (offline).",
+    help="MLPerf scenario. single-stream and multi-stream send consecutive queries of one and eight samples, "
+    "respectively; server sends queries at random times; offline sends a single query with all samples.",
 )
 @click.option(
     "--seconds",

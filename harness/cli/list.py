@@ -28,9 +28,9 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "reporters", "tr
 def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
     """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
 
-    Entries that are unavailable on this machine are also listed, with the reason and the command that installs the
-    missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults and
-    descriptions.
+    Entries that are unavailable on this machine are also listed, along with the reason and the command that installs
+    the missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults
+    and descriptions.
 
     \b
     Examples:

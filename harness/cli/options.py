@@ -104,7 +104,7 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 def loaded(extra: Iterable[str]) -> Catalog:
     """Return the catalog of the installed plugins and `extra`.
 
-    The catalog also lists the plugins that were not loaded, and the reasons. These reasons are also printed to stderr,
+    The catalog also lists the plugins that were not loaded, and the reasons. The reasons are also printed to stderr,
     because a command that succeeds without a plugin may not do what the user wants. For example, runs would not be
     logged if an experiment tracker's plugin were missing.
     """
@@ -130,8 +130,9 @@ def with_default(text: str, default: str) -> str:
 
 
 class CommandWithExecutor(click.Command):
-    """A command with the ``--executor NAME`` option, for which ``--NAME-OPTION VALUE`` is equivalent to
-    ``--executor-option OPTION=VALUE``."""
+    """A command with the ``--executor NAME`` option. ``--NAME-OPTION VALUE`` is an alternative spelling of
+    ``--executor-option OPTION=VALUE``.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [*expanded(args)])
@@ -237,7 +238,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="group-column",
-        help="For your own data: column with the group of each row; the rows of a group are kept in the same split.",
+        help="For your own data: column with the group of each row. The rows of a group are kept in the same split.",
         default="none",
     ),
     Option(
@@ -282,7 +283,7 @@ def selection(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
-    `texts` overrides the help texts of options, and `defaults` overrides the descriptions of their default values. The
+    `texts` replaces the help texts of options, and `defaults` replaces the descriptions of their default values. The
     options for the user's own data are omitted if `own_data` is false.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]

@@ -1,7 +1,7 @@
 """Output of commands. All output of a command passes through `echo`, `echo_data` or `console`.
 
-The printed text may contain names from untrusted files. These functions therefore replace control characters, so that
-the text cannot control the terminal.
+The printed text may contain names from untrusted files. To keep the text from controlling the terminal, these functions
+replace control characters.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 
 def say(text: str, *, nl: bool = True) -> None:
-    """Print a message to stderr, or discard it if stderr is blocked for a few seconds."""
+    """Print a message to stderr. The message is discarded if stderr is blocked for a few seconds."""
     from harness.cli.streams import screen
 
     with contextlib.suppress(OSError, ValueError):

@@ -47,8 +47,8 @@ def parity(
     format_: str,
 ) -> None:
     """Check that backends compute the same results from the same weights and batches. The check covers logits, loss,
-    gradients, each of 300 optimizer steps, dropout, running statistics, and the loss curve and predictions of a short
-    training run.
+    gradients, dropout, running statistics, and each of 300 optimizer steps. It also covers the loss curve and the
+    predictions of a short training run.
 
     Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
     Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed,
@@ -87,8 +87,8 @@ def parity(
 
 
 def _specs(selection: Selection, catalog: Catalog, everything: bool, results: str | None) -> Iterator[RunSpec]:
-    """Yield the selected specs or, if `everything` is true, the specs of every model on every compatible task. The
-    teacher is searched for in the results directory `results`.
+    """Yield the selected specs. If `everything` is true, yield the specs of every model on every compatible task
+    instead. The teacher is searched for in the results directory `results`.
     """
     import dataclasses
 

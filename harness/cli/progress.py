@@ -49,7 +49,9 @@ def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
 
 
 def undecoded_notes(specs: Sequence[RunSpec], catalog: Catalog) -> list[str]:
-    """Return one line of output for each of the user's datasets whose files are not decoded before the runs start."""
+    """Return one line of output for each of the user's datasets with files that are not decoded before the runs
+    start.
+    """
     from harness.data.user_files.location import MEDIA
 
     names = dict.fromkeys((s.dataset, s.task) for s in specs if s.source and catalog.task(s.task).kind in MEDIA)
@@ -84,7 +86,7 @@ def carry_out(
     warned: Sequence[str] = (),
     **settings: Any,
 ) -> Results:
-    """Execute `specs` like `harness.api.carry_out`, and show progress on stderr, omitting the warnings in `warned`.
+    """Execute `specs` like `harness.api.carry_out`, and show progress on stderr. Warnings in `warned` are omitted.
 
     SIGTERM and SIGHUP have the same effect as Ctrl-C: the current run is stopped and recorded as interrupted.
     """
@@ -176,7 +178,7 @@ class _Current:
 
 
 class Live(Listener):
-    """A live display, redrawn when an event arrives, at most four times per second.
+    """A live display, which is redrawn when an event arrives, at most four times per second.
 
     There is no refresh thread, so this process sleeps between events and does not disturb the measured run.
     """

@@ -72,9 +72,9 @@ def rank(
     geometric mean ratio, with 95% intervals from a bootstrap over datasets and seeds.
 
     RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is included only if every
-    ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.
-    In the first ("excluded"), failed runs are ignored, as are datasets on which any ranked entry has no successful
-    runs. In the second ("imputed"), a failed run is replaced by a run of the baseline. Choose a simple baseline,
+    ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown. In
+    the first ("excluded"), failed runs are ignored. A dataset is also ignored if a ranked entry has no successful runs
+    on it. In the second ("imputed"), a failed run is replaced by a run of the baseline. Choose a simple baseline,
     because a strong baseline would compensate for failures.
 
     \b

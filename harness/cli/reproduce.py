@@ -62,11 +62,11 @@ def reproduce(
     confidence interval, and the data and the initial weights must be identical. Speed, latency and memory are shown
     side by side.
 
-    A bundle is rejected if a file does not match its manifest; the message names the file. No code from a bundle is
-    executed: the installed plugins repeat the runs from their specs. The new runs are saved in the "reproduced" folder
-    of the results directory, or in the directory given by --results, to keep them separate from the original runs. Runs
-    in named environments are repeated in environments with the same names; see `harness env`. The exit status is 1 if
-    the quality, the data or the initial weights do not match.
+    A bundle is rejected if a file does not match its manifest; the message names the file. No code in a bundle is
+    executed. The runs are repeated from their specs by the installed plugins. The new runs are saved in the
+    "reproduced" folder of the results directory, or in the directory given by --results, to keep them separate from the
+    original runs. Runs in named environments are repeated in environments with the same names; see `harness env`. The
+    exit status is 1 if the quality, the data or the initial weights do not match.
 
     \b
     Examples:

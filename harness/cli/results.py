@@ -26,11 +26,12 @@ def results() -> None:
 @click.argument("others", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
 @options.results
 def merge(others: tuple[Path, ...], results: str | None) -> None:
-    """Add the runs from each DIR to the results directory, with their files, parity verdicts and tuning studies.
+    """Add the runs from each DIR to the results directory, together with their files, parity verdicts and tuning
+    studies.
 
     A run whose record is already present is skipped, so a merge can be repeated safely. Repeats of a run are numbered
-    in the order in which they started, so the ids of existing runs may change. The order of the directories has no
-    effect. The exit status is 1 if a run, a verdict or a study could not be merged.
+    by their start times, so the ids of existing runs may change. The order of the directories has no effect. The exit
+    status is 1 if a run, a verdict or a study could not be merged.
 
     \b
     Examples:

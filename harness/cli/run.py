@@ -53,11 +53,11 @@ if TYPE_CHECKING:
 @click.option(
     "--resume/--no-resume",
     default=None,
-    help="Continue interrupted runs from their checkpoints, or start from the beginning. By default, a run continues "
-    "if nothing that affects it has changed; with --resume, a run that cannot continue is an error.",
+    help="Continue interrupted runs from their checkpoints, or start from the beginning. By default, a run "
+    "continues if nothing that affects it has changed. With --resume, it is an error if a run cannot continue.",
 )
 @click.option(
-    "--rerun", is_flag=True, help="Execute all runs, including those that are already in the results directory."
+    "--rerun", is_flag=True, help="Execute all runs again, even if they are already in the results directory."
 )
 @options.names(
     "--retry",
@@ -152,8 +152,8 @@ def run(
     The results are the same as without the interruption.
 
     With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
-    own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down;
-    otherwise, only quality is measured.
+    own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down.
+    Otherwise, only quality is measured.
 
     The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
     2 if the request is invalid (no run is started), and 130 after Ctrl-C.
@@ -368,7 +368,7 @@ def _check_nothing_selected() -> None:
 
 
 def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
-    """Return the specs without an entry in `reasons`, and print the reasons for omitting the others.
+    """Return the specs that have no entry in `reasons`, and print the reasons for omitting the other specs.
 
     Raises `harness.UsageError` with these reasons if `skip` is false and any spec has an entry, or if no specs remain.
     """

@@ -36,9 +36,9 @@ def status(
     """Show the progress of the plans in a results directory: the number of completed, running, failed and remaining
     runs, and the remaining time.
 
-    Each `harness run` command that executes runs is recorded as a plan. All running plans and the most recent plan are
-    shown. The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the
-    command that resumes it is printed.
+    Each `harness run` command that executes runs is recorded as a plan. All running plans are shown, as well as the
+    most recent plan. The remaining time is estimated from similar runs in the results directory. If a plan was
+    interrupted, the command that resumes it is printed.
 
     For runs that were submitted with `harness run --detach`, the available results are first stored in the results
     directory.
@@ -78,7 +78,8 @@ def status(
 
 def _collect_submissions(store: Store, given: Access | None, *, cancel: bool) -> dict[str, int]:
     """Store the available results of submissions, or cancel the submissions if `cancel` is true. Return the number of
-    runs that are being executed for each unfinished submission."""
+    runs in progress for each unfinished submission.
+    """
     from harness.execute.submissions import submissions
 
     if not any(not submission.finished for submission in submissions(store)):
@@ -136,7 +137,7 @@ def _state(plan: Progress) -> str:
 
 
 def _command(plan: Progress) -> str:
-    """Return a plan's command, or an empty string if the plan was started from Python."""
+    """Return the command that started a plan, or an empty string if the plan was started from Python."""
     words = plan.plan.command
     if not words:
         return ""

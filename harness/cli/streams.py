@@ -44,7 +44,7 @@ def prepare() -> None:
 def finish() -> None:
     """Flush the streams.
 
-    Output that cannot be written is discarded, so the error does not change the exit status.
+    Output that cannot be written is discarded, so such errors do not change the exit status.
     """
     for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
         try:
@@ -56,7 +56,7 @@ def finish() -> None:
 
 
 def ignore_signals() -> None:
-    """Ignore further interrupts unless this process will run more commands."""
+    """Ignore further interrupts, unless this process will run more commands."""
     import signal
 
     if _prepared:
@@ -111,7 +111,7 @@ def discard(fd: int) -> None:
 
 
 def screen(*, wait_s: float = 0.0) -> TextIO:
-    """Return stderr as a stream that discards text that cannot be written within `wait_s` seconds.
+    """Return stderr as a stream that discards text if it cannot be written within `wait_s` seconds.
 
     Otherwise, the process that enforces a run's time limit could block on a terminal paused with Ctrl-S or on a pipe
     that no process reads.

@@ -108,9 +108,9 @@ def tune(
 ) -> None:
     """Search for settings that improve a model on the validation split, and compare them with the default settings.
 
-    Each trial trains the model with different settings in a separate process, without the test split. Trials that are
-    unlikely to become the best are stopped early. The best settings and the default settings are then trained on fresh
-    seeds, scored on the test split, and measured in the same way as by `harness run`.
+    Each trial trains the model with different settings in a separate process, which does not use the test split. Trials
+    that are unlikely to become the best are stopped early. The best settings and the default settings are then trained
+    on fresh seeds, scored on the test split, and measured in the same way as by `harness run`.
 
     Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a stopped
     study or to add trials, repeat the command.

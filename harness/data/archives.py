@@ -25,10 +25,10 @@ EXPANSION = 200
 """Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text but can reach 1000 for a
 decompression bomb."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size, in bytes, up to which an archive is always accepted, however small the archive is."""
+"""Extracted size, in bytes, up to which every archive is accepted, regardless of its compression ratio."""
 MAX_MEMBERS = 1_000_000
 MAX_INDEX_BYTES = 2**28
-"""Maximum size of a zip archive's member list, which `zipfile` reads into memory."""
+"""Maximum size of the list of members in a zip archive, which `zipfile` reads into memory."""
 MAX_HEADER_BYTES = 2**24
 """Maximum size of a member's header in a tar archive, which `tarfile` reads into memory."""
 MAX_DICTIONARY_BYTES = 2**28
@@ -46,11 +46,11 @@ Links and devices are rejected."""
 def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dict[str, str]:
     """Extract the archive into the empty folder `into` and return a mapping from file paths to SHA-256 digests (hex).
 
-    The suffix of `name`, the publisher's file name, determines the format: zip, tar (uncompressed, gz, bz2 or xz) or a
-    single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the listed members are written,
-    and their digests must match.
+    The format is determined by the suffix of `name`, the publisher's file name: zip, tar (uncompressed, gz, bz2 or xz)
+    or a single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the listed members are
+    written, and their digests must match.
 
-    Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or has a different digest.
+    Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or has the wrong digest.
     An archive is unsafe if a member's name points outside the folder, a member is neither a file nor a folder, two
     members have the same name, or the extracted data are implausibly large.
     """
@@ -254,7 +254,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\xfd7zXZ", _open_xz),
     (b"\x5d\x00\x00", _open_xz),
 )
-"""Pairs of a compressed format's first bytes and the function that opens files in that format."""
+"""First bytes of each compressed format, and the function that opens files in that format."""
 
 
 def _decompressed(archive: Path) -> IO[bytes]:
@@ -267,8 +267,8 @@ def _decompressed(archive: Path) -> IO[bytes]:
 class _Bounded:
     """The contents of a tar archive, with limits on the size of each read and on the position.
 
-    The read limit is needed because `tarfile` reads a header of any declared size into memory at once. Member contents
-    are read in smaller chunks.
+    The read limit is needed because `tarfile` reads a header of any declared size into memory at once. The contents of
+    members are read in smaller chunks.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:

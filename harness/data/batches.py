@@ -32,7 +32,9 @@ class Part(NamedTuple):
         return slice(start, start + each + (self.rank < more))
 
     def weight(self, targets: NDArray[Any]) -> float:
-        """Return the fraction of a batch's targets ``[B, ...]`` that are in this part, excluding ignored targets."""
+        """Return the fraction of a batch's targets ``[B, ...]`` that belong to this part. Ignored targets are not
+        counted.
+        """
         if self.parts == 1:
             return 1.0
         counted = targets != IGNORED if targets.ndim > 1 and targets.dtype.kind == "i" else np.ones(len(targets))

@@ -1,4 +1,4 @@
-"""Functions that locate the data cache and the mirror, and that determine whether a dataset is cached."""
+"""Functions that locate the data cache and the mirror, and that check whether a dataset is cached."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def dataset_dir(dataset: Dataset) -> Path:
 def install_dir(dataset: Dataset) -> Path:
     """Return the folder of the dataset's verified files. The folder exists only if all files have been installed.
 
-    The folder is named after a digest of the declared files, so a changed declaration results in a new folder.
+    The folder's name is a digest of the declared files, so a changed declaration results in a new folder.
     """
     contents = [(file.local_name, file.sha256, sorted(file.members.items()), file.unpacked) for file in dataset.files]
     digest = hashlib.sha256(msgspec.json.encode(contents)).hexdigest()
@@ -65,7 +65,8 @@ def state(dataset: Dataset) -> State:
 
 
 def out_of_reach(dataset: Dataset) -> str | None:
-    """Return a message that explains why `dataset` is not available offline and what to do, or None if it is available.
+    """Return a message that explains why `dataset` is not available offline and what to do. Return None if it is
+    available.
 
     Raises `harness.UsageError` if the mirror does not exist.
     """

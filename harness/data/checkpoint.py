@@ -1,4 +1,5 @@
-"""Pretrained checkpoints in the Hugging Face layout, specified as a folder or a model id on the Hugging Face Hub.
+"""Pretrained checkpoints in the Hugging Face layout. They are specified by a folder or by a model id on the Hugging
+Face Hub.
 
 A checkpoint is a folder with ``config.json``, its weights, and its tokenizer or preprocessor files. The weights are in
 ``model.safetensors`` or in several files listed in ``model.safetensors.index.json``. Weights are read from safetensors
@@ -24,15 +25,14 @@ WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "c
 _FILES = [WEIGHTS, CONFIG, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "preprocessor_config.json"]
 _SHARDS = "model-*-of-*.safetensors"
 READABLE = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-"""Data types of safetensors that numpy supports. Other types can be read only if another package has registered
-them."""
+"""Data types of safetensors that numpy supports. Other types can be read only if another package registers them."""
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt", ".onnx", ".gguf")
 """Suffixes of files that contain weights."""
 
 
 class _Index(msgspec.Struct, frozen=True):
     weight_map: dict[str, str]
-    """Name of the file that contains each array, by array name."""
+    """Mapping from the name of each array to the name of its file."""
 
 
 def locate(name: str) -> Pretrained:
@@ -40,7 +40,7 @@ def locate(name: str) -> Pretrained:
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
     used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in an
-    unsupported format or data type. The message names the files and explains what to do.
+    unsupported format or data type. The message names the affected files and explains what to do.
     """
     folder = Path(name)
     revision = ""
@@ -67,8 +67,8 @@ def locate(name: str) -> Pretrained:
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     """Return a mapping from each weight file to the names of the arrays to read from it.
 
-    If ``model.safetensors`` exists, it is the only file. All of its arrays are read, and the set of names is empty.
-    Otherwise, these are the files listed in the index. If there is no index, the result is empty. Raises
+    If ``model.safetensors`` exists, it is the only weight file. All of its arrays are read, and the set of names is
+    empty. Otherwise, these are the files listed in the index. If there is no index, the result is empty. Raises
     `harness.UsageError` if the index cannot be read.
     """
     if (folder / WEIGHTS).is_file():

@@ -44,9 +44,10 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
     notes: str
     examples: dict[str, int]
     """Number of examples in each split, or an empty mapping if the dataset does not declare these numbers. Like
-    `inputs` and `label_names`, they describe the dataset with its default options."""
+    `inputs` and `label_names`, these numbers describe the dataset with its default options.
+    """
     splits: tuple[int, ...]
-    """Numbers that identify the published splits, if there is more than one."""
+    """Numbers of the published splits, if there are several."""
     inputs: dict[str, RawInput]
     label_names: tuple[str, ...]
     metric: str

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     import requests
 
 TRIES = 3
-"""Number of attempts per source if the server does not respond, drops the connection or reports that it is busy."""
+"""Number of attempts per source. Another attempt is made if the server does not respond, drops the connection or
+reports that it is busy.
+"""
 PAUSE_S = 2.0
-"""Delay before the second attempt, in seconds; it doubles before each subsequent attempt."""
+"""Delay before the second attempt, in seconds. The delay doubles before each further attempt."""
 TIMEOUT_S = 60.0
 """Maximum time without a response from a server, in seconds."""
 MAX_UNDECLARED_BYTES = 4 * 2**30
@@ -36,7 +38,9 @@ MIN_RATE, RATE_S = 4096, 60.0
 _CHUNK = 1 << 18
 
 Report = Callable[[str, int, int | None], None]
-"""Progress callback; receives the file name, the bytes downloaded so far, and the expected total (None if unknown)."""
+"""Callback that is called with the file name, the number of bytes downloaded so far, and the expected total (None if
+unknown).
+"""
 
 
 class Source(NamedTuple):
@@ -49,7 +53,7 @@ class Source(NamedTuple):
 
 
 class _FailedError(Exception):
-    """Error raised when a source cannot provide the file. `retry` is true if another attempt might succeed."""
+    """Error raised if a source cannot provide the file. `retry` is true if another attempt might succeed."""
 
     def __init__(self, reason: str, *, retry: bool = False) -> None:
         super().__init__(reason)
@@ -76,7 +80,7 @@ def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
     """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
     Files are first written to a temporary folder next to `folder`, so `folder` is always complete. Raises
-    `harness.DataError` if no source provides the file; the message has one line for each source. Raises OSError if a
+    `harness.DataError` if no source provides the file. The message contains one line per source. Raises OSError if a
     file cannot be written.
     """
     work = folder.with_name(folder.name + ".tmp")

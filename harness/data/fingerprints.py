@@ -23,7 +23,7 @@ LUMA = (0.299, 0.587, 0.114)
 SMALLEST_SIDE = 8
 """Minimum side length of images to compare, in pixels."""
 LEAST_CONTRAST = 2 / 255
-"""Minimum standard deviation of the brightness of images to compare, as a fraction of the range."""
+"""Minimum standard deviation of the brightness of images to compare, as a fraction of the brightness range."""
 COARSE_SIDE = 48
 """Minimum length of an image's shorter side, in pixels, for comparing the image at a third of its resolution instead of
 half.
@@ -32,8 +32,8 @@ At a third of the resolution, an image editor's interpolation method has little 
 detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
-"""Maximum root mean square differences between two copies of an image: over all pixels, and over the part in which the
-copies differ most. The key is True for images that are compared at a third of their resolution, and False for images
+"""Maximum root mean square differences between two copies of an image, over all pixels and over the part with the
+largest difference. The key is True for images that are compared at a third of their resolution, and False for images
 that are compared at half of their resolution. The limits are multiples of the contrast, which is the standard deviation
 of the pixels.
 
@@ -47,7 +47,7 @@ SHARPER = 1.5
 FINEST = 128
 """Maximum side length, in pixels, of images when they are compared."""
 PARTS = 16
-"""Number of parts into which each side of an image, or a whole recording, is divided for comparison."""
+"""Number of parts into which a recording, or each side of an image, is divided for comparison."""
 
 SHORTEST_S = 0.1
 """Minimum duration of recordings to compare."""
@@ -74,7 +74,7 @@ Dataset satisfy at most one of them.
 
 
 def describe_images(images: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the descriptors ``[M, 63]`` of images ``[H, W, C]``, and the indices ``[M]`` of these images.
+    """Return the descriptors ``[M, 63]`` of images ``[H, W, C]``, and the indices ``[M]`` of the images that have one.
 
     There is no descriptor for images that are too small or nearly blank.
     """
@@ -100,8 +100,9 @@ def describe_images(images: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.
 def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Return whether two images ``[H, W, C]`` are copies, even after lossy compression or resizing.
 
-    The images are compared at the same reduced resolution, and their colors at half of this resolution, as in
-    compressed images. The images must be similar both as a whole and in the part where they differ most.
+    The images are compared at the same reduced resolution. Colors are compared at half of this resolution, because
+    compressed images store them less precisely. The images must be similar both as a whole and in the part where they
+    differ most.
     """
     shapes = (one.shape[:2], other.shape[:2])
     ratios = [height / width for height, width in shapes]
@@ -210,7 +211,7 @@ def _planes(image: NDArray[Any]) -> list[Floats]:
 
 
 def _spectrum(plane: Floats, side: int) -> Floats:
-    """Return the lowest frequencies ``[side, side]`` of a plane ``[H, W]``."""
+    """Return the coefficients ``[side, side]`` of the lowest frequencies of a plane ``[H, W]``."""
     from scipy.fft import dctn
 
     lowest: Floats = dctn(plane, norm="ortho")[:side, :side] * (side / sqrt(plane.size))

@@ -1,4 +1,4 @@
-"""Validation splits for datasets published without one."""
+"""Validation splits for datasets that are published without one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def holdout(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split examples into a set to keep and a held-out set, stratified by label.
 
-    Roughly the same fraction of examples is held out for each label. The same arguments give the same result on every
-    machine.
+    Approximately the same fraction of examples is held out for each label. The same arguments give the same result on
+    every machine.
 
     Parameters
     ----------

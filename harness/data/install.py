@@ -43,8 +43,8 @@ def installed(dataset: Dataset) -> Path:
     """Return the folder of the dataset's verified files, downloading them first if necessary.
 
     Files are stored under their local names. If a file is declared with ``extract`` or ``members``, the folder contains
-    the extracted files instead; a single ``.gz`` file is stored under its name without ``.gz``. If several processes
-    request the files at the same time, they are downloaded only once. Progress is printed to stderr.
+    the extracted files instead. The content of a single ``.gz`` file is stored under the name without ``.gz``. If
+    several processes request the files at the same time, they are downloaded only once. Progress is printed to stderr.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def require_installed(dataset: Dataset) -> Path:
 def verify(dataset: Dataset) -> list[str]:
     """Return a line for each installed file that is missing or has changed since installation.
 
-    Raises `harness.DataError` if the dataset is not installed.
+    Raises `harness.DataError` if the dataset has not been installed.
     """
     folder = require_installed(dataset)
     try:
@@ -130,7 +130,7 @@ def verify(dataset: Dataset) -> list[str]:
 
 
 def clear(dataset: Dataset) -> int:
-    """Delete the dataset's cached files, including incomplete downloads, and return the number of bytes freed."""
+    """Delete the dataset's cached files and incomplete downloads, and return the number of bytes freed."""
     folder = dataset_dir(require_files(dataset))
     with _explain_disk_errors(dataset), _lock(dataset):
         if not folder.is_dir():
@@ -144,7 +144,7 @@ def clear(dataset: Dataset) -> int:
 
 
 class Log:
-    """A `Report` that prints a line to stderr when the download starts and another every ten seconds."""
+    """A `Report` that prints a line to stderr when the download starts, and another line every ten seconds."""
 
     EVERY_S = 10.0
 
@@ -169,7 +169,7 @@ reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", defau
 
 @contextlib.contextmanager
 def _lock(dataset: Dataset) -> Iterator[None]:
-    """Hold the lock of a dataset's folder. The kernel releases the lock if the process is killed."""
+    """Hold the lock of a dataset's folder. The kernel releases the lock when the process is killed."""
     from filelock import FileLock, Timeout
 
     path = cache_dir() / "locks" / f"{dataset.name}.lock"

@@ -9,9 +9,8 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     r"""Return the lines of a text file, without their line endings.
 
     Lines are split at ``\n``, or at ``\r\n`` if every line ends with it. A leading byte order mark is removed. Other
-    characters that `str.splitlines` treats as line boundaries, such as U+2028 and U+0085, do not end a line. The
-    vocabularies of published checkpoints contain such characters as tokens, and splitting lines at them would shift the
-    ids of all later tokens.
+    line boundaries of `str.splitlines`, such as U+2028 and U+0085, do not end a line. The vocabularies of published
+    checkpoints contain such characters as tokens, and splitting lines at them would shift the ids of all later tokens.
 
     Parameters
     ----------
@@ -23,7 +22,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
     Returns
     -------
     list of str
-        The lines. The file's last line may or may not end with ``\n``.
+        The lines. The last line of the file may end with ``\n`` or not.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Search for near copies: examples that contain lossily compressed, resized or resampled versions of the same image or
 recording.
 
-Candidates are pairs with similar descriptors. A k-d tree over the descriptors' principal components finds them without
-comparing all pairs. The pixels or samples of each candidate are then compared.
+Candidates are pairs with similar descriptors. A k-d tree over the principal components of the descriptors finds
+candidate pairs without comparing all pairs. The pixels or samples of each candidate are then compared.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare. Comparing this many takes about 20 s. The number counted for a pair
-is the mean of its two sizes, but at least `WORK` divided by `MAX_COMPARED`."""
+"""Maximum number of pixels or samples to compare. This number of comparisons takes about 20 s. The number counted for a
+pair is the mean of its two sizes, but at least `WORK` divided by `MAX_COMPARED`.
+"""
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
 MAX_DISTANCES = 20_000_000
-"""Maximum number of distances between descriptors to compute if there are too many pairs to sort. Computing this many
-takes about 10 s."""
+"""Maximum number of distances between descriptors to compute if there are too many pairs to sort. This number of
+distances takes about 10 s to compute.
+"""
 
 Index = NDArray[np.int64]
 
@@ -95,11 +97,11 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
 def _candidates(
     descriptors: NDArray[np.float32], rows: Index, radius: float, parents: Sequence[int], skipped: list[int]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of `rows` whose descriptors are within the radius, most similar first.
+    """Yield the pairs of `rows` with descriptors within the radius, starting with the most similar pair.
 
-    If there are too many pairs to sort, they are yielded in order of their first rows. In this case, a row that is
-    already in another row's group (see `parents`) is skipped, and so are all rows that remain after `MAX_DISTANCES`
-    distances have been computed. Skipped rows are appended to `skipped`.
+    If there are too many pairs to sort, the pairs are yielded in the order of their first rows. In this case, a row
+    that is already in another row's group (see `parents`) is skipped, and so are all rows that remain after
+    `MAX_DISTANCES` distances have been computed. Skipped rows are appended to `skipped`.
     """
     from scipy.spatial import cKDTree
 
@@ -135,10 +137,9 @@ def _join(
     cost: Callable[[int, int], float],
     limit: float,
 ) -> tuple[tuple[int, int] | None, int, bool]:
-    """Merge the groups of near copies in `parents`. Return the first near copies, the number of compared pairs, and
-    whether all pairs were processed.
+    """Merge the groups of rows in `parents` that are near copies. Return the first pair of near copies, the number of compared pairs, and whether all pairs were processed.
 
-    Pairs that are already in the same group are not compared. The comparisons cost at most `limit` in total.
+    Pairs within a group are not compared again. The comparisons cost at most `limit` in total.
     """
     first, compared, spent = None, 0, 0.0
     for one, other in pairs:
@@ -163,7 +164,7 @@ def _root(parents: list[int], row: int) -> int:
 
 
 def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: str) -> list[str]:
-    """Return a warning about each evaluation split with near copies of training examples.
+    """Return a warning for each evaluation split that contains near copies of training examples.
 
     `parts` contains the indices of each split. Exact copies, which have equal values in `exact` (``[N]``), are not
     counted.

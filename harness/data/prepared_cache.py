@@ -1,7 +1,7 @@
 """On-disk cache of prepared splits, which lets runs reuse data that an earlier run prepared.
 
 An entry is a folder that contains ``.npy`` files and a ``meta.json`` file. The name of the folder consists of two
-digests. The first digest identifies the raw data and the names and options of the dataset and the task. The second
+digests. The first digest identifies the raw data, and the names and options of the dataset and the task. The second
 digest identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays
 and of ``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in
 a package is not cached, because it has no declared digest.
@@ -38,7 +38,7 @@ from harness.records.printing import note
 from harness.records.reading import MAX_JSON_BYTES, read_named
 
 IN_MEMORY_BYTES = 256 * 2**20
-"""Maximum size, in bytes, of an entry that is read into memory. The inputs of larger entries are `StoredRows`."""
+"""Maximum size of an entry that is read into memory, in bytes. The inputs of larger entries are `StoredRows`."""
 MAX_HEADER_BYTES = 2**16
 """Maximum size of a ``.npy`` file's header."""
 _CHUNK = 2**20
@@ -120,8 +120,8 @@ def load(folder: Path) -> PreparedData | None:
 def save(folder: Path, data: PreparedData) -> bool:
     """Write `data` and its digest to `folder`, and return whether this succeeded.
 
-    An existing entry is replaced, and entries prepared from the same data by older code are removed. If writing fails,
-    a warning is printed to stderr, and the incomplete entry is deleted.
+    An existing entry is replaced. Entries that older code prepared from the same data are removed. If writing fails, a
+    warning is printed to stderr, and the incomplete entry is deleted.
     """
     try:
         _save(folder, data)
@@ -156,8 +156,9 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 
 def _meta(content: bytes) -> Meta:
-    """Return the metadata from the content of a file that ends with the SHA-256 digest (hex) of the metadata. Raises
-    ValueError if the digest does not match."""
+    """Return the metadata from the content of a file, which ends with the SHA-256 digest (hex) of the metadata. Raises
+    ValueError if the digest does not match.
+    """
     encoded, _, digest = content.rpartition(b"\n")
     if _sha256(encoded) != digest:
         raise ValueError(f"the checksum of {META} does not match")
@@ -176,7 +177,7 @@ def _content(spec: RunSpec, dataset: Dataset) -> str | None:
 
 
 def _tokenizer(spec: RunSpec) -> list[str]:
-    """Return digests of the checkpoint's text files, which may configure how the data are prepared."""
+    """Return digests of the checkpoint's text files, which may affect how the data are prepared."""
     if spec.pretrained is None:
         return []
     files = sorted(path for path in Path(spec.pretrained.path).iterdir() if path.suffix in (".json", ".txt"))
@@ -204,8 +205,9 @@ def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
 
 
 def _versions(distributions: set[str]) -> dict[str, str]:
-    """Return the versions of Python, of the distributions and of their installed requirements, excluding the
-    requirements of extras."""
+    """Return the versions of Python, the distributions and their installed requirements. The requirements of extras are
+    excluded.
+    """
     names = set(distributions)
     for distribution in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

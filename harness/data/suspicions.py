@@ -1,4 +1,4 @@
-"""Checks for properties of prepared data that are valid but can make scores misleading."""
+"""Checks for valid but unusual properties of prepared data that can make scores misleading."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataI
     """Return the data description, supplemented with statistics for each split and a warning about each suspicious
     property.
 
-    Identical examples of different classes are reported if their fraction of all examples exceeds `contradictory`.
+    Identical examples with different classes are reported if they make up more than the fraction `contradictory` of all
+    examples.
     """
     digests = _digests(data)
     warnings = dict.fromkeys((*data.info.warnings, *suspicions(data, digests, contradictory)))
@@ -135,7 +136,7 @@ def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
 
 
 def _constant(name: str, split: Split) -> list[str]:
-    """Return a warning about each input that is constant in some examples, such as silence or a blank image.
+    """Return a warning for each input that is constant in some examples, such as silence or a blank image.
 
     Only inputs with at least 16 numbers per example are checked, because fewer numbers may be equal by chance. Token
     ids are checked by the task, because their meaning depends on the task.

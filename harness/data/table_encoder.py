@@ -38,8 +38,8 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     encoded with the categories of the training split. A missing category (None) is a category like any other. An
     unknown category is encoded as 0 in all columns.
 
-    The attributes contain the fitted values. `to_json` and `from_json` convert them to and from JSON values, such as
-    `PreparedData.fitted`.
+    The attributes contain the fitted values. `to_json` and `from_json` convert the fitted values to and from JSON
+    values, such as `PreparedData.fitted`.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     fillers: tuple[float, ...]
-    """Mean of the known numbers in each numeric column. It replaces the missing numbers."""
+    """Mean of each numeric column, ignoring missing numbers. The means replace the missing numbers."""
     mean: tuple[float, ...]
     """Means of the numeric columns after imputation."""
     scale: tuple[float, ...]
@@ -66,8 +66,9 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     indicators: tuple[int, ...]
     """Positions of the numeric columns that have an indicator of missing numbers."""
     categories: tuple[tuple[str, ...], ...]
-    """Categories of each categorical column, in the order of the encoded columns. The empty string is a missing
-    category."""
+    """Categories of each categorical column, in the order of the encoded columns. The empty string denotes a missing
+    category.
+    """
 
     @classmethod
     def fit(cls, data: RawData, options: TableEncoderOptions | None = None) -> TableEncoder:
@@ -218,7 +219,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Raises
         ------
         harness.DataError
-            If the values are not those of an encoder.
+            If the values are not the fitted values of an encoder.
         """
         try:
             return msgspec.convert(dict(values), cls)
@@ -297,7 +298,7 @@ def _categories(cells: NDArray[Any] | None) -> tuple[tuple[str, ...], ...]:
 
 
 def _named(cells: NDArray[Any]) -> NDArray[Any]:
-    """Return `cells` with None replaced by an empty string, which counts as a category."""
+    """Return `cells` with None replaced by the empty string, which is treated as a category."""
     import numpy as np
 
     return np.where(np.equal(cells, np.array(None)), "", cells)
@@ -318,7 +319,7 @@ def _one_hot(cells: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _constant(columns: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a mask of the columns that contain a single distinct value, ``[F]``."""
+    """Return a mask ``[F]`` that is True for columns with a single distinct value."""
     constant: NDArray[np.bool_] = columns.min(axis=0) == columns.max(axis=0)
     return constant
 

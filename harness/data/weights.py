@@ -14,7 +14,8 @@ from harness.interfaces import PreparedData, RawData, Split
 def weighted(data: PreparedData, raw: RawData) -> PreparedData:
     """Return the prepared data with the weights of the raw examples, divided by their mean over the training split.
 
-    If the training examples have weights, ``info.details`` contains their `effective_number`.
+    If the training examples have weights, ``info.details`` contains the effective number of examples; see
+    `effective_number`.
     """
     import msgspec
 

@@ -13,8 +13,9 @@ from harness.records.printing import clean
 from harness.records.store import StoredRun
 
 WORST_SLICES = 10
-"""Maximum number of slices in the card. The card lists the slices with the worst scores: the lowest ones or, for
-errors, the highest ones."""
+"""Maximum number of slices in the card. The card lists the slices with the worst scores. These are the lowest scores
+or, for error metrics, the highest.
+"""
 
 
 def model_card(run: StoredRun, made: Export, catalog: Catalog) -> str:

@@ -27,12 +27,12 @@ CARD = "README.md"
 
 
 def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, timeout_s: float) -> Export:
-    """Export a run's model to the new folder `output`, with its preprocessing and a model card.
+    """Export a run's model, its preprocessing and a model card to the new folder `output`.
 
-    The model is exported by the backend that trained it or, if that backend does not support the format, by the first
-    installed backend that does. The exported files' outputs for the test split are compared with the run's. Raises
-    `harness.UsageError` if the model cannot be exported or `output` exists, and `harness.HarnessError` if the export
-    fails or its outputs differ. If an error occurs, `output` is not created.
+    The model is exported by the backend that trained it, or by the first installed backend that supports the format.
+    The exported files' outputs for the test split are compared with the run's. Raises `harness.UsageError` if the model
+    cannot be exported or `output` exists, and `harness.HarnessError` if the export fails or its outputs differ. If an
+    error occurs, `output` is not created.
     """
     spec = msgspec.structs.replace(run.record.spec, weights=trained_weights(run))
     preprocessing = stored_preprocessing(run)

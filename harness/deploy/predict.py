@@ -71,7 +71,7 @@ class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Job for a child process that computes the outputs for prepared inputs."""
+    """A child process's task: compute the outputs for prepared inputs."""
 
     model: ModelJob
     inputs: str
@@ -153,9 +153,9 @@ def model_job(
 ) -> ModelJob:
     """Return the job that opens a trained model for inference; the model is that of a run or of an export.
 
-    By default, the backend is that of the run or, for an exported model, the first one that executes its format.
-    By default, `device` is the run's device. Raises `harness.UsageError` if the run's weights cannot be used, and
-    `harness.CombinationError` if the backend has no network for the model or does not execute the exported model.
+    By default, the run's backend is used. For an exported model, the default is the first backend that executes its
+    format. By default, `device` is the run's device. Raises `harness.UsageError` if the run's weights cannot be used,
+    and `harness.CombinationError` if the backend has no network for the model or does not execute the exported model.
     """
     run = stored_run(source)
     check_servable(run)
@@ -190,7 +190,7 @@ def _executing(source: ExportedRun, catalog: Catalog) -> str:
 def read_new(
     preprocessing: Preprocessing, source: Path | Table, on_bad_row: Literal["error", "skip"] | None = None
 ) -> NewData:
-    """Return the raw inputs in `source`, read like the training data."""
+    """Return the raw inputs in `source`, which is read like the training data."""
     return reader_of(preprocessing, on_bad_row).read(source)
 
 
@@ -252,7 +252,7 @@ def answer(job: PredictJob, context: ChildContext) -> Answered:
 
 @contextmanager
 def opened_model(job: ModelJob) -> Iterator[tuple[Preparation, Session]]:
-    """Open a session with a trained model, in a child process. The prepared data contain only blank examples."""
+    """Open a session with a trained model in a child process. The prepared data contain only blank examples."""
     import os
 
     catalog = load_plugins(job.plugins)

@@ -20,7 +20,7 @@ def stored_predictions(run: StoredRun) -> pd.DataFrame:
     """Return the run's predictions for its test split as a table; see `table`.
 
     The first column is ``row`` or ``path``: the number of the row in the user's file, counted from 1, or the path of
-    the image or recording. For other data, it is the position in the test split, counted from 1. Raises
+    the image or recording. For other data, the row number is the position in the test split, counted from 1. Raises
     `harness.UsageError` if the run failed or its predictions were not saved, and `harness.RecordError` if the stored
     arrays are damaged.
     """

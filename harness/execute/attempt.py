@@ -58,8 +58,8 @@ def execute_run(
     Parameters
     ----------
     run : PlannedRun
-        The run. The run's plugins must be installed in this environment, and its named environment, if any, must exist
-        on this machine.
+        The run. The plugins of the run must be installed in this environment. If the run uses a named environment, it
+        must exist on this machine.
     directory : str or path-like
         Existing directory for the run's files: arrays, log, weights, and the lock of a named environment.
     on_event : callable, optional

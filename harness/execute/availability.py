@@ -20,8 +20,8 @@ def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = Fa
 
     If `remote` is true, the runs are executed on other machines, and the devices of this machine are not checked.
 
-    If a spec selects a GPU, or a precision other than fp32, a child process imports the framework to list the backend's
-    devices.
+    If a spec selects a GPU or a precision other than fp32, a child process imports the framework and lists the
+    backend's devices.
     """
     backend_reason = cache(lambda name, env: backend_problem(name, catalog, env))
     devices = cache(lambda name, env: probe(name, catalog.backends[name].plugin, env))

@@ -17,13 +17,15 @@ LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
 """Maximum number of bytes from the beginning and from the end of a child's output to write to the log."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
-"""Maximum number of events that a child can send in a burst, and maximum average rate of events, in events per second.
-Further events are dropped, so a child that sends too many events cannot slow down the parent."""
+"""Maximum number of events that a child can send in a burst, and maximum average number of events per second. Further
+events are dropped, so a child that sends too many events cannot slow down the parent.
+"""
 
 
 class Lines:
-    """A splitter that divides data into lines and forwards complete lines, skipping empty lines and lines longer than
-    `MAX_LINE_BYTES`."""
+    """A splitter that divides data into lines and forwards the complete ones. Empty lines and lines longer than
+    `MAX_LINE_BYTES` are skipped.
+    """
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self._on_line = on_line
@@ -70,9 +72,9 @@ class Log:
     """The log file of a child. If the output is longer than `LOG_HEAD_BYTES` + `LOG_TAIL_BYTES`, only its beginning and
     end are kept.
 
-    The beginning is written immediately. The end is written when the log is closed. Write errors, such as those caused
-    by a full disk, are ignored. If the log file has been removed, it is created again when the log is closed. Raises
-    OSError if the file cannot be created.
+    The beginning is written immediately. The end is written when the log is closed. Errors while writing, such as those
+    caused by a full disk, are ignored. If the log file has been removed, it is created again when the log is closed.
+    Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,7 +106,7 @@ class Log:
             del self._tail[: max(0, len(self._tail) - LOG_TAIL_BYTES)]
 
     def note(self, text: str) -> None:
-        """Add a message from harness to the log, on a separate line."""
+        """Add a message from harness to the log, on a line by itself."""
         self.feed(f"harness: {text}\n".encode())
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ def assign(
     every: Interval | None,
     resume: bool | None,
 ) -> list[Decision]:
-    """Return the decisions, supplemented with the checkpoint plans of the runs to be executed.
+    """Return the decisions, with a checkpoint plan for each run to be executed.
 
     If a usable checkpoint of a run exists, the run continues from it, unless `resume` is False. Each checkpoint is used
     by at most one run. A checkpoint is usable if it is not damaged and nothing that affects the run has changed: the
@@ -130,7 +130,9 @@ def assign(
 
 
 def _from_beginning(decision: Decision, directory: Path, every: Interval | None, ignored: str) -> Decision:
-    """Return a decision to execute a run from the beginning. `ignored` is the reason why its checkpoint is not used."""
+    """Return a decision to execute a run from the beginning. `ignored` is the reason why the run's checkpoint is not
+    used.
+    """
     plan = None
     if every is not None:
         plan = CheckpointPlan(directory=str(directory.absolute()), every=every, machine_cores=available_cores())
@@ -147,8 +149,9 @@ def _difference(here: Here, spec: RunSpec, found: Found) -> str:
 
 
 def _other_settings(spec: RunSpec, others: Iterable[Found]) -> str:
-    """Return a description of a checkpoint of a run that differs from `spec` only in its settings, or an empty string
-    if there is none."""
+    """Return a description of a checkpoint whose run differs from `spec` only in its settings. Return an empty string
+    if there is no such checkpoint.
+    """
     names = ("task", "dataset", "model", "backend", "env", "seed", "split")
     for each in others:
         assert each.checkpoint is not None

@@ -1,4 +1,4 @@
-"""Verdicts of parity checks: their schema, the computation to which they apply, and their storage."""
+"""Verdicts of parity checks, including their schema, scope and storage."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 
     @property
     def partly(self) -> str:
-        """Reasons why the check covers only part of the computation, or an empty string if the check is complete."""
+        """Reasons why the check covers only part of the computation, or an empty string for a complete check."""
         return "; ".join(f"{stage.name}: {stage.partly}" for stage in self.stages if stage.partly)
 
     @property

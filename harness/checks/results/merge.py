@@ -23,7 +23,7 @@ from harness.records.reading import open_stored
 from harness.records.store import RECORD, Store, StoredRun, run_id, write_json
 
 MAX_FILE_BYTES = 64 * 2**30
-"""Maximum size of a file to copy, in bytes."""
+"""Maximum size of a copied file, in bytes."""
 _BUFFER_BYTES = 2**20
 _RENAMING = "-renaming"
 """Suffix appended to the name of a run's directory while its repeat number is being changed.
@@ -43,11 +43,11 @@ class Merged:
     renamed: dict[str, str] = field(default_factory=dict)
     """Old and new id of each run whose repeat number changed."""
     ids: dict[Path, str] = field(default_factory=dict)
-    """Id of each merged run in the target. The keys are the former paths of the runs' directories."""
+    """Id of each merged run in the target directory. The keys are the former paths of the runs' directories."""
     verdicts: int = 0
     """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)
-    """A message for each run or file that was not merged."""
+    """Message for each run or file that was not merged."""
 
 
 def merge(target: Path, others: Sequence[Path]) -> Merged:
@@ -55,11 +55,11 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
     Runs whose records differ only in the id and the repeat number are treated as one run. If `target` lacks files of
     such a run, for example an audit or saved weights, they are added. Repeats of a specification are then numbered in
-    the order in which they started, so the result depends neither on the order of the directories nor on the number of
+    the order in which they started, so the result does not depend on the order of the directories or the number of
     merges. Files in `others` are not changed. Links, pipes and devices are not copied.
 
-    Raises `harness.UsageError` if one of `others` is not a directory, and `harness.RecordError` if a directory cannot
-    be read or `target` cannot be written.
+    Raises `harness.UsageError` if one of `others` is not a directory. Raises `harness.RecordError` if a directory
+    cannot be read or `target` cannot be written.
     """
     for other in others:
         if not other.is_dir():
@@ -144,7 +144,9 @@ def _file_count(directory: Path) -> int:
 
 
 def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
-    """Return the runs whose ids are valid file names. The id of a record from an untrusted source can be any text."""
+    """Return the runs whose ids are valid file names. The id of a record from an untrusted source may be arbitrary
+    text.
+    """
     found = []
     for run in runs:
         name = run_id(run.record.spec, "", 1)
@@ -210,8 +212,8 @@ def _rename(path: Path, new: Path) -> None:
 
 
 def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> list[str]:
-    """Copy a run to the target. Files that exist only in other copies of the run are copied, too. Return a message
-    about each file that could not be copied.
+    """Copy a run to the target. Files that are missing from this copy of the run are added from its other copies.
+    Return a message about each file that could not be copied.
 
     The run is first copied to a hidden directory, so an incomplete copy is never read as a run.
     """

@@ -29,7 +29,7 @@ def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
 
 
 def _checkpoints(results: Path) -> Iterator[str]:
-    """Yield a problem for each checkpoint of training that cannot be read or is damaged."""
+    """Yield a problem for each damaged or unreadable checkpoint of training."""
     for directory in checkpoint.directories(results):
         try:
             checkpoint.read(directory)

@@ -22,7 +22,7 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     """Roles of the column, such as ``target`` or ``categorical feature``, or an empty tuple if it is ignored."""
     type: ColumnType
-    """Type of the cells that are not missing. Text that can be parsed as a number counts as a number."""
+    """Type of the cells, ignoring missing values. Text that can be parsed as a number is treated as a number."""
     missing: int
     """Number of missing cells."""
     distinct: int

@@ -130,7 +130,7 @@ def holds_splits(cells: list[Any]) -> bool:
 
 
 def unused_splits(table: Table, used: str | None) -> list[str]:
-    """Return a warning for each column that seems to define splits but is not the split column."""
+    """Return a warning for each column that seems to define the splits, but is not the split column."""
     found = []
     for name, cells in table.columns.items():
         if name != used and name.strip().lower() in ("split", "fold", "partition"):
@@ -193,7 +193,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
 
 
 def label(cell: Any) -> str | None:
-    """Return a label in the same form as `words`, or None if it is missing."""
+    """Return a label in the form that `words` uses, or None if the cell is missing."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     if is_missing(cell):
@@ -269,7 +269,9 @@ def _type_name(kind: type) -> str:
 
 
 def word_warnings(cells: Iterable[Any], column: str, what: str) -> list[str]:
-    """Return a warning if cells kept as text, labels or groups contain words that often denote a missing value."""
+    """Return a warning if cells that are read as text, labels or groups contain words that often denote a missing
+    value.
+    """
     words = words_for_missing(cells, MISSING | ERRORS)
     if not words:
         return []

@@ -22,7 +22,7 @@ class Copies:
 
     kind: str
     exact: Index | None
-    """Identifier of each row's content, int64 ``[N]``, or None if rows with equal content are not considered copies."""
+    """Identifier of each row's content, int64 ``[N]``. None if rows with equal content are not considered copies."""
     near: NearCopies | None
     """Near copies of images or recordings, or None if there are none."""
     independent: bool
@@ -38,7 +38,7 @@ class Copies:
         return groups
 
     def between(self, parts: Mapping[str, Index]) -> list[str]:
-        """Return a warning about each evaluation split that contains near copies of training rows."""
+        """Return a warning for each evaluation split that contains near copies of training rows."""
         if self.near is None or self.exact is None:
             return []
         named = {"training" if name == "train" else name: rows for name, rows in parts.items()}
@@ -46,7 +46,7 @@ class Copies:
 
 
 def find_copies(examples: Examples, rows: Sequence[int], decoded: Mapping[str, NDArray[Any]], kind: str) -> Copies:
-    """Return the copies among the good `rows`, and add warnings with their counts to `examples`.
+    """Return the copies among the good `rows`, and add warnings about them to `examples`.
 
     `decoded` contains the decoded images or recordings of all rows. If this dictionary is empty, near copies are not
     found.

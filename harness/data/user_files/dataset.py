@@ -54,7 +54,7 @@ class UserDataset(Dataset[UserOptions]):
     - image: ``image``, an object array of uint8 arrays [H, W, C] (C = 1 or 3), which may differ in size.
     - audio: ``waveform``, an object array of float32 arrays [samples] in [-1, 1], and ``sample_rate_hz``, int64 [N].
     - table: ``features``, float64 [N, F] with NaN for missing numbers, including the parts of dates. If there are
-      categorical columns, also ``categories``, an object array of str or None with shape [N, C].
+      categorical columns, there is also ``categories``, an object array of str or None with shape [N, C].
 
     `targets` is an int64 array [N] with indices into the sorted class names, or a float64 array [N, T] for regression.
     `groups` contains the group column and the slice columns, if specified.
@@ -162,7 +162,7 @@ class UserDataset(Dataset[UserOptions]):
     def _classes_and_splits(
         self, examples: Examples, decoded: Mapping[str, NDArray[Any]] | None = None
     ) -> tuple[NDArray[Any], tuple[str, ...], dict[str, NDArray[Any]], dict[str, bool | int | float | str]]:
-        """Return the targets, the label names, each split's row indices, and the details to record. Bad rows are
+        """Return the targets, the label names, the row indices of each split, and the details to record. Bad rows are
         omitted.
 
         `decoded` contains the arrays of all rows. Near copies of images and recordings are found only if these have
@@ -229,8 +229,9 @@ class UserDataset(Dataset[UserOptions]):
 
 
 def _drawn_despite_order(examples: Examples, description: str) -> list[str]:
-    """Return a warning if the rows are in chronological order, but the splits were drawn at random (as stated in
-    `description`)."""
+    """Return a warning if the rows are in chronological order, but the splits were drawn at random. `description`
+    states how they were drawn.
+    """
     if not examples.ordered or not description.startswith(("test", "validation")):
         return []
     shown = ", ".join(map(repr, examples.ordered[:3]))

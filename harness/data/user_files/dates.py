@@ -133,7 +133,7 @@ def _hour(value: datetime | time) -> float:
 
 
 def is_ordered(cells: Sequence[Any], numbers: Sequence[float | None]) -> bool:
-    """Return True if the cells contain at least three distinct times and are sorted in ascending or descending order.
+    """Return True if the cells contain at least three distinct times, and are sorted in ascending or descending order.
 
     `numbers` contains the value of each cell that is a number. At most 5,000 evenly spaced cells are compared.
     """

@@ -39,12 +39,12 @@ class Record(NamedTuple):
     first: int
     """Index of the first line of the row."""
     last: int
-    """Index of the line that follows the row's last line."""
+    """Index of the line after the row's last line."""
     cells: list[str]
     problem: str = ""
     """Reason why the row is bad, or an empty string for a good row."""
     unclear: bool = False
-    """True if the end of the row is unknown because the quotes are unbalanced."""
+    """True if the quotes are unbalanced, so that the end of the row is unknown."""
 
 
 def read_delimited(
@@ -297,8 +297,9 @@ class _File:
         return line
 
     def _skip_comments(self) -> None:
-        """Skip lines before the header that start with ``#``. If the last of these lines has the same number of cells
-        as the rows, it is the header."""
+        """Skip lines before the header that start with ``#``. The last of these lines is the header if it has as many
+        cells as the rows.
+        """
         end = self.start
         while end < len(self.lines) and self.lines[end].startswith("#"):
             end = self._skip_empty(end + 1)

@@ -61,7 +61,7 @@ PUNCTUATION = re.compile(
 
 
 def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[str]]:
-    """Return a file's text and warnings about it.
+    """Return the text of a file, and warnings about it.
 
     If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the remaining bytes are
     decoded with ``surrogateescape``. Error messages can then identify the rows with invalid bytes. Otherwise,

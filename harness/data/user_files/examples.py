@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_CATEGORIES = 12
-"""Maximum number of categories listed for each column in the data description."""
+"""Maximum number of categories per column in the data description."""
 
 FEWEST_REPEATED = 20
 """Minimum number of distinct rows of a table in which every row is repeated; see `Examples.contents`."""
@@ -55,7 +55,7 @@ class Examples:
     digests: list[str] = field(default_factory=list)
     """Digest of each file's content. After decoding, each digest is replaced by the digest of the decoded content."""
     bytes_digests: list[str] = field(default_factory=list)
-    """Digest of each file's undecoded content, if `digests` contains the digests of the decoded content."""
+    """Digest of each file's undecoded content. Empty unless `digests` contains the digests of the decoded content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN denotes a missing value."""
     feature_names: list[str] = field(default_factory=list)
@@ -83,11 +83,11 @@ class Examples:
         """Return an identifier of the content of each row, or None if rows with the same content are not considered to
         be copies.
 
-        Texts are compared without regard to letter case, invisible characters or repeated spaces. Files are compared by
-        digest. Table rows are compared by all their features. If at least half of a table's rows are equal to other
-        rows, the features are assumed to have few distinct values, and equal rows are treated as different examples. An
-        exception is a table in which every row, including its targets, is repeated, for example because the table was
-        appended to itself.
+        Texts are compared ignoring letter case, invisible characters and repeated spaces. Files are compared by digest.
+        Table rows are compared by all their features. If at least half of a table's rows are equal to other rows, the
+        features are assumed to have few distinct values, and equal rows are treated as different examples. An exception
+        is a table in which every row, including its targets, is repeated, for example because the table was appended to
+        itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -118,7 +118,7 @@ class Examples:
         return found
 
     def origins(self) -> NDArray[Any]:
-        """Return the path of each file, or the number of each row, counted from 1."""
+        """Return the path of each file, or the number of each row (counted from 1)."""
         import numpy as np
 
         if self.names:

@@ -22,7 +22,7 @@ LARGEST = 1e100
 """Largest accepted absolute value of a number. This limit keeps the sum of squares computed for standardization
 finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
-"""Pattern that matches lists and objects written as text."""
+"""Pattern that matches text that looks like a list or an object."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
 """Two patterns: the first matches numbers whose point may be a thousands separator, and the second matches integers
 with at most three digits."""
@@ -30,8 +30,9 @@ QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?
 """Pattern that matches the start of a cell with a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
 """Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. They are also treated
-as isolated errors if no value among them occurs `FEW` times, and if they make up at most the fraction `RARE` of the
-known cells."""
+as isolated errors if each of their values occurs fewer than `FEW` times, and they make up at most the fraction `RARE`
+of the known cells.
+"""
 
 
 def notation_of(
@@ -62,8 +63,9 @@ def notation_of(
 
 
 def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
-    """Return the distinct cells and the number of times each occurs. If any cell is not a string, each cell is listed
-    separately."""
+    """Return the distinct cells, and the number of times each of them occurs. If any cell is not a string, each cell is
+    listed separately.
+    """
     return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
 
@@ -98,7 +100,7 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
 
 
 def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
-    """Return True if the condition is true for most cells.
+    """Return True if the condition holds for most cells.
 
     A sample of the first cells and of evenly spaced cells is checked first; all cells are checked only if the condition
     is true for a cell of this sample.
@@ -214,7 +216,7 @@ def _is_inexact(cell: Any) -> bool:
 
 
 def plain_numbers(cells: Sequence[Any], notation: Notation) -> list[float] | None:
-    """Return the numbers if all cells are strings that contain plain finite numbers.
+    """Return the numbers if all cells are strings with plain finite numbers.
 
     Converting all cells at once is much faster than converting them one by one.
     """
@@ -242,8 +244,8 @@ def numbers(
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
     column in messages. Raises `harness.DataError` if several cells of a feature column contain text, because the text
-    may be categories. This error is not raised if the column is in `new` data for a trained model, because such a
-    column is known to be numeric.
+    may be categories. This error is not raised for `new` data of a trained model, because the column is known to be
+    numeric.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -295,10 +297,10 @@ def categories(
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column (None for missing values), and a list of warnings.
 
-    Words such as ``NA`` are categories unless the user declared them to be missing values. Unless the column is
-    `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are several
-    such rows, or if nearly every row contains a different string. This error is not raised if the column is in `new`
-    data for a trained model.
+    Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Unless the
+    column is `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are
+    several such rows, or if nearly every row contains a different string. This error is not raised if the column is in
+    `new` data for a trained model.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()

@@ -39,7 +39,7 @@ class ClassFolders:
     files: list[str]
     labels: list[str]
     splits: list[str] | None
-    """Split of each file, or None if the folders do not define splits."""
+    """Split of each file. None if the folders do not define splits."""
     warnings: list[str]
 
 
@@ -118,7 +118,7 @@ def scan(root: Path, kind: str) -> Tree:
 
 
 def _media(folder: Path, shown: Path, kind: str) -> list[str]:
-    """Return the files of this kind below a hidden folder; the folder may be unreadable."""
+    """Return the files of this kind below a hidden folder, which may be unreadable."""
     return [
         (shown / Path(inner).relative_to(folder) / name).as_posix()
         for inner, _, names in os.walk(folder)
@@ -144,7 +144,7 @@ def is_utf8(name: str) -> bool:
 def ignored_files(tree: Tree, kind: str, listed: Container[str] = ()) -> list[str]:
     """Return warnings that state how many files are ignored because of their suffixes or because they are hidden.
 
-    `listed` contains files that are ignored for a different reason.
+    Files in `listed` are omitted, because they are ignored for a different reason.
     """
     others = [name for name in tree.others if name not in listed]
     return [*_hidden(tree.hidden, kind), *_unsuited(others, kind)]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FALSE_ALARMS = 1e-6
-"""Maximum probability that a function is reported in a table whose columns are independent of the target."""
+"""Maximum probability that any function is reported for a table whose columns are independent of the target."""
 FEWEST = 20
 """Minimum number of different values in each monotone piece of a function."""
 PIECES = 4
@@ -31,24 +31,25 @@ ROWS_OF_TWO = 100
 ranges.
 """
 PER_VALUE = 10
-"""Minimum average number of rows per column value or per range."""
+"""Minimum average number of rows for each column value or range."""
 PER_RENAMED = 5
 """Minimum average number of rows per column value for a one-to-one function of categories. In a table in which each row
 is repeated a few times, a one-to-one function may relate any column to the target."""
 NEAR = 5
 """Number of rows on each side of a range's limit that are used to estimate the density near the limit."""
 DENSE = 0.7
-"""Minimum density of rows near the limits of ranges, relative to the density within the ranges.
+"""Minimum density of rows near the limits of a range, relative to the density within the range.
 
-If a column separates classes that form clusters, there are few rows between the clusters. The column may predict the
-class well without determining it.
+If a column separates classes that form clusters, the rows between the clusters are sparse. The column may predict the
+class well without fully determining it.
 """
 CHECKED_FIRST = 2000
 """Number of rows to examine first, because they are enough to rule out most columns."""
 
 
 def relation(column: NDArray[Any], target: NDArray[Any], columns: int = 1) -> str | None:
-    """Return a description of the function if the target ``[N]`` is a function of the column ``[N]``, otherwise None.
+    """Return a description of the function if the target ``[N]`` is a function of the column ``[N]``, and None
+    otherwise.
 
     Rows without a number in the column are ignored. `columns` is the number of columns being examined.
     """
@@ -74,7 +75,7 @@ def relation(column: NDArray[Any], target: NDArray[Any], columns: int = 1) -> st
 
 
 def _numbered(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the rank of each number, or an integer code for each category."""
+    """Return the rank of each number, or the integer code of each category."""
     if values.dtype.kind in "iuf":
         ranks: NDArray[np.int64] = np.unique(values, return_inverse=True)[1].astype(np.int64)
         return ranks

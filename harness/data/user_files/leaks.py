@@ -15,12 +15,11 @@ from harness.errors import DataError
 ROW_NAMES = ("", "index", "id", "row", "row_id", "rowid", "row number", "unnamed: 0")
 """Common names of row number columns, in lower case."""
 ROWS = 5000
-"""Maximum number of rows used to test for linear dependence."""
+"""Maximum number of rows in a test for linear dependence."""
 COLUMNS = 500
 """Maximum number of columns to test for linear dependence."""
 EXACT = 1e-3
-"""Relative residual below which the target is considered to be a linear combination of the features (R2 above
-0.999999)."""
+"""Maximum relative residual of an exact linear combination of the features, which corresponds to R2 above 0.999999."""
 ROUNDED = 0.6
 """Maximum residual of a rounded linear combination, in units of the target's last decimal."""
 DISTINCT = 20
@@ -40,7 +39,7 @@ NUMBERED, SHUFFLED = 10, 20
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
 """Regular expression that matches the names of possible ID columns.
 
-A matching column is an ID column if its values are distinct integers.
+A matching column is an ID column if it contains distinct integers.
 """
 
 Numbers = NDArray[np.float64]
@@ -122,7 +121,7 @@ def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> 
 
 
 def _functions_of_target(columns: Mapping[str, NDArray[Any]], values: Numbers, target: str) -> list[str]:
-    """Return a warning about each column that is a rounded or binned function of the target."""
+    """Return a warning for each column that is a rounded or binned function of the target."""
     return [
         f"feature {name!r} is {found} of the target {target!r}; check that it is known at prediction time"
         for name, column in columns.items()
@@ -158,8 +157,9 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers | None = None) -> list[str]:
-    """Return the features whose linear combination yields the target, or an empty list if none exists. A single feature
-    is returned if possible; otherwise, all features with nonzero weights are returned.
+    """Return the features of which the target is a linear combination, or an empty list if it is not a linear
+    combination. If a single feature suffices, only this feature is returned. Otherwise, all features with nonzero
+    weights are returned.
 
     `tolerance` (``[N]``) is the maximum difference from the target in each row. By default, the target may be rounded.
     """
@@ -188,8 +188,8 @@ def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers
 
 
 def _fit(matrix: Numbers, y: Numbers, tolerance: Numbers) -> tuple[bool, NDArray[np.bool_]]:
-    """Return whether `y` is a linear combination of the columns, exactly or within the tolerance. Also return a mask
-    that is True for columns with nonzero weights.
+    """Return whether `y` is a linear combination of the columns within `tolerance`. Also return a
+    mask that is True for columns with nonzero weights.
     """
     none = np.zeros(matrix.shape[1], bool)
     if len(y) < 2 * (matrix.shape[1] + 1):
@@ -229,7 +229,7 @@ def _last_place(y: Numbers) -> float:
 
 
 def check_trained(source: str, features: Mapping[str, Numbers], train: NDArray[Any]) -> None:
-    """Raise `harness.DataError` if a feature ``[N]`` has no numbers in the training split."""
+    """Raise `harness.DataError` if a feature ``[N]`` contains no numbers in the training split."""
     empty = [name for name, values in features.items() if np.isnan(values[train]).all()]
     if empty:
         columns = f"column {empty[0]!r} has" if len(empty) == 1 else f"columns {', '.join(map(repr, empty[:5]))} have"

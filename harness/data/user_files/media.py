@@ -66,15 +66,15 @@ def check_header(path: Path, kind: str) -> None:
 
 
 def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None) -> NDArray[np.uint8 | np.float32]:
-    """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all others.
+    """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all other images.
 
     8-bit images are returned as uint8. Grayscale images with more bits per pixel do not have a fixed range. They are
     returned as float32 with their original values, and `scaled` converts them. The EXIF orientation is applied, and
     transparent areas become white. If the shorter side is longer than `shorter_side`, the image is scaled down to this
     length.
 
-    `notes` contains the number of images whose content was partly ignored, keyed by the reason. Raises
-    `UnreadableError` if the file cannot be decoded.
+    `notes` counts the images whose content was partly ignored, keyed by the reason. Raises `UnreadableError` if the
+    file cannot be decoded.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -158,8 +158,9 @@ def _png_bits(path: Path) -> int:
 
 
 def _pixel_unit(path: Path, opened: Any) -> float:
-    """Return the factor that undoes Pillow's scaling of integer PGM files, which maps the maximum in the header to
-    65,535."""
+    """Return the factor that undoes Pillow's scaling of integer PGM files. Pillow scales the maximum in the header to
+    65,535.
+    """
     if opened.format != "PPM" or not opened.mode.startswith("I"):
         return 1.0
     with path.open("rb") as file:
@@ -191,8 +192,9 @@ CANCELED = 1e-3
 """Ratio of the peak of the averaged channels to the peak of the individual channels. If the ratio is smaller, the
 channels are considered to cancel each other out."""
 STREAMED = 0x7FFF0000
-"""Minimum size in the header of a WAV file that indicates that the file was written as a stream. Programs that cannot
-update the header store 0 or the largest 31-bit or 32-bit number, sometimes rounded."""
+"""Minimum size in the header of a WAV file for it to be treated as written to a stream. Programs that cannot update the
+header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.
+"""
 
 
 @contextmanager
@@ -264,7 +266,7 @@ def _register_heif() -> None:
 
 @contextmanager
 def _as_unreadable(path: Path) -> Iterator[None]:
-    """Convert the exceptions that decoders raise for damaged files to `UnreadableError`.
+    """Convert exceptions that decoders raise for damaged files to `UnreadableError`.
 
     `UnreadableError` is also raised if the file is not a regular file, because reading from a pipe could block forever.
     """

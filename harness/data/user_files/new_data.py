@@ -66,7 +66,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Reader of new files for one trained model."""
+    """A reader of new files for a single trained model."""
 
     kind: str
     """Kind of raw input: ``text``, ``table``, ``image`` or ``audio``."""
@@ -89,8 +89,8 @@ class Reader:
         images or recordings.
 
         Columns are identified by their names in the training data. The target columns are optional. Raises
-        `harness.DataError` if there are bad rows that must not be skipped, and `harness.UsageError` or
-        `harness.DataError` if the source as a whole cannot be used.
+        `harness.DataError` if there are bad rows and they must not be skipped. Raises `harness.UsageError` or
+        `harness.DataError` if the whole source cannot be used.
         """
         import numpy as np
 
@@ -107,7 +107,7 @@ class Reader:
         )
 
     def rows(self, source: Path | Table) -> Rows:
-        """Return the rows of a source, including the bad rows; see `read`, which raises an error for bad rows."""
+        """Return the rows of a source, including the bad rows. Use `read` to raise an error for bad rows."""
         if isinstance(source, Table):
             return self._from_table(source, Problems(source.source, self.options.on_bad_row), Path())
         try:

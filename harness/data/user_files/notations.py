@@ -1,4 +1,4 @@
-"""Parsing of numbers in tables, which may use different separators, signs and units."""
+"""Parsing of numbers in tables. The numbers may have different separators, signs and units."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class Finding:
     example: str
     """First cell with a number that is not in plain decimal notation, such as ``1,000`` or ``5%``."""
     notation: Notation | None = None
-    """The notation in which the cells are read, or None if the column is rejected."""
+    """Notation in which the cells are read, or None if the column is rejected."""
     what: str = ""
     """Description of the notation."""
     of_separators: bool = False
@@ -254,8 +254,8 @@ class Finding:
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     """Return the notation of the numbers in a column, or None if every number is in the declared notation.
 
-    A column is unambiguous if all its numbers have the same unit or currency, or if only the notation of negative
-    numbers differs from the declared one. Decimal and thousands separators are never guessed.
+    A column is unambiguous if all its numbers have the same unit or currency. It is also unambiguous if only the
+    notation of negative numbers differs from the declared notation. Decimal and thousands separators are never guessed.
     """
     texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))
     plain = {}

@@ -1,4 +1,4 @@
-"""Dataset options for the user's files. Each kind of raw input has its own class."""
+"""Dataset options for the user's files. Each kind of raw input has a separate class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``.
     Validation and test splits that have no rows are drawn at random from the training rows. If None, the column named
-    ``split`` is used if it exists; otherwise, all splits are drawn."""
+    ``split`` is used. If there is no such column, all splits are drawn.
+    """
     group_column: str | None = None
     """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
     split."""
@@ -40,10 +41,13 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Columns that define slices of the test split, which are scored separately. There is one slice for each value or,
     for a numeric column, for each quartile. These columns can also be features."""
     on_bad_row: OnBadRow = "error"
-    """Handling of bad rows: ``error`` raises an error that lists the bad rows; ``skip`` drops the bad rows."""
+    """Handling of bad rows: With ``error``, an error that lists the bad rows is raised; with ``skip``, they are
+    dropped.
+    """
     copies: Literal["together", "independent"] = "together"
-    """How to handle rows with the same content when drawing splits. ``together`` keeps equal rows in the same split;
-    ``independent`` treats them like any other rows."""
+    """Handling of rows with equal content when splits are drawn. ``together`` keeps equal rows in the same split;
+    ``independent`` treats them like any other rows.
+    """
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
@@ -51,7 +55,9 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     test_share: float = 0.2
     """Fraction of all rows that form the test split. Ignored if the data define this split."""
     sha256: str = ""
-    """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed."""
+    """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed from the
+    data.
+    """
 
     def __post_init__(self) -> None:
         if self.time_column is not None and (self.split_column or self.group_column):
@@ -91,7 +97,7 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     categorical_columns: tuple[str, ...] = ()
     """Feature columns whose numbers are categories, such as postal codes. Text columns are categorical by default."""
     date_columns: tuple[str, ...] = ()
-    """Feature columns with dates or times, which are split into year, month, day, weekday and hour."""
+    """Feature columns with dates or times. Each of them is split into year, month, day, weekday and hour."""
     decimal: Literal[".", ","] = "."
     """Decimal separator in numbers stored as text."""
     thousands: str = ""

@@ -20,8 +20,9 @@ class Problems:
         self._found: dict[str, str] = {}
 
     def add(self, where: str, what: str) -> None:
-        """Add a problem. `where` identifies the row: its position, such as ``row 3 (line 4)``, or the path of its
-        file."""
+        """Add a problem. `where` identifies the row, by its position, such as ``row 3 (line 4)``, or by the path of its
+        file.
+        """
         self._found.setdefault(where, what)
 
     def include(self, other: Problems, prefix: str) -> None:
@@ -40,8 +41,9 @@ class Problems:
         return where in self._found
 
     def settle(self, left: int) -> None:
-        """Raise `harness.DataError` if there are bad rows that must not be skipped, or if `left`, the number of good
-        rows, is 0."""
+        """Raise `harness.DataError` if there are bad rows and they must not be skipped, or if `left`, the number of
+        good rows, is 0.
+        """
         if self._found and self.policy == "error":
             count = len(self._found)
             rows, them = ("row", "it") if count == 1 else ("rows", "them")

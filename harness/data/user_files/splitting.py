@@ -40,10 +40,10 @@ def split(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    `given` lists each row's split, which is a member of `SPLITS`. If no row is assigned to the validation or test
-    split, this split is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for
-    regression). The rows of each group in `groups` (``[N]``) are kept in the same split, as are rows with equal values
-    in `copies` (``[N]``), which have the same content.
+    `given` contains the split of each row, which is a member of `SPLITS`. If no row is assigned to the validation or
+    test split, this split is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None
+    for regression). The rows of each group in `groups` (``[N]``) are kept in the same split, as are rows with equal
+    values in `copies` (``[N]``), which have the same content.
 
     Raises `harness.DataError` if the rows cannot be split this way.
     """
@@ -147,9 +147,9 @@ def _draw(
 ) -> tuple[Index, Index]:
     """Draw approximately a fraction `share` of `rows` and return the remaining rows and the drawn rows.
 
-    At least one row of each class is drawn, and at least `leave` rows of each class remain. If `groups` is given, whole
-    groups are drawn. Otherwise, rows with equal values in `copies` are drawn together; such rows belong to different
-    classes.
+    At least one row of each class is drawn, and at least `leave` rows of each class are left. If `groups` is given,
+    whole groups are drawn. Otherwise, rows with equal values in `copies` are drawn together; such rows belong to
+    different classes.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)

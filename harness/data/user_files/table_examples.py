@@ -44,7 +44,7 @@ def from_table(
     problems: Problems,
     listed_in: Path | None = None,
 ) -> Examples:
-    """Return the rows of a table. `listed_in` is the folder whose files the metadata table should list."""
+    """Return the rows in a table. `listed_in` is the folder whose files the metadata table should list."""
     columns = Columns(table)
     assigned = {
         name: columns.assign(getattr(options, name, None))
@@ -161,8 +161,8 @@ def from_table(
 def resolved(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder.
 
-    If the file does not exist, variants of the name are tried. The variants differ in Unicode normalization form or
-    letter case, or contain slashes instead of Windows backslashes.
+    If the file does not exist, variants of its name are tried. The variants differ in Unicode normalization form or
+    letter case, or have slashes in place of Windows backslashes.
     """
     plain = folder / name
     forms = [form for text in (name, name.replace("\\", "/")) for form in (text, *_normal_forms(text))]
@@ -187,7 +187,7 @@ def _without_case(folder: Path, name: str) -> Path | None:
 
 @cache
 def _entries(folder: Path) -> dict[str, list[str]]:
-    """Return the names in a folder, keyed by their case-folded form, or an empty dictionary for a file."""
+    """Return a mapping from the case-folded to the actual names in a folder. Return an empty dictionary for a file."""
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names, not paths
         names.setdefault(name.casefold(), []).append(name)

@@ -1,7 +1,7 @@
-"""Read tables from CSV, TSV, JSON and Parquet files. A table includes the position of each row in its file.
+"""Read tables from CSV, TSV, JSON and Parquet files. A table also contains the position of each row in its file.
 
-Cells keep their types: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and Parquet types.
-No other types are inferred, so ``01`` and ``NA`` remain strings.
+The types of the cells are preserved: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and
+Parquet types. No other types are inferred, so ``01`` and ``NA`` remain strings.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Table:
 def read_table(path: Path, problems: Problems, *, encoding: str | None = None, separator: str | None = None) -> Table:
     """Return the file's table. Unreadable rows are omitted and added to `problems`.
 
-    `encoding` is the encoding of a text file (UTF-8 if None), and `separator` is the character that separates the cells
-    of a CSV file (inferred if None).
+    `encoding` is the encoding of a text file, and `separator` is the character that separates the cells of a CSV file.
+    By default, the encoding is UTF-8, and the separator is inferred.
 
-    Raises `harness.DataError` if the file is not a valid table, and `harness.UsageError` for an unknown format or an
-    option that is not applicable to the format.
+    Raises `harness.DataError` if the file is not a valid table. Raises `harness.UsageError` for an unknown format or an
+    option that does not apply to the format.
     """
     suffix = path.suffix.lower()
     known = (*TABLES, ".json")
@@ -97,7 +97,7 @@ def read_table(path: Path, problems: Problems, *, encoding: str | None = None, s
 
 
 def _check_separated(table: Table) -> None:
-    """Raise `harness.DataError` if the only column seems to contain several columns with a different separator."""
+    """Raise `harness.DataError` if a table with a single column seems to use a different separator."""
     (name, cells), *_ = table.columns.items()
     for mark, plural in SEPARATORS.items():
         count = name.strip().count(mark)

@@ -21,7 +21,7 @@ MAX_IN_FLIGHT = 2
 
 
 class Channel(Protocol):
-    """The part of `harness.deploy.serving.process.ModelProcess` that is used here."""
+    """The part of `harness.deploy.serving.process.ModelProcess` that this module uses."""
 
     @property
     def in_flight(self) -> int: ...
@@ -42,7 +42,7 @@ class OverloadedError(HarnessError):
 
 @dataclass(frozen=True)
 class Timed:
-    """An answer, and the durations of the stages of its computation, in seconds."""
+    """An answer, and the time spent in each stage of its computation, in seconds."""
 
     answer: Answer
     queue_s: float
@@ -50,7 +50,7 @@ class Timed:
     prepare_s: float
     """Time spent preparing the batch that contains the request."""
     compute_s: float
-    """Time for computing the batch that contains the request."""
+    """Time spent computing the batch that contains the request."""
 
 
 @dataclass(eq=False)
@@ -66,8 +66,8 @@ class Waiting:
 class Batches:
     """Waiting requests, which are sent to the model in batches in their order of arrival.
 
-    A request is sent immediately if the model is idle. Otherwise, it waits until the model accepts the next batch, so
-    batches are larger under load. `on_batch` is called with the number of examples in each batch.
+    A request is sent immediately if the model is not busy. Otherwise, it waits until the model accepts the next batch,
+    so batches are larger under load. `on_batch` is called with the number of examples of each batch.
     """
 
     def __init__(self, channel: Channel, limits: Limits, on_batch: Callable[[int], None] = lambda examples: None):
@@ -79,8 +79,9 @@ class Batches:
         """Recent rate of computation, in examples per second."""
 
     async def answer(self, part: msgspec.Raw, examples: int) -> Timed:
-        """Return the answer to a request. Raises `OverloadedError` if too many examples are waiting, and
-        `TimeoutError` if there is no answer after `Limits.answer_s`."""
+        """Return the answer to a request. Raises `OverloadedError` if too many examples are waiting, and `TimeoutError`
+        if there is no answer within `Limits.answer_s`.
+        """
         if self._waiting and self.waiting_examples + examples > self._limits.waiting_examples:
             raise OverloadedError(self._retry_after_s())
         request = Waiting(part, examples, time.perf_counter(), asyncio.get_running_loop().create_future())

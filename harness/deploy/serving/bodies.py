@@ -57,7 +57,7 @@ DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {
 
 
 class Bodies:
-    """Reader of request bodies for one kind of raw input. It limits the sizes of the bodies."""
+    """Reader of request bodies for one kind of raw input. The reader limits the sizes of the bodies."""
 
     def __init__(self, kind: str, limits: Limits) -> None:
         self._kind, self._limits = kind, limits

@@ -26,7 +26,7 @@ class File(Struct, frozen=True, array_like=True):
 
 
 class Part(Struct, frozen=True, array_like=True):
-    """The examples of one request: instances from JSON or uploaded files."""
+    """Examples of one request: instances from JSON, or uploaded files."""
 
     instances: list[Any] = []
     """Texts, or objects that map column names to values."""
@@ -58,7 +58,7 @@ class Done(Struct, frozen=True, array_like=True, tag=True):
 
     answers: list[Answer]
     prepare_s: float
-    """Time for reading and preparing the examples, in seconds."""
+    """Time spent reading and preparing the examples, in seconds."""
     compute_s: float
     """Time for computing the outputs, in seconds."""
 

@@ -30,10 +30,10 @@ HEADERS = [
 class Guard:
     """ASGI middleware that checks each request before the application receives it.
 
-    With a token, requests must contain the header ``Authorization: Bearer TOKEN``. Without a token, the service can
-    only be used from this machine, so the header ``Host`` must name one of `hosts`. Otherwise, a web site could send
-    requests through the user's browser (DNS rebinding). Requests that a browser sends from another web site are always
-    rejected.
+    If there is a token, requests must contain the header ``Authorization: Bearer TOKEN``. Without a token, the service
+    can only be used from this machine, so the header ``Host`` must name one of `hosts`. Otherwise, a web site could
+    send requests through the user's browser (DNS rebinding). Requests that a browser sends from another web site are
+    always rejected.
     """
 
     def __init__(self, app: Application, token: bytes | None, hosts: Collection[str], metrics: Metrics) -> None:

@@ -17,7 +17,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     body_bytes: int = 16 * 2**20
     """Maximum size of a request's body."""
     pending_bytes: int = 256 * 2**20
-    """Maximum total size of the bodies of all requests that have not been answered."""
+    """Maximum total size of the bodies of all unanswered requests."""
     body_s: float = 10.0
     """Maximum time for receiving the body of a request, in seconds."""
     header_bytes: int = 64 * 2**10

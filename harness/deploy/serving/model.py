@@ -1,4 +1,4 @@
-"""The process of the model, which answers batches of requests."""
+"""The model's process, which answers batches of requests."""
 
 from __future__ import annotations
 

@@ -22,12 +22,12 @@ from harness.plugins.environments import interpreter
 from harness.records import Failure
 
 STOP_S = 5.0
-"""Time that the model's process may take to end after its socket has been closed, in seconds."""
+"""Maximum time for the model's process to end after its socket is closed, in seconds."""
 _FRAME = msgspec.msgpack.Decoder(Done | Ready)
 
 
 class ModelEndedError(HarnessError):
-    """Error for requests that were not answered because the model's process ended."""
+    """Error for requests that remained unanswered because the model's process ended."""
 
 
 class ModelProcess(asyncio.Protocol):
@@ -49,7 +49,7 @@ class ModelProcess(asyncio.Protocol):
 
     @property
     def in_flight(self) -> int:
-        """Number of batches that have not been answered."""
+        """Number of batches without an answer."""
         return len(self._sent)
 
     @property

@@ -40,7 +40,7 @@ class RefusedError(Exception):
 
 
 class Requests:
-    """Reader of the examples in requests. They are read in the same way as the model's training data.
+    """Reader of the examples in requests. The examples are read in the same way as the model's training data.
 
     Uploaded files are stored in `folder` temporarily, because the decoders read files.
     """
@@ -114,7 +114,9 @@ class Requests:
             )
 
     def _table(self, instances: Sequence[Any]) -> Table:
-        """Return instances from JSON as a table: texts, or objects with a value for each column."""
+        """Return instances from JSON as a table. The instances are texts, or objects that map column names to
+        values.
+        """
         where = [f"row {number}" for number in range(1, len(instances) + 1)]
         if self._reader.kind == "text":
             column = getattr(self._reader.options, "text_column", None) or "text"
