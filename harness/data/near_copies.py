@@ -137,7 +137,8 @@ def _join(
     cost: Callable[[int, int], float],
     limit: float,
 ) -> tuple[tuple[int, int] | None, int, bool]:
-    """Merge the groups of rows in `parents` that are near copies. Return the first pair of near copies, the number of compared pairs, and whether all pairs were processed.
+    """Merge the groups of rows in `parents` that are near copies. Return the first pair of near copies, the number of
+    compared pairs, and whether all pairs were processed.
 
     Pairs within a group are not compared again. The comparisons cost at most `limit` in total.
     """
