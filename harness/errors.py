@@ -1,4 +1,4 @@
-"""The exceptions that harness raises deliberately.
+"""The exception classes of harness.
 
 ::
 
@@ -32,7 +32,7 @@ suggested.
 class HarnessError(Exception):
     """Base class of all exceptions defined by harness.
 
-    The message says what is wrong and what to do. The command line prints it without a traceback.
+    The message states what is wrong and what to do. The command line prints it without a traceback.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class UnknownNameError(UsageError):
     known : iterable of str
         All known names of this kind.
     hint : str, default=""
-        Text to append to the message, such as the place where the name was found.
+        Text appended to the message, such as the place where the name was found.
 
     Attributes
     ----------
@@ -89,9 +89,9 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to `name`, or None if no known name is close.
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
-    characters match, if it is the only known name with the same letters, or if it is the only known name that starts or
-    ends with `name`. Settings such as ``recipe.epochs`` are compared only within their section. Otherwise, a shared
-    section name would make unrelated settings look similar.
+    characters match. It is also close if it is the only known name with the same letters, or the only known name that
+    starts or ends with `name`. Settings such as ``recipe.epochs`` are compared only within their section. Otherwise, a
+    shared section name would make unrelated settings look similar.
     """
 
     def plain(text: str) -> str:
@@ -109,7 +109,7 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
 
 
 class CombinationError(UsageError):
-    """Error raised if names are known but cannot be used together, such as those of an image model and a text task."""
+    """Error raised if names are known but cannot be combined, such as an image model and a text task."""
 
 
 class PluginError(HarnessError):

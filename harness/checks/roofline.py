@@ -94,7 +94,7 @@ def usable(catalog: Catalog) -> list[str]:
 
 
 def rate(work: Callable[[], Any], synchronize: Callable[[], None], window_s: float = WINDOW_S) -> float:
-    """Return the median number of calls per second over `WINDOWS` windows, after one warm-up window."""
+    """Return the median number of calls per second over `WINDOWS` windows. A warm-up window is not counted."""
     count = 1
     rates: list[float] = []
     while len(rates) <= WINDOWS:

@@ -1,7 +1,7 @@
 """Self-test of the measurements on this machine. Known quantities are measured in the same way as in a run.
 
 One child process allocates known amounts of host memory, phase by phase, and returns the measured amounts. For each
-accelerator, another child process does the same with device memory.
+accelerator, another child process performs the same check with device memory.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A/A check that determines whether the speed of simultaneous runs is measured.
+"""A/A check that determines whether speed can be measured for simultaneous runs.
 
-The check executes the same settings one at a time and several at a time, in the order A B B A, and compares their
-speeds (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and applies to the same
-settings, cores, code, package versions and class of machine.
+The check executes runs one at a time (A) and several at a time (B), in the order A B B A. It compares the speeds of
+runs with the same settings (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and
+applies to the same settings, cores, code, package versions and class of machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from harness.records.store import Store, StoredRun
 
 FOLDER = "side-by-side"
 ROUNDS = 8
-"""Default number of rounds. Each round executes every setting once alone and once in each lane."""
+"""Default number of rounds. In each round, every setting is executed once alone and once in each lane."""
 MIN_ROUNDS = 4
 NEUTRAL = frozenset(
     ("epochs", "learning_rate", "schedule", "warmup_fraction", "step_size", "milestones", "beta1", "beta2", "epsilon")
@@ -63,7 +63,7 @@ class Figure(Struct, frozen=True, kw_only=True):
     """Relative change, such as -0.02 for a decrease of 2%."""
     low: float | None
     high: float | None
-    """Ends of the confidence interval for the change, or None if there are too few runs."""
+    """Limits of the confidence interval for the change, or None if there are too few runs."""
     margin: float
     """Largest relative change that the interval may include."""
     evidence: str
@@ -103,19 +103,19 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """True if every comparison results in ``same``."""
+        """True if the result of every comparison is ``same``."""
         return bool(self.figures) and all(figure.result == "same" for figure in self.figures)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The part of planned runs to measure: everything, or only quality."""
+    """Part of the planned runs to measure: everything, or only quality."""
 
     quality_only: bool
     checked_at: str = ""
     """Time of the check that permits measuring the speed of simultaneous runs. Empty if there is no such check."""
     reason: str = ""
-    """Reason why only quality is measured, or an empty string if the user requested it."""
+    """Reason why only quality is measured. Empty if the user requested it."""
 
 
 def load_of(spec: RunSpec) -> str:
@@ -130,8 +130,7 @@ def load_of(spec: RunSpec) -> str:
 
 
 def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, str]]:
-    """Return the digests of the code of each setting and of the lock file of its named environment, by the setting's
-    key."""
+    """Return the digests of each setting's code and of the lock file of its named environment, keyed by setting."""
     digest = functools.cache(lambda ref: with_digest(ref).code_digest)
     found = {}
     for load, spec in {load_of(spec): spec for spec in specs}.items():
@@ -144,11 +143,12 @@ def codes_of(specs: Sequence[RunSpec], catalog: Catalog) -> dict[str, dict[str, 
 def measured_part(
     specs: Sequence[RunSpec], catalog: Catalog, jobs: int, *, quality_only: bool, batch_size_backoff: bool = False
 ) -> Part:
-    """Return what to measure (everything or only quality) when `jobs` runs are executed at the same time.
+    """Return whether everything or only quality is measured when `jobs` runs are executed at the same time.
 
-    Speed is measured if the runs are executed one after another. If they are executed at the same time, it is measured
-    only if the most recent check covering all of their settings passed and `batch_size_backoff` is false, because a
-    check does not cover smaller batches. Raises `harness.UsageError` if the machine does not have enough cores or GPUs.
+    If the runs are executed one after another, speed is measured. If they are executed at the same time, speed is
+    measured only if the most recent check that covers all of their settings passed. In this case, `batch_size_backoff`
+    must be false, because the check does not cover smaller batches. Raises `harness.UsageError` if the machine does not
+    have enough cores or GPUs.
     """
     if jobs == 1:
         return Part(quality_only)
@@ -279,7 +279,7 @@ def check(
 
 
 def _run(record: RunRecord) -> StoredRun:
-    """Return a run without its placement, so that sequential and simultaneous runs can be paired."""
+    """Return a run without its placement. Sequential and simultaneous runs can then be paired."""
     return StoredRun(Path(record.run_id), msgspec.structs.replace(record, placement=None))
 
 

@@ -23,8 +23,9 @@ from harness.cli.output import counted, echo
 @click.option("--title", default="Benchmark results", help="Title of the report in the bundle.")
 @options.results
 def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None) -> None:
-    """Pack runs into one archive with everything needed to check and reproduce them: records, raw samples, the report,
-    the environment, digests, a suite, and a manifest with the SHA-256 digest of every file.
+    """Pack runs into one archive with everything that is needed to check and reproduce them. The archive contains the
+    records, the raw samples, the report, the environment, digests, a suite, and a manifest with the SHA-256 digest of
+    every file.
 
     RUN is a substring of the run ids, a run's directory, a results directory, or a suite file. By default, all runs in
     the results directory are packed. Failed runs are included. A run that is in several results directories is packed

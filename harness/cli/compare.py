@@ -55,8 +55,8 @@ def compare(
     format_: str,
     results: str | None,
 ) -> None:
-    """Compare two sets of runs, metric by metric: report whether NEW is better or worse than BASE, the change with its
-    confidence interval, and the smallest change that these runs could have detected.
+    """Compare two sets of runs, metric by metric. Report whether NEW is better or worse than BASE, the change with its
+    confidence interval, and the smallest change that could have been detected with these runs.
 
     Each of BASE and NEW is a results directory, a run's directory, a file written by `harness baseline`, a suite file,
     or a substring of the run ids in the results directory. A suite file stands for its runs in the results directory.
@@ -121,7 +121,7 @@ def compare(
 
 
 def _matched(base: str, new: str, directory: Path) -> tuple[list[Match], list[str], list[str]]:
-    """Return the matches, the names of settings that only BASE or only NEW contains, and the failed runs of NEW.
+    """Return the matches, the names of the settings that occur only in BASE or only in NEW, and the failed runs of NEW.
 
     Excluded runs and flagged measurements are listed on stderr. Raises `harness.HarnessError` if no runs match or if a
     record cannot be read.
@@ -225,7 +225,7 @@ def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[st
 
 
 def _too_noisy(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a warning for each bound that is smaller than the smallest change that the runs can detect."""
+    """Return a warning for each bound that is smaller than the smallest detectable change."""
     from harness.analysis.compare.gates import bound_on
 
     lines = []

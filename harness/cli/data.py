@@ -29,8 +29,8 @@ SHOWN_NAMES = 12
 def data() -> None:
     """List, download, verify and delete datasets.
 
-    Embedded datasets need no download. Other datasets are downloaded from their publishers, verified and stored in the
-    cache, either by `harness data fetch` or when a run first uses them.
+    Embedded datasets need no download. Other datasets are downloaded from their publishers, verified, and stored in the
+    cache. The download takes place in `harness data fetch` or when a run first uses the dataset.
 
     \b
     Environment variables:
@@ -52,7 +52,7 @@ def data() -> None:
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List datasets with the tasks that can use them, the size of the download, the state and the license.
+    """List datasets with their tasks, download size, state and license.
 
     The state is `embedded` if the dataset is part of an installed package, `cached` if it has been downloaded and
     verified, and `to fetch` if it will be downloaded when a run first uses it.
@@ -200,7 +200,8 @@ def verify(names: tuple[str, ...]) -> None:
 @options.plugins
 @click.argument("name", required=False)
 def path(name: str | None) -> None:
-    """Print the path of the cache directory, or of the directory of a dataset in it. Nothing is downloaded.
+    """Print the path of the cache directory or, if a dataset is given, of its directory in the cache. Nothing is
+    downloaded.
 
     \b
     Examples:

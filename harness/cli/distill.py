@@ -76,13 +76,13 @@ def distill(
     Print the quality and the cost of the teacher and of both students. For each backend, the change in quality is
     compared across seeds, with a paired confidence interval.
 
-    The teacher is a run with saved weights (`harness run --save-weights`). The task, the dataset and its splits are
-    those of the teacher. The teacher's logits for the training examples are computed once and cached. The loss of an
-    example is (1 - A) H + A T^2 KL, where H is the cross-entropy with the true class, and KL is the Kullback-Leibler
-    divergence of the student's probabilities from the teacher's, both at temperature T.
+    The teacher is a run with saved weights (`harness run --save-weights`). The student uses the same task, dataset and
+    splits as the teacher. The teacher's logits for the training examples are computed once and cached. The loss of an
+    example is (1 - A) H + A T^2 KL. H is the cross-entropy with the true class. KL is the Kullback-Leibler divergence
+    of the student's probabilities from the teacher's probabilities, both at temperature T.
 
     Runs that are already in the results directory are not executed again. The exit status is 0 if all runs succeeded, 1
-    if a run failed, and 2 if the request is invalid (no run is started).
+    if a run failed, and 2 if the request is invalid and no run is started.
 
     \b
     Examples:

@@ -92,7 +92,7 @@ def print_plan(
     budget_s: float | None,
     jobs: int = 1,
 ) -> None:
-    """Print the planned runs in execution order, with their states and the settings that vary.
+    """Print the planned runs in the order of execution, with their states and the settings that vary.
 
     Also print the expected duration and disk usage of the runs that would be executed.
 

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 @options.timeout("Maximum duration of the export, in seconds.")
 @options.results
 def export(run: str, format_: str, output: str, timeout: float, results: str | None) -> None:
-    """Export a run's trained model (`harness run --save-weights`), with its preprocessing and a model card.
+    """Export the trained model of a run (`harness run --save-weights`), together with its preprocessing and a model
+    card.
 
     The backend that trained the model exports it: torch as onnx or torch-export, tensorflow as onnx or savedmodel, and
     any backend as safetensors. If this backend does not support the format, the weights are exported by another
-    installed backend. The outputs of the exported files for the test split are compared with those of the run. The
-    export fails if fewer than 99.9% of the predicted labels agree, or if the outputs differ by more than 1e-4
+    installed backend. The outputs of the exported files for the test split are compared with the outputs of the run.
+    The export fails if fewer than 99.9% of the predicted labels agree, or if the outputs differ by more than 1e-4
     (relative, in fp32).
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.

@@ -91,9 +91,9 @@ def latency(
     it is installed (pip install mlcommons-loadgen); the single-stream and offline scenarios also work without LoadGen.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
-    the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result is saved next to
-    the record, with all raw samples. The exit status is 1 if the result is invalid or, with --find-qps, if no rate
-    holds the bound.
+    the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result, including all raw
+    samples, is saved next to the record. The exit status is 1 if the result is invalid or, with --find-qps, if no rate
+    satisfies the latency bound.
 
     \b
     Examples:
@@ -192,7 +192,7 @@ def _served_rows(result: LatencyResult) -> list[tuple[str, str]]:
 
 
 def _search_rows(result: LatencyResult) -> list[tuple[str, str]]:
-    """Return the rows about the search for the highest rate."""
+    """Return the rows about the search for the highest query rate."""
     search = result.search
     if search is None:
         return []

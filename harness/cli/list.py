@@ -26,7 +26,7 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "reporters", "tr
 @click.option("--dataset", metavar="NAME", help="For `harness list options`: dataset of the task.")
 @click.option("--model", metavar="NAME", help="For `harness list options`: model whose settings are listed.")
 def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
-    """List what the installed plugins provide: one kind in detail, or an overview of all kinds.
+    """List what the installed plugins provide. Show either one kind in detail, or an overview of all kinds.
 
     Entries that are unavailable on this machine are also listed, along with the reason and the command that installs
     the missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults
@@ -139,8 +139,9 @@ def _values(provided: Mapping[str, Provided[T]]) -> list[T]:
 
 
 def _with_options(rows: Iterable[tuple[str, Mapping[str, str], str, Mapping[str, str]]]) -> _Rows:
-    """Return a table with the columns name, options and description. Each row is given by its name, options, summary
-    and required modules."""
+    """Return a table with the columns name, options and description. Each item of `rows` contains a name, options, a
+    summary and the required modules.
+    """
     header = ["name", "options", "description"]
     return header, [
         [

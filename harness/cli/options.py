@@ -20,7 +20,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SuggestingGroup(click.Group):
-    """A command group that lists its commands in definition order and suggests names for unknown ones."""
+    """A command group that lists its commands in the order of their definition, and that suggests a name if a command
+    is unknown.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -45,7 +47,7 @@ def split(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...])
 
 
 def split_datasets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Split values as `split` does, except for existing paths, which may contain commas."""
+    """Split values like `split`, but keep existing paths, which may contain commas."""
     from os.path import exists
 
     # Path.exists() raises for names that are too long for a path.
@@ -125,7 +127,7 @@ def loaded(extra: Iterable[str]) -> Catalog:
 
 
 def with_default(text: str, default: str) -> str:
-    """Return a help text with a default value appended, in the format that click uses for defaults."""
+    """Return a help text followed by a default value, in click's format for default values."""
     return f"{text}  [default: {default}]" if default else text
 
 
@@ -139,8 +141,9 @@ class CommandWithExecutor(click.Command):
 
 
 def expanded(args: list[str]) -> Iterator[str]:
-    """Yield the arguments of a command. If ``--executor NAME`` is one of them, each ``--NAME-OPTION VALUE`` is replaced
-    by ``--executor-option OPTION=VALUE``."""
+    """Yield the arguments of a command. If the arguments contain ``--executor NAME``, each ``--NAME-OPTION VALUE`` is
+    replaced by ``--executor-option OPTION=VALUE``.
+    """
     words = iter(args)
     chosen = [value for word, value in pairwise(args) if word == "--executor"]
     chosen += [word.partition("=")[2] for word in args if word.startswith("--executor=")]
@@ -171,7 +174,7 @@ def executor_options(command: F) -> F:
 
 
 def split_pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Return the values, which have the form ``OPTION=VALUE``, as a dictionary."""
+    """Return the values as a dictionary. Each value has the form ``OPTION=VALUE``."""
     found = {}
     for text in values:
         name, equals, value = text.partition("=")
@@ -243,7 +246,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="time-column",
-        help="For your own data: column of dates, times or numbers; the latest rows form the test split.",
+        help="For your own data: column of dates, times or numbers. The latest rows form the test split.",
         default="none",
     ),
     Option(
@@ -283,8 +286,8 @@ def selection(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
 
-    `texts` replaces the help texts of options, and `defaults` replaces the descriptions of their default values. The
-    options for the user's own data are omitted if `own_data` is false.
+    `texts` replaces the help texts of options, and `defaults` replaces the descriptions of their default values. If
+    `own_data` is false, the options for the user's own data are omitted.
     """
     offered = [option for option in OPTIONS.values() if option.name not in leave_out]
     of_data = _DATASET_OPTIONS if own_data else ()
@@ -308,7 +311,9 @@ def selection(
 
 
 def own_data(command: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--set`` and the options for the user's own data to a command, which receives them as ``overrides``."""
+    """Add ``--set`` and the options for the user's own data to a command. The command receives them as
+    ``overrides``.
+    """
 
     @functools.wraps(command)
     def collect(**given: Any) -> None:
@@ -350,7 +355,7 @@ def jobs(command: F) -> F:
         metavar="N",
         default=1,
         show_default=True,
-        help="Number of runs that are executed at the same time, each on its own cores and its own GPU.",
+        help="Number of runs that are executed at the same time. Each run has separate cores and a separate GPU.",
     )(command)
 
 
@@ -414,7 +419,7 @@ def price_per_hour(command: F) -> F:
         "--price-per-hour",
         type=click.FloatRange(min=0, min_open=True),
         metavar="PRICE",
-        help="Price of the machine per hour, in any currency, to report the cost per million samples "
+        help="Price of the machine per hour, in any currency. If given, the cost per million samples is reported "
         "(train_cost_per_million, inference_cost_per_million).",
     )(command)
 

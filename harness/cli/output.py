@@ -1,4 +1,4 @@
-"""Output of commands. All output of a command passes through `echo`, `echo_data` or `console`.
+"""Output of commands. All output of a command is written by `echo`, `echo_data` or `console`.
 
 The printed text may contain names from untrusted files. To keep the text from controlling the terminal, these functions
 replace control characters.

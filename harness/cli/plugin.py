@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def plugin() -> None:
     """Create, check and list plugins, which add tasks, datasets, models, backends, metrics and report formats.
 
-    A plugin is an installed package with an entry point in the group `harness`, or a file or module that is passed with
-    `--plugin FILE|MODULE` or listed in the environment variable HARNESS_PLUGINS (separated by commas). Plugins whose
-    names are listed in HARNESS_DISABLE_PLUGINS are not loaded.
+    A plugin is an installed package with an entry point in the group `harness`, or a file or module. Pass files and
+    modules with `--plugin FILE|MODULE`, or list them in the environment variable HARNESS_PLUGINS, separated by commas.
+    Plugins whose names are listed in HARNESS_DISABLE_PLUGINS are not loaded.
 
     \b
     Examples:
@@ -85,8 +85,8 @@ def new(name: str, kind: str, output: Path | None) -> None:
 @options.plugins
 @options.format_
 def list_(format_: str) -> None:
-    """List each plugin with its distribution, its module and the objects that it provides, or with the reason why it
-    could not be loaded.
+    """List each plugin with its distribution, its module and the objects that it provides. For a plugin that could not
+    be loaded, the reason is shown instead.
 
     \b
     Examples:
@@ -142,7 +142,7 @@ def check(which: str | None, format_: str) -> None:
     plugin; PATH is a Python file or the directory of an installed project. By default, all plugins that are not part of
     harness are checked.
 
-    Backends and networks are executed in separate processes and compared with another backend that implements the same
+    Backends and networks are executed in separate processes, and compared with another backend that implements the same
     model. This takes about a minute for each network. The exit status is 1 if a rule is violated.
 
     \b

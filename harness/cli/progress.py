@@ -63,8 +63,8 @@ def undecoded_notes(specs: Sequence[RunSpec], catalog: Catalog) -> list[str]:
 
 
 def listener(*, quiet: bool, warned: Sequence[str] = ()) -> Listener:
-    """Return a listener that shows nothing if `quiet` is true, a live display if stderr is a terminal, and plain lines
-    otherwise.
+    """Return a listener that shows a live display if stderr is a terminal, and plain lines otherwise. If `quiet` is
+    true, the listener shows nothing.
 
     `warned` contains the warnings already shown, as lines of output.
     """
@@ -169,7 +169,9 @@ class _Current:
         return [self.phase, *counts, f"loss {p.loss:.4g}", f"{p.samples_per_s:.4g} samples/s"]
 
     def outlook(self) -> list[str]:
-        """Return the last validation scores and the remaining training time, as estimated from the completed steps."""
+        """Return the last validation scores and an estimate of the remaining training time, based on the completed
+        steps.
+        """
         parts = describe_validation(self.epoch) if self.epoch else []
         if self.progress and self.progress.step > self.first_step:
             pace_s = (time.monotonic() - self.first_at) / (self.progress.step - self.first_step)
@@ -180,7 +182,7 @@ class _Current:
 class Live(Listener):
     """A live display, which is redrawn when an event arrives, at most four times per second.
 
-    There is no refresh thread, so this process sleeps between events and does not disturb the measured run.
+    There is no refresh thread. This process sleeps between events, so it does not disturb the measured run.
     """
 
     def __init__(self, shown_on: Console | None = None, warned: Sequence[str] = ()) -> None:
@@ -262,7 +264,7 @@ class Live(Listener):
         return Group(*parts)
 
     def _time_left(self) -> list[str]:
-        """Return the estimated time remaining for all runs, based on the finished runs."""
+        """Return an estimate of the remaining time of all runs, based on the finished runs."""
         if not self.records:
             return []
         mean_s, now = sum(record.wall_s for record in self.records) / len(self.records), time.monotonic()

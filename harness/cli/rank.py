@@ -44,8 +44,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--ties",
     type=click.Choice(["verdict", "exact"]),
     default="verdict",
-    help="verdict: two candidates tie if the result of `harness compare` is inconclusive; exact: two candidates tie if "
-    "their means are equal.",
+    help="Rule for ties between two candidates. verdict: they tie if the result of `harness compare` is "
+    "inconclusive; exact: they tie if their means are equal.",
 )
 @options.price_per_hour
 @options.filters(*_FILTERS)

@@ -159,8 +159,9 @@ def _write_site(files: Iterable[tuple[str, bytes]], report: Report, output: Path
 
 
 def _selected(loaded: Loaded, filters: dict[str, tuple[str, ...]]) -> list[StoredRun]:
-    """Return the loaded runs, sorted by the position of their backend in the filter. Raises `harness.UsageError` if no
-    runs match the filters."""
+    """Return the loaded runs, in the order of the backends in the filter. Raises `harness.UsageError` if no runs match
+    the filters.
+    """
     from harness.errors import CombinationError, UsageError
 
     settings = {run.setting for run in loaded.summaries}

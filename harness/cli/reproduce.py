@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 REPRODUCED = "reproduced"
-"""Folder for new runs inside the results directory. Commands that read the results directory ignore this folder."""
+"""Folder for new runs inside the results directory. Other commands that read the results directory ignore this
+folder.
+"""
 
 
 @click.command(short_help="Repeat a published comparison and compare the results.")
@@ -63,10 +65,10 @@ def reproduce(
     side by side.
 
     A bundle is rejected if a file does not match its manifest; the message names the file. No code in a bundle is
-    executed. The runs are repeated from their specs by the installed plugins. The new runs are saved in the
-    "reproduced" folder of the results directory, or in the directory given by --results, to keep them separate from the
-    original runs. Runs in named environments are repeated in environments with the same names; see `harness env`. The
-    exit status is 1 if the quality, the data or the initial weights do not match.
+    executed. The runs are repeated from their specs by the installed plugins. To keep the new runs separate from the
+    original runs, they are saved in the "reproduced" folder of the results directory, or in the directory given by
+    --results. Runs in named environments are repeated in environments with the same names; see `harness env`. The exit
+    status is 1 if the quality, the data or the initial weights do not match.
 
     \b
     Examples:

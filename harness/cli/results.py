@@ -72,9 +72,9 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
     """List the runs that are no longer needed; with --yes, remove them.
 
-    A failed run is not needed if a later run with the same specification succeeded. --failed also lists all other
-    failed runs, and --keep also lists old repeats. Checkpoints of training are not needed if their run has succeeded,
-    or if they are damaged; --failed also lists the checkpoints of unfinished runs.
+    A failed run is not needed if a later run with the same specification succeeded. With --failed, all other failed
+    runs are also listed. With --keep, old repeats are also listed. Checkpoints of training are not needed if their run
+    has succeeded, or if they are damaged; --failed also lists the checkpoints of unfinished runs.
 
     \b
     Examples:

@@ -45,7 +45,7 @@ _COMMANDS = {
 
 
 ARGUMENTS = "harness.arguments"
-"""Key of the command's arguments in the context's metadata."""
+"""Key under which the command's arguments are stored in the context's metadata."""
 _FILE_ERRORS = {
     *(errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC),
     *(errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS),

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--checkpoint-every",
     metavar="INTERVAL",
-    help="Write checkpoints of training at this interval: a number of epochs such as 1, a number of steps such as "
+    help="Interval between checkpoints of training: a number of epochs such as 1, a number of steps such as "
     "500steps, or a time such as 10min.",
 )
 @click.option(
@@ -82,13 +82,13 @@ if TYPE_CHECKING:
 @click.option(
     "--memory-limit",
     metavar="SIZE",
-    help="Maximum host memory of a run and the processes that it starts, such as 4GiB; "
-    "a run that uses more is stopped and recorded with the failure oom.",
+    help="Maximum host memory of a run and its child processes, such as 4GiB. A run that exceeds this limit is "
+    "stopped and recorded with the failure oom.",
 )
 @click.option(
     "--batch-size-backoff",
     is_flag=True,
-    help="If a run runs out of memory, repeat it with half the batch size, down to a batch size of 1.",
+    help="If a run runs out of memory, repeat the run with half the batch size, down to a batch size of 1.",
 )
 @click.option(
     "--executor",
@@ -145,8 +145,8 @@ def run(
     Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
     Progress is written to stderr, and the table is written to stdout.
 
-    To complete a stopped comparison, repeat the command. A run that is already in the results directory is skipped if
-    its settings, plugin code, package versions and machine class are unchanged. Failed runs are executed again.
+    To complete a stopped comparison, repeat the command. A run is skipped if the results directory already contains it
+    with the same settings, plugin code, package versions and machine class. Failed runs are executed again.
 
     With --checkpoint-every, repeating the command continues a run that was killed or stopped from its last checkpoint.
     The results are the same as without the interruption.
@@ -155,8 +155,8 @@ def run(
     own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down.
     Otherwise, only quality is measured.
 
-    The exit status is 0 if all runs succeeded, 1 if a run failed or was not started within the suite's time budget,
-    2 if the request is invalid (no run is started), and 130 after Ctrl-C.
+    The exit status is 0 if all runs succeeded, and 1 if a run failed or was not started within the suite's time budget.
+    It is 2 if the request is invalid and no run is started, and 130 after Ctrl-C.
 
     Options described as "For your own data" apply only if --dataset is a path to a file or directory.
 
@@ -302,7 +302,9 @@ def run(
 
 
 def _trained(spec: RunSpec, catalog: Catalog, store: Store) -> StoredRun | None:
-    """Return the stored run of a teacher, or None if it has not been executed with these settings and this code."""
+    """Return the stored run of a teacher, or None if the teacher has not been executed with these settings and this
+    code.
+    """
     from harness.execute.resume import decide
     from harness.records.store import RECORD, StoredRun, read_record
 
@@ -322,8 +324,9 @@ def _train_teachers(
     show: Callable[[Results], None],
     settings: Mapping[str, Any],
 ) -> dict[str, StoredRun]:
-    """Execute the runs of a suite that are teachers of its other runs, and return the stored runs. The keys are the
-    keys of their specs. If a run fails, show the results and exit with status 1."""
+    """Execute those runs of a suite that are teachers of its other runs, and return the stored runs. The results are
+    keyed by the keys of the specs. If a run fails, show the results and exit with status 1.
+    """
     from harness.cli.progress import carry_out
     from harness.records import Success
     from harness.records.store import StoredRun
@@ -370,7 +373,7 @@ def _check_nothing_selected() -> None:
 def _available(specs: Sequence[RunSpec], reasons: Mapping[str, str], *, skip: bool) -> tuple[RunSpec, ...]:
     """Return the specs that have no entry in `reasons`, and print the reasons for omitting the other specs.
 
-    Raises `harness.UsageError` with these reasons if `skip` is false and any spec has an entry, or if no specs remain.
+    Raises `harness.UsageError` with these reasons if any spec has an entry and `skip` is false, or if no specs remain.
     """
     from harness.errors import UsageError
     from harness.execute.availability import describe_reasons

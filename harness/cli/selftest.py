@@ -28,14 +28,14 @@ def selftest(jobs: int, selection: Selection, wait: bool, timeout: float, quiet:
     memory on the host and on every accelerator, and compare the step timer with the wall clock. Memory and time are
     measured the same way as in a run.
 
-    The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer is off by more than
-    1 ms over half a second.
+    The exit status is 1 if the memory error exceeds both 1% and 2 MiB, or if the step timer deviates by more than 1 ms
+    over half a second.
 
-    With --jobs, check instead whether runs with the selected settings are slowed down by N - 1 other runs. Runs are
-    executed one at a time and N at a time, in alternation. The check passes if, for every metric, the confidence
-    interval of the change is within 5% (25% for the 99th percentile of the latency). If intervals are too wide, pass
-    more rounds (--repeat). The result is saved in the cache directory. With this result, `harness run --jobs N` can
-    measure speed for these settings on this class of machine. The exit status is 1 if the check does not pass.
+    With --jobs, check whether N - 1 other runs slow down runs with the selected settings. Runs are executed one at a
+    time and N at a time, in alternation. The check passes if, for every metric, the confidence interval of the change
+    is within 5% (25% for the 99th percentile of the latency). If intervals are too wide, pass more rounds (--repeat).
+    The result is saved in the cache directory. With this result, `harness run --jobs N` can measure speed for these
+    settings on this class of machine. The exit status is 1 if the check does not pass.
 
     \b
     Examples:

@@ -74,9 +74,9 @@ def serve(
 ) -> None:
     """Serve the trained model of a run (`harness run --save-weights`) over HTTP, with the run's preprocessing.
 
-    POST /predict predicts texts, rows of a table, images or recordings, sent as JSON or as files. The address itself
-    shows a page for trying the model, /docs describes the API, and /metrics contains metrics for Prometheus. After
-    SIGTERM or Ctrl-C, the service answers the requests that have already arrived, and then stops.
+    POST /predict returns predictions for texts, rows of a table, images or recordings, which can be sent as JSON or as
+    files. Open the address in a browser to try the model. /docs describes the API, and /metrics returns metrics for
+    Prometheus. After SIGTERM or Ctrl-C, the service answers the requests that have already arrived, and then stops.
 
     RUN is the id of a run, a unique part of the id, the path of the run's directory, or a folder written by `harness
     export`, whose run must be in the results directory.

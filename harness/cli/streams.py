@@ -2,8 +2,8 @@
 
 Closed streams are replaced, and errors in the final flush are ignored.
 
-Only harness writes to stdout. File descriptor 1 refers to stderr, so output from a plugin or a C library cannot end up
-in a table or in JSON output.
+Only harness writes to stdout. File descriptor 1 refers to stderr, so the output of a plugin or a C library cannot
+become part of a table or of JSON output.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import select
 
 THREADS_WAIT_S = 5.0
-"""Time to wait for plugins' threads before exiting, in seconds."""
+"""Maximum time to wait for threads of plugins before exiting, in seconds."""
 _prepared = False
 
 
@@ -142,8 +142,9 @@ class _Clean:
 
 
 _PART = 1000
-"""Maximum number of characters per write. In UTF-8, this many characters take up at most 4096 bytes (``PIPE_BUF``). A
-pipe that is ready for writing accepts this many bytes without blocking."""
+"""Maximum number of characters in one write. In UTF-8, this many characters take up at most 4096 bytes (``PIPE_BUF``).
+A pipe that is ready for writing accepts this many bytes without blocking.
+"""
 
 
 class _Screen:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     "--pruner",
     type=click.Choice(["median", "hyperband", "none"]),
     help=options.with_default(
-        "Pruner, which ends unpromising trials early.", "median, or none with several objectives"
+        "Pruner that stops unpromising trials early.", "median, or none with several objectives"
     ),
 )
 @click.option(

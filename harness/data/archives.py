@@ -22,8 +22,9 @@ from harness.errors import DataError, HarnessError
 from harness.records.zip_index import index_problem
 
 EXPANSION = 200
-"""Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text but can reach 1000 for a
-decompression bomb."""
+"""Maximum ratio of extracted size to archive size. The ratio rarely exceeds 20 for text, but it can reach 1000 for a
+decompression bomb.
+"""
 MIN_LIMIT_BYTES = 64 * 2**20
 """Extracted size, in bytes, up to which every archive is accepted, regardless of its compression ratio."""
 MAX_MEMBERS = 1_000_000
@@ -34,7 +35,7 @@ MAX_HEADER_BYTES = 2**24
 MAX_DICTIONARY_BYTES = 2**28
 """Maximum memory for xz and lzma decompression. ``xz -9`` needs 65 MiB, but the format allows up to 4 GiB."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
-"""Supported compression methods for zip members, all of which need little memory."""
+"""Supported compression methods for the members of zip archives. All of these methods need little memory."""
 _TAR = re.compile(r"\.(tar(\.(gz|bz2|xz))?|tgz|tbz2?|txz)$", re.IGNORECASE)
 _CHUNK = 1 << 20
 
@@ -47,12 +48,12 @@ def extract(archive: Path, name: str, into: Path, wanted: dict[str, str]) -> dic
     """Extract the archive into the empty folder `into` and return a mapping from file paths to SHA-256 digests (hex).
 
     The format is determined by the suffix of `name`, the publisher's file name: zip, tar (uncompressed, gz, bz2 or xz)
-    or a single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the listed members are
+    or a single gz file. If `wanted` is not empty (see `harness.RemoteFile.members`), only the members listed in it are
     written, and their digests must match.
 
     Raises `harness.DataError` if the archive is damaged or unsafe, or if a member is missing or has the wrong digest.
-    An archive is unsafe if a member's name points outside the folder, a member is neither a file nor a folder, two
-    members have the same name, or the extracted data are implausibly large.
+    An archive is unsafe if a member's name points outside the folder, if a member is not a file or folder, if two
+    members have the same name, or if the extracted data are implausibly large.
     """
     with _as_data_errors(archive), _entries(archive, name) as entries:
         limit = _limit(archive)
@@ -143,7 +144,7 @@ def _check_members(found: dict[str, str], wanted: dict[str, str]) -> None:
 
 @contextmanager
 def _as_data_errors(archive: Path) -> Iterator[None]:
-    """Convert the exceptions that the standard library raises for damaged archives to `harness.DataError`."""
+    """Convert exceptions that the standard library raises for damaged archives to `harness.DataError`."""
     try:
         yield
     except FileExistsError as error:
@@ -185,11 +186,11 @@ def _entries(archive: Path, name: str) -> Iterator[Iterator[Entry]]:
 
 
 _TAR_OVERHEAD_BYTES = 2 * 512 * MAX_MEMBERS
-"""Maximum overhead of a tar archive, in bytes: a header and padding for each member."""
+"""Maximum overhead of a tar archive, in bytes. The overhead consists of a header and padding for each member."""
 
 
 class _Xz(io.RawIOBase):
-    """Content of an xz or lzma file, decompressed with a memory limit. `lzma.open` does not support such a limit."""
+    """Content of an xz or lzma file, decompressed with a memory limit. `lzma.open` does not support a memory limit."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -265,10 +266,10 @@ def _decompressed(archive: Path) -> IO[bytes]:
 
 
 class _Bounded:
-    """The contents of a tar archive, with limits on the size of each read and on the position.
+    """Contents of a tar archive, with limits on the position and on the size of each read.
 
-    The read limit is needed because `tarfile` reads a header of any declared size into memory at once. The contents of
-    members are read in smaller chunks.
+    The read limit is needed because `tarfile` reads a whole header into memory, regardless of its declared size. The
+    contents of members are read in smaller chunks.
     """
 
     def __init__(self, file: IO[bytes], limit: int) -> None:

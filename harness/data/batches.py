@@ -25,7 +25,8 @@ class Part(NamedTuple):
     def rows(self, size: int) -> slice:
         """Return the rows of a batch of `size` examples that belong to this part.
 
-        If `size` is not a multiple of the number of parts, the first parts each have one more example than the others.
+        If `size` is not a multiple of the number of parts, each of the first parts has one more example than the
+        remaining parts.
         """
         each, more = divmod(size, self.parts)
         start = self.rank * each + min(self.rank, more)
@@ -53,10 +54,11 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 def training_batches(
     split: Split, batch_size: int, seed: int, epoch: int, augment: Augment | None = None, part: Part = WHOLE
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch, shuffled and augmented with random numbers that depend only on (seed, epoch).
+    """Yield the batches of one epoch. They are shuffled and augmented with random numbers that depend only on (seed,
+    epoch).
 
-    Batches have a fixed size, so backends compile only once. Leftover examples that do not fill a batch are dropped
-    from the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Raises
+    Batches have a fixed size, so backends compile only once. Examples that do not fill the last batch are dropped from
+    the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Raises
     `harness.PluginError` if `augment` changes a shape or dtype.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(split))
@@ -89,8 +91,9 @@ def _augmented(inputs: dict[str, NDArray[Any]], augment: Augment, rng: np.random
 
 
 def output_shape(targets: NDArray[Any], examples: int, outputs: int) -> tuple[int, ...]:
-    """Return the shape of the predictions: ``[examples, outputs]``, or ``[examples, L, outputs]`` for token
-    classification, where the targets are int64 ``[N, L]``."""
+    """Return the shape of the predictions: ``[examples, outputs]`` or, for token classification with int64 targets
+    ``[N, L]``, ``[examples, L, outputs]``.
+    """
     positions = targets.shape[1:] if targets.dtype.kind == "i" else ()
     return (examples, *positions, outputs)
 
@@ -115,6 +118,6 @@ def inference_batches(split: Split, batch_size: int) -> Iterator[tuple[dict[str,
 def batch_sizes(largest: int) -> list[int]:
     """Return the powers of two below `largest`, followed by `largest`.
 
-    With these sizes, incomplete batches need little padding, and frameworks compile the model for only a few sizes.
+    With these sizes, incomplete batches need little padding, and frameworks compile the model for few sizes.
     """
     return [*(1 << power for power in range((largest - 1).bit_length())), largest]

@@ -39,8 +39,8 @@ def locate(name: str) -> Pretrained:
     """Return the checkpoint specified by `name`, a folder or a hub id (``owner/name`` or ``owner/name@revision``).
 
     For a hub id, `huggingface_hub` downloads the checkpoint to its cache. With ``HARNESS_OFFLINE=1``, only the cache is
-    used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or has weights in an
-    unsupported format or data type. The message names the affected files and explains what to do.
+    used. Raises `harness.UsageError` if the checkpoint does not exist, is incomplete or damaged, or contains weights in
+    an unsupported format or data type. The message names the affected files and explains what to do.
     """
     folder = Path(name)
     revision = ""
@@ -106,7 +106,9 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _check(folder: Path, files: dict[str, frozenset[str]]) -> None:
-    """Raise `harness.UsageError` if a file is missing or damaged, lacks an array, or contains an unsupported type."""
+    """Raise `harness.UsageError` if a file is missing or damaged, if it lacks an array, or if it contains an
+    unsupported type.
+    """
     from safetensors import SafetensorError, safe_open
 
     absent = [file for file in files if not (folder / file).is_file()]

@@ -60,8 +60,9 @@ class DatasetInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(catalog: Catalog, dataset: Dataset) -> DatasetInfo:
-    """Return the description of `dataset`, including the tasks in `catalog` that can use it, without downloading any
-    files."""
+    """Return the description of `dataset`, including the tasks in `catalog` that can use it. No files are
+    downloaded.
+    """
     suitable = [
         name
         for name, provided in catalog.tasks.items()

@@ -30,7 +30,7 @@ PAUSE_S = 2.0
 TIMEOUT_S = 60.0
 """Maximum time without a response from a server, in seconds."""
 MAX_UNDECLARED_BYTES = 4 * 2**30
-"""Maximum size of a file with no declared size."""
+"""Maximum size of a file without a declared size."""
 DEADLINE_S = 24 * 3600.0
 """Maximum duration of a download, in seconds."""
 MIN_RATE, RATE_S = 4096, 60.0
@@ -79,9 +79,9 @@ def sources(file: RemoteFile) -> list[Source]:
 def obtain(file: RemoteFile, folder: Path, report: Report) -> str:
     """Create `folder` with the verified file or its extracted contents, and return the name of the source.
 
-    Files are first written to a temporary folder next to `folder`, so `folder` is always complete. Raises
-    `harness.DataError` if no source provides the file. The message contains one line per source. Raises OSError if a
-    file cannot be written.
+    Files are first written to a temporary folder next to `folder`, so `folder` never contains an incomplete download.
+    Raises `harness.DataError` if no source provides the file. The message contains one line per source. Raises OSError
+    if a file cannot be written.
     """
     work = folder.with_name(folder.name + ".tmp")
     failures = []
@@ -143,7 +143,9 @@ def _page_note(received: Path) -> str:
 
 
 class _Counted:
-    """A writable file that reports its size and raises an error if it grows larger than the remote file can be."""
+    """A writable file that reports its size. It raises an error if its size exceeds the maximum size of the remote
+    file.
+    """
 
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report
@@ -219,7 +221,9 @@ def _get(url: str, target: _Counted) -> None:
 
 
 def _part(response: requests.Response) -> bytes:
-    """Return the bytes received so far, waiting for at least one, or an empty result at the end of the response."""
+    """Wait for at least one byte, and return the bytes received so far. Return an empty result at the end of the
+    response.
+    """
     try:
         data: bytes = response.raw.read1(_CHUNK, decode_content=True)
         return data
@@ -268,7 +272,7 @@ def _response(url: str) -> requests.Response:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the message of the innermost exception, because requests and urllib3 wrap it in other exceptions."""
+    """Return the message of the innermost exception, because requests and urllib3 wrap exceptions."""
     while True:
         nested = getattr(error, "reason", None) or next(iter(error.args), None)
         if not isinstance(nested, BaseException):

@@ -1,10 +1,10 @@
 """Descriptors of images and recordings that are robust to lossy compression and resizing, and comparisons based on
 them.
 
-The descriptor of an image consists of the 8 x 8 lowest frequencies of the discrete cosine transform, except for the
-mean. It is the descriptor used by the perceptual hash pHash (Zauner 2010, "Implementation and Benchmarking of
-Perceptual Image Hash Functions"), but without quantization to bits. The descriptor of a recording is its coarse power
-spectrum. Both descriptors are unit vectors, so brightness and volume have no effect.
+The descriptor of an image consists of the 8 x 8 lowest frequencies of the discrete cosine transform, excluding the
+mean. The perceptual hash pHash uses the same descriptor, quantized to bits (Zauner 2010, "Implementation and
+Benchmarking of Perceptual Image Hash Functions"). The descriptor of a recording is its coarse power spectrum. Both
+descriptors are unit vectors, so brightness and volume have no effect.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601)."""
+"""Weights of the red, green and blue channels in the brightness of a pixel (ITU-R BT.601)."""
 SMALLEST_SIDE = 8
 """Minimum side length of images to compare, in pixels."""
 LEAST_CONTRAST = 2 / 255
 """Minimum standard deviation of the brightness of images to compare, as a fraction of the brightness range."""
 COARSE_SIDE = 48
-"""Minimum length of an image's shorter side, in pixels, for comparing the image at a third of its resolution instead of
-half.
+"""Minimum length of an image's shorter side, in pixels, for the image to be compared at a third of its resolution.
+Smaller images are compared at half of their resolution.
 
-At a third of the resolution, an image editor's interpolation method has little effect, but small images lose too much
-detail.
+At a third of the resolution, the interpolation method of an image editor has little effect. However, small images lose
+too much detail.
 """
 LIMITS = {False: (0.06, 0.15), True: (0.1, 0.3)}
 """Maximum root mean square differences between two copies of an image, over all pixels and over the part with the
@@ -41,11 +41,13 @@ The differences between copies are below these limits. The differences between t
 MNIST, Fashion-MNIST and photographs are above these limits.
 """
 COLOR = 2
-"""Factor by which the limits are multiplied for colors, which lossy formats store less precisely than brightness."""
+"""Factor by which the limits are multiplied for colors, because lossy formats store colors less precisely than
+brightness.
+"""
 SHARPER = 1.5
 """Maximum ratio between the amplitudes of the same frequency in two copies."""
 FINEST = 128
-"""Maximum side length, in pixels, of images when they are compared."""
+"""Maximum side length at which images are compared, in pixels."""
 PARTS = 16
 """Number of parts into which a recording, or each side of an image, is divided for comparison."""
 
@@ -60,14 +62,15 @@ DURATION_S = 0.2
 RATE_HZ = 8000
 """Sample rate at which recordings are compared."""
 BAND_HZ = (150.0, 3400.0)
-"""Range of frequencies to compare. The upper limit is reduced to 42% of the lower sample rate if necessary."""
+"""Range of frequencies to compare. If necessary, the upper limit is reduced to 42% of the lower sample rate."""
 BANDS = np.geomspace(100, 1500, 25)
-"""Limits of the frequency bands of a descriptor, in Hz. Recordings with a sample rate of at least 4 kHz contain all of
-these frequencies."""
+"""Limits of a descriptor's frequency bands, in Hz. Recordings with a sample rate of at least 4 kHz contain all of these
+frequencies.
+"""
 CORRELATION = 0.95
 """Minimum correlation between two copies of a recording."""
 WORST = 0.62
-"""Maximum root mean square difference between two copies in the part where they differ most, relative to the root mean
+"""Maximum root mean square difference between two copies, in the part where they differ most, relative to the root mean
 square of the recording. Copies satisfy both limits. The most similar recordings of one speaker in the Free Spoken Digit
 Dataset satisfy at most one of them.
 """
@@ -101,8 +104,8 @@ def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Return whether two images ``[H, W, C]`` are copies, even after lossy compression or resizing.
 
     The images are compared at the same reduced resolution. Colors are compared at half of this resolution, because
-    compressed images store them less precisely. The images must be similar both as a whole and in the part where they
-    differ most.
+    compressed images store them less precisely. Both the whole images and the parts where they differ most must be
+    similar.
     """
     shapes = (one.shape[:2], other.shape[:2])
     ratios = [height / width for height, width in shapes]
@@ -132,7 +135,7 @@ def describe_recordings(waveforms: Sequence[NDArray[Any]], rates_hz: Sequence[in
     """Return the descriptors ``[M, 24]`` of waveforms ``[samples]``, and the indices ``[M]`` of the waveforms that have
     one.
 
-    Recordings that are too short or silent have no descriptor.
+    There is no descriptor for recordings that are too short or silent.
     """
     found, rows = [], []
     for row, (waveform, rate_hz) in enumerate(zip(waveforms, rates_hz, strict=True)):
@@ -150,8 +153,9 @@ def describe_recordings(waveforms: Sequence[NDArray[Any]], rates_hz: Sequence[in
 
 
 def are_same_recording(one: NDArray[Any], rate_hz: int, other: NDArray[Any], other_rate_hz: int) -> bool:
-    """Return whether two waveforms ``[samples]`` are copies, even after lossy compression, resampling, a short delay, a
-    change in volume or an inversion of the sign."""
+    """Return whether two waveforms ``[samples]`` are copies. Copies may differ by lossy compression, resampling, a
+    short delay, the volume or the sign.
+    """
     if abs(len(one) / rate_hz - len(other) / other_rate_hz) > DURATION_S:
         return False
     low, high = BAND_HZ[0], min(BAND_HZ[1], 0.42 * min(rate_hz, other_rate_hz))
@@ -183,8 +187,9 @@ def _units(vectors: NDArray[Any]) -> Floats:
 
 
 def _cosines(side: int) -> Floats:
-    """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform. They are divided by the
-    square root of their length, so that images of different sizes have similar coefficients."""
+    """Return the 8 lowest basis functions ``[8, side]`` of the discrete cosine transform. The functions are divided by
+    the square root of their length, so that images of different sizes have similar coefficients.
+    """
     angles = np.pi * np.arange(8)[:, None] * (np.arange(side) + 0.5) / side
     return (np.cos(angles) * np.where(np.arange(8) == 0, 1, sqrt(2))[:, None] / side).astype(np.float32)
 
@@ -221,7 +226,7 @@ def _spectrum(plane: Floats, side: int) -> Floats:
 def _as_sharp(one: list[Floats], other: list[Floats]) -> list[list[Floats]]:
     """Return two images as planes ``[side, side]``. The blurrier image is sharpened to match the other one.
 
-    Interpolation weakens the high frequencies of a resized image. One sharpening factor is computed for each radial
+    Interpolation weakens the high frequencies of a resized image. The sharpening uses one factor for each radial
     frequency of the brightness spectrum.
     """
     from scipy.fft import idctn

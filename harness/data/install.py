@@ -1,4 +1,4 @@
-"""Installation of a dataset's verified files in the cache. A dataset's folder in the cache is always complete."""
+"""Installation of a dataset's verified files in the cache. The folder of a dataset in the cache is always complete."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from harness.data.download import Report
 
 MANIFEST = ".manifest.json"
-"""Name of the file that contains the `Manifest`, in the folder with the dataset's files."""
+"""Name of the file that contains the `Manifest`, in the folder of the dataset's files."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """List of the installed files, which ``harness data verify`` checks against the contents of the folder."""
+    """List of the installed files. ``harness data verify`` compares this list with the contents of the folder."""
 
     dataset: str
     sources: tuple[str, ...]
-    """URL or path from which each of the dataset's files was obtained."""
+    """URL or path from which each file of the dataset was obtained."""
     files: dict[str, str]
     """SHA-256 digest (hex) of each file. The keys are paths relative to the folder."""
 
@@ -60,10 +60,9 @@ def installed(dataset: Dataset) -> Path:
     ------
     DataError
         If a file cannot be downloaded or fails verification, or if the cache is not writable. The message states the
-        URL, the expected and actual content, and how to fix the problem.
+        URL, the expected and the actual content, and how to fix the problem.
     UsageError
-        If the dataset declares no files, or if ``HARNESS_DATA_MIRROR`` does not exist.
-    PluginError
+        If the dataset declares no files, or if the directory ``HARNESS_DATA_MIRROR`` does not exist. PluginError
         If two of the dataset's files have the same name.
 
     Examples
@@ -77,7 +76,7 @@ def installed(dataset: Dataset) -> Path:
 
 
 def install(dataset: Dataset, report: Report) -> Path:
-    """Return the folder of the dataset's files, like `installed`, but pass download progress to `report`."""
+    """Return the folder of the dataset's files, like `installed`, but report the progress of downloads to `report`."""
     folder = install_dir(require_files(dataset))
     if folder.is_dir():
         return folder
@@ -98,8 +97,9 @@ def require_files(dataset: Dataset) -> Dataset:
 
 
 def require_installed(dataset: Dataset) -> Path:
-    """Return the folder of the verified files without downloading them. Raises `harness.DataError` if the folder does
-    not exist."""
+    """Return the folder of the verified files, without downloading them. Raises `harness.DataError` if the folder does
+    not exist.
+    """
     folder = install_dir(require_files(dataset))
     if not folder.is_dir():
         raise DataError(f"dataset {dataset.name!r} is not installed; run `harness data fetch {dataset.name}`")
@@ -107,7 +107,7 @@ def require_installed(dataset: Dataset) -> Path:
 
 
 def verify(dataset: Dataset) -> list[str]:
-    """Return a line for each installed file that is missing or has changed since installation.
+    """Return one line for each installed file that is missing or has changed since the installation.
 
     Raises `harness.DataError` if the dataset has not been installed.
     """
@@ -164,7 +164,7 @@ class Log:
 
 
 reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", default=Log)
-"""Factory that creates the progress callback `installed` uses for a dataset."""
+"""Function that returns the progress callback of a dataset for `installed`."""
 
 
 @contextlib.contextmanager
@@ -188,7 +188,8 @@ def _lock(dataset: Dataset) -> Iterator[None]:
 
 def _build(dataset: Dataset, folder: Path, report: Report) -> None:
     """Download each file into a separate folder, then merge the folders into `folder`. If a download fails, the
-    completed downloads are kept."""
+    downloads that are complete are kept.
+    """
     from harness.data import archives  # import here, because importing the download code takes long
     from harness.data.download import obtain
 
@@ -257,7 +258,9 @@ def _explanation(dataset: Dataset, url: str, failures: str) -> str:
 
 @contextlib.contextmanager
 def _explain_disk_errors(dataset: Dataset) -> Iterator[None]:
-    """Convert an OSError in the cache to `harness.DataError`. If the disk is full, delete the incomplete download."""
+    """Convert an OSError in the cache to `harness.DataError`. If the disk is full, the incomplete download is
+    deleted.
+    """
     try:
         yield
     except OSError as error:

@@ -1,5 +1,5 @@
-"""Search for near copies: examples that contain lossily compressed, resized or resampled versions of the same image or
-recording.
+"""Search for near copies. These are examples with the same image or recording after lossy compression, resizing or
+resampling.
 
 Candidates are pairs with similar descriptors. A k-d tree over the principal components of the descriptors finds
 candidate pairs without comparing all pairs. The pixels or samples of each candidate are then compared.
@@ -27,13 +27,13 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare. This number of comparisons takes about 20 s. The number counted for a
-pair is the mean of its two sizes, but at least `WORK` divided by `MAX_COMPARED`.
+"""Maximum number of pixels or samples to compare, over all pairs. This number of comparisons takes about 20 s. The
+number counted for a pair is the mean size of its two examples, but at least `WORK` divided by `MAX_COMPARED`.
 """
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
 MAX_DISTANCES = 20_000_000
-"""Maximum number of distances between descriptors to compute if there are too many pairs to sort. This number of
+"""Maximum number of distances between descriptors that are computed if there are too many pairs to sort. This number of
 distances takes about 10 s to compute.
 """
 
@@ -52,11 +52,11 @@ class NearCopies(Struct, frozen=True, kw_only=True):
 
 
 def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], exact: Index) -> NearCopies | None:
-    """Return the groups of near copies, or None if there are no near copies and all similar pairs were compared.
+    """Return the groups of near copies. Return None if there are no near copies and all similar pairs were compared.
 
     `contents` contains images ``[H, W, C]`` or waveforms ``[samples]``. The sample rates of the waveforms are in
-    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact copies: they share a group, and only the first
-    is compared.
+    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact copies. They have the same group, and only the
+    first of them is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
     distinct = [contents[row] for row in firsts]
@@ -100,7 +100,7 @@ def _candidates(
     """Yield the pairs of `rows` with descriptors within the radius, starting with the most similar pair.
 
     If there are too many pairs to sort, the pairs are yielded in the order of their first rows. In this case, a row
-    that is already in another row's group (see `parents`) is skipped, and so are all rows that remain after
+    that is already in the group of another row (see `parents`) is skipped. All remaining rows are skipped after
     `MAX_DISTANCES` distances have been computed. Skipped rows are appended to `skipped`.
     """
     from scipy.spatial import cKDTree
@@ -168,7 +168,7 @@ def shared(copies: NearCopies, exact: Index, parts: Mapping[str, Index], kind: s
     """Return a warning for each evaluation split that contains near copies of training examples.
 
     `parts` contains the indices of each split. Exact copies, which have equal values in `exact` (``[N]``), are not
-    counted.
+    included.
     """
     found = []
     train, *others = parts.items()
@@ -190,8 +190,9 @@ def _cause(kind: str) -> str:
 def joined(
     copies: NearCopies, exact: Index, names: Sequence[str], labels: Sequence[Any] | None, kind: str
 ) -> list[str]:
-    """Return a warning about examples that are near copies of other examples. `names` and `labels` contain the name and
-    label of each example."""
+    """Return a warning about examples that are near copies of other examples. `names` and `labels` contain the names
+    and labels of the examples.
+    """
     count = len(np.unique(exact)) - len(np.unique(copies.groups))
     if not count:
         return [copies.limit] if copies.limit else []
@@ -221,7 +222,7 @@ def _is_comparable(content: object, kind: str) -> bool:
 
 
 def between_splits(raw: RawData, kind: str) -> list[str]:
-    """Return a warning about each evaluation split in `raw` that contains near copies of training examples."""
+    """Return a warning for each evaluation split in `raw` that contains near copies of training examples."""
     name = {"image": "image", "audio": "waveform"}.get(kind, "")
     splits = {"training": raw.train, "validation": raw.validation, "test": raw.test}
     if not all(name in split.inputs for split in splits.values()):

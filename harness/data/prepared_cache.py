@@ -1,10 +1,10 @@
-"""On-disk cache of prepared splits, which lets runs reuse data that an earlier run prepared.
+"""On-disk cache of prepared splits. Runs can reuse data that an earlier run prepared.
 
 An entry is a folder that contains ``.npy`` files and a ``meta.json`` file. The name of the folder consists of two
 digests. The first digest identifies the raw data, and the names and options of the dataset and the task. The second
-digest identifies the code and packages that prepared the data. Entries are created atomically. Checksums of the arrays
-and of ``meta.json`` are verified when a process first uses an entry, and damaged entries are replaced. Data embedded in
-a package is not cached, because it has no declared digest.
+digest identifies the code and packages that prepared the data. Entries are created atomically. When a process first
+uses an entry, the checksums of the arrays and of ``meta.json`` are verified. Damaged entries are replaced. Data
+embedded in a package is not cached, because it has no declared digest.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Meta(Struct, frozen=True, kw_only=True):
 
 
 def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
-    """Return the cache folder for the prepared data of `spec`, or None if the dataset's content has no digest."""
+    """Return the cache folder for the prepared data of `spec`. Return None if the dataset's content has no digest."""
     content = _content(spec, dataset)
     if content is None:
         return None
@@ -82,7 +82,7 @@ def entry(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> Path | None:
 
 
 def load(folder: Path) -> PreparedData | None:
-    """Return the prepared data in `folder`, or None if the entry does not exist or is damaged."""
+    """Return the prepared data in `folder`. Return None if the entry does not exist or is damaged."""
     try:
         if not (folder / META).exists():
             return None
@@ -118,7 +118,7 @@ def load(folder: Path) -> PreparedData | None:
 
 
 def save(folder: Path, data: PreparedData) -> bool:
-    """Write `data` and its digest to `folder`, and return whether this succeeded.
+    """Write `data` and its digest to `folder`, and return True if this succeeded.
 
     An existing entry is replaced. Entries that older code prepared from the same data are removed. If writing fails, a
     warning is printed to stderr, and the incomplete entry is deleted.
@@ -185,8 +185,9 @@ def _tokenizer(spec: RunSpec) -> list[str]:
 
 
 def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
-    """Return a digest of the code that prepares the data: the source code of this package and of the task and dataset
-    plugins, and the versions of their requirements."""
+    """Return a digest of the code that prepares the data. It covers the source code of this package and of the task and
+    dataset plugins, and the versions of their requirements.
+    """
     provided = [catalog.tasks[spec.task].plugin]
     if not isinstance(dataset, UserDataset):
         provided.append(catalog.datasets[spec.dataset].plugin)
@@ -282,8 +283,9 @@ def _crc32(array: NDArray[Any]) -> int:
 
 
 def _crc32_of_rows(array: StoredRows, expected: int) -> int:
-    """Return the checksum of an array that is not read into memory, or `expected` if this process has already verified
-    the checksum."""
+    """Return the checksum of an array that is not read into memory. If this process has already verified the checksum,
+    return `expected`.
+    """
     state = array.path.stat()
     key = (str(array.path), state.st_ino, state.st_size, state.st_mtime_ns)
     if key in _verified:

@@ -1,5 +1,6 @@
-"""Protection of arrays against modification by plugins: read-only splits, and a check that the prepared data are
-unchanged."""
+"""Protection of arrays against changes by plugins. The splits are read-only, and a check detects changes of the
+prepared data.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from harness.records.arrays import digest, read_only
 
 
 def read_only_split(split: Split) -> Split:
-    """Return the split with read-only views of its arrays. Elements of object arrays are not protected."""
+    """Return the split with read-only views of its arrays. The elements of object arrays are not protected."""
     return Split(
         inputs={name: _protected(array) for name, array in split.inputs.items()},
         targets=_protected(split.targets),
@@ -35,7 +36,7 @@ def read_only_raw(data: RawData) -> RawData:
 
 
 def writable(data: PreparedData) -> PreparedData:
-    """Return the prepared data with writable arrays, even if the task returned read-only arrays of the raw data.
+    """Return the prepared data with writable arrays, even if the task returned read-only arrays.
 
     Backends receive views of the prepared inputs, and some frameworks warn about read-only arrays.
     """
@@ -49,8 +50,9 @@ def writable(data: PreparedData) -> PreparedData:
 
 
 class Unchanged:
-    """Digests of the in-memory prepared arrays and of their description. At the end of a run, these digests show
-    whether a plugin changed the data."""
+    """Digests of the prepared arrays in memory, and of their description. Comparing the digests at the end of a run
+    shows whether a plugin changed the data.
+    """
 
     def __init__(self, data: PreparedData) -> None:
         self._digests = dict(_digests(data))
@@ -101,6 +103,6 @@ def _writable(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _interface(array: NDArray[Any], original: NDArray[Any]) -> dict[str, Any]:
-    """Return the array interface of `array`, with the writability of `original`."""
+    """Return the array interface of `array`. The result is writable if `original` is writable."""
     interface = array.__array_interface__
     return interface | {"data": (interface["data"][0], original.__array_interface__["data"][1])}

@@ -1,4 +1,4 @@
-"""Checks of a dataset's raw data that do not depend on the task."""
+"""Task-independent checks of a dataset's raw data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.records import IGNORED, Objective
 def check_raw(data: RawData, objective: Objective) -> None:
     """Raise `harness.DataError` if a split is invalid for every task.
 
-    A split is invalid if it is empty, its arrays have different lengths, its inputs differ from those of the training
-    split, or its targets are not valid for `objective`.
+    A split is invalid if it is empty, if its arrays have different lengths, if its inputs have other names than those
+    of the training split, or if its targets are not valid for `objective`.
     """
     for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
         check_lengths(name, split)
@@ -32,7 +32,9 @@ def check_raw(data: RawData, objective: Objective) -> None:
 
 
 def check_lengths(name: str, split: Split) -> None:
-    """Raise `harness.DataError` if the split is empty, or if an input or group does not have one entry per example."""
+    """Raise `harness.DataError` if the split is empty, or if an input or group does not contain one entry per
+    example.
+    """
     if len(split) == 0:
         raise DataError(f"the {name} split is empty")
     for kind, arrays in (("input", split.inputs), ("group", split.groups)):
@@ -47,8 +49,9 @@ def check_lengths(name: str, split: Split) -> None:
 
 
 def check_weights(name: str, split: Split) -> None:
-    """Raise `harness.DataError` if the weights of a split are not finite numbers ``[N]``, if any of them is negative,
-    or if all are zero."""
+    """Raise `harness.DataError` if the weights of a split are not finite numbers ``[N]``, if any weight is negative, or
+    if all weights are zero.
+    """
     weights = split.weights
     if weights is None:
         return
@@ -71,8 +74,8 @@ def check_weights(name: str, split: Split) -> None:
 def check_targets(name: str, split: Split, objective: Objective, classes: int) -> None:
     """Raise `harness.DataError` unless the targets are valid for `objective`.
 
-    Class indices are integers from 0 to `classes` - 1 with shape ``[N]``. For token classification, they have shape
-    ``[N, L]``, and each row must contain at least one class. Regression targets have shape ``[N, T]`` and must be
+    Class indices are integers from 0 to `classes` - 1 with shape ``[N]``. For token classification, the targets have
+    shape ``[N, L]``, and each row must contain at least one class. Regression targets have shape ``[N, T]`` and must be
     finite.
     """
     targets = split.targets

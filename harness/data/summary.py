@@ -54,7 +54,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     sizes: dict[str, dict[str, Spread]]
     """Sizes of the examples, such as the number of ``characters``, keyed by name and split."""
     targets: dict[str, dict[str, Spread]]
-    """For regression, the values of each target, by split."""
+    """Values of each target for regression, keyed by split."""
     info: DataInfo
     """Description of the prepared data, as in a run's record."""
     examples: tuple[ExampleInfo, ...]
@@ -73,7 +73,7 @@ def summarize(
     inferred: Sequence[str] = (),
     columns: Sequence[ColumnInfo] = (),
 ) -> DataSummary:
-    """Return a summary of the raw data and of the data prepared from it."""
+    """Return a summary of the raw data and the prepared data."""
     splits = {"train": raw.train, "validation": raw.validation, "test": raw.test}
     prepared = {"train": data.train, "validation": data.validation, "test": data.test}
     sizes: dict[str, dict[str, Spread]] = {}
@@ -107,7 +107,7 @@ def _spread(values: NDArray[Any]) -> Spread:
 
 
 def _sizes(split: Split) -> dict[str, NDArray[Any]]:
-    """Return the sizes of the raw examples, such as the number of characters or the height, by name."""
+    """Return the sizes of the raw examples, such as the number of characters or the height, keyed by name."""
     sizes: dict[str, NDArray[Any]] = {}
     for name, array in split.inputs.items():
         first = array[0]
@@ -124,7 +124,7 @@ def _sizes(split: Split) -> dict[str, NDArray[Any]]:
 
 
 def _measured_by_task(raw: Split, prepared: Split) -> dict[str, NDArray[Any]]:
-    """Return the numeric groups that the task added, such as the number of tokens."""
+    """Return the numeric groups added by the task, such as the number of tokens."""
     return {
         name: values
         for name, values in prepared.groups.items()

@@ -21,14 +21,15 @@ REPEATED = 0.05
 CONSTANT = 0.01
 """Fraction of a split above which constant examples are reported."""
 CONTRADICTORY = 0.001
-"""Fraction of all examples above which identical examples of different classes are reported, for datasets of plugins.
-In the user's own data, all identical examples of different classes are reported."""
+"""Fraction of all examples above which identical examples with different classes are reported, for datasets from
+plugins. In the user's own data, all identical examples with different classes are reported.
+"""
 MAJORITY = 0.8
 """Fraction of the test split above which a warning about the most frequent class is given."""
 
 
 def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataInfo:
-    """Return the data description, supplemented with statistics for each split and a warning about each suspicious
+    """Return the data description with added statistics for each split, and with a warning about each suspicious
     property.
 
     Identical examples with different classes are reported if they make up more than the fraction `contradictory` of all
@@ -107,8 +108,9 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
 
 
 def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]], limit: float) -> list[str]:
-    """Return a warning if more than the fraction `limit` of the examples have the same inputs as an example of another
-    class."""
+    """Return a warning if the fraction of the examples with the same inputs as an example of another class exceeds
+    `limit`.
+    """
     inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
     _, number = np.unique(inputs, return_inverse=True)
     low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)
@@ -123,8 +125,8 @@ def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]]
 def _repeated(name: str, digests: Digests, info: DataInfo) -> list[str]:
     """Return a warning if copies of a single example make up a large part of a split.
 
-    In tables whose features have few distinct values, many examples are equal, so copies are reported only if they form
-    a majority.
+    In tables, copies are reported only if they form a majority, because examples are often equal if the features have
+    few distinct values.
     """
     count = int(np.unique(digests, return_counts=True)[1].max())
     limit = 0.5 if info.kind == "features" else REPEATED

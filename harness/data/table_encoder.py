@@ -21,9 +21,10 @@ class TableEncoderOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Options of a task that uses `TableEncoder`."""
 
     missing: Literal["impute", "error"] = "impute"
-    """Treatment of missing numbers. ``impute``: replace missing numbers with the column's mean in the training split
-    and, for each column with missing numbers in that split, add an indicator column that is 1 where the number is
-    missing and 0 elsewhere. ``error``: raise an error."""
+    """Treatment of missing numbers. ``impute``: replace missing numbers with the column's mean in the training split.
+    For each column with missing numbers in the training split, also add an indicator column that is 1 where the number
+    is missing and 0 elsewhere. ``error``: raise an error.
+    """
 
 
 class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,13 +59,13 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fillers: tuple[float, ...]
     """Mean of each numeric column, ignoring missing numbers. The means replace the missing numbers."""
     mean: tuple[float, ...]
-    """Means of the numeric columns after imputation."""
+    """Mean of each numeric column after imputation."""
     scale: tuple[float, ...]
     """Standard deviations of the numeric columns after imputation, or 1 for a constant column."""
     constant: tuple[int, ...]
     """Positions of the numeric columns that are constant on the training split."""
     indicators: tuple[int, ...]
-    """Positions of the numeric columns that have an indicator of missing numbers."""
+    """Positions of the numeric columns that have an indicator column for missing numbers."""
     categories: tuple[tuple[str, ...], ...]
     """Categories of each categorical column, in the order of the encoded columns. The empty string denotes a missing
     category.
@@ -89,7 +90,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Raises
         ------
         harness.DataError
-            If a split cannot be encoded, or if a column of the training split contains no number.
+            If a split cannot be encoded, or if a column of the training split contains no numbers.
         """
         import numpy as np
 
@@ -123,7 +124,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Raises
         ------
         harness.DataError
-            If an array has the wrong dtype or shape, or contains infinite numbers. Missing numbers are also an error
+            If an array has the wrong dtype or shape, or contains infinite numbers. Missing numbers are also an error,
             unless they are imputed.
         """
         train = data.train.inputs["features"]
@@ -285,7 +286,7 @@ def _column(number: int, names: Sequence[str]) -> str:
 
 
 def _filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]:
-    """Return `columns` with NaN replaced by `fillers` ``[F]``, or the array itself if it does not contain NaN."""
+    """Return `columns` with NaN replaced by `fillers` ``[F]``. If there is no NaN, return the array itself."""
     import numpy as np
 
     gaps = np.isnan(columns)
@@ -293,7 +294,9 @@ def _filled(columns: NDArray[Any], fillers: NDArray[np.float64]) -> NDArray[Any]
 
 
 def _categories(cells: NDArray[Any] | None) -> tuple[tuple[str, ...], ...]:
-    """Return the sorted categories of each column of `cells` ``[N, C]``, or an empty tuple if there are none."""
+    """Return the sorted categories of each column of `cells` ``[N, C]``. Return an empty tuple if there are no
+    columns.
+    """
     return () if cells is None else tuple(tuple(sorted(set(column))) for column in _named(cells).T)
 
 

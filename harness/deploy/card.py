@@ -19,7 +19,7 @@ or, for error metrics, the highest.
 
 
 def model_card(run: StoredRun, made: Export, catalog: Catalog) -> str:
-    """Return the card of an exported model: quality, slices, data, license, intended use and cost."""
+    """Return the card of an exported model. It describes the quality, slices, data, license, intended use and cost."""
     record = run.record
     outcome = record.outcome
     assert isinstance(outcome, Success)

@@ -31,8 +31,8 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
 
     The model is exported by the backend that trained it, or by the first installed backend that supports the format.
     The exported files' outputs for the test split are compared with the run's. Raises `harness.UsageError` if the model
-    cannot be exported or `output` exists, and `harness.HarnessError` if the export fails or its outputs differ. If an
-    error occurs, `output` is not created.
+    cannot be exported or `output` already exists. Raises `harness.HarnessError` if the export fails or its outputs
+    differ. If an error occurs, `output` is not created.
     """
     spec = msgspec.structs.replace(run.record.spec, weights=trained_weights(run))
     preprocessing = stored_preprocessing(run)
@@ -65,8 +65,9 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
 
 
 def _compared(run: StoredRun, scratch: Path, written: Export) -> Export:
-    """Return a copy of the description that includes the differences between the outputs of the export and those of the
-    run. Raises `harness.HarnessError` if the differences are too large."""
+    """Return a copy of the description, with the differences between the outputs of the export and of the run added.
+    Raises `harness.HarnessError` if the differences are too large.
+    """
     record, arrays = run.record, samples.stored(run)
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:

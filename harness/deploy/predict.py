@@ -56,7 +56,7 @@ class Predicted:
     outputs: NDArray[Any]
     """Outputs of the model, float32: logits ``[N, C]``, or standardized regression targets ``[N, T]``."""
     rows: NDArray[Any]
-    """Row number of each example in the new data, counted from 1, or path of its file."""
+    """Number of each example's row in the new data, counted from 1, or path of its file."""
     warnings: tuple[str, ...]
     """Warnings about the new data, such as skipped rows."""
 
@@ -65,7 +65,7 @@ class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
     """Description of a trained model that a child process opens."""
 
     spec: RunSpec
-    """Spec of a run that uses the trained weights."""
+    """Specification of a run that uses the trained weights."""
     plugins: tuple[PluginRef, ...]
     info: DataInfo
 
@@ -116,8 +116,8 @@ def predict(
 
     `source` is read in the same way as the run's training data. It is prepared with the preprocessing fitted to the
     training data. Labels are optional. By default, `backend` and `device` are those of the run, and `on_bad_row` is the
-    option used for the training data. Raises `harness.UsageError`, `harness.DataError` or `harness.HarnessError` if the
-    run cannot be used, the data are invalid, or the backend fails.
+    option used for the training data. Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if the
+    data are invalid, and `harness.HarnessError` if the backend fails.
     """
     preprocessing = stored_preprocessing(run)
     model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)
@@ -151,7 +151,7 @@ def model_job(
     backend: str | None = None,
     device: str = "auto",
 ) -> ModelJob:
-    """Return the job that opens a trained model for inference; the model is that of a run or of an export.
+    """Return the job that opens the trained model of a run or of an export for inference.
 
     By default, the run's backend is used. For an exported model, the default is the first backend that executes its
     format. By default, `device` is the run's device. Raises `harness.UsageError` if the run's weights cannot be used,

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def stored_predictions(run: StoredRun) -> pd.DataFrame:
     """Return the run's predictions for its test split as a table; see `table`.
 
-    The first column is ``row`` or ``path``: the number of the row in the user's file, counted from 1, or the path of
-    the image or recording. For other data, the row number is the position in the test split, counted from 1. Raises
-    `harness.UsageError` if the run failed or its predictions were not saved, and `harness.RecordError` if the stored
-    arrays are damaged.
+    The first column is ``row`` or ``path``. It contains the number of the row in the user's file, counted from 1, or
+    the path of the image or recording. For other data, the row number is the position in the test split, counted from
+    1. Raises `harness.UsageError` if the run failed or its predictions were not saved, and `harness.RecordError` if the
+    stored arrays are damaged.
     """
     record = run.record
     if isinstance(record.outcome, Failure):
@@ -94,5 +94,5 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def names_of(info: DataInfo) -> tuple[str, ...]:
-    """Return the names of the classes or targets, or their indices as strings if the data have no names."""
+    """Return the names of the classes or targets. If the data have no names, return their indices as strings."""
     return info.label_names or tuple(map(str, range(info.outputs)))

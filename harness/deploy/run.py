@@ -1,4 +1,4 @@
-"""`Run`, a stored run with methods to read its predictions and to predict new data."""
+"""`Run`, a stored run with methods that read its predictions and predict new data."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Run:
         backend : str, optional
             Name of the backend that computes the predictions. By default, the run's backend.
         device : str, default="auto"
-            Device. ``"auto"`` selects the run's device, or the first device of `backend` if a backend is specified.
+            Device. ``"auto"`` selects the run's device or, if `backend` is specified, the first device of this backend.
         on_bad_row : {"error", "skip"}, optional
             Handling of bad rows. By default, the setting used in training.
         timeout_s : float, default=3600.0
@@ -97,8 +97,7 @@ class Run:
         Raises
         ------
         UsageError
-            If the run failed, or its weights and preprocessing were not saved.
-        DataError
+            If the run failed, or if its weights and preprocessing were not saved. DataError
             If the data are invalid.
         HarnessError
             If the backend fails.

@@ -63,10 +63,11 @@ def execute_run(
     directory : str or path-like
         Existing directory for the run's files: arrays, log, weights, and the lock of a named environment.
     on_event : callable, optional
-        Function that receives each event of the run, such as the end of an epoch. If it raises `harness.TrialPruned`,
-        the child process is terminated, and a record with the trial's learning curves is returned.
+        Function that receives each event of the run, such as the end of an epoch. If this function raises
+        `harness.TrialPruned`, the child process is terminated, and a record with the trial's learning curves is
+        returned.
     lock : collection of str, optional
-        Devices on which no other `harness` process on this machine may measure during the run: GPU indices as
+        Devices on which other `harness` processes on this machine must not measure during the run: GPU indices as
         ``cuda:N``, or ``cpu``. If necessary, this function first waits for other processes to finish measuring. Only
         executors on other machines pass this argument, because the devices of this machine are locked before the
         executor is called.
@@ -176,8 +177,9 @@ def execute_attempt(
 
 
 def failed_record(run: PlannedRun, directory: Path, failure: Failure, *, started_at: str, wall_s: float) -> RunRecord:
-    """Create a record for a run whose child process did not return one. The record includes the last lines of the
-    log."""
+    """Create a record for a run whose child process did not return a record. The record includes the last lines of the
+    log.
+    """
     failure = msgspec.structs.replace(failure, log_tail=failure.log_tail or tail(directory / LOG))
     return parents_record(run, directory, failure, started_at=started_at, wall_s=wall_s)
 
@@ -207,8 +209,9 @@ def parents_record(
 
 
 def _primary(curves: Sequence[EpochEnded]) -> str:
-    """Return the name of the primary metric. The curves contain the loss and the primary metric, which may be the loss
-    itself."""
+    """Return the name of the primary metric. The curves contain the loss and the primary metric. The primary metric may
+    be the loss.
+    """
     return next((name for epoch in curves for name in epoch.validation if name != "loss"), "loss")
 
 

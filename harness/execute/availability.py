@@ -45,8 +45,9 @@ def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = Fa
 
 
 def describe_reasons(reasons: Mapping[str, str]) -> list[str]:
-    """Return a line for each distinct reason in the result of `unavailable`. Each line includes the number of runs with
-    this reason."""
+    """Return one line for each distinct reason in the result of `unavailable`. Each line includes the number of
+    affected runs.
+    """
     return [
         f"{count} {'run' if count == 1 else 'runs'}: {reason}" for reason, count in Counter(reasons.values()).items()
     ]

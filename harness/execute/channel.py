@@ -12,13 +12,13 @@ from types import TracebackType
 from harness.records.files import write_new
 
 MAX_LINE_BYTES = 64 * 2**20
-"""Maximum length of a line on the channel; longer lines are ignored and counted."""
+"""Maximum length of a line on the channel. Longer lines are ignored and counted."""
 LOG_HEAD_BYTES = LOG_TAIL_BYTES = 4 * 2**20
-"""Maximum number of bytes from the beginning and from the end of a child's output to write to the log."""
+"""Maximum number of bytes of a child's output to write to the log, from the beginning and from the end."""
 EVENT_BURST = 20_000
 EVENTS_PER_S = 2_000
 """Maximum number of events that a child can send in a burst, and maximum average number of events per second. Further
-events are dropped, so a child that sends too many events cannot slow down the parent.
+events are dropped, so a child cannot slow down the parent by sending too many events.
 """
 
 
@@ -73,8 +73,8 @@ class Log:
     end are kept.
 
     The beginning is written immediately. The end is written when the log is closed. Errors while writing, such as those
-    caused by a full disk, are ignored. If the log file has been removed, it is created again when the log is closed.
-    Raises OSError if the file cannot be created.
+    caused by a full disk, are ignored. If the log file is removed in the meantime, it is created again when the log is
+    closed. Raises OSError if the file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,8 +83,9 @@ class Log:
         self._head_left = LOG_HEAD_BYTES
         self._tail = bytearray()
         self._unwritten = 0
-        """Number of output bytes that were not written to the file immediately. The last of these bytes are in
-        `_tail`."""
+        """Number of output bytes that were not written to the file immediately. `_tail` contains the last of these
+        bytes.
+        """
 
     def __enter__(self) -> Log:
         return self
@@ -124,7 +125,7 @@ class Log:
                 write_new(self._path, self._file.readall() or b"")  # Do not follow a link that the child created.
 
     def last(self, size: int) -> str:
-        """Return the end of the output, even if it could not be written to the file."""
+        """Return the end of the output, including any part that could not be written to the file."""
         with contextlib.suppress(OSError, ValueError):
             self._file.seek(max(0, self._file.seek(0, 2) - size))
             return ((self._file.readall() or b"") + self._tail)[-size:].decode(errors="replace")

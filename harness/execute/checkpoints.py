@@ -1,4 +1,6 @@
-"""Checkpoints of planned runs: which run continues from which checkpoint, and where new checkpoints are written."""
+"""Checkpoints of planned runs. This module determines which run continues from which checkpoint, and where new
+checkpoints are written.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from harness.records.header import HeaderSuccess
 from harness.records.store import Store
 
 _NAME_DIGITS = 16
-"""Number of digits of the key in the name of a directory."""
+"""Number of digits of the key that are part of a directory's name."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class Found:
 
 
 def find(store: Store) -> list[Found]:
-    """Return the directories with checkpoints in a results directory.
+    """Return the checkpoint directories in a results directory.
 
-    The arrays are not read. Raises `harness.RecordError` if the results directory cannot be read.
+    The arrays of the checkpoints are not read. Raises `harness.RecordError` if the results directory cannot be read.
     """
     found = []
     for directory in files.directories(store.path):
@@ -75,11 +77,11 @@ def assign(
 ) -> list[Decision]:
     """Return the decisions, with a checkpoint plan for each run to be executed.
 
-    If a usable checkpoint of a run exists, the run continues from it, unless `resume` is False. Each checkpoint is used
-    by at most one run. A checkpoint is usable if it is not damaged and nothing that affects the run has changed: the
-    code of the plugins, the versions of Python and of the packages, and the class of machine.
+    If a usable checkpoint of a run exists, the run continues from this checkpoint, unless `resume` is False. Each
+    checkpoint is used by at most one run. A checkpoint is usable if it is not damaged and nothing that affects the run
+    has changed: the code of the plugins, the versions of Python and of the packages, and the class of machine.
 
-    Raises `harness.UsageError` if `resume` is True and a run cannot continue from its checkpoint, and
+    Raises `harness.UsageError` if `resume` is True and a run cannot continue from its checkpoint. Raises
     `harness.RecordError` if the results directory cannot be read.
     """
     found = find(store)
@@ -165,7 +167,7 @@ def _other_settings(spec: RunSpec, others: Iterable[Found]) -> str:
 
 
 def _settings(spec: RunSpec) -> dict[str, Any]:
-    """Return all settings of a spec except paths, by name, such as ``recipe.epochs``."""
+    """Return all settings of a spec except paths, keyed by name, such as ``recipe.epochs``."""
     values = msgspec.to_builtins(spec)
     values.pop("source")
     groups = {name: value for name, value in values.items() if isinstance(value, dict)}

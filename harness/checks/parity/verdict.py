@@ -40,7 +40,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     from_reference: dict[str, float | None] = {}
     """Largest error of each backend relative to the float64 reference."""
     remark: str = ""
-    """Description of the values that the comparison excluded, with the reason."""
+    """Description of the values that were excluded from the comparison, and the reason."""
     partly: str = ""
     """Reason why the stage is only a partial check, or an empty string for a complete check."""
 
@@ -62,7 +62,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     spec: RunSpec
     """Checked run specification, with the first backend in `backends`."""
     backends: tuple[str, str]
-    """Names of the backends, with their named environments; see `RunSpec.backend_in_env`."""
+    """Names of the backends, including their named environments; see `RunSpec.backend_in_env`."""
     devices: tuple[str, str]
     reference: str | None
     """Backend that computed the float64 reference on the CPU, or None if no backend supports it."""
@@ -109,10 +109,10 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
 def subject(spec: RunSpec, data: DataInfo) -> str:
     """Return a digest of the computation.
 
-    The digest includes the description of the data and the spec. It excludes the backend, the seed, the measurement
-    protocol, the number of devices, the options and location of the data, the primary metric, and the fields of the
-    recipe that do not affect training steps. A check uses a single device; `harness.checks.parity.marks` limits its
-    result for runs on several devices.
+    The digest includes the description of the data and the spec. The digest does not depend on the backend, the seed,
+    the measurement protocol, the number of devices, the options and location of the data, the primary metric, and
+    recipe fields that do not affect training steps. A check uses a single device. `harness.checks.parity.marks` limits
+    its result for runs on several devices.
     """
     values = msgspec.to_builtins(spec)
     values.pop("weights")  # Parity does not depend on whether the weights are trained or initial weights.
@@ -145,7 +145,7 @@ def side(backend: str, device_name: str | None, packages: Mapping[str, str], plu
 
 
 def verdict_key(subject: str, sides: Iterable[str]) -> str:
-    """Return the key of a verdict. The key does not depend on the order of the two compared backends."""
+    """Return the key of a verdict. The key does not depend on the order of the two backends."""
     return _digest([subject, sorted(sides)])
 
 
@@ -185,7 +185,7 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
 def load(results: Path) -> dict[str, ParityVerdict]:
     """Return the verdicts in a results directory, by key.
 
-    Verdicts that are damaged, are links or have a different schema version are skipped.
+    Verdicts are skipped if they are damaged, are links, or have a different schema version.
     """
     verdicts = {}
     for path in sorted((results / FOLDER).glob("*.json")):

@@ -26,9 +26,9 @@ MAX_FILE_BYTES = 64 * 2**30
 """Maximum size of a copied file, in bytes."""
 _BUFFER_BYTES = 2**20
 _RENAMING = "-renaming"
-"""Suffix appended to the name of a run's directory while its repeat number is being changed.
+"""Suffix added to the name of a run's directory while its repeat number is being changed.
 
-If a merge is interrupted, the next merge completes the renaming.
+If a merge is interrupted, the next merge finishes renaming the runs.
 """
 
 
@@ -41,7 +41,7 @@ class Merged:
     present: int = 0
     """Number of runs that were already in the results directory."""
     renamed: dict[str, str] = field(default_factory=dict)
-    """Old and new id of each run whose repeat number changed."""
+    """Old and new id of each run with a changed repeat number."""
     ids: dict[Path, str] = field(default_factory=dict)
     """Id of each merged run in the target directory. The keys are the former paths of the runs' directories."""
     verdicts: int = 0
@@ -53,8 +53,8 @@ class Merged:
 def merge(target: Path, others: Sequence[Path]) -> Merged:
     """Add the runs and parity verdicts of `others` to the results directory `target`.
 
-    Runs whose records differ only in the id and the repeat number are treated as one run. If `target` lacks files of
-    such a run, for example an audit or saved weights, they are added. Repeats of a specification are then numbered in
+    Runs whose records differ only in the id and the repeat number are treated as one run. Files of such a run that
+    `target` lacks, for example an audit or saved weights, are added. Repeats of a specification are then numbered in
     the order in which they started, so the result does not depend on the order of the directories or the number of
     merges. Files in `others` are not changed. Links, pipes and devices are not copied.
 
@@ -102,7 +102,8 @@ def merge(target: Path, others: Sequence[Path]) -> Merged:
 
 
 def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
-    """Return the runs of one or more results directories, without duplicates, with distinct ids, ordered by start time.
+    """Return the runs of one or more results directories, ordered by start time. Duplicates are removed, and ids are
+    made distinct.
 
     Runs whose records differ only in the id and the repeat number are treated as one run. If two runs have the same id,
     the repeats of their specification are numbered in the order in which they started, as in `merge`. No file is
@@ -161,7 +162,8 @@ def _contents(runs: Sequence[StoredRun]) -> list[str]:
     """Return an identifier for each run. Runs whose records differ only in the id and the repeat number have the same
     identifier.
 
-    Runs with different specifications or start times are distinct, so only records of the remaining runs are compared.
+    Runs with different specifications or start times are distinct, so records are compared only among the remaining
+    runs.
     """
     kinds = [(run.record.spec.key, run.record.started_at) for run in runs]
     counts = Counter(kinds)
@@ -177,7 +179,7 @@ def _content(record: RunRecord) -> str:
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run. The keys are the identifiers that `_contents` returns.
+    """Return the repeat number of each run. The repeat numbers are keyed by the identifiers that `_contents` returns.
 
     Runs with the same specification are numbered in the order in which they started.
     """
@@ -188,9 +190,9 @@ def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
 
 
 def _renumber(target: Path, runs: Mapping[str, StoredRun], numbers: Mapping[str, int], merged: Merged) -> None:
-    """Assign the new repeat numbers to the runs of the target.
+    """Assign the new repeat numbers to the runs in the target.
 
-    Each run is renamed twice, because old and new names may overlap.
+    Each run is renamed twice, because the old and new names may overlap.
     """
     moved = []
     for content, run in runs.items():
@@ -233,8 +235,8 @@ def _add(run: StoredRun, copies: Sequence[Path], made_in: Path, number: int) -> 
 
 
 def _copy_files(source: Path, directory: Path, *, visible: bool = True) -> list[str]:
-    """Copy a run's files that are missing from `directory`, except the record. Return a message for each file that was
-    not copied.
+    """Copy the files of a run that are missing from `directory`, except the record. Return a message about each file
+    that could not be copied.
 
     Files in a hidden directory are written directly, which is faster than atomic replacement.
     """
@@ -274,8 +276,9 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def _merge_verdicts(other: Path, target: Path) -> int:
-    """Copy the parity verdicts that are missing from the target or newer than the target's verdicts, and return their
-    number."""
+    """Copy the parity verdicts that are missing from the target or newer than in the target. Return the number of
+    copied verdicts.
+    """
     present, added = load_verdicts(target), 0
     for key, verdict in load_verdicts(other).items():
         if key not in present or _age(present[key]) < _age(verdict):

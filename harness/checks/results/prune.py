@@ -17,7 +17,7 @@ from harness.records.store import StoredRun
 
 @dataclass(frozen=True)
 class Removable:
-    """A run that can be removed, with the reason."""
+    """A run that can be removed, and the reason."""
 
     run: StoredRun
     reason: str
@@ -32,9 +32,9 @@ def removable(
 ) -> list[Removable]:
     """Return the runs that can be removed, and the reasons, ordered by start time.
 
-    Failed runs can be removed if a later run of the same specification succeeded. If `failed` is true, all other failed
-    runs are also included. If `keep` is given, only the newest `keep` successful runs of each specification are needed,
-    and the older ones can be removed. Quality-only runs are counted separately. Only runs with a specification that
+    A failed run can be removed if a later run with the same specification succeeded. If `failed` is true, all other
+    failed runs are also included. If `keep` is given, only the newest `keep` successful runs of each specification are
+    needed, and older runs can be removed. Quality-only runs are counted separately. Only runs with a specification that
     `selected` accepts are included. Raises ValueError if `keep` is not positive.
     """
     if keep is not None and keep < 1:
@@ -68,7 +68,7 @@ def removable_checkpoints(
     failed: bool = False,
     selected: Callable[[RunSpec], bool] = lambda _: True,
 ) -> list[tuple[Path, str]]:
-    """Return the directories of the checkpoints that can be removed, with the reasons.
+    """Return the directories of the checkpoints that can be removed, and the reasons.
 
     A checkpoint can be removed if it cannot be read, or if its run succeeded in the same process or a later one. If
     `failed` is true, the checkpoints of all unfinished runs can also be removed.

@@ -14,10 +14,10 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
-    """Yield problems with directories that lack a valid record, followed by each run with the problems in its files.
+    """Yield the problems of directories without a valid record. Then yield each run with the problems of its files.
 
-    Each record must be readable and valid. Its key and id must match its specification. The raw samples, the saved
-    weights, a named environment's lock file and the checkpoints of unfinished runs must match the recorded digests.
+    Each record must be readable and valid. Its key and id must match its specification. The recorded digests must match
+    the raw samples, the saved weights, the lock files of named environments, and the checkpoints of unfinished runs.
     `harness audit` performs a more thorough check of a single run.
 
     Raises `harness.RecordError` if the directory cannot be read.
@@ -81,7 +81,7 @@ def _weights(run: StoredRun) -> list[str]:
 
 
 def lock_problems(run: StoredRun) -> list[str]:
-    """Return a problem if the named environment's lock file is missing or does not match its recorded digest."""
+    """Return a problem if the lock file of the named environment is missing or does not match its recorded digest."""
     path, recorded = run.path / LOCK, run.record.environment.lock_digest
     if not is_stored(path):
         return [f"{path}: missing"] if recorded else []

@@ -30,8 +30,9 @@ class ColumnInfo(Struct, frozen=True, kw_only=True):
 
 
 def of_table(table: Table, options: UserOptions, categorical: Container[str]) -> tuple[ColumnInfo, ...]:
-    """Return a description of each column. `options` must contain all column roles, and `categorical` must contain the
-    names of the feature columns that were read as categories."""
+    """Return a description of each column. `options` must contain all column roles, and `categorical` the names of the
+    feature columns that were read as categories.
+    """
     found = []
     for name, cells in table.columns.items():
         roles = _roles(name, options, categorical)

@@ -1,4 +1,4 @@
-"""Roles of table columns, and conversion of text, label, split, group and slice columns."""
+"""Roles of table columns, and conversion of columns with texts, labels, splits, groups and slices."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from harness.errors import UnknownNameError, UsageError
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 SLICE_LETTERS = 60
-"""Maximum length of strings in a slice column; longer strings are truncated."""
+"""Maximum length of strings in a slice column. Longer strings are truncated."""
 
 
 class Columns:
     """Assignment of columns to roles.
 
-    For each role, the column specified by the user takes precedence, followed by a column with a common name for the
-    role, and then by the only suitable column. `guessed` lists the roles that were inferred. Raises
+    If the user did not specify a column for a role, a column with a common name for the role is used. If there is no
+    such column, the only suitable column is used. `guessed` lists the roles that were inferred. Raises
     `harness.UnknownNameError` if a column does not exist.
     """
 
@@ -74,7 +74,7 @@ class Columns:
     ) -> str | None:
         """Assign `role` to the unassigned column whose name is in `names` and whose cells satisfy `fits`.
 
-        Letter case is ignored. Nothing is assigned unless exactly one column qualifies.
+        Letter case is ignored. The role is assigned only if exactly one column qualifies.
         """
         candidates = [
             name for name in self.unassigned() if name.strip().lower() in names and fits(self.table.columns[name])
@@ -231,7 +231,7 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     """Return the values of a slice column: numbers if all cells are numbers and `names` is false, and strings
     otherwise.
 
-    A missing number becomes NaN, and a missing string becomes an empty string. Strings are joined into one line and
+    A missing number becomes NaN. A missing string becomes an empty string. Strings are joined into one line and
     truncated to `SLICE_LETTERS` characters.
     """
     cells = table.columns[column]

@@ -1,4 +1,4 @@
-"""Search for rows of the user's data that are copies of each other. Such rows are kept in the same split."""
+"""Search for rows of the user's data that are copies of each other. Copies are kept in the same split."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Copies:
     near: NearCopies | None
     """Near copies of images or recordings, or None if there are none."""
     independent: bool
-    """True if copies are treated like other rows."""
+    """True if copies are treated as independent rows."""
 
     @property
     def together(self) -> Index | None:

@@ -46,7 +46,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
 
 
 class UserDataset(Dataset[UserOptions]):
-    """A dataset read from a user's file or folder, for tasks with one kind of input and one objective.
+    """A dataset that is read from a user's file or folder. It supports tasks with one kind of input and one objective.
 
     The inputs depend on the kind:
 
@@ -120,7 +120,7 @@ class UserDataset(Dataset[UserOptions]):
         return self._raw(examples, decoded)
 
     def _raw(self, examples: Examples, decoded: Mapping[str, NDArray[Any]]) -> RawData:
-        """Return the data with decoded inputs. The result includes all warnings about the rows."""
+        """Return the data with decoded inputs. The data include all warnings about the rows."""
         import numpy as np
 
         targets, label_names, parts, details = self._classes_and_splits(examples, decoded)
@@ -165,8 +165,8 @@ class UserDataset(Dataset[UserOptions]):
         """Return the targets, the label names, the row indices of each split, and the details to record. Bad rows are
         omitted.
 
-        `decoded` contains the arrays of all rows. Near copies of images and recordings are found only if these have
-        been decoded.
+        `decoded` contains the decoded arrays of all rows. Near copies of images and recordings are found only if they
+        have been decoded.
         """
         import numpy as np
 
@@ -242,7 +242,7 @@ def _drawn_despite_order(examples: Examples, description: str) -> list[str]:
 
 
 def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str]:
-    """Return a warning if the sizes of time-based splits differ considerably from the requested sizes."""
+    """Return a warning if the sizes of splits by time differ considerably from the requested sizes."""
     sizes = {name: len(rows) for name, rows in parts.items()}
     wanted = {"validation": options.validation_share, "test": options.test_share}
     total = sum(sizes.values())
@@ -258,7 +258,7 @@ def _uneven(parts: Mapping[str, NDArray[Any]], options: UserOptions) -> list[str
 def _by_name(
     examples: Examples, rows: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]], dict[str, NDArray[np.float64]]]:
-    """Return the numeric features, the categories and the regression targets, with their names."""
+    """Return the numeric features, the categories and the regression targets, including their names."""
     import numpy as np
 
     targets = (examples.options.target_column or ()) if examples.numbers else ()
@@ -273,7 +273,7 @@ def _by_name(
 
 
 def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
-    """Return warnings for features that contain row numbers or determine the target."""
+    """Return warnings about features that contain row numbers or determine the target."""
     import numpy as np
 
     from harness.data.user_files.leaks import giveaways, label_giveaways, row_numbers
@@ -286,7 +286,7 @@ def _leaks(examples: Examples, rows: Sequence[int]) -> list[str]:
 
 
 def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
-    """Return the input arrays for all rows. Files that cannot be decoded are added to the examples' `problems`."""
+    """Return the input arrays for all rows. Files that cannot be decoded are added to `problems` of the examples."""
     import numpy as np
 
     count = len(examples.where)
@@ -322,8 +322,8 @@ def decoded_inputs(examples: Examples, kind: str) -> dict[str, NDArray[Any]]:
 
 
 def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tuple[float, float] | None:
-    """Scale images with more than 8 bits to uint8 in place. Return the range of values that was used, or None if no
-    image has more than 8 bits.
+    """Scale images with more than 8 bits to uint8 in place. Return the range of values that was mapped to 8 bits, or
+    None if no image has more than 8 bits.
 
     `images` is an object array ``[N]`` of arrays ``[H, W, C]``, and `train` contains the indices of the training split.
     """
@@ -364,7 +364,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
 
 
 def _crowded(values: NDArray[Any], low: float, high: float) -> str:
-    """Return a warning if a few outliers account for most of the value range."""
+    """Return a warning if most of the value range is due to a few outliers."""
     import numpy as np
 
     first, last = (float(end) for end in np.quantile(values, (0.001, 0.999)))

@@ -37,14 +37,14 @@ GUESSES = (
     "%m/%d/%y",
     "%d.%m.%y",
 )
-"""Date formats that are parsed only to find out whether the rows are in chronological order."""
+"""Date formats that are used only to determine whether the rows are in chronological order."""
 NAMES = ("date", "time", "timestamp", "year", "datetime")
 """Common names of time columns, in lower case."""
 PARTS = ("year", "month", "day", "weekday", "hour")
 
 
 def parsed(cell: Any, form: str | None, *, digits: bool = False) -> datetime | time | None:
-    """Return the date or time of day in a cell, or None if the cell contains neither. `form` is a ``strptime`` format
+    """Return the date or the time of day in a cell, or None if there is neither. `form` is a ``strptime`` format
     accepted in addition to ISO 8601.
 
     If `digits` is true, numbers such as 20210304 are treated as dates.
@@ -102,10 +102,10 @@ def moment(value: datetime | time | None) -> float | None:
 
 
 def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
-    """Return the year, month, day, weekday (0 is Monday) and hour of each value, or NaN for None.
+    """Return the year, month, day, weekday (0 is Monday) and hour of each value. The result is NaN for None.
 
-    The hour includes minutes and seconds as a fraction. The hour is omitted if all hours are 0. For times of day, only
-    the hour is returned.
+    The hour includes minutes and seconds as a fraction. The hour is omitted if it is 0 in all values. For times of day,
+    only the hour is returned.
     """
     dated = any(isinstance(value, datetime) for value in values)
     timed = any(value is not None and _hour(value) for value in values)

@@ -1,4 +1,4 @@
-"""Read the rows of CSV and TSV files, including the line numbers of rows that cannot be read.
+"""Reading of CSV and TSV files, with the line numbers of rows that cannot be read.
 
 CSV files follow RFC 4180. TSV files follow IANA's text/tab-separated-values format, in which quotes have no special
 meaning.
@@ -96,7 +96,7 @@ def read_delimited(
 def check_decoded(source: str, undecoded: Sequence[str], problems: Problems) -> None:
     """Raise `harness.DataError` if some rows are not valid UTF-8, unless bad rows are skipped.
 
-    The error does not suggest dropping these rows, because they are probably valid in a different encoding.
+    The error does not suggest dropping these rows, because they are probably valid in another encoding.
     """
     if undecoded and problems.policy == "error":
         raise DataError(
@@ -215,7 +215,7 @@ class _File:
             position = record.last
 
     def _checked(self, first: int, last: int, cells: list[str] | None) -> Record:
-        """Return the row read from these lines. `cells` is None if the quoting is invalid.
+        """Return the row that these lines contain. `cells` is None if the quoting is invalid.
 
         If the quoting is invalid, the row ends before `last`.
         """
@@ -247,7 +247,7 @@ class _File:
         return Record(first, first + 1, [], f"{problem}; {CLOSED}", unclear=spans or self._is_odd(first))
 
     def _without_blanks(self, first: int) -> Record:
-        """Return a row with the spaces before quotes removed."""
+        """Return a row without the spaces before quotes."""
         end, cells = self._record(first, skipinitialspace=True)
         if cells is None or len(cells) != self.width:
             problem = "there are spaces before a quote; remove them"
@@ -276,8 +276,9 @@ class _File:
         return csv.reader(lines, delimiter=self.separator, strict=True, **dialect)
 
     def _record(self, start: int, **dialect: Any) -> tuple[int, list[str] | None]:
-        """Return the index of the line after the row that starts at `start`, and the row's cells, or None instead of
-        the cells if the quoting is invalid."""
+        """Return the index of the line after the row that starts at `start`, and the cells of this row. The cells are
+        None if the quoting is invalid.
+        """
         reader = self._reader(start, **dialect)
         try:
             cells = next(reader)
@@ -338,7 +339,7 @@ class _File:
         return best[0]
 
     def _sample(self, separator: str) -> list[list[str]]:
-        """Return the cells in the first rows of the body. Invalid quotes are ignored."""
+        """Return the cells of the first rows after the header. Invalid quotes are ignored."""
         lines = islice(self.lines, self.body, self.body + 5 * SAMPLE)
         if self.quotes:
             reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)

@@ -1,4 +1,4 @@
-"""Decode text files, with error messages that suggest an encoding for files that are not UTF-8."""
+"""Decoding of text files. Error messages suggest an encoding for files that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -45,11 +45,13 @@ COMMON = (
         "mac-cyrillic",
     ),
 )
-"""Encodings to suggest, in order of preference. Windows-1252 agrees with ISO 8859-1 on all printable
-characters, and GB 18030 contains GBK and GB 2312."""
+"""Encodings to suggest, in order of preference. Windows-1252 and ISO 8859-1 have the same printable characters, and GB
+18030 includes GBK and GB 2312.
+"""
 PLAUSIBLE, WRONG = 0.9, 0.5
-"""Minimum fraction of legible words required to suggest an encoding, and fraction below which the declared encoding is
-reported as possibly wrong."""
+"""Two fractions of legible words. An encoding is suggested if it reaches the first fraction. The declared encoding is
+reported as possibly wrong below the second fraction.
+"""
 SHOWN = 8
 """Number of encodings to suggest in a message."""
 SAMPLE_BYTES = 200_000
@@ -65,7 +67,7 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
 
     If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the remaining bytes are
     decoded with ``surrogateescape``. Error messages can then identify the rows with invalid bytes. Otherwise,
-    `harness.DataError` is raised, because the file probably has a different encoding.
+    `harness.DataError` is raised, because the file probably has another encoding.
     """
     if encoding is not None:
         text, warnings = _as_declared(source, data, encoding)
@@ -124,7 +126,7 @@ def _as_declared(source: str, data: bytes, encoding: str) -> tuple[str, list[str
 
 
 def _doubts(data: bytes, encoding: str) -> list[str]:
-    """Return a warning if most words are illegible in the declared encoding but legible in another."""
+    """Return a warning if most words are illegible in the declared encoding, but legible in another encoding."""
     sample = _sample(data)
     other = next(iter(candidates(sample)), None)
     if other is None or _legible(sample.decode(encoding, "replace")) >= WRONG:
@@ -231,10 +233,10 @@ def _advice(source: str, problem: str, name: str) -> str:
 
 
 def _unmarked_utf16(data: bytes) -> str | None:
-    """Return the UTF-16 encoding of a file without a byte order mark, or None.
+    """Return the UTF-16 encoding of a file without a byte order mark, or None if the file is not in UTF-16.
 
-    In such a file, the upper half of each ASCII character is a zero byte, so zero bytes occur only at even positions or
-    only at odd positions.
+    In such a file, one byte of each ASCII character is zero, so zero bytes occur only at even positions or only at odd
+    positions.
     """
     sample = data[: SAMPLE_BYTES // 2 * 2]
     even, odd = sample[::2].count(0), sample[1::2].count(0)

@@ -80,14 +80,14 @@ class Examples:
     """Table that contains the rows, or None for a folder with one folder per class."""
 
     def contents(self) -> list[Hashable] | None:
-        """Return an identifier of the content of each row, or None if rows with the same content are not considered to
-        be copies.
+        """Return an identifier for the content of each row, or None if rows with the same content are not considered
+        copies.
 
         Texts are compared ignoring letter case, invisible characters and repeated spaces. Files are compared by digest.
-        Table rows are compared by all their features. If at least half of a table's rows are equal to other rows, the
-        features are assumed to have few distinct values, and equal rows are treated as different examples. An exception
-        is a table in which every row, including its targets, is repeated, for example because the table was appended to
-        itself.
+        Table rows are compared by all their features. If at least half of the rows in a table are equal to other rows,
+        the features probably have few distinct values. Equal rows are then treated as different examples. However, if
+        every row of the table is repeated, including its targets, equal rows are treated as copies. For example, the
+        table may have been appended to itself.
         """
         if self.texts:
             return [spelling.visible(unicodedata.normalize("NFC", text).casefold()) for text in self.texts]
@@ -107,7 +107,7 @@ class Examples:
         """Return the categories of each categorical column in the training `rows`. A task uses these categories to
         encode the column.
 
-        The most frequent categories are listed with their row counts.
+        The most frequent categories are listed with their number of rows.
         """
         found = {}
         for name, cells in zip(self.category_names, self.categories, strict=True):
@@ -126,7 +126,7 @@ class Examples:
         return np.array([row_number(where) for where in self.where], np.int64)
 
     def reading(self) -> dict[str, Any]:
-        """Return how a table's columns were read; see `RawData.reading`."""
+        """Return a description of how the columns of a table were read; see `RawData.reading`."""
         if not self.feature_names and not self.category_names:
             return {}
         return {
@@ -147,7 +147,7 @@ class Examples:
 
 
 def row_number(where: str) -> int:
-    """Return the row number in a description of a row's position, such as 3 for ``row 3 (line 4)``."""
+    """Return the number of a row from the description of its position, such as 3 for ``row 3 (line 4)``."""
     found = re.match(r"row (\d+)", where)
     assert found is not None, where
     return int(found[1])

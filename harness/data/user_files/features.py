@@ -24,8 +24,9 @@ finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Pattern that matches text that looks like a list or an object."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Two patterns: the first matches numbers whose point may be a thousands separator, and the second matches integers
-with at most three digits."""
+"""Pattern for numbers in which the point may be a thousands separator, and pattern for integers with at most three
+digits.
+"""
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Pattern that matches the start of a cell with a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
@@ -38,10 +39,10 @@ of the known cells.
 def notation_of(
     table: Table, column: str, declared: Notation, *, target: bool = False
 ) -> tuple[Notation | None, list[str]]:
-    """Return the notation of a numeric column, or None for a categorical column, and warnings.
+    """Return the notation of a numeric column (None for a categorical column), and a list of warnings.
 
-    The kind of a column is determined by the majority of its cells, ignoring missing values. Raises `harness.DataError`
-    if the column contains dates, nested values, or numbers whose notation was not declared.
+    The kind of a column is the kind of most of its cells, ignoring missing values. Raises `harness.DataError` if the
+    column contains dates, nested values, or numbers whose notation was not declared.
     """
     cells = table.columns[column]
     where = f"{table.source}: {'target ' * target}column {column!r}"
@@ -63,8 +64,8 @@ def notation_of(
 
 
 def _counted(cells: Sequence[Any]) -> Iterable[tuple[Any, int]]:
-    """Return the distinct cells, and the number of times each of them occurs. If any cell is not a string, each cell is
-    listed separately.
+    """Return the distinct cells, and the number of times each of them occurs. If any cell is not a string, all cells
+    are listed separately.
     """
     return Counter(cells).items() if all(type(cell) is str for cell in cells) else ((cell, 1) for cell in cells)
 
@@ -102,8 +103,8 @@ def _check_kinds(where: str, column: str, cells: Sequence[Any], target: bool) ->
 def _most(condition: Callable[[Any], bool], cells: Sequence[Any]) -> bool:
     """Return True if the condition holds for most cells.
 
-    A sample of the first cells and of evenly spaced cells is checked first; all cells are checked only if the condition
-    is true for a cell of this sample.
+    A sample of the first cells and of evenly spaced cells is checked first. All cells are checked only if the condition
+    holds for at least one cell in the sample.
     """
     if not any(map(condition, [*cells[:50], *cells[:: len(cells) // 500 + 1]])):
         return False
@@ -209,7 +210,7 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
 
 
 def _is_inexact(cell: Any) -> bool:
-    """Return whether a cell is an integer that cannot be represented uniquely in double precision."""
+    """Return whether a cell is an integer that is too large to be stored reliably in double precision."""
     if isinstance(cell, str):
         return cell.strip().isdecimal() and int(cell) > 2**53
     return isinstance(cell, int) and abs(cell) > 2**53
@@ -297,10 +298,10 @@ def categories(
 ) -> tuple[list[str | None], list[str]]:
     """Return the category in each row of a column (None for missing values), and a list of warnings.
 
-    Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Unless the
-    column is `declared` categorical, rows with numbers are added to `problems`. Raises `harness.DataError` if there are
-    several such rows, or if nearly every row contains a different string. This error is not raised if the column is in
-    `new` data for a trained model.
+    Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Rows with
+    numbers are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several
+    rows contain numbers, or if nearly every row contains a different string. This error is not raised if the column is
+    in `new` data for a trained model.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
@@ -372,8 +373,8 @@ def date_parts(
 ) -> dict[str, list[float]]:
     """Return the numeric features of a date or time column, keyed by part name, such as ``month``.
 
-    If `names` is None, all parts present in the dates are returned, and `harness.DataError` is raised if no cells are
-    dates. Rows with other cells are added to `problems`.
+    If `names` is None, all parts present in the dates are returned. In this case, `harness.DataError` is raised if no
+    cells are dates. Rows with other cells are added to `problems`.
     """
     values = []
     for where, cell in zip(table.where, table.columns[column], strict=True):

@@ -47,7 +47,7 @@ def files_by_class(root: Path, kind: str, class_level: int | None = None) -> Cla
     """Return the files below `root`, with the class of each file and, if the folders define splits, its split.
 
     By default, the classes are the top-level folders. If all top-level folders are named after splits, the classes are
-    the folders below them. `class_level` (1 or 2) overrides this rule; at level 2, top-level folders that are not named
+    the folders below them. `class_level` (1 or 2) overrides this rule. At level 2, top-level folders that are not named
     after splits are ignored.
 
     Raises `harness.DataError` if the folders have any other structure, if a class or split has no files, or if the
@@ -142,7 +142,7 @@ def is_utf8(name: str) -> bool:
 
 
 def ignored_files(tree: Tree, kind: str, listed: Container[str] = ()) -> list[str]:
-    """Return warnings that state how many files are ignored because of their suffixes or because they are hidden.
+    """Return warnings about the number of files that are ignored because they are hidden or because of their suffixes.
 
     Files in `listed` are omitted, because they are ignored for a different reason.
     """
@@ -225,7 +225,7 @@ def _named_like_splits(tops: list[str]) -> list[str]:
 
 
 def _words(name: str) -> list[str]:
-    """Return the words of a name such as ``training_set`` or ``testset``, in lower case."""
+    """Return the words in a name such as ``training_set`` or ``testset``, in lower case."""
     return [word.removesuffix("set") for word in re.findall(r"[^\W\d_]+", name.lower())]
 
 
@@ -263,8 +263,9 @@ def _nested(tree: Tree, level: int) -> list[str]:
 
 
 def check_names(root: Path, tops: Sequence[str]) -> None:
-    """Raise `harness.DataError` if two folders are named after the same split, because the user may not want them
-    merged."""
+    """Raise `harness.DataError` if two folders are named after the same split, because merging them may not be
+    intended.
+    """
     meaning: dict[str, str] = {}
     for top in tops:
         other = meaning.setdefault(NAMES[top.lower()], top)
@@ -277,7 +278,7 @@ def check_names(root: Path, tops: Sequence[str]) -> None:
 
 
 def _absent(tree: Tree, splits: list[str]) -> list[str]:
-    """Return a warning for each class folder that is empty in some splits."""
+    """Return a warning for each class folder that is empty in some of the splits."""
     used = {"/".join(file.split("/")[:2]) for file in tree.files}
     inner = [folder for folder in tree.folders if folder.count("/") == 1 and folder.split("/")[0] in splits]
     empty = [folder for folder in inner if folder not in used]

@@ -1,10 +1,10 @@
 """Detection of targets that are a function of a single column.
 
 A function is reported only if it is exact in all rows and unlikely to occur by chance. The p-value of a function is an
-upper bound on the fraction of permutations of the target for which a function of the same kind exists. The p-value must
-be below `FALSE_ALARMS` divided by the number of columns. The bound is valid for columns that are independent of the
-target. For columns that predict the target well but not exactly, minimum row counts limit how often a function is
-reported.
+upper bound on the probability that a function of the same kind exists for a random permutation of the target. The
+p-value must be below `FALSE_ALARMS` divided by the number of columns. This bound is valid for columns that are
+independent of the target. A column may predict the target well but not exactly. Minimum row counts limit how often a
+function is reported for such columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FEWEST = 20
 PIECES = 4
 """Maximum number of monotone pieces of a function."""
 FEW = 20
-"""Maximum number of different target values for which to search for step functions."""
+"""Maximum number of different target values for step functions."""
 ROWS = 50
 """Minimum number of rows for step functions and for many-to-one functions of categories."""
 ROWS_OF_TWO = 100
@@ -34,9 +34,10 @@ PER_VALUE = 10
 """Minimum average number of rows for each column value or range."""
 PER_RENAMED = 5
 """Minimum average number of rows per column value for a one-to-one function of categories. In a table in which each row
-is repeated a few times, a one-to-one function may relate any column to the target."""
+is repeated a few times, any column may determine the target by a one-to-one function.
+"""
 NEAR = 5
-"""Number of rows on each side of a range's limit that are used to estimate the density near the limit."""
+"""Number of rows on each side of the limit of a range that are used to estimate the density near the limit."""
 DENSE = 0.7
 """Minimum density of rows near the limits of a range, relative to the density within the range.
 

@@ -16,8 +16,9 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 MAX_CELLS, CELLS_PER_CHARACTER = 50_000_000, 8
-"""Number of cells up to which every table is accepted, and maximum number of cells per character of a larger file. A
-small file with different keys in each row would otherwise become a huge table of missing values."""
+"""Number of cells up to which every table is accepted, and maximum number of cells per character of the file for larger
+tables. Otherwise, a small file with different keys in each row would become a huge table of missing values.
+"""
 
 
 class _RepeatedKeyError(ValueError):
@@ -96,7 +97,7 @@ def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKeyError:
 
 
 def _array(text: str) -> list[tuple[str, Any]] | None:
-    """Return the position and value of each item if the file is a JSON array, otherwise None."""
+    """Return the position and value of each item if the file is a JSON array, and None otherwise."""
     if not text.lstrip().startswith("["):
         return None
     try:
@@ -118,7 +119,7 @@ def _lines(source: str, lines: list[str]) -> list[tuple[str, str]]:
 
 
 def _absent(partial: list[tuple[str, int]], rows: int) -> list[str]:
-    """Return a warning about keys that are absent from some rows."""
+    """Return a warning about keys that are missing in some rows."""
     found = [(name, count) for name, count in partial if count]
     if not found:
         return []

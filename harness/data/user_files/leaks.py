@@ -1,4 +1,4 @@
-"""Warnings about features that reveal the target or the row order, and about features that contain no information."""
+"""Warnings about features that reveal the target or the order of the rows, and about features without information."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ FAR_REPEATED = 3
 FAR_DISTINCT = 10
 """Minimum number of distinct values for a column to be tested for outliers."""
 SMALLEST = 1e-100
-"""Lower limit for the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
+"""Minimum of the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
 precision.
 """
 NUMBERED, SHUFFLED = 10, 20
-"""Minimum number of rows for consecutive numbers to be considered row numbers, in sorted and in unsorted columns."""
+"""Minimum number of rows for consecutive numbers to be considered row numbers. The first value applies to sorted
+columns, and the second to unsorted columns.
+"""
 ID_NAME = re.compile(r"(?i:(^|[_ .-])(id|uuid|guid|key|no|nr)$)|[a-z](Id|ID|Key|No|Nr)$")
 """Regular expression that matches the names of possible ID columns.
 
@@ -47,7 +49,7 @@ Parts = Mapping[str, NDArray[Any]]
 
 
 def row_numbers(features: Mapping[str, Numbers]) -> list[str]:
-    """Return a warning about each feature ``[N]`` that contains row numbers."""
+    """Return a warning for each feature ``[N]`` that contains row numbers."""
     found = []
     for name, values in features.items():
         usual = name.strip().lower() in ROW_NAMES or name.startswith("Unnamed:")
@@ -100,7 +102,7 @@ def giveaways(
 
 
 def _products(features: Mapping[str, Numbers], values: Numbers, target: str) -> list[str]:
-    """Return a warning if the target is a product of powers of several features, such as a total price that is the
+    """Return a warning if the target is a product of powers of several features. For example, a total price is the
     product of an amount and a unit price.
 
     The target may be rounded. Where the target is 0, one of the features must also be 0.
@@ -134,7 +136,7 @@ def _listed(names: list[str]) -> str:
 
 
 def label_giveaways(features: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> list[str]:
-    """Return a warning about each feature ``[N]`` that determines the labels ``[N]``."""
+    """Return a warning for each feature ``[N]`` that determines the labels ``[N]``."""
     return _functions(features, labels, "the label") if len(labels) >= NUMBERED else []
 
 
@@ -209,8 +211,9 @@ def _fit(matrix: Numbers, y: Numbers, tolerance: Numbers) -> tuple[bool, NDArray
 
 
 def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
-    """Return whether the target is a linear function of a column. The target and the column may be rounded, as after a
-    unit conversion."""
+    """Return whether the target is a linear function of a column. The target and the column may be rounded, for example
+    after a unit conversion.
+    """
     if np.ptp(x) == 0 or len(np.unique(x)) < DISTINCT or len(np.unique(y)) < DISTINCT:
         return False
     slope, offset = np.polyfit(x - x.mean(), y, 1)
@@ -281,7 +284,7 @@ def _is_constant(values: Numbers) -> bool:
 
 
 def extremes(columns: Mapping[str, Numbers]) -> list[str]:
-    """Return a warning about each column ``[N]`` with a few values that are far from the rest.
+    """Return a warning for each column ``[N]`` with a few values that are far from the others.
 
     A repeated extreme value, such as -999, often denotes a missing value.
     """

@@ -23,8 +23,9 @@ REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka
 
 
 def is_path(name: str, known: Container[str]) -> bool:
-    """Return whether a dataset name is a path. A name is a path if it is not among the `known` datasets and contains a
-    path separator, has the suffix of a table, or exists in the file system."""
+    """Return whether a dataset name is a path. A name is a path if it is not one of the `known` datasets. It must also
+    contain a path separator, have the suffix of a table, or exist in the file system.
+    """
     if name in known:
         return False
     return os.sep in name or "/" in name or Path(name).suffix.lower() in TABLES or os.path.exists(name)  # noqa: PTH110 - Path.exists() may raise for names that cannot be paths
@@ -48,7 +49,7 @@ def is_hidden(name: str) -> bool:
 
 
 def placeholder(content: bytes) -> str | None:
-    """Return a description and advice if a file is a placeholder or an error page instead of the requested file."""
+    """Return a description and advice if a file is a placeholder or an error page. Return None otherwise."""
     start = content[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer; download its content with: git lfs pull"

@@ -41,7 +41,7 @@ def file_digests(files: Iterable[Path]) -> list[str]:
 
 
 def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
-    """Return the SHA-256 digest (hex) of the file names and content digests."""
+    """Return the SHA-256 digest (hex) of the names and content digests of files."""
     total = hashlib.sha256()
     for name, content in zip(names, digests, strict=True):
         total.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
@@ -49,7 +49,7 @@ def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
 
 
 def check_header(path: Path, kind: str) -> None:
-    """Perform a quick check of a file by reading only its header. Raises `UnreadableError` if the header is invalid."""
+    """Check a file quickly, by reading only its header. Raises `UnreadableError` if the header is invalid."""
     if kind == "image":
         with _image(path):
             pass
@@ -70,8 +70,8 @@ def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None)
 
     8-bit images are returned as uint8. Grayscale images with more bits per pixel do not have a fixed range. They are
     returned as float32 with their original values, and `scaled` converts them. The EXIF orientation is applied, and
-    transparent areas become white. If the shorter side is longer than `shorter_side`, the image is scaled down to this
-    length.
+    transparent areas become white. If the image's shorter side is longer than `shorter_side`, the image is scaled down
+    to this length.
 
     `notes` counts the images whose content was partly ignored, keyed by the reason. Raises `UnreadableError` if the
     file cannot be decoded.
@@ -189,8 +189,9 @@ def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 CANCELED = 1e-3
-"""Ratio of the peak of the averaged channels to the peak of the individual channels. If the ratio is smaller, the
-channels are considered to cancel each other out."""
+"""Minimum ratio of the peak of the averaged channels to the peak of the individual channels. Below this ratio, the
+channels are considered to cancel each other out.
+"""
 STREAMED = 0x7FFF0000
 """Minimum size in the header of a WAV file for it to be treated as written to a stream. Programs that cannot update the
 header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.
@@ -199,9 +200,11 @@ header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.
 
 @contextmanager
 def _audio(path: Path) -> Iterator[Any]:
-    """Yield a source for soundfile: the path or, for a WAV file written as a stream, a copy with the correct sizes.
+    """Yield a source for soundfile. The source is the path or, for a WAV file that was written to a stream, a copy with
+    the correct sizes.
 
-    Raises `UnreadableError` if a WAV file is truncated, because decoders would read it as a shorter recording.
+    Raises `UnreadableError` if a WAV file is truncated, because a decoder would return a shorter recording without an
+    error.
     """
     import io
 

@@ -1,4 +1,4 @@
-"""Readers that load new examples for a trained model in the same way as its training data."""
+"""Readers of new examples for a trained model. New examples are read in the same way as the training data."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 MAX_LINES_BYTES = 2**40
-"""Maximum size of a text file, which is read into memory."""
+"""Maximum size of a text file. Text files are read into memory."""
 
 
 @dataclass(frozen=True)
 class NewData:
-    """New examples, excluding skipped ones."""
+    """New examples, excluding those that were skipped."""
 
     rows: Array
     """Row number of each example (int64, starting at 1) or path of its file (str)."""
@@ -47,13 +47,13 @@ class NewData:
     labels: list[str | None] | None
     """Label of each example, or None if the data have no labels."""
     numbers: dict[str, list[float]]
-    """Values of each regression target, NaN if missing, or an empty dictionary if there are none."""
+    """Values of each regression target, with NaN for missing values. Empty if there are no regression targets."""
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a source, including the bad rows in `problems`."""
+    """Rows of a source, including the bad rows, which are listed in `problems`."""
 
     where: Sequence[str]
     problems: Problems
@@ -247,8 +247,9 @@ class Reader:
         return None, found
 
     def _from_folder(self, root: Path, problems: Problems) -> Rows:
-        """Return all files below a folder. If each file is in a folder named after a class, the folder names are used
-        as labels."""
+        """Return all files below a folder. If each file is in a folder named after a class, the names of the folders
+        are used as labels.
+        """
         tree = scan(root, self.kind)
         if not tree.files:
             raise DataError(f"{root}: the folder contains no {self.kind} files ({', '.join(MEDIA[self.kind])})")

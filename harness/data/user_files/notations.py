@@ -158,7 +158,7 @@ class Notation:
             return None
 
     def is_missing(self, cell: Any) -> bool:
-        """Return whether a cell is empty or contains a word for a missing value."""
+        """Return whether a cell is empty or contains a word that denotes a missing value."""
         if isinstance(cell, str):
             return cell.strip().lower() in self.missing
         return cell is None or (isinstance(cell, float) and math.isnan(cell)) or _word(cell) in self.missing

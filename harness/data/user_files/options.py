@@ -14,16 +14,16 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row or, for regression, one or more numeric columns. If None, the column is
-    inferred."""
+    """Column with the label of each row. For regression, one or more numeric columns. If None, the column is
+    inferred.
+    """
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``.
     Validation and test splits that have no rows are drawn at random from the training rows. If None, the column named
     ``split`` is used. If there is no such column, all splits are drawn.
     """
     group_column: str | None = None
-    """Column with the group of each row, such as the speaker or patient; the rows of a group are always in the same
-    split."""
+    """Column with the group of each row, such as the speaker or patient. All rows of a group are in the same split."""
     time_column: str | None = None
     """Column with the date, time or number used to order the rows. The last rows form the test split, and the rows
     before the test split form the validation split. Rows with the same time are kept in the same split. This option
@@ -35,18 +35,20 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     separator: str | None = None
     """Character that separates the cells of a CSV file. If None, the separator is inferred from the header."""
     weight_column: str | None = None
-    """Column with the weight of each row in the training loss, at least 0. The weights are divided by their mean over
-    the training split. Scores are computed without weights."""
+    """Column with the weight of each row in the training loss. Weights must be at least 0. The weights are divided by
+    their mean over the training split. Scores are computed without weights.
+    """
     slice_columns: tuple[str, ...] = ()
-    """Columns that define slices of the test split, which are scored separately. There is one slice for each value or,
-    for a numeric column, for each quartile. These columns can also be features."""
+    """Columns that define slices of the test split, which are scored separately. A slice consists of the rows with one
+    value or, for a numeric column, of the rows in one quartile. These columns can also be features.
+    """
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: With ``error``, an error that lists the bad rows is raised; with ``skip``, they are
     dropped.
     """
     copies: Literal["together", "independent"] = "together"
-    """Handling of rows with equal content when splits are drawn. ``together`` keeps equal rows in the same split;
-    ``independent`` treats them like any other rows.
+    """Handling of rows with equal content when splits are drawn. With ``together``, equal rows are kept in the same
+    split. With ``independent``, they are treated like any other rows.
     """
     split_seed: int = 0
     """Seed for drawing splits."""
@@ -101,11 +103,13 @@ class TableOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     decimal: Literal[".", ","] = "."
     """Decimal separator in numbers stored as text."""
     thousands: str = ""
-    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. Use an empty string for no
-    separator."""
+    """Separator between groups of digits, such as ``,`` in 1,250 or a space in 1 250. Use an empty string if there is
+    no separator.
+    """
     missing_values: tuple[str, ...] = ()
-    """Words that denote a missing value in every feature column. In numeric columns, ``NA``, ``?`` and similar words
-    always denote a missing value. Letter case is ignored."""
+    """Words that denote a missing value in all feature columns. In numeric columns, ``NA``, ``?`` and similar words
+    always denote a missing value. Letter case is ignored.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,15 +125,15 @@ class AudioOptions(UserOptions, frozen=True, kw_only=True, forbid_unknown_fields
     """Options for recordings."""
 
     path_column: str | None = None
-    """Column of the metadata file that contains the file paths, relative to the metadata file.
+    """Column of the metadata file with the file paths, which are relative to the metadata file.
 
     If None, the column is inferred.
     """
     class_level: int | None = None
     """Level of the class folders:
 
-    1 for the folders directly inside the dataset folder, 2 for the folders inside those. If None, the level is inferred
-    from the folders.
+    1 for the folders directly inside the dataset folder, and 2 for the folders one level below. If None, the level is
+    inferred from the folders.
     """
 
     def __post_init__(self) -> None:
@@ -148,7 +152,7 @@ class ImageOptions(AudioOptions, frozen=True, kw_only=True, forbid_unknown_field
     image_range: tuple[float, float] | None = None
     """Smallest and largest pixel values of grayscale images with more than 8 bits, which are scaled to 8 bits.
 
-    If None, the range of the training split is used.
+    If None, the range of the training images is used.
     """
 
     def __post_init__(self) -> None:

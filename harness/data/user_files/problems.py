@@ -31,7 +31,7 @@ class Problems:
             self.add(prefix + where, what)
 
     def by_position(self) -> dict[str, str]:
-        """Return the first problem found in each bad row, by the row's position."""
+        """Return the first problem of each bad row, keyed by the row's position."""
         return dict(self._found)
 
     def __bool__(self) -> bool:

@@ -1,4 +1,4 @@
-"""Read examples from a table, a folder with metadata files, or a folder of class folders."""
+"""Reading of examples from a table, a folder with metadata files, or a folder of class folders."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _split_metadata(root: Path, entries: Sequence[Path]) -> dict[str, Path]:
 
 
 def _joined(root: Path, files: Mapping[str, Path], problems: Problems, options: UserOptions) -> Table:
-    """Return the rows of the metadata files of split folders, with the split of each row."""
+    """Return the rows of the metadata files in split folders, with the split of each row."""
     tables = {}
     for name, file in files.items():
         found, prefix = Problems(f"{name}/{file.name}", problems.policy), f"{name}/{file.name} "

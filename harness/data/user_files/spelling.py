@@ -40,7 +40,8 @@ TRUTHS = frozenset(
 
 
 def composed(names: Sequence[Name], what: str) -> tuple[list[Name], list[str]]:
-    """Return the names in Unicode Normalization Form C, and a warning if normalization merged different spellings.
+    """Return the names in Unicode Normalization Form C, and a warning if different spellings were merged by
+    normalization.
 
     Canonically equivalent strings are the same text (Unicode Standard Annex 15). File systems and keyboards use
     different normalization forms.
@@ -82,7 +83,7 @@ def plural(what: str) -> str:
 
 
 def skeleton(name: str) -> str:
-    """Return a string that is the same for names that look alike.
+    """Return a string that is equal for names that look alike.
 
     Letter case, invisible characters, whitespace, compatibility forms and look-alike letters from other alphabets are
     ignored. Numbers are compared by value.
@@ -114,7 +115,7 @@ def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
 
 
 def ascii_or_plain(name: str) -> str:
-    """Return a name in quotes, with invisible or easily confused characters replaced by escape sequences."""
+    """Return a name in quotes. Invisible and easily confused characters are replaced by escape sequences."""
     plain = name.isascii() or name == unicodedata.normalize("NFKC", name).translate(LOOK_ALIKES)
     visible = name.isprintable() and not any(unicodedata.category(c) == "Cf" for c in name)
     return repr(name) if plain and visible else ascii(name)

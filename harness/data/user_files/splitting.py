@@ -22,8 +22,9 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from the lower-case split names used in columns and folders to splits. These names are also recognized by
-Hugging Face Datasets."""
+"""Mapping from names in columns and folders, in lower case, to splits. These names are also recognized by Hugging Face
+Datasets.
+"""
 
 
 def split(
@@ -42,8 +43,8 @@ def split(
 
     `given` contains the split of each row, which is a member of `SPLITS`. If no row is assigned to the validation or
     test split, this split is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None
-    for regression). The rows of each group in `groups` (``[N]``) are kept in the same split, as are rows with equal
-    values in `copies` (``[N]``), which have the same content.
+    for regression). Rows with equal values in `groups` (``[N]``) are kept in the same split. The same applies to rows
+    with equal values in `copies` (``[N]``), which have the same content.
 
     Raises `harness.DataError` if the rows cannot be split this way.
     """
@@ -89,8 +90,8 @@ def split_by_time(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    The last rows in `times` (``[N]``) form the test split, and the rows before them the validation split. Rows with the
-    same time stay together, so the fractions are only approximate.
+    The latest rows according to `times` (``[N]``) form the test split, and the rows before the test split form the
+    validation split. Rows with the same time are kept together, so the fractions are only approximate.
 
     Raises `harness.DataError` if there are fewer than three distinct times.
     """
@@ -145,10 +146,10 @@ def _draw(
     leave: int,
     copies: NDArray[Any] | None = None,
 ) -> tuple[Index, Index]:
-    """Draw approximately a fraction `share` of `rows` and return the remaining rows and the drawn rows.
+    """Draw approximately a fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are left. If `groups` is given,
-    whole groups are drawn. Otherwise, rows with equal values in `copies` are drawn together; such rows belong to
+    whole groups are drawn. Otherwise, rows with equal values in `copies` are drawn together. These rows belong to
     different classes.
     """
     if groups is not None:
@@ -251,8 +252,8 @@ def _check_apart(parts: dict[str, Index], groups: NDArray[Any]) -> None:
 def check_classes(parts: dict[str, Index], classes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
     """Return the classes without examples in the validation or test split, for the record.
 
-    Raises `harness.DataError` if a class in either of these splits is missing from the training split, because a model
-    could not learn it.
+    Raises `harness.DataError` if a class in the validation or test split is missing from the training split, because a
+    model could not learn this class.
     """
     present = {split: set(classes[rows].tolist()) for split, rows in parts.items()}
     for split_name in (VALIDATION, TEST):

@@ -44,7 +44,7 @@ def from_table(
     problems: Problems,
     listed_in: Path | None = None,
 ) -> Examples:
-    """Return the rows in a table. `listed_in` is the folder whose files the metadata table should list."""
+    """Return the rows in a table. `listed_in` is the folder with the files that the metadata table should list."""
     columns = Columns(table)
     assigned = {
         name: columns.assign(getattr(options, name, None))
@@ -199,7 +199,7 @@ def _normal_forms(text: str) -> tuple[str, ...]:
 
 
 def _unlisted(root: Path, kind: str, files: Sequence[Path]) -> list[str]:
-    """Return a warning if there are files below `root` that are not listed in the metadata."""
+    """Return a warning if there are files below `root` that the metadata does not list."""
     tree: Tree = scan(root, kind)
     listed = {os.path.normpath(file) for file in files}
     missing = [name for name in tree.files if os.path.normpath(root / name) not in listed]
@@ -226,7 +226,7 @@ def _declared(options: UserOptions) -> Notation:
 
 
 def _target(found: Examples, table: Table, name: str, declared: Notation) -> list[float]:
-    """Return the values of a target column, and add warnings about it."""
+    """Return the values of a target column, and add warnings about the column."""
     notation, warnings = values.notation_of(table, name, declared, target=True)
     found.notations[name] = notation or declared
     numbers, more = values.numbers(table, name, found.problems, notation or declared, target=True)
@@ -285,7 +285,8 @@ def _feature(found: Examples, table: Table, name: str, options: TableOptions) ->
 
 def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataError]) -> str:
     """Return a message about the columns that cannot be used as features. If other columns remain, the message includes
-    an option that selects them."""
+    the option that selects these columns.
+    """
     others = [name for name in features if name not in refused]
     option = f"--feature-columns {shlex.quote(','.join(others))}"
     advice = f"to use only the other columns, pass {option}" if others else "no other column can be used as a feature"
@@ -302,7 +303,7 @@ def _refusal(table: Table, features: Sequence[str], refused: Mapping[str, DataEr
 
 
 def _ordered(table: Table) -> list[str]:
-    """Return the names of the time columns by which the rows are sorted."""
+    """Return the names of the time columns by which the table is sorted."""
     found = []
     for name, cells in table.columns.items():
         dated = (

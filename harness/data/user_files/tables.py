@@ -1,7 +1,7 @@
 """Read tables from CSV, TSV, JSON and Parquet files. A table also contains the position of each row in its file.
 
 The types of the cells are preserved: strings in CSV and TSV files (empty if missing), JSON types in JSONL files, and
-Parquet types. No other types are inferred, so ``01`` and ``NA`` remain strings.
+Parquet types. Types are not inferred, so ``01`` and ``NA`` remain strings.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Table:
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
-    """Split folder of each row if the rows come from the metadata files of split folders, otherwise an empty list."""
+    """Split folder of each row, if the rows come from metadata files in split folders. Otherwise, an empty list."""
     warnings: list[str] = field(default_factory=list)
     """Messages about rows and cells that were ignored or changed."""
 

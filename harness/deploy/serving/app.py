@@ -26,7 +26,7 @@ FILES = Path(__file__).parent / "page"
 
 
 def build(service: Service, *, token: bytes | None, hosts: Collection[str]) -> Application:
-    """Return the application. `hosts` are the names under which the service can be reached if there is no token."""
+    """Return the application. `hosts` contains the host names that clients may use if there is no token."""
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +66,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
 
 
 def _timing(found: Timed) -> str:
-    """Return the durations in milliseconds, in the format of the header ``Server-Timing`` (W3C)."""
+    """Return the durations, in milliseconds, in the format of the header ``Server-Timing`` (W3C)."""
     parts = {"queue": found.queue_s, "prepare": found.prepare_s, "model": found.compute_s}
     return ", ".join(f"{name};dur={1e3 * seconds:.3f}" for name, seconds in parts.items())
 
@@ -131,7 +131,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ModelEndedError)
     async def ended(request: Request, error: ModelEndedError) -> Response:
-        return problem(503, "the model failed while it computed this request or others; try again", 1)
+        return problem(503, "the model failed while it computed this or another request; try again", 1)
 
     @app.exception_handler(TimeoutError)
     async def late(request: Request, error: TimeoutError) -> Response:

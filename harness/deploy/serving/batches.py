@@ -17,7 +17,7 @@ from harness.deploy.serving.limits import Limits
 from harness.errors import HarnessError
 
 MAX_IN_FLIGHT = 2
-"""Number of batches sent to the model: one is prepared while another one is computed."""
+"""Number of batches sent to the model. One batch is prepared while another one is computed."""
 
 
 class Channel(Protocol):
@@ -33,7 +33,7 @@ class Channel(Protocol):
 
 
 class OverloadedError(HarnessError):
-    """Error for a request that was not accepted because too many examples are waiting."""
+    """Error for a request that was rejected because too many examples are waiting."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"the service is overloaded; try again in {retry_after_s} s")

@@ -26,7 +26,9 @@ FILE_TYPES: dict[str, dict[str, str]] = {
     "image": {"image/heic": ".heic", "image/heif": ".heif", "image/*": ""},
     "audio": {"audio/*": ""},
 }
-"""Content types of bodies that consist of a single file, with the suffix of the file, by kind of raw input."""
+"""Content types for request bodies that consist of a single file, and the corresponding file suffixes, for each kind of
+raw input.
+"""
 
 
 DISCARDED = 4
@@ -137,7 +139,8 @@ class Bodies:
 
     def _examples(self, part: Part) -> int:
         """Return the number of examples. For a table, return the size of a full batch, because the table has not been
-        read."""
+        read yet.
+        """
         if part.instances:
             return len(part.instances)
         return len(part.files) if self._kind in MEDIA else self._limits.batch_size
@@ -153,7 +156,7 @@ def _encoded(part: Part) -> msgspec.Raw:
 
 
 async def _uploaded(request: Request, body: bytes, limits: Limits) -> list[File]:
-    """Return the files in a form. Raises `RefusedError` if the form is not valid or contains no file."""
+    """Return the files in a form. Raises `RefusedError` if the form is invalid or contains no files."""
     from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException
     from starlette.requests import Request

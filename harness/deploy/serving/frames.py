@@ -60,7 +60,7 @@ class Done(Struct, frozen=True, array_like=True, tag=True):
     prepare_s: float
     """Time spent reading and preparing the examples, in seconds."""
     compute_s: float
-    """Time for computing the outputs, in seconds."""
+    """Time spent computing the outputs, in seconds."""
 
 
 class Ready(Struct, frozen=True, array_like=True, tag=True):

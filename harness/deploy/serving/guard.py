@@ -1,4 +1,4 @@
-"""Access control and accounting for all HTTP requests."""
+"""Access control and metrics for all HTTP requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Message = MutableMapping[str, Any]
 Application = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 OPEN = ("/", "/docs", "/health", "/ready", "/page.js", "/page.css")
-"""Paths that need no token."""
+"""Paths that do not require a token."""
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -28,12 +28,12 @@ HEADERS = [
 
 
 class Guard:
-    """ASGI middleware that checks each request before the application receives it.
+    """ASGI middleware that checks each request before passing it to the application.
 
     If there is a token, requests must contain the header ``Authorization: Bearer TOKEN``. Without a token, the service
-    can only be used from this machine, so the header ``Host`` must name one of `hosts`. Otherwise, a web site could
-    send requests through the user's browser (DNS rebinding). Requests that a browser sends from another web site are
-    always rejected.
+    can only be used from this machine, and the header ``Host`` must name one of `hosts`. Otherwise, another website
+    could send requests through the user's browser (DNS rebinding). Requests sent by another website through a browser
+    are always rejected.
     """
 
     def __init__(self, app: Application, token: bytes | None, hosts: Collection[str], metrics: Metrics) -> None:

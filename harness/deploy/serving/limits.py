@@ -6,14 +6,14 @@ from msgspec import Struct
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Limits that protect a service from requests that are too large or too slow, and from too many requests."""
+    """Limits that protect a service from large or slow requests, and from too many requests."""
 
     batch_size: int = 32
     """Maximum number of examples computed at once."""
     request_examples: int = 1024
     """Maximum number of examples in a request."""
     waiting_examples: int = 1024
-    """Maximum number of examples waiting to be computed. Further requests are answered with status 503."""
+    """Maximum number of waiting examples. Further requests are answered with status 503."""
     body_bytes: int = 16 * 2**20
     """Maximum size of a request's body."""
     pending_bytes: int = 256 * 2**20
@@ -33,6 +33,6 @@ class Limits(Struct, frozen=True, kw_only=True):
     write_s: float = 60.0
     """Maximum time that a client may stop receiving an answer, in seconds."""
     image_pixels: int = 50_000_000
-    """Maximum number of pixels of an image, before it is scaled down."""
+    """Maximum number of pixels in an image before it is scaled down."""
     audio_samples: int = 60_000_000
     """Maximum number of samples of a recording, over all channels."""

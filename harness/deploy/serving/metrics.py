@@ -44,7 +44,7 @@ class Metrics:
         }
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """Count a request. Unknown paths are counted together."""
+        """Count a request. Requests for unknown paths are counted together."""
         self._requests.labels(path if path in PATHS else "other", str(status)).inc()
         if path == "/predict" and status == 200:
             self._seconds.observe(seconds)

@@ -53,12 +53,12 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A batch of requests whose examples are ready to be computed."""
+    """A batch of requests with examples that are ready to be computed."""
 
     answers: list[Answer | None]
     """Answer to each rejected request, and None for the other requests."""
     counts: list[int]
-    """Number of examples of each request that was not refused."""
+    """Number of examples in each accepted request."""
     warnings: list[list[str]]
     inputs: dict[str, Any]
     """Prepared inputs of all these requests, or an empty dictionary."""
@@ -161,7 +161,7 @@ def _joined(inputs: Sequence[Inputs]) -> Inputs:
 
 
 def answered(session: Session, work: Prepared, limits: Limits, info: DataInfo) -> list[Answer]:
-    """Return the answers to a batch of requests, in the same order."""
+    """Return the answers to a batch of requests, in the order of the requests."""
     outputs: list[Any] = []
     if work.inputs:
         computed_outputs = computed(session, work.inputs, limits, info)
@@ -171,7 +171,7 @@ def answered(session: Session, work: Prepared, limits: Limits, info: DataInfo) -
 
 
 def computed(session: Session, inputs: Inputs, limits: Limits, info: DataInfo) -> NDArray[Any]:
-    """Return the outputs ``[N, outputs]``, computed in batches whose sizes are powers of two.
+    """Return the outputs ``[N, outputs]``. They are computed in batches with sizes that are powers of two.
 
     The number of sizes is small, because some frameworks compile the model for each size. Batches are padded with
     copies of their last example.
@@ -200,7 +200,9 @@ def _answer(outputs: NDArray[Any], warnings: Sequence[str], info: DataInfo) -> A
 
 
 def predictions(outputs: NDArray[Any], info: DataInfo) -> list[dict[str, Any]]:
-    """Return the predictions for JSON: the label and the probabilities, or the values in the targets' units."""
+    """Return the predictions as JSON values. They contain the label and the probabilities, or the values in the units
+    of the targets.
+    """
     names = names_of(info)
     if info.objective == "regression":
         return [{"values": dict(zip(names, row, strict=True))} for row in info.in_target_unit(outputs).tolist()]
@@ -211,7 +213,7 @@ def predictions(outputs: NDArray[Any], info: DataInfo) -> list[dict[str, Any]]:
 
 
 def refusal(error: Exception) -> Answer:
-    """Return the answer to a request whose examples cannot be used. Unexpected exceptions are written to the log."""
+    """Return the answer to a request whose examples cannot be used. Unexpected exceptions are logged."""
     if isinstance(error, RefusedError):
         return refused(error.status, error.detail, error.errors)
     if isinstance(error, DataError):

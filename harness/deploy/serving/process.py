@@ -1,4 +1,4 @@
-"""The model's process, as seen from the HTTP process."""
+"""The model's process, as seen by the HTTP process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelEndedError(HarnessError):
 
 
 class ModelProcess(asyncio.Protocol):
-    """A child process with the model, and the batches that it has not answered.
+    """A child process with the model, and the batches that the process has not answered yet.
 
     `on_change` is called after each answer and when the process ends.
     """

@@ -1,4 +1,4 @@
-"""Reading and preparation of the examples of a request, in the process of the model."""
+"""Reading and preparation of the examples in a request, in the model's process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RefusedError(Exception):
 class Requests:
     """Reader of the examples in requests. The examples are read in the same way as the model's training data.
 
-    Uploaded files are stored in `folder` temporarily, because the decoders read files.
+    Uploaded files are stored temporarily in `folder`, because the decoders can only read files.
     """
 
     def __init__(self, reader: Reader, folder: Path, limits: Limits) -> None:
@@ -54,7 +54,9 @@ class Requests:
             Image.MAX_IMAGE_PIXELS = limits.image_pixels // 2  # Pillow refuses images with twice as many pixels.
 
     def read(self, part: Part) -> tuple[dict[str, Array], list[str]]:
-        """Return the raw inputs of a request, and warnings. Raises `RefusedError` if an example is bad."""
+        """Return the raw inputs of a request, and a list of warnings. Raises `RefusedError` if any example is
+        invalid.
+        """
         import numpy as np
 
         try:
@@ -93,7 +95,7 @@ class Requests:
             yield rows
 
     def _size(self, rows: Rows) -> int:
-        """Return the number of pixels or samples of decoded files, and 0 for other kinds of input."""
+        """Return the number of pixels or samples in decoded files, and 0 for other kinds of input."""
         if self._reader.kind == "image":
             return sum(math.prod(image.shape[:2]) for image in rows.inputs["image"] if image is not None)
         if self._reader.kind == "audio":
@@ -101,7 +103,9 @@ class Requests:
         return 0
 
     def _check_size(self, size: int) -> None:
-        """Raise `RefusedError` if the decoded files of a request, which are kept until all are read, are too large."""
+        """Raise `RefusedError` if the decoded files of a request are too large in total. They are kept in memory until
+        all files have been read.
+        """
         name, per_file = (
             ("pixels", self._limits.image_pixels)
             if self._reader.kind == "image"
@@ -185,6 +189,6 @@ def _too_many(count: int, most: int) -> str:
 
 
 def _shown(message: str, folder: Path) -> str:
-    """Remove the server's paths and any advice about command-line options from a message."""
+    """Remove paths on the server and advice about command-line options from a message."""
     message = re.sub(rf"{re.escape(str(folder))}/\S*?(?=upload-)", "", message)
     return re.sub(r"; (fix the rows?, or )?pass (--|dataset\.)[^;]*", "", message)

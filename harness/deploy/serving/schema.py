@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI description that depend on the model."""
+"""The model-dependent parts of the OpenAPI description."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STATUS: dict[int | str, Schema] = {200: _json(_STATUS, "The server runs."), 403:
 READY: dict[int | str, Schema] = {
     200: _json(_STATUS, "Predictions can be requested."),
     403: _DENIED[403],
-    503: _json(_STATUS, "The model is not loaded, or the server is about to stop."),
+    503: _json(_STATUS, "The model is not loaded, or the server is stopping."),
 }
 MODEL: dict[int | str, Schema] = {200: _json({"type": "object"}, "Description of the model."), **_DENIED}
 METRICS: dict[int | str, Schema] = {
@@ -97,7 +97,7 @@ def predict_responses(description: Description) -> dict[int | str, Schema]:
         408: "The body did not arrive in time.",
         413: "The body is too large, or contains too many examples.",
         415: "The content type is not supported.",
-        422: "An example is not valid. `errors` lists the bad examples by index.",
+        422: "An example is not valid. `errors` lists the bad examples by their index.",
         500: "The examples could not be prepared or computed.",
         503: "Too many examples are waiting, or the process of the model ended; see the header Retry-After.",
         504: "There was no answer within the time limit.",

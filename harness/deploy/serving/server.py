@@ -1,4 +1,4 @@
-"""The HTTP server, which runs until it is stopped by a signal."""
+"""The HTTP server, which runs until a signal stops it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_address(host: str, token: bytes | None) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address is only reachable from this machine."""
+    """Return whether an address can only be reached from this machine."""
     if host == "localhost":
         return True
     try:
@@ -146,8 +146,9 @@ def run(
     hosts: Collection[str],
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Load the model and answer requests until SIGINT or SIGTERM is received, then answer the requests that have
-    already arrived."""
+    """Load the model, and answer requests until SIGINT or SIGTERM is received. Then answer the requests that have
+    already arrived.
+    """
     config = uvicorn.Config(
         build(service, token=token, hosts=hosts),
         http=Connection,
@@ -193,7 +194,7 @@ async def _loaded(service: Service, server: uvicorn.Server) -> bool:
 
 @contextlib.contextmanager
 def _quiet_signals() -> Iterator[None]:
-    """Ignore the signals that uvicorn raises again after it has handled them, so that the process exits normally."""
+    """Ignore the signals that uvicorn raises again after handling them, so that the process exits normally."""
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -221,7 +222,7 @@ class Connection(HttpToolsProtocol):
         return self.config.limits  # type: ignore[attr-defined, no-any-return]
 
     def connection_made(self, transport: Any) -> None:
-        """Start the time limit for the first request. Abort the connection if there are too many."""
+        """Start the time limit for the first request. Abort the connection if there are too many connections."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
             transport.abort()
@@ -288,5 +289,5 @@ def address(bound: socket.socket) -> str:
 
 
 def allowed_hosts(host: str) -> tuple[str, ...]:
-    """Return the allowed values of the header ``Host``, without the port, for a service on this machine."""
+    """Return the values of the header ``Host``, without the port, that a service on this machine allows."""
     return tuple(dict.fromkeys(["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host]))

@@ -63,11 +63,11 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """True if the model is loaded and the service is not about to stop."""
+        """True if the model is loaded and the service is not stopping."""
         return self._process.is_open and not self.is_stopping
 
     async def start(self) -> None:
-        """Load the model. Raises `harness.HarnessError` if it cannot be loaded."""
+        """Load the model. Raises `harness.HarnessError` if the model cannot be loaded."""
         ready = await self._process.start()
         self.description = msgspec.structs.replace(self.description, device=ready.device)
 
@@ -79,7 +79,7 @@ class Service:
         await self._process.stop()
 
     def processes(self) -> dict[str, int]:
-        """Return the ids of the service's processes by name."""
+        """Return the ids of the service's processes, keyed by name."""
         ready = self._process.ready
         return {"http": os.getpid(), **({"model": ready.pid} if ready is not None and self._process.is_open else {})}
 
