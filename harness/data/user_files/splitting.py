@@ -79,7 +79,7 @@ def split(
     method = (
         "at random by group" if groups is not None else "at random by class" if classes is not None else "at random"
     )
-    together = ", with copies in the same split" if copies is not None else ""
+    together = ", copies kept in one split" if copies is not None else ""
     drawn_names = " and ".join(reversed(missing))
     description = "given" if not missing else f"{drawn_names} drawn {method}{together}, seed {seed}"
     return {name: parts[name] for name in SPLITS}, description

@@ -92,7 +92,7 @@ def test_load_targets_with_undeclared_separators_are_refused_too(
 
 @pytest.mark.parametrize("cells", [["1,250", "900"], ["1,250"], ["(1,250)", "3"], ["1,250%"], ["$1,250"]])
 def test_load_ambiguous_separators_name_both_readings(tmp_path: Path, cells: list[str]) -> None:
-    with pytest.raises(DataError, match="their meaning is not clear") as raised:
+    with pytest.raises(DataError, match="their meaning is unclear") as raised:
         loaded(table(tmp_path, cells))
     assert re.search(r"dataset\.thousands=,' to read -?1250\.0", str(raised.value))
     assert re.search(r"dataset\.decimal=,' to read -?1\.250", str(raised.value))
