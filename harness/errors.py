@@ -1,4 +1,4 @@
-"""The exception classes of harness.
+"""The exceptions that harness raises.
 
 ::
 

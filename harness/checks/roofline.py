@@ -1,9 +1,9 @@
-"""The roofline of a device: the highest matrix multiplication rate and the highest copy bandwidth that a backend
-reaches.
+"""The roofline of a device, which consists of the highest matrix multiplication rate and the highest copy bandwidth of
+a backend.
 
-The fraction of this rate that a run achieves is its model FLOPs utilization (Chowdhery et al. 2022, arXiv:2204.02311,
-appendix B). This module uses the measured rate instead of the manufacturer's peak. The matrix multiplication rate
-divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
+The fraction of this rate that a run achieves is the run's model FLOPs utilization (Chowdhery et al. 2022,
+arXiv:2204.02311, appendix B). This module uses the measured rate instead of the manufacturer's peak. The matrix
+multiplication rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LIMIT_S = 600.0
 
 
 class RooflineJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A child process's task: measure a roofline."""
+    """Job for a child process that measures a roofline."""
 
     backend: str
     plugin: PluginRef

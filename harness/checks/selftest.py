@@ -46,7 +46,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SelftestJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A child process's task: check a device, or the host if `plugin` is None."""
+    """Job for a child process that checks a device, or the host if `plugin` is None."""
 
     backend: str = ""
     plugin: PluginRef | None = None

@@ -1,8 +1,8 @@
 """A/A check that determines whether speed can be measured for simultaneous runs.
 
-The check executes runs one at a time (A) and several at a time (B), in the order A B B A. It compares the speeds of
-runs with the same settings (`harness.analysis.compare.side_by_side`). The result is saved in the cache directory and
-applies to the same settings, cores, code, package versions and class of machine.
+The check executes runs one at a time (A) and several at a time (B), in the order A B B A. Then, the speeds of runs with
+the same settings are compared (see `harness.analysis.compare.side_by_side`). The result is saved in the cache directory
+and applies to the same settings, cores, code, package versions and class of machine.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Figure(Struct, frozen=True, kw_only=True):
 
     @property
     def result(self) -> Literal["same", "differs", "undecided"]:
-        """``same`` if the interval is within the margin, and ``differs`` if it extends beyond the margin and excludes
-        zero. ``undecided`` in all other cases.
+        """``same`` if the interval is within the margin, ``differs`` if the interval excludes zero and extends beyond
+        the margin, and ``undecided`` otherwise.
         """
         if self.low is None or self.high is None:
             return "undecided"
@@ -91,7 +91,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     lanes: list[tuple[tuple[int, ...], str]]
     """Cores and GPU of each lane."""
     loads: dict[str, str]
-    """Title of each setting, keyed as by `load_of`."""
+    """Title of each setting. The keys are returned by `load_of`."""
     versions: dict[str, dict[str, str]]
     """Versions of Python and of the packages of each setting, by its key."""
     codes: dict[str, dict[str, str]] = {}
@@ -113,9 +113,11 @@ class Part:
 
     quality_only: bool
     checked_at: str = ""
-    """Time of the check that permits measuring the speed of simultaneous runs. Empty if there is no such check."""
+    """Time of the check that permits measuring the speed of simultaneous runs, or an empty string if there is no such
+    check.
+    """
     reason: str = ""
-    """Reason why only quality is measured. Empty if the user requested it."""
+    """Reason why only quality is measured, or an empty string if the user requested this."""
 
 
 def load_of(spec: RunSpec) -> str:
@@ -170,7 +172,7 @@ def measured_part(
 
 
 def _obstacle(found: SideBySideCheck, specs: Sequence[RunSpec], catalog: Catalog, lanes: Sequence[Lane]) -> str:
-    """Return the reason why no check permits measuring the speed of these runs, or an empty string."""
+    """Return the reason why the speed of these runs cannot be measured, or an empty string if it can."""
     day = found.checked_at[:10]
     on_gpu = any(spec.device != "cpu" for spec in specs)
     if changed := other_machine(found.environment, collect(), on_gpu=on_gpu):
@@ -279,7 +281,7 @@ def check(
 
 
 def _run(record: RunRecord) -> StoredRun:
-    """Return a run without its placement. Sequential and simultaneous runs can then be paired."""
+    """Return a run without its placement, so that sequential and simultaneous runs can be paired."""
     return StoredRun(Path(record.run_id), msgspec.structs.replace(record, placement=None))
 
 

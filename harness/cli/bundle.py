@@ -23,7 +23,7 @@ from harness.cli.output import counted, echo
 @click.option("--title", default="Benchmark results", help="Title of the report in the bundle.")
 @options.results
 def bundle(runs: tuple[str, ...], output: Path, title: str, results: str | None) -> None:
-    """Pack runs into one archive with everything that is needed to check and reproduce them. The archive contains the
+    """Pack runs into an archive with everything needed to check and reproduce the runs. The archive contains the
     records, the raw samples, the report, the environment, digests, a suite, and a manifest with the SHA-256 digest of
     every file.
 

@@ -30,7 +30,7 @@ def data() -> None:
     """List, download, verify and delete datasets.
 
     Embedded datasets need no download. Other datasets are downloaded from their publishers, verified, and stored in the
-    cache. The download takes place in `harness data fetch` or when a run first uses the dataset.
+    cache. A dataset is downloaded by `harness data fetch` or by the first run that uses it.
 
     \b
     Environment variables:
@@ -200,8 +200,8 @@ def verify(names: tuple[str, ...]) -> None:
 @options.plugins
 @click.argument("name", required=False)
 def path(name: str | None) -> None:
-    """Print the path of the cache directory or, if a dataset is given, of its directory in the cache. Nothing is
-    downloaded.
+    """Print the path of the cache directory. If a dataset is given, print the path of its directory in the cache.
+    Nothing is downloaded.
 
     \b
     Examples:

@@ -26,8 +26,8 @@ def evaluate(run: str, backend: str, device: str, format_: str, timeout: float, 
     predictions, and compare them with the run's predictions.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The exit status is 0 if the
-    predictions match. For classification, every example must have the same class; for regression, the outputs may
-    differ only by rounding errors.
+    predictions match. For classification, the predicted class of every example must be the same. For regression, the
+    outputs may differ only by rounding errors.
 
     \b
     Examples:

@@ -43,7 +43,7 @@ def history(
     """Show how metrics changed across harness commits and package versions, and which changes are significant.
 
     A history consists of runs with the same settings on the same machine. Each row summarizes the runs with one commit
-    and one set of package versions. It is compared with the previous row by the method of `harness compare`.
+    and one set of package versions. Consecutive rows are compared with the method of `harness compare`.
 
     \b
     Examples:

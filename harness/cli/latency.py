@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
     default="single-stream",
-    help="MLPerf scenario. single-stream and multi-stream send consecutive queries of one and eight samples, "
-    "respectively; server sends queries at random times; offline sends a single query with all samples.",
+    help="MLPerf scenario: single-stream (consecutive queries with one sample), multi-stream (consecutive queries "
+    "with eight samples), server (queries at random times) or offline (a single query with all samples).",
 )
 @click.option(
     "--seconds",

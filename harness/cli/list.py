@@ -139,7 +139,7 @@ def _values(provided: Mapping[str, Provided[T]]) -> list[T]:
 
 
 def _with_options(rows: Iterable[tuple[str, Mapping[str, str], str, Mapping[str, str]]]) -> _Rows:
-    """Return a table with the columns name, options and description. Each item of `rows` contains a name, options, a
+    """Return a table with the columns name, options and description. Each item of `rows` consists of a name, options, a
     summary and the required modules.
     """
     header = ["name", "options", "description"]

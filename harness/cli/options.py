@@ -20,8 +20,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SuggestingGroup(click.Group):
-    """A command group that lists its commands in the order of their definition, and that suggests a name if a command
-    is unknown.
+    """A command group that lists its commands in the order of definition, and suggests a similar name for an unknown
+    command.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -106,7 +106,7 @@ def catalog(*, with_failures: bool = False) -> Catalog:
 def loaded(extra: Iterable[str]) -> Catalog:
     """Return the catalog of the installed plugins and `extra`.
 
-    The catalog also lists the plugins that were not loaded, and the reasons. The reasons are also printed to stderr,
+    The catalog also lists the plugins that were not loaded, with the reasons. The reasons are also printed to stderr,
     because a command that succeeds without a plugin may not do what the user wants. For example, runs would not be
     logged if an experiment tracker's plugin were missing.
     """
@@ -127,7 +127,7 @@ def loaded(extra: Iterable[str]) -> Catalog:
 
 
 def with_default(text: str, default: str) -> str:
-    """Return a help text followed by a default value, in click's format for default values."""
+    """Return a help text with a default value appended in click's format."""
     return f"{text}  [default: {default}]" if default else text
 
 

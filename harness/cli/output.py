@@ -74,7 +74,7 @@ def show_progress(text: str, stream: TextIO) -> None:
 def echo_data(text: str, *, nl: bool = True) -> None:
     """Print machine-readable data, such as CSV, to stdout.
 
-    The data are printed unchanged. Only on a terminal, control characters are replaced.
+    The data are printed unchanged, unless stdout is a terminal. On a terminal, control characters are replaced.
     """
     out = stdout()
     # By default, `click.echo` removes escape sequences.
@@ -99,7 +99,7 @@ def console() -> Console:
 
 @contextmanager
 def clean_click_errors() -> Iterator[None]:
-    """Replace control characters in the messages of click's exceptions, because these messages quote command-line
+    """Replace control characters in the messages of click's exceptions, because the messages quote command-line
     arguments.
     """
     try:

@@ -32,10 +32,10 @@ output = click.option(
 def predictions(run: str, format_: str, output: str | None, results: str | None) -> None:
     """Write a run's predictions for its test split as a table with one row per example.
 
-    The first column is `path` for files and `row` otherwise. A row number is the number of the row in your file,
-    counted from 1, or the position in the test split. For classification, the other columns are `label`, `predicted`
-    and the probability of each class. For regression, the other columns are the true and the predicted value of each
-    target, in the target's unit.
+    The first column is `path` for files and `row` otherwise. A row number refers to your file (counted from 1) or, for
+    other datasets, to the test split. For classification, the other columns are `label`, `predicted` and the
+    probability of each class. For regression, the other columns are the true and the predicted value of each target, in
+    the target's unit.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 

@@ -42,14 +42,14 @@ _DOWNLOAD_S = 10.0
 
 
 def planned_warnings(specs: Sequence[RunSpec]) -> list[str]:
-    """Return the warnings about the user's own data in the planned runs, as one line of output per warning."""
+    """Return the warnings about the user's own data in the planned runs, one line of output per warning."""
     sources = {spec.source: spec.dataset for spec in specs if spec.source}
     lines = [warning_line(dataset, warning) for source, dataset in sources.items() for warning in source.warnings]
     return list(dict.fromkeys(lines))
 
 
 def undecoded_notes(specs: Sequence[RunSpec], catalog: Catalog) -> list[str]:
-    """Return one line of output for each of the user's datasets with files that are not decoded before the runs
+    """Return one line of output for each of the user's datasets with files that have not been decoded when the runs
     start.
     """
     from harness.data.user_files.location import MEDIA
@@ -180,9 +180,9 @@ class _Current:
 
 
 class Live(Listener):
-    """A live display, which is redrawn when an event arrives, at most four times per second.
+    """A live display that is redrawn when events arrive, at most four times per second.
 
-    There is no refresh thread. This process sleeps between events, so it does not disturb the measured run.
+    There is no refresh thread: this process sleeps between events, so that it does not disturb the measured run.
     """
 
     def __init__(self, shown_on: Console | None = None, warned: Sequence[str] = ()) -> None:

@@ -44,8 +44,8 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     "--ties",
     type=click.Choice(["verdict", "exact"]),
     default="verdict",
-    help="Rule for ties between two candidates. verdict: they tie if the result of `harness compare` is "
-    "inconclusive; exact: they tie if their means are equal.",
+    help="Rule for ties between two candidates: an inconclusive result of `harness compare` (verdict) or equal "
+    "means (exact).",
 )
 @options.price_per_hour
 @options.filters(*_FILTERS)
@@ -73,8 +73,8 @@ def rank(
 
     RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is included only if every
     ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown. In
-    the first ("excluded"), failed runs are ignored. A dataset is also ignored if a ranked entry has no successful runs
-    on it. In the second ("imputed"), a failed run is replaced by a run of the baseline. Choose a simple baseline,
+    the first ("excluded"), failed runs are ignored. Datasets on which a ranked entry has no successful runs are also
+    ignored. In the second ("imputed"), a failed run is replaced by a run of the baseline. Choose a simple baseline,
     because a strong baseline would compensate for failures.
 
     \b

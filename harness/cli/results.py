@@ -29,9 +29,9 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
     """Add the runs from each DIR to the results directory, together with their files, parity verdicts and tuning
     studies.
 
-    A run whose record is already present is skipped, so a merge can be repeated safely. Repeats of a run are numbered
-    by their start times, so the ids of existing runs may change. The order of the directories has no effect. The exit
-    status is 1 if a run, a verdict or a study could not be merged.
+    Runs that are already present are skipped, so a merge can be repeated safely. Repeats of a run are numbered by their
+    start times, so the ids of existing runs may change. The order of the directories has no effect. The exit status is
+    1 if a run, a verdict or a study could not be merged.
 
     \b
     Examples:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     "--resume/--no-resume",
     default=None,
     help="Continue interrupted runs from their checkpoints, or start from the beginning. By default, a run "
-    "continues if nothing that affects it has changed. With --resume, it is an error if a run cannot continue.",
+    "continues if nothing that affects it has changed. With --resume, an error is reported if a run cannot continue.",
 )
 @click.option(
     "--rerun", is_flag=True, help="Execute all runs again, even if they are already in the results directory."
@@ -148,15 +148,15 @@ def run(
     To complete a stopped comparison, repeat the command. A run is skipped if the results directory already contains it
     with the same settings, plugin code, package versions and machine class. Failed runs are executed again.
 
-    With --checkpoint-every, repeating the command continues a run that was killed or stopped from its last checkpoint.
-    The results are the same as without the interruption.
+    With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint if the command is
+    repeated. The interruption does not change the results.
 
     With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
     own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down.
     Otherwise, only quality is measured.
 
     The exit status is 0 if all runs succeeded, and 1 if a run failed or was not started within the suite's time budget.
-    It is 2 if the request is invalid and no run is started, and 130 after Ctrl-C.
+    The exit status is 2 if the request is invalid and no run is started, and 130 after Ctrl-C.
 
     Options described as "For your own data" apply only if --dataset is a path to a file or directory.
 

@@ -36,12 +36,11 @@ def status(
     """Show the progress of the plans in a results directory: the number of completed, running, failed and remaining
     runs, and the remaining time.
 
-    Each `harness run` command that executes runs is recorded as a plan. All running plans are shown, as well as the
-    most recent plan. The remaining time is estimated from similar runs in the results directory. If a plan was
-    interrupted, the command that resumes it is printed.
+    Each `harness run` command that executes runs is recorded as a plan. The most recent plan and all running plans are
+    shown. The remaining time is estimated from similar runs in the results directory. If a plan was interrupted, the
+    command that resumes it is printed.
 
-    For runs that were submitted with `harness run --detach`, the available results are first stored in the results
-    directory.
+    Available results of runs that were submitted with `harness run --detach` are first stored in the results directory.
 
     \b
     Examples:

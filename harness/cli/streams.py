@@ -1,9 +1,9 @@
-"""Keep errors in the standard streams from ending a command, and threads from keeping a command alive.
+"""Prevent errors in the standard streams from ending a command, and threads from delaying its end.
 
 Closed streams are replaced, and errors in the final flush are ignored.
 
-Only harness writes to stdout. File descriptor 1 refers to stderr, so the output of a plugin or a C library cannot
-become part of a table or of JSON output.
+Only harness writes to stdout. File descriptor 1 refers to stderr, so the output of plugins and C libraries is not mixed
+with tables or JSON output.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def discard(fd: int) -> None:
 
 
 def screen(*, wait_s: float = 0.0) -> TextIO:
-    """Return stderr as a stream that discards text if it cannot be written within `wait_s` seconds.
+    """Return a stream that writes to stderr, and discards text that cannot be written within `wait_s` seconds.
 
     Otherwise, the process that enforces a run's time limit could block on a terminal paused with Ctrl-S or on a pipe
     that no process reads.

@@ -44,9 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "none"]),
-    help=options.with_default(
-        "Pruner that stops unpromising trials early.", "median, or none with several objectives"
-    ),
+    help=options.with_default("Pruner that stops unpromising trials early.", "median, or none with several objectives"),
 )
 @click.option(
     "--confirm",

@@ -255,7 +255,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
     (b"\xfd7zXZ", _open_xz),
     (b"\x5d\x00\x00", _open_xz),
 )
-"""First bytes of each compressed format, and the function that opens files in that format."""
+"""Pairs of the first bytes of a compressed format and the function that opens such files."""
 
 
 def _decompressed(archive: Path) -> IO[bytes]:

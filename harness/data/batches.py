@@ -54,8 +54,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 def training_batches(
     split: Split, batch_size: int, seed: int, epoch: int, augment: Augment | None = None, part: Part = WHOLE
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch. They are shuffled and augmented with random numbers that depend only on (seed,
-    epoch).
+    """Yield the batches of one epoch. Shuffling and augmentation depend only on `seed` and `epoch`.
 
     Batches have a fixed size, so backends compile only once. Examples that do not fill the last batch are dropped from
     the epoch. Only the given part of each batch is yielded, together with its `Batch.weight`. Raises

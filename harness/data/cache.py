@@ -65,7 +65,7 @@ def state(dataset: Dataset) -> State:
 
 
 def out_of_reach(dataset: Dataset) -> str | None:
-    """Return a message that explains why `dataset` is not available offline and what to do. Return None if it is
+    """Return a message that explains why `dataset` is not available offline and what to do, or None if the dataset is
     available.
 
     Raises `harness.UsageError` if the mirror does not exist.

@@ -1,5 +1,5 @@
-"""Pretrained checkpoints in the Hugging Face layout. They are specified by a folder or by a model id on the Hugging
-Face Hub.
+"""Pretrained checkpoints in the Hugging Face layout. A checkpoint is specified by a folder or by a model id on the
+Hugging Face Hub.
 
 A checkpoint is a folder with ``config.json``, its weights, and its tokenizer or preprocessor files. The weights are in
 ``model.safetensors`` or in several files listed in ``model.safetensors.index.json``. Weights are read from safetensors
@@ -68,7 +68,7 @@ def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     """Return a mapping from each weight file to the names of the arrays to read from it.
 
     If ``model.safetensors`` exists, it is the only weight file. All of its arrays are read, and the set of names is
-    empty. Otherwise, these are the files listed in the index. If there is no index, the result is empty. Raises
+    empty. Otherwise, the weight files are those listed in the index. If there is no index, the result is empty. Raises
     `harness.UsageError` if the index cannot be read.
     """
     if (folder / WEIGHTS).is_file():

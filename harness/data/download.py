@@ -143,9 +143,7 @@ def _page_note(received: Path) -> str:
 
 
 class _Counted:
-    """A writable file that reports its size. It raises an error if its size exceeds the maximum size of the remote
-    file.
-    """
+    """A writable file that reports its size, and raises an error if it becomes larger than the remote file."""
 
     def __init__(self, file: IO[bytes], remote: RemoteFile, report: Report) -> None:
         self._file, self._remote, self._report = file, remote, report

@@ -70,14 +70,14 @@ frequencies.
 CORRELATION = 0.95
 """Minimum correlation between two copies of a recording."""
 WORST = 0.62
-"""Maximum root mean square difference between two copies, in the part where they differ most, relative to the root mean
-square of the recording. Copies satisfy both limits. The most similar recordings of one speaker in the Free Spoken Digit
-Dataset satisfy at most one of them.
+"""Maximum root mean square difference between two copies in the part with the largest difference, relative to the root
+mean square of the recording. Copies satisfy both limits. The most similar recordings of a speaker in the Free Spoken
+Digit Dataset do not satisfy both.
 """
 
 
 def describe_images(images: Sequence[NDArray[Any]]) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the descriptors ``[M, 63]`` of images ``[H, W, C]``, and the indices ``[M]`` of the images that have one.
+    """Return the descriptors ``[M, 63]`` of images ``[H, W, C]``, and the indices ``[M]`` of the described images.
 
     There is no descriptor for images that are too small or nearly blank.
     """
@@ -132,8 +132,8 @@ def are_same_image(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 def describe_recordings(waveforms: Sequence[NDArray[Any]], rates_hz: Sequence[int]) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the descriptors ``[M, 24]`` of waveforms ``[samples]``, and the indices ``[M]`` of the waveforms that have
-    one.
+    """Return the descriptors ``[M, 24]`` of waveforms ``[samples]``, and the indices ``[M]`` of the described
+    waveforms.
 
     There is no descriptor for recordings that are too short or silent.
     """

@@ -1,4 +1,6 @@
-"""Installation of a dataset's verified files in the cache. The folder of a dataset in the cache is always complete."""
+"""Installation of a dataset's verified files in the cache. The folder of a dataset in the cache always contains all
+files.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +166,7 @@ class Log:
 
 
 reporter: ContextVar[Callable[[Dataset], Report]] = ContextVar("reporter", default=Log)
-"""Function that returns the progress callback of a dataset for `installed`."""
+"""Function that returns the progress callback for a dataset."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Search for near copies. These are examples with the same image or recording after lossy compression, resizing or
+"""Search for near copies. Near copies contain the same image or recording, after lossy compression, resizing or
 resampling.
 
 Candidates are pairs with similar descriptors. A k-d tree over the principal components of the descriptors finds
@@ -27,8 +27,8 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, over all pairs. This number of comparisons takes about 20 s. The
-number counted for a pair is the mean size of its two examples, but at least `WORK` divided by `MAX_COMPARED`.
+"""Maximum number of pixels or samples to compare, over all pairs. This number of comparisons takes about 20 s. For each
+pair, the mean size of the two examples is counted, but at least `WORK` divided by `MAX_COMPARED`.
 """
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
@@ -55,8 +55,8 @@ def find(kind: str, contents: Sequence[NDArray[Any]], rates_hz: Sequence[int], e
     """Return the groups of near copies. Return None if there are no near copies and all similar pairs were compared.
 
     `contents` contains images ``[H, W, C]`` or waveforms ``[samples]``. The sample rates of the waveforms are in
-    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact copies. They have the same group, and only the
-    first of them is compared.
+    `rates_hz`. Examples with equal values in `exact` (``[N]``) are exact copies. Exact copies have the same group, and
+    only the first one is compared.
     """
     _, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
     distinct = [contents[row] for row in firsts]

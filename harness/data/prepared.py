@@ -1,4 +1,4 @@
-"""Validation of prepared data, and their digest."""
+"""Validation and digests of prepared data."""
 
 from __future__ import annotations
 

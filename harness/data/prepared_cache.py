@@ -156,8 +156,8 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 
 def _meta(content: bytes) -> Meta:
-    """Return the metadata from the content of a file, which ends with the SHA-256 digest (hex) of the metadata. Raises
-    ValueError if the digest does not match.
+    """Return the metadata in the content of a file. The content ends with the SHA-256 digest (hex) of the metadata.
+    Raises ValueError if the digest does not match.
     """
     encoded, _, digest = content.rpartition(b"\n")
     if _sha256(encoded) != digest:
@@ -185,8 +185,8 @@ def _tokenizer(spec: RunSpec) -> list[str]:
 
 
 def _code(spec: RunSpec, dataset: Dataset, catalog: Catalog) -> str:
-    """Return a digest of the code that prepares the data. It covers the source code of this package and of the task and
-    dataset plugins, and the versions of their requirements.
+    """Return a digest of the code that prepares the data. The digest covers the source code of this package and of the
+    task and dataset plugins, and the versions of their requirements.
     """
     provided = [catalog.tasks[spec.task].plugin]
     if not isinstance(dataset, UserDataset):

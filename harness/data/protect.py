@@ -50,8 +50,8 @@ def writable(data: PreparedData) -> PreparedData:
 
 
 class Unchanged:
-    """Digests of the prepared arrays in memory, and of their description. Comparing the digests at the end of a run
-    shows whether a plugin changed the data.
+    """Digests of the prepared arrays in memory, and of their description. The digests are compared at the end of a run,
+    to detect plugins that change the data.
     """
 
     def __init__(self, data: PreparedData) -> None:

@@ -12,8 +12,8 @@ from harness.records import IGNORED, Objective
 def check_raw(data: RawData, objective: Objective) -> None:
     """Raise `harness.DataError` if a split is invalid for every task.
 
-    A split is invalid if it is empty, if its arrays have different lengths, if its inputs have other names than those
-    of the training split, or if its targets are not valid for `objective`.
+    A split is invalid if it is empty, if its arrays have different lengths, if the names of its inputs differ from
+    those of the training split, or if its targets are not valid for `objective`.
     """
     for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
         check_lengths(name, split)

@@ -25,7 +25,7 @@ CONTRADICTORY = 0.001
 plugins. In the user's own data, all identical examples with different classes are reported.
 """
 MAJORITY = 0.8
-"""Fraction of the test split above which a warning about the most frequent class is given."""
+"""Fraction of the test split above which the most frequent class causes a warning."""
 
 
 def described(data: PreparedData, contradictory: float = CONTRADICTORY) -> DataInfo:
@@ -108,9 +108,7 @@ def _shared(digests: dict[str, Digests]) -> list[str]:
 
 
 def _contradictory(digests: dict[str, Digests], targets: dict[str, NDArray[Any]], limit: float) -> list[str]:
-    """Return a warning if the fraction of the examples with the same inputs as an example of another class exceeds
-    `limit`.
-    """
+    """Return a warning if more than the fraction `limit` of the examples are identical to an example of another class."""
     inputs, classes = np.concatenate(list(digests.values())), np.concatenate(list(targets.values()))
     _, number = np.unique(inputs, return_inverse=True)
     low, high = np.full(number.max() + 1, np.iinfo(np.int64).max), np.full(number.max() + 1, -1)

@@ -13,13 +13,15 @@ from harness.records.printing import clean
 from harness.records.store import StoredRun
 
 WORST_SLICES = 10
-"""Maximum number of slices in the card. The card lists the slices with the worst scores. These are the lowest scores
-or, for error metrics, the highest.
+"""Maximum number of slices in the card. The card lists the slices with the worst scores. For error metrics, the worst
+scores are the highest ones.
 """
 
 
 def model_card(run: StoredRun, made: Export, catalog: Catalog) -> str:
-    """Return the card of an exported model. It describes the quality, slices, data, license, intended use and cost."""
+    """Return the card of an exported model. The card describes the quality, slices, data, license, intended use and
+    cost.
+    """
     record = run.record
     outcome = record.outcome
     assert isinstance(outcome, Success)

@@ -56,7 +56,7 @@ class Predicted:
     outputs: NDArray[Any]
     """Outputs of the model, float32: logits ``[N, C]``, or standardized regression targets ``[N, T]``."""
     rows: NDArray[Any]
-    """Number of each example's row in the new data, counted from 1, or path of its file."""
+    """Row number of each example in the new data, counted from 1, or path of its file."""
     warnings: tuple[str, ...]
     """Warnings about the new data, such as skipped rows."""
 
@@ -71,7 +71,7 @@ class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PredictJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A child process's task: compute the outputs for prepared inputs."""
+    """Job for a child process that computes the outputs for prepared inputs."""
 
     model: ModelJob
     inputs: str
@@ -114,8 +114,8 @@ def predict(
 ) -> Predicted:
     """Predict new data with the trained model of a run.
 
-    `source` is read in the same way as the run's training data. It is prepared with the preprocessing fitted to the
-    training data. Labels are optional. By default, `backend` and `device` are those of the run, and `on_bad_row` is the
+    `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
+    is applied. Labels are optional. By default, `backend` and `device` are those of the run, and `on_bad_row` is the
     option used for the training data. Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if the
     data are invalid, and `harness.HarnessError` if the backend fails.
     """
@@ -151,7 +151,7 @@ def model_job(
     backend: str | None = None,
     device: str = "auto",
 ) -> ModelJob:
-    """Return the job that opens the trained model of a run or of an export for inference.
+    """Return a job that opens the trained model of a run, or an exported model, for inference.
 
     By default, the run's backend is used. For an exported model, the default is the first backend that executes its
     format. By default, `device` is the run's device. Raises `harness.UsageError` if the run's weights cannot be used,

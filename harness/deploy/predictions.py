@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def stored_predictions(run: StoredRun) -> pd.DataFrame:
     """Return the run's predictions for its test split as a table; see `table`.
 
-    The first column is ``row`` or ``path``. It contains the number of the row in the user's file, counted from 1, or
-    the path of the image or recording. For other data, the row number is the position in the test split, counted from
+    The first column is ``row`` or ``path``. The column contains the number of the row in the user's file, counted from
+    1, or the path of the image or recording. For other data, the row number is the position in the test split, counted
+    from
     1. Raises `harness.UsageError` if the run failed or its predictions were not saved, and `harness.RecordError` if the
     stored arrays are damaged.
     """
@@ -55,8 +56,8 @@ def table(
 
     The first column is ``row`` or ``path``. For classification, the next columns are ``label`` (if `labels` are given),
     ``predicted``, and ``probability_<class>`` for each class. For regression, the next columns are the true values,
-    named after the targets (if `numbers` are given), and the predictions ``predicted_<target>``. Both are in the unit
-    of the target. `outputs` are logits ``[N, C]`` or standardized predictions ``[N, T]``.
+    named after the targets (if `numbers` are given), and the predictions ``predicted_<target>``. All of these values
+    are in the target's unit. `outputs` are logits ``[N, C]`` or standardized predictions ``[N, T]``.
     """
     import pandas as pd
 
@@ -94,5 +95,5 @@ def probabilities(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def names_of(info: DataInfo) -> tuple[str, ...]:
-    """Return the names of the classes or targets. If the data have no names, return their indices as strings."""
+    """Return the names of the classes or targets. If there are no names, return the indices as strings."""
     return info.label_names or tuple(map(str, range(info.outputs)))

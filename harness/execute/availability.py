@@ -16,7 +16,7 @@ from harness.records import RunSpec
 
 
 def unavailable(specs: Iterable[RunSpec], catalog: Catalog, *, remote: bool = False) -> dict[str, str]:
-    """Return a mapping from the key of each unavailable spec to the reason why it cannot be executed on this machine.
+    """Return the reasons why specs cannot be executed on this machine, keyed by the specs' keys.
 
     If `remote` is true, the runs are executed on other machines, and the devices of this machine are not checked.
 

@@ -25,8 +25,8 @@ FOLDER = "parity"
 class Stage(Struct, frozen=True, kw_only=True):
     """Comparison of one stage.
 
-    Errors are relative errors in the 2-norm. In the ``dropout`` stage, they are multiples of the standard error
-    instead. Non-finite errors are stored as None.
+    Errors are relative errors in the 2-norm. In the ``dropout`` stage, errors are multiples of the standard error.
+    Non-finite errors are stored as None.
     """
 
     name: str
@@ -111,8 +111,8 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
 
     The digest includes the description of the data and the spec. The digest does not depend on the backend, the seed,
     the measurement protocol, the number of devices, the options and location of the data, the primary metric, and
-    recipe fields that do not affect training steps. A check uses a single device. `harness.checks.parity.marks` limits
-    its result for runs on several devices.
+    recipe fields that do not affect training steps. A check uses a single device. For runs on several devices,
+    `harness.checks.parity.marks` limits the result of the check.
     """
     values = msgspec.to_builtins(spec)
     values.pop("weights")  # Parity does not depend on whether the weights are trained or initial weights.
@@ -139,7 +139,7 @@ def subject(spec: RunSpec, data: DataInfo) -> str:
 
 
 def side(backend: str, device_name: str | None, packages: Mapping[str, str], plugins: Iterable[PluginRef]) -> str:
-    """Return a digest that covers the backend, its device, and the versions of its libraries and plugins."""
+    """Return a digest of the backend, its device, and the versions of its libraries and plugins."""
     versions = sorted((ref.distribution, ref.name, ref.version) for ref in plugins)
     return _digest([backend, device_name, dict(packages), versions])
 

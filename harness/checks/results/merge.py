@@ -47,16 +47,16 @@ class Merged:
     verdicts: int = 0
     """Number of parity verdicts added."""
     problems: list[str] = field(default_factory=list)
-    """Message for each run or file that was not merged."""
+    """Messages about runs and files that were not merged."""
 
 
 def merge(target: Path, others: Sequence[Path]) -> Merged:
     """Add the runs and parity verdicts of `others` to the results directory `target`.
 
-    Runs whose records differ only in the id and the repeat number are treated as one run. Files of such a run that
-    `target` lacks, for example an audit or saved weights, are added. Repeats of a specification are then numbered in
-    the order in which they started, so the result does not depend on the order of the directories or the number of
-    merges. Files in `others` are not changed. Links, pipes and devices are not copied.
+    Runs whose records differ only in the id and the repeat number are treated as one run. If files of a run are missing
+    from `target`, such as an audit or saved weights, they are added. Repeats of a specification are then numbered by
+    start time, so the result does not depend on the order of the directories or the number of merges. Files in `others`
+    are not changed. Links, pipes and devices are not copied.
 
     Raises `harness.UsageError` if one of `others` is not a directory. Raises `harness.RecordError` if a directory
     cannot be read or `target` cannot be written.
@@ -145,8 +145,8 @@ def _file_count(directory: Path) -> int:
 
 
 def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
-    """Return the runs whose ids are valid file names. The id of a record from an untrusted source may be arbitrary
-    text.
+    """Return the runs whose ids are valid file names. A record from an untrusted source may contain arbitrary text as
+    its id.
     """
     found = []
     for run in runs:
@@ -162,8 +162,7 @@ def _contents(runs: Sequence[StoredRun]) -> list[str]:
     """Return an identifier for each run. Runs whose records differ only in the id and the repeat number have the same
     identifier.
 
-    Runs with different specifications or start times are distinct, so records are compared only among the remaining
-    runs.
+    Runs with different specifications or start times are distinct, so only the records of other runs are compared.
     """
     kinds = [(run.record.spec.key, run.record.started_at) for run in runs]
     counts = Counter(kinds)
@@ -179,7 +178,7 @@ def _content(record: RunRecord) -> str:
 
 
 def _numbers(runs: Mapping[str, StoredRun]) -> dict[str, int]:
-    """Return the repeat number of each run. The repeat numbers are keyed by the identifiers that `_contents` returns.
+    """Return the repeat number of each run. The keys are the identifiers returned by `_contents`.
 
     Runs with the same specification are numbered in the order in which they started.
     """

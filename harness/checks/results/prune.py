@@ -30,10 +30,10 @@ def removable(
     keep: int | None = None,
     selected: Callable[[RunSpec], bool] = lambda _: True,
 ) -> list[Removable]:
-    """Return the runs that can be removed, and the reasons, ordered by start time.
+    """Return the runs that can be removed and the reasons, ordered by the runs' start times.
 
-    A failed run can be removed if a later run with the same specification succeeded. If `failed` is true, all other
-    failed runs are also included. If `keep` is given, only the newest `keep` successful runs of each specification are
+    A failed run can be removed if a later run with the same specification succeeded. If `failed` is true, the result
+    includes all failed runs. If `keep` is given, only the newest `keep` successful runs of each specification are
     needed, and older runs can be removed. Quality-only runs are counted separately. Only runs with a specification that
     `selected` accepts are included. Raises ValueError if `keep` is not positive.
     """
@@ -96,7 +96,7 @@ def removable_checkpoints(
 def remove(run: StoredRun) -> None:
     """Remove a run's directory. Raises `harness.RecordError` if the directory cannot be removed.
 
-    The directory is first renamed to a hidden name, so a partially removed directory is never read as a run.
+    The directory is first hidden by renaming it, so a partially removed directory is never read as a run.
     """
     hidden = run.path.with_name(f"{PREFIX}removed-{run.path.name}")
     try:

@@ -231,8 +231,8 @@ def slice_values(table: Table, column: str, *, names: bool, notation: Notation =
     """Return the values of a slice column: numbers if all cells are numbers and `names` is false, and strings
     otherwise.
 
-    A missing number becomes NaN. A missing string becomes an empty string. Strings are joined into one line and
-    truncated to `SLICE_LETTERS` characters.
+    Missing numbers become NaN, and missing strings become empty strings. Strings are joined into one line and truncated
+    to `SLICE_LETTERS` characters.
     """
     cells = table.columns[column]
     finding = examined(cells, notation)

@@ -22,7 +22,7 @@ class Copies:
 
     kind: str
     exact: Index | None
-    """Identifier of each row's content, int64 ``[N]``. None if rows with equal content are not considered copies."""
+    """Identifier of each row's content, int64 ``[N]``, or None if rows with equal content are not considered copies."""
     near: NearCopies | None
     """Near copies of images or recordings, or None if there are none."""
     independent: bool

@@ -80,7 +80,7 @@ class UserDataset(Dataset[UserOptions]):
         self.requires = {**decoder, **(PYARROW if path.suffix.lower() == ".parquet" else {})}  # type: ignore[misc]
 
     def settle(self, options: UserOptions) -> tuple[UserOptions, DataSource, RawData | None]:
-        """Return the options, the data source and the data. The options include all columns and the digest.
+        """Return the options with all columns and the digest, the data source, and the data.
 
         Images and recordings are not decoded: the data are None, and the data source contains only the warnings that do
         not depend on the decoded content. The warnings about copies, skipped rows and the splits depend on this content
@@ -165,8 +165,7 @@ class UserDataset(Dataset[UserOptions]):
         """Return the targets, the label names, the row indices of each split, and the details to record. Bad rows are
         omitted.
 
-        `decoded` contains the decoded arrays of all rows. Near copies of images and recordings are found only if they
-        have been decoded.
+        `decoded` contains the decoded arrays of all rows. Near copies are found only in decoded images and recordings.
         """
         import numpy as np
 
@@ -230,7 +229,7 @@ class UserDataset(Dataset[UserOptions]):
 
 def _drawn_despite_order(examples: Examples, description: str) -> list[str]:
     """Return a warning if the rows are in chronological order, but the splits were drawn at random. `description`
-    states how they were drawn.
+    states how the splits were drawn.
     """
     if not examples.ordered or not description.startswith(("test", "validation")):
         return []

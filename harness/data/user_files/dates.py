@@ -44,7 +44,7 @@ PARTS = ("year", "month", "day", "weekday", "hour")
 
 
 def parsed(cell: Any, form: str | None, *, digits: bool = False) -> datetime | time | None:
-    """Return the date or the time of day in a cell, or None if there is neither. `form` is a ``strptime`` format
+    """Return the date or time of day in a cell, or None if the cell contains neither. `form` is a ``strptime`` format
     accepted in addition to ISO 8601.
 
     If `digits` is true, numbers such as 20210304 are treated as dates.
@@ -102,7 +102,7 @@ def moment(value: datetime | time | None) -> float | None:
 
 
 def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
-    """Return the year, month, day, weekday (0 is Monday) and hour of each value. The result is NaN for None.
+    """Return the year, month, day, weekday (0 is Monday) and hour of each value, or NaN for None.
 
     The hour includes minutes and seconds as a fraction. The hour is omitted if it is 0 in all values. For times of day,
     only the hour is returned.
@@ -114,7 +114,9 @@ def parts(values: Sequence[datetime | time | None]) -> dict[str, list[float]]:
 
 
 def named_part(values: Sequence[datetime | time | None], name: str) -> list[float]:
-    """Return one part of each value: ``year``, ``month``, ``day``, ``weekday`` or ``hour``. NaN if the cell is None."""
+    """Return one part of each value: ``year``, ``month``, ``day``, ``weekday`` or ``hour``. The result for None is
+    NaN.
+    """
     return [_part(value, name) for value in values]
 
 

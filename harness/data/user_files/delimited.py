@@ -26,8 +26,7 @@ SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows from which the separator and the number of columns are inferred."""
 USUAL = 0.95
-"""Minimum fraction of the sampled rows with the same number of cells. Above it, a header with a different number of
-cells is rejected.
+"""Minimum fraction of sampled rows with equal numbers of cells for rejecting a header with a different number of cells.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")

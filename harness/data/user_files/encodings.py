@@ -49,8 +49,8 @@ COMMON = (
 18030 includes GBK and GB 2312.
 """
 PLAUSIBLE, WRONG = 0.9, 0.5
-"""Two fractions of legible words. An encoding is suggested if it reaches the first fraction. The declared encoding is
-reported as possibly wrong below the second fraction.
+"""Minimum fraction of legible words for an encoding to be suggested, and minimum fraction for the declared encoding to
+be accepted without a warning.
 """
 SHOWN = 8
 """Number of encodings to suggest in a message."""
@@ -184,8 +184,8 @@ def _sample(data: bytes) -> bytes:
 
 
 def _telling_word(sample: bytes, names: Sequence[str]) -> bytes:
-    """Return the word for which the encodings produce the most different strings. The first such word is returned if
-    there are ties.
+    """Return the word for which the encodings produce the most different strings. If there are ties, the first of these
+    words is returned.
     """
     words = [word for word in dict.fromkeys(re.split(rb'[\s,;"]+', sample)) if not word.isascii()][:1000]
     return max(words, key=lambda word: len({word.decode(name, "replace") for name in names}))

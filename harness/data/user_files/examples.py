@@ -55,7 +55,7 @@ class Examples:
     digests: list[str] = field(default_factory=list)
     """Digest of each file's content. After decoding, each digest is replaced by the digest of the decoded content."""
     bytes_digests: list[str] = field(default_factory=list)
-    """Digest of each file's undecoded content. Empty unless `digests` contains the digests of the decoded content."""
+    """Digest of each file's undecoded content, if `digests` refers to the decoded content."""
     features: list[list[float]] = field(default_factory=list)
     """Values of each numeric column; NaN denotes a missing value."""
     feature_names: list[str] = field(default_factory=list)

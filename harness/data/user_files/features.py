@@ -1,4 +1,4 @@
-"""Numeric, categorical and date columns of tables: detecting their kinds and converting their cells."""
+"""Detection and conversion of numeric, categorical and date columns."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ finite."""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Pattern that matches text that looks like a list or an object."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
-"""Pattern for numbers in which the point may be a thousands separator, and pattern for integers with at most three
-digits.
+"""Patterns for numbers whose point may be a thousands separator, and for integers with at most three digits.
 """
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Pattern that matches the start of a cell with a quantity, such as a range, a fraction, a duration or a bound."""
@@ -41,7 +40,7 @@ def notation_of(
 ) -> tuple[Notation | None, list[str]]:
     """Return the notation of a numeric column (None for a categorical column), and a list of warnings.
 
-    The kind of a column is the kind of most of its cells, ignoring missing values. Raises `harness.DataError` if the
+    The kind of a column is determined by most of its cells, ignoring missing values. Raises `harness.DataError` if the
     column contains dates, nested values, or numbers whose notation was not declared.
     """
     cells = table.columns[column]
@@ -210,7 +209,7 @@ def _doubts(column: str, cells: Sequence[Any], notation: Notation) -> list[str]:
 
 
 def _is_inexact(cell: Any) -> bool:
-    """Return whether a cell is an integer that is too large to be stored reliably in double precision."""
+    """Return whether a cell is an integer that may be too large for double precision."""
     if isinstance(cell, str):
         return cell.strip().isdecimal() and int(cell) > 2**53
     return isinstance(cell, int) and abs(cell) > 2**53

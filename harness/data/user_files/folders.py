@@ -39,7 +39,7 @@ class ClassFolders:
     files: list[str]
     labels: list[str]
     splits: list[str] | None
-    """Split of each file. None if the folders do not define splits."""
+    """Split of each file, or None if the folders do not define splits."""
     warnings: list[str]
 
 
@@ -128,7 +128,7 @@ def _media(folder: Path, shown: Path, kind: str) -> list[str]:
 
 
 def _is_media(name: str, kind: str) -> bool:
-    """Return whether a file has a suffix of this kind. macOS metadata files (``._name``) are excluded."""
+    """Return whether a file has a suffix of this kind, excluding macOS metadata files (``._name``)."""
     return Path(name).suffix.lower() in MEDIA[kind] and not name.startswith("._")
 
 

@@ -33,11 +33,11 @@ ranges.
 PER_VALUE = 10
 """Minimum average number of rows for each column value or range."""
 PER_RENAMED = 5
-"""Minimum average number of rows per column value for a one-to-one function of categories. In a table in which each row
-is repeated a few times, any column may determine the target by a one-to-one function.
+"""Minimum average number of rows per column value for a one-to-one function of categories. If each row of a table is
+repeated a few times, any column with distinct values determines the target.
 """
 NEAR = 5
-"""Number of rows on each side of the limit of a range that are used to estimate the density near the limit."""
+"""Number of rows used to estimate the density near the limit of a range, on each side of the limit."""
 DENSE = 0.7
 """Minimum density of rows near the limits of a range, relative to the density within the range.
 

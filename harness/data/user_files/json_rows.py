@@ -16,8 +16,8 @@ from harness.data.user_files.spelling import lookalikes
 from harness.errors import DataError
 
 MAX_CELLS, CELLS_PER_CHARACTER = 50_000_000, 8
-"""Number of cells up to which every table is accepted, and maximum number of cells per character of the file for larger
-tables. Otherwise, a small file with different keys in each row would become a huge table of missing values.
+"""Number of cells up to which all tables are accepted. Larger tables are limited by the number of cells per character
+of the file. Otherwise, a small file with different keys in each row would become a huge table of missing values.
 """
 
 

@@ -31,7 +31,7 @@ FAR_REPEATED = 3
 FAR_DISTINCT = 10
 """Minimum number of distinct values for a column to be tested for outliers."""
 SMALLEST = 1e-100
-"""Minimum of the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
+"""Minimum for the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
 precision.
 """
 NUMBERED, SHUFFLED = 10, 20
@@ -159,9 +159,8 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers | None = None) -> list[str]:
-    """Return the features of which the target is a linear combination, or an empty list if it is not a linear
-    combination. If a single feature suffices, only this feature is returned. Otherwise, all features with nonzero
-    weights are returned.
+    """Return features whose linear combination equals the target, or an empty list if there are none. If a single
+    feature suffices, only this feature is returned. Otherwise, all features with nonzero weights are returned.
 
     `tolerance` (``[N]``) is the maximum difference from the target in each row. By default, the target may be rounded.
     """

@@ -193,8 +193,8 @@ CANCELED = 1e-3
 channels are considered to cancel each other out.
 """
 STREAMED = 0x7FFF0000
-"""Minimum size in the header of a WAV file for it to be treated as written to a stream. Programs that cannot update the
-header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.
+"""Size in the header of a WAV file above which the file is assumed to have been written to a stream. Programs that
+cannot update the header store 0 or the largest 31-bit or 32-bit number, sometimes rounded.
 """
 
 

@@ -47,7 +47,7 @@ class NewData:
     labels: list[str | None] | None
     """Label of each example, or None if the data have no labels."""
     numbers: dict[str, list[float]]
-    """Values of each regression target, with NaN for missing values. Empty if there are no regression targets."""
+    """Values of each regression target, with NaN for missing values, or an empty dictionary for classification."""
     warnings: tuple[str, ...]
 
 

@@ -231,7 +231,7 @@ def is_negative(shape: re.Match[str]) -> bool:
 
 @dataclass(frozen=True)
 class Finding:
-    """Notation of the numbers in a column that are not all in plain decimal notation."""
+    """Notation of a column in which some numbers are not in plain decimal notation."""
 
     count: int
     """Number of cells that contain a number, in any notation."""

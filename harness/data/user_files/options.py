@@ -14,7 +14,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Options shared by text, tables, images and recordings."""
 
     target_column: str | tuple[str, ...] | None = None
-    """Column with the label of each row. For regression, one or more numeric columns. If None, the column is
+    """Column with the label of each row or, for regression, one or more numeric columns. If None, the column is
     inferred.
     """
     split_column: str | None = None
@@ -39,16 +39,15 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     their mean over the training split. Scores are computed without weights.
     """
     slice_columns: tuple[str, ...] = ()
-    """Columns that define slices of the test split, which are scored separately. A slice consists of the rows with one
-    value or, for a numeric column, of the rows in one quartile. These columns can also be features.
+    """Columns that define slices of the test split, which are scored separately. Each value of a column forms a slice.
+    In a numeric column, each quartile forms a slice. These columns can also be features.
     """
     on_bad_row: OnBadRow = "error"
-    """Handling of bad rows: With ``error``, an error that lists the bad rows is raised; with ``skip``, they are
-    dropped.
+    """Handling of bad rows: ``error`` raises an error that lists the bad rows, and ``skip`` drops them.
     """
     copies: Literal["together", "independent"] = "together"
     """Handling of rows with equal content when splits are drawn. With ``together``, equal rows are kept in the same
-    split. With ``independent``, they are treated like any other rows.
+    split. With ``independent``, equal rows are treated like any other rows.
     """
     split_seed: int = 0
     """Seed for drawing splits."""

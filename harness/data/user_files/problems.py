@@ -20,9 +20,7 @@ class Problems:
         self._found: dict[str, str] = {}
 
     def add(self, where: str, what: str) -> None:
-        """Add a problem. `where` identifies the row, by its position, such as ``row 3 (line 4)``, or by the path of its
-        file.
-        """
+        """Add a problem. `where` is the position of the row, such as ``row 3 (line 4)``, or the path of its file."""
         self._found.setdefault(where, what)
 
     def include(self, other: Problems, prefix: str) -> None:

@@ -83,7 +83,7 @@ def plural(what: str) -> str:
 
 
 def skeleton(name: str) -> str:
-    """Return a string that is equal for names that look alike.
+    """Return a key that is equal for names that look alike.
 
     Letter case, invisible characters, whitespace, compatibility forms and look-alike letters from other alphabets are
     ignored. Numbers are compared by value.
@@ -103,7 +103,7 @@ def visible(text: str) -> str:
 
 
 def mixed_truths(names: Sequence[str | None], what: str) -> list[str]:
-    """Return a warning if all names mean true or false and there are more than two names, such as ``true``, ``1`` and
+    """Return a warning if there are more than two names and all of them mean true or false, such as ``true``, ``1`` and
     ``no``.
     """
     words = sorted({name for name in names if name})

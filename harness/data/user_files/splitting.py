@@ -41,10 +41,10 @@ def split(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    `given` contains the split of each row, which is a member of `SPLITS`. If no row is assigned to the validation or
-    test split, this split is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None
-    for regression). Rows with equal values in `groups` (``[N]``) are kept in the same split. The same applies to rows
-    with equal values in `copies` (``[N]``), which have the same content.
+    `given` contains the split of each row, which is a member of `SPLITS`. If the validation or test split contains no
+    rows, it is drawn at random from the training rows, stratified by `classes` (int64 ``[N]``, or None for regression).
+    Rows with equal values in `groups` (``[N]``) are kept in the same split. The same applies to rows with equal values
+    in `copies` (``[N]``), which have the same content.
 
     Raises `harness.DataError` if the rows cannot be split this way.
     """
@@ -90,8 +90,8 @@ def split_by_time(
 ) -> tuple[dict[str, Index], str]:
     """Return the ascending row indices of each split, and a description of how the splits were made.
 
-    The latest rows according to `times` (``[N]``) form the test split, and the rows before the test split form the
-    validation split. Rows with the same time are kept together, so the fractions are only approximate.
+    According to `times` (``[N]``), the latest rows form the test split, and the rows before them form the validation
+    split. Rows with the same time are kept together, so the fractions are only approximate.
 
     Raises `harness.DataError` if there are fewer than three distinct times.
     """
@@ -215,7 +215,7 @@ def _draw_groups(
 def _check_enough(
     rows: Index, classes: NDArray[np.int64] | None, splits: int, names: Sequence[str], *, distinct: bool
 ) -> None:
-    """Raise `harness.DataError` if a class has too few examples for each split to contain at least one of them.
+    """Raise `harness.DataError` if a class has too few examples to put at least one in each split.
 
     `distinct` is True if `rows` contains only one row for each combination of content and class.
     """

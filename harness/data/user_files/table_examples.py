@@ -174,9 +174,7 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the file whose relative path equals the name except for letter case, or None unless there is exactly one
-    such file.
-    """
+    """Return the only file whose relative path equals the name if letter case is ignored, or None."""
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):
@@ -187,7 +185,7 @@ def _without_case(folder: Path, name: str) -> Path | None:
 
 @cache
 def _entries(folder: Path) -> dict[str, list[str]]:
-    """Return a mapping from the case-folded to the actual names in a folder. Return an empty dictionary for a file."""
+    """Return the names in a folder, keyed by their case-folded form. Return an empty dictionary for a file."""
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208 - names, not paths
         names.setdefault(name.casefold(), []).append(name)

@@ -49,7 +49,7 @@ class Table:
     where: list[str]
     """Position of each row, counted from 1, such as ``row 3 (line 4)``."""
     folders: list[str] = field(default_factory=list)
-    """Split folder of each row, if the rows come from metadata files in split folders. Otherwise, an empty list."""
+    """Split folder of each row, or an empty list if the rows do not come from metadata files in split folders."""
     warnings: list[str] = field(default_factory=list)
     """Messages about rows and cells that were ignored or changed."""
 

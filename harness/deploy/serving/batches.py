@@ -42,7 +42,7 @@ class OverloadedError(HarnessError):
 
 @dataclass(frozen=True)
 class Timed:
-    """An answer, and the time spent in each stage of its computation, in seconds."""
+    """An answer, and the durations of the stages of its computation, in seconds."""
 
     answer: Answer
     queue_s: float

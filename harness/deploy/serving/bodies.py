@@ -26,14 +26,13 @@ FILE_TYPES: dict[str, dict[str, str]] = {
     "image": {"image/heic": ".heic", "image/heif": ".heif", "image/*": ""},
     "audio": {"audio/*": ""},
 }
-"""Content types for request bodies that consist of a single file, and the corresponding file suffixes, for each kind of
-raw input.
+"""File suffix for each content type of a request body that consists of a single file, keyed by the kind of raw input.
 """
 
 
 DISCARDED = 4
-"""Maximum size of rejected bodies that are received completely and then discarded, as a multiple of the maximum body
-size. Beyond this limit, the connection is closed, and the client may not receive the answer.
+"""Size up to which bodies that are too large are received and discarded, as a multiple of the maximum body size. For
+larger bodies, the connection is closed, and the client may not receive the answer.
 """
 
 
@@ -67,7 +66,7 @@ class Bodies:
 
     @asynccontextmanager
     async def part(self, request: Request) -> AsyncIterator[tuple[msgspec.Raw, int]]:
-        """Yield the encoded examples of a request (`Part`) and their number. The size of the body is included in the
+        """Yield the encoded examples of a request (`Part`) and their number. The size of the body is added to the
         pending bytes until the context manager exits.
 
         Raises `RefusedError` if the body is too large, arrives too slowly or is not valid.

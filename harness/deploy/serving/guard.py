@@ -32,8 +32,8 @@ class Guard:
 
     If there is a token, requests must contain the header ``Authorization: Bearer TOKEN``. Without a token, the service
     can only be used from this machine, and the header ``Host`` must name one of `hosts`. Otherwise, another website
-    could send requests through the user's browser (DNS rebinding). Requests sent by another website through a browser
-    are always rejected.
+    could send requests through the user's browser (DNS rebinding). Requests that another website sends through a
+    browser are always rejected.
     """
 
     def __init__(self, app: Application, token: bytes | None, hosts: Collection[str], metrics: Metrics) -> None:

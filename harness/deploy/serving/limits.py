@@ -1,4 +1,4 @@
-"""Limits on the sizes, durations and number of waiting requests of a service."""
+"""Limits of a service on the size, duration and number of requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     connections: int = 4096
     """Maximum number of open connections. Further connections are closed."""
     write_s: float = 60.0
-    """Maximum time that a client may stop receiving an answer, in seconds."""
+    """Maximum time without progress while a client receives an answer, in seconds."""
     image_pixels: int = 50_000_000
     """Maximum number of pixels in an image before it is scaled down."""
     audio_samples: int = 60_000_000

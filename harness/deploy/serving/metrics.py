@@ -54,7 +54,7 @@ class Metrics:
         self._batches.observe(examples)
 
     def watch_waiting(self, examples: Callable[[], int]) -> None:
-        """Use a function to determine the number of waiting examples."""
+        """Set the function that returns the number of waiting examples."""
         self._waiting.set_function(examples)
 
     def read_memory(self, processes: dict[str, int]) -> None:

@@ -56,7 +56,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """A batch of requests with examples that are ready to be computed."""
 
     answers: list[Answer | None]
-    """Answer to each rejected request, and None for the other requests."""
+    """Answers to the rejected requests, and None for the other requests."""
     counts: list[int]
     """Number of examples in each accepted request."""
     warnings: list[list[str]]
@@ -136,7 +136,7 @@ class Preparing:
         return Prepared(answers, counts, kept, inputs, time.perf_counter() - start)
 
     def _transformed(self, raw: Mapping[int, Inputs]) -> tuple[Inputs, dict[int, Answer]]:
-        """Return the prepared inputs, and an error answer for each request whose examples cannot be prepared."""
+        """Return the prepared inputs, and error responses for the requests whose examples cannot be prepared."""
         if not raw:
             return {}, {}
         with contextlib.suppress(Exception):  # find the request that causes the problem below
@@ -171,7 +171,7 @@ def answered(session: Session, work: Prepared, limits: Limits, info: DataInfo) -
 
 
 def computed(session: Session, inputs: Inputs, limits: Limits, info: DataInfo) -> NDArray[Any]:
-    """Return the outputs ``[N, outputs]``. They are computed in batches with sizes that are powers of two.
+    """Return the outputs ``[N, outputs]``. The outputs are computed in batches whose sizes are powers of two.
 
     The number of sizes is small, because some frameworks compile the model for each size. Batches are padded with
     copies of their last example.
@@ -200,8 +200,8 @@ def _answer(outputs: NDArray[Any], warnings: Sequence[str], info: DataInfo) -> A
 
 
 def predictions(outputs: NDArray[Any], info: DataInfo) -> list[dict[str, Any]]:
-    """Return the predictions as JSON values. They contain the label and the probabilities, or the values in the units
-    of the targets.
+    """Return the predictions as JSON values. Each prediction contains the label and the probabilities, or the values in
+    the targets' units.
     """
     names = names_of(info)
     if info.objective == "regression":

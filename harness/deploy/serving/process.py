@@ -93,7 +93,7 @@ class ModelProcess(asyncio.Protocol):
         return future
 
     async def stop(self) -> None:
-        """Close the socket, so that the process ends. Kill the process if it is still running after `STOP_S`
+        """Close the socket, which causes the process to end. Kill the process if it is still running after `STOP_S`
         seconds.
         """
         if self._transport is not None:

@@ -95,7 +95,7 @@ class Requests:
             yield rows
 
     def _size(self, rows: Rows) -> int:
-        """Return the number of pixels or samples in decoded files, and 0 for other kinds of input."""
+        """Return the number of pixels or samples in decoded files, or 0 for other kinds of input."""
         if self._reader.kind == "image":
             return sum(math.prod(image.shape[:2]) for image in rows.inputs["image"] if image is not None)
         if self._reader.kind == "audio":
@@ -103,8 +103,8 @@ class Requests:
         return 0
 
     def _check_size(self, size: int) -> None:
-        """Raise `RefusedError` if the decoded files of a request are too large in total. They are kept in memory until
-        all files have been read.
+        """Raise `RefusedError` if the decoded files of a request are too large in total. Decoded files are kept in
+        memory until all files have been read.
         """
         name, per_file = (
             ("pixels", self._limits.image_pixels)
@@ -189,6 +189,6 @@ def _too_many(count: int, most: int) -> str:
 
 
 def _shown(message: str, folder: Path) -> str:
-    """Remove paths on the server and advice about command-line options from a message."""
+    """Remove server paths and advice about command-line options from a message."""
     message = re.sub(rf"{re.escape(str(folder))}/\S*?(?=upload-)", "", message)
     return re.sub(r"; (fix the rows?, or )?pass (--|dataset\.)[^;]*", "", message)

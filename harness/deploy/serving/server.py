@@ -289,5 +289,5 @@ def address(bound: socket.socket) -> str:
 
 
 def allowed_hosts(host: str) -> tuple[str, ...]:
-    """Return the values of the header ``Host``, without the port, that a service on this machine allows."""
+    """Return the values that a service on this machine allows in the header ``Host``, without the port."""
     return tuple(dict.fromkeys(["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host]))
