@@ -89,9 +89,9 @@ def _closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to `name`, or None if no known name is close.
 
     Letter case and the separators ``-``, ``_`` and space are ignored. A known name is close if at least 70% of its
-    characters match. It is also close if it is the only known name with the same letters, or the only known name that
-    starts or ends with `name`. Settings such as ``recipe.epochs`` are compared only within their section. Otherwise, a
-    shared section name would make unrelated settings look similar.
+    characters match. A known name is also close if it is the only one with the same letters, or the only one that
+    starts or ends with `name`. Settings such as ``recipe.epochs`` are compared only within their section, because a
+    shared section name makes unrelated settings look similar.
     """
 
     def plain(text: str) -> str:

@@ -2,8 +2,8 @@
 a backend.
 
 The fraction of this rate that a run achieves is the run's model FLOPs utilization (Chowdhery et al. 2022,
-arXiv:2204.02311, appendix B). This module uses the measured rate instead of the manufacturer's peak. The matrix
-multiplication rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
+arXiv:2204.02311, appendix B). The measured rate is used instead of the manufacturer's peak. The matrix multiplication
+rate divided by the bandwidth is the ridge point of the roofline (Williams et al. 2009, CACM 52, 65-76).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A/A check that determines whether speed can be measured for simultaneous runs.
 
-The check executes runs one at a time (A) and several at a time (B), in the order A B B A. Then, the speeds of runs with
-the same settings are compared (see `harness.analysis.compare.side_by_side`). The result is saved in the cache directory
-and applies to the same settings, cores, code, package versions and class of machine.
+The check executes runs one at a time (A) and several at a time (B), in the order A B B A. The speeds of runs with the
+same settings are compared; see `harness.analysis.compare.side_by_side`. The result is saved in the cache directory and
+applies to the same settings, cores, code, package versions and class of machine.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class SideBySideCheck(Struct, frozen=True, kw_only=True):
     loads: dict[str, str]
     """Title of each setting. The keys are returned by `load_of`."""
     versions: dict[str, dict[str, str]]
-    """Versions of Python and of the packages of each setting, by its key."""
+    """Versions of Python and of the packages, for each setting."""
     codes: dict[str, dict[str, str]] = {}
     """Digests of each setting's code and of the lock file of its named environment, keyed by the setting; see
     `codes_of`.
@@ -148,9 +148,9 @@ def measured_part(
     """Return whether everything or only quality is measured when `jobs` runs are executed at the same time.
 
     If the runs are executed one after another, speed is measured. If they are executed at the same time, speed is
-    measured only if the most recent check that covers all of their settings passed. In this case, `batch_size_backoff`
-    must be false, because the check does not cover smaller batches. Raises `harness.UsageError` if the machine does not
-    have enough cores or GPUs.
+    measured only if the most recent check that covers all of their settings passed. If `batch_size_backoff` is true,
+    speed is not measured, because the check does not cover smaller batches. Raises `harness.UsageError` if the machine
+    does not have enough cores or GPUs.
     """
     if jobs == 1:
         return Part(quality_only)
@@ -251,7 +251,7 @@ def check(
 
         def side_by_side(number: int) -> None:
             """Execute all settings once in each lane. The order differs between lanes and rounds, so that different
-            settings also run at the same time, as in a plan.
+            settings also run at the same time. This can also happen in a plan.
             """
             size = len(chosen)
             turns = [[lane * size + (i + lane * number) % size + 1 for i in range(size)] for lane in range(jobs)]

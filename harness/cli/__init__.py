@@ -1,4 +1,4 @@
-"""The command-line interface. Each command has its own module, which is imported when the command is used."""
+"""The command-line interface. Each command is in a separate module, which is imported when the command is used."""
 
 from __future__ import annotations
 

@@ -60,10 +60,10 @@ def compare(
 
     Each of BASE and NEW is a results directory, a run's directory, a file written by `harness baseline`, a suite file,
     or a substring of the run ids in the results directory. A suite file stands for its runs in the results directory.
-    Runs are matched by all of their settings if possible. Otherwise, they are matched by all settings except the named
-    environment, then by task, dataset, model, backend, device and precision, and finally by these settings without the
-    backend. If BASE and NEW each contain runs of only one configuration, the runs are compared even if the two
-    configurations differ.
+    Runs are matched by all of their settings if possible. The remaining runs are matched by all settings except the
+    named environment, then by task, dataset, model, backend, device and precision, and finally by these settings
+    without the backend. If BASE and NEW each contain runs of only one configuration, the runs are compared even if the
+    two configurations differ.
 
     To compare speed, latency and memory, BASE and NEW each need at least three runs (`harness run --repeat 3`). Speed,
     latency and energy drift with the machine, so the runs of BASE and NEW must be interleaved (A B B A). The verdict is
@@ -213,7 +213,7 @@ def _flags(runs: Sequence[StoredRun]) -> list[str]:
 
 
 def _wrong_signs(gates: Sequence[Gate], compared: Sequence[Compared]) -> list[str]:
-    """Return a warning for each metric with bounds that limit only improvements. Such bounds are rarely intended."""
+    """Return a warning for each metric with bounds that limit only improvements, because this is rarely intended."""
     better = {c.metric: c.higher_is_better for pair in compared for c in pair.comparisons}
     return [
         f"{gate.text} limits only improvements, because {'higher' if better[gate.metric] else 'lower'} values of "

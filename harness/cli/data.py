@@ -54,8 +54,8 @@ def data() -> None:
 def list_(format_: str) -> None:
     """List datasets with their tasks, download size, state and license.
 
-    The state is `embedded` if the dataset is part of an installed package, `cached` if it has been downloaded and
-    verified, and `to fetch` if it will be downloaded when a run first uses it.
+    The state is `embedded` if the dataset is part of an installed package, and `cached` if it has been downloaded and
+    verified. The state `to fetch` means that the first run that uses the dataset downloads it.
 
     \b
     Examples:
@@ -84,12 +84,12 @@ def list_(format_: str) -> None:
 def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) -> None:
     """Describe a dataset, or a file or directory with your own data.
 
-    With --task, which is required for your own data, load and prepare the data as in a run, but do not train a model.
-    Print the number of examples per split and class, the role and type of each column, and a few examples. Missing
-    values, duplicates, lengths, the shapes after preparation, and warnings are also printed.
+    With --task, load and prepare the data as in a run, but do not train a model. This option is required for your own
+    data. Print the number of examples per split and class, the role and type of each column, and a few examples.
+    Missing values, duplicates, lengths, the shapes after preparation, and warnings are also printed.
 
-    Without --task, print the published facts about a dataset: its splits, inputs and classes, the metric used in the
-    literature, its license and citation, its options and its files. Without --task, no data are downloaded or loaded.
+    Without --task, print the published facts about a dataset: splits, inputs, classes, the metric used in the
+    literature, license, citation, options and files. Without --task, no data are downloaded or loaded.
 
     \b
     Examples:

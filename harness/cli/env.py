@@ -117,7 +117,8 @@ def update(name: str, requirements: tuple[str, ...], file: Path | None) -> None:
 
 @env.command("list", short_help="List the environments.")
 def list_() -> None:
-    """List the environments, with the version of Python, the digest of the lock file and the requirements.
+    """List the environments. For each environment, show the version of Python, the digest of the lock file and the
+    requirements.
 
     \b
     Examples:

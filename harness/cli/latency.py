@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0.1),
     default=10,
     metavar="SECONDS",
-    help="Minimum duration, in seconds; MLPerf submissions use 600.",
+    help="Minimum duration, in seconds. MLPerf submissions use 600.",
 )
 @click.option(
     "--target-qps",
@@ -88,7 +88,7 @@ def latency(
     results: str | None,
 ) -> None:
     """Measure the latency of a run's model in one of the four MLPerf Inference scenarios. MLPerf's LoadGen is used if
-    it is installed (pip install mlcommons-loadgen); the single-stream and offline scenarios also work without LoadGen.
+    it is installed (pip install mlcommons-loadgen). The single-stream and offline scenarios also work without LoadGen.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory. The trained weights are used if
     the run saved them (`harness run --save-weights`), and the initial weights otherwise. The result, including all raw

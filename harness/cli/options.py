@@ -224,7 +224,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="target-column",
-        help="For your own data: column with the label; regression accepts several columns.",
+        help="For your own data: column with the label. For regression, several columns can be given.",
         default=_INFERRED,
         several=True,
     ),
@@ -284,7 +284,7 @@ SELECTING = frozenset([*(option.name for option in OPTIONS.values()), *_COLUMNS]
 def selection(
     *, leave_out: Collection[str] = (), own_data: bool = True, defaults: Mapping[str, str] | None = None, **texts: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options that select runs to a command, which receives a `Selection` as the ``selection`` parameter.
+    """Add the options that select runs to a command. The command receives a `Selection` as ``selection``.
 
     `texts` replaces the help texts of options, and `defaults` replaces the descriptions of their default values. If
     `own_data` is false, the options for the user's own data are omitted.

@@ -47,8 +47,8 @@ def parity(
     format_: str,
 ) -> None:
     """Check that backends compute the same results from the same weights and batches. The check covers logits, loss,
-    gradients, dropout, running statistics, and each of 300 optimizer steps. It also covers the loss curve and the
-    predictions of a short training run.
+    gradients, dropout, running statistics, and each of 300 optimizer steps. The loss curve and the predictions of a
+    short training run are also checked.
 
     Each backend runs in a separate process. If a backend supports float64, it also computes a reference on the CPU.
     Verdicts are saved in the results directory and shown by `harness report`. The exit status is 1 if a check failed,

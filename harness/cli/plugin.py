@@ -139,11 +139,11 @@ def _filled(text: str) -> str:
 @options.format_
 def check(which: str | None, format_: str) -> None:
     """Check everything that a plugin provides against the conformance kit's rules. NAME is the name of an installed
-    plugin; PATH is a Python file or the directory of an installed project. By default, all plugins that are not part of
+    plugin. PATH is a Python file or the directory of an installed project. By default, all plugins that are not part of
     harness are checked.
 
     Backends and networks are executed in separate processes, and compared with another backend that implements the same
-    model. This takes about a minute for each network. The exit status is 1 if a rule is violated.
+    model. The check takes about a minute for each network. The exit status is 1 if a rule is violated.
 
     \b
     Examples:

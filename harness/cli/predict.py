@@ -88,9 +88,9 @@ def predict(
     """Predict new data with a run's weights and preprocessing (`harness run --save-weights`), and write the predictions
     as a table with one row per example; see `harness predictions`.
 
-    DATA is a CSV, TSV, JSONL, JSON or Parquet file with the columns of the training data, a text file (.txt) with one
-    text in each line, an image, a recording, or a folder of images or recordings. Labels are not required; if the data
-    contain the target column, the table includes it.
+    DATA can be a CSV, TSV, JSONL, JSON or Parquet file with the columns of the training data, or a text file (.txt)
+    with one text per line. It can also be an image, a recording, or a folder of images or recordings. Labels are not
+    required. If the data contain the target column, the table includes it.
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 

@@ -101,8 +101,9 @@ def catch_signals() -> None:
 
 
 class Plain(Listener):
-    """A listener that prints a line for each phase, epoch and result. Epochs are shown at most once per second; the
-    last epoch is always shown."""
+    """A listener that prints a line for each phase, epoch and result. Epochs are shown at most once per second. The
+    last epoch is always shown.
+    """
 
     def __init__(self, warned: Sequence[str] = ()) -> None:
         super().__init__()
@@ -193,7 +194,7 @@ class Live(Listener):
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._total = 0
         self._current: dict[int, _Current] = {}
-        """Runs in progress, by number."""
+        """Mapping from numbers to runs in progress."""
         self._warned = set(warned)
         self._drawn = 0.0
 

@@ -71,7 +71,7 @@ def rank(
     """Rank backends, models or other settings across datasets. The ranking contains the mean rank, the win rate and the
     geometric mean ratio, with 95% intervals from a bootstrap over datasets and seeds.
 
-    RESULTS are results directories; by default, HARNESS_RESULTS or ./results. A dataset is included only if every
+    RESULTS are results directories. The default is HARNESS_RESULTS or ./results. A dataset is included only if every
     ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown. In
     the first ("excluded"), failed runs are ignored. Datasets on which a ranked entry has no successful runs are also
     ignored. In the second ("imputed"), a failed run is replaced by a run of the baseline. Choose a simple baseline,

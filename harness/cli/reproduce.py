@@ -27,7 +27,7 @@ folder.
 @options.plugins
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @options.filters("task", "model", "backend")
-@click.option("--verify", is_flag=True, help="Only check the bundle against its manifest; do not run anything.")
+@click.option("--verify", is_flag=True, help="Check the bundle against its manifest without executing runs.")
 @click.option(
     "--data",
     type=click.Path(exists=True, path_type=Path),
@@ -64,7 +64,7 @@ def reproduce(
     confidence interval, and the data and the initial weights must be identical. Speed, latency and memory are shown
     side by side.
 
-    A bundle is rejected if a file does not match its manifest; the message names the file. No code in a bundle is
+    A bundle is rejected if a file does not match the manifest. The message names the file. No code in a bundle is
     executed. The runs are repeated from their specs by the installed plugins. To keep the new runs separate from the
     original runs, they are saved in the "reproduced" folder of the results directory, or in the directory given by
     --results. Runs in named environments are repeated in environments with the same names; see `harness env`. The exit

@@ -70,11 +70,11 @@ def merge(others: tuple[Path, ...], results: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Remove the runs instead of only listing them.")
 @options.results
 def prune(failed: bool, keep: int | None, yes: bool, results: str | None, **filters: tuple[str, ...]) -> None:
-    """List the runs that are no longer needed; with --yes, remove them.
+    """List the runs that are no longer needed. With --yes, remove these runs.
 
     A failed run is not needed if a later run with the same specification succeeded. With --failed, all other failed
     runs are also listed. With --keep, old repeats are also listed. Checkpoints of training are not needed if their run
-    has succeeded, or if they are damaged; --failed also lists the checkpoints of unfinished runs.
+    has succeeded, or if they are damaged. With --failed, the checkpoints of unfinished runs are also listed.
 
     \b
     Examples:

@@ -142,8 +142,8 @@ def run(
 ) -> None:
     """Train a model under each backend, score it, measure its speed, latency and memory, and print the comparison.
 
-    Each run is executed in a separate process. Its record is saved in the results directory, even if the run fails.
-    Progress is written to stderr, and the table is written to stdout.
+    Each run is executed in a separate process. The record of a run is saved in the results directory, even if the run
+    fails. Progress is written to stderr, and the table is written to stdout.
 
     To complete a stopped comparison, repeat the command. A run is skipped if the results directory already contains it
     with the same settings, plugin code, package versions and machine class. Failed runs are executed again.
@@ -151,8 +151,8 @@ def run(
     With --checkpoint-every, a run that was killed or stopped continues from its last checkpoint if the command is
     repeated. The interruption does not change the results.
 
-    With --jobs, several runs are executed at the same time, each on its own cores and, on a machine with GPUs, on its
-    own GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down.
+    With --jobs, several runs are executed at the same time. Each run has separate cores and, if the machine has GPUs, a
+    separate GPU. Speed is measured only if `harness selftest --jobs` found that the runs do not slow each other down.
     Otherwise, only quality is measured.
 
     The exit status is 0 if all runs succeeded, and 1 if a run failed or was not started within the suite's time budget.

@@ -113,8 +113,8 @@ def discard(fd: int) -> None:
 def screen(*, wait_s: float = 0.0) -> TextIO:
     """Return a stream that writes to stderr, and discards text that cannot be written within `wait_s` seconds.
 
-    Otherwise, the process that enforces a run's time limit could block on a terminal paused with Ctrl-S or on a pipe
-    that no process reads.
+    With a plain stream, the process that enforces a run's time limit could block on a terminal paused with Ctrl-S or on
+    a pipe that no process reads.
     """
     stream = getattr(sys, "stderr", None) or _text(2)
     return cast("TextIO", _Screen(stream.uncleaned if isinstance(stream, _Clean) else stream, wait_s))

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 @click.option(
     "--memory-limit",
     metavar="SIZE",
-    help="Maximum host memory of a trial or run, such as 4GiB; a trial or run that uses more is stopped "
+    help="Maximum host memory of a trial or run, such as 4GiB. A trial or run that exceeds this limit is stopped "
     "and recorded as failed.",
 )
 @options.price_per_hour
@@ -110,11 +110,11 @@ def tune(
     that are unlikely to become the best are stopped early. The best settings and the default settings are then trained
     on fresh seeds, scored on the test split, and measured in the same way as by `harness run`.
 
-    Each backend has its own study, with the same search space, number of trials and sampler seed. To continue a stopped
-    study or to add trials, repeat the command.
+    There is a separate study for each backend. All studies have the same search space, number of trials and sampler
+    seed. To continue a stopped study or to add trials, repeat the command.
 
-    The exit status is 0 on success, 1 if no trial was completed or a run failed, 2 if the request is invalid (no trial
-    is started), and 130 after Ctrl-C.
+    The exit status is 0 on success, and 1 if no trial was completed or a run failed. The exit status is 2 if the
+    request is invalid and no trial is started, and 130 after Ctrl-C.
 
     \b
     Examples:

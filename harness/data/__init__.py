@@ -1,1 +1,1 @@
-"""Datasets: download, user files, caches, checks and batches."""
+"""Datasets, including downloads, user files, caches, checks and batches."""

@@ -19,7 +19,7 @@ from harness.data import fingerprints
 from harness.interfaces import RawData
 
 KINDS = {"image": "images", "audio": "recordings"}
-"""Kinds of inputs to compare, with the plural nouns used in messages."""
+"""Kinds of inputs to compare, and the plural nouns used for them in messages."""
 RADII = {"image": 0.08, "audio": 0.12}
 """Maximum distance between the descriptors of two copies."""
 AXES = 10
@@ -27,14 +27,14 @@ AXES = 10
 MAX_PAIRS = 2_000_000
 """Maximum number of pairs to sort by similarity."""
 WORK = {"image": 3e8, "audio": 1e8}
-"""Maximum number of pixels or samples to compare, over all pairs. This number of comparisons takes about 20 s. For each
-pair, the mean size of the two examples is counted, but at least `WORK` divided by `MAX_COMPARED`.
+"""Maximum number of pixels or samples to compare, over all pairs. Comparing the maximum number takes about 20 s. For
+each pair, the mean size of the two examples is counted, but at least `WORK` divided by `MAX_COMPARED`.
 """
 MAX_COMPARED = 100_000
 """Maximum number of pairs to compare by their pixels or samples."""
 MAX_DISTANCES = 20_000_000
-"""Maximum number of distances between descriptors that are computed if there are too many pairs to sort. This number of
-distances takes about 10 s to compute.
+"""Maximum number of distances between descriptors that are computed if there are too many pairs to sort. Computing the
+maximum number takes about 10 s.
 """
 
 Index = NDArray[np.int64]
@@ -99,9 +99,9 @@ def _candidates(
 ) -> Iterator[tuple[int, int]]:
     """Yield the pairs of `rows` with descriptors within the radius, starting with the most similar pair.
 
-    If there are too many pairs to sort, the pairs are yielded in the order of their first rows. In this case, a row
-    that is already in the group of another row (see `parents`) is skipped. All remaining rows are skipped after
-    `MAX_DISTANCES` distances have been computed. Skipped rows are appended to `skipped`.
+    If there are too many pairs to sort, the pairs are yielded in the order of their first rows. Rows that are already
+    in the group of another row (see `parents`) are then skipped. After `MAX_DISTANCES` distances have been computed,
+    all remaining rows are skipped. Skipped rows are appended to `skipped`.
     """
     from scipy.spatial import cKDTree
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 """Number of training examples to include in a summary."""
 SHOWN = 100
-"""Maximum number of characters shown per example; longer content is truncated."""
+"""Maximum number of characters shown per example. Longer content is truncated."""
 
 
 class Spread(Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class DataSummary(Struct, frozen=True, kw_only=True):
     targets: dict[str, dict[str, Spread]]
     """Values of each target for regression, keyed by split."""
     info: DataInfo
-    """Description of the prepared data, as in a run's record."""
+    """Description of the prepared data, as stored in the record of a run."""
     examples: tuple[ExampleInfo, ...]
     """The first training examples."""
 

@@ -34,7 +34,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     object array of str or None with shape ``[N, C]``. F may be 0 if there are categories.
 
     The encoded columns are the numbers, the indicators of missing numbers, and the categories, in this order. Each
-    numeric column is standardized to mean 0 and standard deviation 1 on the training split; a missing number is
+    numeric column is standardized to mean 0 and standard deviation 1 on the training split. Missing numbers are
     replaced with the mean. A column that is constant on the training split is 0 in every split. Categories are one-hot
     encoded with the categories of the training split. A missing category (None) is treated as a category. An unknown
     category is encoded as 0 in all columns.

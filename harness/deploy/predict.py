@@ -115,9 +115,9 @@ def predict(
     """Predict new data with the trained model of a run.
 
     `source` is read in the same way as the run's training data. The preprocessing that was fitted to the training data
-    is applied. Labels are optional. By default, `backend` and `device` are those of the run, and `on_bad_row` is the
-    option used for the training data. Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if the
-    data are invalid, and `harness.HarnessError` if the backend fails.
+    is applied. Labels are optional. By default, the run's `backend` and `device` are used, and `on_bad_row` has the
+    same value as for the training data. Raises `harness.UsageError` if the run cannot be used, `harness.DataError` if
+    the data are invalid, and `harness.HarnessError` if the backend fails.
     """
     preprocessing = stored_preprocessing(run)
     model = model_job(run, catalog, preprocessing.info, backend=backend, device=device)

@@ -78,8 +78,8 @@ class Run:
         Parameters
         ----------
         data : pandas.DataFrame or path-like
-            New data with the same columns as the training data, or a file or folder, as in ``harness predict``. Labels
-            are not required.
+            New data with the same columns as the training data, or the path of a file or folder. See ``harness
+            predict``. Labels are not required.
         backend : str, optional
             Name of the backend that computes the predictions. By default, the run's backend.
         device : str, default="auto"

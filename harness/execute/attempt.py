@@ -75,7 +75,7 @@ def execute_run(
     Returns
     -------
     RunRecord
-        The record. Its run id and repeat number are assigned when the record is stored.
+        The record. The run id and the repeat number are assigned when the record is stored.
     """
     with measuring_on(lock, wait=True) if lock else contextlib.nullcontext():
         return execute_attempt(run, directory, on_event)

@@ -1,5 +1,5 @@
-"""Checkpoints of planned runs. This module determines which run continues from which checkpoint, and where new
-checkpoints are written.
+"""Checkpoints of planned runs: selection of the checkpoint from which each run continues, and locations of new
+checkpoints.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     wall_s: float
     """Duration of the check, in seconds."""
     spec: RunSpec
-    """Checked run specification, with the first backend in `backends`."""
+    """Specification of the checked run, with the first backend in `backends`."""
     backends: tuple[str, str]
     """Names of the backends, including their named environments; see `RunSpec.backend_in_env`."""
     devices: tuple[str, str]
@@ -183,7 +183,7 @@ def keep(verdict: ParityVerdict, results: Path) -> Path:
 
 
 def load(results: Path) -> dict[str, ParityVerdict]:
-    """Return the verdicts in a results directory, by key.
+    """Return a mapping from keys to the verdicts in a results directory.
 
     Verdicts are skipped if they are damaged, are links, or have a different schema version.
     """

@@ -106,8 +106,7 @@ def combined(runs: Iterable[StoredRun]) -> list[StoredRun]:
     made distinct.
 
     Runs whose records differ only in the id and the repeat number are treated as one run. If two runs have the same id,
-    the repeats of their specification are numbered in the order in which they started, as in `merge`. No file is
-    changed.
+    the repeats of their specification are numbered by start time, as in `merge`. No file is changed.
     """
     by_content: dict[str, StoredRun] = {}
     listed = list(runs)

@@ -14,11 +14,12 @@ from harness.records.store import ARRAYS, WEIGHTS, Store, StoredRun
 
 
 def verify(results: Path) -> Iterator[tuple[StoredRun | None, list[str]]]:
-    """Yield the problems of directories without a valid record. Then yield each run with the problems of its files.
+    """Yield the problems of directories without a valid record. After that, yield each run with the problems of its
+    files.
 
-    Each record must be readable and valid. Its key and id must match its specification. The recorded digests must match
-    the raw samples, the saved weights, the lock files of named environments, and the checkpoints of unfinished runs.
-    `harness audit` performs a more thorough check of a single run.
+    Each record must be readable and valid. The key and the id of a record must match its specification. The recorded
+    digests must match the raw samples, the saved weights, the lock files of named environments, and the checkpoints of
+    unfinished runs. `harness audit` performs a more thorough check of a single run.
 
     Raises `harness.RecordError` if the directory cannot be read.
     """

@@ -46,7 +46,7 @@ def dataset_of(spec: RunSpec, catalog: Catalog) -> Dataset:
 
 
 class UserDataset(Dataset[UserOptions]):
-    """A dataset that is read from a user's file or folder. It supports tasks with one kind of input and one objective.
+    """A dataset that is read from a user's file or folder, for tasks with one kind of input and one objective.
 
     The inputs depend on the kind:
 

@@ -24,7 +24,7 @@ Row = tuple[str, dict[str, Any]]
 """Position of a row, such as ``row 3 (line 4)``, and its cells, keyed by column name."""
 SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
-"""Number of rows from which the separator and the number of columns are inferred."""
+"""Number of rows used to infer the separator and the number of columns."""
 USUAL = 0.95
 """Minimum fraction of sampled rows with equal numbers of cells for rejecting a header with a different number of cells.
 """

@@ -66,8 +66,8 @@ def decoded(source: str, data: bytes, encoding: str | None) -> tuple[str, list[s
     """Return the text of a file, and warnings about it.
 
     If `encoding` is None, UTF-8 is assumed. If most non-ASCII characters are valid UTF-8, the remaining bytes are
-    decoded with ``surrogateescape``. Error messages can then identify the rows with invalid bytes. Otherwise,
-    `harness.DataError` is raised, because the file probably has another encoding.
+    decoded with ``surrogateescape``. Error messages can then identify the rows with invalid bytes. If fewer characters
+    are valid, `harness.DataError` is raised, because the file probably has another encoding.
     """
     if encoding is not None:
         text, warnings = _as_declared(source, data, encoding)

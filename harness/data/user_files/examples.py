@@ -29,7 +29,7 @@ MAX_CATEGORIES = 12
 """Maximum number of categories per column in the data description."""
 
 FEWEST_REPEATED = 20
-"""Minimum number of distinct rows of a table in which every row is repeated; see `Examples.contents`."""
+"""Minimum number of distinct rows for treating the repeated rows of a table as copies; see `Examples.contents`."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Examples:
     bytes_digests: list[str] = field(default_factory=list)
     """Digest of each file's undecoded content, if `digests` refers to the decoded content."""
     features: list[list[float]] = field(default_factory=list)
-    """Values of each numeric column; NaN denotes a missing value."""
+    """Values of each numeric column, with NaN for missing values."""
     feature_names: list[str] = field(default_factory=list)
     """Name of each numeric column. Each part of a date, such as the month, is a separate column."""
     categories: list[list[str | None]] = field(default_factory=list)

@@ -19,8 +19,9 @@ from harness.data.user_files.tables import Table
 from harness.errors import DataError
 
 LARGEST = 1e100
-"""Largest accepted absolute value of a number. This limit keeps the sum of squares computed for standardization
-finite."""
+"""Largest accepted absolute value of a number. The limit ensures that the sum of squares computed for standardization
+is finite.
+"""
 NESTED = re.compile(r"\[.*[,\d].*\]|\{.*:.*\}", re.DOTALL)
 """Pattern that matches text that looks like a list or an object."""
 POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
@@ -29,9 +30,9 @@ POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Pattern that matches the start of a cell with a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
-"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. They are also treated
-as isolated errors if each of their values occurs fewer than `FEW` times, and they make up at most the fraction `RARE`
-of the known cells.
+"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are more of
+them, each value must occur fewer than `FEW` times, and the cells must make up at most the fraction `RARE` of the known
+cells.
 """
 
 
@@ -244,8 +245,8 @@ def numbers(
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
     column in messages. Raises `harness.DataError` if several cells of a feature column contain text, because the text
-    may be categories. This error is not raised for `new` data of a trained model, because the column is known to be
-    numeric.
+    may be categories. If the data are `new` data for a trained model, the error is not raised, because the column is
+    known to be numeric.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -299,8 +300,8 @@ def categories(
 
     Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Rows with
     numbers are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several
-    rows contain numbers, or if nearly every row contains a different string. This error is not raised if the column is
-    in `new` data for a trained model.
+    rows contain numbers, or if nearly every row contains a different string. If the data are `new` data for a trained
+    model, the error is not raised.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()
@@ -372,8 +373,8 @@ def date_parts(
 ) -> dict[str, list[float]]:
     """Return the numeric features of a date or time column, keyed by part name, such as ``month``.
 
-    If `names` is None, all parts present in the dates are returned. In this case, `harness.DataError` is raised if no
-    cells are dates. Rows with other cells are added to `problems`.
+    If `names` is None, all parts present in the dates are returned, and `harness.DataError` is raised if the column
+    contains no dates. Rows with other cells are added to `problems`.
     """
     values = []
     for where, cell in zip(table.where, table.columns[column], strict=True):

@@ -14,7 +14,7 @@ from harness.data.user_files.splitting import NAMES
 from harness.errors import DataError
 
 SIDE_FILES = frozenset(("desktop.ini", "picasa.ini", "thumbs.db"))
-"""Names of files that file managers create, in lower case. These files are ignored without a warning."""
+"""Names of files that file managers create, in lower case. Files with these names are ignored without a warning."""
 MAX_DEPTH = 32
 
 
@@ -34,7 +34,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The files in a tree of folders, with their classes."""
+    """Files in a tree of folders, and their classes."""
 
     files: list[str]
     labels: list[str]
@@ -44,7 +44,8 @@ class ClassFolders:
 
 
 def files_by_class(root: Path, kind: str, class_level: int | None = None) -> ClassFolders:
-    """Return the files below `root`, with the class of each file and, if the folders define splits, its split.
+    """Return the files below `root` and their classes. If the folders define splits, also return the split of each
+    file.
 
     By default, the classes are the top-level folders. If all top-level folders are named after splits, the classes are
     the folders below them. `class_level` (1 or 2) overrides this rule. At level 2, top-level folders that are not named

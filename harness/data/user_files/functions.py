@@ -2,9 +2,9 @@
 
 A function is reported only if it is exact in all rows and unlikely to occur by chance. The p-value of a function is an
 upper bound on the probability that a function of the same kind exists for a random permutation of the target. The
-p-value must be below `FALSE_ALARMS` divided by the number of columns. This bound is valid for columns that are
-independent of the target. A column may predict the target well but not exactly. Minimum row counts limit how often a
-function is reported for such columns.
+p-value must be below `FALSE_ALARMS` divided by the number of columns. The bound on the p-value is valid for columns
+that are independent of the target. A column may predict the target well but not exactly. Minimum row counts limit how
+often a function is reported for such columns.
 """
 
 from __future__ import annotations

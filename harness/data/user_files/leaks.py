@@ -160,7 +160,7 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
 
 def _linear(features: Mapping[str, Numbers], target: Numbers, tolerance: Numbers | None = None) -> list[str]:
     """Return features whose linear combination equals the target, or an empty list if there are none. If a single
-    feature suffices, only this feature is returned. Otherwise, all features with nonzero weights are returned.
+    feature suffices, only this feature is returned. In all other cases, the features with nonzero weights are returned.
 
     `tolerance` (``[N]``) is the maximum difference from the target in each row. By default, the target may be rounded.
     """
@@ -221,8 +221,8 @@ def _is_rounded_line(x: Numbers, y: Numbers) -> bool:
 
 
 def _last_place(y: Numbers) -> float:
-    """Return the unit of the last decimal place of the numbers. Return 0 if the numbers are not rounded or have few
-    distinct values.
+    """Return the unit of the last decimal place, such as 0.01 for 1.25. Return 0 if the numbers are not rounded or have
+    few distinct values.
     """
     if len(np.unique(y)) < DISTINCT:
         return 0.0

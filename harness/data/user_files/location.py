@@ -19,7 +19,7 @@ MEDIA = {
 """Lower-case file name suffixes for each kind of raw input."""
 _CONVERT = "convert the recordings, for example with: ffmpeg -i in.m4a out.flac"
 REMEDIES = dict.fromkeys((".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mka", ".3gp"), _CONVERT)
-"""Advice on files that the required packages cannot read, by suffix."""
+"""Advice on files that the required packages cannot read, keyed by suffix."""
 
 
 def is_path(name: str, known: Container[str]) -> bool:

@@ -68,10 +68,10 @@ def check_header(path: Path, kind: str) -> None:
 def read_image(path: Path, shorter_side: int, notes: Counter[str] | None = None) -> NDArray[np.uint8 | np.float32]:
     """Return the pixels ``[H, W, C]``, with C = 1 for grayscale images and C = 3 (RGB) for all other images.
 
-    8-bit images are returned as uint8. Grayscale images with more bits per pixel do not have a fixed range. They are
-    returned as float32 with their original values, and `scaled` converts them. The EXIF orientation is applied, and
-    transparent areas become white. If the image's shorter side is longer than `shorter_side`, the image is scaled down
-    to this length.
+    8-bit images are returned as uint8. Grayscale images with more bits per pixel do not have a fixed range. Such images
+    are returned as float32 with their original values; use `scaled` to convert them. The EXIF orientation is applied,
+    and transparent areas become white. If the image's shorter side is longer than `shorter_side`, the image is scaled
+    down to this length.
 
     `notes` counts the images whose content was partly ignored, keyed by the reason. Raises `UnreadableError` if the
     file cannot be decoded.

@@ -43,7 +43,7 @@ class NewData:
     rows: Array
     """Row number of each example (int64, starting at 1) or path of its file (str)."""
     inputs: dict[str, Array]
-    """Raw inputs by name, as in `UserDataset`."""
+    """Raw inputs, keyed by name as in `UserDataset`."""
     labels: list[str | None] | None
     """Label of each example, or None if the data have no labels."""
     numbers: dict[str, list[float]]

@@ -205,7 +205,8 @@ def _word(cell: Any) -> str:
 
 
 def separated(digits: str, decimal: str, thousands: str) -> str | None:
-    """Return an unsigned number, such as ``1.250,5``, in plain notation, or None if it uses different separators.
+    """Return an unsigned number, such as ``1.250,5``, in plain notation, or None if the number contains other
+    separators.
 
     Each group has three digits. In Indian notation, all groups except the last have two digits.
     """
@@ -224,7 +225,7 @@ def affix(shape: re.Match[str]) -> str:
 
 
 def is_negative(shape: re.Match[str]) -> bool:
-    """Return whether a number has a minus sign or, as in accounting, is in parentheses."""
+    """Return whether a number has a minus sign or is in parentheses, as in accounting."""
     signs = (shape["sign"], shape["inner"], shape["trail"])
     return bool(shape["open"]) or any(sign and sign in MINUS for sign in signs)
 
@@ -254,7 +255,7 @@ class Finding:
 def examined(cells: Iterable[Any], notation: Notation) -> Finding | None:
     """Return the notation of the numbers in a column, or None if every number is in the declared notation.
 
-    A column is unambiguous if all its numbers have the same unit or currency. It is also unambiguous if only the
+    A column is unambiguous if all its numbers have the same unit or currency. A column is also unambiguous if only the
     notation of negative numbers differs from the declared notation. Decimal and thousands separators are never guessed.
     """
     texts = Counter(cell.strip() for cell in cells if isinstance(cell, str))

@@ -40,7 +40,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """
     slice_columns: tuple[str, ...] = ()
     """Columns that define slices of the test split, which are scored separately. Each value of a column forms a slice.
-    In a numeric column, each quartile forms a slice. These columns can also be features.
+    In a numeric column, each quartile forms a slice. Slice columns can also be features.
     """
     on_bad_row: OnBadRow = "error"
     """Handling of bad rows: ``error`` raises an error that lists the bad rows, and ``skip`` drops them.
@@ -52,9 +52,11 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     split_seed: int = 0
     """Seed for drawing splits."""
     validation_share: float = 0.1
-    """Fraction of all rows that form the validation split. Ignored if the data define this split."""
+    """Fraction of all rows that form the validation split. This option is ignored if the data define a validation
+    split.
+    """
     test_share: float = 0.2
-    """Fraction of all rows that form the test split. Ignored if the data define this split."""
+    """Fraction of all rows that form the test split. This option is ignored if the data define a test split."""
     sha256: str = ""
     """SHA-256 digest of the content. The digest is part of the run's key. If empty, the digest is computed from the
     data.

@@ -13,7 +13,7 @@ NAMED = 5
 
 
 class Problems:
-    """The bad rows of a single source, with the first problem found in each row."""
+    """Bad rows of a single source, and the first problem found in each row."""
 
     def __init__(self, source: str, policy: OnBadRow) -> None:
         self.source, self.policy = source, policy

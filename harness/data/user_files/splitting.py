@@ -22,8 +22,7 @@ NAMES = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
 }
-"""Mapping from names in columns and folders, in lower case, to splits. These names are also recognized by Hugging Face
-Datasets.
+"""Mapping from names in columns and folders, in lower case, to splits. Hugging Face Datasets recognizes the same names.
 """
 
 
@@ -149,8 +148,8 @@ def _draw(
     """Draw approximately a fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are left. If `groups` is given,
-    whole groups are drawn. Otherwise, rows with equal values in `copies` are drawn together. These rows belong to
-    different classes.
+    whole groups are drawn. Without `groups`, rows with equal values in `copies` are drawn together. Rows with equal
+    values belong to different classes.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)

@@ -66,7 +66,7 @@ class Waiting:
 class Batches:
     """Waiting requests, which are sent to the model in batches in their order of arrival.
 
-    A request is sent immediately if the model is not busy. Otherwise, it waits until the model accepts the next batch,
+    A request is sent immediately if the model is not busy. If the model is busy, the request waits for the next batch,
     so batches are larger under load. `on_batch` is called with the number of examples of each batch.
     """
 

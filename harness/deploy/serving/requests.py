@@ -32,7 +32,9 @@ FILES = 4
 
 
 class RefusedError(Exception):
-    """Error for a request that cannot be answered, with the HTTP status and the problems of individual examples."""
+    """Error for a request that cannot be answered. It contains the HTTP status and the problems of individual
+    examples.
+    """
 
     def __init__(self, status: int, detail: str, errors: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(detail)

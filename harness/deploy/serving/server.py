@@ -146,8 +146,8 @@ def run(
     hosts: Collection[str],
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Load the model, and answer requests until SIGINT or SIGTERM is received. Then answer the requests that have
-    already arrived.
+    """Load the model, and answer requests until SIGINT or SIGTERM is received. After the signal, requests that have
+    already arrived are still answered.
     """
     config = uvicorn.Config(
         build(service, token=token, hosts=hosts),
@@ -222,7 +222,7 @@ class Connection(HttpToolsProtocol):
         return self.config.limits  # type: ignore[attr-defined, no-any-return]
 
     def connection_made(self, transport: Any) -> None:
-        """Start the time limit for the first request. Abort the connection if there are too many connections."""
+        """Start the timeout for the first request. Abort the connection if there are too many connections."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
             transport.abort()
@@ -239,19 +239,19 @@ class Connection(HttpToolsProtocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time limits."""
+        """Stop the timeouts."""
         super().connection_lost(exc)
         self._stop()
         self._stop_writing()
 
     def pause_writing(self) -> None:
-        """Start the time limit for the client to receive the answer."""
+        """Start the timeout for receiving the answer."""
         super().pause_writing()
         self._stop_writing()
         self._write_timer = self.loop.call_later(self._limits.write_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop the time limit for the client to receive the answer."""
+        """Stop the timeout for receiving the answer."""
         super().resume_writing()
         self._stop_writing()
 
