@@ -32,7 +32,7 @@ suggested.
 class HarnessError(Exception):
     """Base class of all exceptions defined by harness.
 
-    The message states what is wrong and what to do. The command line prints it without a traceback.
+    The message states what is wrong and what to do. The command line prints the message without a traceback.
 
     Attributes
     ----------

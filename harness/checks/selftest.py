@@ -20,8 +20,9 @@ from harness.records import Failure, PluginRef
 MIB = 2**20
 SIZES_MIB = (16, 64, 256)
 TOLERANCE_BYTES, TOLERANCE_FRACTION = 2 * MIB, 0.01
-"""Allowed error, in bytes and as a fraction. The larger of the two applies. The tolerance accounts for pages that the
-interpreter allocates or frees between readings."""
+"""Allowed error, in bytes and as a fraction. The larger of the two limits applies. The tolerance accounts for pages
+that the interpreter allocates or frees between readings.
+"""
 CLOCK_S, CLOCK_TOLERANCE = 0.5, 1e-3
 """Duration of the clock comparison and maximum difference, both in seconds."""
 TIMEOUT_S = 120.0

@@ -10,7 +10,7 @@ from harness.cli import options
 from harness.cli.output import counted, echo
 
 
-@click.command(short_help="Pack a comparison into one file to publish.")
+@click.command(short_help="Pack a comparison into a single file for publication.")
 @options.plugins
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option(

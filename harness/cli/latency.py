@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     metavar="N",
     help=options.with_default(
-        "Batch size in the server and offline scenarios.", "1 for server, the batch size of the run for offline"
+        "Batch size in the server and offline scenarios.", "1 (server) or the batch size of the run (offline)"
     ),
 )
 @click.option(

@@ -26,7 +26,8 @@ _KINDS = ("tasks", "datasets", "models", "backends", "metrics", "reporters", "tr
 @click.option("--dataset", metavar="NAME", help="For `harness list options`: dataset of the task.")
 @click.option("--model", metavar="NAME", help="For `harness list options`: model whose settings are listed.")
 def list_(kind: str | None, task: str | None, dataset: str | None, model: str | None) -> None:
-    """List what the installed plugins provide. Show either one kind in detail, or an overview of all kinds.
+    """List the tasks, models, backends and other objects that the installed plugins provide. Show either one kind in
+    detail, or an overview of all kinds.
 
     Entries that are unavailable on this machine are also listed, along with the reason and the command that installs
     the missing package. The kind `options` lists the settings that `harness run --set` can change, with their defaults

@@ -251,7 +251,7 @@ _DATASET_OPTIONS = (
     ),
     Option(
         name="weight-column",
-        help="Own data: column with the weight of each row in the training loss.",
+        help="For your own data: column with the weight of each row in the training loss.",
         default="none",
     ),
     Option(

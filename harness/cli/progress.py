@@ -95,7 +95,7 @@ def carry_out(
 
 
 def catch_signals() -> None:
-    """Make SIGTERM and SIGHUP have the same effect as Ctrl-C."""
+    """Handle SIGTERM and SIGHUP in the same way as Ctrl-C."""
     for name in ("SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.default_int_handler)
 

@@ -37,7 +37,7 @@ _FILTERS = ("task", "dataset", "model", "backend", "device", "precision")
     help=options.with_default(
         "Backend, model or setting that is the baseline for ratios. Its results also replace the results of failed "
         "runs.",
-        "the first one with results on the most datasets",
+        "the first candidate with results on the largest number of datasets",
     ),
 )
 @click.option(
@@ -72,10 +72,10 @@ def rank(
     geometric mean ratio, with 95% intervals from a bootstrap over datasets and seeds.
 
     RESULTS are results directories. The default is HARNESS_RESULTS or ./results. A dataset is included only if every
-    ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown. In
-    the first ("excluded"), failed runs are ignored. Datasets on which a ranked entry has no successful runs are also
-    ignored. In the second ("imputed"), a failed run is replaced by a run of the baseline. Choose a simple baseline,
-    because a strong baseline would compensate for failures.
+    ranked backend, model or setting was run on it. Failed runs are handled in two ways, and both results are shown.
+    With the first method ("excluded"), failed runs are ignored. Datasets on which a ranked entry has no successful runs
+    are also ignored. With the second method ("imputed"), a failed run is replaced by a run of the baseline. Choose a
+    simple baseline, because a strong baseline would compensate for failures.
 
     \b
     Examples:

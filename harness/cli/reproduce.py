@@ -40,8 +40,8 @@ folder.
 @click.option(
     "--create-envs",
     is_flag=True,
-    help="Create the named environments that the runs used and that do not exist here, with the exact "
-    "versions in their lock files.",
+    help="Create the named environments of the runs if they do not exist here, with the exact versions in their "
+    "lock files.",
 )
 @options.results_in("Directory for the new runs.", "the folder 'reproduced' in HARNESS_RESULTS or ./results")
 @options.wait

@@ -120,7 +120,7 @@ class _LazyGroup(SuggestingGroup):
     epilog="Run `harness COMMAND --help` for the options of a command, with examples.",
 )
 @click.version_option(package_name="ml-harness", message="harness %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of errors.")
+@click.option("--debug", is_flag=True, help="Show a traceback if an error occurs.")
 def cli(debug: bool) -> None:
     """Benchmark the same model on the same data under different machine-learning frameworks, and compare quality,
     speed, latency and memory.

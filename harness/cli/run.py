@@ -109,8 +109,8 @@ if TYPE_CHECKING:
 @click.option(
     "--detach",
     is_flag=True,
-    help="Submit the runs to the executor and return. `harness status` shows their progress, and the same command "
-    "without --detach waits for them and stores the results.",
+    help="Submit the runs to the executor and return. `harness status` shows the progress of the runs. The same "
+    "command without --detach waits for the runs and stores the results.",
 )
 @options.quiet
 @click.option("--dry-run", is_flag=True, help="Print the planned runs without executing them.")

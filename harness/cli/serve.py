@@ -79,7 +79,7 @@ def serve(
     Prometheus. After SIGTERM or Ctrl-C, the service answers the requests that have already arrived, and then stops.
 
     RUN is the id of a run, a unique part of the id, the path of the run's directory, or a folder written by `harness
-    export`. The run of such a folder must be in the results directory.
+    export`. The run from which the folder was exported must be in the results directory.
 
     \b
     Examples:

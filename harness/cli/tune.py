@@ -184,7 +184,7 @@ _OF_SEARCHES = (
     *("search", "trials", "objective", "sampler", "sampler_seed", "pruner", "confirm", "storage", "rerun"),
     *("memory_limit", "price_per_hour", "tracker"),
 )
-"""Parameters that do not affect a range test."""
+"""Command parameters that have no effect on a learning rate range test."""
 
 
 def _check_alone() -> None:

@@ -67,9 +67,9 @@ def locate(name: str) -> Pretrained:
 def weight_files(folder: Path) -> dict[str, frozenset[str]]:
     """Return a mapping from each weight file to the names of the arrays to read from it.
 
-    If ``model.safetensors`` exists, it is the only weight file. All of its arrays are read, and the set of names is
-    empty. Otherwise, the weight files are those listed in the index. If there is no index, the result is empty. Raises
-    `harness.UsageError` if the index cannot be read.
+    If ``model.safetensors`` exists, it is the only weight file. All arrays in this file are read, and the set of names
+    is empty. Otherwise, the weight files are those listed in the index. If there is no index, the result is empty.
+    Raises `harness.UsageError` if the index cannot be read.
     """
     if (folder / WEIGHTS).is_file():
         return {WEIGHTS: frozenset()}

@@ -10,7 +10,7 @@ def read_lines(path: Path, encoding: str = "utf-8") -> list[str]:
 
     Lines are split at ``\n``, or at ``\r\n`` if every line ends with it. A leading byte order mark is removed. Other
     line boundaries of `str.splitlines`, such as U+2028 and U+0085, do not end a line. The vocabularies of published
-    checkpoints contain such characters as tokens. Splitting lines at these characters would shift the ids of all later
+    checkpoints contain these characters as tokens. Splitting lines at these characters would shift the ids of all later
     tokens.
 
     Parameters

@@ -156,8 +156,8 @@ def _save(folder: Path, data: PreparedData) -> None:
 
 
 def _meta(content: bytes) -> Meta:
-    """Return the metadata in the content of a file. The content ends with the SHA-256 digest (hex) of the metadata.
-    Raises ValueError if the digest does not match.
+    """Return the metadata in a file's content. The content ends with the SHA-256 digest (hex) of the metadata. Raises
+    ValueError if the digest does not match.
     """
     encoded, _, digest = content.rpartition(b"\n")
     if _sha256(encoded) != digest:

@@ -39,7 +39,7 @@ class ExampleInfo(Struct, frozen=True, kw_only=True):
 
 
 class DataSummary(Struct, frozen=True, kw_only=True):
-    """Description of loaded and prepared data, as printed by ``harness data info --task``."""
+    """Description of loaded and prepared data, which ``harness data info --task`` prints."""
 
     dataset: str
     task: str

@@ -30,9 +30,9 @@ def export(run: StoredRun, format_: str, output: Path, catalog: Catalog, *, time
     """Export a run's model, its preprocessing and a model card to the new folder `output`.
 
     The model is exported by the backend that trained it, or by the first installed backend that supports the format.
-    The exported files' outputs for the test split are compared with the run's. Raises `harness.UsageError` if the model
-    cannot be exported or `output` already exists. Raises `harness.HarnessError` if the export fails or its outputs
-    differ. If an error occurs, `output` is not created.
+    The outputs of the exported files for the test split are compared with the outputs of the run. Raises
+    `harness.UsageError` if the model cannot be exported or `output` already exists. Raises `harness.HarnessError` if
+    the export fails or its outputs differ. If an error occurs, `output` is not created.
     """
     spec = msgspec.structs.replace(run.record.spec, weights=trained_weights(run))
     preprocessing = stored_preprocessing(run)

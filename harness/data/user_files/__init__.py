@@ -1,1 +1,3 @@
-"""Datasets read from the user's files. To use one, pass its path as the dataset. See ``docs/how-to/own-data.md``."""
+"""Datasets read from the user's files. Pass the path of a file or folder as the dataset. See
+``docs/how-to/own-data.md``.
+"""

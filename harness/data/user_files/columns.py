@@ -163,7 +163,7 @@ def texts(table: Table, column: str, problems: Problems) -> list[str]:
 def words(table: Table, column: str, what: str, problems: Problems) -> list[str]:
     """Return the labels, paths or groups in a column as strings.
 
-    Cells from JSONL and Parquet files are typed. All cells in a column must have the same type: string, integer or
+    Cells from JSONL and Parquet files have types. All cells in a column must have the same type: string, integer or
     boolean. Rows with a missing value or a value of a different type are added to `problems`.
     """
     cells = [
@@ -193,7 +193,7 @@ def words(table: Table, column: str, what: str, problems: Problems) -> list[str]
 
 
 def label(cell: Any) -> str | None:
-    """Return a label in the form that `words` uses, or None if the cell is missing."""
+    """Return a label, formatted as by `words`, or None if the cell is missing."""
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     if is_missing(cell):

@@ -338,8 +338,7 @@ def _scale(images: NDArray[Any], train: NDArray[Any], examples: Examples) -> tup
     learned = [index for index in train if is_unscaled(images[index])]
     if declared is None and not learned:
         raise DataError(
-            "images with more than 8 bits have no fixed range, and the training split contains no such image from "
-            "which the range could be determined; "
+            "the range of images with more than 8 bits is unknown, because the training split contains no such images; "
             "set dataset.image_range to the smallest and the largest value, such as [0, 4095]"
         )
     low, high = declared or value_range(images[index] for index in learned)

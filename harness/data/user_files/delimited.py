@@ -26,7 +26,8 @@ SEPARATORS = (",", ";", "\t", "|")
 SAMPLE = 100
 """Number of rows used to infer the separator and the number of columns."""
 USUAL = 0.95
-"""Minimum fraction of sampled rows with equal numbers of cells for rejecting a header with a different number of cells.
+"""Minimum fraction of sampled rows with the same number of cells. If this fraction is reached, a header with a
+different number of cells is rejected.
 """
 CLOSED = "write a quote inside a quoted cell as two quotes"
 BLANKS = re.compile(r"[ \t]+\"")

@@ -221,9 +221,9 @@ def _as_utf8(source: str, data: bytes) -> str:
             f"{source}: {problem}; specify its encoding with --encoding (dataset.encoding), or save the file as UTF-8"
         )
     (first, name), *others = list(meant.items())[:SHOWN]
-    other = "".join(f", {name} if the bytes mean {text!r}" for text, name in others)
+    other = "".join(f", {name} if the bytes represent {text!r}" for text, name in others)
     raise DataError(
-        f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if the bytes mean "
+        f"{source}: {problem}; pass --encoding {name} (dataset.encoding) if the bytes represent "
         f"{first!r}{other}; otherwise, specify the encoding of the file, or save the file as UTF-8"
     )
 

@@ -245,8 +245,8 @@ def numbers(
 
     A missing value becomes NaN in a feature column and is added to `problems` in a target column. `what` describes the
     column in messages. Raises `harness.DataError` if several cells of a feature column contain text, because the text
-    may be categories. If the data are `new` data for a trained model, the error is not raised, because the column is
-    known to be numeric.
+    may be categories. For `new` data of a trained model, the error is not raised, because the column is known to be
+    numeric.
     """
     plain = plain_numbers(table.columns[column], notation)
     if plain is not None:
@@ -272,7 +272,7 @@ def numbers(
     if target:
         return found, []
     if not new:
-        advice = _setting("missing_values", *list(texts)[:3]) + " if the cells mean missing values, or "
+        advice = _setting("missing_values", *list(texts)[:3]) + "  if the cells denote missing values, or  "
         _check_rare(table, column, texts, "numbers", advice)
     words = words_for_missing(table.columns[column], notation.missing)
     count = sum(words.values())
@@ -300,8 +300,8 @@ def categories(
 
     Words such as ``NA`` are treated as categories, unless the user declared them to be missing values. Rows with
     numbers are added to `problems`, unless the column is `declared` categorical. Raises `harness.DataError` if several
-    rows contain numbers, or if nearly every row contains a different string. If the data are `new` data for a trained
-    model, the error is not raised.
+    rows contain numbers, or if nearly every row contains a different string. For `new` data of a trained model, the
+    error is not raised.
     """
     found: list[str | None] = []
     rare: Counter[str] = Counter()

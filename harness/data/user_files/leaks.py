@@ -31,8 +31,8 @@ FAR_REPEATED = 3
 FAR_DISTINCT = 10
 """Minimum number of distinct values for a column to be tested for outliers."""
 SMALLEST = 1e-100
-"""Minimum for the largest absolute value in a column. The squares of much smaller numbers underflow to 0 in double
-precision.
+"""Limit for absolute values, which at least one value of a column must exceed. The squares of much smaller numbers
+underflow to 0 in double precision.
 """
 NUMBERED, SHUFFLED = 10, 20
 """Minimum number of rows for consecutive numbers to be considered row numbers. The first value applies to sorted
@@ -298,9 +298,8 @@ def extremes(columns: Mapping[str, Numbers]) -> list[str]:
             count, value = int(counts[place]), float(distinct[place])
             if count >= FAR_REPEATED and gap > FAR * extent:
                 found.append(
-                    f"column {name!r}: {count:,} cells are {value:g}, far from all other values; if this value means "
-                    "a missing value, pass"
-                    f" --set 'dataset.missing_values=[\"{value:g}\"]'"
+                    f"column {name!r}: {count:,} cells are {value:g}, far from all other values; if this value "
+                    f"denotes a missing value, pass --set 'dataset.missing_values=[\"{value:g}\"]'"
                 )
             elif gap > 1000 * FAR * extent:
                 found.append(

@@ -72,7 +72,8 @@ def lookalikes(names: Sequence[str | None], what: str) -> list[str]:
     shown = "; ".join(" and ".join(map(ascii_or_plain, group)) for group in similar[:3])
     more = f"; and {len(similar) - 3} more" if len(similar) > 3 else ""
     return [
-        f"{plural(what)} that look alike are treated as different: {shown}{more}; correct the data if they are the same"
+        f"{plural(what)} that look alike are treated as different: {shown}{more}; "
+        "correct the data if they mean the same"
     ]
 
 

@@ -148,8 +148,8 @@ def _draw(
     """Draw approximately a fraction `share` of `rows`, and return the remaining rows and the drawn rows.
 
     At least one row of each class is drawn, and at least `leave` rows of each class are left. If `groups` is given,
-    whole groups are drawn. Without `groups`, rows with equal values in `copies` are drawn together. Rows with equal
-    values belong to different classes.
+    whole groups are drawn. Without `groups`, rows with equal values in `copies` are drawn together. Only rows of
+    different classes may have equal values.
     """
     if groups is not None:
         return _draw_groups(rows, classes, groups, share, seed, leave)

@@ -174,7 +174,9 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the only file whose relative path equals the name if letter case is ignored, or None."""
+    """Return the file whose relative path matches the name ignoring letter case, or None unless there is exactly
+    one.
+    """
     found = [folder]
     for part in Path(name).parts:
         if part in ("..", "/"):

@@ -20,7 +20,7 @@ from harness.errors import DataError, RecordError, UsageError
 from harness.records.reading import open_named, read_named
 
 MAX_TABLE_BYTES = 2**40
-"""Maximum size of a file, which is read into memory."""
+"""Maximum size of a file. Files are read into memory."""
 MARKS = {
     b"PK\x03\x04": "a spreadsheet or a ZIP archive",
     b"\x1f\x8b": "compressed with gzip",

@@ -66,7 +66,7 @@ class Bodies:
 
     @asynccontextmanager
     async def part(self, request: Request) -> AsyncIterator[tuple[msgspec.Raw, int]]:
-        """Yield the encoded examples of a request (`Part`) and their number. The size of the body is added to the
+        """Yield the encoded examples of a request (`Part`) and their number. The size of the body counts toward the
         pending bytes until the context manager exits.
 
         Raises `RefusedError` if the body is too large, arrives too slowly or is not valid.

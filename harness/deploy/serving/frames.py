@@ -83,7 +83,7 @@ class Frames:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Add received data and yield the content of each frame that is complete."""
+        """Add received data, and yield the content of each complete frame."""
         self._data += data
         while len(self._data) >= HEADER.size:
             (size,) = HEADER.unpack_from(self._data)

@@ -32,7 +32,7 @@ FILES = 4
 
 
 class RefusedError(Exception):
-    """Error for a request that cannot be answered. It contains the HTTP status and the problems of individual
+    """Error for a request that cannot be answered. The error contains the HTTP status and the problems of individual
     examples.
     """
 

@@ -185,7 +185,7 @@ def test_run_with_encoding_and_time_column_records_how_the_data_were_read(here: 
     arguments = ("run", "--task", "regression", "--dataset", str(path), *MODEL, "--target-column", "price")
     refused = invoke(*arguments)
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "pass --encoding windows-1252 (dataset.encoding) if the bytes mean 'Köln'" in refused.stderr
+    assert "pass --encoding windows-1252 (dataset.encoding) if the bytes represent 'Köln'" in refused.stderr
     assert not (here / "results").exists()
     done = invoke(*arguments, "--encoding", "windows-1252", "--time-column", "year")
     assert done.exit_code == 0, done.output

@@ -455,7 +455,7 @@ def test_read_table_encodings_are_suggested_with_the_words_that_they_mean(
     (tmp_path / "t.tsv").write_bytes(f"a\n{text}\nplain\n".encode(encoding))
     with pytest.raises(DataError) as raised:
         read(tmp_path / "t.tsv", "skip")
-    found = re.search(rf"{encoding}(?: \(dataset\.encoding\))? if the bytes mean '([^']+)'", str(raised.value))
+    found = re.search(rf"{encoding}(?: \(dataset\.encoding\))? if the bytes represent '([^']+)'", str(raised.value))
     assert found is not None, raised.value
     assert found[1] in text
 
