@@ -158,8 +158,8 @@ def measured_part(
     if quality_only or not specs:
         return Part(True)
     if batch_size_backoff:
-        return Part(True, reason="quality only: --batch-size-backoff can use batch sizes that no check covers")
-    reason = "no check of simultaneous runs covers these settings"
+        return Part(True, reason="quality only: --batch-size-backoff can use batch sizes that were not checked")
+    reason = "simultaneous runs with these settings were not checked"
     for found in sorted(_saved(), key=lambda each: each.checked_at, reverse=True):
         if found.jobs != jobs or not {load_of(spec) for spec in specs} <= found.loads.keys():
             continue

@@ -62,13 +62,13 @@ class Unchanged:
         """Raise `harness.PluginError` if an array or the description has changed."""
         if msgspec.json.encode(data.info) != self._info:
             raise PluginError(
-                "the description of the data (DataInfo) changed during the run, so its results are not valid; the "
+                "the description of the data (DataInfo) changed during the run, so the results are not valid; the "
                 f"model, the task and backend {backend!r} must copy the description before changing it"
             )
         for name, current in _digests(data):
             if current != self._digests[name]:
                 raise PluginError(
-                    f"the {name} changed during the run, so its results are not valid; a session of backend "
+                    f"the {name} changed during the run, so the results are not valid; a session of backend "
                     f"{backend!r} must copy its inputs before changing them"
                 )
 

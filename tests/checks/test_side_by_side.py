@@ -114,7 +114,7 @@ def saved(specs: tuple[RunSpec, ...], catalog: Catalog, **changes: Any) -> SideB
 
 def test_measured_part_after_a_passed_check_is_timed(specs: tuple[RunSpec, ...], catalog: Catalog) -> None:
     assert measured_part(specs, catalog, 2, quality_only=False).reason.startswith(
-        "quality only: no check of simultaneous runs"
+        "quality only: simultaneous runs with these settings"
     )
     found = saved(specs, catalog)
     timed = measured_part(specs, catalog, 2, quality_only=False)
@@ -135,8 +135,8 @@ def environment(**changes: Any) -> dict[str, Any]:
         (environment(cpu="Z80"), "applies to another machine: CPU Z80 -> "),
         (environment(cores=977), "applies to another machine: cores 977 -> "),
         ({"lanes": [((0,), ""), ((5, 6), "")]}, "used other cores or GPUs"),
-        ({"jobs": 3}, "no check of simultaneous runs covers these settings"),
-        ({"loads": {}}, "no check of simultaneous runs covers these settings"),
+        ({"jobs": 3}, "simultaneous runs with these settings were not checked"),
+        ({"loads": {}}, "simultaneous runs with these settings were not checked"),
         ({"versions": {}}, "packages of toy-numpy have changed"),
         ({"codes": {}}, "the code of harness has changed since the check on 2026-01-02"),
         ({"figures": []}, "did not pass"),

@@ -361,8 +361,8 @@ def _warnings(file: _File, header: list[str], records: list[Record]) -> list[str
         quoted = 0 if file.quotes else sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
         if quoted and 2 * quoted >= len(good):
             warnings.append(
-                f"{quoted:,} cells of column {name!r} are enclosed in quotes; these were kept, as is usual for TSV "
-                "files; if they are not part of the values, save the file as CSV with tabs"
+                f"{quoted:,} cells of column {name!r} are enclosed in quotes; the quotes were kept, as is usual for TSV"
+                " files; if they are not part of the values, save the file as CSV with tabs"
             )
     if header and all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in header):
         shown = ", ".join(header[:3])

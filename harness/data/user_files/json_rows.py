@@ -125,4 +125,4 @@ def _absent(partial: list[tuple[str, int]], rows: int) -> list[str]:
         return []
     shown = ", ".join(f"{name!r} in {count:,}" for name, count in found[:5])
     more = f" and {len(found) - 5} more keys" if len(found) > 5 else ""
-    return [f"some keys are absent from some of the {rows:,} rows; their values are treated as missing: {shown}{more}"]
+    return [f"some keys are missing in some of the {rows:,} rows; the values are treated as missing: {shown}{more}"]

@@ -152,7 +152,7 @@ def _functions(columns: Mapping[str, NDArray[Any]], target: NDArray[Any], what: 
             found.append(f"{what} is {relation} of the feature {name!r}; check that it is known at prediction time")
         if name in gaps and functions.relation(gaps[name], target, count):
             found.append(
-                f"{what} is determined by which values of the feature {name!r} are missing; check that it is known at "
+                f"{what} is determined by whether the feature {name!r} is missing; check that it is known at "
                 "prediction time"
             )
     return found

@@ -66,7 +66,7 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin and origin.partition("://")[2] != host:
-            return 403, "requests from other web sites are not allowed"
+            return 403, "requests from other websites are not allowed"
         if self._token is None:
             if _name(host) not in self._hosts:
                 return 403, f"the host {host[:100]!r} is not allowed; the service accepts: {', '.join(self._hosts)}"

@@ -217,7 +217,7 @@ def test_giveaways_missing_values_that_determine_the_target_are_found(rows: int,
         what, found = "target 'y'", giveaways(columns, {}, {"y": known * 1.0})
     else:
         what, found = "the label", label_giveaways(columns, np.array(["active", "ended"], object)[known * 1])
-    message = f"{what} is determined by which values of the feature 'end' are missing; check that it is known at "
+    message = f"{what} is determined by whether the feature 'end' is missing; check that it is known at "
     assert [text.startswith(message) for text in found] == [True] * (rows > 8)
 
 

@@ -251,7 +251,7 @@ UNUSUAL = [
         "t.jsonl",
         b'{"a": 1, "b": 2}\n{"a": 3}\n',
         {"a": [1, 3], "b": [2, None]},
-        "keys are absent from some of the 2 rows",
+        "keys are missing in some of the 2 rows",
     ),
     ("t.jsonl", b'{"a": {"x": 1}}\r{"a": "x:y:z"}\r', {"a": [{"x": 1}, "x:y:z"]}, ""),
     ("t.jsonl", '{"a": "x\u2028y"}\n'.encode(), {"a": ["x\u2028y"]}, ""),
