@@ -113,8 +113,8 @@ class Part:
 
     quality_only: bool
     checked_at: str = ""
-    """Time of the check that permits measuring the speed of simultaneous runs, or an empty string if there is no such
-    check.
+    """Time of the check that permits measuring the speed of simultaneous runs, or an empty string if speed is not
+    measured.
     """
     reason: str = ""
     """Reason why only quality is measured, or an empty string if the user requested this."""

@@ -152,7 +152,7 @@ def _difference(here: Here, spec: RunSpec, found: Found) -> str:
 
 def _other_settings(spec: RunSpec, others: Iterable[Found]) -> str:
     """Return a description of a checkpoint whose run differs from `spec` only in its settings. Return an empty string
-    if there is no such checkpoint.
+    if no checkpoint qualifies.
     """
     names = ("task", "dataset", "model", "backend", "env", "seed", "split")
     for each in others:

@@ -20,7 +20,7 @@ class UserOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     split_column: str | None = None
     """Column with the split of each row: ``train``, ``validation`` (or ``val``, ``valid``, ``dev``) or ``test``.
     Validation and test splits that have no rows are drawn at random from the training rows. If None, the column named
-    ``split`` is used. If there is no such column, all splits are drawn.
+    ``split`` is used. If this column does not exist, all splits are drawn.
     """
     group_column: str | None = None
     """Column with the group of each row, such as the speaker or patient. All rows of a group are in the same split."""
