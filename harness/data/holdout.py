@@ -20,7 +20,8 @@ def holdout(
     Parameters
     ----------
     labels : ndarray of shape (N,)
-        Labels to stratify by. If all labels are equal, the held-out examples are selected at random. share : float
+        Labels to stratify by. If all labels are equal, the held-out examples are selected at random.
+    share : float
         Fraction of the examples to hold out, greater than 0 and less than 1.
     seed : int, default=0
         Seed of the random number generator.

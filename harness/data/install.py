@@ -64,7 +64,8 @@ def installed(dataset: Dataset) -> Path:
         If a file cannot be downloaded or fails verification, or if the cache is not writable. The message states the
         URL, the expected and the actual content, and how to fix the problem.
     UsageError
-        If the dataset declares no files, or if the directory ``HARNESS_DATA_MIRROR`` does not exist. PluginError
+        If the dataset declares no files, or if the directory ``HARNESS_DATA_MIRROR`` does not exist.
+    PluginError
         If two of the dataset's files have the same name.
 
     Examples

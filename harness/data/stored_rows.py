@@ -16,11 +16,11 @@ from harness.errors import DataError
 class StoredRows:
     """A read-only array ``[N, ...]`` in a ``.npy`` file, with the part of the array interface that batches use.
 
-    The class supports ``shape``, ``dtype``, ``len``, and indexing with an integer array or a slice with step
-    1. Indexing returns a new array. Rows are read from the file when they are indexed. The file is not memory-mapped,
-    because mapped pages count toward the process's memory, and a single page fault may load megabytes. The file remains
-    open, so it can be deleted while in use. Raises ValueError if the file is not a complete ``.npy`` file in C order,
-    and `harness.DataError` if the file is truncated later.
+    The class supports ``shape``, ``dtype``, ``len``, and indexing with an integer array or a contiguous slice. Indexing
+    returns a new array. Rows are read from the file when they are indexed. The file is not memory-mapped, because
+    mapped pages count toward the process's memory, and a single page fault may load megabytes. The file remains open,
+    so it can be deleted while in use. Raises ValueError if the file is not a complete ``.npy`` file in C order, and
+    `harness.DataError` if the file is truncated later.
     """
 
     def __init__(self, path: Path) -> None:

@@ -97,7 +97,8 @@ class Run:
         Raises
         ------
         UsageError
-            If the run failed, or if its weights and preprocessing were not saved. DataError
+            If the run failed, or if its weights and preprocessing were not saved.
+        DataError
             If the data are invalid.
         HarnessError
             If the backend fails.
