@@ -251,7 +251,7 @@ def check(
 
         def side_by_side(number: int) -> None:
             """Execute all settings once in each lane. The order differs between lanes and rounds, so that different
-            settings also run at the same time. This can also happen in a plan.
+            settings also run at the same time, as they do in a plan.
             """
             size = len(chosen)
             turns = [[lane * size + (i + lane * number) % size + 1 for i in range(size)] for lane in range(jobs)]

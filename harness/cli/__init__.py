@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Run the command line. Exits with status 0, 1 (a failure), 2 (invalid usage) or 130 (interrupted)."""
+    """Run the command line. The process exits with status 0 (success), 1 (failure), 2 (invalid usage) or 130
+    (interruption).
+    """
     from harness.cli import streams
     from harness.cli.root import cli
 

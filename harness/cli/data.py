@@ -55,7 +55,7 @@ def list_(format_: str) -> None:
     """List datasets with their tasks, download size, state and license.
 
     The state is `embedded` if the dataset is part of an installed package, and `cached` if it has been downloaded and
-    verified. The state `to fetch` means that the first run that uses the dataset downloads it.
+    verified. The state `to fetch` means that the dataset is downloaded when a run first uses it.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def list_(format_: str) -> None:
 def info(name: str, task: str | None, overrides: tuple[str, ...], format_: str) -> None:
     """Describe a dataset, or a file or directory with your own data.
 
-    With --task, load and prepare the data as in a run, but do not train a model. This option is required for your own
+    With --task, load and prepare the data as in a run, but do not train a model. The option is required for your own
     data. Print the number of examples per split and class, the role and type of each column, and a few examples.
     Missing values, duplicates, lengths, the shapes after preparation, and warnings are also printed.
 
@@ -154,7 +154,7 @@ def _summary(task_name: str, name: str, overrides: Sequence[str], catalog: Catal
 def fetch(names: tuple[str, ...]) -> None:
     """Download datasets to the cache and verify them. Datasets that are already in the cache are skipped.
 
-    If a dataset cannot be downloaded, the remaining ones are still downloaded, and the exit status is 1.
+    If a dataset cannot be downloaded, the remaining datasets are still downloaded, and the exit status is 1.
 
     \b
     Examples:

@@ -31,11 +31,11 @@ def export(run: str, format_: str, output: str, timeout: float, results: str | N
     """Export the trained model of a run (`harness run --save-weights`), together with its preprocessing and a model
     card.
 
-    The backend that trained the model exports it: torch as onnx or torch-export, tensorflow as onnx or savedmodel, and
-    any backend as safetensors. If this backend does not support the format, the weights are exported by another
-    installed backend. The outputs of the exported files for the test split are compared with the outputs of the run.
-    The export fails if fewer than 99.9% of the predicted labels agree, or if the outputs differ by more than 1e-4
-    (relative, in fp32).
+    The model is exported by the backend that trained it. torch can export onnx and torch-export, tensorflow can export
+    onnx and savedmodel, and every backend can export safetensors. If this backend does not support the format, the
+    weights are exported by another installed backend. The outputs of the exported files for the test split are compared
+    with the outputs of the run. The export fails if fewer than 99.9% of the predicted labels agree, or if the outputs
+    differ by more than 1e-4 (relative, in fp32).
 
     RUN is the id of a run, a unique part of the id, or the path of the run's directory.
 

@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     "--target",
     metavar="URL",
     help=options.with_default(
-        "URL of a service started with harness serve RUN, to measure in the server scenario, such as "
-        "http://127.0.0.1:8000.",
+        "URL of the service to measure in the server scenario, such as http://127.0.0.1:8000. Start the service "
+        "with harness serve RUN.",
         "none; the model is measured without a service",
     ),
 )

@@ -105,7 +105,8 @@ def _collect(
     submission: Submission, catalog: Catalog, store: Store, given: Access | None, *, cancel: bool
 ) -> dict[str, int]:
     """Store the available results of a submission, or cancel it. Return a mapping from the submission's name to the
-    number of its runs that are being executed, or an empty mapping if no runs are left."""
+    number of its runs in progress. The mapping is empty if no runs are left.
+    """
     from harness.execute.detached import cancel as end
     from harness.execute.detached import collect
     from harness.execute.runner import Guarded, Listener

@@ -66,8 +66,8 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value="1e-6:1",
     metavar="[LOW:HIGH]",
-    help="Instead of a search, train one model per backend while the learning rate increases from LOW to HIGH "
-    "(1e-6:1 if no range is given), and plot the loss.",
+    help="Train one model per backend instead of searching. The learning rate increases from LOW to HIGH (1e-6:1 if "
+    "no range is given), and the loss is plotted.",
 )
 @click.option("--rerun", is_flag=True, help="Start a new study, even if there is one with the same settings.")
 @options.wait

@@ -72,7 +72,7 @@ CORRELATION = 0.95
 WORST = 0.62
 """Maximum root mean square difference between two copies in the part with the largest difference, relative to the root
 mean square of the recording. Copies satisfy both limits. The most similar recordings of a speaker in the Free Spoken
-Digit Dataset do not satisfy both.
+Digit Dataset do not satisfy both limits.
 """
 
 

@@ -142,8 +142,7 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Raw inputs ``[N, ...]`` by name.
-        options : TableEncoderOptions, optional
+            Raw inputs ``[N, ...]``, keyed by name. options : TableEncoderOptions, optional
             Treatment of missing numbers. By default, missing numbers are imputed.
 
         Returns
@@ -356,8 +355,10 @@ def standardize(columns: NDArray[Any], mean: NDArray[np.float64], scale: NDArray
     ----------
     columns : ndarray of shape (N, F)
         Finite numbers.
-    mean, scale : ndarray of shape (F,)
-        Values returned by `column_statistics`.
+    mean : ndarray of shape (F,)
+        Means, as returned by `column_statistics`.
+    scale : ndarray of shape (F,)
+        Standard deviations, as returned by `column_statistics`.
 
     Returns
     -------

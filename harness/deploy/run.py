@@ -36,7 +36,8 @@ class Run:
         Returns
         -------
         mapping of str to ndarray
-            The arrays in ``arrays.npz`` by name, such as ``latencies_s``, or an empty mapping if they were not saved.
+            Arrays in ``arrays.npz``, keyed by name, such as ``latencies_s``. The mapping is empty if the arrays were
+            not saved.
 
         Raises
         ------

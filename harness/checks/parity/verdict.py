@@ -79,7 +79,7 @@ class ParityVerdict(Struct, frozen=True, kw_only=True):
     packages: dict[str, dict[str, str]] = {}
     """Package versions for each backend."""
     notes: dict[str, dict[str, str]] = {}
-    """Settings used by each backend: threads, TF32, autocast, determinism."""
+    """Settings used by each backend, such as threads, TF32, autocast and determinism."""
 
     @property
     def partly(self) -> str:

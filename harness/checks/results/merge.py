@@ -144,8 +144,8 @@ def _file_count(directory: Path) -> int:
 
 
 def _with_file_names(runs: Iterable[StoredRun], merged: Merged) -> list[StoredRun]:
-    """Return the runs whose ids are valid file names. A record from an untrusted source may contain arbitrary text as
-    its id.
+    """Return the runs whose ids are valid file names. The id in a record from an untrusted source can be arbitrary
+    text.
     """
     found = []
     for run in runs:

@@ -30,9 +30,9 @@ POINT, WHOLE = re.compile(r"-?[1-9]\d{0,2}\.\d{3}"), re.compile(r"-?\d{1,3}")
 QUANTITY = re.compile(r"[(<>=~\u2264\u2265\u2248\u00b1+-]*\s*[$\u20ac\u00a3]?\s?\d|P(T\d|\d+[YMWD])")
 """Pattern that matches the start of a cell with a quantity, such as a range, a fraction, a duration or a bound."""
 FEW, RARE = 3, 0.05
-"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are more of
-them, each value must occur fewer than `FEW` times, and the cells must make up at most the fraction `RARE` of the known
-cells.
+"""Cells of a different type are treated as isolated errors if there are fewer than `FEW` of them. If there are more
+such cells, they are treated as isolated errors only if each value occurs fewer than `FEW` times and the cells make up
+at most the fraction `RARE` of the known cells.
 """
 
 

@@ -333,5 +333,5 @@ def with_missing(words: Iterable[str], decimal: str, thousands: str) -> Notation
 
 
 def words_for_missing(cells: Iterable[Any], missing: frozenset[str]) -> Mapping[str, int]:
-    """Return the number of times each missing-value word occurs in the cells."""
+    """Return how often each word for a missing value occurs in the cells."""
     return Counter(cell.strip() for cell in cells if isinstance(cell, str) and cell.strip() and _word(cell) in missing)

@@ -174,8 +174,8 @@ def resolved(folder: Path, name: str) -> Path:
 
 
 def _without_case(folder: Path, name: str) -> Path | None:
-    """Return the file whose relative path matches the name ignoring letter case, or None unless there is exactly
-    one.
+    """Return the file whose relative path matches the name if letter case is ignored. Return None unless exactly one
+    file matches.
     """
     found = [folder]
     for part in Path(name).parts:

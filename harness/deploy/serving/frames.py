@@ -1,7 +1,7 @@
 """Messages between the HTTP process and the process of the model, over a pair of sockets.
 
-Each message is a frame: four bytes with the length of the content, most significant byte first, and the content in
-MessagePack.
+Each message is a frame. A frame consists of the length of the content in four bytes (big-endian), followed by the
+content in MessagePack.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Preparing:
         self._preprocessing, self._requests, self._catalog = preprocessing, requests, catalog
 
     def prepared(self, parts: Sequence[Part]) -> Prepared:
-        """Read and prepare the examples of all requests. Requests with bad examples are refused individually."""
+        """Read and prepare the examples of all requests. Requests with bad examples are rejected individually."""
         start = time.perf_counter()
         answers: list[Answer | None] = [None] * len(parts)
         warnings: list[list[str]] = [[] for _ in parts]

@@ -34,7 +34,7 @@ _ERROR: Schema = {
 }
 _DENIED: dict[int | str, Schema] = {
     401: _json(_ERROR, "The token is missing or wrong."),
-    403: _json(_ERROR, "The request comes from another web site, or names another host."),
+    403: _json(_ERROR, "The request comes from another website, or names another host."),
 }
 STATUS: dict[int | str, Schema] = {200: _json(_STATUS, "The server runs."), 403: _DENIED[403]}
 READY: dict[int | str, Schema] = {
