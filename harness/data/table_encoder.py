@@ -142,7 +142,8 @@ class TableEncoder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Parameters
         ----------
         inputs : mapping of str to ndarray
-            Raw inputs ``[N, ...]``, keyed by name. options : TableEncoderOptions, optional
+            Raw inputs ``[N, ...]``, keyed by name.
+        options : TableEncoderOptions, optional
             Treatment of missing numbers. By default, missing numbers are imputed.
 
         Returns
