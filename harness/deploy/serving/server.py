@@ -204,17 +204,18 @@ def _quiet_signals() -> Iterator[None]:
 
 
 class Connection(HttpToolsProtocol):
-    """An HTTP connection that is closed if there are too many connections, if the head of a request is too long or does
-    not arrive in time, or if the client does not receive its answer.
+    """An HTTP connection with limits. The connection is closed if there are too many connections, if the head of a
+    request is too long or does not arrive in time, or if the client does not receive its answer.
 
-    uvicorn limits only the time between two requests, so clients that send nothing, or one byte from time to time,
-    would keep their connections forever, and so would clients that do not read. With uvicorn's limit on connections,
-    idle connections would cause status 503 for all requests. httptools does not limit the length of a head.
+    The uvicorn server limits only the time between two requests. Clients that send nothing, send very slowly or do not
+    read could therefore keep their connections open forever. The limit on connections that uvicorn provides is not
+    used, because idle connections would then cause status 503 for all requests. The length of a head is checked here,
+    because httptools does not limit it.
     """
 
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
-    """Number of bytes received of a head that is not complete."""
+    """Number of bytes received of an incomplete head."""
     _write_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -230,8 +231,9 @@ class Connection(HttpToolsProtocol):
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Start or stop the time limit, depending on whether the head of a request is complete. Abort the connection if
-        the head is too long."""
+        """Start or stop the timeout, depending on whether the head of a request is complete. Abort the connection if
+        the head is too long.
+        """
         super().data_received(data)
         self._head_bytes = self._head_bytes + len(data) if self._is_waiting else 0
         if self._head_bytes > self._limits.header_bytes:
@@ -262,7 +264,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_waiting(self) -> bool:
-        """True if no request is being answered, so that received bytes belong to the head of the next one."""
+        """True if no request is being answered. Received bytes then belong to the head of the next request."""
         return self.cycle is None or self.cycle.response_complete
 
     def _watch(self) -> None:
