@@ -344,7 +344,9 @@ def _train_teachers(
 
 
 def _draw(finished: Results, catalog: Catalog, store: Store, path: Path) -> None:
-    """Write a plot of this command's runs: quality against throughput, or quality if no throughput was measured."""
+    """Save a plot of quality against throughput for the runs of this command. If no throughput was measured, plot only
+    the quality.
+    """
     from harness.checks.parity.verdict import load
     from harness.records.files import write_whole
     from harness.records.store import StoredRun
