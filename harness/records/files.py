@@ -123,8 +123,8 @@ def write_directory(path: Path, files: Iterable[tuple[str, bytes]]) -> int:
     """Write files into a new directory, move the directory to `path`, and return the number of files.
 
     An existing directory is replaced if it is empty or was created by this function. Raises `harness.UsageError` if
-    `path` is a file, a link or a directory that must not be replaced, and `harness.PluginError` if a file name points
-    outside the directory.
+    `path` is a file, a link or a directory that must not be replaced. Raises `harness.PluginError` if a file name
+    points outside the directory.
     """
     path = path.absolute()
     if path.is_symlink():

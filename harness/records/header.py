@@ -23,7 +23,7 @@ class HeaderRecipe(Struct, frozen=True):
 
 
 class HeaderSpec(Struct, frozen=True):
-    """The parts of a `RunSpec` that are compared with the machine and the request."""
+    """The fields of a `RunSpec` that are compared with this machine and with a requested run."""
 
     backend: str
     recipe: HeaderRecipe

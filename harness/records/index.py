@@ -1,9 +1,9 @@
-"""An index of a results directory, which commands use to select runs without reading all records.
+"""The index of a results directory, with which commands select runs without reading all records.
 
-For each record that was read and validated, the index contains the identity of its file and the values used to select
-runs. The index is only a cache. Values in a report are never read from the index. The index is a single file, which is
-replaced atomically. The file is in the user's cache directory, to which other users cannot write. An index that is
-missing, damaged or written by another version of this package is ignored and replaced. See
+For each record that has been validated, the index contains the identity of the record's file and the values with which
+runs are selected. The index is only a cache. Values in a report are never read from the index. The index is a single
+file, which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An
+index that is missing, damaged or written by another version of this package is ignored and replaced. See
 ``docs/explanation/reliability.md``.
 """
 

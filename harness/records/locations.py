@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Return the cache folder: ``HARNESS_CACHE``, or the platform's default (``~/.cache/harness`` on Linux)."""
+    """Return the cache folder: ``HARNESS_CACHE`` or, if unset, the platform's default (``~/.cache/harness`` on
+    Linux)."""
     if configured := _configured("HARNESS_CACHE"):
         return configured
     import platformdirs

@@ -53,14 +53,16 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes that are tried after `size`: each is half the previous one, rounded down, ending at 1."""
+    """Return the batch sizes that are tried after `size`. Each one is half of the previous one, rounded down, and the
+    last is 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 
 def _numbers(record: RunRecord) -> list[Any]:
     """Return the numbers that reports use in computations. Some elements are None or strings.
 
-    Only these numbers are checked, because checking all values would take half as long as decoding the record.
+    Only these numbers are checked for speed, because a check of all values would take half as long as decoding the
+    record.
     """
     spec = record.spec
     numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]

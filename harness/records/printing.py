@@ -7,7 +7,7 @@ import sys
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that change text direction, causing terminals to display text in a different order (Unicode, UAX #9)."""
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
-"""Control characters (Unicode category Cc), which start escape sequences, move the cursor or ring the bell."""
+"""Control characters (Unicode category Cc), which can start escape sequences, move the cursor or ring the bell."""
 REPLACEMENT = "\ufffd"
 _CLEAN = (
     dict.fromkeys((*_CONTROLS, *map(ord, _BIDI)), REPLACEMENT)
@@ -18,7 +18,7 @@ _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *map(ord, _B
 
 
 def clean(text: str) -> str:
-    """Return `text` with control characters and direction marks replaced, so that the text cannot control a terminal.
+    """Return `text` with control characters and direction marks replaced, so that it cannot control a terminal.
 
     Line feeds are kept, and tabs are replaced by spaces.
     """

@@ -18,8 +18,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str = "standard"
     """Name of the protocol that provides the default values. Individual values may be overridden."""
     window_s: float = 0.25
-    """Target duration of a timed window, in seconds. The device is synchronized only at window boundaries. For
-    inference, windows last at most a quarter of `throughput_budget_s`."""
+    """Target duration of a timed window, in seconds. The device is synchronized only at window boundaries. Windows of
+    inference last at most a quarter of `throughput_budget_s`."""
     min_steady_windows: int = field(default=10, name="steady_windows")
     """Minimum number of windows in the steady state."""
     min_steady_s: float = field(default=2.5, name="steady_s")
@@ -28,8 +28,8 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Maximum half-width of the within-run range of the median, as a fraction of the median. Sampling continues until
     the range is this narrow or the time limit is reached. The range measures the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
-    """Time limit for sampling, in seconds. For inference, the limit applies to all windows; for training, only to the
-    windows after the recipe's steps."""
+    """Time limit for sampling, in seconds. The limit applies to all windows of inference. In training, it applies only
+    to the windows after the recipe's steps."""
     latency_batches: int = 662
     """Number of batches timed individually to measure latency (the 99th percentile requires 662). Fewer batches are
     timed if `latency_budget_s` is exceeded."""

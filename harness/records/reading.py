@@ -1,6 +1,6 @@
 """Read files that may come from untrusted sources, such as an archive of another person's results.
 
-Links are not followed, because a report could otherwise publish the content of another file. Only regular files of
+Links are not followed, because a link could publish the content of another file in a report. Only regular files of
 limited size are opened, so that a named pipe, a device or a huge file cannot block a command.
 """
 

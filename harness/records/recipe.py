@@ -41,8 +41,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "loss_scale", "frozen", "layer_decay", "distillation_alpha",
         }
     )  # fmt: skip
-    """Optimizers and fields that backends must implement but that backends written for earlier versions ignore; see
-    `Backend.recipe_options`."""
+    """Optimizers and fields that backends must implement, although backends written for earlier versions ignore them;
+    see `Backend.recipe_options`."""
     epochs: int = 10
     """Number of passes over the training split."""
     batch_size: int = 64
@@ -67,11 +67,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weight decay, which is added to the gradient except in ``adamw``, ``lion`` and ``lamb``, where it is
     decoupled from the moments."""
     schedule: Schedule = "constant"
-    """Learning rate schedule after warm-up: constant, linear or cosine decay to zero at the last step (Loshchilov and
-    Hutter 2017), multiplication by `gamma` at certain epochs (``step``) or when validation stops improving
-    (``plateau``), or ``one_cycle`` (Smith and Topin 2019), which increases from learning_rate / 25 to learning_rate
-    during warm-up and then decreases to learning_rate / 250000 at the last step, both along half a cosine. The first
-    and last rates are those of PyTorch's ``OneCycleLR``; the momentum is not cycled."""
+    """Learning rate schedule after warm-up. The learning rate is constant, decays to zero at the last step along a line
+    or half a cosine (Loshchilov and Hutter 2017), or is multiplied by `gamma` at certain epochs (``step``) or when
+    validation stops improving (``plateau``). With ``one_cycle`` (Smith and Topin 2019), it increases from learning_rate
+    / 25 to learning_rate during warm-up, and then decreases to learning_rate / 250000 at the last step, both along half
+    a cosine. The first and last rates are those of PyTorch's ``OneCycleLR``; the momentum is not cycled."""
     warmup_fraction: float = 0.0
     """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None
@@ -82,7 +82,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dropout: float = 0.0
     """Dropout probability in all dropout layers of the model, or 0 for models without dropout layers."""
     l1: float = 0.0
-    """Factor of the L1 penalty, whose subgradient is added to the gradient of each parameter to which weight decay
+    """Factor of the L1 penalty. Its subgradient is added to the gradient of each parameter to which weight decay
     applies. The subgradient at zero is zero."""
     decoupled_decay: bool = False
     """If True, the weight decay of ``sgd``, ``rmsprop`` and ``adagrad`` is decoupled, as in SGDW (Loshchilov and Hutter
@@ -94,40 +94,40 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     """Class weights, by which the loss of each example or position is multiplied before averaging over the batch.
     ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Explicit weights are divided
-    by their mean over the training examples. None for no weights. Supported only for classification; validation losses
-    are computed without weights."""
+    by their mean over the training examples. None for no weights. Supported only for classification. Validation losses
+    do not include the weights."""
     ema_decay: float | None = None
-    """Decay d of the exponential moving average of the weights. This average is evaluated instead of the weights
-    themselves. After step t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not biased
-    towards the initial weights (the bias correction of Kingma and Ba 2015). The average includes running statistics.
-    None for no average."""
+    """Decay d of the exponential moving average of the weights. This average is used for evaluation instead of the
+    weights themselves. After step t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not
+    biased towards the initial weights (the bias correction of Kingma and Ba 2015). The average includes running
+    statistics. None for no average."""
     loss_scale: float | None = None
     """Fixed loss scale for precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
-    steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). A step whose gradients
-    overflow is skipped in both cases."""
+    steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). With either type, a step is
+    skipped if its gradients overflow."""
     frozen: tuple[str, ...] = ()
     """Patterns for the canonical names of parameters that are not trained, such as ``bert.embeddings.*``. Running
     statistics are still updated."""
     layer_decay: float = 1.0
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
     rate of a parameter is multiplied by this factor to the power k, where k is the number of layers closer to the
-    output. Parameters belong to the same layer if their names agree up to the first number or, for names without a
-    number, in the first two components; layers are in the order of the model's parameters."""
+    output. Parameters belong to the same layer if their names agree up to the first number. Names without a number are
+    compared in their first two components. The layers have the same order as the model's parameters."""
     distillation_alpha: float = 0.0
     """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
-    loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)), where H is the
-    cross-entropy with the true class, t and s are the logits of the teacher and of the student, and T is
-    `distillation_temperature`. Class weights and label smoothing apply only to H. The value 0 disables distillation."""
+    loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)). H is the cross-entropy
+    with the true class, t and s are the logits of the teacher and of the student, and T is `distillation_temperature`.
+    Class weights and label smoothing apply only to H. The value 0 disables distillation."""
     distillation_temperature: float = 1.0
     """Temperature T of the soft targets; see `distillation_alpha`. The factor T^2 keeps the gradients of the soft
     targets at the same scale for all temperatures."""
     early_stopping: int | None = None
-    """Number of consecutive epochs without a new best validation score after which training ends, or None to train for
-    all epochs. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
+    """Number of consecutive epochs without a new best validation score after which training ends. If None, all epochs
+    are trained. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
     keep_best: bool = False
-    """If True, the weights of the epoch with the best validation score are evaluated, instead of those of the last
-    epoch. `monitor` selects the score; in case of a tie, the earliest epoch is used. The default for user data is
-    True."""
+    """If True, the weights of the epoch with the best validation score are evaluated. If False, those of the last epoch
+    are evaluated. `monitor` selects the score; in case of a tie, the earliest epoch is used. The default for user data
+    is True."""
     max_steps: int | None = None
     """Maximum number of training steps. Schedules that depend on the last step end at this step."""
     max_seconds: float | None = None
@@ -204,7 +204,7 @@ _FIRST = frozenset(
         "weight_decay", "schedule", "warmup_fraction", "clip_norm", "label_smoothing", "dropout",
     }
 )  # fmt: skip
-"""Fields that are part of a key even if they have their default values, as in the keys of the first records."""
+"""Fields that are always part of a key, even with their default values, because they were part of the first keys."""
 LOOP_FIELDS = (
     "epochs", "plateau_patience", "monitor", "early_stopping", "keep_best", "max_steps", "max_seconds"
 )  # fmt: skip

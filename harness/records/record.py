@@ -44,7 +44,7 @@ class SliceScore(Struct, frozen=True, kw_only=True):
     group: str
     """Name of the group, such as ``speaker`` or ``tokens``."""
     value: str
-    """Value shared by the examples; for a numeric group, a range of values."""
+    """Value shared by the examples. For a numeric group, this is a range of values."""
     support: int
     """Number of test examples in the slice."""
     score: float | None
@@ -136,20 +136,20 @@ class Speed(Struct, frozen=True, kw_only=True):
     inference_samples_per_s: float | None
     """Examples per second in full batches. Padding is not counted."""
     first_step_s: float | None
-    """Duration of the first training step, which includes compilation and allocation, or None in a quality-only run or
-    if the run used trained weights."""
+    """Duration of the first training step, which includes compilation and allocation. None in a quality-only run and in
+    a run with trained weights."""
     train: Steady | None
-    """Steady state of training, or None in a quality-only run, if the run used trained weights, or in records with
-    schema version 1 in which training consisted of a single step."""
+    """Steady state of training. None in a quality-only run and in a run with trained weights. Also None in records with
+    schema version 1 if training consisted of a single step."""
     inference: Steady | None
     """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
     """Training FLOPs per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward pass
     for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
     by_steps: bool | None = None
-    """True if each training step processed one batch; False if each step fitted the model from scratch to the whole
-    training split, in which case the training throughput cannot be compared with that of models trained in steps. None
-    if the run used trained weights, and in older records."""
+    """True if each training step processed one batch. False if each step fitted the model from scratch to the whole
+    training split; the training throughput is then not comparable with that of models trained in steps. None if the run
+    used trained weights, and in older records."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load", "resumed"]
@@ -165,7 +165,8 @@ class Flag(Struct, frozen=True, kw_only=True):
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """Nearest-rank percentiles of batch latency, measured from input in host memory to output in host memory.
+    """Nearest-rank percentiles of batch latency. The latency includes copying the input from host memory and the output
+    to host memory.
 
     A percentile is None if there are too few samples (p50 requires 11, p90 64, p99 662).
     """
@@ -210,7 +211,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_counter: str
     """Name of the counter from which host memory was read, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Sum of the peak memory of the worker and the processes that it started, in the phase with the largest sum, or
+    """Sum of the peak memory of the worker and of the processes that it started, in the phase with the largest sum.
     None if the worker started no processes or if their memory was not measured.
     """
     device: DeviceMemory | None = None
@@ -234,7 +235,7 @@ class EnergyUse(Struct, frozen=True, kw_only=True):
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """Energy consumed by the processor packages and the GPU, including the energy consumed by other processes."""
+    """Energy consumed by the processor packages and the GPU. It includes the energy consumed by other processes."""
 
     cpu: EnergyUse | None = None
     """Energy of the processor packages, or None if the energy was not measured."""
@@ -258,8 +259,8 @@ class TimeToTarget(Struct, frozen=True, kw_only=True):
     target: float
     """Target for the score."""
     train_s: float | None
-    """Training time in seconds until the target was reached, excluding validation, or None if the target was never
-    reached.
+    """Training time in seconds until the target was reached, or None if the target was never reached. Time for
+    validation is excluded.
     """
     epoch: int | None
     """Number of the first epoch whose validation score reached the target, starting at 1, or None if the target was
@@ -297,8 +298,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     timed_examples: int
     """Number of examples whose predictions were stored during the latency measurement, or 0 in a quality-only run."""
     timed_error: float
-    """Norm-wise relative difference between the predictions stored during the latency measurement and the scored
-    predictions."""
+    """Norm-wise relative difference between the predictions stored during the latency measurement and those that were
+    scored."""
     evaluated_weights_digest: str
     """SHA-256 of the weights, computed after the predictions for the test split."""
     clock_s: float
@@ -326,15 +327,16 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
 
     scores: Scores
     curves: list[EpochEnded]
-    """Learning curves, one entry per epoch, or an empty list if the run used trained weights."""
+    """Learning curves, with one entry per epoch. Empty if the run used trained weights."""
     speed: Speed
     latency: Latency
     memory: Memory
     model: ModelInfo
     phases_s: dict[str, float]
-    """Duration of each phase in seconds: import, prepare (unless an earlier run prepared the data), data, build, train,
-    validate, inference, score, sampling, and checkpoint if checkpoints were requested. A quality-only run has neither
-    an inference phase nor a sampling phase. For a run that was resumed, these are the phases of its last process."""
+    """Duration of each phase in seconds. The phases are import, prepare, data, build, train, validate, inference,
+    score, sampling and checkpoint. The prepare phase is missing if an earlier run prepared the data. The checkpoint
+    phase is missing if no checkpoints were requested. A quality-only run has neither an inference phase nor a sampling
+    phase. If the run was resumed, only the phases of the last process are listed."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
@@ -416,8 +418,8 @@ class Environment(Struct, frozen=True, kw_only=True):
     python: str
     cpu: str
     cores: int
-    """Number of CPU cores that the process may use: the size of its affinity mask or, if smaller, its CPU quota rounded
-    up."""
+    """Number of CPU cores that the process may use. This is the size of its affinity mask or, if smaller, its CPU quota
+    rounded up."""
     memory_bytes: int
     """Total main memory in bytes."""
     gpus: list[Gpu]
@@ -427,10 +429,10 @@ class Environment(Struct, frozen=True, kw_only=True):
     load_1min: float | None
     """One-minute load average at the start of the run."""
     cpu_quota: float | None = None
-    """CPU quota of the process's control groups, in cores, or None in older records or if there is no quota."""
+    """CPU quota of the process's control groups, in cores. None in older records and if there is no quota."""
     git_commit: str | None = None
-    """Commit of the harness checkout, followed by ``+dirty`` if the checkout was modified, or None for an installed
-    package.
+    """Commit of the harness checkout, or None for an installed package. ``+dirty`` is appended if the checkout was
+    modified.
     """
     lock_digest: str = ""
     """SHA-256 (hex) of the named environment's lock file, or an empty string for the current environment. The lock is
@@ -485,8 +487,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """
 
     backend: str
-    """Backend with which the run's backend was compared, followed by its named environment if there is one, such as
-    ``torch in old``."""
+    """Backend with which the run's backend was compared. A named environment follows the name, as in ``torch in
+    old``."""
     passed: bool
     """True if all stages of the check passed."""
     error: float | None
@@ -494,8 +496,8 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     verdict: str
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
-    """Reason why the check covered only part of the computation, or an empty string if the check was complete. The
-    default value is used for older records, whose checks did not compare training steps or dropout.
+    """Reason why the check covered only part of the computation. Empty if the check was complete. Older records have
+    the default value, because their checks did not compare training steps or dropout.
     """
 
     @property
@@ -510,7 +512,7 @@ class TuningCost(Struct, frozen=True, kw_only=True):
     """Cost of the ``harness tune`` study that found a run's settings."""
 
     study: str
-    """Name of the study, which is also the name of its directory in ``tuning/``."""
+    """Name of the study and of its directory in ``tuning/``."""
     trial: int
     """Number of the trial whose settings are used, starting at 0."""
     trials: int
@@ -522,7 +524,7 @@ class TuningCost(Struct, frozen=True, kw_only=True):
     steps: int
     """Number of optimizer steps in all trials."""
     seconds: float
-    """Total duration of all trials' processes, in seconds."""
+    """Total duration of the processes of all trials, in seconds."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -535,8 +537,8 @@ class Placement(Struct, frozen=True, kw_only=True):
     gpu: str = ""
     """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``, or an empty string if all GPUs were visible."""
     checked_at: str = ""
-    """Time of the check that found no difference in speed between simultaneous and sequential runs on this
-    machine (UTC, ISO 8601), or an empty string for a quality-only run."""
+    """UTC time (ISO 8601) of the check that simultaneous and sequential runs have the same speed on this machine. Empty
+    for a quality-only run."""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -552,13 +554,15 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     records.
     """
     batch_size_reduced_from: int | None = None
-    """Requested batch size if the run ran out of memory and was repeated with a smaller batch size, otherwise None.
+    """Requested batch size if the run was repeated with a smaller batch size because it ran out of memory, otherwise
+    None.
 
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
     submission: str = ""
-    """Name of the submission and number of the run in it, such as ``submission-0123456789abcdef/3``, if the run was
-    submitted with ``harness run --detach``, otherwise an empty string. The result of a submitted run is stored once."""
+    """Name of the submission and number of the run in the submission, such as ``submission-0123456789abcdef/3``. Empty
+    if the run was not submitted with ``harness run --detach``. A submitted run is stored only once, even if its result
+    is collected again."""
     repeat: int
     """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
     on."""
@@ -568,8 +572,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Lifetime of the child process in seconds, including imports."""
     spec: RunSpec
     quality_only: bool = False
-    """True if only the quality was measured, in which case the record contains no throughput, latency, energy or
-    flags."""
+    """True if only the quality was measured. The record then contains no throughput, latency, energy or flags."""
     placement: Placement | None = None
     """Placement of the run, or None if no other runs were executed at the same time."""
     environment: Environment

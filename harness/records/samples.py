@@ -168,7 +168,8 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def first_windows(record: RunRecord, arrays: Arrays) -> list[int]:
     """Return the indices of the training windows that contain the first step of a process.
 
-    These are the first window and the first window after each interruption. They do not count towards the throughput.
+    These are the first window of the run and the first window after each interruption. The throughput does not include
+    these windows.
     """
     checkpoints = _outcome(record).checkpoints
     resumed = set() if checkpoints is None else set(checkpoints.resumed_at)
@@ -189,8 +190,8 @@ def inference_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def predictions(record: RunRecord, arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """Return the targets and outputs for the test split, or None if they were not stored.
 
-    For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``; for token classification,
-    ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' units.
+    For classification, targets are int64 ``[N]`` and outputs are logits ``[N, C]``. For token classification, the
+    shapes are ``[N, L]`` and ``[N, L, C]``. For regression, both are float64 ``[N, T]`` in the targets' units.
     """
     info = record.provenance.data
     if info is None or "test_outputs" not in arrays:

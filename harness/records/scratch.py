@@ -1,7 +1,7 @@
 """Directories for unfinished runs.
 
-The directories are locked while in use, removed after the process that owns them has ended, and copied to another
-directory if the results directory is not writable.
+The directories are locked while in use, and removed after the process that owns them has ended. If the results
+directory is not writable, their contents are copied to another directory.
 """
 
 from __future__ import annotations
@@ -88,9 +88,10 @@ def collect(scratch: Path) -> None:
 
 
 def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
-    """Save the record of a run, and the files that can be copied, in a new directory outside the results directory.
+    """Save a run's record and all files that can be copied in a new directory outside the results directory.
 
-    Return the new results directory, whose subdirectory `name` contains the run, or None if no directory is writable.
+    Return the new results directory, in which the run is in the subdirectory `name`. Return None if no directory is
+    writable.
     """
     for place in places():
         made = None
@@ -112,7 +113,8 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
 
 
 def sweep(results: Path) -> None:
-    """Remove the scratch directories in `results` whose owner process has ended, and their spare directories."""
+    """Remove scratch directories in `results`, and their spare directories, if the process that owned them has
+    ended."""
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -120,7 +122,7 @@ def sweep(results: Path) -> None:
 
 
 def in_use(results: Path) -> int:
-    """Return the number of scratch directories in `results` whose owner process is running."""
+    """Return the number of scratch directories in `results` that are in use by a running process."""
     count = 0
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:
@@ -208,7 +210,7 @@ def _spared(scratch: Path) -> list[Path]:
 
 
 def _check_owner(directory: Path) -> None:
-    """Raise PermissionError if another user created this directory for temporary files, or if it is a link."""
+    """Raise PermissionError if this directory for temporary files was created by another user or is a link."""
     if directory.lstat().st_uid != os.geteuid() or directory.is_symlink():
         raise PermissionError(errno.EPERM, "this directory belongs to another user, or is a link", str(directory))
 

@@ -69,7 +69,7 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Path of the user's data and the inferred options, which are recorded but are not part of the run's key."""
+    """Path of the user's data and the options inferred from them. Recorded, but not part of the run's key."""
 
     path: str
     """Absolute path."""
@@ -85,7 +85,7 @@ ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 MAX_DEVICES = 256
-"""Maximum number of devices for a run, all of which are in one machine."""
+"""Maximum number of devices for a run. All devices must be in one machine."""
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,9 +99,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     device: str = "auto"
     """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
-    Only a process that imports the framework can list the available devices, so the worker resolves the requested
-    device (`harness.execute.preparation.choose_device`). In a record, the specification and its key contain the
-    resolved device.
+    Only a process that imports the framework can list the available devices. The worker therefore resolves the
+    requested device; see `harness.execute.preparation.choose_device`. In a record, the specification and its key
+    contain the resolved device.
     """
     precision: Precision = "fp32"
     """Numeric precision of training and inference."""
@@ -144,11 +144,10 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The paths of a checkpoint and of trained weights are omitted. Fields that were added to `Recipe` later, the
-        checkpoint, the named environment, the number of devices, the primary metric, the trained weights and the
-        teacher are omitted if they have their default values, so that the keys of older runs remain valid.
-        User-provided data are identified by a digest of their content, which is a dataset option, rather than by a name
-        or path.
+        The paths of a checkpoint and of trained weights are omitted. The following parts are omitted if they have their
+        default values, so that the keys of older runs remain valid: fields added to `Recipe` later, the checkpoint, the
+        named environment, the number of devices, the primary metric, the trained weights and the teacher. The user's
+        own data are identified by a digest of their content (a dataset option), and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -233,7 +232,7 @@ class PluginRef(Struct, frozen=True, kw_only=True):
     """Value of the entry point (``module`` or ``module:attribute``), or the absolute path of a plugin in a single
     file."""
     distribution: str
-    """Distribution that provides the plugin, or ``file`` or ``module`` if the plugin is not installed."""
+    """Distribution that provides the plugin. For a plugin that is not installed, ``file`` or ``module``."""
     version: str
     code_digest: str = ""
     """SHA-256 (hex) of the plugin's Python files at the time of the run, or an empty string in older records."""
@@ -254,8 +253,8 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     examples: int
     """Number of examples."""
     classes: tuple[int, ...] = ()
-    """Number of examples in each class (for token classification, number of positions), in the order of
-    `DataInfo.label_names`. Empty for regression."""
+    """Number of examples in each class, in the order of `DataInfo.label_names`. For token classification, positions are
+    counted. Empty for regression."""
     repeated: int = 0
     """Number of examples whose prepared inputs are equal to those of an earlier example in the split."""
     shared: int = 0
@@ -268,8 +267,8 @@ class TableColumns(Struct, frozen=True, kw_only=True):
     numbers: int
     """Number of numeric columns, which are the first columns."""
     indicators: tuple[int, ...] = ()
-    """Positions of the numeric columns that have an indicator, which is 1 where the number is missing. The indicators
-    follow the numeric columns."""
+    """Positions of the numeric columns that have an indicator column. The indicator is 1 if the number is missing. The
+    indicators follow the numeric columns."""
     categories: tuple[int, ...] = ()
     """Number of one-hot columns of each categorical column. These columns follow the indicators."""
 
@@ -292,7 +291,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     target_scale: tuple[float, ...] = ()
     """Scales of the training targets, used to standardize regression targets."""
     details: dict[str, bool | int | float | str] = {}
-    """Additional results of preprocessing, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
+    """Additional results of preprocessing, by name, such as ``vocab_size``, ``pad_id``, ``sample_rate_hz`` and
     ``truncated_share``."""
     warnings: tuple[str, ...] = ()
     """Warnings about the data that were issued by the dataset, the task or the core."""

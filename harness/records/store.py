@@ -39,7 +39,7 @@ _NO_RECORD = (FileNotFoundError, NotADirectoryError)
 
 
 def _from_1(record: dict[str, Any]) -> dict[str, Any]:
-    """Migrate a record with schema version 1, in which the number of warm-up windows is fixed."""
+    """Migrate a record with schema version 1, which has a fixed number of warm-up windows."""
     protocol = record["spec"]["protocol"]
     warmup, inference_s = protocol.pop("warmup_windows", 2), protocol.pop("inference_s", 2.0)
     protocol |= {"name": "version 1", "steady_windows": 1, "steady_s": inference_s, "budget_s": inference_s}
@@ -298,9 +298,9 @@ class Store:
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
         """Return each readable run once. If `wanted` is given, only runs for which it returns True are returned.
 
-        Unreadable records and copies of a run are listed in `Loaded.problems` and do not raise an exception. A record
-        for which `wanted` returns False is not read if the index has a valid entry for it (see
-        `harness.records.index`).
+        Unreadable records and copies of a run do not raise an exception. They are listed in `Loaded.problems`. If the
+        index has a valid entry for a record (see `harness.records.index`) and `wanted` returns False for this entry,
+        the record is not read.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
@@ -371,7 +371,8 @@ class Store:
             return False
 
     def find(self, text: str) -> StoredRun:
-        """Return the run that `text` identifies: its ID, a unique part of its ID, or the path of its directory.
+        """Return the run identified by `text`, which is an id, a unique part of an id, or the path of the run's
+        directory.
 
         Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
         `harness.RecordError` if the record cannot be read.
@@ -396,7 +397,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Return the names of the directories that may contain a run, and whether each is a symbolic link."""
+        """Return the names of the directories that may contain a run, and True for each one that is a symbolic link."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}
@@ -408,7 +409,7 @@ class Store:
 
 
 def _distinguished(paths: Mapping[str, Path]) -> list[str]:
-    """Return a line for each run, with the run's id and the settings that differ between the runs."""
+    """Return a line for each run, with its id and the settings that differ between the runs."""
     found: dict[str, dict[str, str]] = {}
     for name, path in paths.items():
         try:
@@ -437,8 +438,7 @@ def _named(record: RunRecord, name: str, repeat: int) -> RunRecord:
 def no_collection() -> Iterator[None]:
     """Disable garbage collection while records are read.
 
-    Garbage collection would find nothing, because records contain no reference cycles, but it would take about half of
-    the reading time.
+    Records contain no reference cycles, so garbage collection would free nothing and take about half of the time.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -452,7 +452,7 @@ def no_collection() -> Iterator[None]:
 def _is_candidate(entry: os.DirEntry[str]) -> bool:
     """Return True if a directory entry may be a run.
 
-    Links that point to a record are included, so that they can be reported.
+    Links to records are also included, so that they can be reported.
     """
     return entry.is_dir() and (not entry.is_symlink() or Path(entry.path, RECORD).exists())
 

@@ -11,10 +11,10 @@ from harness.analysis.table import Cell, Column, Row
 def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
     """Return the indices of the rows whose value in a column is the best or not significantly different from the best.
 
-    A value ties with the best value if both are displayed identically, or if the 95% confidence interval for their
+    A value ties with the best value if both are displayed identically, or if the 95% confidence interval for the
     difference includes zero. This interval is computed from the intervals of both values, which are assumed to be
     independent. Only rows with the same dataset are compared. No row is best if fewer than two rows have a value, if
-    neither higher nor lower values are better, or if the rows have different primary metrics.
+    the column does not define whether higher or lower values are better, or if the rows have different primary metrics.
     """
     if column.kind != "number":
         return frozenset()

@@ -15,7 +15,11 @@ REPORTERS: tuple[Reporter, ...] = (
         render="harness.report.text:render",
         summary="plain text for a terminal, with one block for each task, dataset and device",
     ),
-    Reporter(name="markdown", render="harness.report.markdown:render", summary="the same blocks, as Markdown tables"),
+    Reporter(
+        name="markdown",
+        render="harness.report.markdown:render",
+        summary="one Markdown table for each task, dataset and device",
+    ),
     Reporter(name="csv", render="harness.report.csv_json:csv_text", summary="all columns, one line for each row"),
     Reporter(name="json", render="harness.report.csv_json:json_text", summary="all columns, with a schema version"),
     Reporter(name="latex", render="harness.report.latex:render", summary="a LaTeX document with booktabs tables"),

@@ -8,10 +8,11 @@ quoted.
 The JSON file contains an object with
 
 - ``schema_version``: 1; it is incremented whenever a change breaks existing readers,
-- ``columns``: the name, title, unit and kind (``text``, ``count``, ``number``) of each column, and which of its values
-  are better (``higher``, ``lower`` or empty); for ``quality``, each row specifies this in the ``metric_better`` column,
-- ``rows``: objects that map column names to values, with ``<name>_ci95`` after each ``number``. Missing values are
-  null.
+- ``columns``: the name, title, unit and kind (``text``, ``count``, ``number``) of each column, and whether higher or
+  lower values are better (``higher``, ``lower`` or empty). For ``quality``, the direction is in the ``metric_better``
+  column of each row,
+- ``rows``: objects that map column names to values. For each ``number`` column, the half-width of the 95% interval
+  follows as ``<name>_ci95``. Missing values are null.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
 _FORMULA = re.compile(
     "[\\s\\u00ad\\u200b-\\u200f\\u2060\\ufeff]*[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20\\ufe62\\ufe63\\ufe66\\ufe6b]"
 )
-"""Start of a formula: ``=``, ``+``, ``-`` or ``@`` or one of their Unicode variants, optionally preceded by spaces and
-invisible characters."""
+"""Start of a formula: ``=``, ``+``, ``-``, ``@`` or one of their Unicode variants. Spaces and invisible characters may
+come first."""
 
 
 def csv_text(table: Table) -> str:
@@ -87,9 +88,10 @@ def _values(cell: Cell) -> tuple[str | int | float | None, float | None]:
 
 
 def no_formula(text: str) -> str:
-    """Replace control characters, and prefix text that a spreadsheet would interpret as a formula with an apostrophe.
+    """Replace control characters, and put an apostrophe in front of text that a spreadsheet would interpret as a
+    formula.
 
-    The first character of a formula is also recognized in its full-width form, which some spreadsheets accept, and
+    Full-width forms of the first character, which some spreadsheets accept, are also recognized, and so are formulas
     after invisible characters.
     """
     text = _CONTROLS.sub(" ", text)

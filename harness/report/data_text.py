@@ -19,7 +19,7 @@ ROWS = 50
 
 
 def data_section(info: DataInfo, examples: Mapping[str, int]) -> Section:
-    """Return a section with everything that a record contains about its data.
+    """Return a section with all recorded information on the data.
 
     `examples` contains the number of examples in each split, for records without `DataInfo.splits`.
     """

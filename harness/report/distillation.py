@@ -1,4 +1,4 @@
-"""The report of a distillation as text."""
+"""Text report on a distillation."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Block:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     labels: tuple[str, ...]
-    """Name of each row, composed of the fields that differ between the block's rows."""
+    """Name of each row, which contains the fields that differ between the rows of the block."""
     flags: tuple[str, ...]
     """Notes on flagged values, one for each row with flagged values."""
     failures: tuple[str, ...]
@@ -155,7 +155,8 @@ def legend(shown: list[Block]) -> list[str]:
 
 
 def unranked(rows: Sequence[Row]) -> list[str]:
-    """Return a note that lists the primary metrics with an unknown direction, or an empty list if there are none."""
+    """Return a list with a note on the primary metrics whose direction is unknown, or an empty list if there are
+    none."""
     names = {one_line(row.text("metric")) for row in rows if row.text("metric") and not row.text("metric_better")}
     return [unranked_note(sorted(names))] if names else []
 

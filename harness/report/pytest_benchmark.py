@@ -1,8 +1,8 @@
 """The runs in pytest-benchmark's JSON format.
 
 ``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table is written as
-up to three benchmarks, which contain all samples from its successful runs. ``train`` (``fit`` for a model that is
-fitted in one call) and ``inference`` are in seconds per example, with one value for each window of the steady state.
+up to three benchmarks with all samples of its successful runs. ``train`` and ``inference`` are in seconds per example,
+with one value for each window of the steady state. For a model that is fitted in one call, ``fit`` replaces ``train``.
 The ``latency`` benchmark is in seconds per batch. ``extra_info`` contains the quality and the row's other values,
 rounded as in all other formats.
 """
@@ -31,7 +31,7 @@ _NAMED = (*IDENTITY, "options")
 
 
 def render(report: Report) -> str:
-    """Return the runs as a JSON document. Raises `harness.UsageError` if no run has samples."""
+    """Return the runs as a JSON document. Raises `harness.UsageError` if none of the runs has samples."""
     benchmarks = [benchmark for row in report.table.rows for benchmark in _benchmarks(row, report)]
     if not benchmarks:
         raise UsageError(

@@ -68,7 +68,7 @@ def _field(value: object) -> str:
 
 
 def shown_placements(ranking: Ranking) -> list[Placement]:
-    """Return the placements that are shown. If no runs failed, both placements are identical, and only one is shown."""
+    """Return the placements to show. If no runs failed, the two placements are identical, and one of them is shown."""
     return ranking.placements if any(ranking.failed.values()) else ranking.placements[:1]
 
 

@@ -16,7 +16,7 @@ MOST_ROWS = 1000
 
 
 def render(record: RunRecord, path: Path) -> str:
-    """Return the details of a run as text. `path` is the directory that contains the run's record."""
+    """Return the details of a run as text. `path` is the directory of the run."""
     parts = [f"{record.run_id}\n{path}"]
     outcome = record.outcome
     if record.provenance.data is not None:
@@ -178,7 +178,7 @@ def interval_title(scores: Scores) -> str:
 
 
 def without_interval(scores: Scores) -> list[str]:
-    """Return a sentence for each reason why metrics have no interval, with the names of these metrics."""
+    """Return sentences that list the metrics without an interval, one sentence for each reason."""
     reasons: dict[str, list[str]] = {}
     for name, reason in scores.no_interval.items():
         reasons.setdefault(reason, []).append(name)
@@ -202,7 +202,7 @@ def per_target(outcome: Success) -> tuple[list[str], list[list[Any]]]:
 
 
 def by_group(outcome: Success) -> tuple[list[str], list[list[Any]]]:
-    """Return the headers and rows of a table with the primary metric for each group of test examples."""
+    """Return the headers and rows of a table with the primary metric for each slice of the test split."""
     rows = [[part.group, part.value, part.score, part.support] for part in outcome.scores.slices]
     primary = outcome.scores.primary
     column = score(primary, outcome.scores.metrics.get(primary)).column

@@ -14,7 +14,7 @@ _WIDTH = 100
 
 
 def render(table: Table) -> str:
-    """Return the blocks of the table and the legend, separated by blank lines, without colors."""
+    """Return the table and its legend without colors, with blank lines between the blocks."""
     shown = blocks(table)
     parts = [_block(block) for block in shown]
     parts.append("\n".join(legend(shown)))

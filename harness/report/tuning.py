@@ -86,7 +86,7 @@ def best(study: Study) -> list[str]:
 
 
 def importance(study: Study) -> dict[str, float]:
-    """Return the importance of each setting, in descending order. The keys are the settings' names in tables."""
+    """Return the importance of each setting, in descending order. The keys are the names of the settings in tables."""
     names = short_names(study)
     ordered = sorted(study.importance.items(), key=lambda item: -item[1])
     return {names.get(name, name): share for name, share in ordered}
@@ -108,8 +108,8 @@ def cost(study: Study) -> list[str]:
 
 
 def confirmation(study: Study, records: Mapping[str, RunRecord]) -> list[str]:
-    """Return a line for each confirmed trial, with the differences between its scores and those of the default
-    settings on fresh seeds."""
+    """Return a line for each confirmed trial, which compares its scores on fresh seeds with those of the default
+    settings."""
     lines = []
     base = _scores(study.confirmed.get(DEFAULT, []), records)
     for number, ids in study.confirmed.items():

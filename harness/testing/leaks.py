@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, reported: Iterable[str] = ()) -> None:
     """Assert that the prepared training split does not depend on the validation and test splits.
 
-    The data are prepared again after changing the validation split and once more after changing the test split. In the
+    The data are prepared three times: unchanged, with a changed validation split, and with a changed test split. In the
     changed split, all inputs and targets are different, and one example is missing. The training arrays and the
     `DataInfo`, except for its warnings, must not change.
 

@@ -39,8 +39,7 @@ IGNORED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"distillation_alpha": 0.0},
     ),
 }
-"""For each option: a recipe that uses the option, and changes with which the recipe behaves as if the option were
-ignored."""
+"""For each option, a recipe that uses the option, and the changes to the recipe that make the option ineffective."""
 
 
 class OptionTests:
@@ -143,7 +142,7 @@ class OptionTests:
 
     @pytest.mark.parametrize(("alpha", "parts"), [(1.0, 1), (0.3, 1), (0.3, 4)])
     def test_soft_targets_are_added_to_the_true_classes(self, alpha: float, parts: int) -> None:
-        """The gradients of the soft targets at a high temperature T would vanish without the factor T^2."""
+        """Without the factor T^2, the gradients of the soft targets would vanish at a high temperature T."""
         self.implements("distillation_alpha")
         options = {"class_weights": WEIGHTS, "label_smoothing": 0.2} if alpha < 1 else {}
         weights = {name: options.pop(name) for name in ("class_weights",) if name in options}
@@ -176,7 +175,7 @@ class OptionTests:
         assert loss == pytest.approx(float(expected), rel=1e-5)
 
     def test_moving_average_is_used_in_its_context_only(self) -> None:
-        """The decay of the updates is 0.5. After three updates, the averaging weights are 1/7, 2/7 and 4/7."""
+        """The decay is 0.5. After three updates, the averaging weights are 1/7, 2/7 and 4/7."""
         self.implements("ema_decay")
         session = self.cases.open(self.plain, recipe=Recipe(optimizer="adam", ema_decay=0.5))
         other = self.cases.open(self.plain, recipe=Recipe(optimizer="adam"))
@@ -248,7 +247,7 @@ class OptionTests:
         assert error(self.cases.open(self.plain, **right)) < 1e-4
 
     def open_positions(self, **changes: Any) -> Session:
-        """Open a session with the token-classification network, or skip the test if there is none."""
+        """Open a session with the token-classification network. Skip the test if there is no such network."""
         if self.positions is None:
             pytest.skip("the suite does not define a network for token classification")
         parameters = (Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,)))

@@ -23,8 +23,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     passed: bool | None
     """True if the object follows the rule, or None if the rule cannot be checked on this machine."""
     seen: str = ""
-    """Description of the violation, the reason why the rule was not checked, or an empty string if the object
-    follows the rule.
+    """Description of the violation or the reason why the rule was not checked. Empty if the object follows the rule.
     """
     fix: str = ""
     """Suggestion for fixing the violation, or an empty string if there is none."""
@@ -46,7 +45,7 @@ class NotChecked(Exception):  # noqa: N818  # a finding, not an error
 
 
 def _described(error: Exception, fix: str) -> tuple[str, str]:
-    """Return a description of an exception raised by a plugin's code, and a suggested fix."""
+    """Describe an exception raised by a plugin's code, and suggest a fix."""
     if missing_methods := unwritten(error):
         return described_with_place(error), f"write {missing_methods}"
     return described_with_place(error), "fix this line or the values that are passed to it" if place(error) else fix

@@ -43,7 +43,8 @@ def example(kind: str, size: int = BATCH) -> tuple[DataInfo, dict[str, Array]]:
 
 
 def weights_for(parameters: Sequence[Parameter], seed: int = 3) -> dict[str, Array]:
-    """Draw random canonical weights with unit gain. No array is constant, so every parameter affects the output."""
+    """Draw random canonical weights that preserve the scale of activations. No array is constant, so every parameter
+    affects the output."""
     rng = np.random.default_rng(seed)
     weights = {}
     for parameter in parameters:

@@ -1,6 +1,6 @@
 """Tests for a backend's sessions with small models and random data. Results are compared with numpy.
 
-Unlike the other suites, `SessionSuite` opens its sessions in the pytest process, so that process imports the framework.
+Unlike the other suites, `SessionSuite` opens its sessions in the pytest process, which therefore imports the framework.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
-    """Return the label-smoothed softmax cross-entropy for logits ``[N, C]`` and targets ``[N]``, and its gradient."""
+    """Return the softmax cross-entropy with label smoothing, and its gradient, for logits ``[N, C]`` and targets
+    ``[N]``."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -68,7 +68,8 @@ class StateTests:
             pytest.skip("the backend does not support checkpoints")
 
     def check_state(self, case: str, changes: dict[str, Any], *, average: bool = False) -> None:
-        """Check that further steps after `set_state` are those that follow `state`, in a session with other weights."""
+        """Check that a session with other weights, after `set_state`, takes the same further steps as the original
+        session."""
         self.supports_checkpoints()
         batch = self.cases.batch(case)
 

@@ -20,7 +20,7 @@ class _Suite:
     kind: ClassVar[str]
     """Kind of object, which determines the rules."""
     name: ClassVar[str]
-    """Name of the object, as in ``harness list``; for a network, ``model/backend``."""
+    """Name of the object, as in ``harness list``. The name of a network is ``model/backend``."""
     plugins: ClassVar[Sequence[str]] = ()
     """File paths or module names of plugins to load in addition to the installed plugins."""
 

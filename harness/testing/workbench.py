@@ -111,7 +111,7 @@ class Workbench:
         return tempfile.TemporaryDirectory(prefix="harness-check-")
 
     def _trainer(self, family: str) -> str:
-        """Return the backend whose training settings are used: this backend, or another one if it cannot train."""
+        """Return the backend that provides the training settings: this backend, or another one if it cannot train."""
         if self.backend.trains:
             return self.backend.name
         for model, name in self.catalog.networks:
@@ -165,7 +165,7 @@ class Workbench:
 
     @contextlib.contextmanager
     def session(self, **changes: Any) -> Iterator[Session]:
-        """Open a session for a modified request, set the initial weights, and close the session on exit."""
+        """Open a session for a modified request, and set the initial weights. The session is closed on exit."""
         if self.does_not_open:
             raise NotChecked("the session cannot be opened")
         if changes.get("precision") in self.backend.converts:

@@ -19,7 +19,8 @@ _MERGING = ".merging-"
 
 
 def with_ids(study: Study, ids: Mapping[str, str]) -> Study:
-    """Return the study with new ids of the runs that confirm its settings. `ids` maps old to new ids."""
+    """Return the study with the ids of its confirming runs replaced. `ids` maps the former ids of runs to their new
+    ids."""
     confirmed = {contender: [ids.get(run, run) for run in runs] for contender, runs in study.confirmed.items()}
     return msgspec.structs.replace(study, confirmed=confirmed)
 
@@ -29,9 +30,9 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
     `others` have been merged. Return the number of copied studies, and a message for each study or file that was not
     copied.
 
-    `ids` maps the former path of each run, in any of the directories, to the run's id in `target`. The ids in all
-    studies are changed accordingly. A study is not copied if `target` contains a different study with the same name.
-    Raises `harness.RecordError` if `target` cannot be written.
+    `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. These ids
+    replace the former ids in the copied studies. A study is not copied if `target` contains a different study with the
+    same name. Raises `harness.RecordError` if `target` cannot be written.
     """
     present, problems = load_all(target)
     known = {study.name: study for study in present}
@@ -60,9 +61,9 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
 
 
 def selected(runs: Mapping[Path, str], folders: Iterable[Path]) -> tuple[list[Study], list[str]]:
-    """Return the studies in the results directories `folders` and the studies that one of `runs` confirms, with the ids
-    of the runs. Also return a message for each study that is unreadable or differs from another study with the same
-    name.
+    """Return the studies in the results directories `folders`, and the studies that are confirmed by one of `runs`. The
+    runs in these studies have the ids given by `runs`. Also return a message for each study that is unreadable or
+    differs from another study with the same name.
 
     `runs` maps the path of each run to its id.
     """

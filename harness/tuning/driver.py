@@ -63,9 +63,9 @@ class Tuned:
 def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: Settings, listener: Listener) -> Tuned:
     """Execute the remaining trials of each plan, and confirm the best settings.
 
-    The trials of all backends are interleaved: each backend executes one trial; then the backends, in reverse order,
-    execute their next trials; and so on. An interrupted study is continued: finished trials are not repeated, and a
-    trial that was interrupted is replaced.
+    The trials of all backends are interleaved. In each round, every backend executes one trial, and the order of the
+    backends alternates from round to round. An interrupted study is continued. Finished trials are not repeated, and
+    the interrupted trial is replaced.
 
     Raises `harness.UsageError` if the storage cannot be used or contains a study whose records are stored elsewhere,
     `harness.BusyError` if another process is measuring on the same device, and `harness.RecordError` if results cannot
@@ -200,7 +200,7 @@ class _OpenStudy:
         return record
 
     def _opened(self) -> Study:
-        """Return the stored study with the same settings, or a new one."""
+        """Return the stored study with the same settings, or a new study if there is none."""
         plan = self.plan
         name, number = plan.name, 1
         software = _software(plan.spec, self._catalog)
@@ -281,7 +281,8 @@ class _Numbered(Listener):
 def _confirm(
     studies: Sequence[_OpenStudy], catalog: Catalog, store: Store, settings: Settings, listener: Guarded
 ) -> list[RunRecord]:
-    """Execute complete runs with the default and the best settings on fresh seeds, unless they are already stored.
+    """Execute a complete run with the default settings and one with the best settings for each fresh seed, unless
+    stored.
 
     The test split is used only here, after the settings have been chosen. The runs are interleaved.
     """
@@ -376,7 +377,7 @@ def _values(trial: Trial, objectives: Sequence[Objective]) -> list[float | None]
 
 
 def _learned(objective: Objective, epoch: EpochEnded) -> float | None:
-    """Return the value of an objective after an epoch, or None if it is not known during training."""
+    """Return the value of an objective after an epoch, or None if it is known only after training."""
     if objective.name == "loss":
         return epoch.validation.get("loss")
     if objective.name != "quality":

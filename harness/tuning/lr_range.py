@@ -162,9 +162,9 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
-    """Return the learning rates between which the loss decreased, or None if it did not decrease. The range begins at
-    the first step at which the moving average has completed the fraction `DECREASE` of its total decrease, and it ends
-    at the step at which the moving average reaches its minimum.
+    """Return the learning rates between which the loss decreased, or None if it did not decrease. The range begins
+    where the moving average has completed the fraction `DECREASE` of its total decrease, and ends where the moving
+    average is smallest.
     """
     if not smoothed:
         return None

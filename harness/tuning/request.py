@@ -26,7 +26,7 @@ OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
 """Objectives whose values are known after each epoch, as required for pruning."""
 MAX_CHECKED = 1000
-"""Maximum number of setting combinations to check during planning."""
+"""Maximum number of combinations of settings that are checked before a study starts."""
 MAX_TRIALS = 10_000
 MAX_CONFIRMED = 100
 
@@ -89,7 +89,7 @@ class StudyPlan:
         return spec
 
     def default_settings(self, catalog: Catalog) -> dict[str, Value] | None:
-        """Return the default values of the searched settings, or None if they are not all in the search space."""
+        """Return the default values of the searched settings, or None if one of them is not in the search space."""
         found: dict[str, Value] = {}
         for dimension in self.dimensions:
             value = _value(self.spec, dimension.name, catalog)
@@ -136,7 +136,8 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
 
 
 def base_specs(selection: Selection, catalog: Catalog) -> tuple[Selection, tuple[RunSpec, ...]]:
-    """Return the selection of the default runs, with the trials' seed, and the specification for each backend.
+    """Return the selection for the runs with the default settings and the seed of the trials, and each backend's
+    specification.
 
     Raises `harness.UsageError` if the selection contains more than one run per backend.
     """
@@ -190,7 +191,7 @@ def _pruner(request: Tuning) -> str:
 
 
 def _base(selection: Selection) -> Selection:
-    """Return the selection of the default run, with the trials' seed."""
+    """Return the selection for the run with the default settings and the seed of the trials."""
     if selection.weights:
         raise UsageError("nothing is trained with --weights, so no settings can be tuned; remove --weights")
     if selection.repeat is not None:
@@ -248,7 +249,7 @@ def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalo
     """Return the specifications for the listed values and the ends of the ranges.
 
     Raises `harness.UsageError` if a specification is invalid, or if a setting has no effect. If there are too many
-    combinations, each setting is checked with the default values of the others.
+    combinations, settings are varied one at a time, with all other settings at their default values.
     """
     found: list[RunSpec] = []
     for dimension in dimensions:

@@ -29,12 +29,12 @@ REQUIRES = {"optuna": "ml-harness[tune]"}
 SAMPLERS = ("tpe", "random", "gp", "nsga2")
 PRUNERS = ("median", "hyperband", "none")
 POPULATION = 10
-"""Population size of ``nsga2``. Optuna's default, 50, exceeds the number of trials in most studies of a model, so all
-trials would be random."""
+"""Population size of ``nsga2``. Optuna's default of 50 is larger than the number of trials in most studies of a model,
+so all trials would be random."""
 MIN_TRIALS_OF_IMPORTANCE = 4
 """Minimum number of complete trials required to compute the importance of settings."""
 _SUMMARY = "harness"
-"""Key of the trial attribute in Optuna's storage that contains the `TrialSummary`."""
+"""Key of the attribute of an Optuna trial in which its `TrialSummary` is stored."""
 
 
 def check_installed(sampler: str) -> None:
@@ -84,8 +84,8 @@ class Sampling:
     """A study in an Optuna storage.
 
     `storage` is the URL of a storage, or the path of a journal file. `epochs` is the maximum number of epochs per
-    trial. Unfinished trials of a killed process are stored as failed. Raises `harness.UsageError` if the storage cannot
-    be used.
+    trial. Trials that a killed process left unfinished are stored as failed. Raises `harness.UsageError` if the storage
+    cannot be used.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Sampling:
 
     @property
     def finished(self) -> list[TrialSummary]:
-        """The finished trials, excluding interrupted ones."""
+        """Trials that have finished. Interrupted trials are excluded."""
         trials = self._study.get_trials(deepcopy=False)
         return [
             msgspec.convert(trial.user_attrs[_SUMMARY], TrialSummary)
@@ -131,7 +131,7 @@ class Sampling:
 
     def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
         """Return the next trial. `finished` is the number of finished trials. `first` contains the settings of the
-        first trial; if it is None, the sampler draws them."""
+        first trial. If None, the sampler chooses them."""
         from optuna.trial import TrialState as State
 
         with _quiet():
@@ -142,7 +142,7 @@ class Sampling:
 
     @property
     def best(self) -> list[int]:
-        """Number of the best trial or, with several objectives, the numbers of the trials on the Pareto front."""
+        """Number of the best trial. With several objectives, the numbers of the trials on the Pareto front."""
         if not self._study.get_trials(deepcopy=False, states=_complete()):
             return []
         if len(self._study.directions) == 1:

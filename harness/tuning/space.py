@@ -29,7 +29,7 @@ class Dimension(Struct, frozen=True, kw_only=True):
     name: str
     """Name of the setting, such as ``recipe.learning_rate``."""
     kind: Literal["choices", "int", "float"]
-    """``choices`` for a list of values, ``int`` or ``float`` for a range of numbers."""
+    """``choices`` for a list of values. ``int`` or ``float`` for a range of numbers."""
     choices: tuple[Value, ...] = ()
     """Values of a list. Values that are lists or mappings are written in JSON."""
     low: float = 0.0
@@ -69,7 +69,7 @@ def as_text(value: Value) -> str:
 
 
 def overrides(settings: Mapping[str, Value]) -> tuple[str, ...]:
-    """Return the overrides that set these values."""
+    """Return settings as overrides, such as ``recipe.learning_rate=0.01``."""
     return tuple(f"{name}={as_text(value)}" for name, value in settings.items())
 
 
@@ -173,7 +173,7 @@ def _choices(text: str, name: str) -> tuple[Value, ...]:
 
 
 def grid(dimensions: Iterable[Dimension], most: int) -> list[dict[str, Value]] | None:
-    """Return all combinations of the listed values and the ends of the ranges, or None if there are more than `most`
+    """Return all combinations of the values in lists and the ends of ranges. Return None if there are more than `most`
     combinations."""
     combined: list[dict[str, Value]] = [{}]
     for dimension in dimensions:

@@ -98,7 +98,7 @@ class Study(Struct, frozen=True, kw_only=True):
     ``default``."""
 
     def trial(self, number: int) -> TrialSummary:
-        """Return the trial with this number. Raises `KeyError` if there is none."""
+        """Return the trial with this number. Raises `KeyError` if the study does not contain the trial."""
         for each in self.trials:
             if each.number == number:
                 return each

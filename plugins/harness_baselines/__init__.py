@@ -5,8 +5,8 @@ same way. Baseline scores show whether an expensive model is worth its cost. Eac
 training split at once. A baseline therefore has no epochs, learning rate or gradients, and is excluded from parity
 checks.
 
-To add a model to this backend, yield a `harness.NetworkRef` with ``backend="baseline"`` and a ``build`` function that
-returns a `harness.Network` with a `Baseline` as its ``module`` and no bindings.
+To add a model to this backend, yield a `harness.NetworkRef` with ``backend="baseline"`` and a ``build`` function. The
+function returns a `harness.Network` without bindings, whose ``module`` is a `Baseline`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def flat(inputs: Inputs) -> NDArray[np.float32]:
 
 
 MAX_CATEGORIES = 255
-"""Maximum number of categories for which scikit-learn's gradient boosting splits a column natively."""
+"""Maximum number of categories in a column that scikit-learn's gradient boosting splits natively."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ WINDOW_S, HOP_S = 0.025, 0.010
 class Mfcc:
     """Statistics of mel-frequency cepstral coefficients (MFCCs; Davis and Mermelstein 1980) of waveforms.
 
-    The frames of a clip are divided into `parts` equal parts, and the features are the mean and standard deviation of
-    each coefficient within each part, ``[N, 2 coefficients parts]``.
+    The frames of a clip are divided into `parts` equal parts. The features are the mean and standard deviation of each
+    coefficient within each part, ``[N, 2 coefficients parts]``.
 
     Frames are 25 ms long with a hop of 10 ms and a Hann window. Triangular filters are equally spaced on the mel scale,
-    2595 log10(1 + f / 700), from 0 to half the sample rate; the logarithms of their energies are transformed by an
+    2595 log10(1 + f / 700), from 0 to half the sample rate. The logarithms of their energies are transformed with an
     orthonormal DCT-II. Zero padding at the end of a clip is ignored.
     """
 

@@ -177,8 +177,8 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class GradientBoosting(_Baseline):
     """Histogram-based gradient boosting.
 
-    Trees split the categorical columns of tables natively if the columns have at most 255 categories. Each split has a
-    direction for missing numbers and unknown categories.
+    Trees split the categorical columns of tables natively if the columns have at most 255 categories. Each tree split
+    also assigns missing numbers and unknown categories to one of its branches.
     """
 
     name = "gradient-boosting"

@@ -59,7 +59,7 @@ class BaselineSession(harness.Session):
         return lambda: self._loss(self._outputs(fitted, features), batch.targets, weights)
 
     def _weights_option(self) -> str:
-        """Return the name of the argument of ``fit`` that takes the weights of the examples. In a pipeline, it is an
+        """Return the name of the argument of ``fit`` that takes the weights of the examples. In a pipeline, this is an
         argument of the last step."""
         name, last = self._new.steps[-1] if isinstance(self._new, Pipeline) else ("", self._new)
         if not has_fit_parameter(last, "sample_weight"):

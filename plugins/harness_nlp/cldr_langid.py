@@ -100,7 +100,7 @@ def _names(code: str) -> Iterator[str]:
 
 
 def _distinct(names: Iterator[str]) -> list[str]:
-    """Return the first name for each sequence of letters, excluding names with fewer than three letters."""
+    """Return the first name for each sequence of letters. Names with fewer than three letters are excluded."""
     first: dict[str, str] = {}
     for name in names:
         letters = "".join(filter(str.isalpha, name.casefold()))

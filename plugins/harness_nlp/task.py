@@ -162,8 +162,8 @@ class TextClassification(Task[NlpOptions]):
     def checkpoint_options(self, folder: Path) -> dict[str, Any]:
         """Return the option that selects the checkpoint's tokenizer.
 
-        Raises `harness.UsageError` if the checkpoint has no tokenizer: with a different vocabulary, the token ids would
-        not match the embeddings.
+        Raises `harness.UsageError` if the checkpoint has no tokenizer, because the token ids of another vocabulary
+        would not match the checkpoint's embeddings.
         """
         if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
             raise UsageError(
@@ -199,7 +199,7 @@ def _lengths(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 
 
 def _longest(options: NlpOptions) -> int:
-    """Return the upper limit of the default length: 512, or the checkpoint's number of positions if that is smaller."""
+    """Return the upper limit of the default length: 512 or, if smaller, the checkpoint's number of positions."""
     positions = (
         None if options.tokenizer is None else checkpoints.sizes(Path(options.tokenizer)).max_position_embeddings
     )
@@ -207,9 +207,9 @@ def _longest(options: NlpOptions) -> int:
 
 
 def _covering_length(lengths: Sequence[int], share: float = 0.99, limit: int = LONGEST) -> int:
-    """Return the length that covers the fraction `share` of the examples (nearest rank).
+    """Return the shortest length that is sufficient for the fraction `share` of the examples (nearest rank).
 
-    The length is rounded up to a multiple of 8 and capped at `limit`.
+    The length is rounded up to a multiple of 8 and is at most `limit`.
     """
     import math
 

@@ -1,13 +1,13 @@
 """Conversion of texts to token ids in three steps: `clean`, `learn_vocabulary` or `learn_words`, and `encode`.
 
-As in BERT, the vocabulary is WordPiece: a word is split into the longest pieces in the vocabulary, and every piece
-after the first starts with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces that start with
-``##``.
+As in BERT, the vocabulary is WordPiece. Each word is split into the longest pieces that the vocabulary contains. Every
+piece after the first starts with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces that
+start with ``##``.
 
-Words are separated by spaces and punctuation, so a sentence in a script without spaces, a DNA sequence or a URL can be
-one long word. Published tokenizers convert words longer than 100 characters to ``[UNK]``. This module divides such
-words into parts of `LONGEST_WORD` characters, because the time to tokenize a word grows faster than quadratically with
-its length.
+Words are separated by spaces and punctuation. A sentence in a script without spaces, a DNA sequence or a URL can
+therefore be one long word. Published tokenizers convert words longer than 100 characters to ``[UNK]``. This module
+splits such words into parts of `LONGEST_WORD` characters instead, because the time to tokenize a word grows faster than
+quadratically with its length.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
 def learn_words(texts: Sequence[str], size: int, *, lowercase: bool, least: int = 2) -> tuple[str, ...]:
     """Learn a vocabulary of whole words and punctuation marks that occur at least `least` times.
 
-    The vocabulary has at most `size` entries: the four `SPECIAL_TOKENS`, then the words, most frequent first. Every
-    other word becomes ``[UNK]``.
+    The vocabulary has at most `size` entries: the four `SPECIAL_TOKENS`, and then the words in descending order of
+    frequency. Every other word becomes ``[UNK]``.
     """
     tokenizer = _tokenizer({UNKNOWN: 0}, lowercase)
     counts: Counter[str] = Counter()
@@ -148,7 +148,7 @@ def encode_pretrained(texts: Sequence[Sequence[str]], folder: str) -> tuple[list
 
 
 def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
-    """Return the vocabulary of the tokenizer in `folder`, with empty strings for unused ids.
+    """Return the vocabulary of the tokenizer in `folder`. Unused ids have empty strings.
 
     Raises the same errors as `pretrained_tokenizer`.
     """
@@ -156,7 +156,7 @@ def pretrained_vocabulary(folder: str) -> tuple[str, ...]:
 
 
 def vocabulary_of(tokenizer: Any, name: str) -> tuple[str, ...]:
-    """Return the pieces of a tokenizer by id, with empty strings for unused ids.
+    """Return the pieces of a tokenizer, indexed by id. Unused ids have empty strings.
 
     Raises `harness.DataError` if the tokenizer does not have BERT's special tokens.
     """
@@ -206,7 +206,7 @@ def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int
 def _tokenizer(ids: dict[str, int], lowercase: bool, *, published: bool = False) -> Any:
     """Return a WordPiece tokenizer.
 
-    If `published` is true, the tokenizer follows the conventions of published BERT tokenizers.
+    If `published` is true, the tokenizer follows the conventions of the published BERT tokenizers.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 

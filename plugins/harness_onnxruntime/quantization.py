@@ -30,9 +30,9 @@ def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dic
     """Write a model with 8-bit weights to `folder`, and return a description for the record.
 
     In a model without convolutions, the weights of the operators in `PRODUCTS` are quantized per tensor, and their
-    activations are quantized at each batch, with ranges computed from the batch (dynamic quantization). In a model with
-    convolutions, the activations of `PRODUCTS` and convolutions are quantized with the smallest and largest values that
-    occur for `examples`, and the weights are quantized per channel (static quantization). All other operators compute
+    activations are quantized at each batch, with ranges computed from the batch (dynamic quantization). A model with
+    convolutions is quantized statically. The activations of `PRODUCTS` and convolutions are quantized with the smallest
+    and largest values that occur for `examples`, and the weights are quantized per channel. All other operators compute
     in fp32. Raises `harness.UnsupportedError` if none of the weights can be quantized.
     """
     source, target = exported / MODEL, folder / MODEL

@@ -29,7 +29,7 @@ def devices() -> Sequence[DeviceInfo]:
 
 
 def _gpus() -> list[tuple[str, str]]:
-    """Return the names and UUIDs of the GPUs, in the order of the CUDA driver."""
+    """Return the names and UUIDs of the GPUs, in the CUDA driver's order."""
     import pynvml
 
     try:
@@ -44,7 +44,7 @@ class OnnxRuntimeSession(ExportedSession):
     """Session for an exported model.
 
     Raises `harness.UnsupportedError` if the device or precision is not available, if the compiler is requested, or if
-    ONNX Runtime would execute the model on another device.
+    ONNX Runtime would use another device.
     """
 
     def __init__(self, request: SessionRequest) -> None:

@@ -157,5 +157,5 @@ def described_nodes(plugins: Sequence[PluginRef], packages: Sequence[str]) -> li
 
 
 def offers(node: Mapping[str, Any]) -> bool:
-    """Return whether a node offers CPUs or GPUs. The head node often offers neither CPUs nor GPUs."""
+    """Return whether a node offers CPUs or GPUs. The head node of a cluster often has no CPUs or GPUs for tasks."""
     return bool(node["Resources"].get("CPU") or node["Resources"].get("GPU"))

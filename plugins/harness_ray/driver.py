@@ -1,4 +1,5 @@
-"""The client of a supervisor. The client starts or finds the supervisor, and passes its reports to the coordinator."""
+"""The client of a supervisor. The client starts or finds the supervisor, and passes the supervisor's reports to the
+coordinator."""
 
 from __future__ import annotations
 
@@ -89,8 +90,8 @@ def end(supervisor: Any) -> None:
 def follow(
     supervisor: Any, runs: Sequence[PlannedRun], coordinator: Coordinator, *, wait: bool, detached: bool = False
 ) -> SubmissionState:
-    """Report attempts, events and results to the coordinator until all runs are finished or, if `wait` is false, until
-    no results are left to collect."""
+    """Report attempts, events and results to the coordinator until all runs are finished. If `wait` is false, stop as
+    soon as all available results have been collected."""
     by_index = {run.index: run for run in runs}
     attempts: dict[str, Attempt] = {}
     seen: dict[str, int] = {}

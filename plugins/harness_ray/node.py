@@ -23,7 +23,7 @@ PREFIX = "harness-ray-attempt-"
 """Name prefix of the directories for temporary files."""
 CHUNK_BYTES = 64 * 2**10
 """Size of the chunks in which files are copied. Ray sends arguments and results of up to 100 KiB directly to the other
-process. Larger values go through a node's object store, which is lost if the node's raylet exits."""
+process. Larger values are kept in the object store of a node, and are lost if the node's raylet exits."""
 REPORT_S = 0.5
 """Minimum interval between reports of events, in seconds."""
 ANSWER_S = 60.0
@@ -102,8 +102,8 @@ def _locked(folder: Path) -> int | None:
 def devices(spec: harness.RunSpec) -> tuple[str, ...]:
     """Return the devices that a run uses, for the locks of `harness.execute_run`.
 
-    Ray has assigned GPUs to this task. If the run may use the CPU, the lock excludes all other runs on the node,
-    including those that other commands have submitted.
+    Ray has assigned GPUs to this task. If the run may use the CPU, the lock excludes all other runs on the node, even
+    those of other commands.
     """
     gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
     return tuple(f"cuda:{gpu}" for gpu in gpus) if gpus and shares_node(spec) else ("cpu",)

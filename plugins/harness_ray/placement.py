@@ -23,11 +23,11 @@ class Node:
     gpus: float
     machine: Machine
     running: dict[str, tuple[int, bool]] = field(default_factory=dict)
-    """For each attempt on the node, by id: the number of threads used, and whether other runs may be executed at the
-    same time."""
+    """For each attempt on the node, by id, the number of threads that it uses and whether other runs may be executed at
+    the same time."""
 
     def fits(self, spec: RunSpec) -> bool:
-        """Return whether the node, if idle, can execute a run."""
+        """Return whether an idle node could execute a run."""
         return self.cpus >= spec.threads and (self.gpus >= 1 or not spec.device.startswith("cuda"))
 
     def gets_gpu(self, spec: RunSpec) -> bool:
@@ -38,9 +38,9 @@ class Node:
     def is_free(self, spec: RunSpec) -> bool:
         """Return whether the node can execute a run now.
 
-        No other runs are executed on a node during a CPU run. Runs on different GPUs are executed concurrently if there
-        are enough CPUs for their threads. A run with the device ``auto`` may use the CPU even if it gets a GPU, because
-        the backend may not support GPUs.
+        While a node executes a CPU run, it executes no other runs. Runs on different GPUs are executed concurrently if
+        there are enough CPUs for their threads. A run with the device ``auto`` may use the CPU even if it gets a GPU,
+        because the backend may not support GPUs.
         """
         if not self.running:
             return self.fits(spec)
@@ -66,7 +66,7 @@ def of_class(nodes: Iterable[Node], environment: Environment) -> list[Node]:
 
 
 def difference(one: Environment, other: Environment) -> str:
-    """Return the first difference between the classes of two machines, or an empty string if the classes are the same.
+    """Return the first difference between two classes of machine, or an empty string if the classes are the same.
 
     The class includes the versions of Python and of the packages, because speed may differ between versions.
     """
@@ -102,8 +102,8 @@ def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environme
 
 
 def choose_node(spec: RunSpec, nodes: Iterable[Node], avoided: Collection[str]) -> Node | None:
-    """Return a free node for a run, or None. Nodes whose ids are in `avoided` are chosen only if no other node, busy or
-    not, can execute the run."""
+    """Return a free node for a run, or None if no suitable node is free. A node whose id is in `avoided` is chosen only
+    if no other node, including the busy ones, can execute the run."""
     fitting = [node for node in nodes if node.fits(spec)]
     preferred = [node for node in fitting if node.id not in avoided] or fitting
     free = [node for node in preferred if node.is_free(spec)]

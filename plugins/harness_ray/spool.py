@@ -25,7 +25,7 @@ CLASSES = "classes.json"
 class Spool:
     """The files of a supervisor. If the supervisor's process is killed, the next process continues with these files.
 
-    Only the files of runs must be stored on disk. Everything else is also kept in memory, so a full disk does not stop
+    Only the files of runs require the disk. Everything else is also kept in memory, so that a full disk does not stop
     the supervisor.
     """
 

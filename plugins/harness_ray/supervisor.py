@@ -1,4 +1,4 @@
-"""The supervisor, a Ray actor on the head node that starts the runs of one command and keeps their results."""
+"""The supervisor, a Ray actor on the head node that executes the runs of one command and keeps their results."""
 
 from __future__ import annotations
 
@@ -230,7 +230,8 @@ class Supervisor:
                 self._start(run, node)
 
     def _choose(self, group: Group, chosen: Environment) -> None:
-        """Set the class of machine for a group. The class is stored in case this process is killed."""
+        """Set the class of machine for a group. The class is stored, so that it is still known if this process is
+        killed."""
         self._classes[group] = chosen
         others = Counter(placement.difference(chosen, node.machine.environment) for node in self._nodes.values())
         for found, count in others.items():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RegressionTask(Task[TableEncoderOptions]):
-    """Regression on the columns of a table, which `harness.TableEncoder` converts to features.
+    """Regression on the columns of a table. `harness.TableEncoder` converts the columns to features.
 
     Targets: float ``[N, T]``, converted to float32 and standardized to mean 0 and standard deviation 1 on the training
     split.

@@ -3,7 +3,7 @@
 espeak-ng keeps state between utterances (such as oscillator phases and the random numbers for breath noise) that cannot
 be reset, and it seeds itself from the clock. Therefore, each call to `synthesize` loads a new copy of the library, with
 separate global variables, and seeds the two random number generators that espeak-ng uses: its own and that of the C
-library. As a result, the same utterances in the same order always give the same samples.
+library. As a result, the same sequence of utterances always gives the same samples.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def synthesize(utterances: list[Utterance]) -> list[NDArray[np.int16]]:
 
 
 def _library(folder: str, data: Path) -> Any:
-    """Return a copy of espeak-ng in `folder` as a ctypes library, initialized to pass its samples to a callback."""
+    """Load a copy of espeak-ng from `folder` with ctypes, and set it up to pass its samples to a callback."""
     import ctypes
 
     import espeakng_loader

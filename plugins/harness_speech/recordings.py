@@ -35,7 +35,8 @@ class Facts:
     longest: int
     """Number of samples in the longest recording."""
     silent: int
-    """Number of recordings whose retained part has a peak deviation from the mean below -60 dBFS."""
+    """Number of recordings with a peak deviation from the mean below -60 dBFS, after truncation to the prepared
+    length."""
     clipped: int
     """Number of recordings with repeated samples at full scale."""
     truncated: int
@@ -47,7 +48,8 @@ class Facts:
 
 
 def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[np.float32]], samples: int) -> Facts:
-    """Return the counts for mono waveforms in [-1, 1] before resampling (`recorded`) and after it (`resampled`).
+    """Return the counts for mono waveforms in [-1, 1], both before resampling (`recorded`) and after resampling
+    (`resampled`).
 
     The task truncates or pads the resampled waveforms to `samples`.
     """
@@ -65,7 +67,7 @@ def facts(recorded: Iterable[NDArray[np.float32]], resampled: Sequence[NDArray[n
 
 
 def peak(waveform: NDArray[Any]) -> float:
-    """Return the largest deviation from the mean, or 0 if there are no samples."""
+    """Return the largest absolute deviation from the mean, or 0 if there are no samples."""
     import numpy as np
 
     return float(np.abs(waveform - waveform.mean(dtype=np.float64)).max()) if len(waveform) else 0.0
@@ -86,8 +88,8 @@ def is_clipped(waveform: NDArray[Any]) -> bool:
 def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
     """Return the statistics to record.
 
-    The name of each statistic ends with the name of the split, except for ``truncated_share``, which is for the
-    training split.
+    The name of each statistic ends with the name of the split. The exception is ``truncated_share``, which refers to
+    the training split.
     """
     found: dict[str, bool | int | float | str] = {}
     for name, each in splits.items():
@@ -99,7 +101,8 @@ def details(splits: Mapping[str, Facts]) -> dict[str, bool | int | float | str]:
 
 
 def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: Sequence[int]) -> Iterator[str]:
-    """Yield a warning for each split in which recordings lose much of their content, naming the option to change.
+    """Yield a warning for each split in which recordings lose much of their content. Each warning names an option to
+    change.
 
     `rates_hz` contains the sample rates of all recordings before they are resampled to `rate_hz`.
     """

@@ -21,7 +21,7 @@ Answer = Literal["agrees", "differs", "not known", "none"]
 """Result of one check. ``none`` means that the check does not apply to either run."""
 
 _NOTHING = (None, hashlib.sha256().hexdigest())
-"""Weight digests of models without weights: None or, in old records, the digest of an empty string."""
+"""Values of the weight digest for models without weights: None, or the digest of an empty string in old records."""
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
@@ -51,8 +51,8 @@ class Reproduced(Struct, frozen=True, kw_only=True):
     dataset: Answer
     initial_weights: Answer
     final_weights: Answer
-    """``agrees`` if training produced bitwise identical weights, which is not expected on a different machine or with
-    different package versions."""
+    """``agrees`` if training produced bitwise identical weights. Weights usually differ on another machine or with
+    other package versions."""
     costs: list[ReproducedCost] = []
     machines: tuple[str, str]
     """Descriptions of the machines on which the run in the bundle and the new run were executed."""
@@ -66,7 +66,7 @@ class Reproduced(Struct, frozen=True, kw_only=True):
 
 
 def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Reproduced:
-    """Compare the run `then` from a bundle with the new run `now`, which has the same spec.
+    """Compare the run `then` from a bundle with `now`, a new run of the same specification.
 
     `siblings` are the successful runs in the bundle that differ from `then` only in their seed or split.
     """

@@ -27,7 +27,7 @@ MAX_BYTES = 16 * 2**30
 EXPANSION = 200
 """Maximum ratio of extracted size to archive size. The compression ratio of logs and records is rarely above 20."""
 MIN_LIMIT_BYTES = 64 * 2**20
-"""Extracted size up to which an archive is always accepted, even if the archive itself is much smaller."""
+"""Extracted size, in bytes, up to which an archive is accepted regardless of its compression ratio."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 MAX_INDEX_BYTES = 256 * 2**20
 """Maximum size of the archive's list of files, which `zipfile` reads into memory."""

@@ -153,10 +153,10 @@ def confusion(label: str, names: Sequence[str], matrix: Sequence[Sequence[int]],
 
 
 def confusion_chart(cells: Any, names: Sequence[str], key: str = "") -> Chart:
-    """Return a chart of a confusion matrix. The axes are numeric, so that readers can zoom if there are many classes.
+    """Return a chart of a confusion matrix. The axes are numeric, which allows zooming if there are many classes.
 
-    `cells` is either the values or the name of a dataset. The fields are ``true``, ``predicted``, ``count`` and
-    ``share``.
+    `cells` contains either the values themselves or the name of a dataset with the values. The fields are ``true``,
+    ``predicted``, ``count`` and ``share``.
     """
     data = alt.NamedData(cells) if isinstance(cells, str) else alt.InlineData(values=cells)
     labels = alt.param(name=f"names{key}", value=list(names))
@@ -255,7 +255,8 @@ def _color(panel: Panel) -> Any:
 
 
 def _by_model(channel: Any, points: Points) -> Any:
-    """Return a channel, such as `altair.Shape`, that encodes the model, or no channel if there is only one model."""
+    """Return a channel, such as `altair.Shape`, that encodes the model. If there is only one model, return no
+    channel."""
     return channel("model:N", title=None) if len({point["model"] for point in points}) > 1 else alt.Undefined
 
 

@@ -1,4 +1,5 @@
-"""ROC and precision-recall curves on a common grid, which allows averaging and limits the size of the data."""
+"""ROC and precision-recall curves on a common grid. With a common grid, curves can be averaged, and the data are
+small."""
 
 from __future__ import annotations
 
@@ -74,7 +75,7 @@ def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:
 def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
     """Return the start and the end of each example's group as an array ``[N, 2]``.
 
-    A group consists of all examples of a class that have the same score.
+    A group consists of all examples of a class with equal scores.
     """
     starts = np.ones(len(classes) + 1, bool)
     starts[1:-1] = (descending[1:] != descending[:-1]) | (classes[1:] != classes[:-1])

@@ -90,9 +90,9 @@ def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
 def unchecked() -> Iterator[None]:
     """Disable schema validation while charts are built.
 
-    Altair validates each part of a chart against the Vega-Lite schema. This validation takes longer than all other
-    steps of writing a report. The result of the validation depends only on the code, so the tests validate the charts
-    instead.
+    Altair validates each part of a chart against the Vega-Lite schema. This validation takes longer than the rest of
+    writing a report. Whether a chart is valid depends only on the code and not on the data, so charts are validated in
+    the tests instead.
     """
     with debug_mode(False):
         yield
@@ -101,8 +101,8 @@ def unchecked() -> Iterator[None]:
 def figure(report: Report, name: str, suffix: str) -> bytes:
     """Draw a plot for all panels of a report, and return the contents of a file with this suffix.
 
-    Raises `harness.UnknownNameError` if the plot is unknown, and `harness.UsageError` if the suffix is unknown or the
-    runs do not have the data for the plot.
+    Raises `harness.UnknownNameError` if the plot is unknown. Raises `harness.UsageError` if the suffix is unknown or if
+    the runs lack the data for the plot.
     """
     if name not in PLOTS:
         raise UnknownNameError("plot", name, PLOTS)
@@ -148,7 +148,7 @@ vegaEmbed("#plot", JSON.parse(document.getElementById("specification").textConte
 def _page(document: dict[str, Any]) -> bytes:
     """Return an HTML page with a plot.
 
-    `vl_convert.vegalite_to_html` is not used, because it does not escape the names in the specification.
+    `vl_convert.vegalite_to_html` is not used, because it does not escape names from the specification.
     """
     return (_PAGE % (vega().decode(), embedded_json(document))).encode(errors="replace")
 

@@ -30,7 +30,7 @@ MAX_CURVES = 48
 each row are shown."""
 MAX_EPOCHS, MAX_POINTS = 60, 960
 """Maximum number of points in one learning curve, and approximate maximum for all curves in one plot. Longer curves are
-reduced to every k-th epoch and the last epoch."""
+reduced to every k-th epoch, plus the last epoch."""
 QUANTILES = 101
 """Number of points in a latency distribution."""
 
@@ -46,7 +46,7 @@ class Panel:
     metric_title: str
     unit: str
     better: str
-    """``higher`` or ``lower``, or an empty string if the direction is unknown or differs between rows."""
+    """``higher`` or ``lower``. Empty if the direction is unknown or if the rows have different directions."""
     block: Block
     report: Report
 
@@ -62,7 +62,7 @@ class Panel:
 
 
 def panels(report: Report, table: Table | None = None) -> list[Panel]:
-    """Return the panels of a report, or those of `table` if given."""
+    """Return the panels of a report or, if `table` is given, those of the table."""
     made = []
     for number, block in enumerate(blocks(report.table if table is None else table)):
         first = next((row for row in block.rows if row.text("metric")), block.rows[0])
@@ -77,7 +77,7 @@ def panels(report: Report, table: Table | None = None) -> list[Panel]:
 def pareto(panel: Panel, column: str) -> Points:
     """Return quality and throughput with their intervals. ``front`` is True for rows on the Pareto front.
 
-    If it is unknown whether higher quality is better, no row is on the front.
+    If the direction of the quality metric is unknown, no row is on the front.
     """
     points = []
     for label, row in panel.rows:
@@ -260,7 +260,7 @@ def _named(label: str, row: Row) -> dict[str, Any]:
 def _ends(name: str, cell: Cell, least: float = -math.inf) -> dict[str, Any]:
     """Return the value, the ends of its interval and the text shown in tables.
 
-    A lower end below `least` is replaced by `least`.
+    The lower end is at least `least`.
     """
     assert isinstance(cell.value, float)
     half = cell.ci95 or 0.0

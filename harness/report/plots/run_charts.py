@@ -1,7 +1,7 @@
 """Charts for single runs, as specifications without data that are shared by all run pages.
 
-Each page adds the data of its run, built from the columns in `run_points`, as the dataset ``points``. Each page also
-adds the class names for the confusion matrix.
+Each page adds the data of its run as the dataset ``points``, which consists of columns from `run_points`. Each page
+also adds the class names for the confusion matrix.
 """
 
 from __future__ import annotations

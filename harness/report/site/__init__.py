@@ -1,1 +1,1 @@
-"""A static HTML site for a report, which can be opened from disk without a server or network access."""
+"""A static HTML site for a report. The site can be opened from disk, without a server or network access."""

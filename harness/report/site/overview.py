@@ -32,7 +32,7 @@ CORRECTED, SIGNIFICANT, INCONCLUSIVE = "significant after Bonferroni correction"
 
 @dataclass(frozen=True)
 class BackendLead:
-    """The leading backend in one comparison, for one metric."""
+    """The leading backend in one comparison according to one metric."""
 
     winner: str
     """Backend that is significantly better than all others, or an empty string if no backend is."""
@@ -43,7 +43,7 @@ class BackendLead:
     amount: str
     """Ratio of the best mean to the second best, or their difference, with its 95% confidence interval if available."""
     evidence: str
-    """Number of runs or pairs from which the interval was computed, or the reason for a missing interval."""
+    """Number of runs or pairs from which the interval was computed. If the interval is missing, this is the reason."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def contests(report: Report) -> list[Contest]:
 
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
-    """Return, for each metric, the number of comparisons won by each backend. The key ``""`` is for comparisons without
-    a winner."""
+    """Return, for each metric, the number of comparisons won by each backend. Comparisons without a winner are counted
+    under the key ``""``."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 

@@ -210,8 +210,8 @@ def _tables(outcome: Success) -> list[View]:
 
 
 def _mistaken(outcome: Success, most: int = 12) -> list[View]:
-    """Return a table of the most frequent misclassifications (pairs of a true and a predicted class), or an empty list
-    if there are none.
+    """Return a table of the most frequent misclassifications, that is, pairs of a true and a predicted class. Return an
+    empty list if there are no misclassifications.
     """
     names, confusion = run_points.labels(outcome), outcome.scores.confusion
     pairs = [(count, i, j) for i, row in enumerate(confusion) for j, count in enumerate(row) if count and i != j]
@@ -225,7 +225,7 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:
-    """Return names and values as HTML. The HTML is not built by a template, because templates are slower."""
+    """Return names and values as HTML. The HTML is built without a template, for speed."""
     parts = []
     for title, rows in shown:
         if rows:
@@ -236,7 +236,7 @@ def _pairs(shown: Iterable[Section]) -> Markup:
 
 @lru_cache(maxsize=4096)
 def _pair(name: str, value: str) -> str:
-    """Return one name and value as HTML. The result is cached because many runs share most of their values."""
+    """Return one name and value as HTML. The result is cached, because most values are the same in many runs."""
     return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
 
 

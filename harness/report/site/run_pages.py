@@ -44,8 +44,8 @@ class Page(Struct, frozen=True):
 
     address: str
     run: str
-    """Directory of the run. Reading the record in a child process is much faster than sending the record to this
-    process."""
+    """Directory of the run. Reading the record again in the child process is much faster than sending the record to
+    that process."""
     command: str
 
 
@@ -71,7 +71,7 @@ class PagesJob(Struct, frozen=True, kw_only=True):
 def run_pages(
     shared: dict[str, Any], report: Report, addresses: dict[str, str]
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """Yield an iterator over the run pages; each item is a page's path within the site and its contents.
+    """Yield an iterator over pairs of a run page's path within the site and its contents.
 
     If there are many runs, child processes start to render the pages when this context is entered.
     """
@@ -91,7 +91,7 @@ def run_pages(
 
 
 def write_pages(job: PagesJob, context: ChildContext) -> list[str]:
-    """Write run pages to the job's folder, in a child process, and return their addresses."""
+    """Write the run pages to the job's folder and return their addresses. Called in a child process."""
     gc.set_threshold(_OBJECTS)
     written = []
     for address, content in _rendered(job.shared, job.rows):

@@ -26,14 +26,14 @@ PAGE = 50
 
 
 class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A table cell. Field names are short because a page may have many thousands of cells."""
+    """A table cell. The field names are short, because a page may have many thousands of cells."""
 
     t: str
     """Text."""
     v: float | None = None
     """Sort key. If None, cells are sorted by their text."""
     ci: str = ""
-    """Half-width of the 95% confidence interval as text, or an empty string if there is none."""
+    """Half-width of the 95% confidence interval as text. Empty if the cell has no interval."""
     c: str = ""
     """CSS classes."""
     h: str = ""
@@ -41,7 +41,7 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 Value = HtmlCell | str | int | float | None
-"""Content of a cell. Floats are formatted according to `View.places`; None represents a missing number."""
+"""Content of a cell. Floats are formatted with the format in `View.places`. None represents a missing number."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class View:
     places: str = ".4g"
     """Format specification for floats."""
     files: str = ""
-    """Relative path of the table's CSV and JSON files, without the suffix, or an empty string if the script creates the
-    files.
+    """Relative path of the table's CSV and JSON files, without the suffix. Empty if the script creates the files.
     """
     controls: bool = False
     """True if rows can be filtered and columns hidden."""
@@ -69,8 +68,8 @@ class View:
 
     @property
     def body(self) -> Markup:
-        """First `PAGE` rows as HTML. The rows are not built by a template, because templates are slow and most of a
-        page consists of rows."""
+        """First `PAGE` rows as HTML. The rows are built without a template for speed, because they make up most of the
+        page."""
         rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 
@@ -81,7 +80,8 @@ class View:
 
 
 def comparison(block: Block, name: str, caption: str, links: Mapping[int, str], files: str) -> View:
-    """Return the table for a block, with the best values marked. `links` maps row indices to run page addresses."""
+    """Return the table for a block, with the best values marked. `links` maps row indices to the addresses of run
+    pages."""
     winners = {column.name: best(block.rows, column) for column in block.columns}
     rows = []
     for index, row in enumerate(block.rows):
@@ -164,7 +164,7 @@ def _number(value: float | None) -> HtmlCell:
 
 @lru_cache(maxsize=256)
 def _head(columns: tuple[Column, ...]) -> Markup:
-    """Return header cells as HTML. The result is cached because all run pages have the same tables."""
+    """Return header cells as HTML. The result is cached, because the same tables appear on all run pages."""
     cells = []
     for column in columns:
         kind = "" if column.kind == "text" else ' class="num"'
@@ -176,7 +176,7 @@ def _head(columns: tuple[Column, ...]) -> Markup:
 
 
 def html(value: Value, places: str) -> str:
-    """Return a cell as HTML. Numbers, which are the most common type, are formatted without an `HtmlCell`."""
+    """Return a cell as HTML. Numbers are formatted directly, for speed."""
     if isinstance(value, float):
         return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
     if isinstance(value, int):

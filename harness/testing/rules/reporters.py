@@ -21,7 +21,7 @@ _RULER = re.compile(r"^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$")
 
 
 class Rendered:
-    """A report format and its cached rendering of the sample report."""
+    """A report format, with its output for the sample report (cached)."""
 
     def __init__(self, reporter: Reporter, catalog: Catalog) -> None:
         self.reporter, self.catalog = reporter, catalog

@@ -12,8 +12,8 @@ from harness_nlp.datasets.examples import INPUTS, split, with_validation
 class AgNews(Dataset):
     r"""AG's corpus of news articles in the version of Zhang et al. 2015: 120,000 training and 7,600 test items.
 
-    Each of the 4 topics has 30,000 training and 1,900 test items. Each text is the title followed by the description;
-    the backslashes that the publisher uses for line breaks are replaced with spaces. The validation split is about 10%
+    Each of the 4 topics has 30,000 training and 1,900 test items. Each text is the title followed by the description.
+    The publisher writes line breaks as backslashes, which are replaced with spaces. The validation split is about 10%
     of the training items in each topic; copies of an item are always in the same split. Inputs: ``text``, object array
     of str [N]. Targets: int64 [N]. The literature reports accuracy (or error).
 

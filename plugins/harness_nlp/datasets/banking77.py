@@ -38,8 +38,8 @@ class Banking77(Dataset):
     """10,003 training and 3,080 test questions from customers of an online bank, with 77 intents.
 
     For each intent, the test split has 40 questions and the training file has 35 to 187. The validation split is 10% of
-    the training questions for each intent. Inputs: ``text``, object array of str [N]; a question may span several
-    lines. Targets: int64 [N], indices into ``label_names``, which are in the publisher's order (``categories.json``).
+    the training questions for each intent. Inputs: ``text``, object array of str [N]. A question may contain line
+    breaks. Targets: int64 [N], indices into ``label_names``, which are in the publisher's order (``categories.json``).
     The literature reports accuracy.
     """
 

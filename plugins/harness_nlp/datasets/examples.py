@@ -18,7 +18,7 @@ INPUTS = {"text": RawInput(shape=(), dtype="str")}
 def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any]) -> Split:
     """Build a split with the input ``text``, an object array of str ``[N]``, and int64 targets ``[N]``.
 
-    Each keyword argument in `groups` has one value per example, ``[N]``.
+    Each keyword argument in `groups` has the shape ``[N]``, one value per example.
     """
     import numpy as np
 
@@ -30,7 +30,7 @@ def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any])
 
 
 def with_validation(train: Split, test: Split, label_names: Sequence[str], *, groups: Any = None) -> RawData:
-    """Add a validation split, 10% of the training examples in each class, to the publisher's two splits.
+    """Add a validation split to the publisher's two splits. It consists of 10% of the training examples in each class.
 
     Training examples with equal values in `groups` ``[N]`` are kept in the same split. If `groups` is None, equal texts
     are kept in the same split (`same_texts`).

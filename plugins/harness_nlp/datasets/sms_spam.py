@@ -14,9 +14,9 @@ TEST_SHARE = 0.2
 class SmsSpam(Dataset[SeededSplit]):
     """SMS Spam Collection: 5,574 messages, 4,827 ham and 747 spam (13%).
 
-    There is no published split. The test split consists of 20% of each class and the validation split of 10% of the
-    rest, drawn with the seed ``split_seed``. Copies of a message are always in the same split (403 messages are copies
-    of another message).
+    There is no published split. The test split consists of 20% of each class, and the validation split of 10% of the
+    rest. The splits are drawn with the seed ``split_seed``. Copies of a message are always in the same split (403
+    messages are copies of another message).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
     accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham has an

@@ -20,15 +20,15 @@ class Sst2(Dataset):
     """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 training, 872 dev and 1,821 test
     examples.
 
-    **The test labels are withheld** (predictions are scored by GLUE's server), so the test split here is GLUE's dev set
-    of 872 whole sentences (444 positive), on which most papers report results. The validation split is taken from the
-    training file.
+    **GLUE does not publish the test labels**, because predictions are scored by its server. Here, the test split is
+    therefore GLUE's dev set, on which most papers report results. It contains 872 whole sentences, 444 of them
+    positive. The validation split is taken from the training file.
 
-    The training file contains every phrase in the treebank's parse trees (37,569 of 67,349 are positive), for example
-    "a gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were drawn
-    independently, 82% of those with at least five words would be part of a training phrase, and the score would not
-    measure generalization to new text. Therefore, each phrase is grouped with the longest phrase that contains it, and
-    whole groups are drawn, about 10% of the phrases in total.
+    The training file contains every phrase in the treebank's parse trees, of which 37,569 are positive. For example, it
+    contains "a gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were
+    drawn independently, 82% of those with at least five words would be part of a training phrase, and the score would
+    not measure generalization to new text. Therefore, each phrase is grouped with the longest phrase that contains it.
+    About 10% of the phrases are drawn, in whole groups.
 
     Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
     literature reports accuracy.
@@ -48,8 +48,7 @@ class Sst2(Dataset):
     task_options = {"nlp": {"vocab_size": 8000}}
     fine_tuning = {"bert": {"epochs": 1}}
     notes = (
-        "GLUE withholds the test labels: the test split is GLUE's dev set (872 sentences), and the "
-        "validation split is drawn from the training phrases. Phrases of the same sentence are in the "
+        "GLUE withholds the test labels. The test split is GLUE's dev set (872 sentences), and the validation split is drawn from the training phrases. Phrases of the same sentence are in the "
         "same split."
     )
     examples = {"train": 60_633, "validation": 6_716, "test": 872}

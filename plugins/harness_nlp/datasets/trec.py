@@ -34,7 +34,7 @@ class TrecOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class Trec(Dataset[TrecOptions]):
     """TREC question classification: 5,452 training questions, and the 500 questions of TREC-10 as the test split.
 
-    There are 6 coarse classes, or 50 fine classes, of which 42 occur in the test split. The publisher's files are
+    There are 6 coarse or 50 fine classes. Of the fine classes, 42 occur in the test split. The publisher's files are
     encoded in latin-1. The validation split is 10% of the training questions in each class; copies of a question are
     always in the same split.
 

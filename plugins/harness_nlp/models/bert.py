@@ -1,7 +1,7 @@
 """BERT for sequence classification (Devlin et al. 2019, arXiv:1810.04805).
 
 The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Parameter names and shapes are those
-of ``transformers.BertForSequenceClassification``, so checkpoints of this class can be loaded as canonical weights.
+of ``transformers.BertForSequenceClassification``, so its checkpoints can be loaded as canonical weights.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. All tokens have type 0; the other type embeddings are kept so that checkpoints
-    can be loaded."""
+    """Number of token type embeddings. All tokens have type 0. The embeddings of the other types exist only so that
+    checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
     initializer_range: float = 0.02

@@ -21,8 +21,8 @@ class CaliforniaHousing(Dataset[SeededSplit]):
 
     This is Geron's variant of Pace and Barry's data, with totals per block group as in the census, a categorical column
     (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no published split.
-    The test split consists of 20% of the rows and the validation split of 10% of the rest, drawn with the seed
-    ``split_seed``; neighboring block groups may be in different splits.
+    The test split consists of 20% of the rows, and the validation split of 10% of the remaining rows. The splits are
+    drawn with the seed ``split_seed``. Neighboring block groups may be in different splits.
 
     Inputs: ``features``, float64 ``[N, 8]``, not standardized (degrees, years, counts, 10,000 US dollars), NaN where a
     value is missing; ``categories``, object array of str ``[N, 1]``. Targets: float64 ``[N, 1]``, in US dollars, capped

@@ -16,7 +16,7 @@ class WineQualityOptions(SeededSplit, frozen=True, kw_only=True, forbid_unknown_
     """Options for the ``wine-quality`` dataset."""
 
     wines: Literal["red", "white", "both"] = "both"
-    """Wines to load; ``both`` adds a feature that is 1 for red and 0 for white wines."""
+    """Wines to load. With ``both``, an additional feature is 1 for red and 0 for white wines."""
 
 
 class WineQuality(Dataset[WineQualityOptions]):
@@ -28,8 +28,8 @@ class WineQuality(Dataset[WineQualityOptions]):
     ``[N, 1]``. Groups: ``wine``, ``red`` or ``white``.
 
     There is no published split. The test split consists of 20% of the rows and the validation split of 10% of the rest,
-    drawn with the seed ``split_seed``. Wines with identical measurements are always in the same split (1,177 of the
-    6,497 rows duplicate another row). The literature reports the mean absolute error or the RMSE.
+    drawn with the seed ``split_seed``. Wines with identical measurements are always in the same split. Of the 6,497
+    rows, 1,177 duplicate another row. The literature reports the mean absolute error or the RMSE.
     """
 
     name = "wine-quality"

@@ -46,8 +46,8 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     - ``classes=35``: every word is a class.
     - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``, as in section 7 of the paper and in its training
       code (``input_data.py``). The number of silence examples is a tenth of the number of command examples. Silence
-      examples are one-second segments at random positions in the background recordings; each split uses a separate part
-      of these recordings. The same number of unknown words is drawn at random from the recordings of the other 25
+      examples are one-second segments at random positions in the background recordings. Each split uses a different
+      part of these recordings. The same number of unknown words is drawn at random from the recordings of the other 25
       words. The test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's test archive
       has the same number of examples per class, but different random examples.
 

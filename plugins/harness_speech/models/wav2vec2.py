@@ -18,7 +18,8 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     hidden_size: int = 768
-    """Width of the frame representations; a multiple of `num_attention_heads` and `num_conv_pos_embedding_groups`."""
+    """Width of the frame representations. It must be a multiple of `num_attention_heads` and
+    `num_conv_pos_embedding_groups`."""
     num_hidden_layers: int = 12
     """Number of Transformer layers."""
     num_attention_heads: int = 12
@@ -47,7 +48,8 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     classifier_proj_size: int = 256
     """Width of the projection before the classifier."""
     layer_norm_eps: float = 1e-5
-    """Constant added to the variance in layer normalization outside the feature encoder's convolutions."""
+    """Constant added to the variance in layer normalization. The feature encoder's convolutions do not use this
+    constant."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride):
@@ -64,7 +66,7 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def frames(config: Wav2Vec2Config, samples: int) -> list[int]:
-    """Return the output length of each convolution for a waveform of `samples`; the last one is the length of the
+    """Return the output length of each convolution for a waveform of `samples`. The last element is the length of the
     encoder's input.
 
     Raises `harness.CombinationError` if the waveform is too short for one frame.
@@ -134,8 +136,8 @@ def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
     The kernel is weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each
     kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and sets g to
     the norm of v at each position. The constant used here approximates the expected value of this norm, ``std *
-    sqrt(n)`` with n elements per position. The relative deviation of the drawn norms is about ``1 / sqrt(2 n)``: 0.4%
-    for the base and 1.5% for the tiny variant.
+    sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate from this value by
+    about ``1 / sqrt(2 n)``: 0.4% for the base and 1.5% for the tiny variant.
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
@@ -153,11 +155,12 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
 
     The network consists of convolutions on the waveform, a Transformer, a projection, the mean over frames and a
     classifier. Names, shapes and initialization are those of ``transformers.Wav2Vec2ForSequenceClassification``, with
-    the positional convolution's weight-normalization parameters named as in published checkpoints (``weight_g``,
-    ``weight_v``), and without the embedding for masked frames, which only pretraining and SpecAugment use.
+    two exceptions. The weight-normalization parameters of the positional convolution are named as in published
+    checkpoints (``weight_g``, ``weight_v``). The embedding for masked frames is omitted, because only pretraining and
+    SpecAugment use it.
 
-    Input: ``input_values``, float32 ``[B, samples]``, zero-padded, without an attention mask (the feature extractor of
-    ``facebook/wav2vec2-base`` does not return one either). GELU is computed exactly, without the tanh approximation.
+    Input: ``input_values``, float32 ``[B, samples]``, zero-padded. There is no attention mask, as in the feature
+    extractor of ``facebook/wav2vec2-base``. GELU is computed exactly, without the tanh approximation.
     """
 
     name = "wav2vec2"
