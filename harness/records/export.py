@@ -17,7 +17,7 @@ DESCRIPTION = "export.json"
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """Contents of ``export.json``, which describes the exported files."""
+    """Contents of ``export.json``, the description of the exported files."""
 
     version: int = 2
     run: str

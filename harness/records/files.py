@@ -25,7 +25,7 @@ contain a marker file are replaced."""
 
 @contextmanager
 def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file next to `path`. When the block ends, flush the file to disk and move it to `path`.
+    """Open a temporary file next to `path`. When the block ends, the file is flushed to disk and moved to `path`.
 
     If the block raises an exception, `path` is left unchanged. Only regular files are replaced, because a directory
     from an untrusted source may contain a link to a file that must not be overwritten. The directory is opened only
@@ -69,7 +69,7 @@ def _open_folder(folder: Path, linked: bool) -> int:
 
 
 def _check_replaceable(path: Path, folder: int) -> None:
-    """Raise `OSError` if `path`, whose directory is open as `folder`, exists and is not a regular file."""
+    """Raise `OSError` if `path` exists and is not a regular file. `folder` is the open directory of `path`."""
     try:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
@@ -83,10 +83,11 @@ def _check_replaceable(path: Path, folder: int) -> None:
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """Return an absolute path with links resolved and ``~`` replaced by a home directory.
+    """Return an absolute path. Links are resolved, and ``~`` is replaced by a home directory.
 
     Unlike `Path.resolve` and `Path.expanduser`, this function does not raise an exception for a symbolic-link loop or
-    an unknown user; opening the path does. Raises `harness.UsageError` if the path contains a null character.
+    an unknown user. The exception is raised when the path is opened. Raises `harness.UsageError` if `path` contains a
+    null character.
     """
     text = os.fspath(path)
     if "\0" in text:

@@ -1,7 +1,7 @@
 """The index of a results directory, with which commands select runs without reading all records.
 
 For each record that has been validated, the index contains the identity of the record's file and the values with which
-runs are selected. The index is only a cache. Values in a report are never read from the index. The index is a single
+runs are selected. The index is only a cache. The values in a report never come from the index. The index is a single
 file, which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An
 index that is missing, damaged or written by another version of this package is ignored and replaced. See
 ``docs/explanation/reliability.md``.
@@ -29,8 +29,8 @@ from harness.records.record import RunRecord
 SMALLEST = 1000
 """Minimum number of directories for which an index is used. Reading fewer records takes less than 0.2 s."""
 SETTLED_NS = 2 * 10**9
-"""Minimum age of a file in the index, in nanoseconds. A file that is changed twice within the resolution of its
-timestamps can have the same identity before and after the second change."""
+"""Minimum age of a file in the index, in nanoseconds. If a file is changed twice within the resolution of its
+timestamps, its identity can be the same before and after the second change."""
 MAX_NAMES = 1000
 """Maximum total size of the values in one row, in bytes. Records with longer values are not indexed."""
 KEPT_DAYS = 30
@@ -85,7 +85,7 @@ def summary_of(name: str, record: RunRecord) -> Summary:
 
 
 def identity_of(state: os.stat_result) -> Identity:
-    """Return the identity of a file. Every change to the file changes the identity."""
+    """Return the identity of a file. Any change to the file changes its identity."""
     return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
@@ -123,7 +123,7 @@ class Index:
         return found[1]
 
     def is_known(self, name: str, state: os.stat_result) -> bool:
-        """Return whether the entry for the directory `name` is valid for a record file with this state."""
+        """Return whether the entry for the directory `name` is valid for a record file with the status `state`."""
         found = self._rows.get(name)
         return found is not None and identity_of(state) == found[0]
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Return the cache folder: ``HARNESS_CACHE`` or, if unset, the platform's default (``~/.cache/harness`` on
-    Linux)."""
+    """Return the cache folder: ``HARNESS_CACHE``, or the platform's default (``~/.cache/harness`` on Linux)."""
     if configured := _configured("HARNESS_CACHE"):
         return configured
     import platformdirs
@@ -19,7 +18,7 @@ def cache_dir() -> Path:
 def environments_dir() -> Path:
     """Return the folder that contains the named environments.
 
-    This is ``HARNESS_ENVS``, or the folder ``environments`` in the platform's data directory
+    This is ``HARNESS_ENVS`` or, if unset, the folder ``environments`` in the platform's data directory
     (``~/.local/share/harness`` on Linux).
     """
     if configured := _configured("HARNESS_ENVS"):

@@ -1,7 +1,7 @@
 """Checks of the values in a record, in addition to type validation.
 
-Reports use the values of records in computations, but records may be damaged or come from untrusted sources. Impossible
-values, such as a confusion matrix that is not square, are detected when a record is read.
+Reports use the values of records in computations, although records may be damaged or come from untrusted sources.
+Impossible values, such as a confusion matrix that is not square, are detected when a record is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_OUTPUTS = 10**6
 
 
 def problem(record: RunRecord) -> str:
-    """Return the reason why this record cannot be the result of a run, or an empty string if the record is valid."""
+    """Return the reason why a run cannot have produced this record, or an empty string if the record is valid."""
     for number in _numbers(record):
         if type(number) is float and number and not MIN_MAGNITUDE <= abs(number) <= MAX_MAGNITUDE:
             return f"the number {number} is out of range"
@@ -53,13 +53,12 @@ def problem(record: RunRecord) -> str:
 
 
 def halved(size: int) -> list[int]:
-    """Return the batch sizes that are tried after `size`. Each one is half of the previous one, rounded down, and the
-    last is 1."""
+    """Return the batch sizes to try after `size`, by repeatedly halving (rounded down) until 1."""
     return [size >> power for power in range(1, size.bit_length())]
 
 
 def _numbers(record: RunRecord) -> list[Any]:
-    """Return the numbers that reports use in computations. Some elements are None or strings.
+    """Return the numbers that reports use in computations. Some elements may be None or strings.
 
     Only these numbers are checked for speed, because a check of all values would take half as long as decoding the
     record.

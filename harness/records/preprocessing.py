@@ -12,7 +12,7 @@ PREPROCESSING_VERSION = 1
 
 
 class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Contents of ``preprocessing.json``: everything needed to prepare new data for the trained weights.
+    """Contents of ``preprocessing.json``, which are used to prepare new data for the trained weights.
 
     ``docs/reference/preprocessing.md`` describes the file.
     """
@@ -26,8 +26,7 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     task_options: dict[str, Any]
     """Options of the task."""
     dataset_options: dict[str, Any]
-    """Options of the user's training data, such as the column names, or an empty dictionary for a dataset that a plugin
-    provides."""
+    """Options of the user's training data, such as the column names. Empty for a dataset that a plugin provides."""
     info: DataInfo
     """Description of the prepared data, including the label names and the scale of the targets."""
     fitted: dict[str, Any]

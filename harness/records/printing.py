@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Characters that change text direction, causing terminals to display text in a different order (Unicode, UAX #9)."""
+"""Characters that change the direction of text, so that a terminal displays it in a different order (Unicode, UAX
+#9)."""
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 """Control characters (Unicode category Cc), which can start escape sequences, move the cursor or ring the bell."""
 REPLACEMENT = "\ufffd"
@@ -26,7 +27,7 @@ def clean(text: str) -> str:
 
 
 def escape_json(text: str) -> str:
-    """Replace control characters and direction marks in JSON with escape sequences, which do not change the value."""
+    """Replace control characters and direction marks in JSON with equivalent escape sequences."""
     return text.translate(_ESCAPED)
 
 

@@ -25,20 +25,20 @@ class Protocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_steady_s: float = field(default=2.5, name="steady_s")
     """Minimum duration of the steady state, in seconds."""
     max_relative_half_width: float = field(default=0.02, name="interval")
-    """Maximum half-width of the within-run range of the median, as a fraction of the median. Sampling continues until
-    the range is this narrow or the time limit is reached. The range measures the spread over windows."""
+    """Maximum half-width of the within-run range of the median, as a fraction of the median. Sampling ends when the
+    range is this narrow or the time limit is reached. The range measures the spread over windows."""
     throughput_budget_s: float = field(default=5.0, name="budget_s")
     """Time limit for sampling, in seconds. The limit applies to all windows of inference. In training, it applies only
     to the windows after the recipe's steps."""
     latency_batches: int = 662
-    """Number of batches timed individually to measure latency (the 99th percentile requires 662). Fewer batches are
-    timed if `latency_budget_s` is exceeded."""
+    """Number of batches timed individually to measure latency. The 99th percentile requires 662 batches. Fewer batches
+    are timed if `latency_budget_s` is exceeded."""
     latency_budget_s: float = 4.0
     """Time limit for the latency measurement, in seconds."""
     target: float | None = None
     """Target for the validation score, used to measure time to target.
 
-    None selects the dataset's target, or no target if the dataset has none.
+    If None, the target of the dataset is used. If the dataset has no target, time to target is not measured.
     """
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Read files that may come from untrusted sources, such as an archive of another person's results.
+"""Read files that may come from untrusted sources, such as an archive with results from another person.
 
 Links are not followed, because a link could publish the content of another file in a report. Only regular files of
 limited size are opened, so that a named pipe, a device or a huge file cannot block a command.
@@ -33,7 +33,7 @@ def open_stored(path: Path, limit: int) -> io.BufferedReader:
 
     Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` if the path is a link, or if
     the file is not a regular file, is larger than `limit` bytes or cannot be opened. If the file or directory does not
-    exist, the ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
+    exist, ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
     """
     try:
         folder = os.open(path.parent, _NO_LINK | os.O_DIRECTORY)
@@ -86,7 +86,7 @@ def read_named(path: Path, limit: int) -> bytes:
 
 
 def load_named(path: Path, kind: type[T]) -> T:
-    """Return the value in a JSON file that the user specified, or in a file in the cache.
+    """Return the value in a JSON file that was specified by the user or is in the cache.
 
     Raises `harness.RecordError` if the file cannot be read or does not contain a value of type `kind`.
     """

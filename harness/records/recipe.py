@@ -31,8 +31,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     The moments m, s and v start at zero. The L1 penalty adds l sign(p) to g. Weight decay and the L1 penalty are
     applied only to parameters with ``Parameter.decay=True``, after the gradients have been clipped. With
-    `decoupled_decay`, ``sgd``, ``rmsprop`` and ``adagrad`` perform p -= a w p first instead of g += w p. The
-    constructor raises `ValueError` if a value is out of range.
+    `decoupled_decay`, ``sgd``, ``rmsprop`` and ``adagrad`` start with p -= a w p instead of g += w p. The constructor
+    raises `ValueError` if a value is out of range.
     """
 
     SESSION_OPTIONS: ClassVar[frozenset[str]] = frozenset(
@@ -56,22 +56,23 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nesterov: bool = False
     """If True, ``sgd`` uses Nesterov momentum."""
     beta1: float = 0.9
-    """Decay rate of the first moment estimate in ``adam``, ``adamw`` and ``lamb``, and weight of the momentum in the
-    step of ``lion``."""
+    """Decay rate of the first moment estimate in ``adam``, ``adamw`` and ``lamb``. Weight of the momentum in the step
+    of ``lion``."""
     beta2: float = 0.999
-    """Decay rate of the second moment estimate in ``adam``, ``adamw`` and ``lamb``, and of the momentum in
+    """Decay rate of the second moment estimate in ``adam``, ``adamw`` and ``lamb``. Decay rate of the momentum in
     ``lion``."""
     epsilon: float = 1e-8
     """Constant added to the denominator of the step in ``rmsprop``, ``adam``, ``adamw``, ``adagrad`` and ``lamb``."""
     weight_decay: float = 0.0
-    """Weight decay, which is added to the gradient except in ``adamw``, ``lion`` and ``lamb``, where it is
-    decoupled from the moments."""
+    """Weight decay. It is added to the gradient, except in ``adamw``, ``lion`` and ``lamb``, where it is decoupled from
+    the moments."""
     schedule: Schedule = "constant"
     """Learning rate schedule after warm-up. The learning rate is constant, decays to zero at the last step along a line
     or half a cosine (Loshchilov and Hutter 2017), or is multiplied by `gamma` at certain epochs (``step``) or when
     validation stops improving (``plateau``). With ``one_cycle`` (Smith and Topin 2019), it increases from learning_rate
     / 25 to learning_rate during warm-up, and then decreases to learning_rate / 250000 at the last step, both along half
-    a cosine. The first and last rates are those of PyTorch's ``OneCycleLR``; the momentum is not cycled."""
+    a cosine. The first and last rates are those of PyTorch's ``OneCycleLR``. Unlike in PyTorch, the momentum is
+    constant."""
     warmup_fraction: float = 0.0
     """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None
@@ -89,8 +90,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     2019). The weight decay of ``adamw``, ``lion`` and ``lamb`` is always decoupled."""
     accumulation_steps: int = 1
     """Number of parts into which each batch is divided to reduce memory use. The gradients are those of the mean loss
-    over the whole batch. Parts may differ in size by one example; each has at least one. Batch normalization uses the
-    statistics of each part."""
+    over the whole batch. The sizes of the parts differ by at most one example, and no part is empty. Batch
+    normalization uses the statistics of each part."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
     """Class weights, by which the loss of each example or position is multiplied before averaging over the batch.
     ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Explicit weights are divided
@@ -98,21 +99,21 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     do not include the weights."""
     ema_decay: float | None = None
     """Decay d of the exponential moving average of the weights. This average is used for evaluation instead of the
-    weights themselves. After step t, average += (1 - d) / (1 - d^t) (weights - average), so that the average is not
-    biased towards the initial weights (the bias correction of Kingma and Ba 2015). The average includes running
-    statistics. None for no average."""
+    weights themselves. After step t, average += (1 - d) / (1 - d^t) (weights - average). This is the bias correction of
+    Kingma and Ba 2015, which prevents a bias towards the initial weights. The average includes running statistics. None
+    for no average."""
     loss_scale: float | None = None
-    """Fixed loss scale for precision ``fp16``, or None for a dynamic scale, which starts at 65536, doubles after 2000
-    steps without overflow and halves when gradients overflow (Micikevicius et al. 2018). With either type, a step is
-    skipped if its gradients overflow."""
+    """Fixed loss scale for precision ``fp16``, or None for a dynamic scale. The dynamic scale starts at 65536, doubles
+    after 2000 steps without overflow, and halves when gradients overflow (Micikevicius et al. 2018). With either type,
+    a step is skipped if its gradients overflow."""
     frozen: tuple[str, ...] = ()
     """Patterns for the canonical names of parameters that are not trained, such as ``bert.embeddings.*``. Running
     statistics are still updated."""
     layer_decay: float = 1.0
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
-    rate of a parameter is multiplied by this factor to the power k, where k is the number of layers closer to the
-    output. Parameters belong to the same layer if their names agree up to the first number. Names without a number are
-    compared in their first two components. The layers have the same order as the model's parameters."""
+    rate of a parameter is multiplied by this factor to the power of k, the number of layers closer to the output.
+    Parameters belong to the same layer if their names agree up to the first number. Names without a number are compared
+    in their first two components. The layers have the same order as the model's parameters."""
     distillation_alpha: float = 0.0
     """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
     loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)). H is the cross-entropy
@@ -131,8 +132,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_steps: int | None = None
     """Maximum number of training steps. Schedules that depend on the last step end at this step."""
     max_seconds: float | None = None
-    """Training time in seconds, excluding validation, after which training ends, or None for no limit. The number of
-    steps then depends on the machine's speed, so the run is not bitwise reproducible."""
+    """Training time in seconds, excluding validation, after which training ends. None for no limit. With a limit, the
+    number of steps depends on the machine's speed, so the run is not bitwise reproducible."""
     step_size: int | None = None
     """Number of epochs between reductions for the ``step`` schedule."""
     milestones: tuple[int, ...] = ()
@@ -234,7 +235,7 @@ def without_loop_fields(recipe: Recipe) -> Recipe:
 def for_inference(recipe: Recipe) -> Recipe:
     """Return a copy of a recipe in which the options that only some backends implement have their default values.
 
-    These options affect only training, so a backend that does not implement them can still use trained weights.
+    These options affect only training, so trained weights can be used with a backend that does not implement them.
     """
     defaults = Recipe()
     options = {name: getattr(defaults, name) for name in Recipe.SESSION_OPTIONS if hasattr(defaults, name)}

@@ -23,7 +23,7 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve, or None if none or all of the examples in the split belong to the class."""
+    """One-vs-rest area under the ROC curve. None if no examples or all examples in the split belong to the class."""
     support: int
     """Number of test examples in the class."""
 
@@ -68,7 +68,8 @@ class MetricInfo(Struct, frozen=True, kw_only=True):
     summary: str = ""
     """One-line description of the metric."""
     in_tables: bool = False
-    """True if comparison tables have a column for the metric even if it is not the primary metric."""
+    """True if comparison tables always have a column for the metric. If False, the column is shown only if the metric
+    is the primary metric."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -77,13 +78,13 @@ class Scores(Struct, frozen=True, kw_only=True):
     primary: str
     """Name of the task's primary metric."""
     test: dict[str, float | None]
-    """Value of each metric on the test split, by name, or None if the metric is undefined."""
+    """Value of each metric on the test split, by name. None if the metric is undefined."""
     validation: dict[str, float | None]
     """Value of each metric on the validation split, by name."""
     reference: dict[str, float | None] | None = None
     """Test scores of the model's closed-form solution, or None if the model has no such solution."""
     per_class: list[ClassScore] = []
-    """Scores for each class, or an empty list if the objective is not classification."""
+    """Scores for each class. Empty if the objective is not classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     per_target: list[TargetScore] = []
@@ -93,7 +94,7 @@ class Scores(Struct, frozen=True, kw_only=True):
     intervals: dict[str, tuple[float, float]] = {}
     """95% confidence intervals over the test examples, by metric. Some metrics have no interval."""
     no_interval: dict[str, str] = {}
-    """Reason why a metric in `test` has no interval, by metric, or an empty dictionary in older records."""
+    """Reason why a metric in `test` has no interval, by metric. Empty in older records."""
     interval_method: str = "percentile bootstrap"
     """Method of `intervals`. Records without this field have percentile bootstrap intervals, whose actual coverage is
     often below 95%; see ``docs/explanation/statistics.md``."""
@@ -122,8 +123,8 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six
     windows."""
     ended: Literal["target", "budget"]
-    """``target`` if the measurement ended because it reached the precision required by the protocol, or ``budget`` if
-    it ended because of the time limit."""
+    """Reason why the measurement ended: ``target`` if it reached the precision required by the protocol, or ``budget``
+    if it reached the time limit."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
@@ -145,7 +146,7 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
     """Training FLOPs per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward pass
-    for one sample, multiplied by `train_samples_per_s`, since a backward pass is counted as two forward passes."""
+    for one sample, multiplied by `train_samples_per_s`. A backward pass is counted as two forward passes."""
     by_steps: bool | None = None
     """True if each training step processed one batch. False if each step fitted the model from scratch to the whole
     training split; the training throughput is then not comparable with that of models trained in steps. None if the run
@@ -165,8 +166,7 @@ class Flag(Struct, frozen=True, kw_only=True):
 
 
 class Latency(Struct, frozen=True, kw_only=True):
-    """Nearest-rank percentiles of batch latency. The latency includes copying the input from host memory and the output
-    to host memory.
+    """Nearest-rank percentiles of batch latency, including copies from and to host memory.
 
     A percentile is None if there are too few samples (p50 requires 11, p90 64, p99 662).
     """
@@ -204,8 +204,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Peak memory of the worker and its device."""
 
     host_peak_bytes: int
-    """Peak resident memory over all phases except ``prepare``, in which the first of several runs prepares the data for
-    all of them, and ``checkpoint``, in which checkpoints are written and read."""
+    """Peak resident memory over all phases except ``prepare`` and ``checkpoint``. In ``prepare``, the first of several
+    runs prepares the data for all of them. In ``checkpoint``, checkpoints are written and read."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -217,8 +217,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
     ranks: list[RankMemory] = []
-    """Peak memory of each process of a run on several devices, in rank order. The first process is the worker. The list
-    is empty for a run on one device."""
+    """Peak memory of each process of a run on several devices, in rank order. The first process is the worker. Empty
+    for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -276,7 +276,7 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     ended: Ended
     """Recipe setting that ended training. A run that ended with ``max_seconds`` is not bitwise reproducible, because
-    its number of steps depends on the machine's speed."""
+    the number of steps depends on the speed of the machine."""
     monitor: str
     """Name of the validation score that determines the best epoch."""
     best_epoch: int
@@ -307,8 +307,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     wall_s: float
     """Time in seconds from the first phase to the last phase, measured with the system's wall clock."""
     arrays_digest: str = ""
-    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``, or an empty string in older
-    records.
+    """SHA-256 (hex) over the name, dtype, shape and bytes of each array in ``arrays.npz``. Empty in older records.
     """
 
 
@@ -335,8 +334,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     phases_s: dict[str, float]
     """Duration of each phase in seconds. The phases are import, prepare, data, build, train, validate, inference,
     score, sampling and checkpoint. The prepare phase is missing if an earlier run prepared the data. The checkpoint
-    phase is missing if no checkpoints were requested. A quality-only run has neither an inference phase nor a sampling
-    phase. If the run was resumed, only the phases of the last process are listed."""
+    phase is missing if no checkpoints were requested. A quality-only run has no inference phase and no sampling phase.
+    If the run was resumed, only the phases of the last process are listed."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
@@ -344,7 +343,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     time_to_target: TimeToTarget | None = None
     """Time to target, or None if neither the dataset nor the user specifies a target."""
     selection: Selection | None = None
-    """End of training and evaluated epoch, or None in older records or for models that are fitted in one call."""
+    """End of training and evaluated epoch. None in older records and for models that are fitted in one call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
     checkpoints: CheckpointUse | None = None
@@ -423,7 +422,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     memory_bytes: int
     """Total main memory in bytes."""
     gpus: list[Gpu]
-    """The machine's GPUs, or an empty list if there are none."""
+    """The machine's GPUs, or an empty list if it has none."""
     packages: dict[str, str]
     """Installed version of each distribution, by name."""
     load_1min: float | None
@@ -435,8 +434,8 @@ class Environment(Struct, frozen=True, kw_only=True):
     modified.
     """
     lock_digest: str = ""
-    """SHA-256 (hex) of the named environment's lock file, or an empty string for the current environment. The lock is
-    saved next to the record as ``environment.lock``."""
+    """SHA-256 (hex) of the named environment's lock file. Empty for the current environment. The lock is saved next to
+    the record as ``environment.lock``."""
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -456,8 +455,8 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """Description of the device, such as the name of the GPU model, or None if the run failed before the device was
     chosen."""
     notes: dict[str, str] = {}
-    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. The key
-    ``executor`` contains a remark from the executor, such as a node failure."""
+    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. If the
+    executor reports a remark, such as a node failure, it is stored under the key ``executor``."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
@@ -535,7 +534,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     cores: tuple[int, ...]
     """Numbers of the cores to which the run's process was restricted."""
     gpu: str = ""
-    """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``, or an empty string if all GPUs were visible."""
+    """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``. Empty if all GPUs were visible."""
     checked_at: str = ""
     """UTC time (ISO 8601) of the check that simultaneous and sequential runs have the same speed on this machine. Empty
     for a quality-only run."""
@@ -550,8 +549,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     key: str
     """SHA-256 (hex) that identifies the run's specification; see `RunSpec.key`."""
     request_key: str = ""
-    """Key of the specification as requested, before the worker resolved the device, or an empty string in older
-    records.
+    """Key of the requested specification, before the worker resolved the device. Empty in older records.
     """
     batch_size_reduced_from: int | None = None
     """Requested batch size if the run was repeated with a smaller batch size because it ran out of memory, otherwise
@@ -580,7 +578,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     """Results of a successful run, the reason for a failure, or the result of a trial."""
     parity: list[ParityMark] = []
-    """Results of the checks requested with ``harness run --parity``, or an empty list if no checks were requested."""
+    """Results of the checks requested with ``harness run --parity``. Empty if no checks were requested."""
     tuning: TuningCost | None = None
     """Cost of the study that found the settings, or None if the settings were not found by ``harness tune``."""
     roofline: Roofline | None = field(default=None, name="peak")

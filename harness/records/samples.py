@@ -1,6 +1,6 @@
 """Functions that read and validate the raw samples of a run and convert them to the form used by plots and comparisons.
 
-Windows are converted to throughputs, and outputs to predictions in the targets' units.
+Windows are converted to throughputs. Outputs are converted to predictions in the units of the targets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KINDS = {
     "inference_window_s": ("f", 1),
     "latencies_s": ("f", 1),
 }
-"""Allowed dtype kinds (``numpy.dtype.kind``) and number of dimensions of each array, by name."""
+"""Dtype kinds (``numpy.dtype.kind``) that are allowed for each array, and its number of dimensions, by name."""
 _PAIRS = (
     ("train_window_steps", "train_window_s"),
     ("sampling_window_steps", "sampling_window_s"),

@@ -113,8 +113,7 @@ def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
 
 
 def sweep(results: Path) -> None:
-    """Remove scratch directories in `results`, and their spare directories, if the process that owned them has
-    ended."""
+    """Remove the scratch and spare directories in `results` if the process that owned them has ended."""
     with contextlib.suppress(OSError), os.scandir(results) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -216,7 +215,7 @@ def _check_owner(directory: Path) -> None:
 
 
 def _copy(file: Path, directory: Path) -> None:
-    """Copy a file, either completely or not at all. Raises OSError."""
+    """Copy a file. If copying fails, the incomplete copy is removed. Raises OSError."""
     copy = directory / file.name
     try:
         shutil.copyfile(file, copy)

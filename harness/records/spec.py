@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Objective = Literal["classification", "regression", "token_classification"]
-"""Training objectives. ``token_classification`` assigns a class to each position of an example, such as each word of a
+"""Training objectives. In ``token_classification``, each position of an example has a class, such as each word of a
 sentence."""
 
 IGNORED = -100
@@ -110,8 +110,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
     env: str = ""
-    """Name of the environment (``harness env``) in which the run is executed, or an empty string for the command's
-    environment."""
+    """Name of the environment (``harness env``) in which the run is executed. Empty for the environment of the
+    command."""
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1
@@ -122,7 +122,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recipe: Recipe
     protocol: Protocol = Protocol()
     pretrained: Pretrained | None = None
-    """Checkpoint from which training starts, or None to draw the initial weights using the seed."""
+    """Checkpoint from which training starts. If None, the initial weights are drawn with the seed."""
     task_options: dict[str, Any] = {}
     """Options of the task, by name."""
     dataset_options: dict[str, Any] = {}
@@ -155,7 +155,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def group_key(self) -> str:
         """Key of the specification, computed without the seed and the published split.
 
-        Runs that are aggregated in one row of the comparison table share this key.
+        Runs with the same key are aggregated in one row of the comparison table.
         """
         options = {name: value for name, value in self.dataset_options.items() if name != "split"}
         weights = self.weights and TrainedWeights(
@@ -183,7 +183,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def used_devices(self) -> tuple[str, ...]:
-        """Names of the devices that the run uses: consecutive CUDA devices, or only `device` if it has no number."""
+        """Names of the devices of the run: consecutive CUDA devices, or only `device` if it has no number."""
         kind, _, number = self.device.partition(":")
         if not number:
             return (self.device,)
@@ -191,7 +191,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def backend_in_env(self) -> str:
-        """Name of the backend, followed by the named environment if there is one, such as ``torch in old``."""
+        """Name of the backend. A named environment follows the name, as in ``torch in old``."""
         return f"{self.backend} in {self.env}" if self.env else self.backend
 
     @property
@@ -229,8 +229,8 @@ class PluginRef(Struct, frozen=True, kw_only=True):
 
     name: str
     value: str
-    """Value of the entry point (``module`` or ``module:attribute``), or the absolute path of a plugin in a single
-    file."""
+    """Value of the entry point (``module`` or ``module:attribute``). For a plugin in a single file, the absolute path
+    of the file."""
     distribution: str
     """Distribution that provides the plugin. For a plugin that is not installed, ``file`` or ``module``."""
     version: str
@@ -239,7 +239,7 @@ class PluginRef(Struct, frozen=True, kw_only=True):
 
 
 class InputSpec(Struct, frozen=True, kw_only=True):
-    """Shape of an input array, excluding the batch axis, and the name of its numpy dtype."""
+    """Shape of an input array without the batch axis, and name of its numpy dtype."""
 
     shape: tuple[int, ...]
     """Shape of one example."""
@@ -256,9 +256,10 @@ class SplitInfo(Struct, frozen=True, kw_only=True):
     """Number of examples in each class, in the order of `DataInfo.label_names`. For token classification, positions are
     counted. Empty for regression."""
     repeated: int = 0
-    """Number of examples whose prepared inputs are equal to those of an earlier example in the split."""
+    """Number of examples with the same prepared inputs as an earlier example in the split."""
     shared: int = 0
-    """Number of examples whose prepared inputs also occur in the training split. Always 0 for the training split."""
+    """Number of examples with the same prepared inputs as an example in the training split. Always 0 for the training
+    split."""
 
 
 class TableColumns(Struct, frozen=True, kw_only=True):
@@ -284,7 +285,7 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     outputs: int
     """Number of classes, or number of regression targets."""
     label_names: tuple[str, ...] = ()
-    """Names of the classes, in the order of their indices; for regression, names of the targets."""
+    """Names of the classes, in the order of their indices. For regression, these are the names of the targets."""
     target_mean: tuple[float, ...] = ()
     """Means of the training targets, used to standardize regression targets. `in_target_unit` reverses the
     standardization."""

@@ -69,7 +69,8 @@ def _from_1(record: dict[str, Any]) -> dict[str, Any]:
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""Functions that convert a record (plain JSON values) to the next schema version, keyed by the record's version."""
+"""Functions that convert a record (plain JSON values) to the next schema version. The keys are the versions before the
+conversion."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ MAX_LISTED = 10
 
 
 def results_dir(option: str | os.PathLike[str] | None = None) -> Path:
-    """Return `option` if given, otherwise ``HARNESS_RESULTS``; by default, ``results`` in the current directory."""
+    """Return `option`, ``HARNESS_RESULTS`` or ``results`` in the current directory, in this order of precedence."""
     return Path(option or os.environ.get("HARNESS_RESULTS") or "results")
 
 
@@ -221,7 +222,7 @@ class Store:
         self.path = path
 
     def prepare(self) -> None:
-        """Create the results directory, and remove the incomplete runs of plans that were killed.
+        """Create the results directory, and remove the incomplete runs of commands that were killed.
 
         Raises `harness.RecordError` if the directory cannot be created or is not writable.
         """
@@ -237,10 +238,10 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Create a hidden directory for an unfinished run, and remove it on exit unless `commit` has renamed it.
+        """Create a hidden directory for an unfinished run. On exit, remove it unless `commit` has renamed it.
 
-        A results directory that was removed is recreated. Raises `harness.RecordError` if the directory cannot be
-        created, or if there is not enough disk space for a record.
+        If the results directory was removed, it is created again. Raises `harness.RecordError` if the directory cannot
+        be created, or if there is not enough disk space for a record.
         """
         with ExitStack() as stack:
             try:
@@ -252,8 +253,9 @@ class Store:
     def commit(self, scratch: Path, record: RunRecord) -> StoredRun:
         """Assign the repeat number and run ID, write the record, and rename the directory.
 
-        A results directory that was removed while the run was in progress is recreated. If the record cannot be
-        written, the run is saved in another directory, and a `harness.RecordError` that names this directory is raised.
+        If the results directory was removed while the run was in progress, it is created again. If the record cannot be
+        written, the run is saved in another directory. A `harness.RecordError` that names this directory is then
+        raised.
         """
         try:
             return self._commit(scratch, record)
@@ -296,11 +298,11 @@ class Store:
             repeat += 1
 
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
-        """Return each readable run once. If `wanted` is given, only runs for which it returns True are returned.
+        """Return the readable runs for which `wanted` returns True, or all readable runs if `wanted` is None.
 
-        Unreadable records and copies of a run do not raise an exception. They are listed in `Loaded.problems`. If the
-        index has a valid entry for a record (see `harness.records.index`) and `wanted` returns False for this entry,
-        the record is not read.
+        Unreadable records and additional copies of a run do not raise an exception. They are listed in
+        `Loaded.problems`. If the index has a valid entry for a record (see `harness.records.index`) and `wanted`
+        returns False for this entry, the record is not read.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
@@ -309,7 +311,7 @@ class Store:
         return Loaded([run for run in runs if isinstance(run, StoredRun)], problems, summaries)
 
     def headers(self, wanted: Callable[[Summary], bool]) -> list[StoredHeader]:
-        """Return the headers of the readable runs for which `wanted` returns True, ordered by start time.
+        """Return the headers of all readable runs for which `wanted` returns True, ordered by start time.
 
         The headers are those of valid records. Records with a valid index entry are not validated again, because only
         valid records are indexed. Raises `harness.RecordError` if the results directory itself cannot be read.
@@ -371,8 +373,7 @@ class Store:
             return False
 
     def find(self, text: str) -> StoredRun:
-        """Return the run identified by `text`, which is an id, a unique part of an id, or the path of the run's
-        directory.
+        """Return the run identified by `text`, which is a run id, a unique part of one, or a directory path.
 
         Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
         `harness.RecordError` if the record cannot be read.

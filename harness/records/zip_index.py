@@ -1,4 +1,4 @@
-"""Limits on the list of members at the end of a zip archive, which `zipfile` reads into memory all at once."""
+"""Limits on the list of members at the end of a zip archive. `zipfile` reads this list into memory all at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _CHUNK = 2**20
 
 
 def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
-    """Return the reason why the list of members exceeds the limits, or "" if the list can be read.
+    """Return the reason why the list of members exceeds the limits, or an empty string if the list can be read.
 
     A reason is a phrase such as "it has more than 10 members". The members are counted, because the declared number of
-    members may be wrong. `zipfile` needs about 500 bytes of memory for each member, even if the member has no name and
-    no content.
+    members may be wrong. `zipfile` needs about 500 bytes of memory for each member, even for a member without name and
+    content.
     """
     size = index_bytes(file)
     if size > max_bytes:
@@ -31,7 +31,7 @@ def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
 
 
 def index_bytes(file: BinaryIO) -> int:
-    """Return the declared size of a zip archive's list of members, in bytes, or 0 if the file is not an archive.
+    """Return the declared size of a zip archive's list of members, in bytes. Return 0 if the file is not an archive.
 
     If an archive has more than 65,535 members, the size in the ZIP64 record is returned (APPNOTE.TXT 6.3.10, sections
     4.3.14 and 4.3.16).

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.records import CheckpointUse, RunRecord, Steady
 
 Section = tuple[str, list[tuple[str, object]]]
-"""Title of a section, followed by its (name, value) pairs."""
+"""Title of a section and its (name, value) pairs."""
 
 
 def text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The input for report formats, which consists of the comparison table and its runs."""
+"""The input for report formats: the comparison table and its runs."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from harness.report.costs import Section, epochs, sections, text
 from harness.report.data_text import data_section
 
 MOST_ROWS = 1000
-"""Maximum number of rows shown for each table, because formatting more rows would take several seconds."""
+"""Maximum number of rows shown for each table. Formatting more rows would take several seconds."""
 
 
 def render(record: RunRecord, path: Path) -> str:
@@ -231,7 +231,7 @@ def _score(value: float | None) -> str:
 
 
 def circumstances(record: RunRecord) -> Iterator[Section]:
-    """Yield sections with the cost of tuning, the machine, the software, and the digests of data, weights and
+    """Yield sections about the cost of tuning, the machine, the software, and the digests of data, weights and
     plugins."""
     env, origin = record.environment, record.provenance
     if (tuning := record.tuning) is not None:

@@ -56,7 +56,8 @@ def _values(trial: TrialSummary, count: int) -> list[str]:
 
 
 def short_names(study: Study) -> dict[str, str]:
-    """Return the searched settings, each with its name in tables. The section is omitted if the name is unambiguous."""
+    """Return the name in tables of each searched setting. The section, such as ``recipe``, is omitted from the name if
+    the name remains unambiguous."""
     names = [text.partition("=")[0] for text in study.search]
     short = [name.partition(".")[2] for name in names]
     return dict(zip(names, short if len(set(short)) == len(short) else names, strict=True))

@@ -1,9 +1,9 @@
 """Conformance tests for use in a plugin's test suite.
 
-Each ``...Suite`` is a pytest test class. In a test module, subclass a suite and set `name` to the name of the object to
-test. The subclass has one test for each rule that ``harness plugin check`` checks. The checks run in child processes,
-so that the pytest process does not import a framework. `SessionSuite` is an exception: it opens sessions in the pytest
-process. This package also contains functions that test individual properties.
+Each ``...Suite`` is a test class for pytest. In a test module, subclass a suite and set `name` to the name of the
+object to test. The subclass has one test for each rule that ``harness plugin check`` checks. The checks run in child
+processes, so that the pytest process does not import a framework. `SessionSuite` is an exception: it opens sessions in
+the pytest process. This package also contains functions that test individual properties.
 """
 
 from __future__ import annotations

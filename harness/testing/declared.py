@@ -39,7 +39,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
 
 
 def differences(dataset: Dataset, data: RawData) -> list[str]:
-    """Return one message per difference between the loaded data and the declaration."""
+    """Return one message for each difference between the loaded data and the declaration."""
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     counts = {name: len(split) for name, split in splits.items()}
     wrong = []

@@ -106,7 +106,7 @@ def _other_targets(targets: NDArray[Any]) -> NDArray[Any]:
 
 
 def _other(array: NDArray[Any]) -> NDArray[Any]:
-    """Return changed values with the same dtype. Integers remain between the minimum and maximum of the original
+    """Return changed values with the same dtype. Integers are drawn between the minimum and maximum of the original
     values."""
     import numpy as np
 

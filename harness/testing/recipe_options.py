@@ -55,7 +55,7 @@ class OptionTests:
             pytest.skip(f"the backend does not implement {option}")
 
     def test_accumulated_gradients_are_those_of_the_batch(self) -> None:
-        """Splitting six examples into four parts gives unequal sizes, so averaging the parts' means would be
+        """With six examples in four parts, the parts have unequal sizes, so the mean of the parts' means would be
         incorrect."""
         self.implements("accumulation_steps")
         batch = self.cases.batch(self.plain)
@@ -222,7 +222,7 @@ class OptionTests:
 
     @pytest.mark.parametrize("option", IGNORED_OPTIONS)
     def test_replay_finds_a_session_that_ignores_the_option(self, option: str) -> None:
-        """The parity check detects a trained session that ignores the option."""
+        """The parity check detects a backend that trains without the option."""
         from harness.checks.parity.replay import Replay
 
         self.implements(option)

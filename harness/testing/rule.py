@@ -21,7 +21,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     subject: str
     """Kind and name of the object, such as ``dataset my-reviews``."""
     passed: bool | None
-    """True if the object follows the rule, or None if the rule cannot be checked on this machine."""
+    """True if the object follows the rule, False if it violates the rule, or None if the rule cannot be checked on this
+    machine."""
     seen: str = ""
     """Description of the violation or the reason why the rule was not checked. Empty if the object follows the rule.
     """
@@ -67,7 +68,7 @@ class Rule(Generic[T]):
     check: Callable[[T], None]
 
     def apply(self, subject: str, target: T) -> Finding:
-        """Check the rule for an object, and return a finding for `subject`, the kind and name of the object."""
+        """Check the rule for an object, and return a finding. `subject` is the kind and name of the object."""
         try:
             self.check(target)
         except NotChecked as reason:

@@ -31,15 +31,14 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
-"""Name that must be escaped, because it contains an HTML script, a table column separator and a terminal control
-sequence."""
+"""Name that must be escaped. It contains an HTML script, a table column separator and a terminal control sequence."""
 
 
 def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:
     """Create a small report from synthetic records for testing report formats.
 
-    The report compares two backends with two seeds each, and contains a failed run. One backend has a hostile name that
-    report formats must escape. The records and their raw samples are written to `directory`.
+    The report compares two backends with two seeds each, and contains a failed run. One backend has a name with special
+    characters, which report formats must escape. The records and their raw samples are written to `directory`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Small models and random data for testing a backend's sessions."""
+"""Small models and random data for testing the sessions of a backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of the conformance kit as pytest test classes for a plugin's tests to subclass."""
+"""Pytest test classes with the rules of the conformance kit, to be subclassed in a plugin's tests."""
 
 from __future__ import annotations
 

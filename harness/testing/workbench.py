@@ -85,8 +85,8 @@ class Workbench:
 
     @cached_property
     def _opened_spec(self) -> RunSpec:
-        """Spec of the sessions. If the backend executes exported models, the spec refers to the initial weights, which
-        are saved in a temporary folder."""
+        """Spec of the sessions. If the backend executes exported models, the initial weights are saved in a temporary
+        folder, to which the spec refers."""
         if not self.backend.executes:
             return self.spec
         from harness.execute.weights import save

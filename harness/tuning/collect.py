@@ -15,7 +15,7 @@ from harness.records.store import write_json
 from harness.tuning.study import FOLDER, STUDY, Study, directory, load, load_all, save
 
 _MERGING = ".merging-"
-"""Prefix of the hidden directory in the results directory into which a study is copied."""
+"""Prefix of the hidden directory into which a study is copied, inside the results directory."""
 
 
 def with_ids(study: Study, ids: Mapping[str, str]) -> Study:
@@ -26,9 +26,9 @@ def with_ids(study: Study, ids: Mapping[str, str]) -> Study:
 
 
 def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str]) -> tuple[int, list[str]]:
-    """Copy the studies of `others`, with their trials, to the results directory `target`, into which the runs of
-    `others` have been merged. Return the number of copied studies, and a message for each study or file that was not
-    copied.
+    """Copy the studies of `others`, with their trials, to the results directory `target`. The runs of `others` have
+    already been merged into `target`. Return the number of copied studies, and a message for each study or file that
+    was not copied.
 
     `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. These ids
     replace the former ids in the copied studies. A study is not copied if `target` contains a different study with the

@@ -1,4 +1,4 @@
-"""Execution of studies: the trials, one after another, followed by the runs that confirm the best settings."""
+"""Execution of studies: first the trials, one after another, and then the runs that confirm the best settings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Settings:
     timeout_s: float
     memory_limit_bytes: int | None = None
     storage: str = ""
-    """URL of an Optuna storage, or an empty string for a journal file in the directory of the study."""
+    """URL of an Optuna storage. If empty, a journal file in the directory of the study is used."""
     rerun: bool = False
     """True to start new studies even if studies with the same settings exist."""
     wait: bool = False
@@ -67,10 +67,10 @@ def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: S
     backends alternates from round to round. An interrupted study is continued. Finished trials are not repeated, and
     the interrupted trial is replaced.
 
-    Raises `harness.UsageError` if the storage cannot be used or contains a study whose records are stored elsewhere,
-    `harness.BusyError` if another process is measuring on the same device, and `harness.RecordError` if results cannot
-    be written. If the first trial of a study fails before training, `harness.HarnessError` is raised, because all other
-    trials would also fail.
+    Raises `harness.UsageError` if the storage cannot be used, or if it contains a study with records in another
+    directory. Raises `harness.BusyError` if another process is measuring on the same device. Raises
+    `harness.RecordError` if results cannot be written. If the first trial of a study fails before training,
+    `harness.HarnessError` is raised, because the other trials would also fail.
     """
     listener = Guarded(listener)
     store.prepare()
@@ -155,7 +155,7 @@ class _OpenStudy:
             )
 
     def _result(self, asked: Asked) -> tuple[TrialSummary, Failure | None]:
-        """Execute a trial unless its settings have already been tried, and return its summary."""
+        """Execute a trial and return its summary. A trial whose settings have already been tried is not executed."""
         try:
             spec = self.plan.spec_with(asked.settings, self._catalog)
         except UsageError as error:
@@ -254,7 +254,7 @@ class _OpenStudy:
         save(self.study, self._results)
 
     def contenders(self) -> dict[str, dict[str, Value]]:
-        """Return the default settings and those of the best trials, with the same keys as `Study.confirmed`."""
+        """Return the default settings and the settings of the best trials, with the same keys as `Study.confirmed`."""
         return {DEFAULT: {}, **{str(number): self.study.trial(number).settings for number in self.study.best}}
 
 

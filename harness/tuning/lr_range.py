@@ -125,7 +125,7 @@ def range_test(spec: RunSpec, catalog: Catalog, low: float, high: float, *, time
 
 
 def measure(job: RangeJob, context: ChildContext) -> Measured:
-    """Train with an increasing learning rate until the loss diverges or all steps have been executed."""
+    """Train with an increasing learning rate until the loss diverges or all steps are completed."""
     from harness.data.batches import training_batches
 
     prepared = prepare(job.spec, job.plugins)

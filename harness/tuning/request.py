@@ -24,7 +24,7 @@ from harness.tuning.study import Objective
 
 OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
-"""Objectives whose values are known after each epoch, as required for pruning."""
+"""Objectives with a value after each epoch, which pruning requires."""
 MAX_CHECKED = 1000
 """Maximum number of combinations of settings that are checked before a study starts."""
 MAX_TRIALS = 10_000
@@ -36,7 +36,7 @@ class Tuning:
     """A user's request for tuning."""
 
     selection: Selection
-    """Selection of one or more backends and exactly one task, dataset, model, device, precision and seed."""
+    """Selection of one or more backends. It contains exactly one task, dataset, model, device, precision and seed."""
     search: tuple[str, ...]
     trials: int = 20
     objectives: tuple[str, ...] = ("quality",)
@@ -65,7 +65,7 @@ class StudyPlan:
 
     @property
     def name(self) -> str:
-        """Name of the study. It depends on everything that determines the trials, except for the number of trials."""
+        """Name of the study. It depends on all settings that affect the trials, except for the number of trials."""
         identity = {
             "key": self.spec.key,
             "search": [each.text for each in self.dimensions],
@@ -107,8 +107,8 @@ class StudyPlan:
 def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
     """Return a study plan for each backend.
 
-    Raises `harness.UsageError` if a setting is unknown, the search space is empty or contains invalid settings, or
-    options contradict each other.
+    Raises `harness.UsageError` if a setting is unknown, if the search space is empty or invalid, or if options
+    contradict each other.
     """
     _check_numbers(request)
     check_installed(request.sampler)
@@ -278,7 +278,7 @@ def _checked_specs(selection: Selection, dimensions: Sequence[Dimension], catalo
 
 
 def _value(spec: RunSpec, name: str, catalog: Catalog) -> Any:
-    """Return the value of a setting in a specification, which stores some options under a different name."""
+    """Return the value of a setting in a specification. Some options have a different name in the specification."""
     section, _, field = name.partition(".")
     if section == "recipe":
         return getattr(spec.recipe, field)

@@ -1,9 +1,9 @@
 """Interface to Optuna. No other module imports Optuna.
 
-Only the process that executes the command uses Optuna (ask and tell); the trial processes do not. Each suggestion is
-drawn by a new sampler, whose seed is derived from the study's seed and the number of finished trials. An interrupted
-study therefore continues with the same suggestions as an uninterrupted one, although samplers do not store the state of
-their random number generators.
+Only the process that executes the command uses Optuna, through its ask-and-tell interface. The processes of trials do
+not use Optuna. Samplers do not store the state of their random number generators. Therefore, each suggestion is drawn
+by a new sampler, whose seed is derived from the study's seed and the number of finished trials. An interrupted study
+then continues with the same suggestions as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SUMMARY = "harness"
 
 
 def check_installed(sampler: str) -> None:
-    """Raise `harness.UsageError` if Optuna or a package that the sampler needs is not installed."""
+    """Raise `harness.UsageError` if Optuna or another package required by the sampler is not installed."""
     reason = missing(REQUIRES | ({"torch": "ml-harness[torch]"} if sampler == "gp" else {}))
     if reason:
         raise UsageError(f"harness tune is not available{' with the sampler gp' if sampler == 'gp' else ''}: {reason}")
@@ -151,8 +151,8 @@ class Sampling:
         return sorted(front.values())  # Trials with equal values count once.
 
     def importance(self) -> dict[str, float]:
-        """Return the importance of each setting for the first objective, or an empty dictionary if there are too few
-        complete trials or all settings are equally good."""
+        """Return the importance of each setting for the first objective. The result is empty if there are too few
+        complete trials or if all settings are equally good."""
         complete = self._study.get_trials(deepcopy=False, states=_complete())
         if len(complete) < MIN_TRIALS_OF_IMPORTANCE or len({trial.values[0] for trial in complete}) == 1:
             return {}

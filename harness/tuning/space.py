@@ -90,8 +90,8 @@ def search_texts(search: Mapping[str, str | Iterable[Any]] | Iterable[str]) -> t
 def parse(searches: Sequence[str], fields: Mapping[str, type[Struct]]) -> tuple[Dimension, ...]:
     """Return the dimensions of a search space.
 
-    `fields` maps each section to the struct type of its settings. Raises `harness.UsageError` if there are no
-    dimensions, if a dimension cannot be parsed, or if a setting is unknown, occurs twice or cannot be searched.
+    `fields` maps each section to the struct type of its settings. Raises `harness.UsageError` if the search space is
+    empty, if a dimension cannot be parsed, or if a setting is unknown, occurs twice or cannot be searched.
     """
     if not searches:
         raise UsageError(

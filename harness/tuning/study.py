@@ -1,8 +1,8 @@
 """Study records, which contain the trials, their cost, and the best settings.
 
-Each study has a directory under ``tuning/`` in the results directory. The directory contains Optuna's journal, unless a
-different storage is used, a results directory with the records of the trials, and ``study.json``, which is written
-after each trial.
+Each study has a directory under ``tuning/`` in the results directory. The directory contains a results directory with
+the records of the trials, and ``study.json``, which is written after each trial. It also contains Optuna's journal,
+unless a different storage is used.
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     seconds: float
     """Duration of the process, in seconds."""
     run_id: str
-    """Id of the run in the study's directory, or an empty string if the settings were invalid."""
+    """Id of the run in the study's directory. Empty if the settings were invalid."""
     repeated: bool = False
-    """True if an earlier trial had the same settings and its result was used. Steps and seconds are then 0."""
+    """True if the result was taken from an earlier trial with the same settings. In this case, steps and seconds are
+    0."""
     message: str = ""
     """Reason for a failure."""
 
 
 class Study(Struct, frozen=True, kw_only=True):
-    """A study: trials of one backend with one search space."""
+    """A study, which consists of trials of one backend with one search space."""
 
     schema_version: Literal[1] = 1
     name: str
@@ -89,7 +90,7 @@ class Study(Struct, frozen=True, kw_only=True):
     trials: list[TrialSummary] = []
     """Finished trials."""
     best: list[int] = []
-    """Number of the best trial or, with several objectives, the numbers of the trials on the Pareto front."""
+    """Number of the best trial. With several objectives, the numbers of the trials on the Pareto front."""
     importance: dict[str, float] = {}
     """Importance of each searched setting for the first objective, as a fraction of the total. Empty if there are too
     few complete trials."""

@@ -1,4 +1,4 @@
-"""Feature extraction, which converts prepared inputs (a dict of arrays ``[N, ...]``) to the input of an estimator."""
+"""Feature extraction, which converts prepared inputs, a dict of arrays ``[N, ...]``, to the input of an estimator."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ MAX_CATEGORIES = 255
 class NativeColumns:
     """Columns of a table, restored from its encoded columns.
 
-    A number is NaN where its indicator of missing numbers is 1. The values of a categorical column are category
-    numbers, or NaN for a category that does not occur in the training split. A column with more than `MAX_CATEGORIES`
-    categories remains one-hot encoded.
+    A number is NaN if the indicator of missing numbers for its column is 1. The value of a categorical column is a
+    category number, or NaN if the category does not occur in the training split. A column with more than
+    `MAX_CATEGORIES` categories remains one-hot encoded.
     """
 
     columns: TableColumns
@@ -67,7 +67,7 @@ class NativeColumns:
 
 
 def native(info: DataInfo) -> NativeColumns | None:
-    """Return the columns of a table, or None if the prepared data do not come from a table with a known layout."""
+    """Return the columns of a table. Return None if the data are not from a table with a known layout."""
     return None if info.columns is None else NativeColumns(info.columns)
 
 
@@ -93,7 +93,7 @@ class Terms:
 
 
 WINDOW_S, HOP_S = 0.025, 0.010
-"""Frame length and hop in seconds; both values are common in speech recognition."""
+"""Frame length and hop, in seconds. Both values are common in speech recognition."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class RegularizedConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Configuration of a model with an L2 penalty."""
 
     C: float = 1.0
-    """Inverse L2 regularization strength, as in scikit-learn; positive."""
+    """Inverse of the L2 regularization strength, as in scikit-learn. It must be positive."""
 
     def __post_init__(self) -> None:
         if not 0 < self.C < float("inf"):
@@ -75,8 +75,8 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TfidfLogreg(_Baseline):
-    """Logistic regression on sublinear TF-IDF features of token-id n-grams, using the same token ids that networks
-    receive."""
+    """Logistic regression on sublinear TF-IDF features of token-id n-grams. The token ids are the same as for
+    networks."""
 
     name = "tfidf-logreg"
     summary = "TF-IDF of token n-grams, logistic regression"
@@ -122,7 +122,7 @@ class MfccSvm(_Baseline):
     """SVM with an RBF kernel on statistics of mel-frequency cepstral coefficients (Davis and Mermelstein 1980).
 
     The features are the mean and standard deviation of each coefficient within equal parts of the clip. The outputs are
-    decision values, which rank the classes but are not log-probabilities.
+    decision values. They rank the classes, but are not log-probabilities.
     """
 
     name = "mfcc-svm"
@@ -137,7 +137,7 @@ class RidgeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Configuration of `Ridge`."""
 
     alpha: float = 1.0
-    """Strength of the L2 penalty, as in scikit-learn; at least 0."""
+    """Strength of the L2 penalty, as in scikit-learn. It must be at least 0."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < float("inf"):
@@ -165,7 +165,7 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     trees: int = 100
     """Number of boosting iterations; classification fits one tree per class in each iteration."""
     learning_rate: float = 0.1
-    """Shrinkage factor of each tree; positive."""
+    """Shrinkage factor of each tree. It must be positive."""
     leaves: int = 31
     """Maximum number of leaves per tree."""
 

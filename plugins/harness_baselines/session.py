@@ -79,8 +79,8 @@ class BaselineSession(harness.Session):
     def _outputs(self, fitted: Any, features: Any) -> Array:
         """Return the outputs, float32 ``[B, outputs]``.
 
-        The outputs are log-probabilities for classification (decision values if the estimator has no probabilities),
-        and standardized targets for regression.
+        For classification, the outputs are log-probabilities, or decision values if the estimator has no probabilities.
+        For regression, they are standardized targets.
         """
         if self._info.objective == "regression":
             return np.asarray(fitted.predict(features), np.float32).reshape(-1, self._info.outputs)

@@ -19,14 +19,15 @@ class CldrLangid(Dataset):
     """Language identification of individual names in 20 languages, all written in Latin script.
 
     The names of territories, languages, scripts and currencies in each language (``Kreikka``, ``arabialainen``,
-    ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``, and
-    are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20 languages
-    (ignoring case). Within a language, names that differ only in case, digits or punctuation count as duplicates, and
-    only the first is kept.
+    ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``.
+    They are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20
+    languages, ignoring case. Names in a language that differ only in case, digits or punctuation count as duplicates.
+    Only the first of them is kept.
 
-    Each language is split into 80% training, 10% validation and 10% test names. A name's SHA-256 digest determines its
-    split, so the splits depend only on the names, and most names stay in the same split across CLDR releases. The same
-    item may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is in only one split.
+    Each language is split into 80% training, 10% validation and 10% test names. The split of a name is determined by
+    its SHA-256 digest. The splits therefore depend only on the names, and most names stay in the same split across CLDR
+    releases. The same item may be in different splits in different languages (``Greece``, ``Kreikka``), but a name is
+    in only one split.
 
     With babel 2.18, the dataset contains 15,734 names: 12,586 for training and 1,574 each for validation and test. Each
     language has between 518 (Danish) and 1,135 (Lithuanian) names, 787 on average. Always predicting the largest class

@@ -33,18 +33,18 @@ LONGEST = 512
 class TextClassification(Task[NlpOptions]):
     """Text classification.
 
-    Texts are cleaned, tokenized with a vocabulary learned on the training split, and then truncated or padded to a
-    common length.
+    Texts are cleaned, tokenized with a vocabulary learned on the training split, and truncated or padded to a common
+    length.
 
     Prepared inputs: ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length], padded on the right.
-    Groups: the dataset's groups and ``tokens``, the length before truncation, including special tokens.
+    Groups: the dataset's groups, and ``tokens``, the number of tokens before truncation, including special tokens.
 
     The details (`DataInfo.details`) are:
 
     - ``vocab_size``, ``pad_id``, ``unk_id``, ``cls_id`` and ``sep_id``.
     - ``truncated_share``: fraction of training texts that were truncated.
     - ``unknown_share``: fraction of validation tokens, before truncation, that are ``[UNK]``.
-    - The same fractions for the other splits, such as ``unknown_share_test``.
+    - The same fractions for all other splits, such as ``unknown_share_test``.
     - ``unreadable_training``, ``unreadable_validation`` and ``unreadable_test``: number of texts without known tokens.
     """
 

@@ -41,7 +41,7 @@ def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tup
 
     The index of a piece is its token id; the first four pieces are `SPECIAL_TOKENS`. The result is deterministic: the
     same texts give the same vocabulary in every process. If the characters alone would take more than `size` pieces,
-    the rarest characters are omitted, and words that contain omitted characters become ``[UNK]``.
+    the rarest characters are omitted. Words with omitted characters become ``[UNK]``.
     """
     from tokenizers import trainers
 
@@ -108,10 +108,10 @@ _read: list[tuple[Any, Any, tuple[str, ...]]] = []
 
 
 def stored_tokenizer(content: Any) -> tuple[Any, tuple[str, ...]]:
-    """Return the tokenizer for an output of `serialized`, and its vocabulary.
+    """Return the tokenizer for the output of `serialized`, and its vocabulary.
 
-    The last tokenizer is kept, because a service prepares many small batches with the same content, and reading a
-    tokenizer takes much longer than tokenizing a text. Raises `harness.DataError` if the content is not valid.
+    The last tokenizer is cached. A service prepares many small batches with the same content, and reading a tokenizer
+    takes much longer than tokenizing a text. Raises `harness.DataError` if the content is not valid.
     """
     for known, tokenizer, vocabulary in _read:
         if known is content:
@@ -130,7 +130,7 @@ def encode(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 def pretrained_tokenizer(folder: str) -> tuple[Any, tuple[str, ...]]:
     """Return the tokenizer in `folder` and its vocabulary.
 
-    Reads ``tokenizer.json`` if present; otherwise, reads ``vocab.txt`` and takes ``do_lower_case`` from
+    If ``tokenizer.json`` exists, it is read. Otherwise, ``vocab.txt`` is read, and ``do_lower_case`` is taken from
     ``tokenizer_config.json``. Raises `harness.DataError` if neither can be read, or if the tokenizer does not have
     BERT's special tokens.
     """
@@ -187,7 +187,7 @@ def _pretrained(folder: Path) -> Any:
 
 
 def pad(ids: Iterable[Sequence[int]], vocabulary: Sequence[str], max_length: int) -> dict[str, NDArray[np.int32]]:
-    """Add ``[CLS]`` and ``[SEP]``, then truncate and right-pad to `max_length` tokens.
+    """Add ``[CLS]`` and ``[SEP]``, and then truncate or right-pad to `max_length` tokens.
 
     Returns ``input_ids`` and ``attention_mask`` (1 = token), int32 [N, max_length].
     """

@@ -29,7 +29,7 @@ BATCH = 32
 def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dict[str, str]:
     """Write a model with 8-bit weights to `folder`, and return a description for the record.
 
-    In a model without convolutions, the weights of the operators in `PRODUCTS` are quantized per tensor, and their
+    In a model without convolutions, the weights of the operators in `PRODUCTS` are quantized per tensor. Their
     activations are quantized at each batch, with ranges computed from the batch (dynamic quantization). A model with
     convolutions is quantized statically. The activations of `PRODUCTS` and convolutions are quantized with the smallest
     and largest values that occur for `examples`, and the weights are quantized per channel. All other operators compute

@@ -96,7 +96,7 @@ class RayExecutor(harness.Executor):
 
 
 class Nodes:
-    """Cache of the nodes' descriptions for one command, so that each node is described only once."""
+    """Cache of node descriptions for one command, so that each node is described only once."""
 
     def __init__(self) -> None:
         self._contents: tuple[set[str], set[str]] = set(), set()

@@ -63,7 +63,7 @@ def connect(address: str) -> str:
 
 
 def _check_port(address: str) -> None:
-    """Raise `harness.UsageError` if nothing listens at ``HOST:PORT``. Without this check, Ray would wait for
+    """Raise `harness.UsageError` if no process listens on ``HOST:PORT``. Without this check, Ray would wait for
     minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or "/" in address or not port.isdigit():

@@ -24,8 +24,8 @@ WAIT_S = 1.0
 START_S = 120.0
 """Time limit for starting the supervisor, in seconds."""
 HEAD = "node:__internal_head__"
-"""Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster cannot outlive
-that node."""
+"""Ray resource that identifies the head node. The supervisor runs on the head node, because the cluster ends when that
+node fails."""
 
 
 def start(
@@ -81,7 +81,7 @@ def find(address: str, name: str) -> Any | None:
 
 
 def end(supervisor: Any) -> None:
-    """Stop a supervisor and its runs, and remove its uncollected results."""
+    """Stop a supervisor and its runs, and discard results that have not been collected."""
     with contextlib.suppress(ray.exceptions.RayError):
         ray.get(supervisor.close.remote(), timeout=10.0)
     ray.kill(supervisor, no_restart=True)

@@ -36,7 +36,8 @@ NOTE = "the raylet of the node ended during the run, which was not affected"
 
 
 def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: float) -> bool:
-    """Execute a run, and copy its record and its files to the supervisor. Return False if the attempt has been lost.
+    """Execute a run, and copy its record and all other files to the supervisor. Return False if the attempt has been
+    lost.
 
     A report is sent at least every `beat_s` seconds, even if there are no events.
     """
@@ -61,8 +62,8 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
 def scratch() -> Iterator[str]:
     """Create a locked directory for temporary files, and remove it on exit.
 
-    The lock (flock) is released when this process ends. Directories of this user that are not locked belong to
-    processes that were killed, and are removed first.
+    The lock (flock) is released when this process ends. Directories of the same user that are not locked belong to
+    killed processes, and are removed first.
     """
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -122,10 +123,10 @@ def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:
 
 
 def _answer(reference: Any) -> Any:
-    """Return the result of a call to the supervisor.
+    """Return the supervisor's answer to a call.
 
-    `ray.get` is not used because it releases the task's CPUs while it waits, so Ray could start another task on them,
-    and because it terminates this process if the raylet has exited.
+    `ray.get` is not used for two reasons. It releases the task's CPUs while it waits, so Ray could start another task
+    on them. It also terminates this process if the raylet has exited.
     """
     return reference.future().result(ANSWER_S)
 

@@ -80,8 +80,8 @@ def difference(one: Environment, other: Environment) -> str:
 
 
 def choose_class(specs: Sequence[RunSpec], nodes: Collection[Node]) -> Environment | None:
-    """Return the environment of a machine in the class chosen to execute a group of runs. Return None if no class of
-    machine can execute them.
+    """Return the environment of a machine from the class that is chosen to execute a group of runs. Return None if no
+    class of machine can execute these runs.
 
     The class with the most nodes is chosen. For the device ``auto``, classes with GPUs take precedence. The choice does
     not depend on the order of the nodes.

@@ -23,7 +23,7 @@ CLASSES = "classes.json"
 
 
 class Spool:
-    """The files of a supervisor. If the supervisor's process is killed, the next process continues with these files.
+    """The files of a supervisor. If its process is killed, the supervisor's next process continues with these files.
 
     Only the files of runs require the disk. Everything else is also kept in memory, so that a full disk does not stop
     the supervisor.
@@ -57,7 +57,7 @@ class Spool:
         return sizes
 
     def keep_failure(self, attempt: str, content: bytes) -> None:
-        """Store the failure of a run that has no record, unless the disk is full."""
+        """Store the failure of a run without a record, unless the disk is full."""
         folder = self.folder(attempt)
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +83,7 @@ class Spool:
         return {int(path.name.partition("-")[2]) for path in self._path.glob(f"{COLLECTED}-*")}
 
     def finished_attempts(self, runs: Iterable[PlannedRun]) -> dict[str, Running]:
-        """Return the attempts that were finished before the process was killed, but whose results have not been
-        collected."""
+        """Return the attempts that have finished, but whose results have not been collected."""
         by_index = {run.index: run for run in runs}
         found = {}
         for path in self._path.glob("finished-*"):

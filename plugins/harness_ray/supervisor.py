@@ -31,8 +31,9 @@ MAX_EVENTS = 20_000
 class Supervisor:
     """An actor that executes runs on the nodes of the cluster.
 
-    If its process is killed, Ray restarts it on the head node. The new process continues with the unfinished runs,
-    because results are stored on disk in the spool directory. Ray cancels the killed process's tasks.
+    If its process is killed, Ray restarts it on the head node. The new process continues with the unfinished runs. This
+    is possible because results are stored on disk in the spool directory. The tasks of the killed process are canceled
+    by Ray.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Supervisor:
     # ---- methods that tasks call ---------------------------------------------------------------------------
 
     def report(self, attempt: str, first: int, events: list[bytes]) -> None:
-        """Store the events that an attempt reports; `first` is the number of the first one."""
+        """Store the events that an attempt reports. `first` is the number of the first event."""
         with self._changed:
             one = self._attempts.get(attempt)
             if one is not None and one.files is None:
@@ -287,7 +288,7 @@ class Supervisor:
                 self._lost(attempt, problem or "it ended without a result")
 
     def _check_signs_of_life(self) -> None:
-        """Mark attempts as lost if their last report is too old, for example because their node is disconnected."""
+        """Mark attempts as lost if their last report is too old, for example because the node is disconnected."""
         limit = time.monotonic() - self._lost_after_s
         for attempt, one in list(self._attempts.items()):
             if one.files is None and one.heard_at is not None and one.heard_at < limit:

@@ -39,13 +39,14 @@ _SUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
         "to use the checkpoint without a mask, set the field to false in a copy of the checkpoint",
     ),
 }
-"""Fields for which the task supports only certain values: the supported values, and advice for all other values."""
+"""Fields for which the task supports only certain values. Each entry contains the supported values and advice for all
+other values."""
 
 
 def options_of(folder: Path) -> dict[str, Any]:
     """Return the task options that reproduce the waveforms produced by the checkpoint's feature extractor.
 
-    If there is no ``preprocessor_config.json``, the result is empty. Raises `harness.UsageError`, naming the file and
+    The result is empty if there is no ``preprocessor_config.json``. Raises `harness.UsageError`, naming the file and
     the field, if a field cannot be read or has a value that the task does not support.
     """
     path = folder / FILE

@@ -1,9 +1,9 @@
 """Speech synthesis with the espeak-ng library.
 
-espeak-ng keeps state between utterances (such as oscillator phases and the random numbers for breath noise) that cannot
-be reset, and it seeds itself from the clock. Therefore, each call to `synthesize` loads a new copy of the library, with
-separate global variables, and seeds the two random number generators that espeak-ng uses: its own and that of the C
-library. As a result, the same sequence of utterances always gives the same samples.
+espeak-ng keeps state between utterances, such as oscillator phases and the random numbers for breath noise. This state
+cannot be reset, and espeak-ng seeds its random numbers with the clock. Therefore, each call to `synthesize` loads a new
+copy of the library, with separate global variables. It seeds both random number generators that espeak-ng uses, the
+built-in one and that of the C library. As a result, the same sequence of utterances always gives the same samples.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def _number(*key: object) -> int:
 
 
 def split_of(voice: str) -> str:
-    """Return the split of a voice; about 70% of the voices are in the training split, 15% in the validation split and
+    """Return the split of a voice. About 70% of the voices are in the training split, 15% in the validation split and
     15% in the test split.
 
     Related voices are always in the same split. Voices are related if they have the same formants, or if their names

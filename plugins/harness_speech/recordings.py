@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SILENT = 10 ** (-60 / 20)
-"""Peak below which a recording is nearly silent: -60 dBFS (decibels relative to full scale, the largest possible sample
-value)."""
+"""Peak below which a recording is considered nearly silent: -60 dBFS (decibels relative to full scale, which is the
+largest possible sample value)."""
 FULL_SCALE = 0.97
 """Minimum absolute value of a sample that may be considered clipped. The largest value of mu-law encoding is 0.98."""
 CLIPPED = 0.001
@@ -74,7 +74,8 @@ def peak(waveform: NDArray[Any]) -> float:
 
 
 def is_clipped(waveform: NDArray[Any]) -> bool:
-    """Return True if the largest or smallest value is at full scale and is repeated, which indicates clipping."""
+    """Return True if the recording appears to be clipped, that is, if an extreme value is at full scale and is
+    repeated."""
     if len(waveform) < 2:
         return False
     repeated = 0
@@ -104,7 +105,7 @@ def warnings(splits: Mapping[str, Facts], samples: int, rate_hz: int, rates_hz: 
     """Yield a warning for each split in which recordings lose much of their content. Each warning names an option to
     change.
 
-    `rates_hz` contains the sample rates of all recordings before they are resampled to `rate_hz`.
+    `rates_hz` contains the sample rates of all recordings before resampling to `rate_hz`.
     """
     if min(rates_hz) < max(rates_hz):
         lower = sum(rate < rate_hz for rate in rates_hz)

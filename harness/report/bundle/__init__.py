@@ -1,4 +1,4 @@
-"""Bundles, which store a comparison in one file together with everything needed to verify and reproduce it.
+"""Bundles. A bundle stores a comparison in one file, together with everything needed to verify and reproduce it.
 
 A bundle is a zip archive that contains only data::
 

@@ -68,7 +68,7 @@ class Reproduced(Struct, frozen=True, kw_only=True):
 def judge(then: RunRecord, now: RunRecord, siblings: Sequence[RunRecord]) -> Reproduced:
     """Compare the run `then` from a bundle with `now`, a new run of the same specification.
 
-    `siblings` are the successful runs in the bundle that differ from `then` only in their seed or split.
+    `siblings` contains the successful runs in the bundle that differ from `then` only in seed or split.
     """
     assert isinstance(then.outcome, Success)
     metric = then.outcome.scores.primary

@@ -70,7 +70,7 @@ def curves(panel: Panel, points: Points, by: str) -> Chart:
 
 
 def time_to_quality(panel: Panel, points: Points, level: float) -> Chart:
-    """Return a bar chart of each row's training time until the validation score reaches `level`."""
+    """Return a bar chart of the training time of each row until the validation score reaches `level`."""
     title = f"training time until validation {panel.metric_title} is {level:.4g} (s)"
     return _bars(panel, points, "seconds", title)
 
@@ -233,7 +233,7 @@ def _bar(panel: Panel, points: Points, value: str, title: str) -> Chart:
 
 
 def _quality(panel: Panel, field: str, prefix: str = "") -> Any:
-    """Return the quality axis, with better values at the top if the direction of the metric is known."""
+    """Return the quality axis. If the direction of the metric is known, better values are at the top."""
     scale = alt.Scale(zero=False, padding=12, reverse=panel.better == "lower")
     title = f"{prefix}{_quality_title(panel)}"
     return alt.Y(

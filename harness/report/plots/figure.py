@@ -76,8 +76,8 @@ PLOTS: dict[str, Callable[[Panel], Iterator[tuple[str, Any]]]] = {
     "latency": _latency,
     "memory": _memory,
 }
-"""Mapping from plot names to functions that yield a panel's titles and charts. A function yields nothing if the runs do
-not have the required data."""
+"""Mapping from plot names to functions that yield the titles and charts for a panel. A function yields nothing if the
+runs do not have the required data."""
 
 
 def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:

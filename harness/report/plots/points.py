@@ -1,6 +1,6 @@
 """The data for a report's plots, as points with named values for each panel. The values are the same as in the table.
 
-A panel contains the rows of one task, dataset and device, which can be compared with each other.
+A panel contains the rows of one task, dataset and device, so that the rows can be compared with each other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.report.plots.run_points import labels
 from harness.report.report import Report
 
 Points = tuple[dict[str, Any], ...]
-"""Points that have the same fields. The type is a tuple because altair copies lists whenever a chart is modified."""
+"""Points, all with the same fields. The type is a tuple because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
 """Maximum number of runs whose curves or raw samples are shown in one plot. If there are more, only the first runs of
@@ -37,7 +37,7 @@ QUANTILES = 101
 
 @dataclass(frozen=True)
 class Panel:
-    """Rows shown together in one plot."""
+    """Rows of the table that are shown together in one plot."""
 
     number: int
     title: str
@@ -106,7 +106,7 @@ def quality(panel: Panel) -> Points:
 
 
 def ratios(panel: Panel) -> Points:
-    """Return throughputs relative to the first backend, for the rows that have a ratio."""
+    """Return throughputs relative to the first backend. Rows without a ratio are omitted."""
     points = []
     for name, metric in RATIOS.items():
         for label, row in panel.rows:
@@ -150,8 +150,8 @@ def curves(panel: Panel) -> Points:
 def time_to_quality(panel: Panel) -> tuple[float | None, Points]:
     """Return a validation score that all runs reach, and the training time of each row until this score is reached.
 
-    The score is the worst among the best scores of the individual runs. Returns None and no points if fewer than two
-    rows have learning curves, or if it is unknown whether higher scores are better.
+    This score is the lowest of the best scores of all runs. Returns None and no points if fewer than two rows have
+    learning curves, or if the direction of the score is unknown.
     """
     if not panel.better:
         return None, ()
@@ -191,8 +191,8 @@ def latency(panel: Panel) -> Points:
 def roc(panel: Panel) -> Points:
     """Return one-versus-rest ROC and precision-recall curves, averaged over classes and runs.
 
-    Curves are averaged at fixed false positive rates and recalls (vertical averaging, Fawcett 2006, Pattern Recognition
-    Letters 27, 861-874).
+    Curves are averaged at fixed false positive rates and recalls. This is vertical averaging (Fawcett 2006, Pattern
+    Recognition Letters 27, 861-874).
     """
     points: list[dict[str, Any]] = []
     for label, row in panel.rows:
@@ -225,7 +225,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """Return the raw samples of a run by name, or an empty dictionary if they were not saved or cannot be read."""
+    """Return the raw samples of a run by name. The result is empty if they were not saved or cannot be read."""
     return usable(run)
 
 

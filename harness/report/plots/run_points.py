@@ -1,4 +1,4 @@
-"""The data for the plots of a single run, as columns of numbers that are reduced to a limited number of points."""
+"""The data for the plots of a single run. The data are columns of numbers, reduced to a limited number of points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Columns = dict[str, list[Any]]
 MAX_POINTS = 160
 """Maximum number of points per line."""
 _MIN_FOR_NUMPY = 40
-"""Minimum number of values for which rounding is faster with numpy than in pure Python."""
+"""Minimum number of values for which rounding with numpy is faster than in pure Python."""
 MAX_CLASSES = 10
 """Maximum number of classes with a curve. The classes with the smallest area under the ROC curve are selected."""
 
@@ -40,7 +40,7 @@ def learning(outcome: Success) -> Columns:
 
 
 def losses(arrays: Arrays) -> Columns:
-    """Return the training loss, averaged over intervals with equal numbers of steps."""
+    """Return the training loss, averaged over intervals with the same number of steps."""
     values = arrays.get("train_losses", np.empty(0))
     values = values[np.isfinite(values)]
     if not len(values):
@@ -108,7 +108,7 @@ def labels(outcome: Success) -> list[str]:
 def confusion(outcome: Success) -> Columns:
     """Return the nonzero cells of the confusion matrix.
 
-    ``share`` is the fraction of the true class's examples that the cell contains.
+    ``share`` is the number of examples in the cell as a fraction of all examples of the true class.
     """
     matrix = np.asarray(outcome.scores.confusion)
     true, predicted = np.nonzero(matrix)
@@ -149,7 +149,8 @@ def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, 
 
 
 def calibration(record: RunRecord, outcome: Success, arrays: Arrays) -> Columns:
-    """Return the mean confidence, the accuracy and the number of test examples in each nonempty confidence bin."""
+    """Return the mean confidence, the accuracy and the number of test examples for each confidence bin that is not
+    empty."""
     from harness.measure.quality.metrics import reliability
 
     pair = predictions(record, arrays)
@@ -186,7 +187,7 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
 
 
 def _short(values: Sequence[float] | NDArray[Any]) -> list[float]:
-    """Round values to five significant digits, which is more precision than a plot can show."""
+    """Round values to five significant digits, which is sufficient for plots."""
     if len(values) < _MIN_FOR_NUMPY:
         return [float(f"{value:.5g}") for value in values]
     exact = np.asarray(values, np.float64)

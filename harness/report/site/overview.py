@@ -1,10 +1,10 @@
-"""The best backend for each metric, with the size and the significance of its lead, as shown on the home page.
+"""The best backend for each metric, with the size and the significance of its lead, for the home page.
 
 A contest is a set of rows that differ only in the backend. For each metric, the backend with the best mean is compared
 with every other backend, as in ``harness compare``. This backend is highlighted if the 95% confidence intervals for all
 differences exclude zero. No backend is highlighted if the metric depends on the state of the machine and the runs were
-not interleaved. The result is significant after Bonferroni correction if the intervals also exclude zero at the
-confidence level that limits the familywise error rate for all comparisons on the page to 1%.
+not interleaved. The result is called significant after Bonferroni correction if the intervals also exclude zero at a
+stricter confidence level. This level limits the familywise error rate for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class BackendLead:
     """The leading backend in one comparison according to one metric."""
 
     winner: str
-    """Backend that is significantly better than all others, or an empty string if no backend is."""
+    """Backend that is significantly better than all others. Empty if there is none."""
     certainty: str
     """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str
     """Backend with the best mean."""
     amount: str
-    """Ratio of the best mean to the second best, or their difference, with its 95% confidence interval if available."""
+    """Ratio or difference between the best mean and the second best, with its 95% confidence interval if available."""
     evidence: str
     """Number of runs or pairs from which the interval was computed. If the interval is missing, this is the reason."""
 

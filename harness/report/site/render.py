@@ -50,7 +50,7 @@ def _drawings(titled: Iterable[tuple[str, str]], notes: Mapping[str, str] | None
 
 @lru_cache(maxsize=256, typed=True)  # typed, because an equal str and Markup are escaped differently
 def _drawing(key: str, title: str, note: str) -> Markup:
-    """Return the HTML container for one plot. The result is cached because all run pages have the same plots."""
+    """Return the HTML container for one plot. The result is cached, because the same plots appear on all run pages."""
     macros: Any = _environment().get_template("macros.html").module
     made: Markup = macros.drawing(key, title, note)
     return made

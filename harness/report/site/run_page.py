@@ -145,8 +145,8 @@ def _large(value: float) -> str:
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the data for the plots, and the notes below the plots. The keys of both are names of shared
-    specifications."""
+    """Return the data for the plots, and the notes below the plots. Both have the names of shared specifications as
+    keys."""
     plots: dict[str, Any] = {}
     notes: dict[str, str] = {}
     curve = run_points.learning(outcome)

@@ -1,5 +1,5 @@
-"""Render all run pages. Each page takes several milliseconds to render, so multiple processes are used if there are
-many runs."""
+"""Render all run pages. Rendering a page takes several milliseconds. If there are many runs, multiple processes are
+used."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _MIN_RUNS, _MAX_PROCESSES = 500, 8
-"""Minimum number of runs for which child processes are used, and maximum number of processes."""
+"""Minimum number of runs for which child processes are used, and maximum number of child processes."""
 _OBJECTS = 10_000
-"""Threshold for the garbage collector. Rendering a page creates thousands of objects, nearly all of which are freed by
+"""Threshold for the garbage collector. Rendering a page creates thousands of objects, most of which are freed by
 reference counting."""
 
 
@@ -50,7 +50,7 @@ class Page(Struct, frozen=True):
 
 
 class PagesOfRow(Struct, frozen=True):
-    """Input for the pages of runs that are in the same row of the table."""
+    """Input for the pages of all runs in one row of the table."""
 
     task: str
     siblings: dict[str, str]
@@ -73,7 +73,7 @@ def run_pages(
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
     """Yield an iterator over pairs of a run page's path within the site and its contents.
 
-    If there are many runs, child processes start to render the pages when this context is entered.
+    If there are many runs, child processes start rendering the pages when this context is entered.
     """
     rows = list(_rows(report, addresses))
     count = min(available_cores(), _MAX_PROCESSES)
@@ -136,8 +136,8 @@ def _shares(rows: list[PagesOfRow], count: int) -> list[list[PagesOfRow]]:
 def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, Selection]) -> str:
     """Return the command for reproducing a run.
 
-    `known` caches the selections for one row. Most runs in a row differ only in seed and split. Some also differ in the
-    device option or in the paths of data, weights and plugins.
+    `known` caches the selections for the runs in one row. Most runs in a row differ only in seed and split. Some also
+    differ in the device option or in the paths of data, weights and plugins.
     """
     spec, plugins = record.spec, record.provenance.plugins
     places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)

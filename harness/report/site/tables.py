@@ -22,7 +22,8 @@ from harness.report.layout import Block
 LONG = 60
 """Maximum number of characters in a cell without line wrapping."""
 PAGE = 50
-"""Number of rows shown at once and contained in the page's HTML. The other rows are embedded as data for the script."""
+"""Number of rows shown at once and contained in the page's HTML. The page also contains the other rows, as data for the
+script."""
 
 
 class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -37,7 +38,7 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     c: str = ""
     """CSS classes."""
     h: str = ""
-    """Link target, relative to the page, or an empty string if there is no link."""
+    """Link target, relative to the page. Empty if there is no link."""
 
 
 Value = HtmlCell | str | int | float | None
@@ -186,7 +187,8 @@ def html(value: Value, places: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
-    """Return a text cell as HTML. The result is cached because many run pages have the same class and metric names."""
+    """Return a text cell as HTML. The result is cached, because class and metric names are the same on many run
+    pages."""
     return _html(cell(text, ""))
 
 

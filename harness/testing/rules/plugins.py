@@ -39,7 +39,7 @@ class Installed:
 
     @cached_property
     def imports(self) -> list[tuple[float, list[str]]]:
-        """For each measured import: the duration in seconds and the list of heavy modules that were loaded."""
+        """Tuples (duration in seconds, heavy modules that were loaded), one for each measured import."""
         measured = []
         for _ in range(_TRIES):
             command = [sys.executable, "-c", _MEASURE, self.ref.value, json.dumps(HEAVY)]

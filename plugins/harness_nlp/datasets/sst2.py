@@ -26,7 +26,7 @@ class Sst2(Dataset):
 
     The training file contains every phrase in the treebank's parse trees, of which 37,569 are positive. For example, it
     contains "a gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were
-    drawn independently, 82% of those with at least five words would be part of a training phrase, and the score would
+    drawn independently, 82% of those with at least five words would be part of a training phrase. The score would then
     not measure generalization to new text. Therefore, each phrase is grouped with the longest phrase that contains it.
     About 10% of the phrases are drawn, in whole groups.
 
@@ -48,8 +48,8 @@ class Sst2(Dataset):
     task_options = {"nlp": {"vocab_size": 8000}}
     fine_tuning = {"bert": {"epochs": 1}}
     notes = (
-        "GLUE withholds the test labels. The test split is GLUE's dev set (872 sentences), and the validation split is drawn from the training phrases. Phrases of the same sentence are in the "
-        "same split."
+        "GLUE withholds the test labels. The test split is GLUE's dev set (872 sentences), and the validation split "
+        "is drawn from the training phrases. Phrases of the same sentence are in the same split."
     )
     examples = {"train": 60_633, "validation": 6_716, "test": 872}
     inputs = INPUTS

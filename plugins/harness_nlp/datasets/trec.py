@@ -28,7 +28,7 @@ class TrecOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Options for the ``trec`` dataset."""
 
     labels: Literal["coarse", "fine"] = "coarse"
-    """Set of classes: 6 ``coarse`` or 50 ``fine`` classes."""
+    """Set of classes, ``coarse`` (6 classes) or ``fine`` (50 classes)."""
 
 
 class Trec(Dataset[TrecOptions]):

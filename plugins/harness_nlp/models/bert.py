@@ -19,7 +19,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of a BERT model, with the field names of ``transformers.BertConfig``."""
 
     hidden_size: int = 768
-    """Width of the token representations; a multiple of `num_attention_heads`."""
+    """Width of the token representations. It must be a multiple of `num_attention_heads`."""
     num_hidden_layers: int = 12
     """Number of Transformer layers."""
     num_attention_heads: int = 12
@@ -64,7 +64,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def _size(layers: int, hidden: int) -> dict[str, int]:
     """Return the sizes of a published variant.
 
-    Each attention head has 64 units, and the feed-forward layers have a width of ``4 * hidden_size``.
+    Each attention head has 64 units. The feed-forward layers have a width of ``4 * hidden_size``.
     """
     return {
         "num_hidden_layers": layers,
@@ -115,7 +115,7 @@ class Bert(Model[BertConfig]):
 
         The initialization follows BERT's authors: matrices and embeddings are drawn from a truncated normal
         distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have longer
-        sequences or more token ids than `config` allows.
+        sequences or more token ids than `config` supports.
         """
         return tuple(_parameters(config, _vocab_size(config, info), info.outputs))
 

@@ -20,7 +20,8 @@ class LinearConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Linear(Model[LinearConfig]):
-    """Linear model ``outputs = x W^T + b``, where x is the only input, flattened (an image in the order H, W, C)."""
+    """Linear model ``outputs = x W^T + b``, where x is the only input, flattened. Images are flattened in the order H,
+    W, C."""
 
     name = "linear"
     summary = "linear or logistic regression"

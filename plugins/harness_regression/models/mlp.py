@@ -28,7 +28,7 @@ class MlpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Mlp(Model[MlpConfig]):
     """Multi-layer perceptron with layers ``x W_k^T + b_k``; each layer except the last is followed by ReLU and dropout.
 
-    The only input is flattened (an image in the order H, W, C).
+    The only input is flattened. Images are flattened in the order H, W, C.
     """
 
     name = "mlp"
@@ -60,7 +60,8 @@ class Mlp(Model[MlpConfig]):
         return parameters
 
     def flops_per_sample(self, config: MlpConfig, info: DataInfo) -> float:
-        """Return the FLOPs of one example: the sum of ``2 in out`` over the layers, excluding biases and ReLU."""
+        """Return the FLOPs of one example, which is the sum of ``2 in out`` over the layers. Biases and ReLU are not
+        counted."""
         return float(sum(2 * inputs * outputs for inputs, outputs in pairwise(_sizes(config, info))))
 
 

@@ -44,19 +44,20 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     84,843 recordings are for training. No speaker is in more than one split.
 
     - ``classes=35``: every word is a class.
-    - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``, as in section 7 of the paper and in its training
-      code (``input_data.py``). The number of silence examples is a tenth of the number of command examples. Silence
-      examples are one-second segments at random positions in the background recordings. Each split uses a different
-      part of these recordings. The same number of unknown words is drawn at random from the recordings of the other 25
-      words. The test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's test archive
-      has the same number of examples per class, but different random examples.
+    - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``. This follows section 7 of the paper and its
+      training code (``input_data.py``). The number of silence examples is a tenth of the number of command examples.
+      Silence examples are one-second segments at random positions in the background recordings. Each split uses a
+      different part of these recordings. The same number of unknown words is drawn at random from the recordings of the
+      other 25 words. The test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's
+      test archive has the same number of examples per class, but different random examples.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
     literature reports accuracy. Preparing all recordings requires 6.8 GB of memory.
 
-    **The full download has not been tested.** The format is documented in the publisher's ``README.md``: one folder per
-    word with files ``<speaker>_nohash_<number>.wav``, recordings of about a minute in ``_background_noise_/*.wav``, and
-    the two lists. The URL, size and SHA-256 come from TensorFlow Datasets (``url_checksums/speech_commands.txt``).
+    **The full download has not been tested.** The publisher's ``README.md`` documents the format. There is one folder
+    per word with files ``<speaker>_nohash_<number>.wav``. In addition to the two lists, there are recordings of about a
+    minute in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow Datasets
+    (``url_checksums/speech_commands.txt``).
     """
 
     name = "speech-commands"
@@ -164,7 +165,7 @@ def _twelve(folder: Path, split: str, recordings: list[Recording], names: tuple[
 def _silence(folder: Path, count: int, share: tuple[float, float], rng: np.random.Generator) -> list[Any]:
     """Return `count` one-second segments of the background recordings.
 
-    The segments are drawn from the part of each recording delimited by the fractions `share` (start, end).
+    The segments are drawn from the part of each recording between the fractions `share` (start, end).
     """
     parts = []
     for path in sorted(folder.glob("*.wav")):

@@ -44,7 +44,8 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     num_conv_pos_embedding_groups: int = 16
     """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False
-    """If True, normalization is applied before each block (pre-norm); if False, after each block (post-norm)."""
+    """If True, normalization is applied before each block (pre-norm). If False, it is applied after each block
+    (post-norm)."""
     classifier_proj_size: int = 256
     """Width of the projection before the classifier."""
     layer_norm_eps: float = 1e-5
@@ -98,7 +99,7 @@ def _feature_encoder(config: Wav2Vec2Config) -> Iterator[Parameter]:
     """Yield the parameters of the convolutions and of the feature projection.
 
     As in the reference implementation, kernels are drawn from a normal distribution scaled by the fan-in (He et al.
-    2015), and biases from PyTorch's default uniform distribution.
+    2015). Biases are drawn from PyTorch's default uniform distribution.
     """
     channels = 1
     for layer, (width, kernel) in enumerate(zip(config.conv_dim, config.conv_kernel, strict=True)):
