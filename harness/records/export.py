@@ -41,7 +41,8 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
     """Number of test examples whose outputs were compared."""
     same_labels: int | None
-    """Number of these examples with the same predicted label as in the run. None for regression."""
+    """Number of the compared test examples for which the exported model and the run predict the same label. None for
+    regression."""
     error: float
     """Norm-wise relative difference between the outputs of the exported model and those of the run."""
 

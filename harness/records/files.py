@@ -29,8 +29,8 @@ def replacing(path: Path, *, linked_folder: bool = True) -> Iterator[BinaryIO]:
 
     If the block raises an exception, `path` is left unchanged. Only regular files are replaced, because a directory
     from an untrusted source may contain a link to a file that must not be overwritten. The directory is opened only
-    once, so it cannot be replaced by a link in the meantime. Raises `OSError` if the file cannot be written, if `path`
-    is a link, a pipe, a device or a directory, or if its directory is a link and `linked_folder` is false.
+    once, so that a link cannot replace it while the file is written. Raises `OSError` if the file cannot be written, if
+    `path` is a link, a pipe, a device or a directory, or if its directory is a link and `linked_folder` is false.
     """
     folder = _open_folder(path.parent, linked_folder)
     scratch = _sibling(path).name
@@ -85,9 +85,8 @@ def _check_replaceable(path: Path, folder: int) -> None:
 def real_path(path: str | os.PathLike[str]) -> Path:
     """Return an absolute path. Links are resolved, and ``~`` is replaced by a home directory.
 
-    Unlike `Path.resolve` and `Path.expanduser`, this function does not raise an exception for a symbolic-link loop or
-    an unknown user. The exception is raised when the path is opened. Raises `harness.UsageError` if `path` contains a
-    null character.
+    Unlike `Path.resolve` and `Path.expanduser`, this function accepts symbolic-link loops and unknown users. In these
+    cases, opening the path raises an exception. Raises `harness.UsageError` if `path` contains a null character.
     """
     text = os.fspath(path)
     if "\0" in text:
@@ -96,7 +95,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory in a run's directory or a results directory, unless it already exists.
+    """Create a subdirectory of a run's directory or of a results directory, unless it already exists.
 
     Raises `OSError` if the path is a link, or if the directory cannot be created.
     """
@@ -176,5 +175,8 @@ def safe_name(name: str) -> str:
 
 
 def _sibling(path: Path) -> Path:
-    """Return an unused hidden path in the same directory. A file created at this path has the default mode."""
+    """Return an unused hidden path in the same directory.
+
+    A file that is created at this path has the default permissions.
+    """
     return path.with_name(f".{path.name[:40]}-{secrets.token_hex(4)}")

@@ -1,7 +1,7 @@
 """The parts of a record that determine whether a planned run must be executed. Results are not included.
 
-Decoding these parts takes a fraction of the time needed for a whole record. `harness.records.store.Store.headers`
-returns them only for records that have been validated.
+Decoding these fields takes a fraction of the time needed to decode a whole record.
+`harness.records.store.Store.headers` returns the fields only for records that have been validated.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The index of a results directory, with which commands select runs without reading all records.
+"""The index of a results directory, which allows commands to select runs without reading all records.
 
-For each record that has been validated, the index contains the identity of the record's file and the values with which
-runs are selected. The index is only a cache. The values in a report never come from the index. The index is a single
-file, which is replaced atomically. The file is in the user's cache directory, to which other users cannot write. An
-index that is missing, damaged or written by another version of this package is ignored and replaced. See
+For each validated record, the index contains the identity of the record's file and the values used to select runs. The
+index is only a cache, and can be deleted. The values in a report never come from the index. The index is a single file,
+which is replaced atomically. The index is in the user's cache directory, to which other users cannot write. An index
+that is missing, damaged or written by another version of this package is ignored and replaced. See
 ``docs/explanation/reliability.md``.
 """
 
@@ -29,10 +29,10 @@ from harness.records.record import RunRecord
 SMALLEST = 1000
 """Minimum number of directories for which an index is used. Reading fewer records takes less than 0.2 s."""
 SETTLED_NS = 2 * 10**9
-"""Minimum age of a file in the index, in nanoseconds. If a file is changed twice within the resolution of its
-timestamps, its identity can be the same before and after the second change."""
+"""Minimum age of a file in the index, in nanoseconds. If a file changes twice within the resolution of its timestamps,
+the second change may not be detected."""
 MAX_NAMES = 1000
-"""Maximum total size of the values in one row, in bytes. Records with longer values are not indexed."""
+"""Maximum total size of the values in one row of the index, in bytes. Records with longer values are not indexed."""
 KEPT_DAYS = 30
 """Number of days after which an unused index is removed."""
 _DIGEST_BYTES = 32

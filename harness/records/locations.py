@@ -32,7 +32,7 @@ def state_dir() -> Path:
     """Return the folder for data that only this user's commands may write.
 
     This is the platform's state directory (``$XDG_STATE_HOME/harness`` or ``~/.local/state/harness`` on Linux). Unlike
-    the cache, it is not shared with other users.
+    the cache, this folder is not shared with other users.
     """
     import platformdirs
 

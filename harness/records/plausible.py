@@ -60,8 +60,7 @@ def halved(size: int) -> list[int]:
 def _numbers(record: RunRecord) -> list[Any]:
     """Return the numbers that reports use in computations. Some elements may be None or strings.
 
-    Only these numbers are checked for speed, because a check of all values would take half as long as decoding the
-    record.
+    Other values are not checked, because a check of all values would take half as long as decoding the record.
     """
     spec = record.spec
     numbers: list[Any] = [record.wall_s, record.repeat, spec.seed, spec.threads]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Characters that change the direction of text, so that a terminal displays it in a different order (Unicode, UAX
+"""Characters that change the direction of text. A terminal would display the text in a different order (Unicode, UAX
 #9)."""
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 """Control characters (Unicode category Cc), which can start escape sequences, move the cursor or ring the bell."""
@@ -19,7 +19,7 @@ _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *map(ord, _B
 
 
 def clean(text: str) -> str:
-    """Return `text` with control characters and direction marks replaced, so that it cannot control a terminal.
+    """Return `text` with control characters and direction marks replaced, so that printing it is safe.
 
     Line feeds are kept, and tabs are replaced by spaces.
     """

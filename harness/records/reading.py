@@ -1,7 +1,7 @@
-"""Read files that may come from untrusted sources, such as an archive with results from another person.
+"""Read files that may come from untrusted sources, such as an archive of results created by another person.
 
 Links are not followed, because a link could publish the content of another file in a report. Only regular files of
-limited size are opened, so that a named pipe, a device or a huge file cannot block a command.
+limited size are opened. A named pipe, a device or a huge file could otherwise block a command.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _NO_LINK = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 def open_stored(path: Path, limit: int) -> io.BufferedReader:
     """Open a file in a run's directory, or in another directory within a results directory.
 
-    Neither the file nor its directory may be a symbolic link. Raises `harness.RecordError` if the path is a link, or if
-    the file is not a regular file, is larger than `limit` bytes or cannot be opened. If the file or directory does not
+    The file and its directory must not be symbolic links. Raises `harness.RecordError` if the path is a link, or if the
+    file is not a regular file, is larger than `limit` bytes or cannot be opened. If the file or directory does not
     exist, ``__cause__`` of the exception is a FileNotFoundError or a NotADirectoryError.
     """
     try:
@@ -104,7 +104,7 @@ def decode(data: bytes, kind: type[T], path: Path) -> T:
 def is_stored(path: Path) -> bool:
     """Return whether a file exists in a results directory.
 
-    A link is treated as an existing file, so opening it raises an error.
+    A link counts as an existing file, so that opening it raises an error.
     """
     try:
         path.lstat()

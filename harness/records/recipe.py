@@ -26,8 +26,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     - ``adagrad`` (Duchi et al. 2011): g += w p; s += g^2; p -= a g / (sqrt(s) + epsilon).
     - ``lion`` (Chen et al. 2023): u = sign(beta1 m + (1 - beta1) g); p -= a (u + w p); m = beta2 m + (1 - beta2) g. The
       paper uses beta2 = 0.99 and learning rates that are 3 to 10 times smaller than those of ``adamw``.
-    - ``lamb`` (You et al. 2020): u = m^ / (sqrt(s^) + epsilon) + w p, with m^ and s^ as in Adam; p -= a r u, where
-      r = |p| / |u| is the ratio of the 2-norms over the parameter, or 1 if one of the norms is zero.
+    - ``lamb`` (You et al. 2020): u = m^ / (sqrt(s^) + epsilon) + w p, with m^ and s^ as in Adam; p -= a r u. Here, r =
+      |p| / |u| is the ratio of the 2-norms over the parameter, or 1 if one of the norms is zero.
 
     The moments m, s and v start at zero. The L1 penalty adds l sign(p) to g. Weight decay and the L1 penalty are
     applied only to parameters with ``Parameter.decay=True``, after the gradients have been clipped. With
@@ -41,7 +41,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "loss_scale", "frozen", "layer_decay", "distillation_alpha",
         }
     )  # fmt: skip
-    """Optimizers and fields that backends must implement, although backends written for earlier versions ignore them;
+    """Optimizers and fields that backends must implement. Backends written for earlier versions ignore these options;
     see `Backend.recipe_options`."""
     epochs: int = 10
     """Number of passes over the training split."""
@@ -64,15 +64,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epsilon: float = 1e-8
     """Constant added to the denominator of the step in ``rmsprop``, ``adam``, ``adamw``, ``adagrad`` and ``lamb``."""
     weight_decay: float = 0.0
-    """Weight decay. It is added to the gradient, except in ``adamw``, ``lion`` and ``lamb``, where it is decoupled from
-    the moments."""
+    """Weight decay. The decay is added to the gradient, except in ``adamw``, ``lion`` and ``lamb``, where it is
+    decoupled from the moments."""
     schedule: Schedule = "constant"
     """Learning rate schedule after warm-up. The learning rate is constant, decays to zero at the last step along a line
     or half a cosine (Loshchilov and Hutter 2017), or is multiplied by `gamma` at certain epochs (``step``) or when
-    validation stops improving (``plateau``). With ``one_cycle`` (Smith and Topin 2019), it increases from learning_rate
-    / 25 to learning_rate during warm-up, and then decreases to learning_rate / 250000 at the last step, both along half
-    a cosine. The first and last rates are those of PyTorch's ``OneCycleLR``. Unlike in PyTorch, the momentum is
-    constant."""
+    validation stops improving (``plateau``). With ``one_cycle`` (Smith and Topin 2019), the learning rate increases
+    from learning_rate / 25 to learning_rate during warm-up, and then decreases to learning_rate / 250000 at the last
+    step, both along half a cosine. The initial and final learning rates are those of PyTorch's ``OneCycleLR``. Unlike
+    in PyTorch, the momentum is constant."""
     warmup_fraction: float = 0.0
     """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None
@@ -83,37 +83,37 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dropout: float = 0.0
     """Dropout probability in all dropout layers of the model, or 0 for models without dropout layers."""
     l1: float = 0.0
-    """Factor of the L1 penalty. Its subgradient is added to the gradient of each parameter to which weight decay
-    applies. The subgradient at zero is zero."""
+    """Factor of the L1 penalty. The subgradient of the penalty is added to the gradient of each parameter to which
+    weight decay applies. The subgradient at zero is zero."""
     decoupled_decay: bool = False
     """If True, the weight decay of ``sgd``, ``rmsprop`` and ``adagrad`` is decoupled, as in SGDW (Loshchilov and Hutter
     2019). The weight decay of ``adamw``, ``lion`` and ``lamb`` is always decoupled."""
     accumulation_steps: int = 1
-    """Number of parts into which each batch is divided to reduce memory use. The gradients are those of the mean loss
-    over the whole batch. The sizes of the parts differ by at most one example, and no part is empty. Batch
+    """Number of parts into which each batch is divided to reduce memory use. The resulting gradients are those of the
+    mean loss over the whole batch. The sizes of the parts differ by at most one example, and no part is empty. Batch
     normalization uses the statistics of each part."""
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
-    """Class weights, by which the loss of each example or position is multiplied before averaging over the batch.
-    ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Explicit weights are divided
-    by their mean over the training examples. None for no weights. Supported only for classification. Validation losses
-    do not include the weights."""
+    """Class weights. The loss of each example or position is multiplied by the weight of its class before averaging
+    over the batch. ``balanced`` is N / (C n) for a class with n of the N training examples and C classes. Weights given
+    as numbers are divided by their mean over the training examples. None for no weights. Supported only for
+    classification. Validation losses do not include the weights."""
     ema_decay: float | None = None
-    """Decay d of the exponential moving average of the weights. This average is used for evaluation instead of the
-    weights themselves. After step t, average += (1 - d) / (1 - d^t) (weights - average). This is the bias correction of
-    Kingma and Ba 2015, which prevents a bias towards the initial weights. The average includes running statistics. None
-    for no average."""
+    """Decay d of the exponential moving average of the weights. The averaged weights are evaluated instead of the
+    trained weights. After step t, average += (1 - d) / (1 - d^t) (weights - average). The division by 1 - d^t corrects
+    the bias towards the initial weights (Kingma and Ba 2015). The average includes running statistics. None for no
+    average."""
     loss_scale: float | None = None
     """Fixed loss scale for precision ``fp16``, or None for a dynamic scale. The dynamic scale starts at 65536, doubles
-    after 2000 steps without overflow, and halves when gradients overflow (Micikevicius et al. 2018). With either type,
-    a step is skipped if its gradients overflow."""
+    after 2000 steps without overflow, and halves when gradients overflow (Micikevicius et al. 2018). With a fixed or a
+    dynamic scale, a step is skipped if its gradients overflow."""
     frozen: tuple[str, ...] = ()
     """Patterns for the canonical names of parameters that are not trained, such as ``bert.embeddings.*``. Running
     statistics are still updated."""
     layer_decay: float = 1.0
     """Factor between the learning rates of successive layers (Howard and Ruder 2018; Clark et al. 2020). The learning
     rate of a parameter is multiplied by this factor to the power of k, the number of layers closer to the output.
-    Parameters belong to the same layer if their names agree up to the first number. Names without a number are compared
-    in their first two components. The layers have the same order as the model's parameters."""
+    Parameters belong to the same layer if their names agree up to the first number. For names without a number, the
+    first two components are compared. The layers have the same order as the model's parameters."""
     distillation_alpha: float = 0.0
     """Weight A of the soft targets in knowledge distillation (Hinton et al. 2015, arXiv:1503.02531), from 0 to 1. The
     loss of an example or position is (1 - A) H + A T^2 KL(softmax(t / T) || softmax(s / T)). H is the cross-entropy
@@ -126,9 +126,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number of consecutive epochs without a new best validation score after which training ends. If None, all epochs
     are trained. `monitor` selects the score. Schedules are computed as if training continued for all epochs."""
     keep_best: bool = False
-    """If True, the weights of the epoch with the best validation score are evaluated. If False, those of the last epoch
-    are evaluated. `monitor` selects the score; in case of a tie, the earliest epoch is used. The default for user data
-    is True."""
+    """If True, the weights of the epoch with the best validation score are evaluated. If False, the weights of the last
+    epoch are evaluated. `monitor` selects the score. In case of a tie, the earliest epoch is used. The default for user
+    data is True."""
     max_steps: int | None = None
     """Maximum number of training steps. Schedules that depend on the last step end at this step."""
     max_seconds: float | None = None
@@ -144,7 +144,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Number of consecutive epochs without a new best validation score after which the ``plateau`` schedule reduces the
     learning rate. `monitor` selects the score."""
     monitor: Literal["metric", "loss"] = "metric"
-    """Validation score that determines the best epoch: the task's primary metric, or the loss."""
+    """Validation score that determines the best epoch, either the task's primary metric or the loss."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -205,19 +205,20 @@ _FIRST = frozenset(
         "weight_decay", "schedule", "warmup_fraction", "clip_norm", "label_smoothing", "dropout",
     }
 )  # fmt: skip
-"""Fields that are always part of a key, even with their default values, because they were part of the first keys."""
+"""Fields that are always part of a key, even if they have their default values. The keys of the first version included
+these fields."""
 LOOP_FIELDS = (
     "epochs", "plateau_patience", "monitor", "early_stopping", "keep_best", "max_steps", "max_seconds"
 )  # fmt: skip
-"""Fields that affect neither a training step nor the learning rate between two validations. A parity verdict also
-applies to recipes that differ only in these fields."""
+"""Fields that do not affect a training step or the learning rate between two validations. A parity verdict also applies
+to recipes that differ only in these fields."""
 _DEFAULTS: dict[str, Any] = msgspec.structs.asdict(Recipe())
 
 
 def without_added_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe as plain JSON values, without newer fields that have their default values.
+    """Return a recipe as plain JSON values. Newer fields are omitted if they have their default values.
 
-    The recipes of older runs lack these fields, so the keys of these runs remain valid.
+    The recipes of older runs do not contain these fields, and the keys of older runs therefore remain valid.
     """
 
     def is_default(name: str, value: Any) -> bool:
@@ -233,7 +234,9 @@ def without_loop_fields(recipe: Recipe) -> Recipe:
 
 
 def for_inference(recipe: Recipe) -> Recipe:
-    """Return a copy of a recipe in which the options that only some backends implement have their default values.
+    """Return a copy of a recipe without the options that only some backends implement.
+
+    These options have their default values in the copy.
 
     These options affect only training, so trained weights can be used with a backend that does not implement them.
     """

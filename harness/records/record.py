@@ -39,12 +39,15 @@ class TargetScore(Struct, frozen=True, kw_only=True):
 
 
 class SliceScore(Struct, frozen=True, kw_only=True):
-    """The primary metric on a slice of the test split: the examples that share one value of a group."""
+    """The primary metric on a slice of the test split.
+
+    A slice consists of the examples that share one value of a group.
+    """
 
     group: str
     """Name of the group, such as ``speaker`` or ``tokens``."""
     value: str
-    """Value shared by the examples. For a numeric group, this is a range of values."""
+    """Value shared by the examples. For a numeric group, the value is a range."""
     support: int
     """Number of test examples in the slice."""
     score: float | None
@@ -54,13 +57,13 @@ class SliceScore(Struct, frozen=True, kw_only=True):
 class MetricInfo(Struct, frozen=True, kw_only=True):
     """Properties of a metric, as declared by the plugin that provides the metric.
 
-    The properties are stored with the scores, so that a record can be interpreted on a machine without the plugin.
+    The properties are stored with the scores, so that records can be interpreted on machines without the plugin.
     """
 
     higher_is_better: bool
     title: str = ""
-    """Title of the metric's column in tables. In older records, which have no `summary`, the title is a one-line
-    description of the metric."""
+    """Title of the metric's column in tables. In older records without `summary`, the title is a one-line description
+    of the metric."""
     unit: str = ""
     """Unit of the scores, or an empty string for fractions."""
     bounds: tuple[float | None, float | None] = (None, None)
@@ -68,8 +71,8 @@ class MetricInfo(Struct, frozen=True, kw_only=True):
     summary: str = ""
     """One-line description of the metric."""
     in_tables: bool = False
-    """True if comparison tables always have a column for the metric. If False, the column is shown only if the metric
-    is the primary metric."""
+    """True if comparison tables always have a column for the metric. If False, the metric has a column only if it is
+    the primary metric."""
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -123,8 +126,8 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six
     windows."""
     ended: Literal["target", "budget"]
-    """Reason why the measurement ended: ``target`` if it reached the precision required by the protocol, or ``budget``
-    if it reached the time limit."""
+    """Reason why the measurement ended: ``target`` if the measurement reached the precision required by the protocol,
+    or ``budget`` if it reached the time limit."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):
@@ -145,12 +148,12 @@ class Speed(Struct, frozen=True, kw_only=True):
     inference: Steady | None
     """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
-    """Training FLOPs per second, or None if `by_steps` is False. Computed as three times the FLOPs of the forward pass
+    """Training FLOPs per second, or None if `by_steps` is False. The value is three times the FLOPs of the forward pass
     for one sample, multiplied by `train_samples_per_s`. A backward pass is counted as two forward passes."""
     by_steps: bool | None = None
     """True if each training step processed one batch. False if each step fitted the model from scratch to the whole
-    training split; the training throughput is then not comparable with that of models trained in steps. None if the run
-    used trained weights, and in older records."""
+    training split. In this case, the training throughput is not comparable with that of models trained in steps. None
+    if the run used trained weights, and in older records."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load", "resumed"]
@@ -205,7 +208,7 @@ class Memory(Struct, frozen=True, kw_only=True):
 
     host_peak_bytes: int
     """Peak resident memory over all phases except ``prepare`` and ``checkpoint``. In ``prepare``, the first of several
-    runs prepares the data for all of them. In ``checkpoint``, checkpoints are written and read."""
+    runs prepares the data for the other runs. In ``checkpoint``, checkpoints are written and read."""
     host_peak_by_phase_bytes: dict[str, int]
     """Peak resident memory by phase."""
     host_counter: str
@@ -235,7 +238,7 @@ class EnergyUse(Struct, frozen=True, kw_only=True):
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """Energy consumed by the processor packages and the GPU. It includes the energy consumed by other processes."""
+    """Energy consumed by the processor packages and the GPU. The energy consumed by other processes is included."""
 
     cpu: EnergyUse | None = None
     """Energy of the processor packages, or None if the energy was not measured."""
@@ -288,8 +291,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     last: float | None
     """Validation score of the last epoch, or None if it is undefined."""
     evaluated_epoch: int
-    """Epoch whose weights were evaluated on the test split and saved: the best epoch if `Recipe.keep_best` is True,
-    otherwise the last one."""
+    """Epoch whose weights were saved and evaluated on the test split. This is the best epoch if `Recipe.keep_best` is
+    True, and the last epoch otherwise."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -298,8 +301,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
     timed_examples: int
     """Number of examples whose predictions were stored during the latency measurement, or 0 in a quality-only run."""
     timed_error: float
-    """Norm-wise relative difference between the predictions stored during the latency measurement and those that were
-    scored."""
+    """Norm-wise relative difference between the predictions stored during the latency measurement and the predictions
+    that were scored."""
     evaluated_weights_digest: str
     """SHA-256 of the weights, computed after the predictions for the test split."""
     clock_s: float
@@ -335,13 +338,13 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     """Duration of each phase in seconds. The phases are import, prepare, data, build, train, validate, inference,
     score, sampling and checkpoint. The prepare phase is missing if an earlier run prepared the data. The checkpoint
     phase is missing if no checkpoints were requested. A quality-only run has no inference phase and no sampling phase.
-    If the run was resumed, only the phases of the last process are listed."""
+    For a resumed run, only the phases of the last process are listed."""
     examples: dict[str, int]
     """Number of examples in each split."""
     flags: list[Flag] = []
     energy: Energy = Energy()
     time_to_target: TimeToTarget | None = None
-    """Time to target, or None if neither the dataset nor the user specifies a target."""
+    """Time to target, or None if the dataset and the user do not specify a target."""
     selection: Selection | None = None
     """End of training and evaluated epoch. None in older records and for models that are fitted in one call."""
     evidence: Evidence | None = None
@@ -367,12 +370,12 @@ class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
     """Outcome of a ``harness tune`` trial, which is trained and scored without the test split."""
 
     state: Literal["complete", "pruned"]
-    """``complete`` if the recipe was completed, or ``pruned`` if training was stopped because the trial was unlikely to
+    """``complete`` if all epochs were trained, or ``pruned`` if training was stopped because the trial was unlikely to
     become the best one."""
     metric: str
     """Name of the task's primary metric."""
     curves: list[EpochEnded]
-    """Learning curves, one entry per epoch, up to the epoch after which the trial was pruned."""
+    """Learning curves, with one entry per epoch. The curves of a pruned trial end with its last epoch."""
     validation: dict[str, float | None] = {}
     """Value of each metric on the validation split after training, by name. Empty for a pruned trial, whose scores are
     in `curves`."""
@@ -417,8 +420,8 @@ class Environment(Struct, frozen=True, kw_only=True):
     python: str
     cpu: str
     cores: int
-    """Number of CPU cores that the process may use. This is the size of its affinity mask or, if smaller, its CPU quota
-    rounded up."""
+    """Number of CPU cores that the process may use. The number is the size of the process's affinity mask or, if
+    smaller, its CPU quota rounded up."""
     memory_bytes: int
     """Total main memory in bytes."""
     gpus: list[Gpu]
@@ -455,8 +458,8 @@ class Provenance(Struct, frozen=True, kw_only=True):
     """Description of the device, such as the name of the GPU model, or None if the run failed before the device was
     chosen."""
     notes: dict[str, str] = {}
-    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. If the
-    executor reports a remark, such as a node failure, it is stored under the key ``executor``."""
+    """Settings reported by the backend, such as thread counts, TF32 flags, the compile mode and determinism. A remark
+    by the executor, for example on a node failure, is stored under the key ``executor``."""
 
 
 class Roofline(Struct, frozen=True, kw_only=True):
@@ -496,7 +499,7 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
     """Reason why the check covered only part of the computation. Empty if the check was complete. Older records have
-    the default value, because their checks did not compare training steps or dropout.
+    the default value, because the checks at that time did not compare training steps or dropout.
     """
 
     @property
@@ -527,7 +530,7 @@ class TuningCost(Struct, frozen=True, kw_only=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """Cores and GPU to which a run was restricted, because other runs were executed at the same time (``--jobs``)."""
+    """Cores and GPU to which a run was restricted because other runs were executed at the same time (``--jobs``)."""
 
     jobs: int
     """Maximum number of runs that were executed at the same time."""
@@ -552,25 +555,23 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     """Key of the requested specification, before the worker resolved the device. Empty in older records.
     """
     batch_size_reduced_from: int | None = None
-    """Requested batch size if the run was repeated with a smaller batch size because it ran out of memory, otherwise
-    None.
+    """Requested batch size, if the run ran out of memory and was repeated with a smaller batch size. None otherwise.
 
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
     submission: str = ""
     """Name of the submission and number of the run in the submission, such as ``submission-0123456789abcdef/3``. Empty
     if the run was not submitted with ``harness run --detach``. A submitted run is stored only once, even if its result
-    is collected again."""
+    is collected several times."""
     repeat: int
-    """Number of the repeat: 1 for the first run of the specification in the results directory, 2 for the second, and so
-    on."""
+    """Number of the repeat. The first run of the specification in the results directory has the number 1."""
     started_at: str
     """UTC time in ISO 8601 format."""
     wall_s: float
     """Lifetime of the child process in seconds, including imports."""
     spec: RunSpec
     quality_only: bool = False
-    """True if only the quality was measured. The record then contains no throughput, latency, energy or flags."""
+    """True if only the quality was measured. Such a record contains no throughput, latency, energy or flags."""
     placement: Placement | None = None
     """Placement of the run, or None if no other runs were executed at the same time."""
     environment: Environment

@@ -35,7 +35,7 @@ _KINDS = {
     "inference_window_s": ("f", 1),
     "latencies_s": ("f", 1),
 }
-"""Dtype kinds (``numpy.dtype.kind``) that are allowed for each array, and its number of dimensions, by name."""
+"""Allowed dtype kinds (``numpy.dtype.kind``) and number of dimensions of each array, by name."""
 _PAIRS = (
     ("train_window_steps", "train_window_s"),
     ("sampling_window_steps", "sampling_window_s"),
@@ -75,7 +75,7 @@ def usable(run: StoredRun) -> dict[str, NDArray[Any]]:
 
 @lru_cache(maxsize=4096)
 def _warn(problem: str) -> None:
-    """Print a warning. The function is cached, so each warning is printed only once."""
+    """Print a warning. The function is cached, so that each warning is printed only once."""
     note(f"{problem}; the raw samples of this run are ignored")
 
 
@@ -168,8 +168,8 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def first_windows(record: RunRecord, arrays: Arrays) -> list[int]:
     """Return the indices of the training windows that contain the first step of a process.
 
-    These are the first window of the run and the first window after each interruption. The throughput does not include
-    these windows.
+    These are the first window of the run and the first window after each interruption. The throughput is computed
+    without these windows.
     """
     checkpoints = _outcome(record).checkpoints
     resumed = set() if checkpoints is None else set(checkpoints.resumed_at)

@@ -1,7 +1,7 @@
 """Directories for unfinished runs.
 
-The directories are locked while in use, and removed after the process that owns them has ended. If the results
-directory is not writable, their contents are copied to another directory.
+A directory is locked while in use, and is removed after the process that owns it has ended. If the results directory is
+not writable, the contents are copied to another directory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 PREFIX = ".partial-"
 RESERVE = ".reserve"
 RESERVE_BYTES = 512 * 2**10
-"""Size of the reserve file, in bytes. If the disk is full, this file is deleted to make space for the record."""
+"""Size of the reserve file, in bytes. If the disk is full, the reserve file is deleted to make space for the record."""
 RESCUED = "harness-rescued-"
 """Name prefix of the directories in which runs are saved if the results directory is not writable."""
 
@@ -52,7 +52,10 @@ def places() -> list[Path]:
 
 
 def spares(scratch: Path) -> list[Path]:
-    """Return the spare directories, in which a run's process saves files that cannot be saved in `scratch`."""
+    """Return the spare directories.
+
+    If a process cannot save a file in `scratch`, it saves the file in a spare directory.
+    """
     return [place / f"harness-spare{scratch.name}" for place in places()]
 
 
@@ -90,7 +93,7 @@ def collect(scratch: Path) -> None:
 def rescue(scratch: Path, name: str, record: bytes) -> Path | None:
     """Save a run's record and all files that can be copied in a new directory outside the results directory.
 
-    Return the new results directory, in which the run is in the subdirectory `name`. Return None if no directory is
+    Return the new results directory, which contains the run in the subdirectory `name`. Return None if no directory is
     writable.
     """
     for place in places():
@@ -171,7 +174,7 @@ def _create(results: Path) -> tuple[Path, int]:
 def _reserve(path: Path) -> None:
     """Create the reserve file of `RESERVE_BYTES` bytes.
 
-    Raises OSError if the disk is full; other errors are ignored.
+    Raises OSError if the disk is full. All other errors are ignored.
     """
     try:
         with path.open("wb") as file:

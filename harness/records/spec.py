@@ -1,4 +1,4 @@
-"""`RunSpec`, the specification of a run, and its parts, and `DataInfo`, the description of prepared data."""
+"""`RunSpec`, the specification of a run, with its parts, and `DataInfo`, the description of prepared data."""
 
 from __future__ import annotations
 
@@ -69,14 +69,17 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Path of the user's data and the options inferred from them. Recorded, but not part of the run's key."""
+    """Path of the user's data, and the options that were inferred from the data.
+
+    Recorded, but not part of the run's key.
+    """
 
     path: str
     """Absolute path."""
     guessed: tuple[str, ...] = ()
     """Names of the dataset options that were inferred from the data."""
     warnings: tuple[str, ...] = ()
-    """Warnings about the data that were issued before the run started. These warnings are also included in
+    """Warnings about the data that were issued before the run started. The warnings are also part of
     `DataInfo.warnings`."""
 
 
@@ -89,7 +92,10 @@ MAX_DEVICES = 256
 
 
 class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Specification of one run. All settings except `device` are resolved. Equal specifications have equal keys."""
+    """Specification of one run.
+
+    All settings except `device` have been resolved. Equal specifications have equal keys.
+    """
 
     task: str
     dataset: str
@@ -100,8 +106,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The requested device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Only a process that imports the framework can list the available devices. The worker therefore resolves the
-    requested device; see `harness.execute.preparation.choose_device`. In a record, the specification and its key
-    contain the resolved device.
+    requested device; see `harness.execute.preparation.choose_device`. In a record, the specification contains the
+    resolved device, from which its key is computed.
     """
     precision: Precision = "fp32"
     """Numeric precision of training and inference."""
@@ -135,7 +141,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Source of the user's data, or None for a dataset that a plugin provides."""
     weights: TrainedWeights | None = None
     """Trained weights used to measure inference, or None for a run that trains. If specified, the run does not train.
-    `recipe` is then the recipe used to train the weights; only its batch size is used."""
+    In this case, `recipe` is the recipe with which the weights were trained, and only its batch size is used."""
     teacher: TrainedWeights | None = None
     """Trained weights of the teacher in knowledge distillation (`Recipe.distillation_alpha`), or None for training
     without a teacher."""
@@ -146,8 +152,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
         The paths of a checkpoint and of trained weights are omitted. The following parts are omitted if they have their
         default values, so that the keys of older runs remain valid: fields added to `Recipe` later, the checkpoint, the
-        named environment, the number of devices, the primary metric, the trained weights and the teacher. The user's
-        own data are identified by a digest of their content (a dataset option), and not by a name or path.
+        named environment, the number of devices, the primary metric, the trained weights and the teacher. User-provided
+        data are identified by a digest of their content, which is a dataset option, and not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -173,7 +179,7 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def title(self) -> str:
         """Task, model, backend, environment, number of devices, published split and seed, for progress messages.
 
-        If the run has a teacher, its model is followed by ``distilled``.
+        If the run has a teacher, the model's name is followed by ``distilled``.
         """
         env = [self.env] if self.env else []
         devices = [f"{self.devices} devices"] if self.devices > 1 else []
@@ -271,11 +277,11 @@ class TableColumns(Struct, frozen=True, kw_only=True):
     """Positions of the numeric columns that have an indicator column. The indicator is 1 if the number is missing. The
     indicators follow the numeric columns."""
     categories: tuple[int, ...] = ()
-    """Number of one-hot columns of each categorical column. These columns follow the indicators."""
+    """Number of one-hot columns for each categorical column. The one-hot columns follow the indicators."""
 
 
 class DataInfo(Struct, frozen=True, kw_only=True):
-    """Description of the prepared data, from which models derive their shapes."""
+    """Description of the prepared data. Models derive their shapes from it."""
 
     kind: str
     """Kind of prepared input: ``tokens``, ``image``, ``waveform``, ``features``, or a kind defined by a plugin."""
@@ -307,8 +313,8 @@ class DataInfo(Struct, frozen=True, kw_only=True):
     def units(self) -> tuple[str, ...]:
         """Unit of each regression target, or an empty tuple for other objectives.
 
-        An unknown unit is an empty string. The ``target_unit`` entry of `details` contains the unit that all targets
-        share, or one unit per target, separated by commas.
+        An unknown unit is an empty string. In `details`, ``target_unit`` contains the unit that all targets share, or
+        one unit per target, separated by commas.
         """
         if self.objective != "regression":
             return ()

@@ -88,8 +88,8 @@ class Loaded:
 
     runs: list[StoredRun]
     problems: list[str]
-    """One message for each unreadable record and for each copy of a run in the directory, even if the run would not be
-    selected."""
+    """One message for each unreadable record and for each additional copy of a run in the directory. Runs that would
+    not be selected are included."""
     summaries: list[Summary] = field(default_factory=list, compare=False)
     """Summaries of all readable runs, including those that are not selected, ordered by start time."""
 
@@ -181,7 +181,7 @@ def record_schema() -> str:
 
 
 def run_id(spec: RunSpec, key: str, repeat: int) -> str:
-    """Return the ID of a run, which is also the name of its directory."""
+    """Return the id of a run, which is also the name of its directory."""
     env = f"-{spec.env}" if spec.env else ""
     return f"{spec.task}-{spec.model}-{spec.backend}{env}-s{spec.seed}-{key[:8]}-{repeat}"
 
@@ -238,7 +238,9 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Create a hidden directory for an unfinished run. On exit, remove it unless `commit` has renamed it.
+        """Create a hidden directory for an unfinished run.
+
+        On exit, the directory is removed unless `commit` has renamed it.
 
         If the results directory was removed, it is created again. Raises `harness.RecordError` if the directory cannot
         be created, or if there is not enough disk space for a record.
@@ -254,8 +256,8 @@ class Store:
         """Assign the repeat number and run ID, write the record, and rename the directory.
 
         If the results directory was removed while the run was in progress, it is created again. If the record cannot be
-        written, the run is saved in another directory. A `harness.RecordError` that names this directory is then
-        raised.
+        written, the run is saved in another directory. In this case, a `harness.RecordError` that names this directory
+        is raised.
         """
         try:
             return self._commit(scratch, record)
@@ -300,9 +302,9 @@ class Store:
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
         """Return the readable runs for which `wanted` returns True, or all readable runs if `wanted` is None.
 
-        Unreadable records and additional copies of a run do not raise an exception. They are listed in
-        `Loaded.problems`. If the index has a valid entry for a record (see `harness.records.index`) and `wanted`
-        returns False for this entry, the record is not read.
+        Unreadable records and additional copies of a run do not raise an exception. Such records and copies are listed
+        in `Loaded.problems`. A record is not read if the index has a valid entry for it (see `harness.records.index`)
+        and `wanted` returns False for this entry.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """
@@ -313,8 +315,8 @@ class Store:
     def headers(self, wanted: Callable[[Summary], bool]) -> list[StoredHeader]:
         """Return the headers of all readable runs for which `wanted` returns True, ordered by start time.
 
-        The headers are those of valid records. Records with a valid index entry are not validated again, because only
-        valid records are indexed. Raises `harness.RecordError` if the results directory itself cannot be read.
+        All headers come from valid records. Records with a valid index entry are not validated again, because the index
+        contains only valid records. Raises `harness.RecordError` if the results directory itself cannot be read.
         """
         with no_collection():
             runs, _, _ = self._load(wanted, _header)
@@ -373,7 +375,7 @@ class Store:
             return False
 
     def find(self, text: str) -> StoredRun:
-        """Return the run identified by `text`, which is a run id, a unique part of one, or a directory path.
+        """Return the run identified by `text`: its id, a unique part of its id, or the path of its directory.
 
         Raises `harness.UnknownNameError` if no run matches, `harness.UsageError` if several runs match, and
         `harness.RecordError` if the record cannot be read.
@@ -398,7 +400,7 @@ class Store:
         return [name for name in names if _may_hold_record(self.path / name)]
 
     def _directories(self) -> dict[str, bool]:
-        """Return the names of the directories that may contain a run, and True for each one that is a symbolic link."""
+        """Return the names of the directories that may contain a run. The value is True for a symbolic link."""
         try:
             with os.scandir(self.path) as entries:
                 found = {e.name: e.is_symlink() for e in entries if not e.name.startswith(".") and _is_candidate(e)}
@@ -410,7 +412,7 @@ class Store:
 
 
 def _distinguished(paths: Mapping[str, Path]) -> list[str]:
-    """Return a line for each run, with its id and the settings that differ between the runs."""
+    """Return a line for each run, which contains its id and the settings that differ between the runs."""
     found: dict[str, dict[str, str]] = {}
     for name, path in paths.items():
         try:
@@ -461,7 +463,7 @@ def _is_candidate(entry: os.DirEntry[str]) -> bool:
 def _may_hold_record(path: Path) -> bool:
     """Return whether a directory may contain a record.
 
-    If the directory cannot be read, return True, so that reading the record raises an exception with the reason.
+    If the directory cannot be read, return True. Reading the record then raises an exception with the reason.
     """
     try:
         (path / RECORD).stat()

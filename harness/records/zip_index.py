@@ -14,8 +14,8 @@ def index_problem(file: BinaryIO, max_bytes: int, max_members: int) -> str:
     """Return the reason why the list of members exceeds the limits, or an empty string if the list can be read.
 
     A reason is a phrase such as "it has more than 10 members". The members are counted, because the declared number of
-    members may be wrong. `zipfile` needs about 500 bytes of memory for each member, even for a member without name and
-    content.
+    members may be wrong. `zipfile` needs about 500 bytes of memory for each member, even if the member's name and
+    content are empty.
     """
     size = index_bytes(file)
     if size > max_bytes:

@@ -9,12 +9,13 @@ from harness.analysis.table import Cell, Column, Row
 
 
 def best(rows: Sequence[Row], column: Column) -> frozenset[int]:
-    """Return the indices of the rows whose value in a column is the best one or does not differ significantly from it.
+    """Return the indices of the rows with the best value in a column, including values that do not differ significantly
+    from it.
 
     A value ties with the best value if both are displayed identically, or if the 95% confidence interval for the
-    difference includes zero. This interval is computed from the intervals of the two values under the assumption that
-    they are independent. Only rows with the same dataset are compared. No row is best if fewer than two rows have a
-    value, if the column does not define whether higher or lower values are better, or if the rows have different
+    difference includes zero. This interval is computed from the intervals of the two values, under the assumption that
+    the values are independent. Only rows with the same dataset are compared. No row is best if fewer than two rows have
+    a value, if the column has no direction (whether higher or lower values are better), or if the rows have different
     primary metrics.
     """
     if column.kind != "number":

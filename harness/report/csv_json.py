@@ -28,8 +28,8 @@ _CONTROLS = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]")
 _FORMULA = re.compile(
     "[\\s\\u00ad\\u200b-\\u200f\\u2060\\ufeff]*[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20\\ufe62\\ufe63\\ufe66\\ufe6b]"
 )
-"""Start of a formula: ``=``, ``+``, ``-``, ``@`` or one of their Unicode variants. Spaces and invisible characters may
-come first."""
+"""Start of a formula: ``=``, ``+``, ``-`` or ``@``, or one of the corresponding Unicode variants. Spaces and invisible
+characters may come first."""
 
 
 def csv_text(table: Table) -> str:

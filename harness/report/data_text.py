@@ -21,7 +21,7 @@ ROWS = 50
 def data_section(info: DataInfo, examples: Mapping[str, int]) -> Section:
     """Return a section with all recorded information on the data.
 
-    `examples` contains the number of examples in each split, for records without `DataInfo.splits`.
+    `examples` contains the number of examples in each split. It is used for records without `DataInfo.splits`.
     """
     splits = info.splits
     counts = {name: split.examples for name, split in splits.items()} or dict(examples)
@@ -50,7 +50,7 @@ def _by_split(counts: Mapping[str, int]) -> str:
 
 
 def _classes(info: DataInfo) -> str:
-    """Return the names of the classes with their numbers of training examples, if known."""
+    """Return the names of the classes. If known, the number of training examples follows each name."""
     names = info.label_names or tuple(map(str, range(info.outputs)))
     counts = info.splits["train"].classes if "train" in info.splits else ()
     if not counts:

@@ -73,7 +73,7 @@ def block(table: Table, rows: tuple[Row, ...]) -> Block:
 
 
 def _titled(column: Column, rows: tuple[Row, ...]) -> Column:
-    """Return the column. The title and the unit of the quality column are those of the metric."""
+    """Return the column. The quality column has the title and the unit of the metric."""
     if column.name not in ("quality", "reference"):
         return column
     metrics = dict.fromkeys(row.text("metric_title") for row in rows if row.text("metric"))
@@ -103,8 +103,8 @@ def _label(row: Row, shared: dict[str, str]) -> str:
 
 
 def _is_informative(column: Column, rows: tuple[Row, ...]) -> bool:
-    """Return True if the column has values. If there is only one backend, a column of ratios is informative only if the
-    ratios differ."""
+    """Return True if the column has values. If there is only one backend, a column of ratios counts as informative only
+    if the ratios differ."""
     shown = {row.text(column.name) for row in rows} - {""}
     if column.name in RATIOS and len({row.text("backend") for row in rows}) == 1:
         return len(shown) > 1

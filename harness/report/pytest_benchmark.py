@@ -1,10 +1,10 @@
 """The runs in pytest-benchmark's JSON format.
 
 ``pytest-benchmark compare`` and continuous benchmarking services read this format. Each row of the table is written as
-up to three benchmarks with all samples of its successful runs. ``train`` and ``inference`` are in seconds per example,
-with one value for each window of the steady state. For a model that is fitted in one call, ``fit`` replaces ``train``.
-The ``latency`` benchmark is in seconds per batch. ``extra_info`` contains the quality and all other values of the row,
-rounded as in all other formats.
+up to three benchmarks. Each benchmark contains the samples of all successful runs in the row. ``train`` and
+``inference`` are in seconds per example, with one value for each window of the steady state. For a model that is fitted
+in one call, ``fit`` replaces ``train``. The ``latency`` benchmark is in seconds per batch. ``extra_info`` contains the
+quality and all other values of the row, rounded as in all other formats.
 """
 
 from __future__ import annotations

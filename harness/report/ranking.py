@@ -68,7 +68,8 @@ def _field(value: object) -> str:
 
 
 def shown_placements(ranking: Ranking) -> list[Placement]:
-    """Return the placements to show. If no runs failed, the two placements are identical, and one of them is shown."""
+    """Return the placements to show. If no runs failed, the two placements are identical, and only one of them is
+    returned."""
     return ranking.placements if any(ranking.failed.values()) else ranking.placements[:1]
 
 
@@ -90,7 +91,7 @@ def heading(ranking: Ranking, placement: Placement) -> str:
 
 
 def rows(found: Standings) -> list[list[str]]:
-    """Return the table cells of each candidate, without the name."""
+    """Return the table cells of each candidate, except the cell with its name."""
     return [
         [
             f"{one.mean_rank:.2f}",

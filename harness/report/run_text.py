@@ -47,7 +47,8 @@ def _grid(title: str, rows: list[list[Any]], headers: Sequence[str] = (), align:
 
 
 def _omitted(values: Sequence[Any], kind: str) -> list[str]:
-    """Return a line that states how many values are omitted, or an empty list if there are at most `MOST_ROWS`."""
+    """Return a line that states how many values are omitted. The list is empty if there are at most `MOST_ROWS`
+    values."""
     more = len(values) - MOST_ROWS
     return [f"  ... and {more} more {kind} (see `harness show --format json`)"] if more > 0 else []
 
@@ -178,7 +179,7 @@ def interval_title(scores: Scores) -> str:
 
 
 def without_interval(scores: Scores) -> list[str]:
-    """Return sentences that list the metrics without an interval, one sentence for each reason."""
+    """Return sentences that list the metrics without an interval. There is one sentence for each reason."""
     reasons: dict[str, list[str]] = {}
     for name, reason in scores.no_interval.items():
         reasons.setdefault(reason, []).append(name)

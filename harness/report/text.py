@@ -14,7 +14,7 @@ _WIDTH = 100
 
 
 def render(table: Table) -> str:
-    """Return the table and its legend without colors, with blank lines between the blocks."""
+    """Return the table and its legend as text without colors. Blocks are separated by blank lines."""
     shown = blocks(table)
     parts = [_block(block) for block in shown]
     parts.append("\n".join(legend(shown)))

@@ -56,8 +56,8 @@ def _values(trial: TrialSummary, count: int) -> list[str]:
 
 
 def short_names(study: Study) -> dict[str, str]:
-    """Return the name in tables of each searched setting. The section, such as ``recipe``, is omitted from the name if
-    the name remains unambiguous."""
+    """Return the name in tables of each searched setting. The section, such as ``recipe``, is omitted if the names
+    remain unambiguous."""
     names = [text.partition("=")[0] for text in study.search]
     short = [name.partition(".")[2] for name in names]
     return dict(zip(names, short if len(set(short)) == len(short) else names, strict=True))
@@ -109,8 +109,8 @@ def cost(study: Study) -> list[str]:
 
 
 def confirmation(study: Study, records: Mapping[str, RunRecord]) -> list[str]:
-    """Return a line for each confirmed trial, which compares its scores on fresh seeds with those of the default
-    settings."""
+    """Return a line for each confirmed trial. The line compares the scores of the trial's settings and of the default
+    settings on fresh seeds."""
     lines = []
     base = _scores(study.confirmed.get(DEFAULT, []), records)
     for number, ids in study.confirmed.items():

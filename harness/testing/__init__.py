@@ -3,7 +3,7 @@
 Each ``...Suite`` is a test class for pytest. In a test module, subclass a suite and set `name` to the name of the
 object to test. The subclass has one test for each rule that ``harness plugin check`` checks. The checks run in child
 processes, so that the pytest process does not import a framework. `SessionSuite` is an exception: it opens sessions in
-the pytest process. This package also contains functions that test individual properties.
+the pytest process. This package also contains functions that check individual properties.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def assert_parity(
     backends : tuple of str
         Names of the two backends to compare.
     model : str, default: ""
-        Name of the model; if empty, the task's default model is used.
+        Name of the model. If empty, the task's default model is used.
     dataset : str, default: ""
-        Name of the dataset; if empty, the task's default dataset is used.
+        Name of the dataset. If empty, the task's default dataset is used.
     device : str, default: "cpu"
         Device used by both backends.
     precision : str, default: "fp32"

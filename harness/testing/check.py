@@ -65,8 +65,8 @@ class CheckJob(Struct, frozen=True, kw_only=True):
 def check_plugin(ref: PluginRef, catalog: Catalog, progress: Progress = lambda text: None) -> Iterator[Finding]:
     """Yield the findings for a plugin and for every object that it provides.
 
-    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, yield
-    one finding with the reason.
+    `progress` is called with the name of each object before the object is checked. If the plugin fails to load, the
+    only finding contains the reason.
     """
     progress(f"plugin {ref.name}")
     whole = Installed(ref, catalog)
@@ -135,8 +135,8 @@ def _not_checked(rule: str, subject: Subject, reason: str) -> Finding:
 
 
 def environment_of(subject: Subject, catalog: Catalog) -> dict[str, str]:
-    """Return the environment variables that the object's backend requires. The result is empty if there is no
-    backend."""
+    """Return the environment variables that the object's backend requires. If the object has no backend, the result is
+    empty."""
     if subject.kind not in ("backend", "network"):
         return {}
     return dict(catalog.backend(subject.name.rpartition("/")[2]).environment)

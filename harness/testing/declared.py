@@ -20,7 +20,7 @@ def assert_as_declared(dataset: Dataset, data: RawData) -> None:
     dataset : Dataset
         The dataset.
     data : RawData
-        The data that the dataset loaded with its default options.
+        The data that the dataset loads with its default options.
 
     Raises
     ------

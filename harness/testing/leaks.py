@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def assert_nothing_leaks(task: Task, data: RawData, options: Any = None, *, reported: Iterable[str] = ()) -> None:
     """Assert that the prepared training split does not depend on the validation and test splits.
 
-    The data are prepared three times: unchanged, with a changed validation split, and with a changed test split. In the
-    changed split, all inputs and targets are different, and one example is missing. The training arrays and the
-    `DataInfo`, except for its warnings, must not change.
+    The data are prepared three times: without changes, with a changed validation split, and with a changed test split.
+    In the changed split, all inputs and targets are different, and one example is missing. The training arrays and the
+    `DataInfo` must not change. Only the warnings in the `DataInfo` may change.
 
     Parameters
     ----------

@@ -39,7 +39,8 @@ IGNORED_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"distillation_alpha": 0.0},
     ),
 }
-"""For each option, a recipe that uses the option, and the changes to the recipe that make the option ineffective."""
+"""For each option, a recipe that uses the option, and changes to the recipe. With these changes, the recipe behaves as
+if the option were ignored."""
 
 
 class OptionTests:
@@ -247,7 +248,8 @@ class OptionTests:
         assert error(self.cases.open(self.plain, **right)) < 1e-4
 
     def open_positions(self, **changes: Any) -> Session:
-        """Open a session with the token-classification network. Skip the test if there is no such network."""
+        """Open a session with the token-classification network. Skip the test if the suite does not define this
+        network."""
         if self.positions is None:
             pytest.skip("the suite does not define a network for token classification")
         parameters = (Parameter(name="weight", shape=(4, 2), init="normal"), Parameter(name="bias", shape=(4,)))

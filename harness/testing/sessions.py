@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
-    """Return the softmax cross-entropy with label smoothing, and its gradient, for logits ``[N, C]`` and targets
-    ``[N]``."""
+    """Return the softmax cross-entropy with label smoothing and its gradient. Logits have the shape ``[N, C]`` and
+    targets ``[N]``."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
@@ -131,13 +131,13 @@ class SessionSuite(OptionTests, StateTests):
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
     """Case for testing losses, optimizers and seeds. The model of this case must accept ``features`` and have dropout
-    layers, and weight decay must not apply to its biases."""
+    layers. Weight decay must not apply to its biases."""
     slow: ClassVar[Collection[str]] = ()
-    """Cases whose tests are marked ``slow``. Tests that neither train nor predict are never marked as slow."""
+    """Cases whose tests are marked ``slow``. Tests without training and prediction are never marked as slow."""
     positions: ClassVar[BuildNetwork | None] = None
-    """Static method that builds a network for token classification: a dense layer from ``features`` ``[B, L, 2]`` to
-    ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, the token-classification tests
-    are skipped."""
+    """Static method that builds a network for token classification. The network is a dense layer from ``features``
+    ``[B, L, 2]`` to ``[B, L, 4]``, with parameters ``weight`` ``[4, 2]`` and ``bias`` ``[4]``. If None, the
+    token-classification tests are skipped."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         model, parameters = self.cases.model, self.cases._parameters
@@ -253,7 +253,7 @@ class SessionSuite(OptionTests, StateTests):
 
     @pytest.mark.parametrize("smoothing", [0.0, 0.2])
     def test_token_classification_loss_is_the_mean_over_the_positions_that_count(self, smoothing: float) -> None:
-        """Check that the weight of each example in the loss is the number of its positions with a target."""
+        """Check that each example is weighted in the loss by the number of its positions with a target."""
         session, batch = self.open_positions(recipe=Recipe(optimizer="sgd", label_smoothing=smoothing)), POSITIONS_BATCH
         counted = batch.targets != IGNORED
         logits = session.fetch(session.predict(batch.inputs))

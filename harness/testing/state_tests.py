@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class StateTests:
-    """Tests for checkpoints, inherited by `SessionSuite`. They are skipped unless `Backend.checkpoints` is True."""
+    """Tests for checkpoints, inherited by `SessionSuite`. The tests are skipped unless `Backend.checkpoints` is
+    True."""
 
     cases: ClassVar[SessionCases]
     plain: ClassVar[str]

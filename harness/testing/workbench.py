@@ -134,7 +134,7 @@ class Workbench:
 
     @cached_property
     def request(self) -> SessionRequest:
-        """Request for an fp32 session with seed 0 and one thread, without dropout or regularization."""
+        """Request for an fp32 session with seed 0 and one thread. Dropout and regularization are disabled."""
         from harness.execute.exporting import executable_model
         from harness.execute.preparation import choose_device, preparation_of
 

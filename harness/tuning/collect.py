@@ -1,4 +1,4 @@
-"""Collection of the studies of several results directories, for merging and bundles."""
+"""Collection of studies from several results directories, for merging and for bundles."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _MERGING = ".merging-"
 
 
 def with_ids(study: Study, ids: Mapping[str, str]) -> Study:
-    """Return the study with the ids of its confirming runs replaced. `ids` maps the former ids of runs to their new
-    ids."""
+    """Return the study with new ids for the runs that confirm its settings. `ids` maps the former id of each run to its
+    new id."""
     confirmed = {contender: [ids.get(run, run) for run in runs] for contender, runs in study.confirmed.items()}
     return msgspec.structs.replace(study, confirmed=confirmed)
 
 
 def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str]) -> tuple[int, list[str]]:
-    """Copy the studies of `others`, with their trials, to the results directory `target`. The runs of `others` have
-    already been merged into `target`. Return the number of copied studies, and a message for each study or file that
-    was not copied.
+    """Copy the studies of `others`, with their trials, to the results directory `target`. Before this function is
+    called, the runs of `others` have been merged into `target`. Return the number of copied studies, and a message for
+    each study or file that was not copied.
 
-    `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. These ids
-    replace the former ids in the copied studies. A study is not copied if `target` contains a different study with the
-    same name. Raises `harness.RecordError` if `target` cannot be written.
+    `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. The former
+    ids in the copied studies are replaced. A study is not copied if `target` contains a different study with the same
+    name. Raises `harness.RecordError` if `target` cannot be written.
     """
     present, problems = load_all(target)
     known = {study.name: study for study in present}
@@ -61,9 +61,9 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
 
 
 def selected(runs: Mapping[Path, str], folders: Iterable[Path]) -> tuple[list[Study], list[str]]:
-    """Return the studies in the results directories `folders`, and the studies that are confirmed by one of `runs`. The
-    runs in these studies have the ids given by `runs`. Also return a message for each study that is unreadable or
-    differs from another study with the same name.
+    """Return the studies in the results directories `folders`, and the studies that are confirmed by any of `runs`. In
+    these studies, the ids of the confirming runs are taken from `runs`. Also return a message for each study that is
+    unreadable or differs from another study with the same name.
 
     `runs` maps the path of each run to its id.
     """
@@ -90,8 +90,8 @@ def _ids_in(folder: Path, ids: Mapping[Path, str]) -> dict[str, str]:
 
 
 def _copy(source: Path, study: Study, target: Path) -> list[str]:
-    """Copy the directory of a study. Links and special files are not copied. The copy becomes visible when it is
-    complete."""
+    """Copy the directory of a study. Links and special files are not copied. The copied study becomes visible when the
+    copy is complete."""
     left_out: list[str] = []
 
     def ignored(folder: str, names: list[str]) -> list[str]:

@@ -63,11 +63,11 @@ class Tuned:
 def tune(plans: Sequence[StudyPlan], catalog: Catalog, store: Store, settings: Settings, listener: Listener) -> Tuned:
     """Execute the remaining trials of each plan, and confirm the best settings.
 
-    The trials of all backends are interleaved. In each round, every backend executes one trial, and the order of the
-    backends alternates from round to round. An interrupted study is continued. Finished trials are not repeated, and
-    the interrupted trial is replaced.
+    The trials of all backends are interleaved. In each round, every backend executes one trial. The order of the
+    backends is reversed after each round. An interrupted study is continued. Finished trials are not repeated, and the
+    interrupted trial is replaced.
 
-    Raises `harness.UsageError` if the storage cannot be used, or if it contains a study with records in another
+    Raises `harness.UsageError` if the storage cannot be used, or if it contains a study whose records are in another
     directory. Raises `harness.BusyError` if another process is measuring on the same device. Raises
     `harness.RecordError` if results cannot be written. If the first trial of a study fails before training,
     `harness.HarnessError` is raised, because the other trials would also fail.
@@ -259,7 +259,7 @@ class _OpenStudy:
 
 
 class _Numbered(Listener):
-    """A listener that forwards the events of a single run together with its trial number."""
+    """A listener that forwards the events of a single run, with the number of its trial."""
 
     def __init__(self, listener: Listener, index: int, total: int) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class _Numbered(Listener):
 def _confirm(
     studies: Sequence[_OpenStudy], catalog: Catalog, store: Store, settings: Settings, listener: Guarded
 ) -> list[RunRecord]:
-    """Execute a complete run with the default settings and one with the best settings for each fresh seed, unless
+    """Execute runs with the default settings and with the best settings on fresh seeds, unless the runs are already
     stored.
 
     The test split is used only here, after the settings have been chosen. The runs are interleaved.
@@ -364,7 +364,7 @@ def _summary(
 
 
 def _values(trial: Trial, objectives: Sequence[Objective]) -> list[float | None]:
-    """Return the values of the objectives. For a pruned trial, these are the values after its last epoch."""
+    """Return the values of the objectives. For a pruned trial, the values after its last epoch are returned."""
     if trial.state == "pruned":
         return [_learned(each, trial.curves[-1]) for each in objectives]
     known = {

@@ -1,7 +1,7 @@
 """The learning-rate range test (Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3).
 
 A model is trained with a learning rate that increases exponentially. The loss decreases while the learning rate is in
-the useful range and diverges above it.
+the useful range, and diverges at higher learning rates.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ STEPS = 100
 SMOOTHING = 0.9
 """Decay rate of the moving average of the loss."""
 DIVERGED = 4.0
-"""Factor by which the moving average of the loss must exceed its minimum for the test to end, as in the fastai
-library."""
+"""Ratio of the moving average of the loss to its minimum at which the test ends, as in the fastai library."""
 DECREASE = 0.1
 """Fraction of the total decrease in the loss at which the useful range begins."""
 DEFAULT = "1e-6:1"
@@ -55,7 +54,7 @@ class LrRange(Struct, frozen=True, kw_only=True):
     smoothed: list[float]
     """Exponential moving average of the losses, with bias correction."""
     useful: tuple[float, float] | None
-    """Learning rates between which the loss decreased, or None if it did not decrease."""
+    """Learning rates between which the loss decreased, or None if the loss did not decrease."""
 
 
 class RangeJob(Struct, frozen=True, kw_only=True):
@@ -153,7 +152,7 @@ def measure(job: RangeJob, context: ChildContext) -> Measured:
 
 
 def moving_average(losses: Sequence[float]) -> list[float]:
-    """Return the exponential moving average of the losses, divided by 1 - SMOOTHING^t to correct its bias."""
+    """Return the exponential moving average of the losses. It is divided by 1 - SMOOTHING^t to correct its bias."""
     average, averages = 0.0, []
     for number, loss in enumerate(losses, start=1):
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
@@ -162,9 +161,9 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
-    """Return the learning rates between which the loss decreased, or None if it did not decrease. The range begins
-    where the moving average has completed the fraction `DECREASE` of its total decrease, and ends where the moving
-    average is smallest.
+    """Return the learning rates between which the loss decreased, or None if the loss did not decrease. The range
+    begins at the step at which the moving average has completed the fraction `DECREASE` of its total decrease. It ends
+    at the minimum of the moving average.
     """
     if not smoothed:
         return None
@@ -179,7 +178,7 @@ def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[flo
 def save(result: LrRange, results: Path, plot: bytes) -> Path:
     """Write the result and its plot (SVG) to the results directory, and return the path of the plot.
 
-    Raises `harness.RecordError` if they cannot be written.
+    Raises `harness.RecordError` if the files cannot be written.
     """
     spec = result.spec
     stem = f"lr-range-{spec.task}-{spec.model}-{spec.backend}-s{spec.seed}-{spec.key[:8]}"

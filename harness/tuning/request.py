@@ -36,7 +36,8 @@ class Tuning:
     """A user's request for tuning."""
 
     selection: Selection
-    """Selection of one or more backends. It contains exactly one task, dataset, model, device, precision and seed."""
+    """Selection of one or more backends. The selection contains exactly one task, dataset, model, device, precision and
+    seed."""
     search: tuple[str, ...]
     trials: int = 20
     objectives: tuple[str, ...] = ("quality",)
@@ -65,7 +66,8 @@ class StudyPlan:
 
     @property
     def name(self) -> str:
-        """Name of the study. It depends on all settings that affect the trials, except for the number of trials."""
+        """Name of the study. The name depends on all settings that affect the trials, except for the number of
+        trials."""
         identity = {
             "key": self.spec.key,
             "search": [each.text for each in self.dimensions],
@@ -81,8 +83,8 @@ class StudyPlan:
         return any(each.name == "train_throughput" for each in self.objectives)
 
     def spec_with(self, settings: Mapping[str, Value], catalog: Catalog) -> RunSpec:
-        """Return the specification with these settings. Raises `harness.UsageError` if they cannot be combined, or if
-        the user's data have changed."""
+        """Return the specification with these settings. Raises `harness.UsageError` if the settings cannot be combined,
+        or if the user's data have changed."""
         (spec,) = expand(with_overrides(self.selection, overrides(settings)), catalog)
         if spec.dataset_options != self.spec.dataset_options:
             raise UsageError(f"the data of {self.spec.dataset!r} changed during the study; start the command again")

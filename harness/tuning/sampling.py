@@ -2,8 +2,8 @@
 
 Only the process that executes the command uses Optuna, through its ask-and-tell interface. The processes of trials do
 not use Optuna. Samplers do not store the state of their random number generators. Therefore, each suggestion is drawn
-by a new sampler, whose seed is derived from the study's seed and the number of finished trials. An interrupted study
-then continues with the same suggestions as an uninterrupted one.
+by a new sampler, whose seed is derived from the study's seed and the number of finished trials. With this method, an
+interrupted study continues with the same suggestions as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ so all trials would be random."""
 MIN_TRIALS_OF_IMPORTANCE = 4
 """Minimum number of complete trials required to compute the importance of settings."""
 _SUMMARY = "harness"
-"""Key of the attribute of an Optuna trial in which its `TrialSummary` is stored."""
+"""Key of the Optuna trial attribute that contains the `TrialSummary`."""
 
 
 def check_installed(sampler: str) -> None:
@@ -61,7 +61,7 @@ class Asked:
     def finish(self, summary: TrialSummary, *, diverged: bool = False) -> None:
         """Store the result of the trial.
 
-        A trial that diverged is stored as pruned in Optuna, so samplers avoid its settings, such as a high learning
+        A trial that diverged is stored as pruned in Optuna. Samplers then avoid its settings, such as a high learning
         rate. Samplers ignore failed trials.
         """
         from optuna.trial import TrialState as State
@@ -131,7 +131,7 @@ class Sampling:
 
     def ask(self, finished: int, first: Mapping[str, Value] | None) -> Asked:
         """Return the next trial. `finished` is the number of finished trials. `first` contains the settings of the
-        first trial. If None, the sampler chooses them."""
+        first trial. If None, the sampler chooses the settings."""
         from optuna.trial import TrialState as State
 
         with _quiet():
@@ -152,7 +152,7 @@ class Sampling:
 
     def importance(self) -> dict[str, float]:
         """Return the importance of each setting for the first objective. The result is empty if there are too few
-        complete trials or if all settings are equally good."""
+        complete trials, or if all settings are equally good."""
         complete = self._study.get_trials(deepcopy=False, states=_complete())
         if len(complete) < MIN_TRIALS_OF_IMPORTANCE or len({trial.values[0] for trial in complete}) == 1:
             return {}

@@ -1,8 +1,8 @@
 """Study records, which contain the trials, their cost, and the best settings.
 
 Each study has a directory under ``tuning/`` in the results directory. The directory contains a results directory with
-the records of the trials, and ``study.json``, which is written after each trial. It also contains Optuna's journal,
-unless a different storage is used.
+the records of the trials, and ``study.json``, which is written after each trial. Optuna's journal is also in this
+directory, unless a different storage is used.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     run_id: str
     """Id of the run in the study's directory. Empty if the settings were invalid."""
     repeated: bool = False
-    """True if the result was taken from an earlier trial with the same settings. In this case, steps and seconds are
-    0."""
+    """True if the result was taken from an earlier trial with the same settings. If True, the trial has 0 steps and 0
+    seconds."""
     message: str = ""
     """Reason for a failure."""
 
 
 class Study(Struct, frozen=True, kw_only=True):
-    """A study, which consists of trials of one backend with one search space."""
+    """A study, that is, the trials of one backend with one search space."""
 
     schema_version: Literal[1] = 1
     name: str
@@ -93,7 +93,7 @@ class Study(Struct, frozen=True, kw_only=True):
     """Number of the best trial. With several objectives, the numbers of the trials on the Pareto front."""
     importance: dict[str, float] = {}
     """Importance of each searched setting for the first objective, as a fraction of the total. Empty if there are too
-    few complete trials."""
+    few complete trials to compute the importance."""
     confirmed: dict[str, list[str]] = {}
     """Ids of the runs that confirm the settings. The keys are trial numbers and, for the default settings,
     ``default``."""
@@ -143,7 +143,7 @@ def directory(results: Path, name: str) -> Path:
 
 
 def save(study: Study, results: Path) -> None:
-    """Write ``study.json``. Raises `harness.RecordError` if it cannot be written."""
+    """Write ``study.json``. Raises `harness.RecordError` if the study cannot be written."""
     folder = directory(results, study.name)
     try:
         make_directory(folder)
@@ -153,7 +153,7 @@ def save(study: Study, results: Path) -> None:
 
 
 def load(path: Path) -> Study:
-    """Return the study in a directory. Raises `harness.RecordError` if it cannot be read."""
+    """Return the study in a directory. Raises `harness.RecordError` if the study cannot be read."""
     study = decode(read_stored(path / STUDY, MAX_JSON_BYTES), Study, path / STUDY)
     numbers = [each.number for each in study.trials]
     values = {len(each.values) for each in study.trials} - {0}

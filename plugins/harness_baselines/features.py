@@ -34,9 +34,9 @@ MAX_CATEGORIES = 255
 class NativeColumns:
     """Columns of a table, restored from its encoded columns.
 
-    A number is NaN if the indicator of missing numbers for its column is 1. The value of a categorical column is a
-    category number, or NaN if the category does not occur in the training split. A column with more than
-    `MAX_CATEGORIES` categories remains one-hot encoded.
+    A number is NaN if it was missing, that is, if its indicator is 1. The value of a categorical column is a category
+    number, or NaN if the category does not occur in the training split. A column with more than `MAX_CATEGORIES`
+    categories remains one-hot encoded.
     """
 
     columns: TableColumns
@@ -93,7 +93,7 @@ class Terms:
 
 
 WINDOW_S, HOP_S = 0.025, 0.010
-"""Frame length and hop, in seconds. Both values are common in speech recognition."""
+"""Frame length and hop, in seconds. Both values are commonly used in speech recognition."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
     ngrams: int = 2
     """Maximum length of the n-grams used as terms, in tokens."""
     min_examples: int = 2
-    """Minimum number of examples that must contain a term; rarer terms are ignored."""
+    """Minimum number of examples that must contain a term. Rarer terms are ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,7 +110,7 @@ class MfccConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_fi
     mel_bands: int = 40
     """Number of mel filters."""
     parts: int = 5
-    """Number of equal parts into which a clip is divided; statistics are computed for each part."""
+    """Number of equal parts into which a clip is divided. Statistics are computed for each part."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,7 +122,7 @@ class MfccSvm(_Baseline):
     """SVM with an RBF kernel on statistics of mel-frequency cepstral coefficients (Davis and Mermelstein 1980).
 
     The features are the mean and standard deviation of each coefficient within equal parts of the clip. The outputs are
-    decision values. They rank the classes, but are not log-probabilities.
+    decision values. Decision values rank the classes, but are not log-probabilities.
     """
 
     name = "mfcc-svm"
@@ -137,7 +137,7 @@ class RidgeConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Configuration of `Ridge`."""
 
     alpha: float = 1.0
-    """Strength of the L2 penalty, as in scikit-learn. It must be at least 0."""
+    """Strength of the L2 penalty, as in scikit-learn. The strength must be at least 0."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < float("inf"):
@@ -163,7 +163,7 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Configuration of `GradientBoosting`."""
 
     trees: int = 100
-    """Number of boosting iterations; classification fits one tree per class in each iteration."""
+    """Number of boosting iterations. In classification, each iteration fits one tree per class."""
     learning_rate: float = 0.1
     """Shrinkage factor of each tree. It must be positive."""
     leaves: int = 31
@@ -177,8 +177,8 @@ class BoostingConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class GradientBoosting(_Baseline):
     """Histogram-based gradient boosting.
 
-    Trees split the categorical columns of tables natively if the columns have at most 255 categories. Each tree split
-    also assigns missing numbers and unknown categories to one of its branches.
+    Trees split the categorical columns of tables natively if the columns have at most 255 categories. Examples with a
+    missing number or an unknown category also follow one of the branches of each split.
     """
 
     name = "gradient-boosting"

@@ -59,8 +59,8 @@ class BaselineSession(harness.Session):
         return lambda: self._loss(self._outputs(fitted, features), batch.targets, weights)
 
     def _weights_option(self) -> str:
-        """Return the name of the argument of ``fit`` that takes the weights of the examples. In a pipeline, this is an
-        argument of the last step."""
+        """Return the name of the argument of ``fit`` that takes the weights of the examples. In a pipeline, the
+        argument belongs to the last step."""
         name, last = self._new.steps[-1] if isinstance(self._new, Pipeline) else ("", self._new)
         if not has_fit_parameter(last, "sample_weight"):
             raise UnsupportedError(
@@ -80,7 +80,7 @@ class BaselineSession(harness.Session):
         """Return the outputs, float32 ``[B, outputs]``.
 
         For classification, the outputs are log-probabilities, or decision values if the estimator has no probabilities.
-        For regression, they are standardized targets.
+        For regression, the outputs are standardized targets.
         """
         if self._info.objective == "regression":
             return np.asarray(fitted.predict(features), np.float32).reshape(-1, self._info.outputs)
@@ -96,8 +96,8 @@ class BaselineSession(harness.Session):
         return outputs
 
     def _loss(self, outputs: Array, targets: Array, weights: Array | None) -> Array:
-        """Return the mean loss over the examples on which the estimator was fitted, weighted if the examples have
-        weights."""
+        """Return the mean loss over the examples to which the estimator was fitted. If the examples have weights, the
+        mean is weighted."""
         if self._info.objective == "regression":
             return np.asarray(np.average(((outputs - targets) ** 2).mean(axis=1), weights=weights), np.float32)
         loss = log_loss(targets, softmax(outputs, axis=1), labels=np.arange(outputs.shape[1]), sample_weight=weights)
@@ -107,7 +107,7 @@ class BaselineSession(harness.Session):
         return np.asarray(handle() if callable(handle) else handle)
 
     def synchronize(self) -> None:
-        """Do nothing: scikit-learn computes synchronously."""
+        """Do nothing, because scikit-learn computes synchronously."""
 
     def notes(self) -> dict[str, str]:
         return {

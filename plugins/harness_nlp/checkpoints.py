@@ -22,7 +22,7 @@ class _Sizes(Struct, frozen=True):
 
 
 def sizes(folder: Path) -> _Sizes:
-    """Return the sizes in a checkpoint's ``config.json``; all sizes are None if the file does not exist.
+    """Return the sizes in a checkpoint's ``config.json``. All sizes are None if the file does not exist.
 
     Raises `harness.UsageError` if the file cannot be read.
     """

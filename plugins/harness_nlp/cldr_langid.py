@@ -19,10 +19,10 @@ class CldrLangid(Dataset):
     """Language identification of individual names in 20 languages, all written in Latin script.
 
     The names of territories, languages, scripts and currencies in each language (``Kreikka``, ``arabialainen``,
-    ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``.
-    They are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20
+    ``sambijská kwacha``) come from the Unicode Common Locale Data Repository (CLDR), as distributed with ``babel``. The
+    names are normalized to NFC. A name is kept if it has at least three letters and occurs in only one of the 20
     languages, ignoring case. Names in a language that differ only in case, digits or punctuation count as duplicates.
-    Only the first of them is kept.
+    Only the first of these duplicates is kept.
 
     Each language is split into 80% training, 10% validation and 10% test names. The split of a name is determined by
     its SHA-256 digest. The splits therefore depend only on the names, and most names stay in the same split across CLDR

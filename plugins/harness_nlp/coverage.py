@@ -20,8 +20,8 @@ def details(ids: Mapping[str, Rows], unknown: int, max_length: int) -> dict[str,
     """Return the token statistics to record for each split. `ids` contains the token ids of the texts, excluding
     special tokens.
 
-    The name of each statistic ends with the name of the split. The exceptions are ``truncated_share``, which refers to
-    the training split, and ``unknown_share``, which refers to the validation split.
+    The name of each statistic ends with the name of the split. The exceptions are ``truncated_share``, for the training
+    split, and ``unknown_share``, for the validation split.
     """
     facts: dict[str, bool | int | float | str] = {}
     for name, rows in ids.items():

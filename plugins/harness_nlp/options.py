@@ -11,17 +11,18 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options for the ``nlp`` task."""
 
     vocab_size: int = 4000
-    """Maximum number of tokens in the vocabulary, including special tokens. It must be at least 16."""
+    """Maximum number of tokens in the vocabulary, including special tokens. The vocabulary must have at least 16
+    tokens."""
     vocabulary: Literal["wordpiece", "word"] = "wordpiece"
     """Kind of vocabulary to learn on the training split. ``wordpiece``: pieces of words. ``word``: whole words that
     occur at least twice. All other words become ``[UNK]``."""
     word_dropout: float = 0.0
     """Fraction of the tokens in a training batch that are replaced with ``[UNK]`` (Bowman et al. 2016, CoNLL, section
-    3.1). It is at least 0 and below 1. Special tokens are never replaced."""
+    3.1). The fraction must be at least 0 and below 1. Special tokens are never replaced."""
     max_length: int | None = None
-    """Number of tokens per example, including ``[CLS]`` and ``[SEP]``. It must be at least 3. If None, the length is
-    chosen so that 99% of the training texts fit. It is rounded up to a multiple of 8, and is at most 512 or the
-    checkpoint's number of positions."""
+    """Number of tokens per example, including ``[CLS]`` and ``[SEP]``. At least 3 tokens are required. If None, the
+    length is sufficient for 99% of the training texts. This length is rounded up to a multiple of 8, and is at most 512
+    or the checkpoint's number of positions."""
     lowercase: bool = True
     """True to lowercase texts before tokenization."""
     tokenizer: str | None = None

@@ -5,9 +5,9 @@ piece after the first starts with ``##``. A vocabulary of whole words is a WordP
 start with ``##``.
 
 Words are separated by spaces and punctuation. A sentence in a script without spaces, a DNA sequence or a URL can
-therefore be one long word. Published tokenizers convert words longer than 100 characters to ``[UNK]``. This module
-splits such words into parts of `LONGEST_WORD` characters instead, because the time to tokenize a word grows faster than
-quadratically with its length.
+therefore be one long word. Published tokenizers convert words longer than 100 characters to ``[UNK]``. To save time,
+this module splits words that are longer than `LONGEST_WORD` characters into parts of this length. The time to tokenize
+a word grows faster than quadratically with its length.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ LONGEST_WORD = 100
 
 
 def clean(text: str) -> str:
-    """Normalize to Unicode NFC, collapse every run of whitespace to one space, and strip the ends."""
+    """Normalize to Unicode NFC, replace each sequence of whitespace characters with one space, and strip the ends."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def learn_vocabulary(texts: Sequence[str], size: int, *, lowercase: bool) -> tuple[str, ...]:
     """Learn a WordPiece vocabulary of at most `size` pieces.
 
-    The index of a piece is its token id; the first four pieces are `SPECIAL_TOKENS`. The result is deterministic: the
-    same texts give the same vocabulary in every process. If the characters alone would take more than `size` pieces,
-    the rarest characters are omitted. Words with omitted characters become ``[UNK]``.
+    The index of a piece is its token id. The first four pieces are `SPECIAL_TOKENS`. The result is deterministic, that
+    is, the same texts give the same vocabulary in every process. If the characters alone would take more than `size`
+    pieces, the rarest characters are omitted. Words with omitted characters become ``[UNK]``.
     """
     from tokenizers import trainers
 
@@ -130,9 +130,9 @@ def encode(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
 def pretrained_tokenizer(folder: str) -> tuple[Any, tuple[str, ...]]:
     """Return the tokenizer in `folder` and its vocabulary.
 
-    If ``tokenizer.json`` exists, it is read. Otherwise, ``vocab.txt`` is read, and ``do_lower_case`` is taken from
-    ``tokenizer_config.json``. Raises `harness.DataError` if neither can be read, or if the tokenizer does not have
-    BERT's special tokens.
+    The tokenizer is read from ``tokenizer.json`` if this file exists. Otherwise, ``vocab.txt`` is read, and
+    ``do_lower_case`` is taken from ``tokenizer_config.json``. Raises `harness.DataError` if both files are missing or
+    cannot be read, or if the tokenizer does not have BERT's special tokens.
     """
     tokenizer = _pretrained(Path(folder))
     return tokenizer, vocabulary_of(tokenizer, f"the tokenizer in {folder}")

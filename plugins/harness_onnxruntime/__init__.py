@@ -1,8 +1,8 @@
 """The ONNX Runtime backend, which executes exported models and cannot train.
 
-The model is an ONNX file, ``model.onnx``. Its inputs are named as in `harness.DataInfo.inputs`, and its output is named
-``outputs``. The exported models can come from any backend that exports to ``onnx``. `harness_onnxruntime.quantization`
-describes the precision ``int8``.
+The model is an ONNX file, ``model.onnx``. The model's inputs are named as in `harness.DataInfo.inputs`, and its output
+is named ``outputs``. The exported models can come from any backend that exports to ``onnx``.
+`harness_onnxruntime.quantization` describes the precision ``int8``.
 """
 
 from __future__ import annotations

@@ -29,11 +29,11 @@ BATCH = 32
 def quantize(exported: Path, folder: Path, examples: Mapping[str, Array]) -> dict[str, str]:
     """Write a model with 8-bit weights to `folder`, and return a description for the record.
 
-    In a model without convolutions, the weights of the operators in `PRODUCTS` are quantized per tensor. Their
+    In a model without convolutions, the weights of the operators in `PRODUCTS` are quantized per tensor. The
     activations are quantized at each batch, with ranges computed from the batch (dynamic quantization). A model with
     convolutions is quantized statically. The activations of `PRODUCTS` and convolutions are quantized with the smallest
-    and largest values that occur for `examples`, and the weights are quantized per channel. All other operators compute
-    in fp32. Raises `harness.UnsupportedError` if none of the weights can be quantized.
+    and largest values that occur for `examples`. The weights are quantized per channel. All other operators compute in
+    fp32. Raises `harness.UnsupportedError` if none of the weights can be quantized.
     """
     source, target = exported / MODEL, folder / MODEL
     static = any(node.op_type == "Conv" for node in onnx.load(source).graph.node)

@@ -125,8 +125,8 @@ def _send(path: Path, name: str, attempt: str, supervisor: Any) -> bool:
 def _answer(reference: Any) -> Any:
     """Return the supervisor's answer to a call.
 
-    `ray.get` is not used for two reasons. It releases the task's CPUs while it waits, so Ray could start another task
-    on them. It also terminates this process if the raylet has exited.
+    `ray.get` is not used for two reasons. While waiting, `ray.get` releases the task's CPUs, so that Ray could start
+    another task on them. In addition, `ray.get` terminates this process if the raylet has exited.
     """
     return reference.future().result(ANSWER_S)
 

@@ -38,7 +38,7 @@ class Node:
     def is_free(self, spec: RunSpec) -> bool:
         """Return whether the node can execute a run now.
 
-        While a node executes a CPU run, it executes no other runs. Runs on different GPUs are executed concurrently if
+        A node that executes a CPU run does not execute other runs. Runs on different GPUs are executed concurrently if
         there are enough CPUs for their threads. A run with the device ``auto`` may use the CPU even if it gets a GPU,
         because the backend may not support GPUs.
         """
@@ -51,7 +51,7 @@ class Node:
 
 
 def shares_node(spec: RunSpec) -> bool:
-    """Return True if a run certainly uses a GPU, so that other runs may be executed on the node at the same time."""
+    """Return True if a run certainly uses a GPU. Other runs may then be executed on the node at the same time."""
     return spec.device.startswith("cuda")
 
 

@@ -17,16 +17,16 @@ from harness_ray.node import RESULT
 from harness_ray.placement import Group
 
 COLLECTED = "collected"
-"""Prefix of the names of files that mark runs whose results have been collected."""
+"""Prefix of the names of marker files. A marker file indicates that the results of a run have been collected."""
 CLASSES = "classes.json"
 """Name of the file that stores which class of machine was chosen for each group of runs."""
 
 
 class Spool:
-    """The files of a supervisor. If its process is killed, the supervisor's next process continues with these files.
+    """The files of a supervisor. If the supervisor's process is killed, its next process continues with these files.
 
-    Only the files of runs require the disk. Everything else is also kept in memory, so that a full disk does not stop
-    the supervisor.
+    Only the files of runs require the disk. Everything else is also kept in memory, so that the supervisor continues if
+    the disk is full.
     """
 
     def __init__(self, name: str) -> None:

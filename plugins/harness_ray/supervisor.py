@@ -31,9 +31,9 @@ MAX_EVENTS = 20_000
 class Supervisor:
     """An actor that executes runs on the nodes of the cluster.
 
-    If its process is killed, Ray restarts it on the head node. The new process continues with the unfinished runs. This
-    is possible because results are stored on disk in the spool directory. The tasks of the killed process are canceled
-    by Ray.
+    If the actor's process is killed, Ray restarts it on the head node. The new process continues with the unfinished
+    runs. The results are not lost, because they are stored on disk in the spool directory. The tasks of the killed
+    process are canceled by Ray.
     """
 
     def __init__(
@@ -231,8 +231,7 @@ class Supervisor:
                 self._start(run, node)
 
     def _choose(self, group: Group, chosen: Environment) -> None:
-        """Set the class of machine for a group. The class is stored, so that it is still known if this process is
-        killed."""
+        """Set the class of machine for a group. The class is stored on disk, because this process may be killed."""
         self._classes[group] = chosen
         others = Counter(placement.difference(chosen, node.machine.environment) for node in self._nodes.values())
         for found, count in others.items():

@@ -1,9 +1,10 @@
 """Speech synthesis with the espeak-ng library.
 
 espeak-ng keeps state between utterances, such as oscillator phases and the random numbers for breath noise. This state
-cannot be reset, and espeak-ng seeds its random numbers with the clock. Therefore, each call to `synthesize` loads a new
-copy of the library, with separate global variables. It seeds both random number generators that espeak-ng uses, the
-built-in one and that of the C library. As a result, the same sequence of utterances always gives the same samples.
+cannot be reset. In addition, espeak-ng seeds its random numbers with the clock. Therefore, each call to `synthesize`
+loads a new copy of the library, with separate global variables. Each call also seeds both random number generators that
+espeak-ng uses, the built-in one and that of the C library. As a result, the same sequence of utterances always gives
+the same samples.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class Utterance(NamedTuple):
     variant: str
     """Name of a file in espeak-ng's ``voices/!v`` folder, such as ``f1``."""
     rate_wpm: int
-    """Speaking rate in words per minute; espeak-ng's default is 175."""
+    """Speaking rate in words per minute. The default of espeak-ng is 175."""
     pitch: int
-    """Pitch from 0 to 99; espeak-ng's default is 50."""
+    """Pitch from 0 to 99. The default of espeak-ng is 50."""
 
 
 def _data_folder() -> Path:

@@ -26,7 +26,8 @@ _RELATIVES = {
     "anikarobot": "anika",
     "caleb": "klatt",
 }
-"""Voices that have the same formants (vocal tract) as another voice and differ only in pitch, echo or timbre."""
+"""Voices that have the same formants (vocal tract) as another voice, and differ from it only in pitch, echo or
+timbre."""
 
 
 class EspeakDigitsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

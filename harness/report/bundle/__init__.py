@@ -1,4 +1,4 @@
-"""Bundles. A bundle stores a comparison in one file, together with everything needed to verify and reproduce it.
+"""Bundles. A bundle stores a comparison, with everything needed to verify and reproduce it, in one file.
 
 A bundle is a zip archive that contains only data::
 
@@ -12,5 +12,6 @@ A bundle is a zip archive that contains only data::
     report/...              the table as Markdown, CSV and JSON
     site/...                the report as an HTML site
 
-`pack` writes a bundle, `unpack` verifies and extracts it, and `reproduce` compares its runs with new runs.
+`pack` writes a bundle, `unpack` verifies and extracts a bundle, and `reproduce` compares the runs in a bundle with new
+runs.
 """

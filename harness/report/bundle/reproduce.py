@@ -25,7 +25,7 @@ _NOTHING = (None, hashlib.sha256().hexdigest())
 
 
 class ReproducedCost(Struct, frozen=True, kw_only=True):
-    """One cost, as measured by the run in the bundle (``then``) and by the new run (``now``)."""
+    """One cost, measured by the run in the bundle (``then``) and by the new run (``now``)."""
 
     metric: str
     title: str

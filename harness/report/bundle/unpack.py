@@ -98,7 +98,7 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path, size: int) -> tu
 
 
 def _limit(size: int) -> int:
-    """Return the maximum total size of the files extracted from an archive of this size."""
+    """Return the maximum total size of the files extracted from an archive of size `size`."""
     return max(MIN_LIMIT_BYTES, EXPANSION * size)
 
 

@@ -1,5 +1,5 @@
 """Plots for reports, as Vega-Lite specifications built with altair.
 
-`points` and `run_points` select the data for the plots of a report and of a single run, respectively. `charts` and
-`run_charts` define the charts, `theme` defines the colors, and `figure` exports a plot to a file.
+`points` selects the data for the plots of a report, and `run_points` selects the data for the plots of a single run.
+`charts` and `run_charts` define the charts, `theme` defines the colors, and `figure` exports a plot to a file.
 """

@@ -255,8 +255,8 @@ def _color(panel: Panel) -> Any:
 
 
 def _by_model(channel: Any, points: Points) -> Any:
-    """Return a channel, such as `altair.Shape`, that encodes the model. If there is only one model, return no
-    channel."""
+    """Return a channel, such as `altair.Shape`, that encodes the model. If there is only one model, the function
+    returns no channel."""
     return channel("model:N", title=None) if len({point["model"] for point in points}) > 1 else alt.Undefined
 
 

@@ -28,8 +28,8 @@ class Curves(NamedTuple):
     tpr: Floats
     """``[C, len(GRID)]``: true positive rate at each false positive rate in the grid, linearly interpolated."""
     precision: Floats
-    """``[C, len(GRID)]``: highest precision at this recall or any higher recall (Manning et al. 2008, Introduction to
-    Information Retrieval, section 8.4)."""
+    """``[C, len(GRID)]``: highest precision among all thresholds with at least this recall (Manning et al. 2008,
+    Introduction to Information Retrieval, section 8.4)."""
 
 
 def decision_curves(targets: NDArray[Any], logits: NDArray[Any]) -> Curves:

@@ -35,7 +35,7 @@ def vega() -> bytes:
 
 
 def embedded_json(value: Any) -> str:
-    """Return a value as JSON that contains no tags, so that it can safely be embedded in a script element."""
+    """Return a value as JSON without HTML tags, so that it can safely be embedded in a script element."""
     text = msgspec.json.encode(value).decode()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -43,7 +43,7 @@ def embedded_json(value: Any) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """In all strings in a value, replace characters that XML 1.0 does not allow, such as control characters.
+    """Replace characters that XML 1.0 does not allow, such as control characters, in all strings that a value contains.
 
     Such a character in a plot would make `vl_convert` terminate the process.
     """

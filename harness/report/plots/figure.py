@@ -90,16 +90,16 @@ def drawn(name: str, panel: Panel) -> list[tuple[str, Any]]:
 def unchecked() -> Iterator[None]:
     """Disable schema validation while charts are built.
 
-    Altair validates each part of a chart against the Vega-Lite schema. This validation takes longer than the rest of
-    writing a report. Whether a chart is valid depends only on the code and not on the data, so charts are validated in
-    the tests instead.
+    Altair validates each part of a chart against the Vega-Lite schema. Validation takes longer than all other steps of
+    writing a report. The validity of a chart depends only on the code and not on the data. Charts are therefore
+    validated in the tests.
     """
     with debug_mode(False):
         yield
 
 
 def figure(report: Report, name: str, suffix: str) -> bytes:
-    """Draw a plot for all panels of a report, and return the contents of a file with this suffix.
+    """Draw a plot for all panels of a report, and return it as the contents of a file with the suffix `suffix`.
 
     Raises `harness.UnknownNameError` if the plot is unknown. Raises `harness.UsageError` if the suffix is unknown or if
     the runs lack the data for the plot.

@@ -26,8 +26,8 @@ Points = tuple[dict[str, Any], ...]
 """Points, all with the same fields. The type is a tuple because altair copies lists whenever a chart is modified."""
 
 MAX_CURVES = 48
-"""Maximum number of runs whose curves or raw samples are shown in one plot. If there are more, only the first runs of
-each row are shown."""
+"""Maximum number of runs whose curves or raw samples are shown in one plot. If there are more runs, only the first runs
+of each row are shown."""
 MAX_EPOCHS, MAX_POINTS = 60, 960
 """Maximum number of points in one learning curve, and approximate maximum for all curves in one plot. Longer curves are
 reduced to every k-th epoch, plus the last epoch."""
@@ -189,10 +189,10 @@ def latency(panel: Panel) -> Points:
 
 
 def roc(panel: Panel) -> Points:
-    """Return one-versus-rest ROC and precision-recall curves, averaged over classes and runs.
+    """Return one-versus-rest ROC and precision-recall curves. The curves are averaged over classes and runs.
 
-    Curves are averaged at fixed false positive rates and recalls. This is vertical averaging (Fawcett 2006, Pattern
-    Recognition Letters 27, 861-874).
+    Curves are averaged at fixed false positive rates and recalls. This method is called vertical averaging (Fawcett
+    2006, Pattern Recognition Letters 27, 861-874).
     """
     points: list[dict[str, Any]] = []
     for label, row in panel.rows:
@@ -225,7 +225,7 @@ def confusion(panel: Panel) -> Iterator[tuple[str, list[str], list[list[int]]]]:
 
 
 def arrays_of(run: StoredRun) -> dict[str, Any]:
-    """Return the raw samples of a run by name. The result is empty if they were not saved or cannot be read."""
+    """Return the raw samples of a run by name. The result is empty if the samples were not saved or cannot be read."""
     return usable(run)
 
 

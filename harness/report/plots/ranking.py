@@ -60,7 +60,7 @@ def critical_difference(found: Standings) -> Any:
 
 
 def figure(rankings: Sequence[Ranking], suffix: str) -> bytes:
-    """Return the plots of all rankings, as the contents of a file with this suffix.
+    """Return the plots of all rankings as the contents of a file with the suffix `suffix`.
 
     Raises `harness.UsageError` if the suffix is unknown or there is nothing to plot.
     """

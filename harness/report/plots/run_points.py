@@ -123,8 +123,8 @@ def confusion(outcome: Success) -> Columns:
 
 
 def decisions(record: RunRecord, outcome: Success, arrays: Arrays) -> dict[str, Any]:
-    """Return ROC and precision-recall curves on a common grid ``x``: the mean curves, and the curves of at most
-    `MAX_CLASSES` classes."""
+    """Return ROC and precision-recall curves on a common grid ``x``. The result contains the mean curves and the curves
+    of at most `MAX_CLASSES` classes."""
     pair = predictions(record, arrays)
     if pair is None or not outcome.scores.per_class or pair[1].ndim != 2:
         return {}

@@ -23,8 +23,7 @@ class _Result:
     row: Row
     value: float
     half: float | None
-    """Half-width of the 95% interval over seeds or splits. For a single run, this is the interval over its test
-    examples."""
+    """Half-width of the 95% interval over seeds or splits. For a single run, the interval is over its test examples."""
 
     @property
     def name(self) -> str:

@@ -1,10 +1,11 @@
 """The best backend for each metric, with the size and the significance of its lead, for the home page.
 
-A contest is a set of rows that differ only in the backend. For each metric, the backend with the best mean is compared
-with every other backend, as in ``harness compare``. This backend is highlighted if the 95% confidence intervals for all
-differences exclude zero. No backend is highlighted if the metric depends on the state of the machine and the runs were
-not interleaved. The result is called significant after Bonferroni correction if the intervals also exclude zero at a
-stricter confidence level. This level limits the familywise error rate for all comparisons on the page to 1%.
+A contest is a set of rows that differ only in the backend, so that their backends can be compared. For each metric, the
+backend with the best mean is compared with every other backend, as in ``harness compare``. The backend with the best
+mean is highlighted if the 95% confidence intervals for all differences exclude zero. No backend is highlighted if the
+metric depends on the state of the machine and the runs were not interleaved. The result is called significant after
+Bonferroni correction if the intervals also exclude zero at a stricter confidence level. This level limits the
+familywise error rate for all comparisons on the page to 1%.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class BackendLead:
     """The leading backend in one comparison according to one metric."""
 
     winner: str
-    """Backend that is significantly better than all others. Empty if there is none."""
+    """Backend that is significantly better than all others. Empty if no backend is significantly better."""
     certainty: str
     """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str
@@ -43,7 +44,8 @@ class BackendLead:
     amount: str
     """Ratio or difference between the best mean and the second best, with its 95% confidence interval if available."""
     evidence: str
-    """Number of runs or pairs from which the interval was computed. If the interval is missing, this is the reason."""
+    """Number of runs or pairs from which the interval was computed. If there is no interval, this field contains the
+    reason."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def contests(report: Report) -> list[Contest]:
 
 def scoreboard(held: Sequence[Contest]) -> dict[str, Counter[str]]:
     """Return, for each metric, the number of comparisons won by each backend. Comparisons without a winner are counted
-    under the key ``""``."""
+    under the key ``""`` (the empty string)."""
     winners = {name: [c.leads[name].winner for c in held if name in c.leads] for name in TITLES}
     return {name: Counter(backends) for name, backends in winners.items() if backends}
 

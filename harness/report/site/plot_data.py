@@ -17,7 +17,7 @@ class Figures:
         self.figures: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, titled: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
-        """Add charts and return their keys and titles.
+        """Add charts to the page, and return their keys and titles.
 
         Charts are as wide as their containers, and their colors are set by the page's script.
         """

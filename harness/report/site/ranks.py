@@ -21,7 +21,7 @@ METRICS = (QUALITY, *(metric for metric in HEADLINES if metric.group == "through
 MAX_CONTENDERS = 20
 """Maximum number of backends or models in a ranking. All pairs are compared on each dataset."""
 _NAMES = ("mean_rank", "rank_interval", "win_rate", "win_rate_interval", "record", "ratio", "ratio_interval", "p_holm")
-"""Column names in downloaded files. Unlike the headers of the displayed table, these names are unique."""
+"""Column names in downloaded files. Unlike the headers of the displayed table, the column names are unique."""
 
 Section = tuple[str, View, list[str], list[tuple[str, Any]]]
 """Title, table, notes and charts of a ranking."""

@@ -145,8 +145,8 @@ def _large(value: float) -> str:
 
 
 def _plots(record: RunRecord, outcome: Success, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the data for the plots, and the notes below the plots. Both have the names of shared specifications as
-    keys."""
+    """Return the data for the plots, and the notes below the plots. Both dictionaries have the names of shared
+    specifications as keys."""
     plots: dict[str, Any] = {}
     notes: dict[str, str] = {}
     curve = run_points.learning(outcome)
@@ -225,7 +225,7 @@ def _mistaken(outcome: Success, most: int = 12) -> list[View]:
 
 
 def _pairs(shown: Iterable[Section]) -> Markup:
-    """Return names and values as HTML. The HTML is built without a template, for speed."""
+    """Return names and values as HTML. For speed, the HTML is built without a template."""
     parts = []
     for title, rows in shown:
         if rows:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.plugins.catalog import Catalog
 
 _MIN_RUNS, _MAX_PROCESSES = 500, 8
-"""Minimum number of runs for which child processes are used, and maximum number of child processes."""
+"""Minimum number of runs for which child processes are used, and maximum number of these processes."""
 _OBJECTS = 10_000
 """Threshold for the garbage collector. Rendering a page creates thousands of objects, most of which are freed by
 reference counting."""
@@ -71,9 +71,9 @@ class PagesJob(Struct, frozen=True, kw_only=True):
 def run_pages(
     shared: dict[str, Any], report: Report, addresses: dict[str, str]
 ) -> Iterator[Iterator[tuple[str, bytes]]]:
-    """Yield an iterator over pairs of a run page's path within the site and its contents.
+    """Yield an iterator over tuples of a page's path within the site and the page's contents.
 
-    If there are many runs, child processes start rendering the pages when this context is entered.
+    If there are many runs, child processes start rendering pages when the context is entered.
     """
     rows = list(_rows(report, addresses))
     count = min(available_cores(), _MAX_PROCESSES)

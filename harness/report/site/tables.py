@@ -69,8 +69,8 @@ class View:
 
     @property
     def body(self) -> Markup:
-        """First `PAGE` rows as HTML. The rows are built without a template for speed, because they make up most of the
-        page."""
+        """First `PAGE` rows as HTML. For speed, the rows are built without a template. Most of a page consists of
+        rows."""
         rows = ("".join([html(value, self.places) for value in row]) for row in self.rows[:PAGE])
         return Markup("\n".join([f"<tr>{row}</tr>" for row in rows]))
 

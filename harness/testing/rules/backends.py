@@ -41,7 +41,7 @@ def _opens(bench: Workbench) -> None:
 
 
 def _synchronizes(bench: Workbench) -> None:
-    """Raise `Broken` if fetching a result after `synchronize` is slow, because the device had then not finished."""
+    """Raise `Broken` if fetching a result after `synchronize` is slow, which means that the device had not finished."""
     trains = _trains_by_steps(bench)
     batch, rate = bench.batch(examples=128), bench.request.recipe.learning_rate
     with bench.session() as session:

@@ -52,8 +52,8 @@ def synthetic(metric: Metric) -> Iterator[tuple[str, Array, Array]]:
 
 
 def _value(metric: Metric, targets: Array, outputs: Array) -> Any:
-    """Compute the metric on copies of the arrays, so that a metric that modifies its arguments violates only one
-    rule."""
+    """Compute the metric on copies of the arrays, so that a metric that modifies its arguments does not violate other
+    rules."""
     return resolve(metric.function)(targets.copy(), outputs.copy(), info_for(metric))
 
 

@@ -18,7 +18,7 @@ from harness.testing.rules.datasets import LoadedDataset
 
 
 class PreparedTask:
-    """A task, the raw data from its default dataset, and the prepared data (cached)."""
+    """A task, the raw data of its default dataset, and the prepared data (cached)."""
 
     def __init__(self, task: Task, catalog: Catalog) -> None:
         self.task, self.catalog = task, catalog

@@ -30,7 +30,8 @@ def split(texts: Sequence[str], targets: Sequence[int], **groups: Sequence[Any])
 
 
 def with_validation(train: Split, test: Split, label_names: Sequence[str], *, groups: Any = None) -> RawData:
-    """Add a validation split to the publisher's two splits. It consists of 10% of the training examples in each class.
+    """Add a validation split to the publisher's two splits. The validation split consists of 10% of the training
+    examples in each class.
 
     Training examples with equal values in `groups` ``[N]`` are kept in the same split. If `groups` is None, equal texts
     are kept in the same split (`same_texts`).
@@ -41,7 +42,8 @@ def with_validation(train: Split, test: Split, label_names: Sequence[str], *, gr
 
 
 def same_texts(texts: Iterable[str]) -> NDArray[np.int64]:
-    """Return a group number for each text, ``[N]``; texts that differ only in case or whitespace share a number."""
+    """Return a group number for each text, ``[N]``. Texts that differ only in case or whitespace have the same
+    number."""
     import numpy as np
 
     numbers: dict[str, int] = {}

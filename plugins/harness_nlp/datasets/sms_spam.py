@@ -19,8 +19,8 @@ class SmsSpam(Dataset[SeededSplit]):
     messages are copies of another message).
 
     Inputs: ``text``, object array of str [N]. Targets: int64 [N], 0 for ham and 1 for spam. The literature reports
-    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient: always predicting ham has an
-    accuracy of 87%.
+    accuracy and, because of the imbalance, F1 or the Matthews correlation coefficient. A model that always predicts ham
+    has an accuracy of 87%.
     """
 
     name = "sms-spam"

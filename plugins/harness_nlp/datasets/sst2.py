@@ -20,15 +20,15 @@ class Sst2(Dataset):
     """Stanford Sentiment Treebank with two classes, as published by GLUE: 67,349 training, 872 dev and 1,821 test
     examples.
 
-    **GLUE does not publish the test labels**, because predictions are scored by its server. Here, the test split is
-    therefore GLUE's dev set, on which most papers report results. It contains 872 whole sentences, 444 of them
-    positive. The validation split is taken from the training file.
+    **GLUE does not publish the test labels**, because predictions are scored by its server. The test split of this
+    dataset is therefore GLUE's dev set, on which most papers report results. The dev set contains 872 whole sentences,
+    444 of them positive. The validation split is taken from the training file.
 
-    The training file contains every phrase in the treebank's parse trees, of which 37,569 are positive. For example, it
-    contains "a gorgeous film" and "film" in addition to the sentence that contains them. If validation phrases were
-    drawn independently, 82% of those with at least five words would be part of a training phrase. The score would then
-    not measure generalization to new text. Therefore, each phrase is grouped with the longest phrase that contains it.
-    About 10% of the phrases are drawn, in whole groups.
+    The training file contains every phrase in the treebank's parse trees, of which 37,569 are positive. For example,
+    both "a gorgeous film" and "film" are in the file, in addition to the sentence that contains them. If validation
+    phrases were drawn independently, 82% of the phrases with at least five words would be part of a training phrase. In
+    this case, the score would not measure generalization to new text. Therefore, each phrase is grouped with the
+    longest phrase that contains it. About 10% of the phrases are drawn, in whole groups.
 
     Inputs: ``text``, object array of str [N], tokenized and lowercased by the publisher. Targets: int64 [N]. The
     literature reports accuracy.

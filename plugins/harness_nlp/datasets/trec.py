@@ -35,7 +35,7 @@ class Trec(Dataset[TrecOptions]):
     """TREC question classification: 5,452 training questions, and the 500 questions of TREC-10 as the test split.
 
     There are 6 coarse or 50 fine classes. Of the fine classes, 42 occur in the test split. The publisher's files are
-    encoded in latin-1. The validation split is 10% of the training questions in each class; copies of a question are
+    encoded in latin-1. The validation split is 10% of the training questions in each class. Copies of a question are
     always in the same split.
 
     Inputs: ``text``, object array of str [N], tokenized by the publisher. Targets: int64 [N]. Groups: ``fine``, the

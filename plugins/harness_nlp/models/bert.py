@@ -1,7 +1,8 @@
 """BERT for sequence classification (Devlin et al. 2019, arXiv:1810.04805).
 
 The small variants are the compact models of Turc et al. 2019 (arXiv:1908.08962). Parameter names and shapes are those
-of ``transformers.BertForSequenceClassification``, so its checkpoints can be loaded as canonical weights.
+of ``transformers.BertForSequenceClassification``. Checkpoints of this class can therefore be loaded as canonical
+weights.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of a BERT model, with the field names of ``transformers.BertConfig``."""
 
     hidden_size: int = 768
-    """Width of the token representations. It must be a multiple of `num_attention_heads`."""
+    """Width of the token representations. The width must be a multiple of `num_attention_heads`."""
     num_hidden_layers: int = 12
     """Number of Transformer layers."""
     num_attention_heads: int = 12
@@ -31,7 +32,7 @@ class BertConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_position_embeddings: int = 512
     """Longest sequence, in tokens."""
     type_vocab_size: int = 2
-    """Number of token type embeddings. All tokens have type 0. The embeddings of the other types exist only so that
+    """Number of token type embeddings. All tokens have type 0. Embeddings of the other types exist only so that
     checkpoints can be loaded."""
     layer_norm_eps: float = 1e-12
     """Constant added to the variance in layer normalization."""
@@ -113,9 +114,9 @@ class Bert(Model[BertConfig]):
     def parameters(self, config: BertConfig, info: DataInfo) -> Sequence[Parameter]:
         """Return every array of ``BertForSequenceClassification``.
 
-        The initialization follows BERT's authors: matrices and embeddings are drawn from a truncated normal
-        distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have longer
-        sequences or more token ids than `config` supports.
+        The initialization is the same as in the BERT paper's code. Matrices and embeddings are drawn from a truncated
+        normal distribution, biases are 0, and normalization weights are 1. Raises `harness.UsageError` if the data have
+        longer sequences or more token ids than `config` supports.
         """
         return tuple(_parameters(config, _vocab_size(config, info), info.outputs))
 

@@ -32,7 +32,7 @@ class Uci(Dataset[UciOptions]):
     """A table with the train/test splits of Hernandez-Lobato and Adams 2015, from Gal's repository.
 
     There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for testing. Published
-    results are the mean over all splits and its standard error; use ``--split all`` to compare with them. The
+    results are the mean over all splits and its standard error. Use ``--split all`` to compare with these results. The
     validation split is 10% of the training rows of a split, drawn with the split number as the seed. In the literature,
     the networks were also trained on the validation rows.
 
@@ -109,8 +109,8 @@ def read(folder: Path, number: int, target: str, unit: str) -> RawData:
 
 
 def _recipe(epochs: int, batch_size: int, learning_rate: float, weight_decay: float) -> dict[str, dict[str, Any]]:
-    """Return the recipe for a network with one hidden layer of 50 units. It was tuned on the validation rows of a few
-    splits."""
+    """Return the recipe for a network with one hidden layer of 50 units. The recipe was tuned on the validation rows of
+    a few splits."""
     return {
         "mlp-50": {
             "epochs": epochs,

@@ -43,15 +43,15 @@ class Linear(Model[LinearConfig]):
         ]
 
     def flops_per_sample(self, config: LinearConfig, info: DataInfo) -> float:
-        """Return the FLOPs of one example, ``2 F outputs`` for F features; adding the bias is not counted."""
+        """Return the FLOPs of one example, ``2 F outputs`` for F features. Adding the bias is not counted."""
         return float(2 * _features(info) * info.outputs)
 
     def solve(self, config: LinearConfig, info: DataInfo, train: Split) -> dict[str, NDArray[np.float32]] | None:
         """Return the ordinary least-squares solution, with an intercept, for the prepared training split.
 
-        The solution is computed in float64, with the weights of the examples if there are any. If features are linearly
-        dependent, the result is the minimum-norm solution, as in scikit-learn's ``LinearRegression``. Returns None for
-        classification, which has no closed-form solution.
+        The solution is computed in float64. If the examples have weights, a weighted solution is computed. If features
+        are linearly dependent, the result is the minimum-norm solution, as in scikit-learn's ``LinearRegression``.
+        Returns None for classification, which has no closed-form solution.
         """
         if info.objective != "regression":
             return None

@@ -16,10 +16,10 @@ _COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 class Fsdd(Dataset):
     """3,000 recordings at 8 kHz: six speakers say each English digit 50 times.
 
-    In the publisher's split, recordings 0 to 4 of each digit by each speaker form the test split (300), and all other
-    recordings are used for training. Of these, recordings 5 to 9 of each digit by each speaker form the validation
-    split (300), and the remaining 2,400 form the training split. Every speaker is in every split, so scores do not
-    measure generalization to new speakers.
+    In the publisher's split, recordings 0 to 4 of each digit by each speaker form the test split (300). In this
+    dataset, recordings 5 to 9 of each digit by each speaker form the validation split (300), and the remaining 2,400
+    recordings form the training split. Every speaker is in every split, so scores do not measure generalization to new
+    speakers.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example, 0.14 to 2.3 s long. Targets: 0 to 9.
     Groups: ``speaker``. The literature reports accuracy.

@@ -40,23 +40,23 @@ class SpeechCommandsOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class SpeechCommands(Dataset[SpeechCommandsOptions]):
     """Speech Commands v0.02: 105,829 recordings at 16 kHz of 35 words by 2,618 speakers, at most one second each.
 
-    The publisher's lists ``validation_list.txt`` (9,981) and ``testing_list.txt`` (11,005) define the splits; the other
+    The publisher's lists ``validation_list.txt`` (9,981) and ``testing_list.txt`` (11,005) define the splits. The other
     84,843 recordings are for training. No speaker is in more than one split.
 
     - ``classes=35``: every word is a class.
-    - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``. This follows section 7 of the paper and its
-      training code (``input_data.py``). The number of silence examples is a tenth of the number of command examples.
-      Silence examples are one-second segments at random positions in the background recordings. Each split uses a
-      different part of these recordings. The same number of unknown words is drawn at random from the recordings of the
-      other 25 words. The test split has 4,074 commands, 408 silence examples and 408 unknown words. The publisher's
-      test archive has the same number of examples per class, but different random examples.
+    - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``. These classes are those of section 7 of the paper
+      and of its training code (``input_data.py``). The number of silence examples is a tenth of the number of command
+      examples. Silence examples are one-second segments at random positions in the background recordings. Each split
+      uses a different part of the background recordings. The same number of unknown words is drawn at random from the
+      recordings of the other 25 words. The test split has 4,074 commands, 408 silence examples and 408 unknown words.
+      The publisher's test archive has the same number of examples per class, but different random examples.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
     literature reports accuracy. Preparing all recordings requires 6.8 GB of memory.
 
     **The full download has not been tested.** The publisher's ``README.md`` documents the format. There is one folder
-    per word with files ``<speaker>_nohash_<number>.wav``. In addition to the two lists, there are recordings of about a
-    minute in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow Datasets
+    per word with files ``<speaker>_nohash_<number>.wav``. The archive also contains the two lists, and recordings of
+    about a minute in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow Datasets
     (``url_checksums/speech_commands.txt``).
     """
 

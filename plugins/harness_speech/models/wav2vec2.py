@@ -18,7 +18,7 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     hidden_size: int = 768
-    """Width of the frame representations. It must be a multiple of `num_attention_heads` and
+    """Width of the frame representations. The width must be a multiple of `num_attention_heads` and
     `num_conv_pos_embedding_groups`."""
     num_hidden_layers: int = 12
     """Number of Transformer layers."""
@@ -40,12 +40,12 @@ class Wav2Vec2Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     normalizations is always 1e-5."""
     num_conv_pos_embeddings: int = 128
     """Kernel size of the positional convolution, in frames. The input of this convolution is padded by half the kernel
-    size on both sides; if the kernel size is even, the last output frame is dropped."""
+    size on both sides. If the kernel size is even, the last output frame is dropped."""
     num_conv_pos_embedding_groups: int = 16
     """Number of groups in the positional convolution."""
     do_stable_layer_norm: bool = False
-    """If True, normalization is applied before each block (pre-norm). If False, it is applied after each block
-    (post-norm)."""
+    """If True, normalization is applied before each block (pre-norm). If False, normalization is applied after each
+    block (post-norm)."""
     classifier_proj_size: int = 256
     """Width of the projection before the classifier."""
     layer_norm_eps: float = 1e-5
@@ -137,8 +137,8 @@ def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
     The kernel is weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each
     kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and sets g to
     the norm of v at each position. The constant used here approximates the expected value of this norm, ``std *
-    sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate from this value by
-    about ``1 / sqrt(2 n)``: 0.4% for the base and 1.5% for the tiny variant.
+    sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate from the expected
+    value by about ``1 / sqrt(2 n)``, that is, 0.4% for the base and 1.5% for the tiny variant.
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
@@ -160,8 +160,9 @@ class Wav2Vec2(Model[Wav2Vec2Config]):
     checkpoints (``weight_g``, ``weight_v``). The embedding for masked frames is omitted, because only pretraining and
     SpecAugment use it.
 
-    Input: ``input_values``, float32 ``[B, samples]``, zero-padded. There is no attention mask, as in the feature
-    extractor of ``facebook/wav2vec2-base``. GELU is computed exactly, without the tanh approximation.
+    Input: ``input_values``, float32 ``[B, samples]``, zero-padded. There is no attention mask, because the feature
+    extractor of ``facebook/wav2vec2-base`` does not return one either. GELU is computed exactly, without the tanh
+    approximation.
     """
 
     name = "wav2vec2"
