@@ -18,7 +18,7 @@ def cache_dir() -> Path:
 def environments_dir() -> Path:
     """Return the folder that contains the named environments.
 
-    This is ``HARNESS_ENVS`` or, if unset, the folder ``environments`` in the platform's data directory
+    The folder is ``HARNESS_ENVS`` or, if unset, ``environments`` in the platform's data directory
     (``~/.local/share/harness`` on Linux).
     """
     if configured := _configured("HARNESS_ENVS"):
@@ -31,8 +31,8 @@ def environments_dir() -> Path:
 def state_dir() -> Path:
     """Return the folder for data that only this user's commands may write.
 
-    This is the platform's state directory (``$XDG_STATE_HOME/harness`` or ``~/.local/state/harness`` on Linux). Unlike
-    the cache, this folder is not shared with other users.
+    The folder is in the platform's state directory (``$XDG_STATE_HOME/harness`` or ``~/.local/state/harness`` on
+    Linux). Unlike the cache, this folder is not shared with other users.
     """
     import platformdirs
 

@@ -26,7 +26,8 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     task_options: dict[str, Any]
     """Options of the task."""
     dataset_options: dict[str, Any]
-    """Options of the user's training data, such as the column names. Empty for a dataset that a plugin provides."""
+    """Options of the user's training data, such as the column names. The options are empty for a dataset that a plugin
+    provides."""
     info: DataInfo
     """Description of the prepared data, including the label names and the scale of the targets."""
     fitted: dict[str, Any]

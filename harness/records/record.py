@@ -23,7 +23,8 @@ class ClassScore(Struct, frozen=True, kw_only=True):
     recall: float
     f1: float
     roc_auc: float | None
-    """One-vs-rest area under the ROC curve. None if no examples or all examples in the split belong to the class."""
+    """One-vs-rest area under the ROC curve. The area is None if no examples or all examples in the split belong to the
+    class."""
     support: int
     """Number of test examples in the class."""
 
@@ -81,13 +82,13 @@ class Scores(Struct, frozen=True, kw_only=True):
     primary: str
     """Name of the task's primary metric."""
     test: dict[str, float | None]
-    """Value of each metric on the test split, by name. None if the metric is undefined."""
+    """Value of each metric on the test split, by name. The value is None if the metric is undefined."""
     validation: dict[str, float | None]
     """Value of each metric on the validation split, by name."""
     reference: dict[str, float | None] | None = None
     """Test scores of the model's closed-form solution, or None if the model has no such solution."""
     per_class: list[ClassScore] = []
-    """Scores for each class. Empty if the objective is not classification."""
+    """Scores for each class. The list is empty if the objective is not classification."""
     confusion: list[list[int]] = []
     """Confusion matrix, with true classes as rows and predicted classes as columns."""
     per_target: list[TargetScore] = []
@@ -143,8 +144,8 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Duration of the first training step, which includes compilation and allocation. None in a quality-only run and in
     a run with trained weights."""
     train: Steady | None
-    """Steady state of training. None in a quality-only run and in a run with trained weights. Also None in records with
-    schema version 1 if training consisted of a single step."""
+    """Steady state of training. None in a quality-only run and in a run with trained weights. The value is also None in
+    records with schema version 1 if training consisted of a single step."""
     inference: Steady | None
     """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None
@@ -152,8 +153,8 @@ class Speed(Struct, frozen=True, kw_only=True):
     for one sample, multiplied by `train_samples_per_s`. A backward pass is counted as two forward passes."""
     by_steps: bool | None = None
     """True if each training step processed one batch. False if each step fitted the model from scratch to the whole
-    training split. In this case, the training throughput is not comparable with that of models trained in steps. None
-    if the run used trained weights, and in older records."""
+    training split. In this case, the training throughput is not comparable with that of models trained in steps. The
+    value is None in older records and if the run used trained weights."""
 
 
 FlagKind = Literal["wide", "drift", "bimodal", "throttled", "other_load", "resumed"]
@@ -214,14 +215,14 @@ class Memory(Struct, frozen=True, kw_only=True):
     host_counter: str
     """Name of the counter from which host memory was read, such as ``VmHWM, reset at each phase``."""
     tree_peak_bytes: int | None = None
-    """Sum of the peak memory of the worker and of the processes that it started, in the phase with the largest sum.
-    None if the worker started no processes or if their memory was not measured.
+    """Sum of the peak memory of the worker and of the processes that it started, in the phase with the largest sum. The
+    value is None if the worker started no processes or if their memory was not measured.
     """
     device: DeviceMemory | None = None
     """Peak memory of the accelerator, or None for a run on the CPU."""
     ranks: list[RankMemory] = []
-    """Peak memory of each process of a run on several devices, in rank order. The first process is the worker. Empty
-    for a run on one device."""
+    """Peak memory of each process of a run on several devices, in rank order. The first process is the worker. The list
+    is empty for a run on one device."""
 
 
 class EnergyUse(Struct, frozen=True, kw_only=True):
@@ -291,8 +292,8 @@ class Selection(Struct, frozen=True, kw_only=True):
     last: float | None
     """Validation score of the last epoch, or None if it is undefined."""
     evaluated_epoch: int
-    """Epoch whose weights were saved and evaluated on the test split. This is the best epoch if `Recipe.keep_best` is
-    True, and the last epoch otherwise."""
+    """Epoch whose weights were saved and evaluated on the test split. The evaluated epoch is the best epoch if
+    `Recipe.keep_best` is True, and the last epoch otherwise."""
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
@@ -329,7 +330,7 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
 
     scores: Scores
     curves: list[EpochEnded]
-    """Learning curves, with one entry per epoch. Empty if the run used trained weights."""
+    """Learning curves, with one entry per epoch. The list is empty if the run used trained weights."""
     speed: Speed
     latency: Latency
     memory: Memory
@@ -346,7 +347,8 @@ class Success(Struct, frozen=True, kw_only=True, tag="success"):
     time_to_target: TimeToTarget | None = None
     """Time to target, or None if the dataset and the user do not specify a target."""
     selection: Selection | None = None
-    """End of training and evaluated epoch. None in older records and for models that are fitted in one call."""
+    """End of training and evaluated epoch. The value is None in older records and for models that are fitted in one
+    call."""
     evidence: Evidence | None = None
     """Measurements for ``harness audit``, or None in records with schema version 1."""
     checkpoints: CheckpointUse | None = None
@@ -377,8 +379,8 @@ class Trial(Struct, frozen=True, kw_only=True, tag="trial"):
     curves: list[EpochEnded]
     """Learning curves, with one entry per epoch. The curves of a pruned trial end with its last epoch."""
     validation: dict[str, float | None] = {}
-    """Value of each metric on the validation split after training, by name. Empty for a pruned trial, whose scores are
-    in `curves`."""
+    """Value of each metric on the validation split after training, by name. The dictionary is empty for a pruned trial,
+    whose scores are in `curves`."""
     train_samples_per_s: float | None = None
     """Training throughput, or None if it was not measured."""
     model: ModelInfo | None = None
@@ -431,14 +433,15 @@ class Environment(Struct, frozen=True, kw_only=True):
     load_1min: float | None
     """One-minute load average at the start of the run."""
     cpu_quota: float | None = None
-    """CPU quota of the process's control groups, in cores. None in older records and if there is no quota."""
+    """CPU quota of the process's control groups, in cores. The quota is None in older records and if there is no
+    quota."""
     git_commit: str | None = None
     """Commit of the harness checkout, or None for an installed package. ``+dirty`` is appended if the checkout was
     modified.
     """
     lock_digest: str = ""
-    """SHA-256 (hex) of the named environment's lock file. Empty for the current environment. The lock is saved next to
-    the record as ``environment.lock``."""
+    """SHA-256 (hex) of the named environment's lock file. The digest is an empty string for the current environment.
+    The lock is saved next to the record as ``environment.lock``."""
 
 
 class Provenance(Struct, frozen=True, kw_only=True):
@@ -498,8 +501,9 @@ class ParityMark(Struct, frozen=True, kw_only=True):
     verdict: str
     """Key of the verdict."""
     partly: str = "training steps and dropout were not compared"
-    """Reason why the check covered only part of the computation. Empty if the check was complete. Older records have
-    the default value, because the checks at that time did not compare training steps or dropout.
+    """Reason why the check covered only part of the computation. The reason is an empty string if the check was
+    complete. Older records have the default value, because the checks at that time did not compare training steps or
+    dropout.
     """
 
     @property
@@ -537,10 +541,11 @@ class Placement(Struct, frozen=True, kw_only=True):
     cores: tuple[int, ...]
     """Numbers of the cores to which the run's process was restricted."""
     gpu: str = ""
-    """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``. Empty if all GPUs were visible."""
+    """GPU that was visible to the run, as in ``CUDA_VISIBLE_DEVICES``. The value is an empty string if all GPUs were
+    visible."""
     checked_at: str = ""
-    """UTC time (ISO 8601) of the check that simultaneous and sequential runs have the same speed on this machine. Empty
-    for a quality-only run."""
+    """UTC time (ISO 8601) of the check that simultaneous and sequential runs have the same speed on this machine. The
+    value is an empty string for a quality-only run."""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):
@@ -560,9 +565,9 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     `spec` contains the batch size that was used. `request_key` is the key of the spec with the requested batch size.
     """
     submission: str = ""
-    """Name of the submission and number of the run in the submission, such as ``submission-0123456789abcdef/3``. Empty
-    if the run was not submitted with ``harness run --detach``. A submitted run is stored only once, even if its result
-    is collected several times."""
+    """Name of the submission and number of the run in the submission, such as ``submission-0123456789abcdef/3``. The
+    name is an empty string if the run was not submitted with ``harness run --detach``. A submitted run is stored only
+    once, even if its result is collected several times."""
     repeat: int
     """Number of the repeat. The first run of the specification in the results directory has the number 1."""
     started_at: str
@@ -579,7 +584,7 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     """Results of a successful run, the reason for a failure, or the result of a trial."""
     parity: list[ParityMark] = []
-    """Results of the checks requested with ``harness run --parity``. Empty if no checks were requested."""
+    """Results of the checks requested with ``harness run --parity``. The list is empty if no checks were requested."""
     tuning: TuningCost | None = None
     """Cost of the study that found the settings, or None if the settings were not found by ``harness tune``."""
     roofline: Roofline | None = field(default=None, name="peak")

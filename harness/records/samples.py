@@ -168,7 +168,7 @@ def train_windows(record: RunRecord, arrays: Arrays) -> Windows | None:
 def first_windows(record: RunRecord, arrays: Arrays) -> list[int]:
     """Return the indices of the training windows that contain the first step of a process.
 
-    These are the first window of the run and the first window after each interruption. The throughput is computed
+    The first window of the run and the first window after each interruption are returned. The throughput is computed
     without these windows.
     """
     checkpoints = _outcome(record).checkpoints

@@ -116,8 +116,8 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deterministic: bool = False
     """True to use only deterministic kernels, which are slower on a GPU."""
     env: str = ""
-    """Name of the environment (``harness env``) in which the run is executed. Empty for the environment of the
-    command."""
+    """Name of the environment (``harness env``) in which the run is executed. The name is an empty string for the
+    environment of the command."""
     seed: int = 0
     """Seed for initial weights, batch order, augmentation and dropout."""
     threads: int = 1

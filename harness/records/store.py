@@ -302,9 +302,9 @@ class Store:
     def load(self, wanted: Callable[[Summary], bool] | None = None) -> Loaded:
         """Return the readable runs for which `wanted` returns True, or all readable runs if `wanted` is None.
 
-        Unreadable records and additional copies of a run do not raise an exception. Such records and copies are listed
-        in `Loaded.problems`. A record is not read if the index has a valid entry for it (see `harness.records.index`)
-        and `wanted` returns False for this entry.
+        Unreadable records and additional copies of a run do not raise an exception. Unreadable records and additional
+        copies are listed in `Loaded.problems`. A record is not read if the index has a valid entry for it (see
+        `harness.records.index`) and `wanted` returns False for this entry.
 
         Raises `harness.RecordError` if the results directory itself cannot be read.
         """

@@ -21,7 +21,8 @@ ROWS = 50
 def data_section(info: DataInfo, examples: Mapping[str, int]) -> Section:
     """Return a section with all recorded information on the data.
 
-    `examples` contains the number of examples in each split. It is used for records without `DataInfo.splits`.
+    `examples` contains the number of examples in each split. This argument is used for records without
+    `DataInfo.splits`.
     """
     splits = info.splits
     counts = {name: split.examples for name, split in splits.items()} or dict(examples)

@@ -24,7 +24,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     """True if the object follows the rule, False if it violates the rule, or None if the rule cannot be checked on this
     machine."""
     seen: str = ""
-    """Description of the violation or the reason why the rule was not checked. Empty if the object follows the rule.
+    """Description of the violation or the reason why the rule was not checked. The string is empty if the object
+    follows the rule.
     """
     fix: str = ""
     """Suggestion for fixing the violation, or an empty string if there is none."""

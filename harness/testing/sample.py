@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from harness.report.report import Report
 
 HOSTILE = '<script>alert("owned")</script>|a|b\x1b[31m\n=1+1'
-"""Name that must be escaped. It contains an HTML script, a table column separator and a terminal control sequence."""
+"""Name that must be escaped. The name contains an HTML script, a table column separator and a terminal control
+sequence."""
 
 
 def sample_report(directory: Path, catalog: Catalog | None = None) -> Report:

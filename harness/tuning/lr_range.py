@@ -152,7 +152,8 @@ def measure(job: RangeJob, context: ChildContext) -> Measured:
 
 
 def moving_average(losses: Sequence[float]) -> list[float]:
-    """Return the exponential moving average of the losses. It is divided by 1 - SMOOTHING^t to correct its bias."""
+    """Return the exponential moving average of the losses. The average is divided by 1 - SMOOTHING^t to correct its
+    bias."""
     average, averages = 0.0, []
     for number, loss in enumerate(losses, start=1):
         average = SMOOTHING * average + (1 - SMOOTHING) * loss
@@ -162,8 +163,8 @@ def moving_average(losses: Sequence[float]) -> list[float]:
 
 def useful_range(rates: Sequence[float], smoothed: Sequence[float]) -> tuple[float, float] | None:
     """Return the learning rates between which the loss decreased, or None if the loss did not decrease. The range
-    begins at the step at which the moving average has completed the fraction `DECREASE` of its total decrease. It ends
-    at the minimum of the moving average.
+    begins at the step at which the moving average has completed the fraction `DECREASE` of its total decrease. The
+    range ends at the minimum of the moving average.
     """
     if not smoothed:
         return None

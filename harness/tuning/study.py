@@ -49,7 +49,8 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     """Values of the searched settings."""
     values: list[float]
-    """Values of the objectives. For a pruned trial, the value after its last epoch. Empty for a failed trial."""
+    """Values of the objectives. For a pruned trial, the value after its last epoch. The list is empty for a failed
+    trial."""
     epochs: int
     """Number of completed epochs."""
     steps: int
@@ -59,7 +60,7 @@ class TrialSummary(Struct, frozen=True, kw_only=True):
     seconds: float
     """Duration of the process, in seconds."""
     run_id: str
-    """Id of the run in the study's directory. Empty if the settings were invalid."""
+    """Id of the run in the study's directory. The id is an empty string if the settings were invalid."""
     repeated: bool = False
     """True if the result was taken from an earlier trial with the same settings. If True, the trial has 0 steps and 0
     seconds."""
@@ -92,8 +93,8 @@ class Study(Struct, frozen=True, kw_only=True):
     best: list[int] = []
     """Number of the best trial. With several objectives, the numbers of the trials on the Pareto front."""
     importance: dict[str, float] = {}
-    """Importance of each searched setting for the first objective, as a fraction of the total. Empty if there are too
-    few complete trials to compute the importance."""
+    """Importance of each searched setting for the first objective, as a fraction of the total. The dictionary is empty
+    if there are too few complete trials to compute the importance."""
     confirmed: dict[str, list[str]] = {}
     """Ids of the runs that confirm the settings. The keys are trial numbers and, for the default settings,
     ``default``."""

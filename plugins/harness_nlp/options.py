@@ -21,8 +21,8 @@ class NlpOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     3.1). The fraction must be at least 0 and below 1. Special tokens are never replaced."""
     max_length: int | None = None
     """Number of tokens per example, including ``[CLS]`` and ``[SEP]``. At least 3 tokens are required. If None, the
-    length is sufficient for 99% of the training texts. This length is rounded up to a multiple of 8, and is at most 512
-    or the checkpoint's number of positions."""
+    length is sufficient for 99% of the training texts. The default length is rounded up to a multiple of 8, and is at
+    most 512 or the checkpoint's number of positions."""
     lowercase: bool = True
     """True to lowercase texts before tokenization."""
     tokenizer: str | None = None

@@ -18,7 +18,7 @@ class Running:
     heard_at: float | None = None
     """Monotonic-clock time of the last report, or None before the first report."""
     files: dict[str, int] | None = None
-    """Size of each file, by file name. None until the attempt has finished. The files include
+    """Size of each file, by file name. The dictionary is None until the attempt has finished. The files include
     `harness_ray.node.RESULT`."""
     failure: bytes = b""
     """JSON content of the file `harness_ray.node.RESULT`, if the run failed and has no record."""
@@ -34,7 +34,7 @@ class Update:
     events: list[bytes]
     """New events, as JSON."""
     files: dict[str, int] | None
-    """Size of each file, by file name. None until the attempt has finished."""
+    """Size of each file, by file name. The dictionary is None until the attempt has finished."""
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ CLASSES = "classes.json"
 class Spool:
     """The files of a supervisor. If the supervisor's process is killed, its next process continues with these files.
 
-    Only the files of runs require the disk. Everything else is also kept in memory, so that the supervisor continues if
-    the disk is full.
+    Disk space is required only for the files of runs. Everything else is also kept in memory, so that the supervisor
+    continues if the disk is full.
     """
 
     def __init__(self, name: str) -> None:

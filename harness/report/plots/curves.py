@@ -85,7 +85,7 @@ def _passed(descending: Floats, classes: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def macro(curves: Curves) -> tuple[Floats, Floats]:
-    """Return the true positive rate and the precision, averaged over the classes with curves. Each has the shape
-    ``[len(GRID)]``."""
+    """Return the true positive rate and the precision, averaged over the classes with curves. Each of the two arrays
+    has the shape ``[len(GRID)]``."""
     known = ~np.isnan(curves.tpr[:, 0])
     return curves.tpr[known].mean(axis=0), curves.precision[known].mean(axis=0)

@@ -46,7 +46,8 @@ class Panel:
     metric_title: str
     unit: str
     better: str
-    """``higher`` or ``lower``. Empty if the direction is unknown or if the rows have different directions."""
+    """``higher`` or ``lower``. The string is empty if the direction is unknown or if the rows have different
+    directions."""
     block: Block
     report: Report
 

@@ -4,7 +4,7 @@ A contest is a set of rows that differ only in the backend, so that their backen
 backend with the best mean is compared with every other backend, as in ``harness compare``. The backend with the best
 mean is highlighted if the 95% confidence intervals for all differences exclude zero. No backend is highlighted if the
 metric depends on the state of the machine and the runs were not interleaved. The result is called significant after
-Bonferroni correction if the intervals also exclude zero at a stricter confidence level. This level limits the
+Bonferroni correction if the intervals also exclude zero at a stricter confidence level. The stricter level limits the
 familywise error rate for all comparisons on the page to 1%.
 """
 
@@ -36,7 +36,8 @@ class BackendLead:
     """The leading backend in one comparison according to one metric."""
 
     winner: str
-    """Backend that is significantly better than all others. Empty if no backend is significantly better."""
+    """Backend that is significantly better than all others. The name is an empty string if no backend is significantly
+    better."""
     certainty: str
     """``significant after Bonferroni correction``, ``significant (95%)`` or ``inconclusive``."""
     leader: str

@@ -34,11 +34,11 @@ class HtmlCell(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     v: float | None = None
     """Sort key. If None, cells are sorted by their text."""
     ci: str = ""
-    """Half-width of the 95% confidence interval as text. Empty if the cell has no interval."""
+    """Half-width of the 95% confidence interval as text. The string is empty if the cell has no interval."""
     c: str = ""
     """CSS classes."""
     h: str = ""
-    """Link target, relative to the page. Empty if there is no link."""
+    """Link target, relative to the page. The string is empty if there is no link."""
 
 
 Value = HtmlCell | str | int | float | None
@@ -57,7 +57,8 @@ class View:
     places: str = ".4g"
     """Format specification for floats."""
     files: str = ""
-    """Relative path of the table's CSV and JSON files, without the suffix. Empty if the script creates the files.
+    """Relative path of the table's CSV and JSON files, without the suffix. The path is empty if the script creates the
+    files.
     """
     controls: bool = False
     """True if rows can be filtered and columns hidden."""

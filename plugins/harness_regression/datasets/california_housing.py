@@ -19,10 +19,10 @@ CATEGORY, TARGET = "ocean_proximity", "median_house_value"
 class CaliforniaHousing(Dataset[SeededSplit]):
     """Median house values of 20,640 California census block groups (1990), with nine feature columns.
 
-    This is Geron's variant of Pace and Barry's data, with totals per block group as in the census, a categorical column
-    (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no published split.
-    The test split consists of 20% of the rows, and the validation split of 10% of the remaining rows. The splits are
-    drawn with the seed ``split_seed``. Neighboring block groups may be in different splits.
+    The dataset is Geron's variant of Pace and Barry's data. It has totals per block group as in the census, a
+    categorical column (``ocean_proximity``, five categories) and 207 missing values of ``total_bedrooms``. There is no
+    published split. The test split consists of 20% of the rows, and the validation split of 10% of the remaining rows.
+    The splits are drawn with the seed ``split_seed``. Neighboring block groups may be in different splits.
 
     Inputs: ``features``, float64 ``[N, 8]``, not standardized (degrees, years, counts, 10,000 US dollars), NaN where a
     value is missing; ``categories``, object array of str ``[N, 1]``. Targets: float64 ``[N, 1]``, in US dollars, capped

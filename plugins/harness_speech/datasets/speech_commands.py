@@ -44,8 +44,8 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     84,843 recordings are for training. No speaker is in more than one split.
 
     - ``classes=35``: every word is a class.
-    - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``. These classes are those of section 7 of the paper
-      and of its training code (``input_data.py``). The number of silence examples is a tenth of the number of command
+    - ``classes=12``: ten commands, ``_silence_`` and ``_unknown_``. These classes are used in section 7 of the paper
+      and in its training code (``input_data.py``). The number of silence examples is a tenth of the number of command
       examples. Silence examples are one-second segments at random positions in the background recordings. Each split
       uses a different part of the background recordings. The same number of unknown words is drawn at random from the
       recordings of the other 25 words. The test split has 4,074 commands, 408 silence examples and 408 unknown words.
@@ -54,10 +54,10 @@ class SpeechCommands(Dataset[SpeechCommandsOptions]):
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Groups: ``speaker``, empty for silence. The
     literature reports accuracy. Preparing all recordings requires 6.8 GB of memory.
 
-    **The full download has not been tested.** The publisher's ``README.md`` documents the format. There is one folder
-    per word with files ``<speaker>_nohash_<number>.wav``. The archive also contains the two lists, and recordings of
-    about a minute in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow Datasets
-    (``url_checksums/speech_commands.txt``).
+    **The full download has not been tested.** The publisher's ``README.md`` documents the format. The archive contains
+    one folder per word with files ``<speaker>_nohash_<number>.wav``. The archive also contains the two lists, and
+    recordings of about a minute in ``_background_noise_/*.wav``. The URL, size and SHA-256 come from TensorFlow
+    Datasets (``url_checksums/speech_commands.txt``).
     """
 
     name = "speech-commands"
