@@ -127,8 +127,8 @@ class Steady(Struct, frozen=True, kw_only=True):
     """Upper end of the within-run range of the median, in samples per second, or None if there are fewer than six
     windows."""
     ended: Literal["target", "budget"]
-    """Reason why the measurement ended: ``target`` if the measurement reached the precision required by the protocol,
-    or ``budget`` if it reached the time limit."""
+    """Reason why the measurement ended. ``target`` means that the required precision was reached, and ``budget`` means
+    that the time limit was reached."""
 
 
 class Speed(Struct, frozen=True, kw_only=True):

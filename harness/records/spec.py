@@ -71,7 +71,7 @@ class TrainedWeights(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class DataSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Path of the user's data, and the options that were inferred from the data.
 
-    Recorded, but not part of the run's key.
+    The path and the options are recorded, but are not part of the run's key.
     """
 
     path: str
@@ -150,10 +150,11 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def key(self) -> str:
         """SHA-256 (hex) of the specification's canonical JSON, which identifies the run.
 
-        The paths of a checkpoint and of trained weights are omitted. The following parts are omitted if they have their
-        default values, so that the keys of older runs remain valid: fields added to `Recipe` later, the checkpoint, the
-        named environment, the number of devices, the primary metric, the trained weights and the teacher. User-provided
-        data are identified by a digest of their content, which is a dataset option, and not by a name or path.
+        The paths of a checkpoint and of trained weights are omitted. Parts that were added later are omitted if they
+        have their default values, so that the keys of older runs remain valid. These parts are the newer fields of
+        `Recipe`, the checkpoint, the named environment, the number of devices, the primary metric, the trained weights
+        and the teacher. User-provided data are identified by a digest of their content, which is a dataset option, and
+        not by a name or path.
         """
         return key_of(msgspec.to_builtins(self))
 
@@ -238,7 +239,8 @@ class PluginRef(Struct, frozen=True, kw_only=True):
     """Value of the entry point (``module`` or ``module:attribute``). For a plugin in a single file, the absolute path
     of the file."""
     distribution: str
-    """Distribution that provides the plugin. For a plugin that is not installed, ``file`` or ``module``."""
+    """Distribution that provides the plugin. For a plugin that is not installed, the value is ``file`` or
+    ``module``."""
     version: str
     code_digest: str = ""
     """SHA-256 (hex) of the plugin's Python files at the time of the run, or an empty string in older records."""

@@ -91,8 +91,8 @@ def no_formula(text: str) -> str:
     """Replace control characters, and put an apostrophe in front of text that a spreadsheet would interpret as a
     formula.
 
-    Full-width forms of the first character, which some spreadsheets accept, are also recognized, and so are formulas
-    after invisible characters.
+    Full-width forms of the first character are also recognized, because some spreadsheets accept them. Invisible
+    characters in front of a formula are ignored.
     """
     text = _CONTROLS.sub(" ", text)
     return f"'{text}" if _FORMULA.match(text) else text

@@ -142,7 +142,7 @@ class Sampling:
 
     @property
     def best(self) -> list[int]:
-        """Number of the best trial. With several objectives, the numbers of the trials on the Pareto front."""
+        """Number of the best trial, or numbers of the trials on the Pareto front if there are several objectives."""
         if not self._study.get_trials(deepcopy=False, states=_complete()):
             return []
         if len(self._study.directions) == 1:

@@ -91,7 +91,7 @@ class Study(Struct, frozen=True, kw_only=True):
     trials: list[TrialSummary] = []
     """Finished trials."""
     best: list[int] = []
-    """Number of the best trial. With several objectives, the numbers of the trials on the Pareto front."""
+    """Number of the best trial, or numbers of the trials on the Pareto front if there are several objectives."""
     importance: dict[str, float] = {}
     """Importance of each searched setting for the first objective, as a fraction of the total. The dictionary is empty
     if there are too few complete trials to compute the importance."""

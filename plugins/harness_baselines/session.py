@@ -25,7 +25,7 @@ MIN_PROBABILITY = 1e-7
 class BaselineSession(harness.Session):
     """Session for one estimator.
 
-    Baselines have no canonical weights: `set_weights` discards the fitted estimator, and `get_weights` returns an empty
+    Baselines have no canonical weights. `set_weights` discards the fitted estimator, and `get_weights` returns an empty
     dict.
     """
 
@@ -69,7 +69,7 @@ class BaselineSession(harness.Session):
         return f"{name}__sample_weight" if name else "sample_weight"
 
     def gradients(self, batch: Batch) -> tuple[float, dict[str, Array]]:
-        raise UnsupportedError("baseline has no gradients to compare: its models are fitted by scikit-learn")
+        raise UnsupportedError("baseline has no gradients to compare, because its models are fitted by scikit-learn")
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         if self._fitted is None:

@@ -1,4 +1,4 @@
-"""Conversion of texts to token ids in three steps: `clean`, `learn_vocabulary` or `learn_words`, and `encode`.
+"""Conversion of texts to token ids, with the steps `clean`, `learn_vocabulary` or `learn_words`, and `encode`.
 
 As in BERT, the vocabulary is WordPiece. Each word is split into the longest pieces that the vocabulary contains. Every
 piece after the first starts with ``##``. A vocabulary of whole words is a WordPiece vocabulary without pieces that

@@ -14,7 +14,7 @@ machine."""
 
 @dataclass
 class Node:
-    """A cluster node with the same code as the command."""
+    """A cluster node on which the same code is installed as on the machine of the command."""
 
     id: str
     address: str

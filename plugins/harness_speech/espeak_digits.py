@@ -19,7 +19,7 @@ LANGUAGES = ("en", "en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd
 """British, Caribbean, Scottish, Lancastrian, West Midlands, Received Pronunciation and American English."""
 SPLITS = ("train", "validation", "test")
 EXCLUDED = ("fast",)
-"""Variants that do not count as separate voices: ``fast`` is espeak-ng's default voice set to speak very fast."""
+"""Variants that do not count as separate voices. ``fast`` is espeak-ng's default voice at a very high speed."""
 _RELATIVES = {
     **dict.fromkeys(("diogo", "hugo", "michel", "miguel"), "henrique"),
     **dict.fromkeys(("m", "max", "ricishaymax"), "robosoft"),

@@ -57,7 +57,7 @@ _QUALITY = {
     "loss": "Training loss",
 }
 _COST = {
-    "windows": "Throughput by window (faint: warm-up)",
+    "windows": "Throughput by window (warm-up windows are faint)",
     "latency": "Latency of a batch",
     "memory": "Peak memory by phase",
     "seconds": "Duration of each phase",

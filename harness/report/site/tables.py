@@ -178,7 +178,7 @@ def _head(columns: tuple[Column, ...]) -> Markup:
 
 
 def html(value: Value, places: str) -> str:
-    """Return a cell as HTML. Numbers are formatted directly, for speed."""
+    """Return a cell as HTML. For speed, no `HtmlCell` is created for numbers."""
     if isinstance(value, float):
         return f'<td class="num" data-v="{value!r}">{value:{places}}</td>'
     if isinstance(value, int):

@@ -128,7 +128,7 @@ REPORTER_RULES: tuple[Rule[Rendered], ...] = (
     Rule(
         "reporter-escapes",
         "Tags, table separators, line breaks and control characters in names from plugins and data are escaped.",
-        "escape every name: use html.escape, put a backslash before |, replace control characters with spaces",
+        "escape every name with html.escape, put a backslash before |, and replace control characters with spaces",
         _escapes,
     ),
     Rule(

@@ -282,7 +282,7 @@ SESSION_RULES: tuple[Rule[Workbench], ...] = (
     Rule(
         "backend-predict-changes-nothing",
         "predict() is deterministic and does not change weights, running statistics or inputs.",
-        "run the network in evaluation mode: no dropout, no update of running statistics",
+        "run the network in evaluation mode, without dropout and without updates of running statistics",
         _predict_changes_nothing,
     ),
     Rule(

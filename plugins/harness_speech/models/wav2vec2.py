@@ -134,10 +134,10 @@ def _feature_encoder(config: Wav2Vec2Config) -> Iterator[Parameter]:
 def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
     """Yield the parameters of the positional convolution.
 
-    The kernel is weight-normalized (Salimans and Kingma 2016) over the first two axes: ``weight = g v / |v|`` for each
-    kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and sets g to
-    the norm of v at each position. The constant used here approximates the expected value of this norm, ``std *
-    sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate from the expected
+    The kernel is weight-normalized (Salimans and Kingma 2016) over the first two axes, that is, ``weight = g v / |v|``
+    for each kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and
+    sets g to the norm of v at each position. The constant used here approximates the expected value of this norm, ``std
+    * sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate from the expected
     value by about ``1 / sqrt(2 n)``, that is, 0.4% for the base and 1.5% for the tiny variant.
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
