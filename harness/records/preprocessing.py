@@ -33,4 +33,4 @@ class Preprocessing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fitted: dict[str, Any]
     """Values that the task fitted on the training split, such as a tokenizer or means and scales."""
     reading: dict[str, Any]
-    """Details of how the columns or images in the user's training data were read."""
+    """Description of how the columns or images in the user's training data were read."""

@@ -178,7 +178,9 @@ class RunSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """Task, model, backend, environment, number of devices, published split and seed, for progress messages.
+        """Description of a run for progress messages.
+
+        The parts are task, model, backend, environment, number of devices, published split and seed.
 
         If the run has a teacher, the model's name is followed by ``distilled``.
         """
@@ -236,8 +238,8 @@ class PluginRef(Struct, frozen=True, kw_only=True):
 
     name: str
     value: str
-    """Value of the entry point (``module`` or ``module:attribute``). For a plugin in a single file, the absolute path
-    of the file."""
+    """Value of the entry point (``module`` or ``module:attribute``). For a plugin in a single file, the value is the
+    absolute path of the file."""
     distribution: str
     """Distribution that provides the plugin. For a plugin that is not installed, the value is ``file`` or
     ``module``."""
@@ -274,7 +276,7 @@ class TableColumns(Struct, frozen=True, kw_only=True):
     """Layout of the prepared ``features`` of a table: numbers, indicators of missing numbers, and categories."""
 
     numbers: int
-    """Number of numeric columns, which are the first columns."""
+    """Number of numeric columns. The numeric columns come first."""
     indicators: tuple[int, ...] = ()
     """Positions of the numeric columns that have an indicator column. The indicator is 1 if the number is missing. The
     indicators follow the numeric columns."""

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 def cross_entropy(logits: Array, targets: Array, smoothing: float) -> tuple[float, Array]:
-    """Return the softmax cross-entropy with label smoothing and its gradient. Logits have the shape ``[N, C]`` and
-    targets ``[N]``."""
+    """Return the softmax cross-entropy with label smoothing and its gradient. Logits have the shape ``[N, C]``, and
+    targets have the shape ``[N]``."""
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -30,9 +30,9 @@ def merge_studies(target: Path, others: Sequence[Path], ids: Mapping[Path, str])
     called, the runs of `others` have been merged into `target`. Return the number of copied studies, and a message for
     each study or file that was not copied.
 
-    `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. The former
-    ids in the copied studies are replaced. A study is not copied if `target` contains a different study with the same
-    name. Raises `harness.RecordError` if `target` cannot be written.
+    `ids` maps the path of each run before the merge, in any of the directories, to the run's id in `target`. In the
+    copied studies, the former ids are replaced by the new ids. A study is not copied if `target` contains a different
+    study with the same name. Raises `harness.RecordError` if `target` cannot be written.
     """
     present, problems = load_all(target)
     known = {study.name: study for study in present}

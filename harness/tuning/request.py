@@ -24,7 +24,7 @@ from harness.tuning.study import Objective
 
 OBJECTIVES = ("quality", "loss", "train_throughput", "parameters")
 LEARNED = ("quality", "loss")
-"""Objectives with a value after each epoch, which pruning requires."""
+"""Objectives that have a value after each epoch. Pruning requires such an objective."""
 MAX_CHECKED = 1000
 """Maximum number of combinations of settings that are checked before a study starts."""
 MAX_TRIALS = 10_000
@@ -54,7 +54,7 @@ class StudyPlan:
     """The plan for a study of one backend."""
 
     selection: Selection
-    """Selection of the default run, with the trials' seed."""
+    """Selection for the run with the default settings and the seed of the trials."""
     spec: RunSpec
     """Specification of the default run."""
     dimensions: tuple[Dimension, ...]
@@ -138,8 +138,8 @@ def plan(request: Tuning, catalog: Catalog) -> list[StudyPlan]:
 
 
 def base_specs(selection: Selection, catalog: Catalog) -> tuple[Selection, tuple[RunSpec, ...]]:
-    """Return the selection for the runs with the default settings and the seed of the trials, and each backend's
-    specification.
+    """Return the selection for the runs with the default settings, and the specification for each backend. The runs
+    have the seed of the trials.
 
     Raises `harness.UsageError` if the selection contains more than one run per backend.
     """

@@ -57,14 +57,14 @@ class Dimension(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The dimension as written on the command line."""
+        """Text of the dimension on the command line."""
         if self.kind == "choices":
             return f"{self.name}={','.join(as_text(choice) for choice in self.choices)}"
         return f"{self.name}={'log:' if self.log else ''}{self.number(self.low)}:{self.number(self.high)}"
 
 
 def as_text(value: Value) -> str:
-    """Return a value as written in an override."""
+    """Return the text of a value in an override."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -142,7 +142,8 @@ def _dimension(text: str, name: str, space: str, hint: Any) -> Dimension:
 
 
 def _number_type(hint: Any) -> type[int] | type[float] | None:
-    """Return int or float for a numeric annotation, which may be optional or ``Annotated``, and None otherwise."""
+    """Return int or float for a numeric annotation, and None for all other annotations. Numeric annotations may be
+    optional or ``Annotated``."""
     if typing.get_origin(hint) is typing.Annotated:
         return _number_type(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

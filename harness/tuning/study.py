@@ -76,7 +76,7 @@ class Study(Struct, frozen=True, kw_only=True):
     started_at: str
     """Start time in UTC, in the format of `RunRecord.started_at`."""
     spec: RunSpec
-    """Specification with the default settings and the trials' seed."""
+    """Specification with the default settings and the seed of the trials."""
     search: list[str]
     """Search space, with one entry for each setting, as in ``--search``."""
     objectives: list[Objective]

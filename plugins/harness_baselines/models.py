@@ -75,8 +75,8 @@ class TfidfConfig(RegularizedConfig, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TfidfLogreg(_Baseline):
-    """Logistic regression on sublinear TF-IDF features of token-id n-grams. The token ids are the same as for
-    networks."""
+    """Logistic regression on sublinear TF-IDF features of token-id n-grams. The token ids are those that networks
+    receive."""
 
     name = "tfidf-logreg"
     summary = "TF-IDF of token n-grams, logistic regression"

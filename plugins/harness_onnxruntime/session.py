@@ -81,7 +81,7 @@ class OnnxRuntimeSession(ExportedSession):
         return array
 
     def synchronize(self) -> None:
-        """Do nothing, because `predict` returns after the computation."""
+        """Do nothing, because `predict` returns only after the computation has finished."""
 
     def notes(self) -> dict[str, str]:
         return dict(self._notes)

@@ -128,7 +128,7 @@ def described(node: Mapping[str, Any], description: Any, here: Machine) -> Node 
 
 
 def code_difference(here: Machine, there: Machine) -> str:
-    """Return the first difference between the code on two machines, or an empty string."""
+    """Return the first difference between the code on two machines, or an empty string if the code is the same."""
     if here.harness_digest != there.harness_digest:
         versions = [one.environment.packages.get("harness", "unknown") for one in (here, there)]
         shown = f" (version {versions[0]} here, {versions[1]} there)" if versions[0] != versions[1] else ""

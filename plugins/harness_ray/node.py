@@ -62,8 +62,8 @@ def execute(run: harness.PlannedRun, attempt: str, supervisor: Any, beat_s: floa
 def scratch() -> Iterator[str]:
     """Create a locked directory for temporary files, and remove it on exit.
 
-    The lock (flock) is released when this process ends. Directories of the same user that are not locked belong to
-    killed processes, and are removed first.
+    The lock (flock) is released when this process ends. Unlocked directories of the same user belong to processes that
+    were killed, and are removed first.
     """
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -101,7 +101,7 @@ def _locked(folder: Path) -> int | None:
 
 
 def devices(spec: harness.RunSpec) -> tuple[str, ...]:
-    """Return the devices that a run uses, for the locks of `harness.execute_run`.
+    """Return the devices of a run, which `harness.execute_run` locks.
 
     Ray has assigned GPUs to this task. If the run may use the CPU, the lock excludes all other runs on the node, even
     those of other commands.

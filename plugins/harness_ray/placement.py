@@ -61,7 +61,7 @@ def group_of(spec: RunSpec) -> Group:
 
 
 def of_class(nodes: Iterable[Node], environment: Environment) -> list[Node]:
-    """Return the nodes whose machines are of the same class as a machine with the given environment."""
+    """Return the nodes whose machines belong to the same class as a machine with the given environment."""
     return [node for node in nodes if not difference(environment, node.machine.environment)]
 
 

@@ -14,7 +14,7 @@ SILENT = 10 ** (-60 / 20)
 """Peak below which a recording is considered nearly silent: -60 dBFS (decibels relative to full scale, which is the
 largest possible sample value)."""
 FULL_SCALE = 0.97
-"""Minimum absolute value of a sample that may be considered clipped. The largest value of mu-law encoding is 0.98."""
+"""Minimum absolute value of a sample that may be considered clipped. The largest value in mu-law encoding is 0.98."""
 CLIPPED = 0.001
 """A recording is considered clipped if more than this fraction of its samples repeat its largest or smallest value."""
 CLIPPED_LIMIT = 0.01

@@ -1,5 +1,5 @@
-"""ROC and precision-recall curves on a common grid. With a common grid, curves can be averaged, and the data are
-small."""
+"""ROC and precision-recall curves on a common grid. A common grid allows averaging over curves, and limits the size of
+the data."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class _Result:
 def best_results(report: Report, addresses: dict[str, str]) -> View | None:
     """Return a table with the best row of each task and dataset, or None if there are no scores.
 
-    Rows with different primary metrics, or a metric whose direction is not known, are not compared.
+    Rows are not compared if they have different primary metrics, or if the direction of the metric is unknown.
     """
     parts: dict[tuple[str, ...], list[_Result]] = {}
     for row in report.table.rows:

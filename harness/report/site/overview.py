@@ -51,7 +51,7 @@ class BackendLead:
 
 @dataclass(frozen=True)
 class Contest:
-    """Rows of several backends that do not differ in any other setting."""
+    """Rows of several backends that have the same values for all other settings."""
 
     task: str
     name: str

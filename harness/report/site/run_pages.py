@@ -136,8 +136,8 @@ def _shares(rows: list[PagesOfRow], count: int) -> list[list[PagesOfRow]]:
 def _command(record: RunRecord, catalog: Catalog, known: dict[Hashable, Selection]) -> str:
     """Return the command for reproducing a run.
 
-    `known` caches the selections for the runs in one row. Most runs in a row differ only in seed and split. Some also
-    differ in the device option or in the paths of data, weights and plugins.
+    `known` caches the selections for the runs in one row. Most runs in a row differ only in seed and split. Some runs
+    also differ in the device option or in the paths of data, weights and plugins.
     """
     spec, plugins = record.spec, record.provenance.plugins
     places = (spec.dataset, spec.source and spec.source.path, spec.pretrained and spec.pretrained.path)

@@ -61,7 +61,7 @@ class View:
     files.
     """
     controls: bool = False
-    """True if rows can be filtered and columns hidden."""
+    """True if rows can be filtered and columns can be hidden."""
 
     @property
     def head(self) -> Markup:

@@ -115,7 +115,7 @@ MODEL_RULES: tuple[Rule[SizedModel], ...] = (
     ),
     Rule(
         "model-parameters-are-valid",
-        "Parameters have unique names and positive shapes, and some are initialized randomly.",
+        "Parameters have unique names and positive shapes, and some of them are initialized randomly.",
         "list each array once, and initialize matrices randomly, for example with init='truncated_normal'",
         _parameters_are_valid,
     ),

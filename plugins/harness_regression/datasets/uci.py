@@ -33,7 +33,7 @@ class Uci(Dataset[UciOptions]):
 
     There are 20 random splits (5 for ``uci-protein``) with 90% of the rows for training and 10% for testing. Published
     results are the mean over all splits and its standard error. Use ``--split all`` to compare with these results. The
-    validation split is 10% of the training rows of a split, drawn with the split number as the seed. In the literature,
+    validation split consists of 10% of the training rows, drawn with the split number as the seed. In the literature,
     the networks were also trained on the validation rows.
 
     Inputs: ``features``, float64 ``[N, F]``, not standardized. Targets: float64 ``[N, 1]``. The literature reports RMSE
