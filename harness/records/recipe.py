@@ -67,12 +67,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weight decay. The decay is added to the gradient, except in ``adamw``, ``lion`` and ``lamb``, where it is
     decoupled from the moments."""
     schedule: Schedule = "constant"
-    """Learning rate schedule after warm-up. The learning rate is constant, decays to zero at the last step along a line
-    or half a cosine (Loshchilov and Hutter 2017), or is multiplied by `gamma` at certain epochs (``step``) or when
-    validation stops improving (``plateau``). With ``one_cycle`` (Smith and Topin 2019), the learning rate increases
-    from learning_rate / 25 to learning_rate during warm-up, and then decreases to learning_rate / 250000 at the last
-    step, both along half a cosine. The initial and final learning rates are those of PyTorch's ``OneCycleLR``. Unlike
-    in PyTorch, the momentum is constant."""
+    """Learning rate schedule after warm-up. With ``linear`` and ``cosine`` (Loshchilov and Hutter 2017), the learning
+    rate decays to zero at the last step. With ``step``, the learning rate is multiplied by `gamma` at certain epochs.
+    With ``plateau``, the learning rate is multiplied by `gamma` when validation stops improving. With ``one_cycle``
+    (Smith and Topin 2019), the learning rate increases from learning_rate / 25 to learning_rate during warm-up, and
+    then decreases to learning_rate / 250000 at the last step, both along half a cosine. The initial and final learning
+    rates are those of PyTorch's ``OneCycleLR``. Unlike in PyTorch, the momentum is constant."""
     warmup_fraction: float = 0.0
     """Fraction of all steps during which the learning rate increases linearly from zero."""
     clip_norm: float | None = None

@@ -58,7 +58,7 @@ def check(folder: Path, options: NlpOptions) -> None:
     if own.vocab_size is not None and own.vocab_size < tokens:
         raise UsageError(
             f"the tokenizer in {options.tokenizer} has {tokens} token ids, but the checkpoint {folder} has only "
-            f"{own.vocab_size} embeddings (vocab_size in its config.json), perhaps because tokens were added only to "
-            "the tokenizer; resize the embeddings of the checkpoint, for example with model.resize_token_embeddings"
-            f"({tokens}) and save_pretrained in transformers, or use the tokenizer that it was trained with"
+            f"{own.vocab_size} embeddings (vocab_size in its config.json); resize the embeddings of the checkpoint "
+            f"with model.resize_token_embeddings({tokens}) and save_pretrained in transformers, or use its original "
+            "tokenizer"
         )

@@ -17,7 +17,7 @@ class Diabetes(Dataset[SeededSplit]):
     """Ten measurements for each of 442 patients: 308 for training, 45 for validation and 89 for testing.
 
     Inputs: ``features``, float64 ``[N, 10]``, not standardized: age (years), sex (1 or 2), body mass index (kg/m^2),
-    mean blood pressure (mm Hg) and six blood serum values s1 to s6, of which s1 to s4 are nearly linearly dependent.
+    mean blood pressure (mm Hg) and six blood serum values s1 to s6. The values s1 to s4 are nearly linearly dependent.
     Targets: float64 ``[N, 1]``, a score of disease progression after one year, from 25 to 346.
 
     The data were published by Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression", Annals of

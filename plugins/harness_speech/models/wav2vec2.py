@@ -138,7 +138,7 @@ def _positional_convolution(config: Wav2Vec2Config) -> Iterator[Parameter]:
     for each kernel position. The reference implementation draws the weight with std ``2 / sqrt(kernel * hidden)`` and
     sets g to the norm of v at each position. The constant used here approximates the expected value of this norm, ``std
     * sqrt(n)`` with n elements per position. The norms drawn by the reference implementation deviate from the expected
-    value by about ``1 / sqrt(2 n)``, that is, 0.4% for the base and 1.5% for the tiny variant.
+    value by about ``1 / sqrt(2 n)`` (0.4% for the base variant and 1.5% for the tiny variant).
     """
     name = "wav2vec2.encoder.pos_conv_embed.conv"
     hidden, kernel = config.hidden_size, config.num_conv_pos_embeddings
