@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 _BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Characters that change the direction of text. A terminal would display the text in a different order (Unicode, UAX
-#9)."""
+"""Characters that change the direction of text. A terminal would display text with these characters in a different
+order (Unicode, UAX #9)."""
 _CONTROLS = [*range(0x20), *range(0x7F, 0xA0)]
 """Control characters (Unicode category Cc), which can start escape sequences, move the cursor or ring the bell."""
 REPLACEMENT = "\ufffd"

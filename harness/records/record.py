@@ -141,11 +141,11 @@ class Speed(Struct, frozen=True, kw_only=True):
     inference_samples_per_s: float | None
     """Examples per second in full batches. Padding is not counted."""
     first_step_s: float | None
-    """Duration of the first training step, which includes compilation and allocation. None in a quality-only run and in
-    a run with trained weights."""
+    """Duration of the first training step, which includes compilation and allocation. The value is None in a
+    quality-only run and in a run with trained weights."""
     train: Steady | None
-    """Steady state of training. None in a quality-only run and in a run with trained weights. The value is also None in
-    records with schema version 1 if training consisted of a single step."""
+    """Steady state of training. The value is None in a quality-only run and in a run with trained weights. The value is
+    also None in records with schema version 1 if training consisted of a single step."""
     inference: Steady | None
     """Steady state of inference, or None in a quality-only run."""
     train_flops_per_s: float | None = None

@@ -64,7 +64,7 @@ def save(directory: Path, name: str, write: Callable[[Path], object]) -> None:
 
     If the call raises an OSError, retry it with a spare directory. If all attempts fail, raise the first OSError.
 
-    A directory that was removed is recreated.
+    If a directory was removed, it is created again.
     """
     errors = []
     for place in (directory, *spares(directory)):

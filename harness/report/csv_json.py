@@ -29,7 +29,7 @@ _FORMULA = re.compile(
     "[\\s\\u00ad\\u200b-\\u200f\\u2060\\ufeff]*[=+\\-@\\uff1d\\uff0b\\uff0d\\uff20\\ufe62\\ufe63\\ufe66\\ufe6b]"
 )
 """Start of a formula: ``=``, ``+``, ``-`` or ``@``, or one of the corresponding Unicode variants. Spaces and invisible
-characters may come first."""
+characters may precede the first character."""
 
 
 def csv_text(table: Table) -> str:

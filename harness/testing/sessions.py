@@ -131,7 +131,7 @@ class SessionSuite(OptionTests, StateTests):
     cases: ClassVar[SessionCases]
     plain: ClassVar[str] = "mlp"
     """Case for testing losses, optimizers and seeds. The model of this case must accept ``features`` and have dropout
-    layers. Weight decay must not apply to its biases."""
+    layers. Weight decay must not apply to the model's biases."""
     slow: ClassVar[Collection[str]] = ()
     """Cases whose tests are marked ``slow``. Tests without training and prediction are never marked as slow."""
     positions: ClassVar[BuildNetwork | None] = None

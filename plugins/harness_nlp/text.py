@@ -104,7 +104,7 @@ def deserialized(content: Any) -> Any:
 
 
 _read: list[tuple[Any, Any, tuple[str, ...]]] = []
-"""The content, the tokenizer and the vocabulary of the last call to `stored_tokenizer`."""
+"""Content, tokenizer and vocabulary of the last call to `stored_tokenizer`."""
 
 
 def stored_tokenizer(content: Any) -> tuple[Any, tuple[str, ...]]:

@@ -85,8 +85,9 @@ def utterances(voices: Iterable[str], takes: int) -> list[espeak.Utterance]:
 class EspeakDigits(Dataset[EspeakDigitsOptions]):
     """Digits spoken by about 100 synthetic voices: women, men, children, robots and whispering voices.
 
-    The voices are espeak-ng's variants. No voice is in more than one split, so the test score measures generalization
-    to new voices. Nothing is downloaded or stored: synthesis takes seconds and produces the same samples each time.
+    The voices are the voice variants of espeak-ng. No voice is in more than one split, so the test score measures
+    generalization to new voices. Nothing is downloaded or stored: synthesis takes seconds and produces the same samples
+    each time.
 
     Inputs: ``waveform``, float32 ``[samples]`` in [-1, 1] for each example. Targets: 0 to 9. Groups: ``voice`` and
     ``language``.
