@@ -1,11 +1,12 @@
 """The child processes of a parity check, and the order in which they run their computations.
 
-A child first prepares its data, which includes importing a framework and uses one core. The child then waits for its
-turn. If there are two cores, both backends prepare their data at the same time. The backends also compute at the same
-time if there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend computes
-after the first has ended, so they never compete for cores or GPU memory.
+Each backend runs in a child process. The process first imports the framework and prepares the data, which uses one
+core. If two cores are available, both backends do this at the same time. The backends also compute at the same time if
+there are enough cores for the threads of both and neither uses a GPU. Otherwise, the second backend starts computing
+after the first has ended, so that the backends do not compete for cores or GPU memory.
 
-The second backend needs the late weights of the first, but starts without them and waits only when it needs them.
+In its last computations, the second backend uses the weights of the first backend after training (*late* weights). It
+starts without these weights, and waits for them only when they are needed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from harness.records import Failure
 
 
 class Gathered(msgspec.Struct, frozen=True):
-    """The results of one child, or the failure that prevented it from computing them."""
+    """The results of a child process, or its failure."""
 
     directory: Path
     report: ParityReport | None
@@ -63,10 +64,10 @@ def _options(job: ParityJob, directory: Path) -> dict[str, Any]:
 def gather_both(
     first: ParityJob, second: ParityJob, directory: Path, timeout_s: float, *, say: Callable[[str], None]
 ) -> dict[str, Gathered]:
-    """Run the computations of both backends, in parallel where possible, and return the results by backend.
+    """Run the computations of both backends, in parallel if possible, and return the results by backend.
 
-    The second backend uses the late weights of the first. If the first backend fails, the second is terminated, and
-    only the failure is returned.
+    The second backend uses the weights of the first backend after training. If the first backend fails, the second is
+    terminated, and only the failure is returned.
     """
     cores = available_cores()
     paths = [directory / f"{name}.gate" for name in ("first", "second", "late")]
@@ -110,8 +111,8 @@ class _Turns:
     """Controller that opens the gates at which the two child processes wait."""
 
     def __init__(self, opened: Sequence[Gate], *, side_by_side: bool) -> None:
-        """Store three gates. Each child waits for its turn at one of the first two gates, and the second child also
-        waits at the third gate, for the late weights.
+        """Store three gates. Each child process waits at one of the first two gates before it computes. The second
+        child process also waits at the third gate for the weights of the first backend after training.
 
         `side_by_side` is True if there are enough cores for the threads of both children.
         """
@@ -127,7 +128,8 @@ class _Turns:
             self._late.open()
 
     def settle(self, number: int, device: str | None) -> None:
-        """Store the device of a child that has prepared its data, or None if the child has ended or has not started."""
+        """Store the device of a child process that has prepared its data. The device is None if the process has ended
+        or was not started."""
         with self._changing:
             self._devices.setdefault(number, device)
             if len(self._devices) == 2:
@@ -140,15 +142,15 @@ class _Turns:
         return self._enough_cores and set(self._devices.values()) == {"cpu"}
 
     def end_first(self) -> None:
-        """Let the second child compute, because the first has ended."""
+        """Open the remaining gates of the second child process after the first has ended."""
         self._second.open()
         self._late.open()
 
 
 def gather_roundings(job: ParityJob, numbers: Sequence[int], directory: Path, timeout_s: float) -> list[Path]:
-    """Compute the float64 reference from perturbed weights, in two children if there are enough cores.
+    """Compute the float64 reference from perturbed weights, using two child processes if there are enough cores.
 
-    Return the directories that contain the arrays, or an empty list if a child failed.
+    Return the directories that contain the arrays, or an empty list if a child process failed.
     """
     parts = 2 if 2 * job.spec.threads <= available_cores() else 1
     folders = [directory / f"roundings-{part}" for part in range(parts)]

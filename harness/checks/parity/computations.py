@@ -24,32 +24,31 @@ if TYPE_CHECKING:
 DROPOUT = 0.1
 """Dropout rate used if the recipe's rate is 0, so that the check can detect dropout in evaluation mode."""
 STEP_RATE = 0.1
-"""Minimum learning rate for the single step that is compared. At a typical learning rate, a step changes a parameter by
-about 0.1%, so rounding would hide missing weight decay. RMSProp uses a tenth of this rate because its first step, ``a g
-/ sqrt(0.01 g^2)``, is ten times as large. At the full rate, the step would move probe weights from 1 to 0 and leave
-only rounding errors."""
+"""Minimum learning rate for the single step that is compared. A step at a typical learning rate changes a parameter by
+only about 0.1%, so missing weight decay would be hidden by rounding. RMSProp uses a tenth of this rate, because its
+first step, ``a g / sqrt(0.01 g^2)``, is ten times as large and would otherwise change probe weights from 1 to 0."""
 EXAMPLES = 8
 """Number of examples in the small batches."""
 LARGE = 5_000_000
-"""Number of parameters above which a model is trained only for the steps in the loss curve."""
+"""Number of parameters above which the longer training run is limited to the number of steps in the loss curve."""
 CLIPPED_STEPS = 20
-"""Number of training steps with a clipping norm that about half of the gradients exceed."""
+"""Number of training steps with a clipping norm chosen so that about half of the gradients exceed it."""
 SCALED_STEPS = 30
 """Number of fp16 training steps that start from weights at which gradients overflow."""
 _GAINS = tuple(2.0**exponent for exponent in range(13))
 """Factors by which matrices are multiplied to make gradients overflow at fp16."""
 _HALVINGS = 3
-"""Number of times that the loss scale must be halved when using the first factor. If gradients overflowed only at the
-initial scale, rounding could decide whether they overflow."""
+"""Minimum number of times that the loss scale must be halved before the gradients are finite. With fewer halvings,
+rounding could decide whether the gradients overflow."""
 _SLIGHT = 5e-4
 """Relative change of the learning rate in every second step of `Computations.train_long`."""
 
 _TINY_RATE = 1e-3
-"""Factor for the learning rate in `_TINY_RATE_STEPS`. The first and last rates of a schedule are similarly small in
-long training runs."""
+"""Factor for the learning rate in `_TINY_RATE_STEPS`. In long training runs, the learning rates at the start and the
+end of a schedule are similarly small."""
 _TINY_RATE_STEPS = (100, 200)
-"""Steps of `Computations.train_long` that use this factor. The step after each of these steps uses about the same
-rate."""
+"""Steps of `Computations.train_long` at which `_TINY_RATE` applies. The learning rate of the following step is about
+the same."""
 
 
 class Computations:
@@ -90,7 +89,7 @@ class Computations:
         self._scaling = dynamic_scaling(self._spec.precision, self._spec.recipe)
 
     def evaluate(self, session: Session) -> dict[str, Array]:
-        """Predict the test batch twice in evaluation mode, and its first example separately.
+        """Predict the test batch twice in evaluation mode, and then predict only its first example.
 
         The last two predictions are computed inside `Session.inference`, as in a run.
         """
@@ -105,7 +104,7 @@ class Computations:
         return _fetched(session, session.predict(self._test))[: self._valid]
 
     def step(self, session: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute gradients and then one optimizer step. Both computations start from `weights` with a new optimizer
+        """Compute gradients, and then one optimizer step. Both computations start from `weights` and a new optimizer
         state."""
         import numpy as np
 
@@ -130,7 +129,7 @@ class Computations:
     def train(
         self, trained: Session, probe: Session, initial: Mapping[str, Array], arrays: dict[str, Array]
     ) -> list[Mapping[str, Array]]:
-        """Train from `initial` with the recipe's schedule, as if training had `steps` steps in total.
+        """Train from `initial` with the recipe's schedule, scaled to the number of steps in the check.
 
         The `probe` session predicts the steps. If `probe` is the trained session, as for the reference, no steps are
         predicted. Return a list containing the trained weights, or an empty list if there were no steps or training
@@ -160,9 +159,9 @@ class Computations:
 
         Return a list containing the trained weights, or an empty list if training diverged.
 
-        The learning rate follows the schedule, but also varies from step to step, even if the schedule is constant. It
-        stays large enough that rounding does not hide the steps. Every second change is small, as in long training
-        runs.
+        The learning rate is the scheduled rate times a random factor, so it varies from step to step even if the
+        schedule is constant. It remains large enough that the steps are not hidden by rounding. Every second change of
+        the rate is small, as in long training runs.
         """
         import numpy as np
 
@@ -192,11 +191,11 @@ class Computations:
         return self._steps if self._steps < STEPS or scalars > LARGE else LONG_STEPS
 
     def train_clipped(self, probe: Session, arrays: dict[str, Array]) -> None:
-        """If the recipe clips gradients, train for a few steps with a clipping norm that about half of the gradients
-        exceed.
+        """If the recipe clips gradients, train for a few steps with a clipping norm such that about half of the
+        gradients exceed it.
 
-        Adam's steps do not change if all gradients are multiplied by a constant, so a wrong clipping norm has hardly
-        any effect if all gradients exceed it.
+        Adam's steps are invariant to the scale of the gradients, so a wrong clipping norm has almost no effect if all
+        gradients exceed it.
         """
         import numpy as np
 
@@ -222,9 +221,9 @@ class Computations:
     def train_scaled(self, trained: Session, probe: Session, arrays: dict[str, Array]) -> None:
         """Train for a few steps at fp16 from weights at which gradients overflow.
 
-        All matrices are multiplied by the same factor, which increases activations and gradients. In a model that
-        normalizes its activations, only the last layers are affected. If no factor makes the gradients overflow,
-        training starts from the probe weights.
+        To make gradients overflow, all matrices are multiplied by the same factor. This increases activations and
+        gradients, but in a model that normalizes its activations, it affects only the last layers. If no factor makes
+        the gradients overflow, training starts from the probe weights.
         """
         import numpy as np
 
@@ -253,8 +252,8 @@ class Computations:
         self._add(arrays, "scaled", replay, SCALED_STEPS)
 
     def late(self, trained: Session, probe: Session, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute predictions, gradients and a step at weights from the end of training, in sessions that have already
-        been trained.
+        """Compute predictions, gradients and a step at weights from the end of training. The sessions have already
+        trained before.
         """
         import numpy as np
 
@@ -274,8 +273,8 @@ class Computations:
         return arrays | {f"statistics/{name}": after[name] for name in names}
 
     def dropout(self, probe: Session) -> dict[str, Array]:
-        """Predict with a dropout rate above zero, which must have no effect, and compute the statistics of the dropout
-        masks in training.
+        """Predict with a dropout rate above zero, which must not change the predictions. Then compute statistics of the
+        dropout masks in training.
         """
         from harness.checks.parity.masks import EXAMPLES, RATE, mask_statistics, step_losses
         from harness.checks.parity.scaling import scaled_gradients
@@ -334,7 +333,7 @@ class Computations:
         )
 
     def batches_digest(self) -> str:
-        """Return a digest of the first training batches after augmentation."""
+        """Return a digest of the first training batches, computed after augmentation."""
 
         from harness.records.arrays import digest
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 LATE = "late.npz"
-"""File with the late weights of the first backend. The arrays are named ``K/NAME``, where K is the index of the set of
-weights, starting at 1."""
+"""File with the weights of the first backend after training (*late* weights). The arrays are named ``K/NAME``, where K
+is the index of the set of weights, starting at 1."""
 LAST_BITS = 8
-"""Maximum perturbation of a weight, in units in the last place. The perturbation is a few times the rounding error of a
-float32 layer, so a decision that depends on rounding, such as the sign of a ReLU's input, changes in about half of the
+"""Maximum perturbation of a weight, in units in the last place. This is a few times the rounding error of a float32
+layer. If the sign of a ReLU's input depends on rounding, for example, the sign changes in about half of the
 perturbations."""
 
 
@@ -38,28 +38,29 @@ class ParityJob(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     """Number of training steps in the loss curve."""
     reference: bool = False
-    """True if the backend computes the float64 reference, which is needed only by stages that compare results."""
+    """True if the backend computes the float64 reference. Computations that no stage compares with the reference are
+    then skipped."""
     roundings: tuple[int, ...] = ()
-    """Numbers that identify the weight perturbations of `compute_roundings`, and from which the perturbations are
-    generated."""
+    """Seeds of the weight perturbations in `compute_roundings`."""
     turn: str = ""
-    """Path of the gate at which the child waits between preparing its data and computing."""
+    """Path of the gate at which the child process waits after it has prepared its data and before it computes."""
     late: str = ""
-    """Path of the late weights of another backend. If the path is empty, this backend uses the late weights from its
-    own training and writes them to `LATE`."""
+    """Path of a file with the late weights of another backend. If the path is empty, this backend uses the weights from
+    its own training and writes them to `LATE`."""
     late_gate: str = ""
-    """Path of the gate at which the child waits before it reads `late`."""
+    """Path of the gate at which the child process waits before it reads `late`."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """Event sent by a child that has prepared its data and is waiting for its turn."""
+    """Event sent by a child process after it has prepared its data. The process then waits until it may start
+    computing."""
 
     device: str
     """Name of the selected device."""
 
 
 class Handed(msgspec.Struct, frozen=True, tag="handed"):
-    """Event sent by a child that has written its late weights."""
+    """Event sent by a child process after it has written its late weights."""
 
 
 def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
@@ -85,7 +86,7 @@ def compute_evidence(job: ParityJob, context: ChildContext) -> ParityReport:
 
 def compute_roundings(job: ParityJob, context: ChildContext) -> tuple[int, ...]:
     """Compute the float64 reference from perturbed weights and save the arrays as `ARRAYS` in the call's directory.
-    Return the numbers that identify the perturbations."""
+    Return the seeds of the perturbations."""
     import numpy as np
 
     prepared = prepare(job.spec, job.plugins)
@@ -102,10 +103,11 @@ def gather(
     late: Received | None = None,
     hand_over: Callable[[Mapping[str, Array]], None] = lambda _: None,
 ) -> tuple[ParityReport, dict[str, Array]]:
-    """Run one backend's computations, and return the report and the arrays by name.
+    """Run one backend's computations. Return the report and a dictionary of arrays.
 
-    `late` is a function that returns the late weights of another backend. The function is called only when these
-    weights are needed. If `late` is None, `hand_over` is called with this backend's own late weights.
+    `late` is a function that returns the late weights of another backend, that is, its weights after training. The
+    function is called only when these weights are needed. If `late` is None, the weights of this backend after training
+    are used and passed to `hand_over`.
 
     Arrays computed at the probe weights:
 
@@ -120,14 +122,15 @@ def gather(
 
     - ``curve``, ``[steps]``: the losses when training from the initial weights,
     - ``trained``, ``[K, B, outputs]``: the logits for the test batch at `CHECKPOINTS`,
-    - ``replay/SEGMENT/...``: predicted and actual steps (`harness.checks.parity.replay.Replay.arrays`) of this training
-      (``curve``), of a longer one on small batches (``long``), of one with another clipping norm (``clip``), and, at
-      fp16, of one whose gradients overflow (``scaled``).
+    - ``replay/SEGMENT/...``: predicted and actual steps (`harness.checks.parity.replay.Replay.arrays`). The segments
+      are this training run (``curve``), a longer run on small batches (``long``), a run with another clipping norm
+      (``clip``) and, at fp16, a run in which gradients overflow (``scaled``).
 
-    Arrays computed at late weights, which are those of one backend at the end of its training. Late weights are
-    numbered from 1 (``K/NAME``):
+    Arrays computed at the late weights. The training runs ``curve`` and ``long`` each provide one set of these weights,
+    unless they diverge. The sets are numbered from 1 (K):
 
-    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: the same arrays as at the probe weights,
+    - ``late/K/logits``, ``late/K/loss``, ``late/K/gradients/NAME``: the logits, loss and gradients, as at the probe
+      weights,
     - ``late/K/step loss``, ``late/K/statistics/NAME``: the loss of a training step, and the running statistics after
       it.
     """
@@ -183,8 +186,8 @@ def gather(
 def roundings(job: ParityJob, prepared: Preparation, late: Mapping[str, Array]) -> dict[str, Array]:
     """Repeat the reference's computations from weights with perturbed last bits.
 
-    Return the arrays ``loss``, ``gradients``, ``step``, ``curve`` and ``trained``, which `gather` describes, and the
-    arrays computed at the late weights `late`. All arrays are stored under ``rounding/K/`` for each number K in
+    Return the arrays ``loss``, ``gradients``, ``step``, ``curve`` and ``trained`` (see `gather`), and the arrays
+    computed at the weights `late`. All arrays are stored under ``rounding/K/`` for each number K in
     `ParityJob.roundings`.
     """
     run, weights, initial = _computations(job, prepared)
@@ -218,8 +221,8 @@ def _computations(
 
 
 def _points(late: Mapping[str, Array], weights: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Return the late weights of another backend, in order, omitting those whose names differ from the names in
-    `weights`."""
+    """Return the sets of late weights of another backend, in order. Sets whose names differ from the names in `weights`
+    are omitted."""
     points: dict[int, dict[str, Array]] = {}
     for key, array in late.items():
         number, _, name = key.partition("/")
@@ -239,8 +242,7 @@ def _perturbed(weights: Mapping[str, Array], number: int) -> dict[str, Array]:
 
 
 def _changes(sent: Mapping[str, Array], returned: Mapping[str, Array]) -> dict[str, float]:
-    """Return the largest difference for each parameter whose values changed between setting and reading them in a
-    session."""
+    """Return the largest difference for each parameter that the session did not return exactly as it was set."""
     import numpy as np
 
     changes = {}

@@ -1,4 +1,4 @@
-"""Gates at which child processes wait until their parent lets them pass."""
+"""Gates (file locks) at which child processes wait until their parent process lets them continue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Gate:
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def open(self) -> None:
-        """Let through all processes that are waiting at the gate or arrive later."""
+        """Let all waiting processes continue. Processes that reach the gate later do not wait."""
         with self._closing:
             if not self._is_open:
                 os.close(self._file)
@@ -32,7 +32,7 @@ class Gate:
 
 @contextmanager
 def gates(*paths: Path) -> Iterator[list[Gate]]:
-    """Create closed gates. All of them are opened when the context manager exits."""
+    """Create closed gates. All gates are opened when the context manager exits."""
     with contextlib.ExitStack() as stack:
         created = []
         for path in paths:
@@ -43,7 +43,7 @@ def gates(*paths: Path) -> Iterator[list[Gate]]:
 
 
 def wait_at(path: str) -> None:
-    """Wait until the gate at `path` is open. An empty path represents an open gate."""
+    """Wait until the gate at `path` is open. If `path` is empty, return immediately."""
     if path:
         with Path(path).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)

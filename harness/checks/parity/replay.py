@@ -1,9 +1,9 @@
-"""Replay of training steps: every step of a session is predicted from the weights before the step.
+"""Replay of training steps: each step of a session is predicted from the weights before the step.
 
-Two sessions of the same backend are used. The first is trained only with `Session.train_step`, as in a run. Before each
-step, the second session receives the weights of the first session and computes the gradients. `ReferenceOptimizer`
-predicts a step from the gradients, and the predicted step is compared with the actual step. Since each prediction
-starts from the actual weights, rounding errors do not accumulate, except in the optimizer's state.
+Two sessions of the same backend are used. The first session is trained with `Session.train_step` only, as in a run.
+Before each step, the weights of the first session are copied to the second session, which computes the gradients.
+`ReferenceOptimizer` predicts a step from the gradients, and the predicted step is compared with the actual step. Since
+each prediction starts from the actual weights, rounding errors do not accumulate, except in the optimizer's state.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _NOISE = 2.0
 """Safety factor for the rounding errors of gradients."""
 _DRAWS = 3
 _NOISE_EVERY = 50
-"""Number of steps after which the rounding errors of the gradients are measured again."""
+"""Interval at which the rounding errors of the gradients are measured, in steps."""
 _FIRST = 6
 """Number of initial steps after which running statistics are compared."""
 _EVERY = 23
-"""Number of steps after which running statistics are compared again. The number is prime, so that it has no factor in
-common with the period of a recurring fault."""
+"""Interval at which running statistics are compared after the first `_FIRST` steps, in steps. The interval is prime, so
+that a periodic fault is eventually detected."""
 _LARGE = 1e18
-"""Magnitude of weights and gradients above which float32 arithmetic may overflow even in a correct backend."""
+"""Magnitude of weights and gradients above which float32 arithmetic may overflow in a correct backend."""
 
 
 class Replay:
-    """Training of a session, with a second session that predicts each step."""
+    """Training of one session, in which each step is predicted with a second session."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Replay:
     ) -> None:
         """Set the weights of `trained` to `start`.
 
-        `recipe` is the recipe with which the sessions were opened, and `factors` contains the learning rate factors
-        that are not 1, by parameter.
+        `recipe` is the recipe with which the sessions were opened. `factors` maps parameters to their learning rate
+        factors if these are not 1.
         """
         self._trained, self._probe = trained, probe
         self._recipe, self._precision = recipe, precision
@@ -84,9 +84,9 @@ class Replay:
     def step(self, batch: Batch, rate: float) -> float:
         """Train one step and return its loss. If weights or gradients are not finite, later steps are not predicted.
 
-        Gradients may overflow at fp16. Setting the weights of the session `probe` resets its loss scale, which is then
-        halved until the gradients are finite. For each halving, the session `trained` may skip one step for this batch.
-        A step is also predicted if the gradients overflow in `probe` but not in `trained`.
+        Gradients may overflow at fp16. Setting the weights of the session `probe` resets its loss scale. The scale is
+        then halved until the gradients are finite. For each halving, the session `trained` may skip a step on this
+        batch. A step of `trained` is predicted even if the gradients overflow in `probe`.
         """
         loss = float(np.array(self._trained.fetch(self._trained.train_step(batch, rate))))
         self._number += 1
@@ -150,9 +150,10 @@ class Replay:
     ) -> dict[str, float]:
         """Return the size of the rounding errors of each gradient, relative to the gradient's root mean square.
 
-        Rounding errors are measured by changing the last bits of the weights. A perturbation may also change the sign
-        of a ReLU's input. This effect is not a rounding error, so only the perturbation with the smallest effect is
-        used. Taking the median excludes elements that depend on few examples.
+        The last bits of the weights are changed several times, and the resulting changes of the gradients are measured.
+        Because such a perturbation may also change the sign of a ReLU's input, which is not a rounding error, only the
+        perturbation with the smallest effect is used. The median over the elements of a gradient excludes elements that
+        depend on few examples.
         """
         ratios = dict.fromkeys(gradients, float("inf"))
         for draw in range(_DRAWS):
@@ -177,7 +178,7 @@ class Replay:
 
     @property
     def lost(self) -> bool:
-        """True if some steps were not predicted, because weights, gradients or losses became infinite or NaN."""
+        """True if some steps were not predicted because weights, gradients or losses became infinite or NaN."""
         return self._lost
 
     def _add_undefined(self, loss: float, expected_loss: float) -> None:
@@ -193,19 +194,19 @@ class Replay:
     def arrays(self) -> dict[str, Array]:
         """Return the measurements for S predicted steps and P trainable parameters.
 
-        - ``loss``, ``[S, 2]``: the loss that the trained session returned, and the loss recomputed at the same weights,
-        - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of the predicted change of a parameter, the actual
-          change, and their difference,
+        - ``loss``, ``[S, 2]``: the loss returned by the trained session, and the loss recomputed at the same weights,
+        - ``size``, ``actual`` and ``error``, ``[S, P]``: 2-norms of a parameter's predicted change, its actual change,
+          and the difference between the two,
         - ``rounding``, ``[S, P]``: bound on the rounding error of the parameter,
-        - ``kept``, ``[S, P]``: number of elements in these norms, which exclude elements whose change is determined by
-          the rounding error of the gradient,
-        - ``elements``, ``[P]``: number of elements considered,
+        - ``kept``, ``[S, P]``: number of elements in these norms. Elements whose change is determined by the rounding
+          error of the gradient are excluded,
+        - ``elements``, ``[P]``: number of elements before this exclusion,
         - ``clipping``, ``[S]``: factor by which clipping scales the gradients,
         - ``skipped``, ``[1]``: number of steps skipped because their gradients overflowed,
-        - ``average``, ``[2, P]``, if the recipe has a moving average of the weights: 2-norms of the average's error
-          and of its distance from the weights,
-        - ``checked``, ``[C]``, and ``statistics``, ``[C, Q]``: numbers of the steps after which Q running statistics
-          were compared, and their relative errors.
+        - ``average``, ``[2, P]``: 2-norms of the error of the weights' moving average, and of its distance from the
+          weights. This array exists only if the recipe uses a moving average,
+        - ``checked``, ``[C]``: numbers of the steps after which running statistics were compared, and ``statistics``,
+          ``[C, Q]``: relative errors of the Q running statistics.
         """
         keys = ("loss", "size", "actual", "error", "rounding", "kept", "clipping")
         arrays = {key: np.array([row[key] for row in self._rows]) for key in keys}
@@ -232,7 +233,7 @@ def _nudged(array: Array, rng: np.random.Generator) -> Array:
 
 
 def _magnitude(gradient: Array) -> Array:
-    """Return the scale of each element's rounding error, or 0 if its gradient is exactly 0, as for unused
+    """Return the scale of each element's rounding error. It is 0 if the gradient is exactly 0, as for unused
     embeddings."""
     return np.where(gradient == 0, 0.0, rms(gradient) + np.abs(gradient, dtype=np.float64))
 

@@ -19,16 +19,16 @@ from harness.records import Precision, Recipe
 Array = NDArray[Any]
 
 _HALVINGS = 30
-"""Maximum number of times that the loss scale is halved. Loss scales in practice are at most about 2**24."""
+"""Maximum number of times that the loss scale is halved. In practice, loss scales are at most about 2**24."""
 
 
 class Scaled(NamedTuple):
-    """Gradients of a batch, and the number of times that the loss scale was halved to make them finite."""
+    """Loss and gradients of a batch, computed after the loss scale was halved until the gradients were finite."""
 
     loss: float
     gradients: dict[str, Array]
     halvings: int
-    """Number of times that the loss scale was halved. Always 0 without a dynamic loss scale."""
+    """Number of times that the loss scale was halved. Always 0 if the loss scale is not dynamic."""
 
 
 def dynamic_scaling(precision: Precision, recipe: Recipe) -> bool:
@@ -39,8 +39,8 @@ def dynamic_scaling(precision: Precision, recipe: Recipe) -> bool:
 def scaled_gradients(session: Session, batch: Batch, dynamic: bool) -> Scaled:
     """Compute gradients. If the loss scale is dynamic, halve it until the gradients are finite.
 
-    A training step with a learning rate of 0 halves the scale if its gradients overflow. If gradients still overflow
-    after the maximum number of steps, the returned gradients are not finite.
+    The scale is halved by a training step with a learning rate of 0 in which the gradients overflow. If gradients still
+    overflow after the maximum number of steps, the returned gradients are not finite.
     """
     loss, gradients = session.gradients(batch)
     halvings = 0

@@ -7,16 +7,15 @@ Two stages exclude values that are determined by rounding, and report how many v
 - Adam and RMSProp divide a gradient by its own magnitude, so a step is ``u(g) = g / (|g| + epsilon)``. An element is
   compared only if a change of g by `NOISE` times its rounding error would change u by at most the tolerance.
 - Training can amplify rounding errors tenfold within a few steps, for example in a ResNet with a high learning rate.
-  The comparison of losses ends when even the more accurate backend differs from the float64 reference by more than the
-  fraction `HORIZON` of the tolerance.
+  The comparison of losses ends at the first step at which both backends differ from the float64 reference by more than
+  `HORIZON` times the tolerance.
 
 Rounding also determines the derivative of a ReLU whose input is zero to within rounding error. The derivative is
 discontinuous there, so frameworks that sum in different orders compute gradients that differ by far more than the
-tolerance. If the backends differ only after the backward pass, the float64 reference is therefore recomputed from
-weights with perturbed last bits (`harness.checks.parity.evidence.ParityJob.roundings`). The resulting change in the
-reference's results is an estimate of the effect of rounding. If twice this change exceeds the tolerance, the tolerance
-is raised to that value, but never above `CEILING`. The comparison of losses ends at the step where twice the change in
-the loss exceeds the tolerance.
+tolerance. The effect of rounding is therefore measured if the backends differ only after the backward pass: the float64
+reference is recomputed from weights with perturbed last bits (`harness.checks.parity.evidence.ParityJob.roundings`). If
+twice the resulting change exceeds the tolerance, the tolerance is raised to twice the change, but never above
+`CEILING`. The comparison of losses ends at the step where twice the change in the loss exceeds the tolerance.
 """
 
 from __future__ import annotations
@@ -38,22 +37,22 @@ from harness.checks.parity.verdict import Stage
 from harness.measure.distance import norm, relative
 
 NOISE = 10.0
-"""Safety factor for the rounding error of a gradient element. The error is estimated as the larger of the difference
-between the backends at this element and the root mean square error over its parameter."""
+"""Safety factor for the rounding error of a gradient element. The error is estimated as the difference between the
+backends at this element or the root mean square difference over the parameter, whichever is larger."""
 HORIZON = 0.01
-"""Fraction of the tolerance by which the loss may differ from the float64 reference before the comparison of the loss
-curves ends."""
+"""Maximum difference between a loss and the float64 reference, as a fraction of the tolerance. The comparison of the
+loss curves ends where both backends exceed it."""
 BACKWARD = ("gradients", "step", "statistics", "late", "curve", "trained")
 """Stages that depend on the backward pass of both backends."""
 COARSE = 0.03
-"""Tolerance in fp32 above which a stage is only a partial check because rounding determines its result."""
+"""Tolerance in fp32 above which a stage counts only as a partial check, because rounding determines its result."""
 PREDICTED_AGAIN = {
     "logits_again": "second prediction, in `Session.inference`",
     "logits_alone": "first example alone, in `Session.inference`",
 }
 """Descriptions of the additional predictions for the test batch."""
 MIN_STEPS = 10
-"""Minimum number of comparable steps of the loss curve, unless all steps were replayed."""
+"""Minimum number of comparable steps of the loss curve. It does not apply if all steps were replayed."""
 
 
 def compare(one: Evidence, other: Evidence, reference: Evidence | None) -> list[Stage]:
@@ -121,7 +120,7 @@ def _exact(name: str, problems: list[str], one: Evidence) -> Stage:
 
 
 Errors = Iterable[tuple[str, float]]
-"""Pairs of a location, such as a parameter's name, and the relative error at that location."""
+"""Pairs of a location, such as a parameter's name, and its relative error."""
 
 
 class _Comparison:
@@ -144,7 +143,8 @@ class _Comparison:
     ) -> Stage:
         """Compare predictions.
 
-        `again` maps the names of additional predictions, which may cover only some examples, to their descriptions.
+        `again` maps the names of additional predictions to their descriptions. These predictions may cover only some of
+        the examples.
         """
 
         def errors(a: Evidence, b: Evidence) -> Errors:
@@ -182,13 +182,14 @@ class _Comparison:
         if excluded:
             recipe = self._one.report.spec.recipe
             remark = (
-                f"{excluded / total:.2%} of the scalars are excluded: the rounding error of their gradient determines "
-                f"their step, because {recipe.optimizer} divides the gradient by its magnitude"
+                f"{excluded / total:.2%} of the scalars are excluded, because rounding errors in their gradients "
+                f"determine their steps: {recipe.optimizer} divides the gradient by its magnitude"
             )
         return self._stage("step", errors, remark=remark)
 
     def _kept(self, name: str, clip: float) -> NDArray[np.bool_]:
-        """Return a mask of elements with a well-conditioned step or a gradient of exactly 0 in both backends."""
+        """Return a mask that is True for elements whose step is well-conditioned or whose gradient is exactly 0 in both
+        backends."""
         one, other = (e.arrays[f"gradients/{name}"].astype(np.float64) for e in (self._one, self._other))
         true = one if self._reference is None else self._reference.arrays[f"gradients/{name}"]
         typical = max(rms(one - true), rms(other - true), rms(one - other))
@@ -278,7 +279,7 @@ class _Comparison:
         return f"only the first {count} of {steps} steps: rounding errors grow in later steps, and {reason}"
 
     def _comparable(self) -> int:
-        """Return the number of steps, at least 1, before rounding alone changes the loss by more than allowed."""
+        """Return the number of steps, at least 1, for which rounding alone changes the loss by no more than allowed."""
         mine = self._one.arrays["curve"]
         if self._reference is None:
             return len(mine)
@@ -333,7 +334,7 @@ class _Comparison:
         )
 
     def _bars(self, errors: Any, allowed: Mapping[str, Tolerance]) -> dict[str, float]:
-        """Return the tolerance at each location, derived from the effect of rounding on the reference.
+        """Return a tolerance for each location, based on the effect of rounding on the reference.
 
         The tolerances are never smaller than `allowed`.
         """
@@ -345,8 +346,8 @@ class _Comparison:
         return bars
 
     def _effect_of_rounding(self, name: str, index: int) -> float:
-        """Return the largest change in the reference's results caused by perturbed last bits, or 0 if no perturbed
-        results were computed."""
+        """Return the largest change in the reference's results caused by perturbing the last bits of the weights.
+        Return 0 if no perturbed results were computed."""
         if self._reference is None:
             return 0.0
         true = self._reference.arrays[name][index]
