@@ -1,5 +1,5 @@
-"""The parent process of a parity check. The parent process runs the computations of both backends in child processes
-and compares the results."""
+"""The parent process of a parity check, which runs the computations of both backends in child processes and compares
+the results."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from harness.records.store import Store
 TIMEOUT_S = 1800.0
 """Default time limit for each backend, in seconds."""
 ROUNDINGS = 6
-"""Number of random perturbations of the weights' last bits. If float32 rounding decides between two outcomes, each
-perturbation produces the other outcome with a probability of about 1/2, so the probability that all six perturbations
-miss it is about 1/64."""
+"""Number of random perturbations of the weights' last bits. If a result depends on float32 rounding, such as the sign
+of a ReLU's input, each perturbation changes it with a probability of about 1/2. The probability that none of six
+perturbations changes it is about 1/64."""
 
 
 def _silent(text: str) -> None:
@@ -38,7 +38,7 @@ def _silent(text: str) -> None:
 
 
 def pairs(specs: Iterable[RunSpec]) -> list[tuple[RunSpec, RunSpec]]:
-    """Return pairs of specs that differ only in their backend, environment and possibly seed.
+    """Return pairs of specs that differ only in the backend, the environment or the seed.
 
     The first spec in each group is paired with every other spec in the group. Raises `harness.UsageError` if there are
     no pairs.
@@ -70,8 +70,8 @@ def compared(specs: Sequence[RunSpec]) -> set[str]:
 def marks_for(
     specs: Sequence[RunSpec], catalog: Catalog, store: Store, *, say: Callable[[str], None] = _silent
 ) -> dict[str, list[ParityMark]]:
-    """Check the pairs among `specs`, save the verdicts in `store`, and return the parity results to record for each
-    spec, by spec key.
+    """Check the pairs among `specs` and save the verdicts in `store`. Return the parity results to record for each
+    spec, keyed by the spec's key.
 
     Raises `harness.UsageError` if `specs` contains no pair to compare.
     """
@@ -100,8 +100,8 @@ def check(
 
     The backends use a single device, even if the specs request several devices. Each backend runs in a separate
     process. If the backends differ only after the backward pass, the reference is recomputed with perturbed weights to
-    measure the effect of rounding. If a backend fails, no exception is raised; instead, the check does not pass, and
-    the verdict contains the failure.
+    measure the effect of rounding. If a backend fails, no exception is raised. The check does not pass, and the verdict
+    contains the failure.
     """
     from harness.checks.parity.stages import BACKWARD
 
@@ -138,7 +138,7 @@ def _reference(
     late: str,
     say: Callable[[str], None],
 ) -> Gathered | None:
-    """Repeat the computation in float64 on the CPU with the first backend that supports it.
+    """Repeat the computation in float64 on the CPU, using the first backend that supports float64.
 
     The two backends being compared are tried before other installed backends.
     """
@@ -176,7 +176,7 @@ def _verdict(
 ) -> ParityVerdict:
     """Compare the results of both backends and return the verdict.
 
-    `perturbed` contains the directories with the reference's results for perturbed weights.
+    `perturbed` contains the directories with the results that the reference computed from perturbed weights.
     """
     import numpy as np
 

@@ -1,11 +1,11 @@
 """Distances between arrays, used in parity checks and audits.
 
 Errors are norm-wise relative errors, ``|a - b| / max(|b|, floor)``. The 2-norm is computed over one parameter, all
-logits of a batch, or one step of the loss curve. For a parameter with n of the model's N scalars, the floor is
-``FLOOR |all| sqrt(n / N)``, where ``|all|`` is the norm over all parameters. This floor is a hundredth of the norm that
-the parameter would have if all scalars had the same magnitude. The floor is needed for parameters whose true gradient
-is zero, such as an attention key's bias, which cancels in the softmax. The computed gradients of these parameters
-consist entirely of rounding error, so their relative errors would be large.
+logits of a batch, or one step of the loss curve. For a parameter with n of the model's N scalars, the floor is ``FLOOR
+|all| sqrt(n / N)``, where ``|all|`` is the norm over all parameters. If all scalars had the same magnitude, the floor
+would be a hundredth of the parameter's norm. The floor is needed for parameters whose true gradient is zero, such as
+the bias of an attention key, which cancels in the softmax. The computed gradient of such a parameter consists entirely
+of rounding errors, so its relative error would be large without a floor.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 FLOOR = 1e-2
 ELEMENTS = 8192
-"""Maximum number of a parameter's elements used in repeated computations. Elements of larger parameters are chosen at
+"""Maximum number of elements per parameter in repeated computations. The elements of larger parameters are sampled at
 random."""
 
 
@@ -32,7 +32,7 @@ def rms(array: Array) -> float:
 
 
 def rowwise(a: Array, b: Array) -> Array:
-    """Return each example's error relative to the root mean square norm of all examples, as an array ``[B]``.
+    """Return the error of each example, relative to the root mean square norm of all examples, as an array ``[B]``.
 
     Non-finite errors are replaced by infinity. If the shapes differ, all errors are infinite.
     """
@@ -53,10 +53,11 @@ def by_parameter(
     names: Iterable[str] | None = None,
     kept: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Yield the name and the relative error of each parameter, computed over the elements that `kept` selects.
+    """Yield the name and the relative error of each parameter. The error is computed over the elements selected by
+    `kept`.
 
-    Each parameter's array is stored under `prefix` followed by its name. The floor is described in this module's
-    docstring.
+    Each parameter's array is stored under `prefix` followed by its name. See the docstring of this module for the
+    floor.
     """
     names = list(names) if names is not None else [key.removeprefix(prefix) for key in b if key.startswith(prefix)]
     kept = kept or {}
@@ -73,7 +74,7 @@ def by_parameter(
 
 
 class Sample:
-    """At most `elements` randomly chosen elements of each array."""
+    """Random sample of at most `elements` elements of each array."""
 
     def __init__(self, arrays: Mapping[str, Array], elements: float = ELEMENTS) -> None:
         rng = np.random.default_rng(0)
@@ -83,5 +84,5 @@ class Sample:
                 self._indices[name] = np.sort(rng.choice(array.size, int(elements), replace=False))
 
     def of(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the elements of arrays with the same names and shapes as float64 vectors."""
+        """Return the sampled elements of arrays with the same names and shapes, as float64 vectors."""
         return {name: np.asarray(arrays[name].ravel()[i], np.float64) for name, i in self._indices.items()}

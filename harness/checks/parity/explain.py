@@ -12,7 +12,7 @@ from harness.checks.parity.verdict import Stage
 from harness.measure.distance import relative
 
 _LOW_PRECISION = (2e-5, 2e-2)
-"""Range of errors in float32 logits caused by matrix products in TF32 or bfloat16 (see tests/checks/parity)."""
+"""Range of errors in float32 logits if matrix products are computed in TF32 or bfloat16 (see tests/checks/parity)."""
 
 
 def explain(stages: list[Stage], one: Evidence, other: Evidence) -> str:
@@ -44,7 +44,8 @@ def _differ(stage: Stage) -> str:
 
 
 def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
-    """Return a remark naming the backend that is ten times farther from float64 than the other, or an empty string."""
+    """Return a remark if the error of one backend relative to float64 is more than ten times that of the other.
+    Otherwise, return an empty string."""
     errors = [stage.from_reference.get(e.backend, 0.0) for e in (one, other)]
     known = [float("inf") if error is None else error for error in errors]
     if not stage.from_reference or max(known) <= 10 * min(known):
@@ -58,8 +59,8 @@ def _culprit(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _inputs(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"{one.backend} and {other.backend} received different {stage.where}: the dataset, its "
-        "preparation or the model's list of parameters depends on more than the options and the seed"
+        f"{one.backend} and {other.backend} received different {stage.where}: check that the dataset, its preparation "
+        f"and the model's list of parameters depend only on the options and the seed"
     )
 
 
@@ -223,6 +224,6 @@ def _curve(stage: Stage, one: Evidence, other: Evidence) -> str:
 
 def _trained(stage: Stage, one: Evidence, other: Evidence) -> str:
     return (
-        f"logits {_differ(stage)} in evaluation mode after training, while the training losses agree: state that only "
-        "evaluation uses, such as running statistics, differs"
+        f"logits {_differ(stage)} in evaluation mode after training, while the training losses agree: check the state "
+        f"that is used only in evaluation mode, such as running statistics"
     )

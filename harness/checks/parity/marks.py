@@ -25,10 +25,9 @@ UNCHECKED = Mark("unchecked")
 
 
 def marks(rivals: Sequence[RunRecord], verdicts: Iterable[ParityVerdict]) -> list[Mark]:
-    """Return the parity of each run. The runs in `rivals` differ only in their backend and environment.
-
-    The parity of each run after the first is the result of its check against the first run. The parity of the first run
-    combines these results. If there is only one run, its parity combines its checks against all backends.
+    """Return the parity of each run. The runs in `rivals` differ only in their backend and environment. Each run after
+    the first has the result of its check against the first run. The first run has the combined result of these checks.
+    If there is only one run, it has the combined result of its checks against all backends.
     """
     verdicts = list(verdicts)
     base = rivals[0]
@@ -48,7 +47,8 @@ def _of_pair(base: RunRecord, other: RunRecord, verdicts: list[ParityVerdict]) -
 
 
 def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
-    """Return the results from a run's stored verdicts or, if there are none, from its record."""
+    """Return the results of a run's stored verdicts. If there are no stored verdicts, return the results in its
+    record."""
     if not isinstance(record.outcome, Success):
         return []
     stored = [v for v in _about(record, verdicts) if side_of_record(record) in v.sides]
@@ -56,7 +56,7 @@ def _of_run(record: RunRecord, verdicts: list[ParityVerdict]) -> list[Mark]:
 
 
 def _about(record: RunRecord, verdicts: list[ParityVerdict]) -> list[ParityVerdict]:
-    """Return the verdicts that apply to the run's computation, for any pair of backends."""
+    """Return all verdicts about the computation of this run, for any pair of backends."""
     if record.provenance.data is None:
         return []
     about = subject(record.spec, record.provenance.data)
@@ -68,10 +68,10 @@ def _recorded(parity_marks: Iterable[ParityMark]) -> list[Mark]:
 
 
 def _limited(mark: Mark, *records: RunRecord) -> Mark:
-    """Return the result of a check for runs that may have used several devices.
+    """Return the result of a check, limited to what the check can verify for runs on several devices.
 
-    A check uses a single device. With batch normalization, processes on several devices normalize their parts of a
-    batch separately, so the check covers only part of the computation.
+    A check uses a single device. In a run on several devices, batch normalization is applied separately to the part of
+    the batch on each device, so the check covers only part of the computation.
     """
     local = any(record.provenance.notes.get("batch_norm") == "local" for record in records)
     return Mark("partly checked") if local and mark.state == "same" else mark
@@ -80,8 +80,9 @@ def _limited(mark: Mark, *records: RunRecord) -> Mark:
 def _combined(parts: list[Mark]) -> Mark:
     """Combine the results of several parity checks.
 
-    The combined state is the first of ``differs``, ``unchecked``, ``partly checked`` and ``same`` that occurs among the
-    results. If the combined state is ``same``, the combined error is the largest error.
+    The combined state is the worst state among the results. From worst to best, the states are ``differs``,
+    ``unchecked``, ``partly checked`` and ``same``. If the combined state is ``same``, the combined error is the largest
+    error.
     """
     for state in ("differs", "unchecked", "partly checked"):
         if any(mark.state == state for mark in parts):

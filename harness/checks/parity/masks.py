@@ -1,12 +1,12 @@
 """Statistics of dropout over many masks, and their comparison between two backends.
 
-The weights and the batch are fixed, so a step's loss and gradients vary only with the dropout masks. Two backends draw
-different masks, but the distributions must be the same. A few statistics are computed for each mask and parameter, and
-their means over the masks are compared with Welch's t-test.
+The weights and the batch are fixed, so the loss and the gradients of a step vary only with the dropout masks. Two
+backends draw different masks, but the distributions of the results must be equal. For each mask and parameter, a few
+statistics are computed. Their means over the masks are compared with Welch's t-test.
 
-Each dropout layer affects the gradients of nearby parameters most, so an error in a single layer is visible in the
-statistics of a few parameters. `Statistic` lists these statistics. The correlations between parameters (`Profiles`)
-show how the masks of two layers depend on each other, and whether the forward and the backward pass use the same mask.
+`Statistic` lists the statistics. Each dropout layer mainly affects the gradients of nearby parameters, so an error in a
+single layer appears in the statistics of a few parameters. The correlations between parameters (`Profiles`) depend on
+how the masks of different layers are related, and on whether the forward and the backward pass use the same mask.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.measure.distance import norm
 Array = NDArray[Any]
 
 RATE = 0.4
-"""Minimum dropout rate at which the statistics are computed. Lower rates would require more masks."""
+"""Minimum dropout rate for computing the statistics. Lower rates would require more masks."""
 MASKS = 256
 """Number of masks for which a backend computes gradients."""
 STEP_MASKS = 256
@@ -36,13 +36,14 @@ CHANGES = 48
 PROFILES = 32
 """Maximum number of profiles of the same length. If there are more, an evenly spaced subset is used."""
 EXAMPLES = 4
-"""Number of examples in the batch. Each example has its own masks. In a large batch, the effects of the masks would
-average out, and a unit would seldom be dropped for all examples."""
+"""Number of examples in the batch. Each example has its own masks. With more examples, the effects of the masks would
+average out, and a unit would rarely be dropped in all examples."""
 FALSE_ALARMS = 1e-4
-"""Probability that a comparison of two correct backends fails, divided among its tests (Bonferroni correction)."""
+"""Probability that a comparison of two correct backends fails. It is divided by the number of tests (Bonferroni
+correction)."""
 MIN_SPREAD = 0.02
-"""Minimum standard deviation of a profile. Smaller variation may be rounding error. With two classes, for example, the
-gradients of the last layer's two rows have the same norm."""
+"""Minimum standard deviation of a profile. Smaller variations may be rounding errors. For example, the gradients of the
+last layer's two rows have the same norm if there are two classes."""
 _TINY = 1e-300
 
 
@@ -50,7 +51,8 @@ class Statistic(IntEnum):
     """A number computed from a parameter's gradient under one mask."""
 
     ALONG = 0
-    """Component along the gradient without dropout, as a fraction of that gradient. It detects missing rescaling."""
+    """Component in the direction of the gradient without dropout, as a fraction of that gradient. It detects missing
+    rescaling."""
     NORM = 1
     """Logarithm of the 2-norm. It detects a wrong rescaling or dropout rate."""
     DEVIATION = 2
@@ -59,7 +61,7 @@ class Statistic(IntEnum):
     """Logarithm of the ratio of the 1-norm to the 2-norm. It detects a wrong fraction of zeros."""
     TAIL = 4
     """Logarithm of the ratio of the 4-norm to the 2-norm of the difference from the gradient without dropout. It
-    detects masks whose values are not just zero and a constant."""
+    detects masks with values other than zero and one constant."""
 
 
 class Difference(NamedTuple):
@@ -67,8 +69,7 @@ class Difference(NamedTuple):
 
     where: str
     errors: float
-    """Difference of the means, in standard errors. If both statistics are constant but different, the value is
-    infinite."""
+    """Difference of the means, in standard errors. It is infinite if both statistics are constant but differ."""
     critical: float
     """Largest difference that passes."""
     tests: int
@@ -86,7 +87,7 @@ def mask_statistics(
     batch : Batch
         The batch.
     plain : mapping of str to ndarray
-        Gradients for the same weights and batch without dropout.
+        Gradients without dropout, for the same weights and batch.
     masks : int, default=256
         Number of masks.
     dynamic : bool, default=False
@@ -95,9 +96,9 @@ def mask_statistics(
     Returns
     -------
     dict of str to ndarray
-        ``loss``, ``[masks]``; ``parameter/NAME``, ``[masks, 5]``: the statistics in the order of `Statistic`;
-        ``pairs``, ``[masks, P]``: the correlations of pairs of profiles; and ``pair names``, ``[P]``: the names of
-        these pairs. Parameters whose gradients consist entirely of rounding error are omitted.
+        ``loss``, ``[masks]``; ``parameter/NAME``, ``[masks, 5]``, with the statistics in the order of `Statistic`;
+        ``pairs``, ``[masks, P]``, with the correlations of P pairs of profiles; and ``pair names``, ``[P]``. Parameters
+        whose gradients consist entirely of rounding errors are omitted.
     """
     sample, profiles = Sample(plain), Profiles(plain)
     flat = sample.of(plain)
@@ -128,8 +129,8 @@ def mask_statistics(
 def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0.0) -> tuple[float, ...]:
     """Return the statistics of a parameter, in the order of `Statistic`.
 
-    If the norm of `expected` is smaller than `floor`, `floor` is used instead. The difference may consist entirely of
-    rounding error, so the fraction `least` of this norm is added to the norms of the difference.
+    If the norm of `expected` is smaller than `floor`, `floor` is used as the norm. Because the difference may consist
+    entirely of rounding errors, `least` times this norm is added to the norms of the difference.
     """
     size, expected_size = _norm(gradient), max(_norm(expected), floor)
     difference = gradient - expected
@@ -145,11 +146,11 @@ def _statistics(gradient: Array, expected: Array, floor: float, least: float = 0
 
 
 class Profiles:
-    """Profiles of gradients along the axes of the parameters, and the correlations between profiles of equal length.
+    """Profiles of gradients along the axes of the parameters, and the correlations between profiles.
 
-    A profile contains, for each index of an axis, the logarithm of the norm of the gradient's elements at that index,
-    minus its value without dropout. If a mask drops a unit, the profiles of all its parameters are small at the same
-    index.
+    For each index of an axis, a profile contains the logarithm of the norm of the gradient's elements at that index,
+    minus the value without dropout. If a mask drops a unit, the profiles of all parameters of the unit are small at the
+    same index. Correlations are computed between profiles of equal length.
     """
 
     def __init__(self, plain: Mapping[str, Array]) -> None:
@@ -185,7 +186,7 @@ class Profiles:
         return np.array([a in names and b in names for (a, _), (b, _) in self._pairs], dtype=bool)
 
     def correlations(self, gradients: Mapping[str, Array]) -> Array:
-        """Return the correlation of each pair of profiles, or 0 if one of them is almost constant."""
+        """Return the correlation of each pair of profiles. It is 0 if one of the profiles is almost constant."""
         found = []
         for places in self._groups:
             rows = np.array([self._logarithm(gradients, place) - self._plain[place] for place in places])
@@ -208,7 +209,7 @@ class Profiles:
 
 
 def step_losses(session: Session, batch: Batch, masks: int = STEP_MASKS) -> Array:
-    """Return the losses of training steps with a learning rate of 0, so that only the masks differ."""
+    """Return the losses of training steps with a learning rate of 0, which differ only in their masks."""
     return np.array([float(np.array(session.fetch(session.train_step(batch, 0.0)))) for _ in range(masks)])
 
 
@@ -223,10 +224,10 @@ def change_statistics(
     dynamic: bool = False,
     steps: int = CHANGES,
 ) -> dict[str, Array]:
-    """Compute statistics of the weight changes in training steps with dropout, each starting from `weights`.
+    """Compute statistics of the weight changes in training steps with dropout. Each step starts from `weights`.
 
-    Elements whose gradient is small compared with the rest of the parameter are excluded, because optimizers that
-    divide the gradient by its magnitude would turn the rounding errors of these elements into full steps.
+    Elements with a gradient much smaller than that of the rest of the parameter are excluded. Optimizers that divide a
+    gradient by its magnitude would turn the rounding errors of these elements into full steps.
 
     Parameters
     ----------
@@ -235,11 +236,11 @@ def change_statistics(
     batch : Batch
         The batch.
     plain : mapping of str to ndarray
-        Gradients without dropout of the parameters to compare.
+        Gradients of the parameters to compare, without dropout.
     weights : mapping of str to ndarray
         Weights before each step.
     change : mapping of str to ndarray
-        Changes of the weights in a step without dropout.
+        Changes of the weights in one step without dropout.
     rate : float
         Learning rate.
     dynamic : bool, default=False
@@ -250,7 +251,7 @@ def change_statistics(
     Returns
     -------
     dict of str to ndarray
-        ``change/NAME``, ``[steps, 5]``, the statistics in the order of `Statistic`.
+        ``change/NAME``, ``[steps, 5]``, with the statistics in the order of `Statistic`.
     """
     sample = Sample(plain)
     large = {name: np.abs(gradient) > FLOOR * rms(gradient) for name, gradient in sample.of(plain).items()}
@@ -313,8 +314,8 @@ def _repeated(losses: Array) -> Array:
 
 
 def _products(losses: Array) -> Array:
-    """Return the products of successive standardized losses. The mean of the products is 0 if the masks are
-    independent."""
+    """Return the products of successive standardized losses. If the masks are independent, the mean of these products
+    is 0."""
     scale = losses.std()
     standard = (losses - losses.mean()) / scale if scale else np.zeros_like(losses)
     return np.asarray(standard[1:] * standard[:-1])
@@ -323,8 +324,8 @@ def _products(losses: Array) -> Array:
 def welch(a: Array, b: Array, scale: float = 0.0) -> tuple[float, float, float]:
     """Return the two-sided p-value, the statistic and the degrees of freedom of Welch's t-test for equal means.
 
-    Means that are equal up to float32 rounding are treated as equal. The rounding error is relative to the larger of
-    the means or, if `scale` is larger than both, to `scale`.
+    Means that are equal up to float32 rounding are treated as equal. The rounding error is relative to the larger mean,
+    or to `scale` if `scale` is larger than both means.
     """
     import warnings
 

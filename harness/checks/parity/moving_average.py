@@ -16,8 +16,8 @@ Array = NDArray[np.float64]
 class MovingAverage:
     """Moving average of a session's weights in float64, for comparison with the session's own average.
 
-    The average is not computed recursively, but as the weighted mean over the steps t = 1, ..., T, with the weights
-    ``(1 - d) d^(T - t) / (1 - d^T)``.
+    Instead of being updated recursively, the average is computed as the weighted mean over the steps t = 1, ..., T,
+    with the weights ``(1 - d) d^(T - t) / (1 - d^T)``.
     """
 
     def __init__(self, session: Session, recipe: Recipe, sample: Sample) -> None:

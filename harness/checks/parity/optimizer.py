@@ -38,14 +38,14 @@ class Change(NamedTuple):
     value: Array
     """New value minus old value, float64."""
     doubt: Array
-    """Bound on the error in each element of `value` caused by rounding errors in the gradients."""
+    """Upper bound on the error in each element of `value` that rounding errors in the gradients cause."""
 
 
 class ReferenceOptimizer:
     """An optimizer that predicts the change of the weights in each step.
 
-    The optimizer stores the moments, but receives the weights before each step from the caller. Errors therefore do not
-    accumulate from step to step, except in the moments.
+    The optimizer stores the moments, but receives the weights before each step from the caller. Therefore, only the
+    errors in the moments accumulate from step to step.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class ReferenceOptimizer:
     ) -> None:
         """Start with an empty state.
 
-        `decayed` contains the names of the parameters to which weight decay applies, and `factors` contains the
-        learning rate factors that are not 1.
+        `decayed` contains the names of the parameters to which weight decay applies. `factors` contains the learning
+        rate factors that differ from 1.
         """
         self._recipe = recipe
         self._decayed = frozenset(decayed)
@@ -110,8 +110,8 @@ class ReferenceOptimizer:
         return change
 
     def _step_of(self, name: str, p: Array, g: Array, noise: Array, a: float) -> Change:
-        """Return the change without decoupled weight decay. In LAMB, however, weight decay is part of the direction and
-        is included."""
+        """Return the change without decoupled weight decay. LAMB is an exception: its weight decay is part of the
+        direction and is included."""
         recipe, t = self._recipe, self._step
         match recipe.optimizer:
             case "sgd":
@@ -159,12 +159,12 @@ class ReferenceOptimizer:
 
 
 def is_decoupled(recipe: Recipe) -> bool:
-    """Return True if weight decay is not added to the gradient."""
+    """Return True if weight decay is decoupled, that is, not added to the gradient."""
     return recipe.decoupled_decay or recipe.optimizer in ("adamw", "lion", "lamb")
 
 
 def regularized(recipe: Recipe, gradient: Array, weights: Array) -> Array:
-    """Return the clipped gradient of a parameter to which weight decay applies, with the penalties added to it."""
+    """Return the clipped gradient of a parameter, plus the gradients of the penalties."""
     decay = 0.0 if is_decoupled(recipe) else recipe.weight_decay
     return gradient + decay * weights + recipe.l1 * np.sign(weights)
 

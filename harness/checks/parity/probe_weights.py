@@ -1,9 +1,9 @@
-"""The weights at which gradients are compared: rescaled and perturbed initial values.
+"""The weights at which gradients are compared (*probe weights*): initial values that are rescaled and perturbed.
 
-At the initial weights, many implementation errors have almost no effect on the results. BERT's initial weights have a
-standard deviation of 0.02, which makes the logits nearly independent of the input. The tanh approximation of GELU
-changes the logits by 3e-7, swapping two examples changes the loss by 1e-6, and a missing bias has no effect if it is
-initialized to zero. The tests in `tests/checks/parity` include these errors.
+At the initial weights, many implementation errors have almost no effect on the results. For example, BERT's initial
+weights have a standard deviation of 0.02, so the logits hardly depend on the input. With these weights, the tanh
+approximation of GELU changes the logits by only 3e-7, and swapping two examples changes the loss by only 1e-6. A
+missing bias has no effect if it is initialized to zero. The tests in `tests/checks/parity` include these errors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from harness.interfaces import Parameter
 Array = NDArray[Any]
 
 _SPREAD = 0.1
-"""Standard deviation of the noise that replaces zeros, and of the random factors that multiply other constants."""
+"""Standard deviation of the noise that replaces zeros, and of the random factors for other constants."""
 
 
 def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array]:
@@ -29,8 +29,8 @@ def probe_weights(parameters: Iterable[Parameter], seed: int) -> dict[str, Array
 
     Random initial values are scaled to a root mean square of ``1 / sqrt(fan in)``, so each layer preserves the scale of
     its input (LeCun et al. 1998, "Efficient BackProp"). Zeros are replaced by normally distributed values with a
-    standard deviation of 0.1. Other constants are multiplied by normally distributed factors with mean 1 and the same
-    standard deviation. The factors are clipped to at least 0.5, so variances remain positive.
+    standard deviation of 0.1. Other constants are multiplied by normally distributed factors with a mean of 1 and a
+    standard deviation of 0.1. The factors are clipped to at least 0.5, so that variances remain positive.
     """
     return {parameter.name: _probe(parameter, seed) for parameter in parameters}
 

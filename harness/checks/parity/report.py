@@ -41,7 +41,8 @@ class ParityReport(Struct, frozen=True, kw_only=True):
     parameters: dict[str, tuple[int, ...]]
     """Shapes of the weights returned by the session, by canonical name."""
     changed_on_the_way: dict[str, float]
-    """Largest difference for each parameter that the session did not return exactly as it was set."""
+    """Largest difference for each parameter that the session did not return exactly as it was set. Other parameters are
+    omitted."""
     statistics: tuple[str, ...]
     """Names of the running statistics."""
     decayed: tuple[str, ...]
@@ -50,7 +51,7 @@ class ParityReport(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Report and arrays from one backend, as returned by `harness.checks.parity.evidence.gather`."""
+    """Report and arrays of one backend, as returned by `harness.checks.parity.evidence.gather`."""
 
     report: ParityReport
     arrays: Mapping[str, Array]
@@ -61,7 +62,7 @@ class Evidence:
         return self.report.spec.backend_in_env
 
     def roundings(self) -> list[Evidence]:
-        """Return the results computed from weights with perturbed last bits."""
+        """Return the results that were computed from weights with perturbed last bits."""
         parts: dict[str, dict[str, Array]] = {}
         for key in self.arrays:
             if key.startswith("rounding/"):

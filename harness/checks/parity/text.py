@@ -17,7 +17,7 @@ def title(verdict: ParityVerdict) -> str:
 
 
 def render(verdict: ParityVerdict) -> str:
-    """Format the whole verdict for a terminal."""
+    """Format the verdict for display in a terminal."""
     from tabulate import tabulate
 
     header = ["stage", "", "error", "allowed", *(f"{b} to float64" for b in verdict.backends), "largest at"]
@@ -47,7 +47,8 @@ def render(verdict: ParityVerdict) -> str:
 
 
 def summary(verdicts: Sequence[ParityVerdict]) -> str:
-    """Return a Markdown table with one row per verdict and one column per stage, followed by remarks on the curves."""
+    """Return a Markdown table with one row per verdict and one column per stage. Remarks on the curves follow the
+    table."""
     from tabulate import tabulate
 
     names = list(dict.fromkeys(stage.name for verdict in verdicts for stage in verdict.stages))

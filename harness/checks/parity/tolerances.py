@@ -22,7 +22,7 @@ class Tolerance(NamedTuple):
 
 
 _FORWARD = (
-    "sqrt(n) u for each of a few layers, the rounding error if several thousand terms are summed in a different order "
+    "rounding error of sqrt(n) u in each of a few layers if several thousand terms are summed in a different order "
     "(Higham and Mary 2019)"
 )
 _FP32: dict[str, Tolerance] = {
@@ -52,12 +52,12 @@ _SCALE: dict[Precision, tuple[float, str]] = {
     "fp32": (1.0, ""),
     "tf32": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
     "fp16": (1e3, "the fp32 tolerance times 1000, because u is 2^-11 in matrix products and 2^-24 elsewhere"),
-    "int8": (5e3, "as for bf16, because u is 2^-8 for quantized weights and activations"),
+    "int8": (5e3, "same as for bf16, because u is 2^-8 for quantized weights and activations"),
     "bf16": (5e3, "the fp32 tolerance times 5000, because u is 2^-8 in matrix products and 2^-24 elsewhere"),
 }
 _REPLAY: dict[Precision, float] = {"tf32": 100.0, "fp16": 100.0, "bf16": 500.0}
-"""Factors for the ``optimizer`` stage. They are a tenth of the factors for other stages, because the predicted and the
-actual steps use gradients from the same backend."""
+"""Factors for the ``optimizer`` stage. These factors are a tenth of those for other stages, because the predicted and
+the actual steps use gradients from the same backend."""
 CEILING = 0.3
 """Maximum tolerance for any precision, as a relative error."""
 

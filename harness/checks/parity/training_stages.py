@@ -21,15 +21,15 @@ from harness.measure.distance import relative
 Array = NDArray[Any]
 
 EXCLUDED = 0.1
-"""Largest fraction of elements that may be excluded in the ``optimizer`` stage.
+"""Maximum fraction of elements that may be excluded in the ``optimizer`` stage.
 
-If a larger fraction is excluded, the check is only partial.
+If a larger fraction is excluded, the result is only a partial check.
 """
 _RESOLVED = 0.1
-"""Largest rounding error of a parameter, relative to the change of the parameter, at which a step still counts as
+"""Maximum rounding error of a parameter, as a fraction of the parameter's change, for which a step counts as
 compared."""
 _SKIPPED = 2.0
-"""Largest difference in the number of steps that two backends skip because their gradients overflow at fp16.
+"""Maximum difference between the numbers of steps that two backends skip because of overflow at fp16.
 
 Rounding can cause a difference of one step if a gradient is close to the overflow threshold.
 """
@@ -44,7 +44,7 @@ MORE_SKIPPED = f"different numbers of steps skipped in {SEGMENTS['scaled']}"
 
 
 class Replayed(NamedTuple):
-    """Comparison of a backend's actual result with the predicted result."""
+    """Comparison of an actual result of a backend with the predicted result."""
 
     place: str
     error: float
@@ -85,8 +85,8 @@ def optimizer_stage(one: Evidence, other: Evidence) -> Stage:
 
 
 def _diverged(one: Evidence, other: Evidence) -> Iterator[tuple[str, str]]:
-    """Yield the backend and the name of each training run that produced infinite or NaN values in this backend, but not
-    in the other one."""
+    """Yield the backend and the name of each training run that diverged with this backend but not with the other
+    backend."""
     done = {e.backend: {segment: "logits" in arrays for segment, arrays in segments(e)} for e in (one, other)}
     for backend, peer in ((one.backend, other.backend), (other.backend, one.backend)):
         for segment, completed in done[backend].items():
@@ -107,8 +107,8 @@ def segments(evidence: Evidence) -> Iterator[tuple[str, dict[str, Array]]]:
 
 
 def replayed(evidence: Evidence) -> Iterator[Replayed]:
-    """Yield the comparisons of one backend: each parameter in each step, each loss, running statistics, and the final
-    predictions."""
+    """Yield the comparisons of one backend: each parameter in each step, each loss, the running statistics, and the
+    final predictions."""
     spec = evidence.report.spec
     step_allowed, loss_allowed, logits_allowed, statistics_allowed = (
         tolerance(name, spec.precision, 0).value for name in ("optimizer", "loss", "logits", "statistics")
@@ -138,7 +138,7 @@ def replayed(evidence: Evidence) -> Iterator[Replayed]:
 def relative_errors(arrays: dict[str, Array], allowed: float) -> Array:
     """Return the error of each step and parameter, ``[S, P]``, relative to the predicted change.
 
-    The denominator is increased so that rounding errors in the weights cause an error of at most `allowed`.
+    The denominator is increased so that rounding errors in the weights alone cause an error of at most `allowed`.
     """
     if not len(arrays["loss"]):
         return np.zeros((0, len(arrays["elements"])))
@@ -206,8 +206,8 @@ def dropout_stage(one: Evidence, other: Evidence) -> Stage:
         where=found.where,
         tolerance=found.critical,
         source=(
-            f"number of standard errors; the probability that correct backends exceed it in any of {found.tests} Welch "
-            f"tests over {MASKS} masks is at most {FALSE_ALARMS:g}"
+            f"in standard errors; correct backends exceed it in any of {found.tests} Welch tests over {MASKS} masks "
+            f"with a probability of at most {FALSE_ALARMS:g}"
         ),
         remark=f"{found.tests} statistics of {MASKS} masks; errors are in standard errors",
     )
