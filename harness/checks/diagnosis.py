@@ -26,7 +26,8 @@ class BackendState(Struct, frozen=True, kw_only=True):
     name: str
     devices: list[Device]
     problem: str | None
-    """Reason why the backend is unavailable, with a command that fixes the problem, or None if it is available."""
+    """Reason why the backend is unavailable, including a command that fixes the problem. None if the backend is
+    available."""
 
 
 class Diagnosis(Struct, frozen=True, kw_only=True):

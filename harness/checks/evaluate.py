@@ -58,26 +58,26 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
     """Number of test examples."""
     same_class: int | None
-    """Number of examples for which both backends predict the same class at every labeled position, or None for
-    regression.
+    """Number of examples for which both backends predict the same class at every labeled position. None for regression.
     """
     agree: bool
-    """True if all predicted classes are the same or, for regression, if the outputs differ only by rounding."""
+    """True if all predicted classes are the same. For regression, True if the outputs differ only by rounding
+    errors."""
 
 
 def evaluate(stored: StoredRun, backend: str, catalog: Catalog, *, device: str, timeout_s: float) -> Evaluation:
     """Evaluate the run's saved weights with `backend`.
 
     Raises `harness.UsageError` if the run has no saved weights, `harness.PluginError` if a plugin of the run is
-    missing, `harness.RecordError` if a file is damaged, and `harness.HarnessError` if the backend fails or the data
-    differ from the run's.
+    missing, and `harness.RecordError` if a file is damaged. Raises `harness.HarnessError` if the backend fails or if
+    the data differ from the run's data.
     """
     record = stored.record
     weights = stored.path / WEIGHTS
     if isinstance(record.outcome, Success) and not record.outcome.model.parameters:
         raise UsageError(
-            f"run {record.run_id!r} has no weights that another backend can load: its model, {record.spec.model!r}, "
-            "is not trained step by step"
+            f"run {record.run_id!r} has no weights that another backend can load: its model, {record.spec.model!r}, is "
+            "not trained step by step"
         )
     if not isinstance(record.outcome, Success) or not is_stored(weights):
         raise UsageError(

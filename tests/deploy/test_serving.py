@@ -225,10 +225,10 @@ def test_measured_service_is_scored_and_shown(server: Server, results: Path, tmp
     ("arguments", "words"),
     [
         (("--scenario", "offline", "--target", "http://127.0.0.1:1"), "require --scenario server"),
-        (("--scenario", "server", "--find-qps"), "pass it without --target-qps"),
+        (("--scenario", "server", "--find-qps"), "cannot be combined with --target-qps"),
         (
             ("--scenario", "server", "--find-qps", "--latency-bound-ms", "5", "--target-qps", "5"),
-            "without --target-qps",
+            "cannot be combined with --target-qps",
         ),
         (("--scenario", "server", "--target", "localhost:8000"), "is not the address of a service"),
         (("--scenario", "server", "--target", "http://a:1", "--batch-size", "5"), "pass it to harness serve"),

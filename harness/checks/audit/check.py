@@ -1,4 +1,4 @@
-"""`Check`, a named check in an audit, and `Subject`, the audited run."""
+"""The classes `Check`, a named check in an audit, and `Subject`, the audited run."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Result(NamedTuple):
     problems: Sequence[str]
     """Descriptions of the problems, or an empty list if the check passed."""
     detail: str
-    """Observed values, shown if there are no problems."""
+    """Observed values. They are shown if there are no problems."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A successful run and the data with which its record is compared."""
+    """A successful run, and the data that its record is compared with."""
 
     run: StoredRun
     catalog: Catalog
@@ -82,13 +82,14 @@ class Subject:
     def require_training(self) -> None:
         """Raise `NotCheckedError` if the run used trained weights instead of training."""
         if self.spec.weights is not None:
-            raise NotCheckedError("the run did not train, but used trained weights")
+            raise NotCheckedError("the run used trained weights instead of training")
 
     @property
     def evidence(self) -> Evidence:
         """The measurements for audits.
 
-        If they are missing, raises `NotCheckedError` for records of version 1 and `ValueError` for any other record.
+        If the measurements are missing, raises `NotCheckedError` for records of version 1, and `ValueError` for other
+        records.
         """
         evidence = self.outcome.evidence
         if evidence is None and self.migrated_from == 1:
@@ -105,7 +106,7 @@ class Subject:
 
     @property
     def is_old(self) -> bool:
-        """True if the record was written by a version that stored neither the training method nor the metric
+        """True if the record was written by a version that did not store the training method and the metric
         definitions."""
         outcome = self.outcome
         if self.spec.weights is not None:
@@ -114,8 +115,7 @@ class Subject:
 
     @property
     def spec_key(self) -> str:
-        """Key computed from the spec. For a migrated record, the key is computed from the spec in the file, before the
-        migration."""
+        """Key computed from the spec. For a migrated record, the key is computed from the original spec in the file."""
         return self.spec.key if self.migrated_from is None else key_of(self._stored["spec"])
 
     @cached_property
@@ -132,20 +132,20 @@ class Check:
     """A check in an audit."""
 
     name: str
-    """Name of the check, phrased as a statement that should be true."""
+    """Name of the check, which is a statement that should be true."""
     fields: tuple[str, ...]
     """Fields of the record that the check verifies, such as ``outcome.curves[].step``.
 
-    A path represents the field and all fields nested in it, and ``[]`` represents any item of a list or dictionary.
+    A path stands for the field and all fields nested in it. ``[]`` stands for any item of a list or dictionary.
     """
     function: Callable[..., Result]
-    """Function that performs the check on a `Subject`. If the check requires repeating parts of the run, the function
-    also receives a `Replay`."""
+    """Function that performs the check on a `Subject`. If the check needs repeated parts of the run, the function is
+    also passed a `Replay`."""
 
     def finding(self, *arguments: Any) -> Finding:
         """Perform the check.
 
-        If the check raises an exception because of inconsistent values, it fails.
+        If inconsistent values cause an exception, the check fails.
         """
         passed: bool | None
         try:

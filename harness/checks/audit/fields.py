@@ -1,4 +1,4 @@
-"""The fields of a record, including those in which an audit cannot detect every change."""
+"""The fields of a record, and the reasons why changes in some of them cannot be detected."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.checks.audit.check import is_part_of
 from harness.records import RunRecord, Success
 
 UNCHECKABLE: dict[str, str] = {
-    "request_key": "removing the key from the record cannot be detected; only the value is checked",
+    "request_key": "removing the key from the record cannot be detected; if it is present, its value is checked",
     "started_at": "no other field depends on the start time",
     "wall_s": "the duration is measured only once; it must be at least the sum of the phase durations",
     "spec.dataset": "the name of the user's data file, which is not part of the key",
     "spec.source.path": "the path of the user's data file; the key contains only the digest of its content",
-    "spec.source.warnings.*": "warnings that were found during planning; they are not part of the key",
+    "spec.source.warnings.*": "warnings issued during planning, which are not part of the key",
     "spec.source.guessed.*": "the names of the inferred options; the key contains only their values",
     "spec.weights.path": "the path of the run with the weights, which is not part of the key",
     "submission": "how the run was submitted cannot be determined after the run",
@@ -34,27 +34,29 @@ UNCHECKABLE: dict[str, str] = {
         "the state of the machine cannot be examined after the run",
     ),
     "provenance.plugins.*": "another version of a plugin may be installed; the difference is only reported",
-    "provenance.data.columns": "removing the layout of the columns cannot be detected; its values are checked",
+    "provenance.data.columns": "removing the layout of the columns cannot be detected; if it is present, its values "
+    "are checked",
     "outcome.curves[].validation[]": "validation scores other than the last ones cannot be recomputed from stored "
     "predictions",
-    "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured only once; only the largest one is also in "
-    "another field",
+    "outcome.memory.host_peak_by_phase_bytes[]": "each peak is measured only once; only the largest peak is also "
+    "stored in another field",
     "outcome.memory.host_counter": "the name of the counter is not stored in another field",
     "outcome.memory.tree_peak_bytes": "the peak is measured only once; it must be at least the host peak",
-    "outcome.memory.ranks[].*": "each peak is measured only once; only the host peak of the first process is also in "
-    "another field",
+    "outcome.memory.ranks[].*": "each peak is measured only once; only the host peak of the first process is also "
+    "stored in another field",
     "outcome.memory.device.*": "each peak is measured only once; the audit compares only allocated and reserved memory",
     "outcome.phases_s[]": "each duration is measured only once; it must be at least the total duration of the "
     "phase's windows",
     "outcome.flags.*": "flags for throttling and other load are derived from counters that are not stored",
     "outcome.energy.*": "energy is measured only once; its ratio to power is checked with a wide tolerance",
-    "outcome.selection": "removing the selection from the record cannot be detected; its values are checked",
+    "outcome.selection": "removing the selection from the record cannot be detected; if it is present, its values are "
+    "checked",
     **dict.fromkeys(
         ("outcome.checkpoints.written", "outcome.checkpoints.write_s", "outcome.checkpoints.problems.*"),
-        "the checkpoints have been removed; only the interruptions must agree with the windows",
+        "the checkpoints no longer exist; the audit only checks that the interruptions match the windows",
     ),
     "outcome.checkpoints.every.*": "an interval in epochs or seconds does not affect the windows",
-    "outcome.checkpoints.earlier_s[]": "each duration is measured only once; added to the duration of the phase "
+    "outcome.checkpoints.earlier_s[]": "each duration is measured only once; together with the duration of the phase "
     "in the last process, it must be at least the total duration of the windows",
     "outcome.evidence.timed_error": "predictions from the timed phase are not stored, so the audit checks only the "
     "limit",
@@ -62,15 +64,13 @@ UNCHECKABLE: dict[str, str] = {
     "outcome.evidence.wall_s": "the duration is measured only once; it must agree with the step timer within 1%",
     "parity": "removing a verdict from the record cannot be detected",
     "parity[].verdict": "a verdict that is not in the results directory cannot be compared",
-    "tuning.*": "the cost of tuning comes from other runs; it is stored in `study.json`",
+    "tuning.*": "the cost of tuning was measured in other runs and is stored in `study.json`",
     "peak": "removing the roofline from the record cannot be detected",
     "peak.matrix_flops_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.copy_bytes_per_s": "the rate is measured by `harness doctor --roofline`, not during the run",
     "peak.measured_at": "no other field depends on the time of the measurement",
 }
-"""Fields in which an audit cannot detect every change, with the reasons.
-
-``.*`` includes all nested fields.
+"""Fields in which an audit cannot detect every change, and the reasons. ``.*`` includes all nested fields.
 """
 
 
@@ -80,9 +80,10 @@ def is_listed(path: str, entry: str) -> bool:
 
 
 def record_fields() -> dict[str, msgspec.inspect.Type]:
-    """Return the types of all fields in the record of a successful run, by path, such as ``outcome.curves[].step``.
+    """Return the types of all fields in the record of a successful run. The keys are paths, such as
+    ``outcome.curves[].step``.
 
-    A path ending in ``[]`` refers to an item of a list or dictionary. The path uses the names in ``record.json``.
+    A path uses the names in ``record.json``. If it ends in ``[]``, it refers to an item of a list or dictionary.
     """
     return dict(_below("", msgspec.inspect.type_info(RunRecord)))
 

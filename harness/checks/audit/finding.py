@@ -9,7 +9,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     """Result of one audit check."""
 
     check: str
-    """Name of the check, phrased as a statement that should be true."""
+    """Name of the check, which is a statement that should be true."""
     passed: bool | None
     """True if the check passed, False if it failed, or None if it could not be performed."""
     detail: str

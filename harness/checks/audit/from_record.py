@@ -1,4 +1,4 @@
-"""Checks that need only the record, its raw samples and the other runs in its results directory."""
+"""Checks that use only the record, its raw samples and the other runs in its results directory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CHECKS: tuple[Check, ...] = (
 def on_record(
     run: StoredRun, others: Sequence[StoredRun], verdicts: Mapping[str, ParityVerdict], catalog: Catalog
 ) -> Iterator[Finding]:
-    """Yield the findings for a successful run. `others` and `verdicts` are the other runs and the parity verdicts in
-    its results directory."""
+    """Yield the findings for a successful run. `others` and `verdicts` contain the other runs and the parity verdicts
+    in the results directory of the run."""
     subject = Subject(run, catalog, others, verdicts)
     for check in CHECKS:
         yield check.finding(subject)

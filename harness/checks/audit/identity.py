@@ -1,4 +1,4 @@
-"""Checks of the run's identity, its weights, the file with its raw samples, and its plugins."""
+"""Checks of a run's identity, weights, raw samples and plugins."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ EXPECTED = {
 }
 """NumPy dtype kind and number of axes of each array. None indicates values that depend on the task."""
 ADDED_LATER = {"train_batch_size", "validation_outputs", "validation_targets"}
-"""Arrays missing from older records. Records that contain a digest of their arrays must have these arrays."""
+"""Arrays that are missing from older records. If a record contains a digest of its arrays, these arrays are
+required."""
 ADDED_IN_2 = {"sampling_window_steps", "sampling_window_s"}
-"""Arrays missing from records with schema version 1."""
+"""Arrays that are missing from records with schema version 1."""
 OF_TRAINING = ("train_", "sampling_")
-"""Prefixes of the arrays missing from runs with trained weights."""
+"""Prefixes of the arrays that are missing from runs with trained weights."""
 OPTIONAL = {"test_rows"}
 """Arrays that only some datasets have."""
 
@@ -69,7 +70,7 @@ def _identity(subject: Subject) -> Result:
 
 
 def _requests(spec: RunSpec) -> set[str]:
-    """Return the keys of all requested specs that a worker could have resolved to this spec."""
+    """Return the keys of all requested specs for which a worker could have selected the device of this spec."""
     devices = {spec.device, "auto", spec.device.partition(":")[0]}
     return {msgspec.structs.replace(spec, device=device).key for device in devices}
 
@@ -117,7 +118,7 @@ def _samples(subject: Subject) -> Result:
 
 
 def _lengths(arrays: Any) -> list[str]:
-    """Return a description of each pair of arrays that must have the same length but do not."""
+    """Return a description of each pair of arrays whose lengths differ although they should be equal."""
     pairs = (
         ("train_window_steps", "train_window_s"),
         ("sampling_window_steps", "sampling_window_s"),

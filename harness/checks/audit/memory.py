@@ -1,4 +1,4 @@
-"""Check of the recorded memory values, which cannot be recomputed but must be mutually consistent."""
+"""Check of the recorded memory values. The values cannot be recomputed, but must be consistent with each other."""
 
 from __future__ import annotations
 

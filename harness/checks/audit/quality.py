@@ -37,7 +37,7 @@ def _metrics(subject: Subject) -> Result:
         if values is not None and set(values) != metrics:
             problems.append(
                 f"the scores of the {name} split have the metrics {', '.join(values) or 'none'}, "
-                "which are not those of the task"
+                "which differ from the metrics of the task"
             )
     if problems and not has_same_plugins(subject):
         raise NotCheckedError("the installed version of the task has other metrics")
@@ -81,7 +81,7 @@ def _details(subject: Subject) -> Result:
 
 
 def _recomputed(subject: Subject, names: Sequence[str], detail: str) -> Result:
-    """Compare these fields of the scores with values computed from the stored predictions."""
+    """Compare the given fields of the scores with values computed from the stored predictions."""
     recorded, arrays = subject.outcome.scores, subject.samples
     test = arrays["test_targets"], arrays["test_outputs"]
     computed = judge(subject).scores(test, test, None, {})
@@ -111,8 +111,8 @@ def _validation(subject: Subject) -> Result:
 
 
 def _slices(subject: Subject) -> Result:
-    """Check that each group's slices together contain every example exactly once. The replay, which prepares the data,
-    checks the scores of the slices."""
+    """Check that the slices of each group together contain every example exactly once. The scores of the slices are
+    checked in the replay, which prepares the data."""
     slices, examples = subject.outcome.scores.slices, subject.outcome.examples["test"]
     problems = []
     for group in dict.fromkeys(one.group for one in slices):
@@ -123,7 +123,7 @@ def _slices(subject: Subject) -> Result:
 
 
 def _classes(subject: Subject) -> Result:
-    """Check that per-class scores agree with the confusion matrix. This check does not need the samples."""
+    """Check that per-class scores agree with the confusion matrix. This check does not need the raw samples."""
     scores = subject.outcome.scores
     info = subject.record.provenance.data
     problems = []

@@ -9,7 +9,8 @@ from harness.checks.parity.verdict import subject as subject_of
 from harness.measure.roofline import hardware_of
 
 FASTER = 2.0
-"""Maximum ratio of a run's FLOP/s to the roofline, which may have been measured at a lower clock frequency."""
+"""Maximum ratio of a run's FLOP/s to the roofline. The ratio is above 1 because the roofline may have been measured at
+a lower clock frequency."""
 
 
 def _parity(subject: Subject) -> Result:
@@ -20,9 +21,7 @@ def _parity(subject: Subject) -> Result:
     for number, mark in enumerate(record.parity):
         verdict = subject.verdicts.get(mark.verdict)
         if mark in record.parity[:number] or mark.backend == record.spec.backend_in_env:
-            problems.append(
-                f"the parity result for {mark.backend} does not refer to another backend, or is listed twice"
-            )
+            problems.append(f"the parity result for {mark.backend} refers to the run's own backend, or is listed twice")
         elif verdict is None:
             absent.append(f"the verdict {mark.verdict[:8]} is not in the results directory")
         elif verdict.checked_at > record.started_at:

@@ -1,7 +1,7 @@
 """Checks that repeat parts of a run in a child process.
 
 The checks recompute the run's data, its initial weights, its first training steps and the predictions of its saved
-weights, and test whether the backend caches results.
+weights. They also check that the backend does not cache results.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ FASTER = 1.1
 STEPS = 3
 """Number of training steps repeated on any machine."""
 MORE_STEPS, MORE_S = 50, 20.0
-"""Number of training steps repeated on a machine with the same processor and packages, and maximum duration, in
-seconds, of the steps that follow the first `STEPS` steps. Fewer steps are repeated on other machines, because rounding
-errors grow during training."""
+"""Maximum number of training steps repeated on a machine with the same processor and packages, and maximum duration of
+the steps after the first `STEPS` steps, in seconds. On other machines, only `STEPS` steps are repeated, because
+rounding errors grow during training."""
 PAIRS = 12
-"""Number of timed windows of each kind: windows with new batches, and windows with a repeated batch. The two kinds
+"""Number of timed windows with new batches, and number of timed windows with a repeated batch. The two kinds of windows
 alternate."""
 WINDOW_S = 0.1
 """Approximate duration of a window, in seconds."""
@@ -58,7 +58,7 @@ BATCHES = 64
 
 @dataclass(frozen=True)
 class Replay:
-    """Results of the repeated parts of a run in an audit."""
+    """Results of repeating parts of a run in an audit."""
 
     prepared: Preparation
     weights: dict[str, Any]
@@ -74,7 +74,7 @@ class Replay:
 
 @contextlib.contextmanager
 def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay]:
-    """Prepare the run's data, open a session with its initial weights, and close it at the end."""
+    """Prepare the run's data and open a session with its initial weights. The session is closed on exit."""
     prepared = prepare(record.spec, plugins, executable_model)
     weights, notes = starting_weights(prepared)
     with opened_session(prepared, weights) as session:
@@ -84,7 +84,7 @@ def opened(record: RunRecord, plugins: tuple[PluginRef, ...]) -> Iterator[Replay
 
 
 def as_recorded(info: DataInfo, subject: Subject) -> DataInfo:
-    """Return the description of the data without fields that older versions did not record."""
+    """Return the description of the data without the fields that the version that wrote the record did not store."""
     recorded, evidence = subject.record.provenance.data, subject.outcome.evidence
     if recorded is not None and recorded.columns is None:
         info = msgspec.structs.replace(info, columns=None)
@@ -141,7 +141,7 @@ def _model(subject: Subject, replay: Replay) -> Result:
 
 
 def _elsewhere(subject: Subject, replay: Replay) -> str:
-    """Return a property of the machine or the environment that differs from that of the run, or an empty string."""
+    """Return the name of a property of the machine or environment that differs from the run's, or an empty string."""
     from harness.measure.environment import collect
 
     recorded, here = subject.record.environment, collect(replay.prepared.backend.packages)
@@ -150,8 +150,7 @@ def _elsewhere(subject: Subject, replay: Replay) -> str:
 
 
 def _settings(subject: Subject, replay: Replay) -> Result:
-    """Compare the device and the settings that the backend reports, which depend on the machine and the package
-    versions."""
+    """Compare the device and settings reported by the backend. Both depend on the machine and the package versions."""
     if differing := _elsewhere(subject, replay):
         raise NotCheckedError(f"the run was executed on another machine or with other packages ({differing} differ)")
     provenance, notes = subject.record.provenance, subject.record.provenance.notes
@@ -166,9 +165,9 @@ def _settings(subject: Subject, replay: Replay) -> Result:
 def _first_steps(subject: Subject, replay: Replay) -> Result:
     """Train for a few steps from the initial weights and compare the losses to detect changes to the recipe or data.
 
-    With dropout, the package versions must be the same, because the framework draws the dropout masks. On a machine
-    with the same processor and packages, more steps are compared. If a loss differs on such a machine, the steps are
-    repeated once more, because rounding errors may vary between training runs on the same machine.
+    With dropout, the package versions must be the same, because the framework draws the dropout masks. More steps are
+    compared on a machine with the same processor and packages. If a loss differs on such a machine, the steps are
+    repeated, because rounding errors may vary even between training runs on one machine.
     """
     import numpy as np
 
@@ -182,7 +181,7 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
     if spec.devices > 1 and (differs := differs_from_one_device(subject.record)):
         raise NotCheckedError(f"on {spec.devices} devices, {differs}")
     if spec.recipe.dropout and elsewhere == "packages":
-        raise NotCheckedError("the run used other package versions, which may generate other dropout masks")
+        raise NotCheckedError("the run used other package versions, which may generate different dropout masks")
     allowed = tolerance("curve", spec.precision, subject.outcome.model.parameters).value
     count = min(STEPS if elsewhere else MORE_STEPS, len(recorded))
     losses = _losses(replay.session, replay, count, subject)
@@ -206,8 +205,8 @@ def _first_steps(subject: Subject, replay: Replay) -> Result:
 def _losses(session: Session, replay: Replay, count: int, subject: Subject) -> NDArray[Any]:
     """Return the losses of the first `count` training steps of the run.
 
-    With dropout, only steps of the first epoch are run, because predictions between epochs may advance the random
-    number generator.
+    With dropout, only steps of the first epoch are run. Predictions between epochs may advance the random number
+    generator.
     """
     import numpy as np
 
@@ -392,7 +391,7 @@ def replay(run: StoredRun, catalog: Catalog, timeout_s: float) -> list[Finding]:
 
 
 def make_checks(job: ReplayJob, context: ChildContext) -> None:
-    """Send the findings in the order of `CHECKS`, each one as soon as it is available."""
+    """Send each finding as soon as it is available. The findings are in the order of `CHECKS`."""
     with opened(job.record, job.plugins) as repeated:
         subject = Subject(StoredRun(Path(job.run), job.record), repeated.prepared.catalog)
         for check in CHECKS:

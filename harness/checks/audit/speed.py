@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from harness.measure.steady import Window
 
 CLOCK_FRACTION, CLOCK_S = 0.01, 0.05
-"""Allowed difference between the two clocks: a fraction of the duration plus a number of seconds. The operating system
-adjusts the wall clock in small steps, for example when it synchronizes with an NTP server."""
+"""Allowed difference between the step timer and the wall clock: a fraction of the duration plus a number of seconds.
+The operating system may adjust the wall clock in small steps, for example to synchronize with an NTP server."""
 FROM_WINDOWS = ("wide", "drift", "bimodal")
 """Kinds of flags that can be recomputed from the windows. Other kinds of flags depend on the machine's counters."""
 UNTIMED_FRACTION, UNTIMED_S, UNTIMED_WINDOW_S = 0.1, 0.1, 0.05
-"""Allowed untimed part of a measurement loop. It is the sum of a fraction of the timed part, a number of seconds, and a
-number of seconds for each window. The time limit of a loop includes the time between its windows."""
+"""Maximum untimed part of a measurement loop: a fraction of the timed part, plus a number of seconds, plus a number of
+seconds per window. The time limit of a loop includes the time between its windows."""
 
 
 def recipe_windows(subject: Subject) -> list[Window]:
-    """Return the windows of the recipe's steps except the first step of each process, or an empty list if the run did
-    not train."""
+    """Return the windows of the recipe's steps, excluding the first step of each process. The list is empty if the run
+    did not train."""
     if subject.spec.weights is not None:
         return []
     first = first_windows(subject.record, subject.samples)
@@ -39,7 +39,7 @@ def recipe_windows(subject: Subject) -> list[Window]:
 
 
 def sampled_windows(subject: Subject) -> list[Window]:
-    """Return the training windows that were run solely to measure speed."""
+    """Return the training windows that followed the recipe's steps and were run only to measure speed."""
     if subject.spec.weights is not None:
         return []
     return _windows(subject, "sampling_window_steps", "sampling_window_s")
@@ -86,8 +86,8 @@ def _speed(subject: Subject) -> Result:
 
 
 def _speed_of_version_1(subject: Subject, problems: list[str]) -> Result:
-    """Compare the throughputs with the medians of the windows. Records of version 1 do not describe the steady
-    state."""
+    """Compare the throughputs with the medians over the windows, because records of version 1 do not describe the
+    steady state."""
     import numpy as np
 
     speed = subject.outcome.speed
@@ -112,7 +112,7 @@ def _flops(subject: Subject) -> Result:
 
 
 def _protocol(subject: Subject) -> Result:
-    """Check that the measurement stopped as the protocol requires, and that the windows have the required length."""
+    """Check that the measurement ended when the protocol requires, and that the windows have the required length."""
     from harness.measure.steady import is_enough
 
     if subject.migrated_from == 1:
@@ -158,7 +158,7 @@ def _protocol(subject: Subject) -> Result:
 
 
 def _window_lengths(subject: Subject) -> Result:
-    """Check the number of steps in every training window, which is determined by the durations of earlier windows."""
+    """Check the number of steps in each training window. This number depends on the durations of earlier windows."""
     from harness.measure.training import WindowLength
 
     subject.require_training()
@@ -189,8 +189,8 @@ def _window_lengths(subject: Subject) -> Result:
 
 
 def _every_steps(subject: Subject) -> int | None:
-    """Return the number of steps between checkpoints (windows end at these steps), or None if the interval is in
-    another unit."""
+    """Return the number of steps between checkpoints, at which windows end. Return None if the interval is in another
+    unit."""
     checkpoints = subject.outcome.checkpoints
     return int(checkpoints.every.count) if checkpoints and checkpoints.every.unit == "steps" else None
 
@@ -215,7 +215,7 @@ def _checkpoints(subject: Subject) -> Result:
 
 
 def _with_untimed(seconds: float) -> float:
-    """Return the maximum duration of a loop whose timed parts took `seconds`."""
+    """Return the maximum duration of a loop whose timed parts took `seconds` in total."""
     return seconds * (1 + UNTIMED_FRACTION) + UNTIMED_S
 
 
@@ -243,7 +243,8 @@ def _flags(subject: Subject) -> Result:
 
 
 def _figures(flag: tuple[str, str, str]) -> list[str]:
-    """Return a flag with only the measured percentages, because the wording of the details differs between versions."""
+    """Return a flag whose detail contains only the measured percentages. The wording of details differs between
+    versions."""
     metric, kind, detail = flag
     measured = re.sub(r"95% (confidence )?interval", "range", detail)  # older versions called the range an interval
     return [metric, kind, *re.findall(r"[-+±]?\d[\d.]*%", measured)]
@@ -262,7 +263,7 @@ def _latency(subject: Subject) -> Result:
 
 
 def _timed_predictions(subject: Subject) -> Result:
-    """Check that the predictions from the timed phase are those that were scored, as in MLPerf's TEST01."""
+    """Check that the predictions from the timed phase match the scored predictions, as in MLPerf's TEST01."""
     evidence = subject.evidence
     if subject.record.quality_only:
         compared = [evidence.timed_examples, evidence.timed_error]
@@ -278,7 +279,7 @@ def _timed_predictions(subject: Subject) -> Result:
 
 
 def _kept_examples(subject: Subject) -> int:
-    """Return the number of examples whose predictions were kept while inference was timed.
+    """Return the number of examples whose predictions were kept during the timed phase.
 
     Predictions are kept for the last batch of each window and for the batches of the latency measurement, up to a
     limit.
@@ -342,7 +343,7 @@ def _clock(subject: Subject) -> Result:
 
 
 def _phases(subject: Subject) -> Result:
-    """Check that every phase lasted at least as long as the windows that it contains."""
+    """Check that each phase lasted at least as long as its windows."""
     arrays, phases = subject.samples, subject.outcome.phases_s
     parts = {"inference": arrays["inference_window_s"].sum() + arrays["latencies_s"].sum()}
     if subject.spec.weights is None:
@@ -360,12 +361,12 @@ def _phases(subject: Subject) -> Result:
         and subject.migrated_from is None
         and ("sampling" in phases) != bool(len(arrays["sampling_window_s"]))
     ):
-        problems.append("the record contains either the sampling phase or its windows, but not both")
+        problems.append("the record contains only one of the sampling phase and its windows")
     return Result(problems, ", ".join(f"{name} {phases.get(name, 0.0):.2f} s" for name in parts))
 
 
 def _energy(subject: Subject) -> Result:
-    """Check that energy and power are consistent with the duration of each steady state."""
+    """Check that energy and power match the duration of each steady state."""
     speed, energy, problems = subject.outcome.speed, subject.outcome.energy, []
     if subject.record.quality_only:
         return Result(differences(energy, Energy(), "energy"), "no energy was measured")

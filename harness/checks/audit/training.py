@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 def batch_size(subject: Subject) -> int:
-    """Return the number of examples in a training step. If the model is fitted in one call, a step uses all examples.
+    """Return the number of examples in a training step. A model that is fitted in one call uses all examples in its
+    only step.
 
     If the backend is not installed, the training method is read from the record. Raises `NotCheckedError` if the record
-    does not contain it.
+    does not contain the training method.
     """
     examples, backend = subject.outcome.examples["train"], subject.catalog.backends.get(subject.spec.backend)
     by_steps = subject.outcome.speed.by_steps if backend is None else backend.value.trains_by_steps
@@ -129,7 +130,7 @@ def _losses(subject: Subject) -> Result:
 
 
 def _curves(subject: Subject) -> Result:
-    """Recompute everything in the learning curves except the validation scores."""
+    """Recompute the learning curves, except for the validation scores."""
     subject.require_training()
     curves, epochs = subject.outcome.curves, subject.spec.recipe.epochs
     shape = [(point.epoch, point.epochs, point.step, *point.validation) for point in curves]
@@ -162,7 +163,7 @@ def _epochs(subject: Subject) -> list[tuple[float, float]]:
 
 
 def _validation(subject: Subject) -> Result:
-    """Compare the validation scores after the evaluated epoch with the scores of the trained model."""
+    """Compare the validation scores of the evaluated epoch with the scores of the trained model."""
     subject.require_training()
     outcome = subject.outcome
     epoch = len(outcome.curves) if outcome.selection is None else outcome.selection.evaluated_epoch
@@ -182,7 +183,7 @@ def _validation(subject: Subject) -> Result:
 
 
 def _selection(subject: Subject) -> Result:
-    """Recompute the end of training and the evaluated epoch from the learning curves."""
+    """Check the end of training and the evaluated epoch against the learning curves."""
     from harness.measure.schedule import planned_steps
     from harness.measure.selection import is_stale, selection
 

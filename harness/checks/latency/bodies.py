@@ -28,10 +28,10 @@ def bodies(
 ) -> tuple[str, list[bytes]]:
     """Return the content type, and a request body for each example.
 
-    `inputs` are raw inputs, such as ``{"text": texts}``, `details` and `reading` those of `harness.RawData`, and
-    `columns` the names of the feature columns of a table. Images are sent as PNG, and recordings as WAV with 32-bit
-    floating-point samples, so the service decodes exactly the same values. Raises `harness.UsageError` if examples of
-    this kind cannot be sent.
+    `inputs` contains the raw inputs, such as ``{"text": texts}``. `details` and `reading` are attributes of
+    `harness.RawData`, and `columns` contains the names of a table's feature columns. Images are sent as PNG, and
+    recordings as WAV with 32-bit floating-point samples, so that the service decodes exactly the same values. Raises
+    `harness.UsageError` if examples of this kind cannot be sent.
     """
     if kind == "text":
         return JSON, [_json(str(text)) for text in inputs["text"]]
@@ -50,7 +50,7 @@ def _json(instance: Any) -> bytes:
 
 
 def rows(inputs: Mapping[str, Array], reading: Mapping[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of a table as objects, with dates in ISO 8601 and None for missing values."""
+    """Return each row of a table as a dictionary, with dates in ISO 8601 format and None for missing values."""
     if not columns:
         raise UsageError("the columns of the dataset have no names, so its rows cannot be sent to a service")
     dates, categorical = reading.get("dates", {}), list(reading["categories"])
@@ -71,7 +71,7 @@ def rows(inputs: Mapping[str, Array], reading: Mapping[str, Any], columns: Seque
 
 
 def _date(parts: Mapping[str, float]) -> str | None:
-    """Return the date or time with the given parts (year, month and so on, by name) in ISO 8601 format."""
+    """Return a date or time in ISO 8601 format. Its parts, such as the year and the month, are given by name."""
     if any(math.isnan(value) for value in parts.values()):
         return None
     day = "-".join(f"{int(parts[name]):0{width}d}" for name, width in _DAY if name in parts)

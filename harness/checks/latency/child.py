@@ -1,4 +1,4 @@
-"""The child process of a latency measurement, which opens a run's model and measures it."""
+"""The child process that measures the latency of a run's model."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class LatencyJob(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     engine: Literal["loadgen", "loop"]
     small_batches: bool = False
-    """True to pad incomplete batches only to the next power of two, as a service does, instead of to the batch size."""
+    """True to pad incomplete batches to the next power of two, as a service does, rather than to the batch size."""
     find_qps: bool = False
-    """True to search for the highest rate that holds the latency bound."""
+    """True to search for the highest rate that meets the latency bound."""
 
 
 def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
@@ -91,7 +91,7 @@ def measure_latency(job: LatencyJob, context: ChildContext) -> LatencyResult:
 
 
 def _measure(service: Service, job: LatencyJob, directory: Path) -> tuple[Measured, list[float], Found | None]:
-    """Return the results, the latency of each query in seconds, and the result of the search for the highest rate."""
+    """Return the results, the latency of each query in seconds, and the result of the search, if any."""
     settings = job.settings
     if job.engine == "loop":
         return *loop.run(service.answer, service.samples, settings), None
@@ -110,7 +110,7 @@ def _measure(service: Service, job: LatencyJob, directory: Path) -> tuple[Measur
 
 
 START = 0.7
-"""Ratio of the first rate of a search to the measured throughput."""
+"""Ratio of the first rate in a search to the measured throughput."""
 
 
 def searched(
@@ -121,11 +121,11 @@ def searched(
     failed_s: Callable[[], Sequence[float]] = lambda: (),
     problem: Callable[[], str] = str,
 ) -> tuple[Measured, list[float], Found]:
-    """Search for the highest rate that holds the latency bound, and return the measurement at this rate or, if no rate
-    holds the bound, the last measurement.
+    """Search for the highest rate that meets the latency bound, and return the measurement at this rate. If no rate
+    meets the bound, return the last measurement.
 
-    The logs of each measurement are written to a new folder in `directory`. After a measurement, `failed_s` returns
-    the latencies of the queries that failed, in seconds, and `problem` the reason why the answers cannot be used, or an
+    The logs of each measurement are written to a new folder in `directory`. After each measurement, `failed_s` returns
+    the latencies of the failed queries, in seconds. `problem` returns the reason why the answers cannot be used, or an
     empty string.
     """
     results: dict[float, tuple[Measured, list[float]]] = {}
@@ -147,8 +147,8 @@ def searched(
 
 
 def late(latencies: Sequence[float], failed_s: Sequence[float], settings: Settings) -> int:
-    """Return the number of queries that were late or failed. `failed_s` are the latencies of the queries that failed,
-    in seconds, which are also among the `latencies`."""
+    """Return the number of queries that were late or failed. `failed_s` contains the latencies of the queries that
+    failed, in seconds. These are also included in `latencies`."""
     bound_s = 1e-3 * (settings.latency_bound_ms or loadgen.DEFAULT_BOUND_MS)
     return sum(latency > bound_s for latency in latencies) + sum(latency <= bound_s for latency in failed_s)
 

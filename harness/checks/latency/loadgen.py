@@ -1,8 +1,8 @@
 """The four MLPerf Inference scenarios, measured with LoadGen to match MLPerf's definitions.
 
-LoadGen issues queries from a separate thread. The thread that created the session answers the queries, because
-frameworks keep settings such as the thread count and the device for each thread separately. Queries to a
-service are answered by several threads, each with a connection.
+LoadGen issues queries from a separate thread. The queries are answered in the thread that created the session, because
+some settings of a framework, such as the device, apply to a single thread. If a service is measured, several threads
+send the queries, each over a separate connection.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from typing import Any, NamedTuple
 from harness.checks.latency.result import Measured, Settings
 
 MIN_QUERIES = 662
-"""Minimum number of queries required to estimate the 99th percentile and for LoadGen's early stopping at that
-percentile."""
+"""Minimum number of queries for estimating the 99th percentile, which LoadGen's early stopping also requires."""
 DEFAULT_BOUND_MS = 100.0
 """LoadGen's default latency bound, in milliseconds."""
 MARGIN = 1.5
-"""Ratio between the query rate that is announced to LoadGen and the measured rate. The ratio is above 1 because LoadGen
-creates all queries in advance."""
+"""Ratio of the query rate given to LoadGen to the measured rate. The ratio is above 1 because LoadGen creates all
+queries in advance."""
 OVERHEAD_S = 1e-4
-"""Assumed overhead per query, in seconds, for choosing a target rate. The overhead of LoadGen and of switching threads
-is measured by ``python -m benchmarks.loadgen``."""
+"""Assumed overhead per query, in seconds, for choosing a target rate. ``python -m benchmarks.loadgen`` measures the
+overhead of LoadGen and of thread switches."""
 _SCENARIOS = {
     "single-stream": "SingleStream",
     "multi-stream": "MultiStream",
@@ -39,7 +38,8 @@ _SCENARIOS = {
 }
 
 Answer = Callable[[Sequence[int]], int | None]
-"""Function that answers samples, and returns the number of samples without an answer (None if there is none)."""
+"""Function that answers the samples with the given indices. It returns the number of samples that could not be
+answered, or None if all were answered."""
 
 
 class _Query(NamedTuple):
@@ -60,11 +60,11 @@ def run(
 ) -> tuple[Measured, list[float]]:
     """Return the results and the latency of each query, in seconds. LoadGen writes its logs to the directory `logs`.
 
-    `answer` computes the outputs for the samples with the given indices. The functions in `others` do the same, at the
-    same time, each in its own thread. `expected_s` is the expected duration of one query or, in the ``offline``
-    scenario, of one sample. Latency is measured from the time when LoadGen issues the query or, in the ``server``
-    scenario, from the query's scheduled arrival. In the ``server`` scenario with a batch size of 1, the latencies of
-    the queries that failed are also added to `failed_s`. Exceptions raised by `answer` propagate.
+    `answer` computes the outputs for the samples with the given indices. The functions in `others` answer further
+    queries concurrently, each in a separate thread. `expected_s` is the expected duration of one query, or of one
+    sample in the ``offline`` scenario. Latency is measured from the time when LoadGen issues the query. In the
+    ``server`` scenario, it is measured from the query's scheduled arrival. In the ``server`` scenario with a batch size
+    of 1, the latencies of failed queries are also added to `failed_s`. Exceptions raised by `answer` propagate.
     """
     import mlperf_loadgen as lg
 
@@ -136,7 +136,8 @@ def run(
 
 
 def _waiting(issued: queue.SimpleQueue[_Query | None], first: _Query, most: int) -> list[_Query | None]:
-    """Return a list of `first` and the queued queries, with at most `most` items. None marks the end of the test."""
+    """Return a list of at most `most` queries: `first`, followed by queries from the queue. None marks the end of the
+    test."""
     waiting: list[_Query | None] = [first]
     while len(waiting) < most and waiting[-1] is not None:
         try:
@@ -202,8 +203,8 @@ def _reasons(logged: dict[str, Any], errors: list[str]) -> list[str]:
 
 
 def _since_arrival(trace: Path) -> list[float]:
-    """Return each query's latency since its scheduled arrival, in seconds (``complete_ns`` in LoadGen's trace), in the
-    order in which LoadGen issued the queries."""
+    """Return the latency of each query since its scheduled arrival, in seconds. The latencies are in the order in which
+    LoadGen issued the queries (``complete_ns`` in its trace)."""
     with trace.open(encoding="utf-8") as lines:
         matches = [re.search(r'"name":"Sample".*"query_seq":(\d+).*"complete_ns":(\d+)', line) for line in lines]
     return [latency_ns / 1e9 for _, latency_ns in sorted((int(match[1]), int(match[2])) for match in matches if match)]

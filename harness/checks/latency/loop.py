@@ -13,9 +13,9 @@ ENGINE = "harness loop"
 def run(answer: Callable[[Sequence[int]], None], samples: int, settings: Settings) -> tuple[Measured, list[float]]:
     """Return the results and the latency of each query, in seconds.
 
-    ``single-stream``: single-sample queries are issued one after another, in sample order, until the time is up.
-    ``offline``: a single query contains all samples, repeated as often as the time allows. An initial pass over the
-    samples determines the number of repetitions.
+    In the ``single-stream`` scenario, queries with one sample each are issued one after another until the time is up.
+    In the ``offline`` scenario, a single query contains all samples, repeated to fill the time. The number of
+    repetitions is estimated from an initial pass over the samples.
     """
     if settings.scenario == "offline":
         return _offline(answer, samples, settings)

@@ -42,14 +42,13 @@ def settings(
     target: str | None = None,
     find_qps: bool = False,
 ) -> Settings:
-    """Return the settings for a measurement. Raises `harness.UsageError` if an option does not apply to the
-    scenario."""
+    """Return the settings of a measurement. Raises `harness.UsageError` if an option does not apply to the scenario."""
     if scenario != "server" and (target_qps is not None or latency_bound_ms is not None):
         raise UsageError(f"--target-qps and --latency-bound-ms require --scenario server, not {scenario}")
     if scenario != "server" and (target is not None or find_qps):
         raise UsageError(f"--target and --find-qps require --scenario server, not {scenario}")
     if find_qps and (target_qps is not None or latency_bound_ms is None):
-        raise UsageError("--find-qps searches for the rate that holds --latency-bound-ms; pass it without --target-qps")
+        raise UsageError("--find-qps requires --latency-bound-ms and cannot be combined with --target-qps")
     if target is not None:
         check_url(target)
         if batch_size is not None:
@@ -89,10 +88,10 @@ def measure(
 ) -> tuple[LatencyResult, Path]:
     """Measure the latency and return the result and its directory, which also contains raw samples and LoadGen's logs.
 
-    A service is measured first, and then the same model in a child process at the same rate. With `find_qps`, the
-    result is the measurement at the highest rate that holds the latency bound. Raises `harness.PluginError` if a plugin
-    of the run is missing, and `harness.HarnessError` if the measurement fails. No files are left behind if an error is
-    raised.
+    If a service is measured, the same model is then also measured in a child process at the same rate. With `find_qps`,
+    the result is the measurement at the highest rate that meets the latency bound. Raises `harness.PluginError` if a
+    plugin of the run is missing, and `harness.HarnessError` if the measurement fails. If an error is raised, all files
+    of the measurement are removed.
     """
     folder = run.path / FOLDER
     try:
@@ -143,7 +142,7 @@ def _in_process(
 def _over_http(
     run: StoredRun, chosen: Settings, catalog: Catalog, directory: Path, *, timeout_s: float, find_qps: bool
 ) -> LatencyResult:
-    """Measure a service and, at the same rate and batch size, the model in a child process.
+    """Measure a service, and then measure the model in a child process at the same rate and batch size.
 
     The model is not measured in a child process if the service and the run use different backends.
     """

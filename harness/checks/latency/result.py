@@ -18,19 +18,20 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     scenario: Scenario
     seconds: float
-    """Minimum duration, in seconds. For ``offline``, the target duration of the single query."""
+    """Minimum duration of the measurement, in seconds. For ``offline``, this is the target duration of the single
+    query."""
     batch_size: int
-    """Maximum number of samples whose outputs are computed at once."""
+    """Maximum number of samples in a batch."""
     samples_per_query: int
     """Number of samples in a query: all samples for ``offline``, 8 for ``multi-stream``, and 1 otherwise."""
     target_qps: float | None = None
-    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, the rate is half
-    of the rate that the model achieves with one query at a time."""
+    """For ``server``: mean number of queries per second. Queries arrive as a Poisson process. If None, half of the rate
+    at which the model answers one query at a time is used."""
     latency_bound_ms: float | None = None
     """For ``server``: upper bound on the latency of 99% of the queries, in milliseconds. If None, LoadGen's default is
     used."""
     target: str | None = None
-    """URL of the service that is measured, or None to measure the model without a service, in the measuring process."""
+    """URL of the service to measure. If None, the model is measured in the measuring process, without a service."""
 
 
 class Measured(Struct, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     queries: int
     samples: int
     target_qps: float | None = None
-    """For ``server``: the query rate that LoadGen targeted, in queries per second. None for other scenarios."""
+    """Target query rate of LoadGen in the ``server`` scenario, in queries per second. None in other scenarios."""
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -60,27 +61,28 @@ class Served(Struct, frozen=True, kw_only=True):
     late: int
     """Number of queries that failed or took longer than the bound."""
     examples: int
-    """Number of test examples that the service answered at least once during the measurement. They are scored."""
+    """Number of test examples for which the service returned at least one answer. These examples are scored."""
     metric: str
     """Name of the run's primary metric."""
     score: float | None
     """Score of the service's answers."""
     run_score: float | None
-    """Score of the run's predictions for the same examples."""
+    """Score of the run's predictions for these examples."""
     same_labels: float | None
-    """Fraction of these examples whose label is the one that the run predicted, or None for regression."""
+    """Fraction of these examples for which the service and the run predicted the same label. None for regression."""
     error: float | None
-    """Norm-wise relative difference to the run's predictions for regression, or None."""
+    """Norm-wise relative difference from the run's predictions. None for classification."""
     memory_bytes: dict[str, int]
     """Peak memory of each process of the service since it started, in bytes."""
     parts_ms: dict[str, float]
     """Median duration of each part of the service's work, in milliseconds, as reported by the service: ``queue``,
     ``prepare`` and ``model``."""
     capacity_qps: float
-    """Queries per second that the service answered before the measurement, with all connections in use."""
+    """Number of queries per second that the service answered in a test before the measurement, with all connections in
+    use."""
     in_process_ms: dict[str, float | None] = {}
-    """Latency percentiles of the same model without a service, measured at the same rate in the measuring process, or
-    an empty dictionary if they were not measured because the service and the run use different backends."""
+    """Latency percentiles of the same model without a service, measured at the same rate in the measuring process. The
+    dictionary is empty if the service and the run use different backends."""
 
 
 class LatencyResult(Struct, frozen=True, kw_only=True):
@@ -90,14 +92,15 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     settings: Settings
     measured: Measured
     samples_per_s: float | None
-    """Throughput for ``offline``, or None for the other scenarios, whose duration includes the time between queries."""
+    """Throughput in the ``offline`` scenario. None in other scenarios, because their duration includes the time between
+    queries."""
     percentiles_ms: dict[str, float | None]
     """Percentiles ``p50`` to ``p99.9`` of the query latencies, computed by the nearest-rank method. A percentile is
-    None if there are too few queries. The mapping is empty for ``offline``, which has a single query."""
+    None if there are too few queries. Empty for ``offline``, because this scenario has a single query."""
     mean_ms: float | None
-    """Mean query latency, in milliseconds, or None for ``offline``."""
+    """Mean query latency, in milliseconds. None for ``offline``."""
     weights: Literal["trained", "initial"]
-    """Weights used: those saved by the run, or the initial weights."""
+    """``trained`` if the run saved its weights. Otherwise, the initial weights were used."""
     device: str
     started_at: str
     environment: Environment
@@ -106,10 +109,11 @@ class LatencyResult(Struct, frozen=True, kw_only=True):
     served: Served | None = None
     """Properties of the service, or None without a service."""
     search: Found | None = None
-    """Result of the search for the highest rate, or None. The other fields then describe a measurement at this rate."""
+    """Result of the search for the highest rate, or None if there was no search. After a search, the other fields
+    describe the measurement at the rate that was found."""
 
 
 def percentiles_ms(latencies_s: list[float]) -> dict[str, float | None]:
-    """Return the percentiles by name, in milliseconds. Percentiles that require more samples are None."""
+    """Return the percentiles in milliseconds, by name. A percentile is None if there are too few samples."""
     samples_ms = [1e3 * seconds for seconds in latencies_s]
     return {f"p{percent:g}": percentile(samples_ms, percent) for percent in MINIMUM_SAMPLES}

@@ -1,8 +1,8 @@
-"""Search for the highest rate of queries at which a service holds a latency bound.
+"""Search for the highest query rate at which a service meets a latency bound.
 
-The bound is held if at most 1% of the queries are late or fail. The search first looks for a rate that holds the bound
-and one that does not, and then bisects the interval between them on a logarithmic scale. Each probe is a measurement at
-one rate.
+The bound is met if at most 1% of the queries are late or fail. The search first looks for one rate that meets the bound
+and one that does not. It then bisects the interval between these rates on a logarithmic scale. Each probe is a
+measurement at one rate.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ MAX_PROBES = 10
 LATE = 0.01
 """Maximum fraction of late or failed queries, as in MLPerf's server scenario."""
 RESOLUTION = 1.005
-"""Ratio of two rates at which the search ends: the lowest rate that does not hold the bound, divided by the highest
-rate that does."""
+"""The search ends when the lowest rate that does not meet the bound, divided by the highest rate that does, is at most
+this ratio."""
 CONFIDENCE = 0.95
 
 
@@ -31,11 +31,11 @@ class Probe(Struct, frozen=True, kw_only=True):
     """Number of queries that took longer than the bound or failed."""
     p99_ms: float | None
     problem: str = ""
-    """Reason why the answers cannot be used, such as a lower quality, or an empty string."""
+    """Reason why the answers cannot be used, such as low quality. Empty if they can be used."""
 
     @property
     def holds(self) -> bool:
-        """True if the bound was held and the answers can be used."""
+        """True if the bound was met and the answers can be used."""
         return not self.problem and self.late <= LATE * self.queries
 
 
@@ -43,7 +43,7 @@ class Found(Struct, frozen=True, kw_only=True):
     """Result of a search."""
 
     qps: float | None
-    """Highest rate at which the bound was held, in queries per second, or None if no probe held the bound."""
+    """Highest rate at which the bound was met, in queries per second. None if no probe met the bound."""
     low_qps: float | None
     """Highest rate at which the fraction of late queries is at most 1% with 95% confidence (Clopper-Pearson), or None.
     """
@@ -53,11 +53,11 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 def find_rate(probe: Callable[[float], Probe], start_qps: float, most: int = MAX_PROBES) -> Found:
-    """Return the highest rate at which the bound is held, after at most `most` probes.
+    """Return the highest rate at which the bound is met, using at most `most` probes.
 
-    The search starts at the rate `start_qps`. If `start_qps` is within a factor of 4 of the result, the result is at
-    most 1% lower than the highest rate that holds the bound: the factor between rates is 2 for the first two steps, and
-    is then squared with each step until one rate holds the bound and another one does not.
+    The search starts at the rate `start_qps`. The factor between consecutive rates is 2 for the first two steps. It is
+    then squared in each step until one rate meets the bound and another one does not. If `start_qps` is within a factor
+    of 4 of the result, the result is at most 1% lower than the highest rate that meets the bound.
     """
     probes: list[Probe] = []
     held, failed = 0.0, math.inf

@@ -16,10 +16,10 @@ MAX_IN_FLIGHT = 16
 
 
 class Service:
-    """A service that computes the outputs for samples specified by index, `batch_size` at a time.
+    """A service that computes the outputs for samples given by their indices, in batches of `batch_size`.
 
-    By default, all batches have the size `batch_size`, so the model is compiled only once; otherwise, the size of each
-    batch is one of `sizes`. An incomplete batch is padded with copies of its last sample.
+    By default, all batches have the size `batch_size`, so that the model is compiled only once. If `sizes` is given,
+    each batch has one of these sizes. Incomplete batches are padded with copies of their last sample.
     """
 
     def __init__(

@@ -14,8 +14,8 @@ FOLDER, RESULT = "latency", "result.json"
 
 
 def stored_results(run: StoredRun) -> tuple[dict[str, LatencyResult], list[str]]:
-    """Return the latency results of a run by name, such as ``server-1``, in order, and a message for each result that
-    cannot be read."""
+    """Return the latency results of a run by name, such as ``server-1``, in sorted order. Also return a message for
+    each result that cannot be read."""
     found: dict[str, LatencyResult] = {}
     problems = []
     try:

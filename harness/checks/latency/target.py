@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60.0
 """Maximum time to wait for an answer, in seconds."""
 IDLE_S = 30.0
-"""Time after which an unused connection is opened again, in seconds. Servers close idle connections, and the next query
-on such a connection would fail."""
+"""Time after which an unused connection is reopened, in seconds. Servers close idle connections, so the next query on
+such a connection would fail."""
 CONNECTIONS = 64
-"""Number of connections, each with a separate thread. The service therefore receives at most this many queries at the
-same time. Further queries wait in this process, and this waiting time is part of their latency."""
+"""Number of connections, each with a separate thread. The service therefore receives at most 64 queries at the same
+time. Further queries wait in this process, and their waiting time counts toward their latency."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Target:
 
     @classmethod
     def with_token(cls, url: str) -> Target:
-        """Return a target with the token in ``HARNESS_SERVE_TOKEN``.
+        """Return a target that uses the token in ``HARNESS_SERVE_TOKEN``.
 
-        Child processes inherit the variable, so the token is never written to a file.
+        Child processes inherit this environment variable, so the token is never written to a file.
         """
         return cls(url, os.environ.get("HARNESS_SERVE_TOKEN", ""))
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a new connection to the server, which is opened by the first request."""
+        """Return a new connection to the server. It is opened by the first request."""
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         return kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
@@ -80,7 +80,7 @@ class Target:
 
 
 class Description(msgspec.Struct, frozen=True):
-    """The part of a service's description that a measurement needs."""
+    """The fields of a service's description that a measurement needs."""
 
     run: str
     backend: str
@@ -109,7 +109,7 @@ def check_url(url: str) -> None:
 
 
 def peak_memory(target: Target) -> dict[str, int]:
-    """Read the service's metrics, and return the peak memory of each of its processes, in bytes, by name. The
+    """Read the service's metrics, and return the peak memory of each of its processes, in bytes, by process name. The
     dictionary is empty if the service does not report its memory."""
     try:
         text = target.get("/metrics").decode()
@@ -121,7 +121,7 @@ def peak_memory(target: Target) -> dict[str, int]:
 
 @dataclass
 class Answers:
-    """The answers that a service gave. All methods can be called from several threads."""
+    """Answers of a service. All methods can be called from several threads."""
 
     contents: dict[int, bytes] = field(default_factory=dict)
     """Last answer for each sample."""
@@ -148,14 +148,14 @@ class Client:
     def __init__(self, target: Target, content_type: str, bodies: Sequence[bytes], answers: Answers) -> None:
         self._target, self._bodies = target, bodies
         self.answers = answers
-        """Object that collects the answers. It can be replaced between measurements."""
+        """Object that collects the answers. Another object can be assigned between measurements."""
         self._headers = {"Content-Type": content_type, **target.headers()}
         self._connection = target.connect()
         self._used_s = time.monotonic()
 
     def answer(self, samples: Sequence[int]) -> int:
-        """Send a query for each sample, and keep the answers. Failures are counted and do not raise exceptions. Return
-        the number of failures."""
+        """Send a query for each sample, and store the answers. Return the number of failed queries. Failed queries do
+        not raise exceptions."""
         failed = 0
         for sample in samples:
             if time.monotonic() - self._used_s > IDLE_S:
@@ -185,8 +185,8 @@ class Client:
 
 
 def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> float:
-    """Return the number of queries per second that the service answers if each client sends its next query as soon as
-    the previous one is answered. Each client must collect its answers separately.
+    """Return the number of queries per second that the service answers if each client sends a query as soon as the
+    previous one is answered. Each client must have a separate object for its answers.
 
     Raises `harness.HarnessError` if the service answers no query with status 200."""
     counts = [0] * len(clients)
@@ -210,8 +210,9 @@ def capacity_qps(clients: Sequence[Client], samples: int, seconds: float) -> flo
 
 
 def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the indices of the answered samples, and the answers as model outputs: logarithms of probabilities, whose
-    softmax gives the probabilities, or standardized targets ``[N, outputs]``, float32.
+    """Return the indices of the answered samples, and the answers as model outputs, float32 ``[N, outputs]``. For
+    classification, the outputs are the logarithms of the probabilities, which can be used as logits. For regression,
+    they are standardized targets.
 
     Raises `harness.HarnessError` if an answer does not contain the outputs of the run's model.
     """
@@ -223,7 +224,8 @@ def outputs(answers: Answers, info: DataInfo, names: Sequence[str]) -> tuple[NDA
             found.append([float(values[name]) for name in names])
         except (msgspec.DecodeError, KeyError, IndexError, TypeError, ValueError) as error:
             raise HarnessError(
-                f"the service does not answer like the model of the run ({type(error).__name__}: {error}); check that "
+                f"the service's answers differ from the outputs of the run's model ({type(error).__name__}: {error}); "
+                f"check that "
                 "it serves this run"
             ) from None
         indices.append(sample)

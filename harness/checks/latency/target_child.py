@@ -1,4 +1,4 @@
-"""The child process that measures a service over HTTP. It loads the run's data, but no framework."""
+"""The child process that measures a service over HTTP. This process loads the run's data, but no framework."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CALIBRATION_S = 1.0
 """Duration of the measurement of the service's capacity, in seconds."""
 SAME_LABELS, SAME_OUTPUTS = 0.99, 1e-2
 """Minimum fraction of answers with the label that the run predicted, and maximum norm-wise relative difference of
-regression outputs. A service whose answers differ more does not serve the run's model."""
+regression outputs. If the answers differ more, the service does not serve the run's model."""
 
 
 class TargetJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ class Quality:
         return self._judge.quick(targets, values)[self._judge.primary]
 
     def problem(self, answers: Answers) -> str:
-        """Return the reason why the answers are not those of the run's model, or an empty string."""
+        """Return the reason why the answers cannot come from the run's model, or an empty string."""
         if not answers.contents:
             return "the service did not answer any query"
         found = self.values(answers)
@@ -187,7 +187,7 @@ def measure_target(job: TargetJob, context: ChildContext) -> LatencyResult:
 
 
 def _judged(measured: Measured, latencies: list[float], settings: Settings, answers: Answers, problem: str) -> Measured:
-    """Add the reasons that LoadGen does not know: failed queries and wrong answers."""
+    """Add reasons that LoadGen cannot detect: failed queries and wrong answers."""
     reasons = [problem] if problem else []
     if answers.failures and late(latencies, answers.failed_s, settings) > LATE * len(latencies):
         listed = ", ".join(f"{reason}: {count}" for reason, count in answers.failures.most_common())
@@ -197,7 +197,7 @@ def _judged(measured: Measured, latencies: list[float], settings: Settings, answ
 
 
 def _some(inputs: Any) -> dict[str, Any]:
-    """Return the first examples, up to `MAX_BYTES`."""
+    """Return the first examples, limited to `MAX_BYTES`."""
     found = {}
     count = min(len(array) for array in inputs.values())
     size = sum(_bytes(array) for array in inputs.values()) / max(1, count)

@@ -241,7 +241,7 @@ def test_probabilities_become_logits_with_the_same_softmax() -> None:
     "content", [b"", b"{}", b'{"predictions": []}', b'{"predictions": [{"values": {"rent": 1}}]}', b"[]", b"1"]
 )
 def test_answer_of_another_service_is_reported(content: bytes) -> None:
-    with pytest.raises(HarnessError, match="does not answer like the model of the run"):
+    with pytest.raises(HarnessError, match="answers differ from the outputs of the run's model"):
         outputs(Answers({0: content}), INFO, ("price",))
 
 
