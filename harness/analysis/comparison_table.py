@@ -2,8 +2,8 @@
 
 Runs are in the same row if they have the same task, dataset, model, backend, device, precision, other settings, machine
 and package versions. Repeats of a seed are averaged first. The mean and its 95% confidence interval are then computed
-over seeds. If a row covers several published splits of its dataset, seeds are averaged within each split, and the mean
-and the interval are computed over splits. Failed runs are counted and listed.
+over seeds. If a row covers several published splits of its dataset, values are first averaged over the seeds of each
+split. The mean and the interval are then computed over splits. Failed runs are counted and listed.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ __all__ = ["COLUMNS", "RATIOS", "Table", "build_table"]
 RATIOS = {metric.ratio_column.name: metric for metric in (TRAIN_THROUGHPUT, INFERENCE_THROUGHPUT)}
 """Metrics from which the columns of ratios are computed, by column name."""
 EFFICIENCY = Column("scaling_efficiency", "scaling", "", "number", "higher")
-"""Training throughput relative to that of one device, divided by the number of devices."""
+"""Training throughput relative to a single device, divided by the number of devices."""
 _BUILTIN = {metric.name: score(metric.name, info_of(metric, None)) for metric in QUALITY_METRICS if metric.in_tables}
 _IN_TABLE = tuple(metric for metric in METRICS if metric.in_table)
 
 
 def _columns(secondary: Iterable[RunMetric]) -> tuple[Column, ...]:
-    """Return the columns of the table. `secondary` contains the scores that have a separate column, in addition to the
+    """Return the columns of the table. `secondary` contains the scores that have separate columns, in addition to the
     quality column."""
     return (
         *(Column(name, name, "", "text") for name in (*IDENTITY, "options")),
@@ -79,16 +79,15 @@ def build_table(
 ) -> Table:
     """Return the comparison table for these runs. Each run is in exactly one row.
 
-    The parity column is filled in from the `verdicts` for the row's computation or, if there are none, from the results
-    of parity checks in the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios`
-    is True. If `price_per_hour` is the hourly price of the machine, the cost columns contain the price per million
-    samples in the same currency. `metrics` contains the metrics provided by plugins, which are needed only for older
-    records.
+    The parity column shows the `verdicts` for the row's computation. If there are none, it shows the parity results in
+    the row's records. Ratios are omitted for rows that failed the parity check, unless `all_ratios` is True. If the
+    hourly price of the machine is given as `price_per_hour`, the cost columns contain the cost per million samples, in
+    the same currency. `metrics` contains the metrics of plugins. They are needed only for older records.
 
-    Rows are in the order of their first runs. A ratio is relative to the first row among the rows that differ
-    only in the backend, its packages and the named environment. If both rows have the same splits, seeds and repeats,
-    the half-width of a ratio is computed over these pairs of runs. Otherwise, the half-width is computed from the
-    half-widths of the two means, which are assumed to be independent.
+    Rows are ordered by their first runs. Ratios compare rows that differ only in the backend, its packages and the
+    named environment, and are relative to the first of these rows. If both rows have the same splits, seeds and
+    repeats, the half-width of a ratio is computed over pairs of runs. Otherwise, the two means are assumed to be
+    independent, and the half-width is computed from their half-widths.
     """
     known = {metric.name: metric for metric in (*QUALITY_METRICS, *metrics)}
     groups = group_runs(records)
@@ -131,7 +130,7 @@ def build_table(
 
 
 def _secondary(records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> list[RunMetric]:
-    """Return the scores that have their own column, starting with the built-in ones."""
+    """Return the scores that have a separate column. Built-in scores come first."""
     done = [record for record in records if isinstance(record.outcome, Success)]
     declared = dict.fromkeys(
         name for record in done for name, info in success(record).scores.metrics.items() if info.in_tables
@@ -152,7 +151,7 @@ def _means(groups: list[list[RunRecord]], metrics: Sequence[RunMetric]) -> list[
 
 
 def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[str, float | None]]:
-    """Return the values to average: one set for each split if there are several splits, else one for each seed."""
+    """Return the values to average: one set per split if there are several splits, otherwise one set per seed."""
     splits: dict[int, dict[int, list[dict[str, float | None]]]] = {}
     for record in group:
         if isinstance(record.outcome, Success):
@@ -163,7 +162,7 @@ def _drawn(group: list[RunRecord], metrics: Sequence[RunMetric]) -> list[dict[st
 
 
 def _average(rows: list[dict[str, float | None]]) -> dict[str, float | None]:
-    """Return the mean of each column over the rows that have a value in this column."""
+    """Return the mean of each column over the rows with a value in this column."""
     known = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: stats.average(values) if values else None for name, values in known.items()}
 
@@ -184,8 +183,8 @@ def _mean(values: list[float | None], *, whole: bool) -> Cell:
 
 
 def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float | None]:
-    """Return the values of a successful run by column. The value of the primary metric is None, because this metric is
-    in the quality column."""
+    """Return the values of a successful run by column. The value of the primary metric is None, because the quality
+    column contains it."""
     primary = success(record).scores.primary
     return {metric.name: None if metric.name == primary else metric.value(record) for metric in metrics}
 
@@ -193,7 +192,7 @@ def _values(record: RunRecord, metrics: Iterable[RunMetric]) -> dict[str, float 
 def _flags(
     group: list[RunRecord], cells: Mapping[str, Cell], averaged: Sequence[RunMetric], metrics: Mapping[str, Metric]
 ) -> list[RowFlag]:
-    """Return the flags of a row, including a note if its quality is averaged over targets with different units."""
+    """Return the flags of a row. They include a note if the quality is an average over targets with different units."""
     done = [record for record in group if isinstance(record.outcome, Success)]
     if not done:
         return []
@@ -205,13 +204,13 @@ def _flags(
 
 
 def _splits(group: list[RunRecord]) -> str:
-    """Return a string such as ``20 splits`` or ``split 3``, or an empty string if the splits are not numbered."""
+    """Return a string such as ``20 splits`` or ``split 3``. The string is empty if the splits are not numbered."""
     splits = sorted({_split(record) for record in group} - {-1})
     return f"{len(splits)} splits" if len(splits) > 1 else "".join(f"split {number}" for number in splits)
 
 
 def _weights(group: list[RunRecord]) -> str:
-    """Return a string such as ``weights of RUN``, or an empty string if the row's runs trained the model."""
+    """Return a string such as ``weights of RUN``. The string is empty if the runs in the row trained the model."""
     used = dict.fromkeys(record.spec.weights for record in group if record.spec.weights is not None)
     names = [weights.run for weights in used]
     return f"weights of {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "") if names else ""
@@ -234,7 +233,7 @@ def _identity(group: list[RunRecord], options: str, metrics: Mapping[str, Metric
 def _metric(done: list[RunRecord], metrics: Mapping[str, Metric]) -> tuple[str, str, str, str]:
     """Return the name, the title, the unit and the direction of the primary metric.
 
-    The direction is ``higher``, ``lower`` or, if it is not known, an empty string.
+    The direction is ``higher`` or ``lower``, or an empty string if the direction is not known.
     """
     if not done:
         return "", "", "", ""
@@ -262,11 +261,12 @@ def _explain(record: RunRecord) -> str:
 
 
 def _paired_spread(group: list[RunRecord], base: list[RunRecord], metric: RunMetric) -> float | None:
-    """Return the relative half-width of the ratio of two means over pairs of runs, or None if the runs are not paired.
+    """Return the relative half-width of a ratio of two means over pairs of runs. Return None if the runs are not
+    paired.
 
     Runs are paired if both groups have the same splits, seeds and numbers of repeats. The half-width is t(0.975, n - 1)
-    s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs. This is the delta
-    method for the ratio of two means (Cochran 1977, Sampling Techniques, section 6.4).
+    s / sqrt(n), where s is the standard deviation of x / mean(x) - y / mean(y) over the n pairs. This formula follows
+    from the delta method for ratios of means (Cochran 1977, Sampling Techniques, section 6.4).
     """
     ours, theirs = (_by_run(records, metric) for records in (group, base))
     if ours.keys() != theirs.keys() or len(ours) < 2:
@@ -291,8 +291,8 @@ def _by_run(group: list[RunRecord], metric: RunMetric) -> dict[tuple[int, int, i
 def _efficiency(
     index: int, base: int | None, groups: Sequence[list[RunRecord]], measured: Sequence[Mapping[str, Cell]]
 ) -> Cell:
-    """Return the scaling efficiency of a row with several devices, or an empty cell if `base`, the index of the row
-    with one device, is None."""
+    """Return the scaling efficiency of a row with several devices. `base` is the index of the corresponding row with
+    one device. If `base` is None, return an empty cell."""
     devices, name = groups[index][0].spec.devices, TRAIN_THROUGHPUT.name
     if devices == 1 or base is None:
         return Cell(None)

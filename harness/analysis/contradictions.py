@@ -1,8 +1,8 @@
-"""Detection of values in a run or a row that are impossible or contradict each other.
+"""Detection of values of a run or a row that are impossible or contradict each other.
 
-The rules use the values that the tables show, so they also apply to records of older versions. A rule that compares two
-durations allows them to differ by `FACTOR`, because they were measured at different times on a machine whose speed
-varies.
+The rules use the values shown in the tables, and therefore also apply to records from older versions. Two durations
+that should be equal may differ by a factor of up to `FACTOR`, because they were measured at different times and the
+speed of a machine varies.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from harness.measure.quality.call import ROUNDING, shown_bounds
 from harness.records import RunRecord
 
 FACTOR = 2.0
-"""Maximum ratio between two durations for the same work, such as the durations of a batch derived from the throughput
-and from the latency."""
+"""Maximum ratio between two durations of the same work. For example, the duration of a batch is derived from both the
+throughput and the latency."""
 MIN_TRAINING_S = 1.0
-"""Minimum training time, in seconds, for a comparison with the training throughput."""
+"""Minimum training time for which it is compared with the training throughput, in seconds."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
     ("latency_p50_ms", "latency_p99_ms"),
@@ -37,8 +37,7 @@ class RunFlag(NamedTuple):
     """A reason why values of a run or a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Columns of the comparison table with the unreliable values. The flag is listed under the first of these
-    columns."""
+    """Columns of the comparison table that contain the unreliable values. The flag is listed under the first column."""
     kind: str
     """Short description, such as ``drift`` or ``contradiction with latency_p50_ms``."""
     detail: str
@@ -64,7 +63,8 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
 
 
 def _outside_bounds(record: RunRecord, values: Values) -> Iterator[RunFlag]:
-    """Yield a flag for each negative cost, zero rate, zero duration, and score outside its recorded bounds."""
+    """Yield a flag for each cost that is negative, each rate or duration that is zero, and each score outside its
+    recorded bounds."""
     for name, value in values.items():
         if not BY_NAME[name].in_table:  # a flag refers to a column
             continue
@@ -91,7 +91,7 @@ def batches_of(record: RunRecord) -> Batches:
 
 
 def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield the contradictions between the values of the columns, which may be means over the runs of a row."""
+    """Yield the contradictions between the values of columns. The values may be means over the runs of a row."""
     train_s = _seconds(values.get("train_samples_per_s"), batches.train)
     inference_s = _seconds(values.get("inference_samples_per_s"), batches.inference)
     p50_ms = values.get("latency_p50_ms")
@@ -118,7 +118,7 @@ def of_values(values: Values, batches: Batches) -> Iterator[RunFlag]:
             yield RunFlag(
                 (lower, upper),
                 f"value above {upper}",
-                f"{low:.4g} {unit} is more than {upper} ({high:.4g} {unit}), which must be at least as large",
+                f"{low:.4g} {unit} is more than {upper} ({high:.4g} {unit}), but should not be larger",
             )
     mfu = values.get("mfu_percent")
     if mfu is not None and mfu > 100:
@@ -136,7 +136,8 @@ def _seconds(samples_per_s: float | None, batch_size: int) -> float | None:
 
 
 def _first_step(record: RunRecord, values: Values, batches: Batches) -> Iterator[RunFlag]:
-    """Yield a contradiction if later steps took longer than the first step, which includes one-time costs."""
+    """Yield a contradiction if later steps took longer than the first step, although the first step includes one-time
+    costs."""
     first_s = success(record).speed.first_step_s
     for name in ("train_samples_per_s", "fit_samples_per_s"):
         step_s = _seconds(values[name], batches.train)

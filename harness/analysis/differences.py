@@ -25,7 +25,7 @@ def machine_of(record: RunRecord) -> dict[str, str]:
 
 
 def software_of(record: RunRecord) -> dict[str, str]:
-    """Return the package versions and the dataset digest, which may change while the spec stays the same."""
+    """Return the package versions and the dataset digest, which may differ between runs with the same spec."""
     digest = record.provenance.dataset_digest
     data = {"data": digest[:8]} if digest else {}
     return {**record.environment.packages, "python": record.environment.python, **data}
@@ -51,10 +51,9 @@ def described(record: RunRecord) -> dict[str, str]:
 
 
 def differences(firsts: list[RunRecord]) -> list[str]:
-    """Describe each row by the settings in which it differs from similar rows.
-
-    The settings and machines of rows with the same task, dataset, model, device and precision are compared. For rows
-    with the same backend, package versions are also compared. `firsts` contains one record from each row.
+    """Describe each row by the settings in which it differs from similar rows. Rows are similar if they have the same
+    task, dataset, model, device and precision. Settings and machines are compared and, for rows with the same backend,
+    also package versions. `firsts` contains one record from each row.
     """
     alike: dict[tuple[str, ...], list[int]] = {}
     for index, record in enumerate(firsts):
@@ -80,8 +79,8 @@ def differences(firsts: list[RunRecord]) -> list[str]:
 
 
 def absent(name: str) -> str:
-    """Return the text for a setting that `settings_of` omits for some specs: ``current`` for the setting `env` (the
-    environment of the command), and ``none`` for all other settings."""
+    """Return the text for a setting that is missing from the result of `settings_of`. It is ``current`` for the setting
+    `env`, which stands for the environment of the command, and ``none`` for all other settings."""
     return "current" if name == "env" else "none"
 
 

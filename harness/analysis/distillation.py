@@ -1,4 +1,4 @@
-"""Comparison of a teacher, of its students, and of the same models trained without the teacher."""
+"""Comparison of a teacher, its students, and the same models trained without the teacher."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class DistillationRow(Struct, frozen=True, kw_only=True):
     model: str
     backend: str
     seeds: int
-    """Number of successful runs with different seeds."""
+    """Number of seeds with a successful run."""
     quality: float | None
-    """Mean of the primary metric on the test split, or None if it is undefined."""
+    """Mean of the primary metric on the test split. None if the metric is undefined."""
     quality_ci95: float | None
-    """Half-width of the 95% confidence interval over seeds, or None with a single seed."""
+    """Half-width of the 95% confidence interval over seeds. None for a single seed."""
     costs: dict[str, float | None]
-    """Mean of each cost, by the metric's name, or None if it was not measured."""
+    """Mean of each cost, keyed by the name of the metric. None if the cost was not measured."""
 
 
 class DistilledChange(Struct, frozen=True, kw_only=True):
-    """Change in the primary metric from the student trained alone to the distilled student, for one backend."""
+    """Change in the primary metric between the student trained alone and the distilled student, for one backend."""
 
     backend: str
     comparison: Comparison
@@ -58,14 +58,14 @@ class Distillation(Struct, frozen=True, kw_only=True):
     temperature: float
     rows: list[DistillationRow]
     changes: list[DistilledChange]
-    """One entry per backend for which both students have successful runs. The differences are paired by seed."""
+    """One entry for each backend with successful runs of both students. The differences are paired by seed."""
 
 
 def summarize(teacher: StoredRun, students: Sequence[StoredRun], catalog: Catalog) -> Distillation:
-    """Return the report for a teacher and the runs of its students, with and without the teacher.
+    """Return the report on a teacher and its students, which were trained with and without the teacher.
 
-    All students have the same model, and all students trained with the teacher have the same recipe. At least one of
-    them was trained with the teacher. Failed runs are ignored. The confidence level of each interval is 1 - (1 -
+    All students have the same model, and all students trained with the teacher have the same recipe. At least one
+    student was trained with the teacher. Failed runs are ignored. The confidence level of each interval is 1 - (1 -
     `CONFIDENCE`) / m for m backends (Bonferroni correction).
     """
     recipe = next(run.record.spec.recipe for run in students if run.record.spec.teacher is not None)
@@ -119,7 +119,7 @@ def _row(
 
 
 def _mean(runs: Sequence[StoredRun], metric: RunMetric) -> stats.Mean | None:
-    """Return the mean over seeds. Repeats of a seed are averaged first."""
+    """Return the mean over seeds. The repeats of each seed are averaged first."""
     by_seed: dict[int, list[float]] = {}
     for run in runs:
         if (value := metric.value(run.record)) is not None:

@@ -1,7 +1,7 @@
-"""Flags, which state why values of a run or a row may be unreliable.
+"""Flags, which state why the values of a run or a row may be unreliable.
 
-Some flags are recorded while a run is measured. Other flags are derived from the record, so they are also set for older
-records.
+Some flags are recorded while a run is measured. Other flags are derived from the record, and therefore also apply to
+older records.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ class RowFlag(NamedTuple):
     """A reason why values in a row may be unreliable."""
 
     columns: tuple[str, ...]
-    """Flagged columns. If this tuple is empty and `name` is a column, `text` states why this column has no mean."""
+    """Flagged columns. If the tuple is empty and `name` is the name of a column, `text` states why this column has no
+    mean."""
     name: str
     """Name under which the flag is listed, usually the name of a column."""
     text: str
 
 
 def run_flags(record: RunRecord) -> list[RunFlag]:
-    """Return the flags in a successful run's record and the flags that are derived from the record."""
+    """Return the flags of a successful run: the flags stored in its record, and the flags derived from the record."""
     in_one_call = fitted_in_one_call(record)
     flags = []
     for flag in success(record).flags:
@@ -73,7 +74,7 @@ def row_flags(
 ) -> Iterator[RowFlag]:
     """Yield the flags of a row with at least one successful run.
 
-    `done` contains the successful runs, `values` contains their values by column, and `shown` contains the values in
+    `done` contains the successful runs, and `values` contains their values by column. `shown` contains the values in
     the row.
     """
     yield from _changed_code(done)
@@ -90,7 +91,8 @@ def row_flags(
 
 
 def _of_runs(done: Sequence[RunRecord], flags: Sequence[Sequence[RunFlag]]) -> Iterator[RowFlag]:
-    """Yield one flag for each flagged metric, with the kinds of flags and the number of runs that have them."""
+    """Yield one flag for each flagged metric. Its text lists the kinds of flags and the number of runs with each
+    kind."""
     counts: dict[str, Counter[str]] = {}
     marked: dict[str, dict[str, None]] = {}
     for run in flags:
@@ -125,15 +127,15 @@ def _quality_only(done: Sequence[RunRecord]) -> Iterator[RowFlag]:
 
 
 def describe_quality_only(records: Iterable[RunRecord]) -> str:
-    """Return a phrase that describes why these quality-only runs have no costs."""
+    """Return a phrase that states why these quality-only runs have no costs."""
     jobs = sorted({record.placement.jobs for record in records if record.placement is not None})
     beside = f", up to {jobs[-1]} runs at the same time" if jobs else ""
     return f"speed and memory were not measured{beside}"
 
 
 def _incomplete(done: Sequence[RunRecord], values: Sequence[Mapping[str, float | None]]) -> Iterator[RowFlag]:
-    """Yield a flag for each column whose mean includes only some of the successful runs. Quality-only runs have their
-    own flag."""
+    """Yield a flag for each column whose mean covers only some of the successful runs. There is a separate flag for
+    quality-only runs."""
     timed = [row for record, row in zip(done, values, strict=True) if not record.quality_only]
     for name in dict.fromkeys(name for row in values for name in row):
         rows = timed if name in BY_NAME and BY_NAME[name].is_cost else values
@@ -143,8 +145,7 @@ def _incomplete(done: Sequence[RunRecord], values: Sequence[Mapping[str, float |
 
 
 def _missed_target(done: Iterable[RunRecord]) -> Iterator[RowFlag]:
-    """Yield a flag if a run did not reach the target. The mean over the runs that reached the target would be
-    biased."""
+    """Yield a flag if a run did not reach the target, because the mean over the remaining runs would be biased."""
     reached = [outcome.time_to_target for outcome in map(success, done) if outcome.time_to_target is not None]
     hits = sum(target.train_s is not None for target in reached)
     if hits < len(reached):

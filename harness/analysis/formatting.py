@@ -7,8 +7,8 @@ def rounded(value: float, ci95: float | None) -> tuple[str, str]:
     """Return a mean and the half-width of its interval as strings.
 
     The half-width is rounded to two significant digits, and the mean to the same decimal place. No number has more than
-    seven significant digits. If the half-width is missing or rounds to zero, the mean is rounded to four significant
-    digits, and the second string is empty.
+    seven significant digits. If the half-width is missing or rounds to zero, the second string is empty and the mean is
+    rounded to four significant digits.
     """
     if ci95 is not None and not round(ci95, 6 - _exponent(max(abs(value), ci95), 7)):
         ci95 = None
@@ -26,7 +26,7 @@ def rounded(value: float, ci95: float | None) -> tuple[str, str]:
 
 
 def _exponent(value: float, digits: int) -> int:
-    """Return the decimal exponent of `value` after it is rounded to `digits` digits (0.0996 rounds to 0.10)."""
+    """Return the decimal exponent of `value` after rounding to `digits` digits. For example, 0.0996 rounds to 0.10."""
     return int(f"{value:.{digits - 1}e}".partition("e")[2]) if value else 0
 
 

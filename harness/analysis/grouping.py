@@ -1,4 +1,4 @@
-"""Grouping of runs into rows of the comparison table, and of rows into comparisons."""
+"""Grouping of runs into the rows of the comparison table, and of rows that are compared with each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.records import Failure, RunRecord, Success
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Group runs into the rows of the comparison table. Rows are in the order of their first runs."""
+    """Group runs into the rows of the comparison table. Rows are ordered by their first runs."""
     records = with_known_devices(without_split_digests(records))
     described = [(record, _setting(record), software_of(record)) for record in records]
     succeeded: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -32,10 +32,10 @@ def group_runs(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records, with dataset digests removed if they differ only because the splits differ.
+    """Return the records without dataset digests that differ only because the splits differ.
 
-    Each published split of a dataset has a separate digest. Digests are kept if they indicate that the data changed,
-    that is, if a split has several digests, or if the dataset has no numbered splits.
+    Each published split of a dataset has a separate digest. Digests are kept if they can show that the data changed: if
+    one split has several digests, or if the dataset has no numbered splits.
     """
     digests: dict[tuple[str, int | None], set[str]] = {}
     for record in records:
@@ -52,17 +52,16 @@ def without_split_digests(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _dataset_key(record: RunRecord) -> str:
-    """Return a key for the settings, except the split, that determine the prepared data."""
+    """Return a key for the settings that determine the prepared data, except for the split."""
     spec = record.spec
     options = {name: value for name, value in spec.dataset_options.items() if name != "split"}
     return msgspec.json.encode([spec.task, spec.dataset, spec.task_options, options], order="sorted").decode()
 
 
 def with_known_devices(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the records, filling in the device of runs that failed before a device was selected.
+    """Return the records, and fill in the device of runs that failed before a device was selected.
 
-    A run without a selected device is assigned the device of the other runs with the same setting, if all of those ran
-    on the same device.
+    If all other runs with the same setting used the same device, this device is filled in.
     """
     if all(record.spec.device != "auto" for record in records):
         return list(records)
@@ -99,8 +98,8 @@ def one_device_key(record: RunRecord) -> tuple[str, ...]:
 def rival_key(record: RunRecord) -> tuple[str, ...]:
     """Return a key that is equal for rows that are compared with each other.
 
-    The key excludes the backend, its packages, the named environment, and trained weights that a run used instead of
-    training.
+    The key does not include the backend, its packages and the named environment, nor the trained weights of runs
+    without training.
     """
     spec = msgspec.structs.replace(record.spec, backend="", env="", weights=None)
     return (spec.group_key, *machine_of(record).values())

@@ -1,8 +1,8 @@
 """The history of a spec, with one point for each software state. Each point is compared with the previous one.
 
-A history contains the runs of one spec on one machine, with all seeds and splits. A state is the commit of the harness
-checkout together with the package versions. All runs with the same state form one point, even if they are not
-consecutive.
+A history contains the runs of one spec on one machine, including all seeds and splits. A software state is the commit
+of the harness checkout together with the package versions. All runs with the same state form one point, even if these
+runs are not consecutive.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Figure(Struct, frozen=True, kw_only=True):
     """Unit of `value`, or an empty string for fractions."""
     value: float | None
     ci95: float | None
-    """Half-width of the 95% confidence interval for the mean over runs, or None for a single run."""
+    """Half-width of the 95% confidence interval for the mean over runs. None for a single run."""
     since: Comparison | None
-    """Comparison with the previous point, or None for the first point."""
+    """Comparison with the previous point. None for the first point."""
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """All runs with the same software state."""
+    """A point in a history, which summarizes all runs with the same commit and package versions."""
 
     first_at: str
     """Start time of the first run (UTC, ISO 8601)."""
@@ -49,8 +49,7 @@ class Point(Struct, frozen=True, kw_only=True):
     runs: int
     failed: int
     changed: list[tuple[str, str, str]]
-    """Tuples ``(name, before, now)`` for the commit and each package version, if they differ from those of the previous
-    point."""
+    """Tuples ``(name, before, now)`` for the commit and the package versions that differ from the previous point."""
     figures: list[Figure]
 
 
@@ -65,7 +64,7 @@ class History(Struct, frozen=True, kw_only=True):
 def histories(
     runs: Sequence[StoredRun], catalog: Catalog, metrics: Sequence[str] = (), *, price_per_hour: float | None = None
 ) -> list[History]:
-    """Return the histories of these runs, ordered by the start of the first run.
+    """Return the histories of these runs, ordered by the start time of their first run.
 
     If `metrics` is empty, all metrics in `DEFAULT_METRICS` for which the runs have values are included.
     `price_per_hour` is the hourly price of the machine, which is used to compute the costs per million samples. Raises
@@ -127,7 +126,7 @@ def _figure(metric: RunMetric, before: list[StoredRun] | None, done: list[Stored
 def _check_names(
     names: Sequence[str], known: Sequence[Mapping[str, RunMetric]], done: Sequence[Sequence[StoredRun]]
 ) -> None:
-    """Raise an error for the first metric that no history contains, unless all runs failed."""
+    """Raise an error if a requested metric has no value in any history, unless all runs failed."""
     shown = {name for metrics in known for name in metrics}
     possible = {name: metric for runs in done for name, metric in available([run.record for run in runs], {}).items()}
     for name in names:

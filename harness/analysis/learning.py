@@ -1,8 +1,8 @@
 """Flag models that did not learn, and training that ended too early or too late.
 
-Validation curves are averaged over blocks of consecutive epochs. A difference between blocks is flagged only if noise
-cannot explain it. There are two kinds of noise: the sampling error of the validation examples, and the randomness of
-training, which is estimated from the scatter of the scores around the curve.
+Validation curves are averaged over blocks of consecutive epochs. A difference between blocks is flagged only if it
+cannot be explained by noise. There are two sources of noise: the sampling of the validation examples, and the
+randomness of training. The latter is estimated from the scatter of the scores around the curve.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.measure.quality.metrics import info_of
 from harness.records import MetricInfo, RunRecord, Success
 
 _BUILTIN = {metric.name: info_of(metric, None) for metric in METRICS}
-"""Score definitions for older records, which do not contain them."""
+"""Score definitions for older records, which do not contain definitions."""
 PAST_BEST = "training past the best epoch"
 """Kind of the flag for runs that were trained for too many epochs."""
 MIN_EPOCHS = 5
@@ -26,13 +26,13 @@ flagged."""
 STRONG = 5.0
 """Minimum size of a strong increase, in standard errors."""
 FAR = 1.05
-"""Threshold for the ratio of the error after training to the error of the closed-form solution. Training is flagged if
-the ratio is larger.
+"""Maximum ratio of the error after training to the error of the closed-form solution. Training with a larger ratio is
+flagged.
 
-The difference must also be larger than 5% of the standard deviation of the targets.
+It is flagged only if the difference is also larger than 5% of the targets' standard deviation.
 """
 FALSE_ALARMS = 0.02
-"""Probability of raising each flag for a validation curve that is flat except for noise."""
+"""Probability of raising each flag if the validation curve is flat except for noise."""
 
 
 def of_run(record: RunRecord) -> Iterator[RunFlag]:
@@ -65,7 +65,7 @@ def of_run(record: RunRecord) -> Iterator[RunFlag]:
 def _worse_than_closed_form(record: RunRecord) -> Iterator[RunFlag]:
     """Yield a flag if training ended far from the closed-form solution of the same model.
 
-    The test scores are compared by their distances from the best possible value.
+    The scores are compared on the test split, by their distances from the best possible value.
     """
     outcome = success(record)
     scores, data = outcome.scores, record.provenance.data
@@ -107,9 +107,10 @@ def _one_class(outcome: Success) -> Iterator[RunFlag]:
 
 
 def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequence[float]) -> Iterator[RunFlag]:
-    """Yield a flag if the last scores are better than the earlier scores, or clearly worse than the best scores.
+    """Yield a flag if the last scores are clearly better than the scores before them, or clearly worse than the best
+    scores.
 
-    Larger values of `curve` are better; `scores` contains the same values with their original sign. `error` is the
+    In `curve`, larger values are better. `scores` contains the same values with their original signs. `error` is the
     standard error of a score over the validation examples.
     """
     from scipy.special import ndtri, stdtrit
@@ -124,7 +125,7 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
     scatter = _scatter(curve) if epochs >= MIN_EPOCHS else math.nan
 
     def noise(probability: float) -> float:
-        """Return a threshold for the difference between two blocks. Noise alone exceeds the threshold with at most this
+        """Return the threshold for the difference between two blocks that noise alone exceeds with at most this
         probability."""
         if epochs < MIN_EPOCHS:
             return STRONG * error * math.sqrt(2)
@@ -161,9 +162,8 @@ def of_curve(name: str, curve: Sequence[float], error: float, *, scores: Sequenc
 def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) -> float:
     """Return the standard error of a score over the validation examples.
 
-    The standard error is derived from the 95% interval over the test examples. For a fraction, the standard error is at
-    least the standard error of a proportion. For any other metric without an interval, the standard error is 1% of the
-    score.
+    The standard error is derived from the 95% interval over the test examples. For a fraction, it is at least the
+    standard error of a proportion. For other metrics without an interval, it is 1% of the score.
     """
     examples = max(1, outcome.examples.get("validation", 1))
     interval = outcome.scores.intervals.get(outcome.scores.primary)
@@ -179,7 +179,7 @@ def _standard_error(outcome: Success, curve: Sequence[float], info: MetricInfo) 
 
 
 def _scatter(curve: Sequence[float]) -> float:
-    """Return the standard deviation of the scores around a smooth curve, estimated from their second differences."""
+    """Return the standard deviation of the scores around a smooth curve. It is estimated from second differences."""
     bends = [after - 2 * here + before for before, here, after in zip(curve, curve[1:], curve[2:], strict=False)]
     return math.sqrt(sum(bend * bend for bend in bends) / (6 * len(bends)))
 

@@ -1,9 +1,9 @@
 """Rankings of backends, models or other settings across datasets.
 
 A *candidate* is a value of the ranked fields, such as a backend. A *case* is a set of runs that differ only in the
-ranked fields, the seed, the split, and settings that were not swept, such as the default recipe of a model. In each
-case, all pairs of candidates are compared in the same way as by ``harness compare``, with 95% confidence intervals. A
-pair ties if the verdict is inconclusive or the runs were not interleaved.
+ranked fields, the seed and the split. Settings that were not swept may also differ, such as the default recipe of each
+model. In each case, every pair of candidates is compared as in ``harness compare``, with 95% confidence intervals. A
+pair ties if the verdict is inconclusive or if the runs were not interleaved.
 
 A case is used only if it contains runs of every candidate. Failed runs are handled in two ways:
 
@@ -44,7 +44,7 @@ from harness.records import Failure, RunRecord, Trial
 from harness.records.store import StoredRun
 
 CONFIDENCE = 0.95
-"""Confidence level of each comparison. The level is not corrected for the number of comparisons, because the ranking
+"""Confidence level of each comparison. This level is not corrected for the number of comparisons, because the ranking
 makes no claims about individual datasets."""
 FIELDS = IDENTITY[2:]
 """Fields of a spec that can be ranked. Other settings are ranked by their full names, such as ``recipe.batch_size``."""
@@ -61,12 +61,12 @@ class LeftOut(Struct, frozen=True, kw_only=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """Ranking that was computed with one of the policies for failed runs."""
+    """Ranking computed with one of the two policies for failed runs."""
 
     failures: Policy
     """``excluded`` or ``imputed``."""
     standings: Standings | None
-    """Ranks of the candidates, or None if no cases can be used."""
+    """Ranks of the candidates. None if no cases can be used."""
     left_out: list[LeftOut]
     """Cases that are not used under this policy."""
     undecided: int
@@ -85,7 +85,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
     baseline: str
     contenders: list[str]
     failed: dict[str, int]
-    """Number of failed runs of each candidate. Only cases with runs of all candidates are counted."""
+    """Number of failed runs of each candidate, in cases that have runs of all candidates."""
     placements: list[Placement]
     """Results with failed runs excluded, and with failed runs imputed."""
     notes: list[str]
@@ -126,7 +126,7 @@ class _Field:
         return [one.run for one in self.runs[contender] if self.metric.value(one.run.record) is not None]
 
     def failed(self, contender: str) -> list[_Placed]:
-        """Return one failed run for each combination of seed and split in which no run of the candidate succeeded."""
+        """Return one failed run for each seed and split for which the candidate has no successful run."""
         done = {one.draw for one in self.runs[contender] if not one.failed}
         failed = {one.draw: one for one in self.runs[contender] if one.failed and one.draw not in done}
         return list(failed.values())
@@ -143,15 +143,15 @@ def rank(
     price_per_hour: float | None = None,
     by_example: bool = True,
 ) -> Ranking:
-    """Return the ranking of the candidates, which are the distinct values of the fields `by`.
+    """Rank the candidates, which are the distinct values of the fields `by`.
 
-    `plugins` maps names to the plugins' metrics, which are needed only for scores in older records. By default, the
+    `plugins` contains the metrics of plugins by name. They are needed only for scores in older records. By default, the
     baseline is the candidate with results in the most cases. If `ties` is ``exact``, the candidates of a case are
-    ranked by their means, and tie if their means are equal. If `by_example` is True, scores of a single seed are
+    ranked by their means, and candidates with equal means tie. If `by_example` is True, scores of a single seed are
     compared over the test examples in the stored predictions.
 
-    Raises `harness.UsageError` if fewer than two candidates have datasets in common or the runs cannot be ranked by
-    `metric`, and `harness.UnknownNameError` if a name is unknown.
+    Raises `harness.UsageError` if fewer than two candidates have datasets in common, or if the runs cannot be ranked by
+    `metric`. Raises `harness.UnknownNameError` if a name is unknown.
     """
     placed = _placed(runs, by)
     contenders = list(dict.fromkeys(one.contender for one in placed))
@@ -234,11 +234,11 @@ def _dataset(record: RunRecord) -> tuple[str, ...]:
 
 
 def _by_swept_settings(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Divide each case into cases in which the swept settings have the same values. Return the runs and a note about
-    other settings that vary.
+    """Divide each case so that the swept settings have the same values in all runs of a case. Return the runs, and a
+    note about other settings that vary.
 
-    A setting was swept if a candidate has runs with more than one value of the setting for the same seed and split.
-    Settings that vary only with the seed or split, such as settings tuned separately for each split, do not divide a
+    A setting was swept if a candidate has runs with several values of this setting for the same seed and split.
+    Settings that differ only between seeds or splits, such as settings tuned separately for each split, do not divide a
     case.
     """
     runs: dict[tuple[Any, ...], list[dict[str, str]]] = {}
@@ -267,11 +267,11 @@ def _varying(settings: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _newest(placed: Sequence[_Placed]) -> tuple[list[_Placed], list[str]]:
-    """Return the runs with the newest package versions and data for each candidate and case, and a note about the
-    ignored runs.
+    """For each candidate and case, return the runs with the newest package versions and data. Also return a note about
+    the runs that are ignored.
 
-    A failed run is kept unless it was recorded with different package versions. The record of a failed run may lack
-    some versions.
+    The record of a failed run may lack some package versions. A failed run is ignored only if a recorded version
+    differs.
     """
     newest: dict[tuple[Any, ...], _Placed] = {}
     for one in placed:
@@ -300,11 +300,10 @@ def _cells(placed: Sequence[_Placed]) -> _Cells:
 
 
 def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[str], list[str]]:
-    """Return the candidates to rank, and a note about each candidate that is left out.
+    """Return the candidates to rank, and a note about each omitted candidate.
 
-    As long as fewer than three datasets have runs of all candidates, the candidate with runs on the fewest datasets is
-    omitted, provided that this makes more datasets usable. For this purpose, failed runs are treated like successful
-    runs.
+    If fewer than three datasets have runs of all candidates, the candidate with runs on the fewest datasets is omitted.
+    This step is repeated while it makes more datasets usable. Failed runs are treated like successful runs here.
     """
     run_on = {
         name: {d for d, cases in cells.items() if any(name in case for case in cases.values())} for name in contenders
@@ -327,7 +326,7 @@ def _ranked(cells: _Cells, contenders: list[str], baseline: str) -> tuple[list[s
 def _fields(
     cells: _Cells, contenders: Sequence[str], name: str, plugins: Mapping[str, Metric], price_per_hour: float | None
 ) -> tuple[list[_Field], list[LeftOut]]:
-    """Return the usable cases, and the omitted cases with the reasons.
+    """Return the usable cases, and the omitted cases with the reasons for their omission.
 
     Raises the same errors as `rank` if the metric is invalid.
     """
@@ -373,7 +372,7 @@ def _quality_only(present: Mapping[str, Sequence[_Placed]], empty: Sequence[str]
 
 
 def _shown(key: tuple[str, ...], cases: Mapping[tuple[str, ...], object]) -> list[str]:
-    """Return the parts of a case's key that vary among the cases of its dataset."""
+    """Return the parts of a case's key that differ between the cases of its dataset."""
     return [part for place, part in enumerate(key) if len({other[place] for other in cases}) > 1]
 
 
@@ -427,8 +426,8 @@ def _placement(
 def _imputed(field: _Field, contender: str, base: Sequence[StoredRun]) -> list[StoredRun]:
     """Return the baseline's runs that replace a candidate's failed runs.
 
-    If the baseline has no runs with the failed seeds and splits, an equal number of its other runs is used, so every
-    candidate has values.
+    If the baseline has no runs with the failed seeds and splits, the same number of its other runs is used, so that
+    every candidate has values.
     """
     draws = {one.draw for one in field.failed(contender)}
     same = [run for run in base if (run.record.spec.split, run.record.spec.seed) in draws]
@@ -450,8 +449,8 @@ def _tied(
 ) -> tuple[frozenset[tuple[int, int]], int]:
     """Return the pairs of candidates that tie, and the number of pairs without a verdict.
 
-    A pair also counts as a tie if its verdict, which may be based on a subset of the runs, contradicts the means over
-    all runs.
+    A verdict may be based on a subset of the runs. If a verdict contradicts the means over all runs, the pair also
+    counts as a tie.
     """
     tied, missing, levels = set(), 0, case.levels
     for i, j in itertools.combinations(range(len(sides)), 2):

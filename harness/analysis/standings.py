@@ -1,14 +1,14 @@
 """Mean ranks, win rates and geometric mean ratios over datasets, with intervals and tests.
 
 This module contains the statistics; `harness.analysis.rank` selects the runs. A *candidate* is an item being ranked,
-such as a backend or a model. A *case* is a set of values that can be compared directly, with one value of each
-candidate for each seed or split. A dataset has one or more cases, such as one for each model when backends are ranked.
-Every dataset has the same weight, because ranks are first averaged over the cases of each dataset.
+such as a backend or a model. A *case* contains values that can be compared directly: one value of each candidate for
+each seed or split. A dataset has one or more cases, such as one for each model when backends are ranked. Ranks are
+first averaged over the cases of each dataset, so that every dataset has the same weight.
 
-In a case, the rank of a candidate is 1 plus the number of better candidates, plus half of the number of candidates that
-tie with it. If ties are transitive, this is the usual average rank. The mean over the datasets is the mean rank of
-Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the fraction of comparisons that a
-candidate wins, with a tie counting as half a win. For k candidates, the win rate is (k - rank) / (k - 1).
+In a case, the rank of a candidate is 1, plus the number of better candidates, plus half the number of candidates that
+tie with this candidate. If ties are transitive, this rank is the usual average rank. The mean over the datasets is the
+mean rank of Demsar (2006, Journal of Machine Learning Research 7, 1-30). The win rate is the fraction of comparisons
+that a candidate wins, with a tie counting as half a win. For k candidates, the win rate is (k - rank) / (k - 1).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ RESAMPLES = 2000
 MIN_DATASETS = 3
 """Minimum number of datasets for intervals of mean ranks and win rates."""
 MIN_DATASETS_RATIO = 5
-"""Minimum number of datasets for intervals of ratios. More datasets are required than for ranks, because ratios are
-unbounded.
+"""Minimum number of datasets for intervals of ratios. Because ratios are unbounded, their intervals require more
+datasets than those of ranks.
 
-With fewer datasets, the coverage of the interval is less than 93% if the logarithms of the ratios have a skewed
+With fewer datasets, the coverage of these intervals drops below 93% if the logarithms of the ratios have a skewed
 distribution.
 """
 ALPHA = 0.05
@@ -52,13 +52,14 @@ class Case:
     """Values of each candidate by split and seed. Every candidate has at least one value."""
     higher_is_better: bool
     tied: frozenset[tuple[int, int]] = frozenset()
-    """Pairs (i, j), with i < j, of candidates that tie. All other pairs tie only if their means are equal."""
+    """Pairs (i, j) of candidates that tie, with i < j. All other pairs tie only if their means are equal."""
     geometric: bool = False
-    """True if means over seeds and splits are geometric, as for costs, which are compared as ratios."""
+    """True if geometric means over seeds and splits are used. This is the case for costs, which are compared as
+    ratios."""
 
     @property
     def levels(self) -> list[float]:
-        """Mean of each candidate's values, or of their logarithms if `logarithmic` is True, over splits and seeds."""
+        """Mean of each candidate's values over splits and seeds. If `logarithmic` is True, mean of the logarithms."""
         return [_exact_mean(numbers) for numbers in self.scaled()]
 
     @property
@@ -67,7 +68,8 @@ class Case:
         return self.geometric and all(value > 0 for values in self.values for value in values.values())
 
     def scaled(self) -> list[list[float]]:
-        """Return the values of each candidate, or their logarithms if `logarithmic` is True, by split and seed."""
+        """Return the values of each candidate in order of split and seed. If `logarithmic` is True, return their
+        logarithms."""
         scale: Callable[[float], float] = math.log if self.logarithmic else float
         return [[scale(values[draw]) for draw in sorted_draws(values)] for values in self.values]
 
@@ -78,24 +80,25 @@ class Standing(Struct, frozen=True, kw_only=True):
     name: str
     mean_rank: float
     mean_rank_low: float | None
-    """Lower end of the 95% interval, or None if there are too few datasets."""
+    """Lower end of the 95% interval. None if there are too few datasets."""
     mean_rank_high: float | None
     win_rate: float
-    """Fraction of comparisons with other candidates that this candidate won. A tie counts as half a win."""
+    """Fraction of the comparisons with other candidates that the candidate won. A tie counts as half a win."""
     win_rate_low: float | None
     win_rate_high: float | None
     wins: int
-    """Number of comparisons that the candidate won, across all cases and all other candidates."""
+    """Number of comparisons that the candidate won against other candidates, over all cases."""
     ties: int
     losses: int
     ratio: float | None
-    """Geometric mean over the datasets of the ratio to the baseline, or None if a value is zero or negative. The ratio
-    is inverted if lower values are better, so a ratio greater than 1 means better than the baseline."""
+    """Geometric mean, over the datasets, of the ratio to the baseline. None if a value is zero or negative. If lower
+    values are better, the ratio is inverted, so that a candidate with a ratio above 1 is always better than the
+    baseline."""
     ratio_low: float | None
     ratio_high: float | None
     p_holm: float | None
-    """Holm-corrected p-value of the difference between the mean ranks of the candidate and the baseline. None for the
-    baseline."""
+    """p-value of the difference between the mean ranks of the candidate and the baseline, with Holm's correction. None
+    for the baseline."""
 
 
 class Standings(Struct, frozen=True, kw_only=True):
@@ -105,7 +108,7 @@ class Standings(Struct, frozen=True, kw_only=True):
     datasets: int
     cases: int
     friedman_chi2: float | None
-    """Friedman's statistic, or None if there are fewer than two datasets."""
+    """Friedman's statistic. None if there are fewer than two datasets."""
     friedman_p: float | None
     """p-value of Friedman's test, computed by permuting the ranks within each dataset."""
     critical_difference: float | None
@@ -115,10 +118,9 @@ class Standings(Struct, frozen=True, kw_only=True):
 def standings(
     cases: Sequence[Case], names: Sequence[str], baseline: int, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Standings:
-    """Return the ranks, win rates and ratios of two or more candidates over one or more cases.
-
-    The intervals are computed by resampling datasets and, within each case, seeds or splits. The values of candidates
-    with the same seeds are resampled together. `seed` seeds the random number generator.
+    """Return the ranks, win rates and ratios of two or more candidates over one or more cases. The intervals are
+    computed by resampling datasets and, within each case, seeds or splits. If candidates have the same seeds, their
+    values are resampled together. `seed` seeds the random number generator.
     """
     import numpy as np
 
@@ -184,7 +186,7 @@ def _exact_mean(numbers: Sequence[float]) -> float:
 def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array, Any]:
     """Return the ranks and log ratios in one case, and the numbers of wins, ties and losses.
 
-    Ranks and log ratios are arrays ``[1 + resamples, k]``, whose first row contains the observed values.
+    Ranks and log ratios are arrays ``[1 + resamples, k]``. Their first row contains the observed values.
     """
     import numpy as np
 
@@ -222,8 +224,8 @@ def _case(case: Case, baseline: int, resamples: int, rng: np.random.Generator) -
 def _centered(values: Array) -> Array:
     """Shift values ``[1 + resamples, k]`` so that the mean of the resampled rows is equal to the first row.
 
-    Resampled means vary more than the observed means. Without the shift, the order of similar candidates would change
-    too often, and the resampled ranks would be biased towards equal ranks.
+    Resampled means vary more than observed means. Without the shift, similar candidates would change places too often
+    in the resampled rows, and their ranks would be biased toward equal ranks.
     """
     import numpy as np
 
@@ -231,13 +233,14 @@ def _centered(values: Array) -> Array:
 
 
 def _bounded(values: Array, least: float, most: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return the ends of the 95% intervals of means over datasets. The values are between `least` and `most`.
+    """Return the lower and upper ends of 95% intervals for means over datasets. All values are between `least` and
+    `most`.
 
-    `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap),
-    plus one additional dataset, whose value is `least` when the lower end is computed, and `most` when the upper end is
-    computed. If all values are 0 or 1, this is the Clopper-Pearson interval. The ends of each interval are Gaffke's
-    bounds (2005; Learned-Miller and Thomas 2019). There is no known distribution for which this interval's coverage is
-    too low, even with only two datasets.
+    `values` is ``[resamples, datasets, k]``. The datasets are resampled with Dirichlet weights (Bayesian bootstrap).
+    One dataset is added, with the value `least` for the lower ends and `most` for the upper ends. The results are
+    Gaffke's bounds (2005; Learned-Miller and Thomas 2019). If all values are 0 or 1, they are equal to the
+    Clopper-Pearson interval. No distribution is known for which the coverage of these intervals is too low, even with
+    only two datasets.
     """
     import numpy as np
 
@@ -249,10 +252,10 @@ def _bounded(values: Array, least: float, most: float, rng: np.random.Generator)
 
 
 def _ratio(logs: Array, rng: np.random.Generator) -> tuple[float | None, float | None, float | None]:
-    """Return a geometric mean and the ends of its 95% interval from log ratios ``[1 + resamples, datasets]``.
+    """Return a geometric mean and the ends of its 95% interval, computed from log ratios ``[1 + resamples, datasets]``.
 
-    The interval is the union of Student's t interval over the datasets and the bootstrap-t interval (Efron and
-    Tibshirani 1993, section 12.5), which has better coverage if the distribution is skewed.
+    The interval is the union of two intervals: Student's t interval over the datasets, and the bootstrap-t interval
+    (Efron and Tibshirani 1993, section 12.5). The latter has better coverage if the distribution is skewed.
     """
     import numpy as np
     from scipy.special import stdtrit
@@ -284,9 +287,8 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
     """Return Friedman's statistic for ranks ``[datasets, k]``, and its p-value.
 
     The statistic is computed as in Demsar (2006), section 3.2.2, without a correction for ties. The p-value comes from
-    a test that permutes the ranks within each dataset. Unlike the chi-squared and F approximations, the permutation
-    test is valid for small numbers of datasets and for ties. If there are fewer than two datasets, both values are
-    None.
+    a test that permutes the ranks within each dataset. Unlike the chi-squared and F approximations, this test is valid
+    for small numbers of datasets and for ties. Both values are None if there are fewer than two datasets.
     """
     import numpy as np
 
@@ -308,7 +310,7 @@ def friedman(ranks: Array, permutations: int = 4999) -> tuple[float | None, floa
 def critical_difference(k: int, n: int) -> float:
     """Return the critical difference of Nemenyi's test at the 0.05 level, for `k` candidates on `n` datasets.
 
-    The critical difference is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range, divided by
+    The critical difference is q sqrt(k (k + 1) / (6 n)), where q is the quantile of the studentized range divided by
     sqrt(2) (Demsar 2006, section 3.2.2).
     """
     from scipy.stats import studentized_range
@@ -324,7 +326,7 @@ def p_of_difference(difference: float, k: int, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float | None]:
-    """Return the p-values, corrected with Holm's method (1979, Scandinavian Journal of Statistics 6, 65-70)."""
+    """Return the p-values with Holm's correction (1979, Scandinavian Journal of Statistics 6, 65-70)."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0

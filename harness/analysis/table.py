@@ -23,12 +23,12 @@ class Column:
     title: str
     """Header without the unit."""
     unit: str
-    """Unit of the values, or an empty string for strings, counts and fractions."""
+    """Unit of the values. Empty for strings, counts and fractions."""
     kind: Literal["text", "count", "number"]
-    """Type of the values: a string, an integer, or a mean over seeds that may have a confidence interval."""
+    """Type of the values: strings, integers, or means over seeds. A mean may have a confidence interval."""
     better: Literal["higher", "lower", ""] = ""
-    """Direction in which values improve, or an empty string if neither direction is better. The quality column has an
-    empty string, because each row states its direction in ``metric_better``."""
+    """``higher`` or ``lower`` values are better. Empty if neither direction is better, and for the quality column,
+    whose direction is given in the ``metric_better`` column of each row."""
 
     @property
     def header(self) -> str:
@@ -41,22 +41,22 @@ class Cell:
     """A value in a table. `value` and `ci95` are exact; `shown` and `shown_ci95` are rounded strings."""
 
     value: str | int | float | None
-    """A string, a count or a mean, or None if the value is missing."""
+    """A string, a count or a mean. None if the value is missing."""
     ci95: float | None = None
-    """Half-width of the 95% confidence interval, or None if there is no interval."""
+    """Half-width of the 95% confidence interval. None if there is no interval."""
     flagged: bool = False
     """True if the value may be unreliable. The row's ``flags`` column gives the reason."""
 
     @property
     def shown(self) -> str:
-        """`value` as a string, rounded the same way in all formats, or an empty string if `value` is None."""
+        """`value` as a string, rounded in the same way in all formats. Empty if `value` is None."""
         if self.value is None:
             return ""
         return rounded(self.value, self.ci95)[0] if isinstance(self.value, float) else str(self.value)
 
     @property
     def shown_ci95(self) -> str:
-        """`ci95` as a string, or an empty string if there is no interval or its width is zero (see `rounded`)."""
+        """`ci95` as a string. Empty if there is no interval or if its width rounds to zero (see `rounded`)."""
         if not isinstance(self.value, float) or self.ci95 is None:
             return ""
         return rounded(self.value, self.ci95)[1]
@@ -98,8 +98,8 @@ class Table:
         -------
         pandas.DataFrame
             A data frame with the table's rows and columns. Each ``number`` column is float64, with NaN for missing
-            values. Each of these columns is followed by a ``<name>_ci95`` column containing the half-width of the 95%
-            confidence interval. ``count`` columns are int64, and ``text`` columns are str.
+            values. Each ``number`` column is followed by a column ``<name>_ci95``, which contains the half-width of the
+            95% confidence interval. ``count`` columns are int64, and ``text`` columns are str.
         """
         import pandas as pd
 
