@@ -18,7 +18,7 @@ FACTOR = 2.0
 """Maximum ratio between two durations of the same work. For example, the duration of a batch is derived from both the
 throughput and the latency."""
 MIN_TRAINING_S = 1.0
-"""Minimum training time for which it is compared with the training throughput, in seconds."""
+"""Minimum duration of training for a comparison with the training throughput, in seconds."""
 _ORDERED = (
     ("latency_p50_ms", "latency_p90_ms"),
     ("latency_p50_ms", "latency_p99_ms"),

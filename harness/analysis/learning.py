@@ -29,7 +29,7 @@ FAR = 1.05
 """Maximum ratio of the error after training to the error of the closed-form solution. Training with a larger ratio is
 flagged.
 
-It is flagged only if the difference is also larger than 5% of the targets' standard deviation.
+The difference between the errors must also be larger than 5% of the standard deviation of the targets.
 """
 FALSE_ALARMS = 0.02
 """Probability of raising each flag if the validation curve is flat except for noise."""

@@ -1,8 +1,8 @@
-"""Declarations of run metrics, shared by tables, comparisons, histories, reports and the site.
+"""Definitions of the metrics of a run, used by tables, comparisons, histories, reports and the site.
 
-Each metric is an instance of `RunMetric`, which defines its name, its unit, its direction and the function that reads
-its value from a record. `METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE` are scores
-whose meaning depends on the task. All other scores are declared in the records (`MetricInfo`).
+Each metric is a `RunMetric` with a name, a unit, a direction, and a function that reads the value from a record.
+`METRICS` lists the costs, such as throughput and memory. `QUALITY` and `REFERENCE` are scores whose meaning depends on
+the task. Records contain the definitions of all other scores (`MetricInfo`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RunMetric:
     """A metric of a successful run."""
 
     name: str
-    """Name in options, columns and files. The name ends with the unit, except for scores, whose unit depends on the
+    """Name in options, columns and files. It ends with the unit, except for scores, because their unit depends on the
     data."""
     title: str
     """Header of the metric's column, without the unit."""
@@ -42,42 +42,38 @@ class RunMetric:
     A metric without a direction is shown but never ranked.
     """
     read: Callable[[RunRecord], float | None]
-    """Function that returns the value from the record of a successful run, or None if the record does not contain
-    it."""
+    """Function that reads the value from the record of a successful run. It returns None if the record does not contain
+    a value."""
     group: Literal["score", "throughput", "latency", "memory", "energy", "model", "other"] = "other"
     part: str = ""
     """Name within the group, such as ``training`` or ``device, allocator``."""
     headline: str = ""
-    """Title in summaries, which show only the most important metrics, or an empty string if the metric is not shown
-    there.
+    """Title in summaries, which show only the most important metrics. Empty if summaries do not show this metric.
     """
     flag: str = ""
-    """Name by which the flags in a record refer to the metric."""
+    """Name of the metric in the flags of a record."""
     in_table: bool = True
-    """True if the metric has a column in the comparison table; False if it appears only in a run's details."""
+    """True if the comparison table has a column for the metric. If False, only the details of a run show the metric."""
     compared: Literal["by default", "on request"] = "on request"
-    """Condition under which ``harness compare`` includes the metric."""
+    """When ``harness compare`` includes the metric."""
     never_compared: str = ""
-    """Reason why the metric cannot be compared, or an empty string if it can."""
+    """Reason why the metric cannot be compared. Empty if it can be compared."""
     relative: bool = True
-    """True if changes are relative to the base, False if they are absolute differences."""
+    """True if changes are relative to the base. False if they are absolute differences."""
     score: str = ""
     """Name of the score in the record, or an empty string for costs."""
     requires: str = ""
-    """Advice shown if no run has a value, or an empty string."""
+    """Advice that is shown if no run has a value. May be empty."""
     is_count: bool = False
-    """True if the values are integers, which are not rounded to significant digits."""
+    """True if the values are integers. Integers are not rounded to significant digits."""
     in_hours: bool = False
     """True if `read` returns machine hours, which are multiplied by the hourly price."""
     price_per_hour: float | None = None
-    """Price of a machine hour, or None if it is unknown. If the price is None, metrics with `in_hours` have no
-    value."""
+    """Hourly price of the machine. If None, metrics with `in_hours` have no value."""
 
     def value(self, record: RunRecord) -> float | None:
-        """Return the value for this run, or None if the run failed or its record has no finite value.
-
-        For a quality-only run, the value of every cost is None, even if the record contains a value, such as the
-        duration.
+        """Return the value for this run. Return None if the run failed or its record has no finite value. For a
+        quality-only run, all costs are None, even if the record contains a value, such as a duration.
         """
         if not isinstance(record.outcome, Success) or (self.in_hours and self.price_per_hour is None):
             return None
@@ -88,12 +84,12 @@ class RunMetric:
 
     @property
     def is_cost(self) -> bool:
-        """True for measured costs, and False for scores and properties of the model."""
+        """True for measured costs. False for scores and properties of the model."""
         return self.group not in ("score", "model")
 
     @property
     def advice(self) -> str:
-        """Advice shown if no run has a value, preceded by a semicolon, or an empty string."""
+        """Advice that is shown if no run has a value, preceded by a semicolon. May be empty."""
         known = self.in_hours and self.price_per_hour is not None
         return f"; {self.requires}" if self.requires and not known else ""
 
@@ -104,13 +100,14 @@ class RunMetric:
 
     @property
     def ratio_column(self) -> Column:
-        """Column containing the ratios of the metric's values to those of another run."""
+        """Column containing the ratios of the metric's values to those of another row."""
         name = f"{self.title}_ratio"
         return dataclasses.replace(self.column, name=name, unit="×")
 
 
 def better_value(higher_is_better: bool | None) -> Literal["higher", "lower", ""]:
-    """Return a phrase stating which values of a metric are better, or an empty string if this is unknown."""
+    """Return ``higher`` or ``lower``, depending on which values are better. Return an empty string if the direction is
+    unknown."""
     return "" if higher_is_better is None else "higher" if higher_is_better else "lower"
 
 
@@ -126,9 +123,8 @@ def success(record: RunRecord) -> Success:
 
 
 def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
-    """Return a function that reads the number at `path`, such as ``latency.p50_ms``, from a run's outcome.
-
-    The function multiplies the number by `scale`. The function returns None if any attribute on the path is None.
+    """Return a function that reads the number at `path`, such as ``latency.p50_ms``, from the outcome of a run. The
+    function multiplies the number by `scale`, and returns None if any attribute on the path is None.
     """
     names = path.split(".")
 
@@ -144,12 +140,11 @@ def _at(path: str, scale: float = 1.0) -> Callable[[RunRecord], float | None]:
 
 
 def fitted_in_one_call(record: RunRecord) -> bool:
-    """Return True if each training step of a successful run fitted the model to the whole training split.
-
-    The rates of these steps cannot be compared with those of mini-batch steps, because their duration depends mainly on
-    the solver. Older records do not state how the model was trained. For these records, the model is assumed to have
-    been fitted in one call if there was one step per epoch even though the training split has several batches. If the
-    split has only one batch, models without canonical weights are assumed to have been fitted in one call.
+    """Return True if each training step of a successful run fitted the model to the whole training split. The duration
+    of such a step depends mainly on the solver, so its rate cannot be compared with the rate of mini-batch steps. Older
+    records do not state how the model was trained. For an older record, the result is True if there was one step per
+    epoch although the training split has several batches. If the training split has only one batch, the result is True
+    if the model has no canonical weights.
     """
     outcome = success(record)
     if outcome.speed.by_steps is not None:
@@ -161,8 +156,8 @@ def fitted_in_one_call(record: RunRecord) -> bool:
 
 
 def _if_fitted(read: Callable[[RunRecord], float | None], *, in_one_call: bool) -> Callable[[RunRecord], float | None]:
-    """Return a function that calls `read` only for runs that were fitted in one call or, if `in_one_call` is False,
-    only for runs that were not."""
+    """Return a function that calls `read` only for runs that were fitted in one call. If `in_one_call` is False, the
+    function calls `read` only for all other runs."""
     return lambda record: read(record) if fitted_in_one_call(record) == in_one_call else None
 
 
@@ -269,7 +264,7 @@ FIT_THROUGHPUT = RunMetric(
     headline="throughput of fitting in one call",
     compared="by default",
 )
-"""Training throughput of models fitted in one call.
+"""Training throughput of models that are fitted in one call.
 
 This metric is separate because it cannot be compared with `TRAIN_THROUGHPUT`. Each run has only one of these two
 metrics.
@@ -324,7 +319,7 @@ HOST_PEAK = RunMetric(
     compared="by default",
 )
 RANK_PEAK = RunMetric("rank_peak_mib", "process peak", "MiB", False, _rank_peak_mib)
-"""Peak host memory of a process in a multi-device run. Each process has one device."""
+"""Peak host memory of a process in a multi-device run, in which each process uses one device."""
 WORKER_PEAK = RunMetric(
     "worker_peak_mib", "worker peak", "MiB", False, _at("memory.host_peak_bytes", 2**-20), in_table=False
 )
@@ -385,7 +380,7 @@ QUALITY = RunMetric(
     read=lambda record: success(record).scores.test.get(success(record).scores.primary),
     **_SCORES,
 )
-"""Primary metric of the run's task. The title, unit and direction are filled in by `available`."""
+"""Primary metric of the run's task. `available` fills in the title, unit and direction."""
 REFERENCE = RunMetric(
     "reference",
     "closed form",
@@ -406,23 +401,23 @@ def in_group(group: str) -> tuple[RunMetric, ...]:
 
 
 def at_price(price_per_hour: float | None) -> tuple[RunMetric, ...]:
-    """Return `METRICS`, with the price of a machine hour filled in for metrics that depend on it."""
+    """Return `METRICS`, in which metrics that depend on the hourly price of the machine have this price."""
     return tuple(
         dataclasses.replace(metric, price_per_hour=price_per_hour) if metric.in_hours else metric for metric in METRICS
     )
 
 
 def meaning(name: str, records: Iterable[RunRecord], metrics: Mapping[str, Metric]) -> MetricInfo | None:
-    """Return the definition of a score from the records of successful runs or, for older records, from `metrics`.
-
-    Return None if neither the records nor `metrics` define the score, or if the records disagree on the direction.
+    """Return the definition of a score from the records of successful runs. For older records, use the definition in
+    `metrics`. Return None if no definition is found, or if the records disagree on the direction.
     """
     known = [info for record in records if (info := _declared(name, record, metrics)) is not None]
     return known[0] if len({info.higher_is_better for info in known}) == 1 else None
 
 
 def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> MetricInfo | None:
-    """Return the properties of a score in a record, with the title from `metrics` if the record does not contain it."""
+    """Return the definition of a score in a record. If the record does not contain a title, the title in `metrics` is
+    used."""
     info = success(record).scores.metrics.get(name)
     plugin = info_of(metrics[name], record.provenance.data) if name in metrics else None
     if info is None or info.summary or plugin is None:
@@ -431,7 +426,8 @@ def _declared(name: str, record: RunRecord, metrics: Mapping[str, Metric]) -> Me
 
 
 def score(name: str, info: MetricInfo | None) -> RunMetric:
-    """Return a `RunMetric` for the test score `name`, which is defined by `info`, or None if it is not known."""
+    """Return a `RunMetric` for the test score `name`. `info` is the definition of the score, or None if it is not
+    known."""
     return RunMetric(
         name,
         info.title if info is not None and info.summary else readable(name),
@@ -447,9 +443,8 @@ def score(name: str, info: MetricInfo | None) -> RunMetric:
 def available(
     records: Sequence[RunRecord], metrics: Mapping[str, Metric], price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return all metrics that successful runs of one task may have, by name. Scores come first.
-
-    `metrics` contains the plugins' metrics, which are needed only for scores in older records.
+    """Return all metrics that successful runs of one task may have, by name. Scores come first. `metrics` contains the
+    metrics of plugins. They are needed only for scores in older records.
     """
     primaries = {success(record).scores.primary for record in records}
     names = dict.fromkeys(name for record in records for name in success(record).scores.test)
@@ -467,7 +462,7 @@ def available(
 def comparable(
     sides: Sequence[Sequence[RunRecord]], catalog: Catalog, price_per_hour: float | None = None
 ) -> dict[str, RunMetric]:
-    """Return the metrics that have a value in every set of runs. The runs must be successful and belong to one task.
+    """Return the metrics that have a value in each set of runs. All runs must be successful runs of one task.
 
     Scores are listed before costs.
     """
@@ -483,7 +478,7 @@ def comparable(
 
 
 def unranked_note(names: Iterable[str]) -> str:
-    """Return a note for reports about metrics with unknown direction."""
+    """Return a note about metrics with an unknown direction, for use in reports."""
     return (
         f"{', '.join(names)}: not ranked, because it is unknown whether higher values are better. Either "
         "the records contradict each other, or neither the records nor the loaded plugins define the direction."
@@ -491,5 +486,5 @@ def unranked_note(names: Iterable[str]) -> str:
 
 
 def named_with_unit(name: str, unit: str) -> str:
-    """Return the name of a metric, followed by its unit unless the name already ends with it."""
+    """Return the name of a metric, followed by its unit unless the name already ends with the unit."""
     return f"{name} ({unit})" if unit and name not in BY_NAME else name

@@ -1,8 +1,8 @@
 """Effect sizes with confidence intervals, and the smallest difference that could have been detected.
 
-All intervals are two-sided. The caller passes the confidence level, already corrected for the number of comparisons.
-Speeds, times and sizes are compared by the ratios of their values, using logarithms. Quality metrics are compared by
-the differences between their values.
+All intervals are two-sided. The confidence level passed to these functions must already be corrected for the number of
+comparisons. Speeds, times and sizes are compared by the ratios of their values, using logarithms. Quality metrics are
+compared by the differences between their values.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 POWER = 0.95
 """Probability of detecting a true difference of size `Effect.detectable`."""
 MIN_RUNS = 3
-"""Minimum number of runs in each set, or of pairs of runs, for estimating a standard deviation."""
+"""Minimum number of runs per set, or of pairs of runs, needed to estimate a standard deviation."""
 
 AUTOCORRELATION = 0.21
-"""Largest fraction by which autocorrelated noise can increase the variance of a mean over pairs of runs."""
+"""Maximum increase in the variance of a mean over pairs of runs that autocorrelated noise can cause, as a fraction."""
 
 
 class Effect(NamedTuple):
@@ -41,8 +41,8 @@ def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution
     """Return the mean of paired differences, with a confidence interval from Student's t distribution.
 
     At least `MIN_RUNS` differences are required. `resolution` is a lower bound for the standard deviation. Without this
-    bound, the width of the interval could be zero: if a score changes in discrete steps, a small number of differences
-    may all be equal.
+    bound, the interval could have zero width. For example, a few differences may all be equal if the score can only
+    change in discrete steps.
     """
     import numpy as np
 
@@ -52,11 +52,12 @@ def of_pairs(differences: Sequence[float] | Array, confidence: float, resolution
 
 
 def of_turns(differences: Sequence[float], confidence: float) -> Effect:
-    """Return the mean difference between paired runs in the order A B B A, with a confidence interval.
+    """Return the mean difference between paired runs that were executed in the order A B B A, with a confidence
+    interval.
 
     The interval is computed as in `of_pairs`, but with a larger standard error. If the noise of consecutive runs has
-    the autocorrelation r^k at lag k, the covariances of the pairs increase the variance of their mean by up to the
-    fraction r (1 - r) / (1 + r^2), which is at most 0.21.
+    the autocorrelation r^k at lag k, the covariances between pairs increase the variance of the mean by a fraction of
+    up to r (1 - r) / (1 + r^2). This fraction is at most 0.21.
     """
     import numpy as np
 
@@ -81,10 +82,10 @@ def of_samples(base: Sequence[float], new: Sequence[float], confidence: float, r
 def of_sessions(base: Sequence[float], new: Sequence[float], confidence: float) -> Effect:
     """Return the difference between the means of two sets of runs that were not interleaved.
 
-    Because all runs in a set share the state of the machine, each set counts as a single measurement with the standard
-    deviation of its runs. The interval is computed as in Welch's t-test with one run in each set, so additional runs
-    hardly narrow the interval. The interval does not account for a change in the machine's speed that is much larger
-    than the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
+    All runs in a set share the state of the machine. Each set therefore counts as a single measurement, whose standard
+    deviation is that of the runs. The interval is computed as in Welch's t-test with one run in each set, so additional
+    runs hardly make it narrower. It does not account for changes in the speed of the machine that are much larger than
+    the standard deviation of the runs. At least `MIN_RUNS` runs are required in each set.
     """
     import numpy as np
 
@@ -116,9 +117,9 @@ def of_hits(base: Array, new: Array, confidence: float) -> Effect:
 
     `base` and `new`, float ``[N]``, are 1 for examples that the model predicted correctly, and 0 for other examples.
     The interval combines the Clopper-Pearson limits of the fractions of examples that only one model predicted
-    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). The interval is extended to include
-    zero if McNemar's exact test is not significant (McNemar 1947, Psychometrika 12, 153-157). The result applies to
-    these two trained models; it does not include the variation between training runs.
+    correctly (MOVER; Zou and Donner 2008, Statistics in Medicine 27, 1693-1702). If McNemar's exact test is not
+    significant, the interval is extended to include zero (McNemar 1947, Psychometrika 12, 153-157). The result applies
+    only to these two trained models, because it does not include the variation between training runs.
     """
     from scipy.special import bdtr, betaincinv, ndtri
 
@@ -143,7 +144,7 @@ def of_squares(base: Array, new: Array, confidence: float) -> Effect:
     """Return the difference between two RMSEs over the same examples, with an interval from Student's t distribution.
 
     `base` and `new`, float ``[N]``, are the squared errors of each model. The standard error is computed with the delta
-    method, which approximates the square roots linearly. The result applies to these two trained models.
+    method, which approximates the square roots linearly. The result applies only to these two trained models.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
 """Bounds on the change in a metric, such as ``--fail-on train_samples_per_s:-5%``.
 
-A bound is checked for every setting that has runs. A bound is violated if the whole confidence interval for the change
-is beyond the bound. A bound that cannot be checked, or that can be checked only for some of the runs, also makes the
-comparison fail, unless `GateResult.excusable` is true and the user allows missing results.
+A bound is checked for every setting that has runs. A bound is violated if the entire confidence interval for the change
+is beyond the bound. The comparison also fails if a bound cannot be checked for all runs, unless `GateResult.excusable`
+is true and the user allows missing results.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Gate(Struct, frozen=True, kw_only=True):
     """The bound as written by the user."""
     metric: str
     bound: float
-    """Bound on the change: a lower bound if negative, an upper bound if positive. If `relative` is True, the bound is a
-    fraction of the base."""
+    """Bound on the change. A negative value is a lower bound, and a positive value is an upper bound. If `relative` is
+    True, the bound is a fraction of the base."""
     relative: bool
 
 
@@ -40,12 +40,13 @@ class GateResult(Struct, frozen=True, kw_only=True):
 
     gate: Gate
     name: str
-    """Name of the setting, or an empty string if the result applies to the whole comparison."""
+    """Name of the setting. Empty if the result applies to the whole comparison."""
     state: Literal["holds", "broken", "not checked"]
     reason: str = ""
-    """Change and confidence interval if the bound is violated, or the reason why the bound could not be checked."""
+    """Change and confidence interval if the bound is violated. Otherwise, the reason why the bound could not be
+    checked."""
     excusable: bool = False
-    """True if the bound could not be checked because results are missing, which ``--allow-missing`` permits."""
+    """True if the bound could not be checked because results are missing. ``--allow-missing`` permits such results."""
     partly: bool = False
     """True if the runs with the required data satisfy the bound, but some runs lack the data."""
 
@@ -86,7 +87,7 @@ def check(
 
     `compared` contains the comparisons of `matches`, in the same order. `unmatched` contains the names of the settings
     that occur only in BASE or only in NEW, and `failed` contains the ids of the failed runs in NEW. `price_per_hour` is
-    the price that was used for `compared`.
+    the price with which `compared` was computed.
     """
     known = [
         available([run.record for run in (*matched.base, *matched.new)], {}, price_per_hour) for matched in matches
@@ -118,7 +119,8 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
     """Return the results that make the comparison fail.
 
     The comparison fails if the state of any result is not ``holds``. With `allow_missing`, an excusable result is
-    omitted if the same bound was checked for at least one setting. Some runs of this setting may lack the data.
+    ignored if the same bound was checked for at least one setting, even if some runs of this setting lack the required
+    data.
     """
     checked = {result.gate.text for result in results if result.state != "not checked" or result.partly}
     return [
@@ -131,9 +133,8 @@ def not_held(results: Sequence[GateResult], *, allow_missing: bool) -> list[Gate
 def bound_on(gate: Gate, comparison: Comparison) -> float | None:
     """Return the bound, converted to the unit in which the comparison expresses the change.
 
-    Relative and absolute bounds are converted into each other using the mean of the base, which is treated as exact.
-    Return None if the bound cannot be converted because the mean is zero or, for a metric that is compared as a ratio,
-    not positive.
+    Relative and absolute bounds are converted into each other with the mean of the base, which is treated as exact.
+    Return None if this mean is zero. For metrics that are compared as ratios, also return None if the mean is negative.
     """
     if gate.relative == comparison.relative:
         return gate.bound
@@ -194,14 +195,14 @@ def described(comparison: Comparison, bound: float) -> str:
 
 
 def shown(value: float | None, relative: bool) -> str:
-    """Return a change as text with its sign, or a dash if it is missing."""
+    """Return a change as text, including its sign. Return a dash if there is no change to show."""
     if value is None:
         return "–"
     return f"{100 * value:+.2f}%" if relative else f"{value:+.4g}"
 
 
 def _missing(metric: RunMetric, matched: Match) -> str:
-    """Return a message with the number of runs that have no value for the metric, or an empty string."""
+    """Return a message if some runs have no value for the metric, or an empty string."""
     if metric.never_compared:
         return f"{metric.name} is never compared, because {metric.never_compared}"
     parts = []
@@ -233,9 +234,10 @@ def _absent(matched: Match) -> str:
 
 
 def _other_data(matched: Match) -> str:
-    """Return a message if the runs did not use the same data, or an empty string if they did.
+    """Return a message if the runs used different data, or an empty string.
 
-    The digests also depend on the task's options, which may be the settings that are compared.
+    The digests of the data also depend on the options of the task, and these options may be the settings that are
+    compared.
     """
     records = [run.record for run in (*matched.base, *matched.new)]
     digests: dict[int | None, set[str]] = {}
@@ -250,7 +252,7 @@ def _other_data(matched: Match) -> str:
 
 
 def _without_ratio(metric: RunMetric, matched: Match) -> str:
-    """Return a message if non-positive values were excluded because the metric is compared as a ratio."""
+    """Return a message if values were excluded because they are not positive and the metric is compared as a ratio."""
     if not metric.relative:
         return ""
     parts = []

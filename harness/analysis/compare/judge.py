@@ -1,10 +1,10 @@
 """Comparison of two sets of runs, with a verdict for each metric: better, worse or inconclusive.
 
-The familywise error rate of the m comparisons in one command is at most `ALPHA`, because each interval has the
-confidence level 1 - `ALPHA` / m (Bonferroni correction). The verdict is inconclusive if the interval includes zero.
+If one command makes m comparisons, each interval has the confidence level 1 - `ALPHA` / m (Bonferroni correction). The
+familywise error rate is therefore at most `ALPHA`. The verdict is inconclusive if the interval includes zero.
 
-Speed, latency and energy depend on the state of the machine, which drifts. The error rate for these metrics is
-controlled only if the runs of the two sets were interleaved (see `harness.analysis.compare.order.pairs`).
+Speed, latency and energy depend on the state of the machine, which changes over time. For these metrics, the error rate
+is controlled only if the runs of the two sets were interleaved (see `harness.analysis.compare.order.pairs`).
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ ComparisonVerdict = Literal["better", "worse", "differs", "inconclusive"]
 class Comparison(Struct, frozen=True, kw_only=True):
     """Change in one metric between the two sets of runs in a match.
 
-    Changes in quality are expressed as differences. Changes in other metrics are expressed relative to the base: 0.05
-    is an increase of 5%.
+    Changes in quality are differences. Changes in other metrics are relative to the base: 0.05 is an increase of 5%.
     """
 
     metric: str
@@ -53,26 +52,27 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """True if higher values are better, or None if the direction is not known."""
     relative: bool
     base: float | None
-    """Mean over the runs: the geometric mean for metrics that are compared as ratios, otherwise the arithmetic mean."""
+    """Mean over the runs. It is the geometric mean for metrics that are compared as ratios, and the arithmetic mean
+    otherwise."""
     new: float | None
     change: float | None
     low: float | None
     high: float | None
-    """Ends of the confidence interval for the change, or None if there are too few runs."""
+    """`low` and `high` are the ends of the confidence interval for the change. They are None if there are too few
+    runs."""
     detectable: float | None
-    """Smallest change that would be detected with probability 0.95, or None if there are too few runs."""
+    """Smallest change that would be detected with a probability of 0.95. None if there are too few runs."""
     verdict: ComparisonVerdict
-    """``inconclusive`` if the interval includes 0 or if there are too few runs for an interval. ``differs`` if the
-    interval does not include 0, but it is not known whether higher values are better."""
+    """``inconclusive`` if the interval includes 0, or if there are too few runs for an interval. ``differs`` if the
+    interval does not include 0 and it is not known whether higher values are better."""
     evidence: str
-    """Number of runs, pairs or examples from which the interval was computed, or the reason why there is no
-    interval."""
+    """Number of runs, pairs or examples used to compute the interval. If there is no interval, the reason."""
     unit: str = ""
     """Unit of `base` and `new`, or an empty string for fractions."""
     interleaved: bool = True
-    """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved. If
-    False, the interval is wider, and its confidence level is not guaranteed if the state of the machine changed between
-    the runs of BASE and the runs of NEW."""
+    """False if the metric depends on the state of the machine and the runs of BASE and NEW were not interleaved. In
+    this case, the interval is wider. Its confidence level is still not guaranteed, because the state of the machine may
+    have changed between the runs of BASE and NEW."""
 
 
 class Compared(Struct, frozen=True, kw_only=True):
@@ -80,14 +80,14 @@ class Compared(Struct, frozen=True, kw_only=True):
 
     name: str
     differences: list[tuple[str, str, str]]
-    """(name, base, new) for each setting, package or machine property that differs."""
+    """Tuples ``(name, base, new)``, one for each setting, package or machine property that differs."""
     comparisons: list[Comparison]
 
 
 def compare(matched: Match, metric: RunMetric, confidence: float, *, by_example: bool = True) -> Comparison:
-    """Return the change in one metric from base to new.
+    """Return the change in one metric between the two sets of runs.
 
-    If `by_example` is True and there are too few seeds for an interval, quality is compared over the test examples of
+    If there are too few seeds for an interval and `by_example` is True, quality is compared over the test examples of
     one seed.
     """
     sides = [_values(side, metric) for side in (matched.base, matched.new)]
@@ -127,8 +127,7 @@ def _effect(
 def _of_costs(matched: Match, metric: RunMetric, confidence: float) -> tuple[Effect | None, str, bool]:
     """Compare the logarithms of a cost between the two sets of runs.
 
-    Return the effect, a description of the runs that were compared, and a bool that is True if the runs were
-    interleaved.
+    Return the effect, a description of the runs used, and True if the runs were interleaved.
     """
     base, new = (
         [(run, math.log(value)) for run in side if (value := metric.value(run.record) or 0.0) > 0]
@@ -179,7 +178,7 @@ def _too_few(sides: Sequence[Sequence[float]], unit: str) -> str:
 
 
 def _of_one_run(matched: Match, metric: str, confidence: float) -> tuple[Effect | None, str]:
-    """Compare two runs with the same seed and split example by example, if the score is a mean over test examples."""
+    """Compare two runs with the same seed and split example by example. The score must be a mean over test examples."""
     pairs = [
         (base, new)
         for base in matched.base
@@ -212,7 +211,7 @@ _PER_EXAMPLE: dict[str, tuple[Callable[[Any, Any], Any], Callable[[Any, Any, flo
         lambda base, new, confidence: of_pairs(new - base, confidence),
     ),
 }
-"""Pairs of functions, by metric.
+"""Pairs of functions for comparing two runs example by example, keyed by metric.
 
 The first function computes a value for each example from targets and outputs. The second function computes the change
 and its confidence interval from the values of both models.
@@ -220,7 +219,7 @@ and its confidence interval from the values of both models.
 
 
 def _values(side: Sequence[StoredRun], metric: RunMetric) -> dict[tuple[int | None, int, int], float]:
-    """Return the value for each run, keyed by split, seed and repeat number. Repeat numbers start at 1."""
+    """Return the value of each run, keyed by split, seed and repeat number. Repeat numbers start at 1."""
     values: dict[tuple[int | None, int, int], float] = {}
     for run in sorted(side, key=lambda run: run.record.started_at):
         value, repeat = metric.value(run.record), 1
@@ -242,7 +241,8 @@ def _averaged(values: dict[tuple[int | None, int, int], float]) -> dict[tuple[in
 
 
 def _resolution(matched: Match) -> float:
-    """Return the change in the score caused by one example, or 0 if the score is not a fraction of the examples."""
+    """Return the amount by which one example changes the score. Return 0 if the score is not a fraction of the
+    examples."""
     info = matched.base[0].record.provenance.data
     if info is None or info.objective != "classification":
         return 0.0
@@ -285,7 +285,7 @@ def _verdict(effect: Effect | None, higher_is_better: bool | None) -> Comparison
 
 
 def _quality_only(sides: Sequence[Sequence[Sequence[RunRecord]]]) -> str:
-    """Return the number of quality-only runs in parentheses, or an empty string if there are none."""
+    """Return the number of quality-only runs, in parentheses. Return an empty string if there are none."""
     count = sum(record.quality_only for pair in sides for side in pair for record in side)
     return f" ({count} of them are quality-only)" if count else ""
 
@@ -299,15 +299,15 @@ def compare_all(
     price_per_hour: float | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> list[Compared]:
-    """Compare the two sets of runs in every match with respect to each of `metrics`.
+    """Compare the two sets of runs in each match, for each of `metrics`.
 
-    If `metrics` is empty, the comparison covers the primary metric and the costs that are compared by default. Metrics
-    in `additional` are included if they can be compared. `price_per_hour` is the hourly price of the machine, which is
-    used to compute the costs per million samples.
+    By default, the primary metric and the costs that are compared by default are compared. Metrics in `additional` are
+    included if they can be compared. `price_per_hour` is the hourly price of the machine, from which the costs per
+    million samples are computed.
 
-    If no match has values for a requested metric in both sets, but another requested metric can be compared, `warn` is
-    called with the reason. Raises `harness.UsageError` if `warn` is None or if none of `metrics` can be compared, and
-    `harness.UnknownNameError` if one of them does not exist.
+    If one of `metrics` cannot be compared in any match, but another one can, `warn` is called with the reason. Raises
+    `harness.UsageError` if `warn` is None or if none of `metrics` can be compared. Raises `harness.UnknownNameError` if
+    a metric does not exist.
     """
     sides = [[[run.record for run in side] for side in (matched.base, matched.new)] for matched in matches]
     known = [comparable(records, catalog, price_per_hour) for records in sides]

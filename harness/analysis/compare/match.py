@@ -31,7 +31,7 @@ class Match:
 
     @property
     def name(self) -> str:
-        """Task, dataset, model, backend, device and precision, written as ``base -> new`` where they differ."""
+        """Task, dataset, model, backend, device and precision. Values that differ are written as ``base -> new``."""
         mine, other = (runs[0].record.spec for runs in (self.base, self.new))
         parts = []
         for field in IDENTITY:
@@ -41,8 +41,8 @@ class Match:
 
     @property
     def differences(self) -> list[tuple[str, str, str]]:
-        """A tuple ``(name, base, new)`` for each setting, machine property, package version or commit that differs, and
-        for the number of quality-only runs if it differs."""
+        """Tuples ``(name, base, new)`` for the settings, machine properties, package versions, commits and numbers of
+        quality-only runs that differ."""
         return changes(*(described(runs[0].record) | _quality_only(runs) for runs in (self.base, self.new)))
 
 
@@ -54,10 +54,10 @@ def _quality_only(runs: Sequence[StoredRun]) -> dict[str, str]:
 def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bool = False) -> list[StoredRun]:
     """Return the runs that `text` refers to.
 
-    `text` is either the path of a results directory, a run's directory, a baseline file or a suite file (``.toml``), or
-    a part of the ids of runs in `results`. The planned runs of a suite are looked up in `results`. `catalog` is called
-    only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record cannot be
-    read. If `strict` is False, unreadable records in a results directory are excluded with a warning.
+    `text` is a path or part of the ids of runs in `results`. A path refers to a results directory, the directory of a
+    run, a baseline file or a suite file (``.toml``). The planned runs of a suite are looked up in `results`. `catalog`
+    is called only for a suite. Raises `harness.UsageError` if no run matches, and `harness.RecordError` if a record
+    cannot be read. If `strict` is False, unreadable records in a results directory are excluded with a warning.
     """
     return find_each([text], results, catalog, strict=strict)[0]
 
@@ -65,7 +65,7 @@ def find(text: str, results: Path, catalog: Callable[[], Catalog], *, strict: bo
 def find_each(
     texts: Sequence[str], results: Path, catalog: Callable[[], Catalog], *, strict: bool = False
 ) -> list[list[StoredRun]]:
-    """Return the runs that each text refers to, as in `find`. The directory `results` is read once for all run ids."""
+    """Return the runs that each text refers to, as in `find`. The directory `results` is read only once."""
 
     @cache
     def with_names() -> list[StoredRun]:
@@ -106,8 +106,8 @@ def _found(
 def _readable(results: Path, strict: bool, wanted: Callable[[Summary], bool] | None = None) -> list[StoredRun]:
     """Return the runs in a results directory, and print a warning for each record that cannot be read.
 
-    If `wanted` is given, return only the runs for which it returns True. Raises `harness.RecordError` if none of the
-    records can be read or, if `strict` is True, if any cannot be read.
+    If `wanted` is given, return only the runs for which it returns True. Raises `harness.RecordError` if no record can
+    be read. If `strict` is True, the error is raised if any record cannot be read.
     """
     loaded = Store(results).load(wanted)
     if loaded.problems and (strict or not loaded.summaries):
@@ -144,7 +144,8 @@ def _of_suite(path: Path, results: Path, catalog: Catalog) -> list[StoredRun]:
 
 
 def _device_independent_key(spec: RunSpec) -> str:
-    """Return the key of a spec without its device, because ``auto`` is resolved when the run starts."""
+    """Return the key of a spec without its device. The device is excluded because ``auto`` is resolved when the run
+    starts."""
     return msgspec.structs.replace(spec, device="auto").key
 
 
@@ -157,12 +158,12 @@ def _model(run: RunSpec | Setting) -> tuple[str, ...]:
 
 
 def match(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> tuple[list[Match], list[str]]:
-    """Return the matches between two sets of runs, and the names of the settings that have no counterpart.
+    """Return the matches between two sets of runs, and the names of settings that occur in only one set.
 
-    Runs with equal settings are matched first, and then runs whose settings differ only in the named environment. The
-    remaining runs are matched if their task, dataset, model, backend, device and precision are equal and unique in both
-    sets. Runs without a match are then matched in the same way, but without comparing their backends. If each set has
-    only one setting, these two settings are always matched.
+    Runs with equal settings are matched first, followed by runs whose settings differ only in the named environment.
+    The remaining runs are matched if their task, dataset, model, backend, device and precision are equal and unique in
+    both sets. The runs that are still unmatched are matched by the same rules, ignoring the backend and its
+    environment. If each set has only one setting, these two settings are always matched.
     """
     sides = [_groups(base), _groups(new)]
     matches = []

@@ -1,8 +1,8 @@
-"""Chronological order of the runs in a comparison, and pairs of runs in close succession.
+"""Chronological order of the runs in a comparison, and pairs of consecutive runs.
 
-The order is determined from the start times, which are read from the system's clock. Two runs are not paired if their
-order is uncertain, that is, if one of them started at the same time as a run in the other set or overlapped another
-run, or if the machine's clock was changed during a run.
+The order is determined by the start times, which are read from the system clock. Runs whose order is uncertain are not
+paired. The order is uncertain if a run started at the same time as a run in the other set, if it overlapped another
+run, or if the clock of the machine was changed during a run.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ Pair = tuple[StoredRun, StoredRun]
 """Two consecutive runs, one from BASE and one from NEW."""
 
 MAX_GAP = timedelta(hours=1)
-"""Maximum time between the end of the first run of a pair and the start of the second run. If runs are further apart,
-the state of the machine may change between them, for example between day and night."""
+"""Maximum time between the end of the first run and the start of the second run in a pair. Over longer times, the state
+of the machine may change, for example between day and night."""
 SLACK_S, SLACK_FRACTION = 1.0, 0.01
-"""Allowed difference between the system's clock and the run's timer: a number of seconds plus a fraction of the
-duration. The allowed difference accounts for small clock adjustments by the operating system."""
+"""Allowed difference between the system clock and the run's timer: a number of seconds plus a fraction of the duration.
+The operating system may make small adjustments to the clock."""
 
 
 class _Turn(NamedTuple):
     started: datetime
     ended: datetime
-    """Start time plus the durations of all phases, which is a lower bound on the end time."""
+    """Start time plus the durations of all phases. This is a lower bound on the end time."""
     is_new: bool
-    """True if the run is from NEW, False if it is from BASE."""
+    """True if the run is from NEW. False if it is from BASE."""
     run: StoredRun
 
 
 def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
     """Return pairs of consecutive runs on the same machine, one from each set.
 
-    On each machine, the number of pairs in which the base ran first differs by at most one from the number of pairs in
-    which it ran second, so that a linear drift in the machine's speed cancels out of the mean difference. In the order
-    A B B A, every run is in a pair. In the order A B A B, some runs are not in any pair. The time between the runs of a
-    pair is at most `MAX_GAP`. Machines with the same hardware and kernel are treated as one machine. If several runs
-    were executed at the same time, only runs on the same cores are paired.
+    On each machine, the base runs first in about half of the pairs: the numbers of pairs in the two orders differ by at
+    most one. A linear drift in the speed of the machine therefore cancels out in the mean difference. If the runs are
+    in the order A B B A, all of them are paired. If they are in the order A B A B, some of them are not. The time
+    between the runs of a pair is at most `MAX_GAP`. Machines with the same hardware and kernel are treated as one
+    machine. If several runs were executed at the same time, only runs on the same cores are paired.
     """
     machines: dict[tuple[str, ...], list[_Turn]] = {}
     stepped: set[tuple[str, ...]] = set()
@@ -63,13 +63,13 @@ def pairs(base: Sequence[StoredRun], new: Sequence[StoredRun]) -> list[Pair]:
 
 
 def lane(run: StoredRun) -> str:
-    """Return the cores and the GPU to which a run was restricted, or an empty string if it was not restricted."""
+    """Return the cores and the GPU to which a run was restricted. Return an empty string if it was not restricted."""
     placement = run.record.placement
     return "" if placement is None else f"{placement.cores} {placement.gpu}"
 
 
 def _turn(run: StoredRun, is_new: bool) -> _Turn | None:
-    """Return a run with its start and end, or None if its start time cannot be parsed."""
+    """Return a run with its start and end. Return None if its start time cannot be parsed."""
     outcome = run.record.outcome
     try:
         started = datetime.fromisoformat(run.record.started_at)

@@ -1,10 +1,10 @@
 """Statistics of the A/A check of simultaneous runs (`harness.checks.side_by_side`).
 
-The statistical method is fixed in advance. For each setting, lane and metric, the runs in the lane are compared with
-the sequential runs in the same way as in ``harness compare``. The familywise error rate of all intervals is
-`harness.analysis.compare.judge.ALPHA`. This is a test of equivalence (Schuirmann 1987): a comparison passes if its
-confidence interval is within the margin of the metric. An interval that is too wide therefore does not pass, and a
-change that is much smaller than the margin passes, however precisely it is measured.
+For each setting and metric, the runs in each lane are compared with the sequential runs, as in ``harness compare``. A
+lane is the set of cores, and the GPU, on which one of the simultaneous runs was executed. The familywise error rate of
+all intervals is `harness.analysis.compare.judge.ALPHA`. The comparison is a test of equivalence (Schuirmann 1987): it
+passes if the confidence interval is within the margin of the metric. A comparison with a wide interval therefore does
+not pass, whereas a small change passes even if it is measured precisely.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MARGINS = {
     "latency_p50_ms": 0.05,
     "latency_p99_ms": 0.25,
 }
-"""Largest relative change that the confidence interval of each metric may include."""
+"""Margins: the largest relative change that the confidence interval of each metric may include."""
 
 
 def figures(settings: Settings) -> list[Figure]:
-    """Return the change in every metric for every setting and lane. Metrics without values are omitted."""
+    """Return the change in each metric for each setting and lane. Metrics without values are omitted."""
     compared = [
         (title, cores, BY_NAME[name], Match(alone, runs))
         for title, alone, beside in settings.values()
